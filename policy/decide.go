@@ -1,0 +1,262 @@
+package policy
+
+import (
+	"crypto/tls"
+	"slices"
+)
+
+// Keys is the set of key types that we can present for a name.
+type Keys uint8
+
+// The key types. ECDSA keys differ in TLS 1.3, where a signature scheme names
+// the curve (RFC 8446, Section 4.2.3).
+const (
+	ECDSAP256 Keys = 1 << iota
+	ECDSAP384
+	ECDSAP521
+	Ed25519
+	RSA
+
+	ecdsa = ECDSAP256 | ECDSAP384 | ECDSAP521
+)
+
+// preferredKeys is the order in which a key is chosen: the cheap ones first.
+var preferredKeys = [...]Keys{ECDSAP256, Ed25519, ECDSAP384, ECDSAP521, RSA}
+
+// Place is where a hello arrived, and with what it can be answered there.
+type Place struct {
+	// Keys for the name that the client asks for, or for the default one.
+	Keys Keys
+}
+
+// Mode is what happens to a legacy handshake.
+type Mode uint8
+
+const (
+	// Enforce refuses it with the alert that RFC 8446, Section 6.2 asks for.
+	Enforce Mode = iota
+	// Explain completes it only to say why, then closes.
+	Explain
+	// Observe lets it in and counts it as what it would have been.
+	Observe
+)
+
+// Modes lists the modes, the strictest first.
+var Modes = []Mode{Enforce, Explain, Observe}
+
+// String returns the mode's name in configuration, logs and metrics.
+func (m Mode) String() string {
+	switch m {
+	case Explain:
+		return "explain"
+	case Observe:
+		return "observe"
+	}
+	return "enforce"
+}
+
+// Reason is why a handshake is legacy.
+type Reason uint8
+
+const (
+	// NotLegacy is the zero reason: the floor is reached.
+	NotLegacy Reason = iota
+	// ReasonVersion: no offered version reaches the floor.
+	ReasonVersion
+	// ReasonCipher: the version does, but no acceptable suite, group or
+	// signature scheme is offered.
+	ReasonCipher
+	// ReasonFallback: too old, but TLS_FALLBACK_SCSV says that the client can
+	// do better (RFC 7507): a retry, not a client of its own.
+	ReasonFallback
+	// ReasonSSL2Hello: a hello in SSL 2.0 format that offers enough.
+	ReasonSSL2Hello
+)
+
+// Reasons lists the reasons that are label values.
+var Reasons = []Reason{ReasonVersion, ReasonCipher, ReasonFallback, ReasonSSL2Hello}
+
+// String returns the reason's label; empty for NotLegacy.
+func (r Reason) String() string {
+	switch r {
+	case ReasonVersion:
+		return "version"
+	case ReasonCipher:
+		return "cipher"
+	case ReasonFallback:
+		return "fallback"
+	case ReasonSSL2Hello:
+		return "ssl2_hello"
+	}
+	return ""
+}
+
+// Verdict is what the policy says of one hello.
+type Verdict struct {
+	// Version is the highest that was offered.
+	Version Version
+	// Floor that was in force.
+	Floor Floor
+	// Reason is NotLegacy where the floor is reached.
+	Reason Reason
+	// Mode in force for a legacy handshake at this place.
+	Mode Mode
+	// Serve is what to do: Enforce for a handshake that the floor's own
+	// configuration shall judge, accept or refuse; Explain or Observe only for
+	// a legacy one that the lenient configuration can complete.
+	Serve Mode
+}
+
+// Legacy reports whether the floor refuses the hello.
+func (v Verdict) Legacy() bool { return v.Reason != NotLegacy }
+
+// Decide judges one hello. It has no side effects and does not allocate.
+func (s Snapshot) Decide(h *Hello, at Place) Verdict {
+	v := Verdict{
+		Version: h.Version(),
+		Floor:   s.Floor,
+		Reason:  s.Floor.judge(h, at.Keys),
+		Mode:    s.Mode,
+	}
+	if v.Legacy() && v.Mode != Enforce && lenientServes(h, at.Keys) {
+		v.Serve = v.Mode
+	}
+	return v
+}
+
+// lenientServes reports whether crypto/tls can complete the handshake of a
+// legacy client. One that falls back is refused in any mode: its better
+// attempt is the one that counts, and crypto/tls would refuse it anyway.
+func lenientServes(h *Hello, keys Keys) bool {
+	return !h.SSL2Format && !h.Fallback() && lenient.judge(h, keys) == NotLegacy
+}
+
+// judge says why crypto/tls, configured by the floor, would refuse the hello
+// for its version, suites, groups or signatures. Other faults of a hello, and
+// one that offers no version that is known, are not legacy.
+func (f Floor) judge(h *Hello, keys Keys) Reason {
+	offered := h.Version()
+	if offered == NoVersion {
+		return NotLegacy
+	}
+	version := h.highestWithin(f.MinVersion())
+	switch {
+	case version == NoVersion && h.Fallback():
+		return ReasonFallback
+	case version == NoVersion:
+		return ReasonVersion
+	case h.SSL2Format:
+		return ReasonSSL2Hello
+	}
+	if _, ok := f.pickKey(h, version, keys); !ok {
+		return ReasonCipher
+	}
+	return NotLegacy
+}
+
+// PickKey chooses the key to answer with among those that we have: the first
+// with which the handshake succeeds under the floor (or, when lenientMode is
+// set, under the lenient configuration), ECDSA before RSA; zero where there is
+// none.
+func (f Floor) PickKey(h *Hello, keys Keys, lenientMode bool) Keys {
+	if lenientMode {
+		f = lenient
+	}
+	version := h.highestWithin(f.MinVersion())
+	key, _ := f.pickKey(h, version, keys)
+	return key
+}
+
+func (f Floor) pickKey(h *Hello, version Version, keys Keys) (Keys, bool) {
+	var second Keys
+	for _, k := range preferredKeys {
+		if keys&k == 0 || !f.servesWith(h, version, k) {
+			continue
+		}
+		if version == TLS13 || knowsCurve(h, k) {
+			return k, true
+		}
+		// A client that does not list the curve of a certificate's key may
+		// refuse it (RFC 8422, Section 5.1.1): only where there is no other.
+		if second == 0 {
+			second = k
+		}
+	}
+	return second, second != 0
+}
+
+func knowsCurve(h *Hello, k Keys) bool {
+	switch k {
+	case ECDSAP256:
+		return slices.Contains(h.Groups, tls.CurveP256)
+	case ECDSAP384:
+		return slices.Contains(h.Groups, tls.CurveP384)
+	case ECDSAP521:
+		return slices.Contains(h.Groups, tls.CurveP521)
+	}
+	return true
+}
+
+// servesWith follows crypto/tls: which suite it would take with that key, and
+// whether it could then go on.
+func (f Floor) servesWith(h *Hello, version Version, key Keys) bool {
+	if version == TLS13 {
+		return slices.ContainsFunc(h.CipherSuites, suiteIn13) &&
+			slices.ContainsFunc(h.Groups, groupIn13) &&
+			signs(h, version, key)
+	}
+	// Point formats without the uncompressed one break RFC 8422, Section
+	// 5.1.2: crypto/tls has an alert of its own for that, so they count as
+	// malformed and not as legacy.
+	ecdhe := slices.ContainsFunc(h.Groups, groupIn12)
+	for i := range suites12 {
+		s := &suites12[i]
+		if !s.floors.has(f) || s.only12 && version < TLS12 || !slices.Contains(h.CipherSuites, s.id) {
+			continue
+		}
+		switch s.exchange {
+		case staticRSA:
+			if key == RSA {
+				return true
+			}
+		case ecdheRSA:
+			if ecdhe && key == RSA {
+				return signs(h, version, key)
+			}
+		case ecdheECDSA:
+			if ecdhe && key != RSA {
+				return signs(h, version, key)
+			}
+		}
+	}
+	return false
+}
+
+// signs reports whether the client takes a signature that the key can make.
+func signs(h *Hello, version Version, key Keys) bool {
+	switch {
+	case version < TLS12:
+		// There is but one scheme for a key: SHA-1, with MD5 for RSA.
+		return key != Ed25519
+	case version == TLS13 && len(h.SignatureSchemes) == 0:
+		// The extension is mandatory (RFC 8446, Section 9.2): malformed.
+		return true
+	}
+	return slices.ContainsFunc(h.SignatureSchemes, func(s tls.SignatureScheme) bool {
+		switch s {
+		case tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512:
+			return key == RSA
+		case tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512:
+			return key == RSA && version == TLS12
+		case tls.ECDSAWithP256AndSHA256:
+			return key == ECDSAP256 || key&ecdsa != 0 && version == TLS12
+		case tls.ECDSAWithP384AndSHA384:
+			return key == ECDSAP384 || key&ecdsa != 0 && version == TLS12
+		case tls.ECDSAWithP521AndSHA512:
+			return key == ECDSAP521 || key&ecdsa != 0 && version == TLS12
+		case tls.Ed25519:
+			return key == Ed25519
+		}
+		return false
+	})
+}

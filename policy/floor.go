@@ -1,0 +1,181 @@
+package policy
+
+import (
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Floor names what a handshake must reach: the least TLS version and the
+// acceptable cipher suites. RFC 9325 is behind the choice; there is none below
+// TLS 1.2.
+type Floor uint8
+
+const (
+	// FloorTLS12 is TLS 1.2 with forward secrecy: ECDHE with AES-GCM,
+	// ChaCha20-Poly1305 or AES-CBC-SHA (RFC 9325, Section 4.1). The default.
+	FloorTLS12 Floor = iota
+	// FloorTLS12Compat adds RSA key exchange with AES, for a cut of versions
+	// alone.
+	FloorTLS12Compat
+	// FloorTLS12AEAD is TLS 1.2 with ECDHE and an AEAD only (RFC 9325,
+	// Section 4.2).
+	FloorTLS12AEAD
+	// FloorTLS13 is TLS 1.3 alone.
+	FloorTLS13
+
+	// lenient is no floor: it is all that crypto/tls can serve, for the modes
+	// observe and explain. It cannot be named in a configuration.
+	lenient
+)
+
+var floorNames = [...]string{
+	FloorTLS12:       "tls1.2",
+	FloorTLS12Compat: "tls1.2-compat",
+	FloorTLS12AEAD:   "tls1.2-aead",
+	FloorTLS13:       "tls1.3",
+	lenient:          "lenient",
+}
+
+// Floors lists the floors that can be configured, the most lenient first.
+var Floors = []Floor{FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD, FloorTLS13}
+
+// String returns the floor's name in configuration.
+func (f Floor) String() string { return floorNames[f] }
+
+// ParseFloor returns the floor of that name.
+func ParseFloor(s string) (Floor, error) {
+	for _, f := range Floors {
+		if f.String() == s {
+			return f, nil
+		}
+	}
+	return 0, fmt.Errorf("no such floor %q: use one of %s", s, joinStringers(Floors))
+}
+
+// MinVersion is the least version that reaches the floor.
+func (f Floor) MinVersion() Version {
+	switch f {
+	case FloorTLS13:
+		return TLS13
+	case lenient:
+		return TLS10
+	}
+	return TLS12
+}
+
+// CipherSuites returns the suites of TLS 1.2 and below that the floor accepts.
+// For TLS 1.3 it is always that version's own three (RFC 8446, Section 9.1).
+func (f Floor) CipherSuites() []uint16 {
+	var ids []uint16
+	for _, s := range suites12 {
+		if s.floors.has(f) {
+			ids = append(ids, s.id)
+		}
+	}
+	return ids
+}
+
+// Groups returns the key exchange groups that every floor accepts. Those that
+// combine ML-KEM with another group are for TLS 1.3 alone.
+func (f Floor) Groups() []tls.CurveID { return slices.Clone(groups) }
+
+var groups = []tls.CurveID{
+	tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521,
+}
+
+func groupIn13(g tls.CurveID) bool { return slices.Contains(groups, g) }
+
+func groupIn12(g tls.CurveID) bool { return g != tls.X25519MLKEM768 && slices.Contains(groups, g) }
+
+func suiteIn13(id uint16) bool {
+	return id == tls.TLS_AES_128_GCM_SHA256 || id == tls.TLS_AES_256_GCM_SHA384 || id == tls.TLS_CHACHA20_POLY1305_SHA256
+}
+
+// exchange is how a suite of TLS 1.2 or below agrees on a key.
+type exchange uint8
+
+const (
+	ecdheECDSA exchange = iota // signed by an ECDSA or Ed25519 key
+	ecdheRSA                   // signed by an RSA key
+	staticRSA                  // encrypted to an RSA key; no forward secrecy
+)
+
+// suite is a cipher suite of TLS 1.2 or below.
+type suite struct {
+	id       uint16
+	exchange exchange
+	only12   bool // not for TLS 1.0 and 1.1 (AEADs and HMAC-SHA256)
+	floors   floorSet
+}
+
+// floorSet is a bit for each Floor.
+type floorSet uint8
+
+func floorsOf(fs ...Floor) (set floorSet) {
+	for _, f := range fs {
+		set |= 1 << f
+	}
+	return set
+}
+
+func (s floorSet) has(f Floor) bool { return s&(1<<f) != 0 }
+
+var (
+	aeadUp   = floorsOf(lenient, FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD)
+	cbcUp    = floorsOf(lenient, FloorTLS12Compat, FloorTLS12)
+	rsaUp    = floorsOf(lenient, FloorTLS12Compat)
+	noneUp   = floorsOf(lenient)
+	suites12 = []suite{
+		// In crypto/tls's order of preference, as far as it decides between
+		// key exchanges: the first usable one is taken, and only then is it
+		// seen whether a signature can be made for it.
+		{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, ecdheECDSA, true, aeadUp},
+		{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, ecdheRSA, true, aeadUp},
+		{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, ecdheECDSA, true, aeadUp},
+		{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, ecdheRSA, true, aeadUp},
+		{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, ecdheECDSA, true, aeadUp},
+		{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, ecdheRSA, true, aeadUp},
+		{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, ecdheECDSA, false, cbcUp},
+		{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, ecdheRSA, false, cbcUp},
+		{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, ecdheECDSA, false, cbcUp},
+		{tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, ecdheRSA, false, cbcUp},
+		{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, staticRSA, true, rsaUp},
+		{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, staticRSA, true, rsaUp},
+		{tls.TLS_RSA_WITH_AES_128_CBC_SHA, staticRSA, false, rsaUp},
+		{tls.TLS_RSA_WITH_AES_256_CBC_SHA, staticRSA, false, rsaUp},
+		{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, ecdheRSA, false, noneUp},
+		{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, staticRSA, false, noneUp},
+		{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, ecdheECDSA, true, noneUp},
+		{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, ecdheRSA, true, noneUp},
+		{tls.TLS_RSA_WITH_AES_128_CBC_SHA256, staticRSA, true, rsaUp},
+		{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, ecdheECDSA, false, noneUp},
+		{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, ecdheRSA, false, noneUp},
+		{tls.TLS_RSA_WITH_RC4_128_SHA, staticRSA, false, noneUp},
+	}
+)
+
+// TLSConfig returns the part of a crypto/tls configuration that makes it
+// enforce the floor. The caller adds certificates and the rest.
+func (f Floor) TLSConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:       uint16(f.MinVersion()),
+		CipherSuites:     f.CipherSuites(),
+		CurvePreferences: f.Groups(),
+	}
+}
+
+// LenientTLSConfig returns the part of a crypto/tls configuration that serves
+// every client that Go can serve, for the modes observe and explain. Its
+// maximum stays open: with a lower one the downgrade protection of RFC 8446,
+// Section 4.1.3 would vanish.
+func LenientTLSConfig() *tls.Config { return lenient.TLSConfig() }
+
+func joinStringers[T fmt.Stringer](list []T) string {
+	names := make([]string, len(list))
+	for i, s := range list {
+		names[i] = s.String()
+	}
+	return strings.Join(names, ", ")
+}

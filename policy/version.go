@@ -1,0 +1,75 @@
+package policy
+
+import (
+	"crypto/tls"
+	"fmt"
+)
+
+// Version is a protocol version as it stands on the wire.
+type Version uint16
+
+// The versions that have a name in logs and metrics.
+const (
+	NoVersion Version = 0      // there was no hello, or none that can be read
+	SSL2      Version = 0x0002 // SSL 2.0, forbidden by RFC 6176
+	SSL3      Version = 0x0300 // SSL 3.0, forbidden by RFC 7568
+	TLS10     Version = tls.VersionTLS10
+	TLS11     Version = tls.VersionTLS11
+	TLS12     Version = tls.VersionTLS12
+	TLS13     Version = tls.VersionTLS13
+)
+
+// Versions lists every version that is a label value, oldest first.
+var Versions = []Version{SSL2, SSL3, TLS10, TLS11, TLS12, TLS13, NoVersion}
+
+// String returns the label of a version, such as tls1.0; none for NoVersion,
+// and the number, such as 0x0305, for one that is not known.
+func (v Version) String() string {
+	switch v {
+	case NoVersion:
+		return "none"
+	case SSL2:
+		return "ssl2"
+	case SSL3:
+		return "ssl3"
+	case TLS10:
+		return "tls1.0"
+	case TLS11:
+		return "tls1.1"
+	case TLS12:
+		return "tls1.2"
+	case TLS13:
+		return "tls1.3"
+	}
+	return fmt.Sprintf("0x%04x", uint16(v))
+}
+
+// Number returns the version as people write it, such as 1.0; SSL versions
+// keep their name, as in SSL 3.0.
+func (v Version) Number() string {
+	switch v {
+	case SSL2:
+		return "SSL 2.0"
+	case SSL3:
+		return "SSL 3.0"
+	case TLS10:
+		return "1.0"
+	case TLS11:
+		return "1.1"
+	case TLS12:
+		return "1.2"
+	case TLS13:
+		return "1.3"
+	}
+	return v.String()
+}
+
+func (v Version) known() bool {
+	return v == SSL2 || v >= SSL3 && v <= TLS13
+}
+
+// isGREASE reports whether v is one of the values that RFC 8701 reserves for
+// clients to keep servers tolerant.
+func isGREASE(v uint16) bool {
+	return v&0x0f0f == 0x0a0a && v>>8 == v&0xff
+}
