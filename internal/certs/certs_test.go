@@ -1,0 +1,126 @@
+package certs
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"testing"
+
+	"postern/policy"
+)
+
+func TestLookup(t *testing.T) {
+	d, keys := newTree(t), testKeys()
+	file := func(name string, k policy.Keys, c *x509.Certificate) string {
+		return d.put(name, keyPEM(t, keys[k]), certPEM(t, keys[k], c))
+	}
+	cnOnly := template()
+	cnOnly.Subject = pkix.Name{CommonName: "old.example.net"}
+	s := mustLoad(t, []string{
+		file("default", policy.ECDSAP256, template("mail.example.org", "imap.example.org")),
+		file("other-rsa", policy.RSA, template("*.example.net")),
+		file("same-rsa", policy.RSA, template("IMAP.Example.ORG.")),
+		file("wildcard", policy.ECDSAP384, template("*.example.org")),
+		file("late", policy.ECDSAP256, template("mail.example.org", "late.example.org")),
+		file("common-name", policy.Ed25519, cnOnly),
+	}, nil)
+	for _, test := range []struct {
+		server string
+		keys   policy.Keys
+		files  map[policy.Keys]string
+	}{
+		{"mail.example.org", policy.ECDSAP256 | policy.ECDSAP384,
+			map[policy.Keys]string{0: "default", policy.ECDSAP256: "default", policy.ECDSAP384: "wildcard", policy.RSA: "default"}},
+		{"MAIL.example.ORG", policy.ECDSAP256 | policy.ECDSAP384, map[policy.Keys]string{0: "default"}},
+		{"imap.example.org", policy.ECDSAP256 | policy.ECDSAP384 | policy.RSA, map[policy.Keys]string{policy.RSA: "same-rsa"}},
+		{"late.example.org", policy.ECDSAP256 | policy.ECDSAP384, map[policy.Keys]string{0: "late"}},
+		{"pop.example.org", policy.ECDSAP384, map[policy.Keys]string{0: "wildcard", policy.ECDSAP256: "wildcard"}},
+		{"old.example.net", policy.Ed25519 | policy.RSA, map[policy.Keys]string{0: "common-name", policy.RSA: "other-rsa"}},
+		{"any.example.net", policy.RSA, map[policy.Keys]string{policy.RSA: "other-rsa"}},
+		// The default has every type of key, RSA by the shared name.
+		{"", 31 &^ policy.ECDSAP521, map[policy.Keys]string{
+			0: "default", policy.RSA: "same-rsa", policy.ECDSAP384: "wildcard", policy.Ed25519: "common-name"}},
+		{"a.b.example.org", 31 &^ policy.ECDSAP521, nil},
+		{"example.org", 31 &^ policy.ECDSAP521, nil},
+		{".example.org", 31 &^ policy.ECDSAP521, nil},
+		{"*.example.com", 31 &^ policy.ECDSAP521, nil},
+	} {
+		if got := s.Lookup(test.server).Keys(); got != test.keys {
+			t.Errorf("%q: keys %b, want %b", test.server, got, test.keys)
+		}
+		for k, want := range test.files {
+			if got := serves(s, test.server, k); got != want {
+				t.Errorf("%q with key %b is served %s, want %s", test.server, k, got, want)
+			}
+		}
+	}
+}
+
+func TestDefaultTakesAnyRSAWhereNoneSharesItsName(t *testing.T) {
+	d, keys := newTree(t), testKeys()
+	s := mustLoad(t, []string{
+		d.put("a", keyPEM(t, keys[policy.ECDSAP256]), certPEM(t, keys[policy.ECDSAP256], template("a.example.org"))),
+		d.put("b", keyPEM(t, keys[policy.RSA]), certPEM(t, keys[policy.RSA], template("b.example.org"))),
+	}, nil)
+	if got := s.Lookup("").Keys(); got != policy.ECDSAP256|policy.RSA {
+		t.Errorf("keys %b of the default", got)
+	}
+	if got := s.Lookup("a.example.org").Keys(); got != policy.ECDSAP256 {
+		t.Errorf("keys %b of a name, want its own alone", got)
+	}
+}
+
+func TestCertificatesIsACopy(t *testing.T) {
+	s := manyNames(t, 1)
+	s.Certificates()[0].Name = "changed"
+	if got := s.Certificates()[0].Name; got == "changed" {
+		t.Error("the store was changed from outside")
+	}
+}
+
+func TestLookupDoesNotAllocate(t *testing.T) {
+	s := manyNames(t, 100)
+	for _, name := range []string{"n7.example.org", "any.n7.example.net", "unknown.example.com", ""} {
+		if n := testing.AllocsPerRun(100, func() { s.Lookup(name).Certificate(policy.RSA) }); n != 0 {
+			t.Errorf("%q: %v allocations, want none", name, n)
+		}
+	}
+}
+
+// manyNames is a store of n certificates that share their key: a name and a
+// wildcard each.
+func manyNames(t testing.TB, n int) *Store {
+	t.Helper()
+	key := testKeys()[policy.ECDSAP256]
+	pairs := make([]*pair, n)
+	for i := range pairs {
+		leaf := &x509.Certificate{DNSNames: []string{
+			fmt.Sprintf("n%d.example.org", i), fmt.Sprintf("*.n%d.example.net", i),
+		}}
+		pairs[i] = &pair{
+			name: fmt.Sprintf("certs/%d.pem", i),
+			key:  policy.ECDSAP256,
+			cert: &tls.Certificate{PrivateKey: key, Leaf: leaf},
+		}
+	}
+	return newStore(pairs)
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, n := range []int{1, 10_000} {
+		s := manyNames(b, n)
+		for kind, name := range map[string]string{
+			"name":     fmt.Sprintf("n%d.example.org", n-1),
+			"wildcard": fmt.Sprintf("any.n%d.example.net", n-1),
+			"default":  "unknown.example.com",
+		} {
+			b.Run(fmt.Sprintf("%s of %d", kind, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Lookup(name)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package certs
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+
+	"postern/policy"
+)
+
+var (
+	errNoPEM     = errors.New("no PEM in it")
+	errBroken    = errors.New("a PEM block is broken or cut off")
+	errEncrypted = errors.New("the key is encrypted: decrypt it, nobody can type its password here")
+)
+
+// contents is what one PEM file holds: certificates as DER, in their order,
+// and keys.
+type contents struct {
+	chain [][]byte
+	keys  []crypto.Signer
+}
+
+// parse reads certificates and keys. Other blocks, such as parameters, are
+// passed over, and so is text around the blocks. It never echoes a key.
+func parse(data []byte) (contents, error) {
+	var c contents
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark would hide the first block
+	begun, ended := countBegins(data), 0
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		ended++
+		switch {
+		case block.Type == "CERTIFICATE":
+			c.chain = append(c.chain, block.Bytes)
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			key, err := parseKey(block)
+			if err != nil {
+				return contents{}, err
+			}
+			c.keys = append(c.keys, key)
+		}
+	}
+	switch {
+	case begun == 0:
+		return contents{}, errNoPEM
+	case ended < begun:
+		// pem.Decode looks for the next good block in silence.
+		return contents{}, errBroken
+	}
+	return c, nil
+}
+
+func countBegins(data []byte) int {
+	n := 0
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(line, []byte("-----BEGIN ")) {
+			n++
+		}
+	}
+	return n
+}
+
+// parseKey reads a key in PKCS #1, PKCS #8 or SEC 1 form, by what it is: more
+// than one program writes a form under another's name.
+func parseKey(block *pem.Block) (crypto.Signer, error) {
+	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+		return nil, errEncrypted
+	}
+	var key any
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		if k, e := x509.ParsePKCS1PrivateKey(block.Bytes); e == nil {
+			key, err = k, nil
+		} else if k, e := x509.ParseECPrivateKey(block.Bytes); e == nil {
+			key, err = k, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the %s cannot be read", strings.ToLower(blockName(block.Type)))
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errKeyType
+	}
+	if _, err := keyType(signer.Public()); err != nil {
+		return nil, err
+	}
+	return signer, nil
+}
+
+// blockName keeps what stands in a file that is not PEM after all out of the
+// error.
+func blockName(blockType string) string {
+	switch blockType {
+	case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY":
+		return blockType
+	}
+	return "PRIVATE KEY"
+}
+
+var errKeyType = errors.New("the key is of a type that cannot be used: use ECDSA with P-256, P-384 or P-521, Ed25519 or RSA")
+
+// keyType returns the one bit of policy.Keys that a public key stands for.
+func keyType(public crypto.PublicKey) (policy.Keys, error) {
+	switch k := public.(type) {
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return policy.ECDSAP256, nil
+		case elliptic.P384():
+			return policy.ECDSAP384, nil
+		case elliptic.P521():
+			return policy.ECDSAP521, nil
+		}
+	case ed25519.PublicKey:
+		return policy.Ed25519, nil
+	case *rsa.PublicKey:
+		return policy.RSA, nil
+	}
+	return 0, errKeyType
+}
