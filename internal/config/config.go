@@ -1,0 +1,227 @@
+// Package config reads what `postern serve` is told through its environment.
+//
+// The struct [Config] is the one list of variables: parsing, the table of
+// `postern serve -h` and the table in the README all come from its tags.
+package config
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Prefix stands before the name of every variable in the environment.
+const Prefix = "POSTERN_"
+
+// Config holds the settings of one gate. [Load] fills it; a Config made by
+// hand has to hold what Load would have accepted.
+//
+// Tags: env is the name without [Prefix], envDefault what an absent variable
+// means, oneof the closed set of values, desc the meaning in the tables.
+// secret:"true" keeps the value out of every message.
+type Config struct {
+	ListenIMAPS Addrs `env:"LISTEN_IMAPS" envDefault:":993" desc:"where IMAP with implicit TLS listens: host:port, comma-separated, or off"`
+	ListenPOP3S Addrs `env:"LISTEN_POP3S" envDefault:":995" desc:"the same for POP3 with implicit TLS"`
+	ListenIMAP  Addrs `env:"LISTEN_IMAP" envDefault:":143" desc:"the same for IMAP with STARTTLS"`
+	ListenPOP3  Addrs `env:"LISTEN_POP3" envDefault:":110" desc:"the same for POP3 with STLS"`
+
+	UpstreamIMAP    Upstreams     `env:"UPSTREAM_IMAP" desc:"the IMAP server behind the gate: imap://host:port, comma-separated; without it IMAP has no listeners"`
+	UpstreamPOP3    Upstreams     `env:"UPSTREAM_POP3" desc:"the POP3 server behind the gate: pop3://host:port, comma-separated; without it POP3 has no listeners"`
+	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"10s" desc:"for dialling an upstream and for its greeting"`
+
+	TLSCertFile Paths `env:"TLS_CERT_FILE" desc:"certificates in PEM, comma-separated: files, or directories; required"`
+	TLSKeyFile  Paths `env:"TLS_KEY_FILE" desc:"their keys in PEM, comma-separated; a directory, or a PEM that holds certificate and key together, needs none"`
+
+	PolicyMode  string `env:"POLICY_MODE" envDefault:"enforce" oneof:"enforce explain observe" desc:"what meets a legacy handshake: enforce, explain or observe"`
+	PolicyFloor string `env:"POLICY_FLOOR" envDefault:"tls1.2" oneof:"tls1.2-compat tls1.2 tls1.2-aead tls1.3" desc:"what a handshake must reach: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3"`
+	ExplainText string `env:"EXPLAIN_TEXT" envDefault:"TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later." desc:"what explain says to a client whose TLS version is too old: one line of printable ASCII, at most 400 bytes"`
+
+	TimeoutHandshake time.Duration `env:"TIMEOUT_HANDSHAKE" envDefault:"10s" desc:"for the whole TLS handshake"`
+	TimeoutLogin     time.Duration `env:"TIMEOUT_LOGIN" envDefault:"3m" desc:"for everything before login"`
+	TimeoutIdle      time.Duration `env:"TIMEOUT_IDLE" envDefault:"35m" desc:"of silence after login"`
+	TimeoutDrain     time.Duration `env:"TIMEOUT_DRAIN" envDefault:"30s" desc:"for sessions to end at shutdown"`
+
+	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9993" desc:"host:port of metrics and health"`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" desc:"debug, info, warn or error"`
+	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" oneof:"json text" desc:"json or text"`
+
+	// explicit holds the variables that the environment did give.
+	explicit map[string]bool
+}
+
+// Listener is one of the four ways in, with the addresses it is bound to.
+type Listener struct {
+	Name string // imaps, pop3s, imap or pop3
+	// Variable is the one that names the addresses.
+	Variable string
+	Addrs    []string // host:port, at least one
+}
+
+// Load reads the variables in environ, entries of the form KEY=VALUE as from
+// os.Environ; where a key comes twice the last one counts. The error is of
+// type [Problems] and holds everything that is wrong at once.
+func Load(environ []string) (*Config, error) {
+	c := new(Config)
+	l := load(c, environ)
+	c.explicit = make(map[string]bool, len(l.given))
+	for name, value := range l.given {
+		c.explicit[name] = value != ""
+	}
+	l.check(c)
+	if len(l.problems) > 0 {
+		return nil, l.problems.sorted()
+	}
+	return c, nil
+}
+
+// door says what belongs to one listener.
+type door struct {
+	name, variable string
+	addrs          Addrs
+	upstream       string
+	upstreams      Upstreams
+}
+
+func (c *Config) doors() []door {
+	return []door{
+		{"imaps", Prefix + "LISTEN_IMAPS", c.ListenIMAPS, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP},
+		{"pop3s", Prefix + "LISTEN_POP3S", c.ListenPOP3S, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3},
+		{"imap", Prefix + "LISTEN_IMAP", c.ListenIMAP, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP},
+		{"pop3", Prefix + "LISTEN_POP3", c.ListenPOP3, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3},
+	}
+}
+
+// Listeners returns the listeners to open, in a fixed order. One that is off,
+// or whose protocol has no upstream, is not among them.
+func (c *Config) Listeners() []Listener {
+	var open []Listener
+	for _, d := range c.doors() {
+		if len(d.addrs) > 0 && len(d.upstreams) > 0 {
+			open = append(open, Listener{d.name, d.variable, d.addrs})
+		}
+	}
+	return open
+}
+
+// Shortest silence that a server may close a session for.
+const (
+	imapIdle = 30 * time.Minute // RFC 9051, Section 5.4
+	pop3Idle = 10 * time.Minute // RFC 1939, Section 3
+)
+
+// Warnings returns what is allowed but probably not meant, one line each,
+// naming the variable.
+func (c *Config) Warnings() []string {
+	var w []string
+	for _, d := range c.doors() {
+		if c.explicit[d.variable] && len(d.addrs) > 0 && len(d.upstreams) == 0 {
+			w = append(w, d.variable+": not opened, since "+d.upstream+" is not set")
+		}
+	}
+	for _, d := range c.doors()[:2] {
+		for _, u := range d.upstreams {
+			if u.Scheme.TLS == TLSNone && !loopback(u.Host) {
+				w = append(w, d.upstream+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
+			}
+		}
+	}
+	switch {
+	case len(c.UpstreamIMAP) > 0 && c.TimeoutIdle < imapIdle:
+		w = append(w, Prefix+"TIMEOUT_IDLE: under 30m, the least that RFC 9051, Section 5.4 allows")
+	case len(c.UpstreamPOP3) > 0 && c.TimeoutIdle < pop3Idle:
+		w = append(w, Prefix+"TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows")
+	}
+	return w
+}
+
+func loopback(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().IsLoopback()
+	}
+	// RFC 6761, Section 6.3: these names never leave the host.
+	host = strings.TrimSuffix(host, ".")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// check looks at what single values cannot tell. A variable that did not
+// parse is left out, so that one mistake is one line.
+func (l *loader) check(c *Config) {
+	l.checkUpstreams(c)
+	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
+		l.add(Prefix+"TLS_CERT_FILE", "must be set")
+	}
+	if name := Prefix + "EXPLAIN_TEXT"; !l.bad[name] {
+		if reason := explainProblem(c.ExplainText); reason != "" {
+			l.add(name, show(c.ExplainText)+": "+reason)
+		}
+	}
+	if name := Prefix + "ADMIN_LISTEN"; !l.bad[name] {
+		addr, reason := listenAddr(c.AdminListen)
+		if reason != "" {
+			l.add(name, show(c.AdminListen)+": "+reason)
+		}
+		c.AdminListen = addr
+	}
+	l.checkListeners(c)
+}
+
+func (l *loader) checkUpstreams(c *Config) {
+	imap, pop3 := Prefix+"UPSTREAM_IMAP", Prefix+"UPSTREAM_POP3"
+	for _, v := range []struct {
+		name, protocol string
+		upstreams      Upstreams
+	}{{imap, "imap", c.UpstreamIMAP}, {pop3, "pop3", c.UpstreamPOP3}} {
+		for _, u := range v.upstreams {
+			if u.Scheme.Protocol != v.protocol {
+				l.add(v.name, show(u.String())+": not an address of this protocol; write "+v.protocol+"://host:port")
+			} else if u.Scheme.TLS != TLSNone {
+				// Dialling one of these in plain would give passwords away.
+				l.add(v.name, show(u.String())+": TLS to the upstream is not supported; write "+v.protocol+"://host:port")
+			}
+		}
+	}
+	if len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[imap] && !l.bad[pop3] {
+		l.add(imap, "must be set, or "+pop3)
+	}
+}
+
+// checkListeners finds addresses that can be bound only once, and a gate with
+// no way in.
+func (l *loader) checkListeners(c *Config) {
+	taken := map[string]string{}
+	claim := func(name, addr string) {
+		_, port, _ := net.SplitHostPort(addr)
+		if addr == "" || port == "0" {
+			return
+		}
+		switch first, ok := taken[addr]; {
+		case !ok:
+			taken[addr] = name
+		case first == name:
+			l.add(name, show(addr)+": listed twice")
+		default:
+			l.add(name, show(addr)+": taken by "+first)
+		}
+	}
+	off := true
+	for _, d := range c.doors() {
+		off = off && len(d.addrs) == 0 && !l.bad[d.variable]
+		if len(d.upstreams) > 0 {
+			for _, addr := range d.addrs {
+				claim(d.variable, addr)
+			}
+		}
+	}
+	claim(Prefix+"ADMIN_LISTEN", c.AdminListen)
+
+	upstreams := len(c.UpstreamIMAP)+len(c.UpstreamPOP3) > 0
+	parsed := !l.anyBad("LISTEN_IMAPS", "LISTEN_POP3S", "LISTEN_IMAP", "LISTEN_POP3", "UPSTREAM_IMAP", "UPSTREAM_POP3")
+	if off {
+		l.add(Prefix+"LISTEN_IMAPS", "all four listeners are off")
+	} else if upstreams && parsed && len(c.Listeners()) == 0 {
+		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream")
+	}
+}

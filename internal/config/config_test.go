@@ -1,0 +1,327 @@
+package config
+
+import (
+	"errors"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// least is the smallest environment that starts a gate.
+var least = []string{"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1", "POSTERN_TLS_CERT_FILE=/tls"}
+
+func with(extra ...string) []string { return append(slices.Clone(least), extra...) }
+
+func mustLoad(t *testing.T, environ ...string) *Config {
+	t.Helper()
+	c, err := Load(environ)
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+	return c
+}
+
+func problems(t *testing.T, environ ...string) Problems {
+	t.Helper()
+	c, err := Load(environ)
+	var p Problems
+	if !errors.As(err, &p) || c != nil {
+		t.Fatalf("Load = %v, %v; want no config and Problems", c, err)
+	}
+	return p
+}
+
+func TestDefaultsAreThoseOfTheContract(t *testing.T) {
+	c := mustLoad(t, least...)
+	c.explicit = nil
+	want := &Config{
+		ListenIMAPS: Addrs{":993"}, ListenPOP3S: Addrs{":995"}, ListenIMAP: Addrs{":143"}, ListenPOP3: Addrs{":110"},
+		UpstreamIMAP:    Upstreams{{schemes[0], "127.0.0.1", 143}},
+		UpstreamTimeout: 10 * time.Second,
+		TLSCertFile:     Paths{"/tls"},
+		PolicyMode:      "enforce", PolicyFloor: "tls1.2",
+		ExplainText:      "TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later.",
+		TimeoutHandshake: 10 * time.Second, TimeoutLogin: 3 * time.Minute,
+		TimeoutIdle: 35 * time.Minute, TimeoutDrain: 30 * time.Second,
+		AdminListen: "127.0.0.1:9993", LogLevel: slog.LevelInfo, LogFormat: "json",
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if w := c.Warnings(); len(w) != 0 {
+		t.Errorf("warnings: %q", w)
+	}
+}
+
+func TestEveryVariableIsRead(t *testing.T) {
+	c := mustLoad(t,
+		"POSTERN_LISTEN_IMAPS=127.0.0.1:1993, [0:0::1]:1993", "POSTERN_LISTEN_POP3S=Mail.Example.org:995",
+		"POSTERN_LISTEN_IMAP=off", "POSTERN_LISTEN_POP3=[::ffff:127.0.0.1]:0,127.0.0.1:0",
+		"POSTERN_UPSTREAM_IMAP=imap://[::1]:1143,IMAP://Dovecot", "POSTERN_UPSTREAM_POP3=pop3://localhost",
+		"POSTERN_UPSTREAM_TIMEOUT=1500ms", "POSTERN_TLS_CERT_FILE=/a.pem, /b.pem", "POSTERN_TLS_KEY_FILE=/a.key,/b.key",
+		"POSTERN_POLICY_MODE=explain", "POSTERN_POLICY_FLOOR=tls1.2-aead", "POSTERN_EXPLAIN_TEXT=No {version}.",
+		"POSTERN_TIMEOUT_HANDSHAKE=5s", "POSTERN_TIMEOUT_LOGIN=1m", "POSTERN_TIMEOUT_IDLE=1d12h", "POSTERN_TIMEOUT_DRAIN=90d",
+		"POSTERN_ADMIN_LISTEN=[::]:9993", "POSTERN_LOG_LEVEL=debug", "POSTERN_LOG_FORMAT=text")
+	c.explicit = nil
+	want := &Config{
+		ListenIMAPS: Addrs{"127.0.0.1:1993", "[::1]:1993"}, ListenPOP3S: Addrs{"mail.example.org:995"},
+		ListenIMAP: Addrs{}, ListenPOP3: Addrs{"127.0.0.1:0", "127.0.0.1:0"},
+		UpstreamIMAP:    Upstreams{{schemes[0], "::1", 1143}, {schemes[0], "dovecot", 143}},
+		UpstreamPOP3:    Upstreams{{schemes[3], "localhost", 110}},
+		UpstreamTimeout: 1500 * time.Millisecond,
+		TLSCertFile:     Paths{"/a.pem", "/b.pem"}, TLSKeyFile: Paths{"/a.key", "/b.key"},
+		PolicyMode: "explain", PolicyFloor: "tls1.2-aead", ExplainText: "No {version}.",
+		TimeoutHandshake: 5 * time.Second, TimeoutLogin: time.Minute,
+		TimeoutIdle: 36 * time.Hour, TimeoutDrain: 90 * 24 * time.Hour,
+		AdminListen: "[::]:9993", LogLevel: slog.LevelDebug, LogFormat: "text",
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+	if got := c.UpstreamIMAP[0].String(); got != "imap://[::1]:1143" {
+		t.Errorf("upstream as a URL: %s", got)
+	}
+}
+
+// One entry a variable: what is set, and the one line that must come of it.
+func TestABadValueIsOneLineThatNamesTheVariable(t *testing.T) {
+	for _, tt := range []struct{ set, line string }{
+		{"LISTEN_IMAPS=993", `LISTEN_IMAPS: "993": not host:port; for every address put a colon before the port`},
+		{"LISTEN_IMAPS=*:993", `LISTEN_IMAPS: "*:993": for every address leave the host empty`},
+		{"LISTEN_IMAPS=localhost", `LISTEN_IMAPS: "localhost": the port is missing`},
+		{"LISTEN_IMAPS=localhost:", `LISTEN_IMAPS: "localhost:": the port is missing`},
+		{"LISTEN_IMAPS=:imaps", `LISTEN_IMAPS: ":imaps": the port is not a number from 0 to 65535`},
+		{"LISTEN_IMAPS=:65536", `LISTEN_IMAPS: ":65536": the port is not a number from 0 to 65535`},
+		{"LISTEN_IMAPS=::1:993", `LISTEN_IMAPS: "::1:993": an IPv6 address stands in brackets`},
+		{"LISTEN_IMAPS=[::1:993", `LISTEN_IMAPS: "[::1:993": the bracket is not closed`},
+		{"LISTEN_IMAPS=[::1]993", `LISTEN_IMAPS: "[::1]993": after the bracket comes :port`},
+		{"LISTEN_IMAPS=[127.0.0.1]:993", `LISTEN_IMAPS: "[127.0.0.1]:993": not an IPv6 address in the brackets`},
+		{"LISTEN_IMAPS=127.0.0.256:993", `LISTEN_IMAPS: "127.0.0.256:993": not an IPv4 address`},
+		{"LISTEN_IMAPS=bad name:993", `LISTEN_IMAPS: "bad name:993": not a host name or an IP address`},
+		{"LISTEN_IMAPS=:993,", `LISTEN_IMAPS: ":993,": the list has an empty entry`},
+		{"LISTEN_IMAPS=off,:993", `LISTEN_IMAPS: "off": off stands alone, and only for LISTEN_ variables`},
+		{"LISTEN_IMAPS=:993,:993", `LISTEN_IMAPS: ":993": listed twice`},
+		{"LISTEN_IMAPS=[::0]:993,[::]:993", `LISTEN_IMAPS: "[::]:993": listed twice`},
+		{"LISTEN_IMAP=:993", `LISTEN_IMAP: ":993": taken by POSTERN_LISTEN_IMAPS`},
+		{"LISTEN_IMAPS=", `LISTEN_IMAPS: set but empty; unset it, or give a value`},
+		{"ADMIN_LISTEN=off", `ADMIN_LISTEN: "off": off stands alone, and only for LISTEN_ variables`},
+		{"ADMIN_LISTEN=:143", `ADMIN_LISTEN: ":143": taken by POSTERN_LISTEN_IMAP`},
+		{"ADMIN_LISTEN=:1,:2", `ADMIN_LISTEN: ":1,:2": an IPv6 address stands in brackets`},
+		{"UPSTREAM_IMAP=localhost:143", `UPSTREAM_IMAP: "localhost:143": not a URL such as imap://host:port`},
+		{"UPSTREAM_IMAP=http://h", `UPSTREAM_IMAP: "http://h": unknown scheme; write imap://host:port or pop3://host:port`},
+		{"UPSTREAM_IMAP=imap://", `UPSTREAM_IMAP: "imap://": the host is missing`},
+		{"UPSTREAM_IMAP=imap://h:0", `UPSTREAM_IMAP: "imap://h:0": port 0 cannot be dialled`},
+		{"UPSTREAM_IMAP=imap://h:", `UPSTREAM_IMAP: "imap://h:": the port is missing`},
+		{"UPSTREAM_IMAP=imap://h/", `UPSTREAM_IMAP: "imap://h/": a URL holds only scheme, host and port; no path, query or fragment`},
+		{"UPSTREAM_IMAP=imap://h?a", `UPSTREAM_IMAP: "imap://h?a": a URL holds only scheme, host and port; no path, query or fragment`},
+		{"UPSTREAM_IMAP=imap://h#a", `UPSTREAM_IMAP: "imap://h#a": a URL holds only scheme, host and port; no path, query or fragment`},
+		{"UPSTREAM_IMAP=imap://u:p,w@h", `UPSTREAM_IMAP: a URL holds only scheme, host and port; no user or password`},
+		{"UPSTREAM_IMAP=imap://h,imap://h:143", `UPSTREAM_IMAP: "imap://h:143": listed twice`},
+		{"UPSTREAM_IMAP=pop3://h", `UPSTREAM_IMAP: "pop3://h:110": not an address of this protocol; write imap://host:port`},
+		{"UPSTREAM_POP3=imap://h", `UPSTREAM_POP3: "imap://h:143": not an address of this protocol; write pop3://host:port`},
+		{"UPSTREAM_IMAP=imaps://h", `UPSTREAM_IMAP: "imaps://h:993": TLS to the upstream is not supported; write imap://host:port`},
+		{"UPSTREAM_POP3=pop3+starttls://h", `UPSTREAM_POP3: "pop3+starttls://h:110": TLS to the upstream is not supported; write pop3://host:port`},
+		{"UPSTREAM_IMAP=", `UPSTREAM_IMAP: must be set, or POSTERN_UPSTREAM_POP3`},
+		{"TLS_CERT_FILE=", `TLS_CERT_FILE: must be set`},
+		{"TLS_KEY_FILE=/a,,/b", `TLS_KEY_FILE: "/a,,/b": the list has an empty entry`},
+		{"POLICY_MODE=Enforce", `POLICY_MODE: "Enforce": not one of enforce, explain, observe`},
+		{"POLICY_MODE=", `POLICY_MODE: set but empty; unset it, or give a value`},
+		{"POLICY_FLOOR=tls1.1", `POLICY_FLOOR: "tls1.1": not one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3`},
+		{"LOG_LEVEL=INFO+1", `LOG_LEVEL: "INFO+1": not one of debug, info, warn, error`},
+		{"LOG_FORMAT=xml", `LOG_FORMAT: "xml": not one of json, text`},
+		{"EXPLAIN_TEXT= ", `EXPLAIN_TEXT: " ": holds nothing to read`},
+		{"EXPLAIN_TEXT=a\r\nb", `EXPLAIN_TEXT: "a\r\nb": not one line of printable ASCII`},
+		{"EXPLAIN_TEXT=größer", `EXPLAIN_TEXT: "gr\u00f6\u00dfer": not one line of printable ASCII`},
+		{"EXPLAIN_TEXT=see {url}", `EXPLAIN_TEXT: "see {url}": braces stand only in {version} and {floor}`},
+		{"EXPLAIN_TEXT=see {5}", `EXPLAIN_TEXT: "see {5}": braces stand only in {version} and {floor}`},
+		{"EXPLAIN_TEXT={ver{floor}sion}", `EXPLAIN_TEXT: "{ver{floor}sion}": braces stand only in {version} and {floor}`},
+		{"EXPLAIN_TEXT=" + strings.Repeat("x", 401), `EXPLAIN_TEXT: "` + strings.Repeat("x", 80) + `...": longer than 400 bytes when {version} and {floor} are filled in`},
+		{"LOG_LEVLE=debug", `LOG_LEVLE: unknown variable; did you mean POSTERN_LOG_LEVEL?`},
+		{"log_level=debug", `log_level: unknown variable; did you mean POSTERN_LOG_LEVEL?`},
+		{"TLS_CERT_FILES=/a", `TLS_CERT_FILES: unknown variable; did you mean POSTERN_TLS_CERT_FILE?`},
+		{"ADMIN_PASSWORD=hunter2", `ADMIN_PASSWORD: unknown variable`},
+		{"=x", `: unknown variable`},
+		{"A\x1b[2J=x", `A\x1b[2J: unknown variable`},
+		{"BLUE_SERVICE_PORT_IMAPS=993", `BLUE_SERVICE_PORT_IMAPS: unknown variable; if Kubernetes set it, put enableServiceLinks: false into the pod`},
+	} {
+		p := problems(t, with("POSTERN_"+tt.set)...)
+		if want := "POSTERN_" + tt.line; len(p) != 1 || p[0] != want {
+			t.Errorf("%s\n got %q\nwant %q", tt.set, []string(p), want)
+		}
+	}
+}
+
+func TestABadDurationIsRefused(t *testing.T) {
+	for _, d := range []string{"10", "0s", "-5s", "0d", "-1d", "1d-1h", "1h1d", "1.5d", "d", "1dd", "200000000d", "106751d23h59m", "106751d24h", "forever", "NaN"} {
+		p := problems(t, with("POSTERN_TIMEOUT_IDLE="+d)...)
+		want := `POSTERN_TIMEOUT_IDLE: "` + d + `": not a duration above zero such as 10s, 30m, 36h or 90d`
+		if len(p) != 1 || p[0] != want {
+			t.Errorf("%s: got %q, want %q", d, []string(p), want)
+		}
+	}
+}
+
+func TestAllProblemsComeAtOnce(t *testing.T) {
+	p := problems(t, "POSTERN_LISTEN_IMAPS=:1x,:2x", "POSTERN_TIMEOUT_IDLE=soon", "POSTERN_POLICY_MODE=", "POSTERN_NONSENSE=1",
+		"POSTERN_UPSTREAM_IMAP=h", "POSTERN_LOG_FORMAT=xml")
+	var names []string
+	for _, line := range p {
+		name, _, _ := strings.Cut(line, ":")
+		names = append(names, strings.TrimPrefix(name, Prefix))
+	}
+	want := []string{"LISTEN_IMAPS", "LISTEN_IMAPS", "LOG_FORMAT", "NONSENSE", "POLICY_MODE", "TIMEOUT_IDLE", "TLS_CERT_FILE", "UPSTREAM_IMAP"}
+	if !slices.Equal(names, want) {
+		t.Errorf("got %v\nwant %v", names, want)
+	}
+	if got := p.Error(); strings.Count(got, "\n") != len(want)-1 {
+		t.Errorf("not one line each:\n%s", got)
+	}
+}
+
+func TestAnEmptyVariableWithoutADefaultIsAsGoodAsUnset(t *testing.T) {
+	c := mustLoad(t, with("POSTERN_UPSTREAM_POP3=", "POSTERN_TLS_KEY_FILE=")...)
+	if len(c.UpstreamPOP3) != 0 || len(c.TLSKeyFile) != 0 {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestTheLastOfTwoEqualNamesCounts(t *testing.T) {
+	c := mustLoad(t, with("POSTERN_LOG_LEVEL=loud", "POSTERN_LOG_LEVEL=warn")...)
+	if c.LogLevel != slog.LevelWarn {
+		t.Errorf("log level %v", c.LogLevel)
+	}
+}
+
+func TestWhatIsNotOursIsPassedOver(t *testing.T) {
+	mustLoad(t, with("POSTERN_SERVICE_HOST=10.0.0.1", "POSTERN_SERVICE_PORT=993", "POSTERN_SERVICE_PORT_IMAPS=993", "POSTERN_PORT=tcp://10.0.0.1:993",
+		"POSTERN_PORT_993_TCP=tcp://10.0.0.1:993", "POSTERN_PORT_993_TCP_ADDR=10.0.0.1", "PATH=/bin", "POSTERNER=1", "POSTERN_WITHOUT_VALUE", "=C:=C:\\")...)
+}
+
+func TestListenersNeedAnUpstream(t *testing.T) {
+	c := mustLoad(t, with("POSTERN_LISTEN_IMAP=127.0.0.1:0,[::1]:0")...)
+	want := []Listener{{"imaps", "POSTERN_LISTEN_IMAPS", []string{":993"}}, {"imap", "POSTERN_LISTEN_IMAP", []string{"127.0.0.1:0", "[::1]:0"}}}
+	if got := c.Listeners(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	c = mustLoad(t, with("POSTERN_UPSTREAM_POP3=pop3://127.0.0.1", "POSTERN_LISTEN_IMAP=off")...)
+	want = []Listener{{"imaps", "POSTERN_LISTEN_IMAPS", []string{":993"}}, {"pop3s", "POSTERN_LISTEN_POP3S", []string{":995"}}, {"pop3", "POSTERN_LISTEN_POP3", []string{":110"}}}
+	if got := c.Listeners(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAClosedListenerTakesNoAddress(t *testing.T) {
+	mustLoad(t, with("POSTERN_LISTEN_POP3=:993")...)
+}
+
+func TestAGateWithNoWayInIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		environ []string
+		line    string
+	}{
+		{with("POSTERN_LISTEN_IMAPS=off", "POSTERN_LISTEN_IMAP=off"), "POSTERN_LISTEN_IMAPS: every listener is off or has no upstream"},
+		{with("POSTERN_LISTEN_IMAPS=off", "POSTERN_LISTEN_IMAP=off", "POSTERN_LISTEN_POP3S=off", "POSTERN_LISTEN_POP3=off"), "POSTERN_LISTEN_IMAPS: all four listeners are off"},
+	} {
+		if p := problems(t, tt.environ...); len(p) != 1 || p[0] != tt.line {
+			t.Errorf("got %q, want %q", []string(p), tt.line)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		set  []string
+		want []string
+	}{
+		{[]string{"TIMEOUT_IDLE=29m59s"}, []string{"POSTERN_TIMEOUT_IDLE: under 30m, the least that RFC 9051, Section 5.4 allows"}},
+		{[]string{"TIMEOUT_IDLE=30m"}, nil},
+		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://[::1]", "TIMEOUT_IDLE=9m"}, []string{"POSTERN_TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows"}},
+		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost.", "TIMEOUT_IDLE=10m"}, nil},
+		{[]string{"LISTEN_POP3=:110", "LISTEN_POP3S=off"}, []string{"POSTERN_LISTEN_POP3: not opened, since POSTERN_UPSTREAM_POP3 is not set"}},
+		{[]string{"UPSTREAM_IMAP=imap://192.0.2.1,imap://[::ffff:127.0.0.1]"}, []string{`POSTERN_UPSTREAM_IMAP: passwords go to "imap://192.0.2.1:143" unencrypted; that is meant for loopback or the same pod`}},
+	} {
+		environ := slices.Clone(least)
+		for _, s := range tt.set {
+			environ = append(environ, "POSTERN_"+s)
+		}
+		if got := mustLoad(t, environ...).Warnings(); !slices.Equal(got, tt.want) {
+			t.Errorf("%v: got %q, want %q", tt.set, got, tt.want)
+		}
+	}
+}
+
+func TestEverySchemeHasItsPort(t *testing.T) {
+	for url, want := range map[string]Upstream{
+		"imap://h": {schemes[0], "h", 143}, "imaps://h": {schemes[1], "h", 993}, "imap+starttls://h": {schemes[2], "h", 143},
+		"pop3://h": {schemes[3], "h", 110}, "pop3s://h": {schemes[4], "h", 995}, "pop3+starttls://[::1]:1110": {schemes[5], "::1", 1110},
+	} {
+		var got Upstreams
+		if err := got.UnmarshalText([]byte(url)); err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %v, %v; want %v", url, got, err, want)
+		}
+	}
+}
+
+func TestTheLongestExplainTextPasses(t *testing.T) {
+	text := strings.Repeat("x", 394) + "{version}{floor}"
+	if c := mustLoad(t, with("POSTERN_EXPLAIN_TEXT="+text)...); c.ExplainText != text {
+		t.Errorf("got %q", c.ExplainText)
+	}
+	problems(t, with("POSTERN_EXPLAIN_TEXT=x"+text)...)
+}
+
+func TestASecretIsNeverEchoed(t *testing.T) {
+	var dst struct {
+		Token Addrs         `env:"TOKEN" secret:"true"`
+		Wait  time.Duration `env:"WAIT" secret:"true"`
+		Word  string        `env:"WORD" oneof:"a b" secret:"true"`
+		Count int           `env:"COUNT" secret:"true"`
+		Plain int           `env:"PLAIN"`
+	}
+	l := load(&dst, []string{"POSTERN_TOKEN=hunter2", "POSTERN_WAIT=hunter2", "POSTERN_WORD=hunter2", "POSTERN_COUNT=hunter2",
+		"POSTERN_PLAIN=loud", "POSTERN_TOKN=hunter2", "POSTERN_SECRET=hunter2"})
+	text := l.problems.Error()
+	if strings.Contains(text, "hunter2") {
+		t.Errorf("secret shown:\n%s", text)
+	}
+	want := Problems{
+		"POSTERN_COUNT: not a valid int",
+		`POSTERN_PLAIN: "loud": not a valid int`,
+		"POSTERN_SECRET: unknown variable",
+		"POSTERN_TOKEN: the port is missing",
+		"POSTERN_TOKN: unknown variable; did you mean POSTERN_TOKEN?",
+		"POSTERN_WAIT: not a duration above zero such as 10s, 30m, 36h or 90d",
+		"POSTERN_WORD: not one of a, b",
+	}
+	if got := l.problems.sorted(); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A seed is an environment, one entry a line.
+func FuzzLoad(f *testing.F) {
+	f.Add(strings.Join(least, "\n"))
+	f.Add("POSTERN_UPSTREAM_POP3=pop3://h,pop3://h\nPOSTERN_LISTEN_POP3=[::1%eth0]:0\nPOSTERN_=\nPOSTERN_0_=x")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := Load(strings.Split(text, "\n"))
+		if err == nil {
+			if c == nil || len(c.Listeners()) == 0 || len(c.TLSCertFile) == 0 || c.TimeoutIdle <= 0 {
+				t.Fatalf("accepted a config that cannot run: %+v", c)
+			}
+			c.Warnings()
+			return
+		}
+		p, ok := err.(Problems)
+		if !ok || len(p) == 0 || c != nil {
+			t.Fatalf("Load = %v, %#v", c, err)
+		}
+		for _, line := range p {
+			if !strings.HasPrefix(line, Prefix) || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }) {
+				t.Fatalf("problem is not one plain line with the variable: %q", line)
+			}
+		}
+	})
+}

@@ -1,0 +1,264 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Problems is all that is wrong with an environment. Each entry is one line
+// that starts with the name of the variable.
+type Problems []string
+
+// Error returns the problems, one a line.
+func (p Problems) Error() string { return strings.Join(p, "\n") }
+
+func (p Problems) sorted() Problems {
+	slices.Sort(p)
+	return p
+}
+
+// variable is one field of a configuration struct.
+type variable struct {
+	name       string // with Prefix
+	field      string
+	def        string
+	hasDefault bool
+	desc       string
+	secret     bool
+	oneOf      []string
+}
+
+// variables lists the fields of the struct type t that have an env tag.
+func variables(t reflect.Type) []variable {
+	var vars []variable
+	for f := range t.Fields() {
+		key, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		if key == "" {
+			continue
+		}
+		def, has := f.Tag.Lookup("envDefault")
+		vars = append(vars, variable{
+			name:       Prefix + key,
+			field:      f.Name,
+			def:        def,
+			hasDefault: has,
+			desc:       f.Tag.Get("desc"),
+			secret:     f.Tag.Get("secret") == "true",
+			oneOf:      strings.Fields(f.Tag.Get("oneof")),
+		})
+	}
+	return vars
+}
+
+// loader gathers the problems of one environment.
+type loader struct {
+	vars     []variable
+	given    map[string]string
+	bad      map[string]bool // variables with a problem
+	problems Problems
+}
+
+func (l *loader) add(name, problem string) {
+	l.bad[name] = true
+	l.problems = append(l.problems, showName(name)+": "+problem)
+}
+
+func (l *loader) anyBad(keys ...string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return l.bad[Prefix+k] })
+}
+
+// load parses environ into dst, a pointer to a struct. The env package does
+// the parsing; it sees only variables that dst has, since it takes an empty
+// one for its default and passes over those it does not know.
+func load(dst any, environ []string) *loader {
+	l := &loader{
+		vars:  variables(reflect.TypeOf(dst).Elem()),
+		given: map[string]string{},
+		bad:   map[string]bool{},
+	}
+	for _, entry := range environ {
+		name, value, ok := strings.Cut(entry, "=")
+		if ok && strings.HasPrefix(name, Prefix) {
+			l.given[name] = value
+		}
+	}
+	l.refuseUnknown()
+	err := env.ParseWithOptions(dst, env.Options{
+		Prefix:      Prefix,
+		Environment: l.usable(),
+		FuncMap: map[reflect.Type]env.ParserFunc{
+			reflect.TypeFor[time.Duration](): func(s string) (any, error) { return parseDuration(s) },
+		},
+	})
+	l.addParseErrors(err)
+	return l
+}
+
+// usable returns the variables that are worth parsing.
+func (l *loader) usable() map[string]string {
+	use := map[string]string{}
+	for _, v := range l.vars {
+		value, ok := l.given[v.name]
+		switch {
+		case !ok, value == "" && !v.hasDefault:
+		case value == "":
+			l.add(v.name, "set but empty; unset it, or give a value")
+		case len(v.oneOf) > 0 && !slices.Contains(v.oneOf, value):
+			l.add(v.name, v.text(badValue{value, "not one of " + strings.Join(v.oneOf, ", ")}))
+		default:
+			use[v.name] = value
+		}
+	}
+	return use
+}
+
+func (l *loader) addParseErrors(err error) {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return
+	}
+	for _, err := range all.Errors {
+		var parse env.ParseError
+		if !errors.As(err, &parse) {
+			l.problems = append(l.problems, err.Error())
+			continue
+		}
+		i := slices.IndexFunc(l.vars, func(v variable) bool { return v.field == parse.Name })
+		v := l.vars[i]
+		for _, err := range flatten(parse.Err) {
+			var bad badValue
+			if !errors.As(err, &bad) {
+				// The parsers of the env package put the whole value into their errors.
+				bad = badValue{l.given[v.name], "not a valid " + parse.Type.String()}
+			}
+			l.add(v.name, v.text(bad))
+		}
+	}
+}
+
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// badValue is the error of a value that does not parse. The reason never
+// holds any of the value: it is shown for secrets too.
+type badValue struct {
+	part   string // what to show, or ""
+	reason string
+}
+
+func (b badValue) Error() string {
+	if b.part == "" {
+		return b.reason
+	}
+	return show(b.part) + ": " + b.reason
+}
+
+func (v variable) text(b badValue) string {
+	if v.secret {
+		b.part = ""
+	}
+	return b.Error()
+}
+
+// shown is how many characters of a value a message holds at most.
+const shown = 80
+
+// show quotes a value so that it stays on one line and harmless on a terminal.
+func show(s string) string { return strconv.QuoteToASCII(cut(s)) }
+
+// showName is show without the quotes.
+func showName(s string) string {
+	q := show(s)
+	return q[1 : len(q)-1]
+}
+
+func cut(s string) string {
+	n := 0
+	for i := range s {
+		if n == shown {
+			return s[:i] + "..."
+		}
+		n++
+	}
+	return s
+}
+
+// kubernetesLink matches what the kubelet sets for a Service of another name.
+var kubernetesLink = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+
+// refuseUnknown reports variables with our prefix that we do not have. Their
+// values are never shown: one may be a secret under a mistyped name.
+func (l *loader) refuseUnknown() {
+	for _, name := range slices.Sorted(maps.Keys(l.given)) {
+		if l.known(name) || fromKubernetes(name) {
+			continue
+		}
+		problem := "unknown variable"
+		if near := l.nearest(name); near != "" {
+			problem += fmt.Sprintf("; did you mean %s?", near)
+		} else if kubernetesLink.MatchString(name) {
+			problem += "; if Kubernetes set it, put enableServiceLinks: false into the pod"
+		}
+		l.add(name, problem)
+	}
+}
+
+func (l *loader) known(name string) bool {
+	return slices.ContainsFunc(l.vars, func(v variable) bool { return v.name == name })
+}
+
+// fromKubernetes tells what the kubelet sets for a Service named postern.
+func fromKubernetes(name string) bool {
+	return name == Prefix+"PORT" || strings.HasPrefix(name, Prefix+"PORT_") || strings.HasPrefix(name, Prefix+"SERVICE_")
+}
+
+// nearest returns the variable that name is probably a slip of, or "".
+func (l *loader) nearest(name string) string {
+	name = strings.ToUpper(name)
+	best, least := "", max(2, (len(name)-len(Prefix))/4)+1
+	for _, v := range l.vars {
+		if d := distance(name, v.name, least); d < least {
+			best, least = v.name, d
+		}
+	}
+	return best
+}
+
+// distance returns the Levenshtein distance of a and b in bytes, or limit
+// where their lengths alone differ by as much.
+func distance(a, b string, limit int) int {
+	if max(len(a)-len(b), len(b)-len(a)) >= limit || !utf8.ValidString(a) {
+		return limit
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

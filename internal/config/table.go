@@ -1,0 +1,52 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+)
+
+// wideDefault is the length at which a default moves into the meaning, so
+// that one long text does not push the last column off the screen.
+const wideDefault = 20
+
+// row is one variable as the tables print it.
+type row struct{ name, def, meaning string }
+
+func rows() []row {
+	var all []row
+	for _, v := range variables(reflect.TypeFor[Config]()) {
+		r := row{v.name, v.def, v.desc}
+		if len(r.def) > wideDefault {
+			r.def, r.meaning = "", r.meaning+"; default: "+v.def
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// Table prints the variables for `postern serve -h`. An error of w ends it in
+// silence: there is nobody left to tell.
+func Table(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, r := range rows() {
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", r.name, r.def, r.meaning)
+	}
+	t.Flush()
+}
+
+// MarkdownTable returns the variables as the table of the README.
+func MarkdownTable() string {
+	var b strings.Builder
+	b.WriteString("| variable | default | meaning |\n|---|---|---|\n")
+	for _, r := range rows() {
+		def := r.def
+		if def != "" {
+			def = "`" + def + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.name, def, strings.ReplaceAll(r.meaning, "|", `\|`))
+	}
+	return b.String()
+}
