@@ -1,0 +1,163 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// tcpConn is what both sides are made of: *net.TCPConn.
+type tcpConn interface {
+	net.Conn
+	CloseWrite() error
+	SyscallConn() (syscall.RawConn, error)
+}
+
+// clientConn is the client's side below TLS, and the net.Conn that crypto/tls
+// is given. It can look at bytes before they are read, and it remembers the
+// last alert records that passed in clear, in either direction: crypto/tls
+// does not say which alert it sent, and takes a TLS 1.3 client's alert in
+// clear for a bad record.
+type clientConn struct {
+	tcpConn
+	s *session
+	// unread are bytes that were read from the socket and not yet taken.
+	unread []byte
+	// handshaking: watch for alerts.
+	handshaking bool
+	// sent is the last alert that was sent in clear, received whether the last
+	// bytes that came were an alert in clear.
+	sent alert
+	tail [alertRecordLen]byte
+	poll poller
+}
+
+// alert is a description of RFC 8446, Section 6, plus one; zero is none.
+type alert uint16
+
+const (
+	noAlert alert = 0
+
+	alertHandshakeFailure      = 40 + 1
+	alertIllegalParameter      = 47 + 1
+	alertDecodeError           = 50 + 1
+	alertProtocolVersion       = 70 + 1
+	alertInappropriateFallback = 86 + 1
+	alertMissingExtension      = 109 + 1
+	alertNoApplicationProtocol = 120 + 1
+)
+
+const (
+	recordAlert     = 21
+	recordHandshake = 22
+	alertRecordLen  = 7
+)
+
+// Read takes what is unread first. Once the poller is on, it never waits.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if len(c.unread) > 0 {
+		n := copy(p, c.unread)
+		c.unread = c.unread[n:]
+		c.watchReceived(p[:n])
+		return n, nil
+	}
+	if c.poll.active {
+		return c.poll.readNow(p)
+	}
+	n, err := c.tcpConn.Read(p)
+	c.watchReceived(p[:n])
+	return n, err
+}
+
+// Write sends p.
+func (c *clientConn) Write(p []byte) (int, error) {
+	if c.handshaking && len(p) == alertRecordLen && p[0] == recordAlert {
+		c.sent = alert(p[alertRecordLen-1]) + 1
+	}
+	return c.tcpConn.Write(p)
+}
+
+func (c *clientConn) watchReceived(p []byte) {
+	if !c.handshaking || len(p) == 0 {
+		return
+	}
+	if len(p) < len(c.tail) {
+		copy(c.tail[:], c.tail[len(p):])
+	}
+	copy(c.tail[max(0, len(c.tail)-len(p)):], p[max(0, len(p)-len(c.tail)):])
+}
+
+// endedWithAlert reports whether the last bytes that came are a fatal alert in
+// clear: 15 03 0x 00 02 02 NN.
+func (c *clientConn) endedWithAlert() bool {
+	t := &c.tail
+	return t[0] == recordAlert && t[1] == 3 && t[3] == 0 && t[4] == 2 && t[5] == 2
+}
+
+// peek returns at least n bytes, and more if they came along, without taking
+// them; fewer with an error.
+func (c *clientConn) peek(n int) ([]byte, error) {
+	for len(c.unread) < n {
+		buf := make([]byte, max(n, 512))
+		have := copy(buf, c.unread)
+		got, err := c.tcpConn.Read(buf[have:])
+		c.unread = buf[:have+got]
+		if err != nil && len(c.unread) < n {
+			return c.unread, err
+		}
+	}
+	return c.unread, nil
+}
+
+// pending reports whether the client has sent anything that was not read yet,
+// here or in the kernel.
+func (c *clientConn) pending() bool {
+	return len(c.unread) > 0 || pendingBytes(c.tcpConn)
+}
+
+const (
+	// lingerTime and lingerBytes bound what is thrown away after the last word
+	// to a client, so that a reset does not overtake it.
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// linger closes the write side, throws away what still comes, and closes.
+func (c *clientConn) linger() {
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(lingerTime))
+	io.CopyN(io.Discard, c.tcpConn, lingerBytes)
+	c.Close()
+}
+
+// finish closes; where the client has sent more than was read, after a linger.
+func (c *clientConn) finish() {
+	if c.pending() {
+		c.linger()
+		return
+	}
+	c.Close()
+}
+
+// ending tells how a connection's error is to be named.
+type ending uint8
+
+const (
+	endClosed  ending = iota // in order
+	endTimeout               // a deadline of ours
+	endReset                 // any other error
+)
+
+// endingOf sorts the ways in which connections end.
+func endingOf(err error) ending {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return endClosed
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return endTimeout
+	}
+	return endReset
+}

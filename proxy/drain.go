@@ -1,0 +1,113 @@
+package proxy
+
+import (
+	"context"
+	"time"
+)
+
+// idleBefore is how long a session must have been silent to count as idle when
+// the server stops.
+const idleBefore = time.Second
+
+// Shutdown stops the server: no new connections; who has not logged in is told
+// so at once; sessions run on for up to TIMEOUT_DRAIN, idle ones are closed
+// evenly over its second half, so that they do not all come back at once. It
+// returns when all are gone; when ctx ends, it cuts them.
+func (srv *Server) Shutdown(ctx context.Context) {
+	for _, list := range srv.cfg.Listeners {
+		for _, nl := range list {
+			nl.Close()
+		}
+	}
+	srv.mu.Lock()
+	close(srv.draining)
+	sessions := make([]*session, 0, len(srv.open))
+	for s := range srv.open {
+		sessions = append(sessions, s)
+	}
+	srv.mu.Unlock()
+	srv.cancel()
+	for _, s := range sessions {
+		if !s.loggedIn.Load() {
+			s.raw.SetReadDeadline(past)
+		}
+	}
+	if len(sessions) == 0 {
+		srv.closeIdle()
+	}
+	ctx, cancel := context.WithTimeout(ctx, srv.cfg.TimeoutDrain)
+	defer cancel()
+	srv.drain(ctx)
+	srv.cut()
+	srv.work.Wait()
+}
+
+// drain lets sessions end until ctx does.
+func (srv *Server) drain(ctx context.Context) {
+	half := time.NewTimer(srv.cfg.TimeoutDrain / 2)
+	defer half.Stop()
+	select {
+	case <-srv.idle:
+		return
+	case <-ctx.Done():
+		return
+	case <-half.C:
+	}
+	end, _ := ctx.Deadline()
+	for {
+		s, n := srv.mostIdle()
+		wait := idleBefore / 10
+		if s != nil {
+			s.closeInOrder()
+			wait = time.Until(end) / time.Duration(n+1)
+		}
+		select {
+		case <-srv.idle:
+			return
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// mostIdle finds the session that has been silent for the longest time, and
+// how many are idle.
+func (srv *Server) mostIdle() (most *session, n int) {
+	now := time.Now()
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	longest := idleBefore
+	for s := range srv.open {
+		if !s.loggedIn.Load() || s.closing.Load() || s.writing.Load() > 0 || s.silent(now) < idleBefore {
+			continue
+		}
+		n++
+		if silent := s.silent(now); silent >= longest {
+			most, longest = s, silent
+		}
+	}
+	if most != nil {
+		most.closing.Store(true)
+	}
+	return most, n
+}
+
+// cut ends what is left.
+func (srv *Server) cut() {
+	srv.mu.Lock()
+	left := make([]*session, 0, len(srv.open))
+	for s := range srv.open {
+		left = append(left, s)
+	}
+	srv.mu.Unlock()
+	for _, s := range left {
+		s.raw.Close()
+	}
+	if len(left) > 0 {
+		select {
+		case <-srv.idle:
+		case <-time.After(time.Second):
+		}
+	}
+}

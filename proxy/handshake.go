@@ -1,0 +1,259 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+
+	"postern/internal/certs"
+	"postern/policy"
+)
+
+// handshake is what is known of a handshake under way; it is gone when that is
+// over.
+type handshake struct {
+	begun    time.Time
+	startTLS bool
+	hello    policy.Hello
+	// judged: there was a hello that could be read, and a verdict on it.
+	judged  bool
+	verdict policy.Verdict
+	certs   *certs.Set
+	// answered is the key of the certificate that was presented.
+	answered policy.Keys
+}
+
+// shakeHands does TLS with the client and tells the observer how it ended. It
+// reports whether the session goes on, and whether only to be explained.
+func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
+	hs := &handshake{begun: time.Now(), startTLS: startTLS}
+	s.hs = hs
+	defer func() { s.hs = nil }()
+	deadline := hs.begun.Add(s.srv.cfg.TimeoutHandshake)
+	s.raw.SetDeadline(deadline)
+	if s.srv.isDraining() {
+		s.raw.SetDeadline(past)
+	}
+	first, err := s.raw.peek(1)
+	switch {
+	case err != nil:
+		return s.failed(s.failure(err))
+	case s.raw.ssl2Hello():
+		return s.ssl2(deadline)
+	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
+		return s.notTLS(deadline)
+	}
+	return s.tlsHandshake()
+}
+
+// tlsHandshake lets crypto/tls do its work, with the hook below, and names the
+// result.
+func (s *session) tlsHandshake() Outcome {
+	s.raw.handshaking = true
+	first := s.raw.unread[0]
+	s.tls = tls.Server(s.raw, s.srv.tlsConfig(s.Listener.Protocol()))
+	err := s.tls.Handshake()
+	s.raw.handshaking = false
+	hs := s.hs
+	switch {
+	case err == nil && hs.verdict.Serve == policy.Explain:
+		return s.report(Explained, NoFailure)
+	case err == nil && hs.verdict.Serve == policy.Observe:
+		return s.report(Observed, NoFailure)
+	case err == nil:
+		// crypto/tls has enforced the floor, whatever the verdict says.
+		hs.verdict.Reason = policy.NotLegacy
+		return s.report(Accepted, NoFailure)
+	case hs.verdict.Legacy() && hs.verdict.Serve == policy.Enforce && s.refusedFor(hs.verdict.Reason):
+		s.report(Rejected, NoFailure)
+		s.raw.finish()
+		return Rejected
+	}
+	f := s.failure(err)
+	if f == FailClosed && first == recordAlert && !hs.judged {
+		f = FailClientAlert
+	}
+	return s.failed(f)
+}
+
+// refusedFor reports whether the alert that crypto/tls sent is the one of a
+// legacy handshake: the hello may have had another fault that came first.
+func (s *session) refusedFor(r policy.Reason) bool {
+	if r == policy.ReasonCipher {
+		return s.raw.sent == alertHandshakeFailure
+	}
+	return s.raw.sent == alertProtocolVersion
+}
+
+// configForClient is the hook: it sees the hello before crypto/tls looks at
+// its version. It never returns an error, which would be told as an alert 80.
+// The base configuration enforces the floor; another one is returned only
+// where the policy lets a legacy client in.
+func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error) {
+	s := chi.Conn.(*clientConn).s
+	hs := s.hs
+	hs.hello = policy.FromClientHello(chi)
+	hs.certs = srv.cfg.Certificates.Lookup(hs.hello.ServerName)
+	hs.verdict = srv.policy.Snapshot().Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()})
+	hs.judged = true
+	if hs.verdict.Serve != policy.Enforce {
+		return srv.lenient[s.Listener.Protocol()], nil
+	}
+	return nil, nil
+}
+
+// certificate chooses the one to present, by the same rules as the verdict.
+func (srv *Server) certificate(chi *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	hs := chi.Conn.(*clientConn).s.hs
+	v := &hs.verdict
+	hs.answered = v.Floor.PickKey(&hs.hello, hs.certs.Keys(), v.Serve != policy.Enforce)
+	return hs.certs.Certificate(hs.answered), nil
+}
+
+// failure names what went wrong where it was not the floor that refused.
+func (s *session) failure(err error) Failure {
+	switch {
+	case s.hs.judged && s.hs.verdict.Version == policy.NoVersion:
+		return FailOther // only versions of the future
+	case s.raw.sent == alertNoApplicationProtocol:
+		return FailALPN
+	case s.raw.sent == alertInappropriateFallback:
+		return FailFallback
+	}
+	if s.raw.endedWithAlert() {
+		// In clear: OpenSSL says so that it distrusts us, even where TLS 1.3
+		// would have it encrypted and crypto/tls finds a bad record.
+		return FailClientAlert
+	}
+	var op *net.OpError
+	var header tls.RecordHeaderError
+	switch errors.As(err, &op); {
+	case op != nil && op.Op == "remote error":
+		return FailClientAlert
+	case op != nil && op.Op == "local error", errors.As(err, &header), s.raw.sent != noAlert:
+		return FailMalformed
+	}
+	switch endingOf(err) {
+	case endTimeout:
+		if s.srv.isDraining() {
+			return FailShutdown
+		}
+		return FailTimeout
+	case endClosed:
+		return FailClosed
+	}
+	if op != nil {
+		return FailIO
+	}
+	return FailOther
+}
+
+// failed reports a failure and closes.
+func (s *session) failed(f Failure) Outcome {
+	s.report(Failed, f)
+	s.raw.finish()
+	return Failed
+}
+
+// report tells the observer how the handshake ended.
+func (s *session) report(o Outcome, f Failure) Outcome {
+	hs := s.hs
+	s.verdict = hs.verdict
+	event := Handshake{
+		Conn: &s.Conn, Verdict: hs.verdict, Outcome: o, Failure: f,
+		Duration: time.Since(hs.begun), StartTLS: hs.startTLS, Key: KeyNone,
+	}
+	if hs.judged {
+		event.Hello = &hs.hello
+	}
+	if o == Accepted || o == Observed || o == Explained {
+		state := s.tls.ConnectionState()
+		event.Version = policy.Version(state.Version)
+		event.Resumed = state.DidResume
+		if !event.Resumed {
+			event.Key = keyType(hs.answered)
+		}
+	}
+	s.srv.cfg.Observer.Handshake(&event)
+	return o
+}
+
+// ssl2 refuses a hello in SSL 2.0 format.
+func (s *session) ssl2(deadline time.Time) Outcome {
+	hs := s.hs
+	hello, ok, err := s.raw.readSSL2Hello()
+	if err != nil {
+		return s.failed(s.failure(err))
+	}
+	if !ok {
+		s.sendAlert(alertDecodeError, policy.TLS10)
+		return s.failed(FailMalformed)
+	}
+	hs.hello, hs.judged = hello, true
+	hs.certs = s.srv.cfg.Certificates.Lookup("")
+	hs.verdict = s.srv.policy.Snapshot().Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()})
+	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
+	if !hs.verdict.Legacy() {
+		return s.failed(FailOther)
+	}
+	s.report(Rejected, NoFailure)
+	s.raw.finish()
+	return Rejected
+}
+
+// sendAlert sends a fatal alert in a record of a version that the client can
+// read.
+func (s *session) sendAlert(a alert, offered policy.Version) {
+	version := min(max(offered, policy.SSL3), policy.TLS10)
+	s.raw.Write([]byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a - 1)})
+}
+
+const (
+	// maxPlaintext and plaintextPatience bound what is waited for before text
+	// on a port of TLS is answered: enough to know a request of HTTP.
+	maxPlaintext      = 512
+	plaintextPatience = time.Second
+)
+
+// notTLS answers text with text, and closes on the rest.
+func (s *session) notTLS(deadline time.Time) Outcome {
+	if patience := time.Now().Add(plaintextPatience); patience.Before(deadline) {
+		s.raw.SetReadDeadline(patience)
+	}
+	for n := 1; n <= maxPlaintext && !bytes.ContainsRune(s.raw.unread, '\n'); n = len(s.raw.unread) + 1 {
+		if _, err := s.raw.peek(n); err != nil {
+			break
+		}
+	}
+	text := s.raw.unread
+	if !all(text, isText) {
+		return s.failed(FailMalformed)
+	}
+	f := FailPlaintext
+	if isHTTP(text) {
+		f = FailHTTP
+	}
+	s.report(Failed, f)
+	s.farewell(s.dialect.goodbye(noticeProtocol, "This is a port for TLS: choose SSL/TLS in your mail program."))
+	return Failed
+}
+
+func isText(c byte) bool { return c >= ' ' && c < 0x7f || c == '\r' || c == '\n' || c == '\t' }
+
+func isHTTP(text []byte) bool {
+	for _, m := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ", "PATCH ", "PRI "} {
+		if bytes.HasPrefix(text, []byte(m)) {
+			return true
+		}
+	}
+	return false
+}
+
+// tlsTooSoon reports TLS that came before STARTTLS or STLS.
+func (s *session) tlsTooSoon() {
+	s.hs = &handshake{begun: time.Now()}
+	s.report(Failed, FailTLSOnStartTLS)
+	s.hs = nil
+}

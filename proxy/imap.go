@@ -1,0 +1,326 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// imapDialect is what is IMAP4 about a session (RFC 9051, RFC 3501).
+type imapDialect struct{}
+
+func (imapDialect) goodbye(n notice, text string) []byte {
+	code := ""
+	switch n {
+	case noticeUnavailable:
+		code = "[UNAVAILABLE] " // RFC 5530, Section 3
+	case noticeLimit:
+		code = "[LIMIT] "
+	case noticeExplain:
+		code = "[ALERT] " // RFC 9051, Section 7.1
+	}
+	return fmt.Appendf(nil, "* BYE %s%s\r\n", code, text)
+}
+
+func (imapDialect) leave() []byte { return []byte("postern LOGOUT\r\n") }
+
+// greeting judges the upstream's first line (RFC 9051, Section 7.1).
+func (imapDialect) greeting(line []byte) ([]byte, UpstreamFailure) {
+	status, ok := bytes.CutPrefix(line, []byte("* "))
+	switch word, _, _ := bytes.Cut(status, []byte(" ")); {
+	case !ok:
+		return nil, UpstreamGreeting
+	case equalFold(bytes.TrimRight(word, "\r\n"), "OK"):
+		return trueIMAP(line), ""
+	case equalFold(bytes.TrimRight(word, "\r\n"), "BYE"):
+		return trueIMAP(line), UpstreamRefused
+	case equalFold(bytes.TrimRight(word, "\r\n"), "PREAUTH"):
+		return nil, UpstreamPreauth
+	}
+	return nil, UpstreamGreeting
+}
+
+func (imapDialect) noteGreeting(r *relay, line []byte) { r.noteIMAPCapabilities(line) }
+
+// noteIMAPCapabilities remembers whether the upstream takes non-synchronizing
+// literals (RFC 7888; IMAP4rev2 implies the short ones).
+func (r *relay) noteIMAPCapabilities(line []byte) {
+	start, end := capabilityList(line)
+	if start < 0 {
+		return
+	}
+	for _, c := range bytes.Fields(line[start:end]) {
+		if equalFold(c, "LITERAL+") || equalFold(c, "LITERAL-") || equalFold(c, "IMAP4rev2") {
+			r.literalPlus.Store(true)
+		}
+	}
+}
+
+// replies passes on what the upstream says, one whole response at a time,
+// until a login has succeeded or the upstream has gone.
+func (imapDialect) replies(r *relay) error {
+	var want *expectation
+	for {
+		resp, err := r.imapResponse()
+		if err != nil {
+			return err
+		}
+		r.noteIMAPCapabilities(resp)
+		if hasPrefixFold(resp, "* BYE") {
+			r.saidBye.Store(true)
+		}
+		resp = trueIMAP(resp)
+		want = r.expecting(want)
+		switch resp[0] {
+		case '*':
+			err = r.deliver(resp)
+		case '+':
+			if err = r.deliver(resp); err == nil && want != nil {
+				err = r.tell(answer{more: true})
+			}
+		default:
+			tag, status, _ := bytes.Cut(resp, []byte(" "))
+			if want == nil || string(tag) != want.tag {
+				return errOutOfStep
+			}
+			if err = r.deliver(resp); err != nil {
+				return err
+			}
+			ok := hasPrefixFold(status, "OK")
+			err = r.tell(answer{ok: ok, bad: hasPrefixFold(status, "BAD")})
+			if ok && want.login {
+				return err
+			}
+			want = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// imapResponse reads one response with its literals.
+func (r *relay) imapResponse() ([]byte, error) {
+	line, err := r.upstream.line()
+	if err != nil {
+		return nil, err
+	}
+	lit, more := literalAtEnd(line)
+	if !more {
+		return line, nil
+	}
+	whole := bytes.Clone(line)
+	for literals := 0; more; lit, more = literalAtEnd(line) {
+		if literals += lit.size; literals > maxLiterals {
+			return nil, errLiterals
+		}
+		if whole, err = r.upstream.octets(whole, lit.size); err != nil {
+			return nil, err
+		}
+		if line, err = r.upstream.line(); err != nil {
+			return nil, err
+		}
+		if whole = append(whole, line...); len(whole)-literals > maxLine {
+			return nil, errLineTooLong
+		}
+	}
+	return whole, nil
+}
+
+// commands passes the client's commands on, one at a time, until a login has
+// succeeded; otherwise it returns what ended the session.
+func (imapDialect) commands(r *relay) (loggedIn bool, err error) {
+	for {
+		line, err := r.client.strictLine()
+		if err != nil {
+			return false, err
+		}
+		if len(line) == len(crlf) {
+			// No command: it will have no answer.
+			if err := r.send(line); err != nil {
+				return false, err
+			}
+			continue
+		}
+		cmd, ok := parseIMAPCommand(line)
+		if !ok {
+			return false, errProtocol
+		}
+		loggedIn, err := r.imapCommand(cmd, line)
+		if loggedIn || err != nil {
+			return loggedIn, err
+		}
+	}
+}
+
+// imapCommand passes one command on and waits for its answer.
+func (r *relay) imapCommand(cmd imapCommand, line []byte) (loggedIn bool, err error) {
+	is := func(name string) bool { return equalFold(cmd.name, name) }
+	switch {
+	case is("STARTTLS"), is("XCLIENT"), is("COMPRESS"):
+		return false, r.refuseIMAP(cmd, line)
+	case is("ID"):
+		return false, r.imapID(cmd)
+	}
+	login := is("LOGIN") || is("AUTHENTICATE")
+	r.s.loggingOut = is("LOGOUT")
+	r.expect <- expectation{tag: string(cmd.tag), login: login}
+	f := forwarding{r: r, nonSyncOK: login}
+	a, err := f.command(line)
+	if err != nil {
+		return false, err
+	}
+	if f.nonSync && a.bad && !r.literalPlus.Load() {
+		// The upstream may have taken the literals for commands.
+		return false, errProtocol
+	}
+	return a.ok && login, nil
+}
+
+// refuseIMAP answers a command that is not for the upstream: STARTTLS has no
+// meaning inside TLS (RFC 9051, Section 6.2.1), XCLIENT is a proxy's to say, and
+// a stream that is compressed before login could not be followed.
+func (r *relay) refuseIMAP(cmd imapCommand, line []byte) error {
+	if lit, ok := literalAtEnd(line); ok && !lit.sync {
+		return errProtocol
+	}
+	return r.say(fmt.Appendf(nil, "%s BAD %s is not available here.\r\n", cmd.tag, bytes.ToUpper(cmd.name)))
+}
+
+// forwarding is one command on its way upstream, with its literals and the
+// lines that the upstream asks for.
+type forwarding struct {
+	r *relay
+	// nonSyncOK: the command may have literals without synchronization.
+	// Before login only a few have use for one, and an upstream that takes
+	// none in another would read it as the next command.
+	nonSyncOK bool
+	// nonSync: it had one.
+	nonSync  bool
+	literals int
+}
+
+// command sends the line that begins a command and all that belongs to it, and
+// returns the answer.
+func (f *forwarding) command(line []byte) (answer, error) {
+	r := f.r
+	for {
+		lit, more := literalAtEnd(line)
+		if more && !literalPlaced(line, lit) {
+			return answer{}, errProtocol
+		}
+		if err := r.send(line); err != nil {
+			return answer{}, err
+		}
+		if !more {
+			return f.answer()
+		}
+		if lit.sync {
+			if a, err := r.await(); err != nil || !a.more {
+				return a, err
+			}
+		}
+		octets, err := f.literal(nil, lit)
+		if err != nil {
+			return answer{}, err
+		}
+		if err := r.send(octets); err != nil {
+			return answer{}, err
+		}
+		if line, err = r.client.strictLine(); err != nil {
+			return answer{}, err
+		}
+	}
+}
+
+// literal reads the octets of a literal from the client.
+func (f *forwarding) literal(dst []byte, lit literal) ([]byte, error) {
+	if f.literals += lit.size; f.literals > maxLiterals {
+		return nil, errLiterals
+	}
+	had := len(dst)
+	dst, err := f.r.client.octets(dst, lit.size)
+	if err != nil || lit.sync {
+		return dst, err
+	}
+	f.nonSync = true
+	if !f.nonSyncOK || bytes.ContainsAny(dst[had:], "\r\n\x00") {
+		return nil, errProtocol
+	}
+	return dst, nil
+}
+
+// answer waits for the tagged reply; in between the upstream may ask for
+// lines, as SASL does (RFC 9051, Section 6.2.2).
+func (f *forwarding) answer() (answer, error) {
+	for {
+		a, err := f.r.await()
+		if err != nil || !a.more {
+			return a, err
+		}
+		line, err := f.r.client.strictLine()
+		if err != nil {
+			return answer{}, err
+		}
+		if err := f.r.send(line); err != nil {
+			return answer{}, err
+		}
+	}
+}
+
+// imapID passes an ID on without the fields that only a proxy may send.
+func (r *relay) imapID(cmd imapCommand) error {
+	var filter idFilter
+	f := forwarding{r: r, nonSyncOK: true}
+	r.expect <- expectation{tag: string(cmd.tag)}
+	head := append(append(bytes.Clone(cmd.tag), ' '), cmd.name...)
+	piece := bytes.Clone(cmd.args)
+	for line := cmd.args; ; {
+		lit, more := literalAtEnd(line)
+		switch {
+		case more && !literalPlaced(line, lit):
+			return errProtocol
+		case !more || lit.sync:
+			if more {
+				piece = bytes.TrimSuffix(piece, crlf)
+			}
+			out, err := filter.text(piece, more)
+			if err != nil {
+				return err
+			}
+			if more {
+				out = append(out, crlf...)
+			}
+			if err := r.send(append(head, out...)); err != nil {
+				return err
+			}
+			head, piece = nil, nil
+		}
+		if !more {
+			a, err := f.answer()
+			if err == nil && f.nonSync && a.bad && !r.literalPlus.Load() {
+				err = errProtocol
+			}
+			return err
+		}
+		if lit.sync {
+			if a, err := r.await(); err != nil || !a.more {
+				return err
+			}
+		}
+		octets, err := f.literal(piece, lit)
+		if err != nil {
+			return err
+		}
+		if piece = octets; lit.sync {
+			filter.literal(piece)
+			if err := r.send(piece); err != nil {
+				return err
+			}
+			piece = nil
+		}
+		if line, err = r.client.strictLine(); err != nil {
+			return err
+		}
+		piece = append(piece, line...)
+	}
+}

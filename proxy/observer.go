@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"postern/policy"
+)
+
+// An Observer is told what becomes of each connection: Handshake exactly once
+// if TLS was to begin, Login at most once, Closed exactly once, in that order.
+// It is called on the connection's goroutine: it must not block, and it must
+// not keep what the events point to.
+type Observer interface {
+	Handshake(*Handshake)
+	Login(*Login)
+	Closed(*Closed)
+}
+
+// A Meter counts what is no event of a connection's life. Its methods are
+// called often and from many goroutines.
+type Meter interface {
+	// Opened: a connection was accepted; Closed of the Observer ends it.
+	Opened(Listener)
+	// CleartextLogin: a login was tried before TLS, and refused.
+	CleartextLogin(Listener)
+	// Injection: bytes came pipelined behind STARTTLS or STLS.
+	Injection(Listener)
+	// Relayed: n bytes went through, in application data.
+	Relayed(Listener, Direction, int)
+	// UpstreamConnected: dialled and greeted, in that time.
+	UpstreamConnected(l Listener, took time.Duration)
+	// UpstreamFailed: an upstream could not serve a session.
+	UpstreamFailed(upstream string, reason UpstreamFailure)
+	// UpstreamUp: the upstream answers now, or does not.
+	UpstreamUp(upstream string, up bool)
+}
+
+// Conn says which connection an event is about.
+type Conn struct {
+	ID       uint64
+	Listener Listener
+	// Client is the address of the client, unmapped; Local the one that it
+	// reached.
+	Client, Local netip.AddrPort
+	Accepted      time.Time
+}
+
+// Handshake is the end of a handshake, one way or another.
+type Handshake struct {
+	*Conn
+	// Hello is what was offered; nil where there was no hello.
+	Hello *policy.Hello
+	// Verdict of the policy; zero where there was no hello.
+	Verdict policy.Verdict
+	Outcome Outcome
+	// Failure is set with the outcome Failed.
+	Failure Failure
+	// Duration from the moment when TLS was to begin.
+	Duration time.Duration
+	// Version, Key and Resumed are what was negotiated; Version is NoVersion
+	// where no handshake was completed.
+	Version policy.Version
+	Key     KeyType
+	Resumed bool
+	// StartTLS: the handshake followed STARTTLS or STLS.
+	StartTLS bool
+}
+
+// Login is a login that the upstream accepted.
+type Login struct {
+	*Conn
+}
+
+// Closed is the end of a connection.
+type Closed struct {
+	*Conn
+	// ToClient and ToUpstream are relayed application bytes.
+	ToClient, ToUpstream int64
+	Duration             time.Duration
+	// Why is one of a few constant phrases.
+	Why Why
+}
+
+// Why is the reason for which a connection ended.
+type Why string
+
+const (
+	WhyHandshake  Why = "handshake"   // it did not get past TLS
+	WhyExplained  Why = "explained"   // legacy, told why
+	WhyClient     Why = "client"      // the client left
+	WhyUpstream   Why = "upstream"    // the upstream closed
+	WhyNoUpstream Why = "no_upstream" // no upstream could be reached
+	WhyTimeout    Why = "timeout"     // TIMEOUT_LOGIN or TIMEOUT_IDLE
+	WhyProtocol   Why = "protocol"    // what was said before login cannot be relayed
+	WhyInjection  Why = "injection"   // bytes behind STARTTLS
+	WhyShutdown   Why = "shutdown"    // this program stops
+)

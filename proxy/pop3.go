@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+)
+
+// pop3Dialect is what is POP3 about a session (RFC 1939, RFC 2449, RFC 5034).
+type pop3Dialect struct{}
+
+func (pop3Dialect) goodbye(n notice, text string) []byte {
+	code := ""
+	switch n {
+	case noticeUnavailable, noticeLimit, noticeShutdown, noticeTimeout:
+		code = "[SYS/TEMP] " // RFC 3206, Section 4
+	case noticeExplain:
+		code = "[SYS/PERM] "
+	}
+	return fmt.Appendf(nil, "-ERR %s%s\r\n", code, text)
+}
+
+func (pop3Dialect) leave() []byte { return []byte("QUIT\r\n") }
+
+// greeting judges the upstream's first line (RFC 1939, Section 4).
+func (pop3Dialect) greeting(line []byte) ([]byte, UpstreamFailure) {
+	switch {
+	case isPOP3Status(line, "+OK"):
+		return line, ""
+	case isPOP3Status(line, "-ERR"):
+		return line, UpstreamRefused
+	}
+	return nil, UpstreamGreeting
+}
+
+func (pop3Dialect) noteGreeting(*relay, []byte) {}
+
+// isPOP3Status reports whether a reply begins with that status indicator.
+func isPOP3Status(line []byte, status string) bool {
+	if !hasPrefixFold(line, status) {
+		return false
+	}
+	rest := line[len(status):]
+	return len(rest) == 0 || rest[0] == ' ' || rest[0] == '\r' || rest[0] == '\n'
+}
+
+// replies passes on what the upstream says until a login has succeeded or the
+// upstream has gone. POP3 has no tags and no unasked replies: each answers the
+// command under way.
+func (pop3Dialect) replies(r *relay) error {
+	var want *expectation
+	for {
+		line, err := r.upstream.line()
+		if err != nil {
+			return err
+		}
+		if want = r.expecting(want); want == nil {
+			return r.unasked(line)
+		}
+		switch {
+		case isPOP3Status(line, "+OK"):
+			if want.listing {
+				if line, err = r.listing(line); err != nil {
+					return err
+				}
+			}
+			if err = r.deliver(line); err == nil {
+				err = r.tell(answer{ok: true})
+			}
+			if want.login {
+				return err
+			}
+			want = nil
+		case isPOP3Status(line, "-ERR"):
+			if err = r.deliver(line); err == nil {
+				err = r.tell(answer{})
+			}
+			want = nil
+		case line[0] == '+':
+			if err = r.deliver(line); err == nil {
+				err = r.tell(answer{more: true})
+			}
+		default:
+			return errOutOfStep
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// unasked is a line that answers no command: an -ERR is a goodbye, as when the
+// upstream has waited for too long.
+func (r *relay) unasked(line []byte) error {
+	if !isPOP3Status(line, "-ERR") {
+		return errOutOfStep
+	}
+	r.saidBye.Store(true)
+	if err := r.deliver(line); err != nil {
+		return err
+	}
+	_, err := r.upstream.line()
+	if err == nil {
+		err = errOutOfStep
+	}
+	return err
+}
+
+// listing reads the rest of a multi-line reply to CAPA, AUTH or LANG (RFC 1939,
+// Section 3), without what is untrue inside TLS.
+func (r *relay) listing(first []byte) ([]byte, error) {
+	whole := bytes.Clone(first)
+	for {
+		line, err := r.upstream.line()
+		if err != nil {
+			return nil, err
+		}
+		whole = append(whole, trueCAPA(line)...)
+		if len(whole) > maxLiterals {
+			return nil, errLiterals
+		}
+		if body := line[:len(line)-len(lineEnd(line))]; len(body) == 1 && body[0] == '.' {
+			return whole, nil
+		}
+	}
+}
+
+// commands passes the client's commands on, one at a time, until a login has
+// succeeded; otherwise it returns what ended the session.
+func (pop3Dialect) commands(r *relay) (loggedIn bool, err error) {
+	for {
+		line, err := r.client.strictLine()
+		if err != nil {
+			return false, err
+		}
+		name, args := pop3Command(line)
+		is := func(s string) bool { return equalFold(name, s) }
+		if is("STLS") || is("XCLIENT") {
+			err := r.say(fmt.Appendf(nil, "-ERR %s is not available here.\r\n", bytes.ToUpper(name)))
+			if err != nil {
+				return false, err
+			}
+			continue
+		}
+		if len(name) == 0 || !all(name, isAtomChar) {
+			return false, errProtocol
+		}
+		r.s.loggingOut = is("QUIT")
+		login := is("PASS") || is("APOP") || is("AUTH") && len(args) > 0
+		r.expect <- expectation{
+			login:   login,
+			listing: is("CAPA") || (is("AUTH") || is("LANG")) && len(args) == 0,
+		}
+		if err := r.send(line); err != nil {
+			return false, err
+		}
+		f := forwarding{r: r}
+		a, err := f.answer()
+		if err != nil || a.ok && login {
+			return a.ok && login, err
+		}
+	}
+}
+
+// pop3Command splits a line into its keyword and its arguments.
+func pop3Command(line []byte) (name, args []byte) {
+	name, args, _ = bytes.Cut(line[:len(line)-len(lineEnd(line))], []byte(" "))
+	return name, bytes.TrimSpace(args)
+}

@@ -1,0 +1,203 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/certs"
+	"postern/policy"
+)
+
+// Config is what a Server is made of; all of it is needed.
+type Config struct {
+	// Listeners that are bound already; the server closes them.
+	Listeners    map[Listener][]net.Listener
+	Policy       *policy.Policy
+	Certificates *certs.Store
+	Upstreams    map[Protocol][]UpstreamConfig
+
+	UpstreamTimeout  time.Duration // dial and greeting
+	TimeoutHandshake time.Duration // the whole handshake
+	TimeoutLogin     time.Duration // everything before login
+	TimeoutIdle      time.Duration // silence after login
+	TimeoutDrain     time.Duration // sessions at shutdown
+
+	// ExplainText is one line, in which {version} and {floor} are filled in.
+	ExplainText string
+
+	Observer Observer
+	Meter    Meter
+	Log      *slog.Logger
+}
+
+// Server is the gate.
+type Server struct {
+	cfg       Config
+	policy    *policy.Policy
+	strict    map[Protocol]*tls.Config
+	lenient   map[Protocol]*tls.Config // nil under a policy that only enforces
+	upstreams map[Protocol][]*upstream
+
+	// ctx ends with the server, and with it all that runs beside sessions.
+	ctx      context.Context
+	cancel   context.CancelFunc
+	draining chan struct{}
+
+	lastID atomic.Uint64
+	work   sync.WaitGroup // accept loops and probes
+	mu     sync.Mutex
+	open   map[*session]struct{}
+	idle   chan struct{} // closed when draining and no session is open
+}
+
+// New makes a server; Start lets it accept.
+func New(cfg Config) (*Server, error) {
+	srv := &Server{
+		cfg: cfg, policy: cfg.Policy, draining: make(chan struct{}), idle: make(chan struct{}),
+		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
+		strict: make(map[Protocol]*tls.Config), lenient: make(map[Protocol]*tls.Config),
+	}
+	srv.ctx, srv.cancel = context.WithCancel(context.Background())
+	for l := range cfg.Listeners {
+		if len(cfg.Upstreams[l.Protocol()]) == 0 {
+			return nil, fmt.Errorf("listener %s has no upstream", l)
+		}
+	}
+	for p, list := range cfg.Upstreams {
+		for _, u := range list {
+			srv.upstreams[p] = append(srv.upstreams[p], &upstream{UpstreamConfig: u, wake: make(chan struct{}, 1)})
+		}
+		srv.strict[p] = srv.complete(cfg.Policy.Snapshot().Floor.TLSConfig(), p)
+		srv.strict[p].GetConfigForClient = srv.configForClient
+		if cfg.Policy.MayServeLegacy() {
+			srv.lenient[p] = srv.complete(policy.LenientTLSConfig(), p)
+		}
+	}
+	return srv, nil
+}
+
+// complete adds to a configuration of the policy what is not its matter.
+func (srv *Server) complete(c *tls.Config, p Protocol) *tls.Config {
+	c.GetCertificate = srv.certificate
+	c.NextProtos = []string{string(p)}
+	c.DynamicRecordSizingDisabled = true
+	return c
+}
+
+func (srv *Server) tlsConfig(p Protocol) *tls.Config { return srv.strict[p] }
+
+// Start begins to accept and to ask the upstreams whether they answer.
+func (srv *Server) Start() {
+	for p, list := range srv.upstreams {
+		for _, up := range list {
+			srv.work.Go(func() { srv.probe(up, dialectOf(p)) })
+		}
+	}
+	for l, list := range srv.cfg.Listeners {
+		for _, nl := range list {
+			srv.work.Go(func() { srv.accept(l, nl) })
+		}
+	}
+}
+
+// accept takes connections until the listener is closed. When descriptors run
+// out it waits a little, as net/http does.
+func (srv *Server) accept(l Listener, nl net.Listener) {
+	var wait time.Duration
+	for {
+		c, err := nl.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if wait == 0 {
+				srv.cfg.Log.Error("accepting failed", "listener", string(l), "error", err.Error())
+			}
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			select {
+			case <-time.After(wait):
+			case <-srv.draining:
+				return
+			}
+			continue
+		}
+		wait = 0
+		srv.begin(l, c)
+	}
+}
+
+// begin gives a connection its session.
+func (srv *Server) begin(l Listener, c net.Conn) {
+	s := &session{
+		Conn: Conn{
+			ID: srv.lastID.Add(1), Listener: l, Accepted: time.Now(),
+			Client: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()),
+		},
+		srv: srv, dialect: dialectOf(l.Protocol()),
+	}
+	s.raw = &clientConn{tcpConn: c.(tcpConn), s: s}
+	srv.mu.Lock()
+	srv.open[s] = struct{}{}
+	srv.mu.Unlock()
+	srv.cfg.Meter.Opened(l)
+	go func() {
+		if why, over := s.serve(); over {
+			s.end(why)
+		}
+	}()
+}
+
+// addrPort is the address of a TCP peer; one that came over a dual-stack
+// socket is unmapped.
+func addrPort(a net.Addr) netip.AddrPort {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := tcp.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// end is the last thing that happens to a session.
+func (s *session) end(why Why) {
+	s.raw.Close()
+	s.srv.cfg.Observer.Closed(&Closed{
+		Conn: &s.Conn, Why: why, Duration: time.Since(s.Accepted),
+		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(),
+	})
+	srv := s.srv
+	srv.mu.Lock()
+	delete(srv.open, s)
+	last := len(srv.open) == 0 && srv.isDraining()
+	srv.mu.Unlock()
+	if last {
+		srv.closeIdle()
+	}
+}
+
+func (srv *Server) closeIdle() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	select {
+	case <-srv.idle:
+	default:
+		close(srv.idle)
+	}
+}
+
+func (srv *Server) isDraining() bool {
+	select {
+	case <-srv.draining:
+		return true
+	default:
+		return false
+	}
+}
