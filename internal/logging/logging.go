@@ -1,0 +1,77 @@
+// Package logging writes the log so that no connection ever waits for it.
+//
+// [New] makes the logger, [Writer] takes the lines off the caller's hands, and
+// [Fold] keeps legacy handshakes from filling the log.
+package logging
+
+import (
+	"io"
+	"log/slog"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// timeFormat is RFC 3339 with milliseconds; times are in UTC.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// New returns a logger that writes one line a record to w: text where the
+// format is "text", else JSON. Each line is a single Write.
+func New(w io.Writer, level slog.Level, format string) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: stamp}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(escaper{w}, opts))
+	}
+	return slog.New(slog.NewJSONHandler(escaper{w}, opts))
+}
+
+func stamp(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime {
+		a.Value = slog.StringValue(a.Value.Time().UTC().Format(timeFormat))
+	}
+	return a
+}
+
+// escaper writes what does not print as \uXXXX. A client may put it into a
+// server name to play with the terminal of whoever reads the log; the JSON
+// handler leaves DEL, C1 controls and bidirectional overrides as they are, the
+// text handler DEL. In JSON these can only stand in strings, where the escape
+// is the same character.
+type escaper struct{ w io.Writer }
+
+func (e escaper) Write(line []byte) (int, error) {
+	if plain(line) {
+		return e.w.Write(line)
+	}
+	out := make([]byte, 0, len(line)+64)
+	for i := 0; i < len(line); {
+		r, size := utf8.DecodeRune(line[i:])
+		if r < 0x7f || unicode.IsPrint(r) {
+			out = append(out, line[i:i+size]...)
+		} else if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
+			out = appendEscape(appendEscape(out, high), low)
+		} else {
+			out = appendEscape(out, r)
+		}
+		i += size
+	}
+	if _, err := e.w.Write(out); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+func plain(line []byte) bool {
+	for _, b := range line {
+		if b >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// appendEscape appends \uXXXX for one UTF-16 code unit.
+func appendEscape(out []byte, unit rune) []byte {
+	const hex = "0123456789abcdef"
+	return append(out, '\\', 'u', hex[unit>>12&15], hex[unit>>8&15], hex[unit>>4&15], hex[unit&15])
+}

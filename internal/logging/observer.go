@@ -1,0 +1,79 @@
+package logging
+
+import (
+	"log/slog"
+	"strings"
+
+	"postern/proxy"
+)
+
+// Observer writes what becomes of connections to a log: one line at info for
+// every legacy handshake, as far as the fold lets it through, and the rest at
+// debug. It implements [proxy.Observer].
+type Observer struct {
+	Log  *slog.Logger
+	Fold *Fold
+}
+
+// LegacyHandshake is the message of the line that operators look for.
+const LegacyHandshake = "legacy handshake"
+
+// Bounds on what a stranger can put into one line.
+const (
+	maxServerName = 255
+	maxALPN       = 16
+)
+
+// Handshake logs a legacy handshake, or, at debug, a failed one.
+func (o *Observer) Handshake(h *proxy.Handshake) {
+	if !h.Verdict.Legacy() {
+		if h.Outcome == proxy.Failed {
+			o.Log.Debug("handshake failed", "listener", h.Listener, "client", h.Client.Addr(),
+				"client_port", h.Client.Port(), "failure", h.Failure, "version", h.Verdict.Version.String(),
+				"starttls", h.StartTLS, "conn_id", h.ID)
+		}
+		return
+	}
+	if !o.Fold.Allow(h.Client.Addr()) {
+		return
+	}
+	attrs := []any{
+		"listener", h.Listener, "client", h.Client.Addr(), "client_port", h.Client.Port(),
+		"outcome", h.Outcome, "reason", h.Verdict.Reason.String(), "version", h.Verdict.Version.String(),
+		"offered_versions", h.Hello.VersionNames(), "cipher_suites", h.Hello.CipherSuiteNames(),
+		"server_name", cut(h.Hello.ServerName, maxServerName), "alpn", cutList(h.Hello.ALPN),
+		"ja4", h.Hello.JA4(), "mode", h.Verdict.Mode.String(), "rule", "",
+		"starttls", h.StartTLS, "conn_id", h.ID,
+	}
+	if h.Outcome == proxy.Failed {
+		attrs = append(attrs, "failure", h.Failure)
+	}
+	o.Log.Info(LegacyHandshake, attrs...)
+}
+
+// Login logs a login at debug.
+func (o *Observer) Login(l *proxy.Login) {
+	o.Log.Debug("login", "listener", l.Listener, "client", l.Client.Addr(), "conn_id", l.ID)
+}
+
+// Closed logs the end of a connection at debug.
+func (o *Observer) Closed(c *proxy.Closed) {
+	o.Log.Debug("closed", "listener", c.Listener, "client", c.Client.Addr(), "why", c.Why,
+		"to_client", c.ToClient, "to_upstream", c.ToUpstream,
+		"seconds", c.Duration.Seconds(), "conn_id", c.ID)
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+func cutList(list []string) []string {
+	out := make([]string, 0, min(len(list), maxALPN))
+	for _, s := range list[:min(len(list), maxALPN)] {
+		out = append(out, cut(s, maxServerName))
+	}
+	return out
+}
