@@ -1,0 +1,208 @@
+// Package metrics counts what the proxy tells, for Prometheus.
+//
+// Label values come from closed sets or from the operator's configuration,
+// never from a client. Every series of a listener that is on and of every
+// upstream exists from the start, at zero, and is found without a lookup by
+// label text and without allocation when an event comes.
+package metrics
+
+import (
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+// Options says what there is to count.
+type Options struct {
+	// Listeners are those that are on.
+	Listeners []proxy.Listener
+	// Upstreams are the URLs as configured, such as imap://127.0.0.1:10143.
+	Upstreams []string
+	// Version and Revision are those of this program.
+	Version, Revision string
+	// LogSuppressed says how many log lines were left out so far; none where
+	// it is nil.
+	LogSuppressed func() uint64
+}
+
+// Metrics implements [proxy.Observer] and [proxy.Meter]. Safe for concurrent
+// use. Events of listeners and upstreams that Options did not name are not
+// counted: they would be labels out of nowhere.
+type Metrics struct {
+	registry   *prometheus.Registry
+	listeners  map[proxy.Listener]*listener
+	upstreams  map[string]*upstream
+	policyMode *prometheus.GaugeVec
+	notAfter   *prometheus.GaugeVec
+
+	mu           sync.Mutex
+	certificates map[string]bool // the label values of notAfter
+}
+
+var (
+	_ proxy.Observer = (*Metrics)(nil)
+	_ proxy.Meter    = (*Metrics)(nil)
+)
+
+// New makes all series. They are in a registry of their own, with those of the
+// Go runtime and the process.
+func New(o Options) *Metrics {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	f := factory{r}
+	m := &Metrics{
+		registry:     r,
+		listeners:    f.listeners(o.Listeners),
+		upstreams:    f.upstreams(o.Upstreams),
+		policyMode:   f.gauge("policy_mode", "Mode that a legacy handshake meets now: 1 for it, 0 for the others.", "listener", "mode"),
+		notAfter:     f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
+		certificates: map[string]bool{},
+	}
+	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
+	for _, l := range o.Listeners {
+		for _, mode := range policy.Modes {
+			m.policyMode.WithLabelValues(string(l), mode.String())
+		}
+	}
+	f.gauge("build_info", "Always 1; the labels say what runs.", "version", "revision", "goversion").
+		WithLabelValues(utf8Label(o.Version), utf8Label(o.Revision), runtime.Version()).Set(1)
+	return m
+}
+
+// Gatherer gives what Handler serves.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// Scrapes are open to whoever reaches the admin port.
+const (
+	scrapesAtOnce = 8
+	scrapeTimeout = 10 * time.Second
+)
+
+// Handler serves the Prometheus text format, OpenMetrics or protobuf, as the
+// scraper asks; native histograms are in the last alone.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		EnableOpenMetrics:   true,
+		MaxRequestsInFlight: scrapesAtOnce,
+		Timeout:             scrapeTimeout,
+	})
+}
+
+// Opened counts a connection that was accepted.
+func (m *Metrics) Opened(name proxy.Listener) {
+	if l := m.listeners[name]; l != nil {
+		l.opened.Inc()
+		l.open.Inc()
+	}
+}
+
+// Handshake counts the end of a handshake.
+func (m *Metrics) Handshake(h *proxy.Handshake) {
+	if l := m.listeners[h.Listener]; l != nil {
+		l.handshake(h)
+	}
+}
+
+// Login does nothing: logins are for the ledger.
+func (m *Metrics) Login(*proxy.Login) {}
+
+// Closed counts down what Opened counted up.
+func (m *Metrics) Closed(c *proxy.Closed) {
+	if l := m.listeners[c.Listener]; l != nil {
+		l.open.Dec()
+	}
+}
+
+// CleartextLogin counts a login that was tried before TLS.
+func (m *Metrics) CleartextLogin(name proxy.Listener) {
+	if l := m.listeners[name]; l != nil {
+		l.cleartextLogins.Inc()
+	}
+}
+
+// Injection counts a connection with bytes pipelined behind STARTTLS or STLS.
+func (m *Metrics) Injection(name proxy.Listener) {
+	if l := m.listeners[name]; l != nil {
+		l.injections.Inc()
+	}
+}
+
+// Relayed counts n bytes of application data.
+func (m *Metrics) Relayed(name proxy.Listener, d proxy.Direction, n int) {
+	if l := m.listeners[name]; l != nil {
+		l.relayed.add(d, n)
+	}
+}
+
+// UpstreamConnected counts a connection to an upstream, greeting included.
+func (m *Metrics) UpstreamConnected(name proxy.Listener, took time.Duration) {
+	if l := m.listeners[name]; l != nil {
+		l.upstreamTime.Observe(took.Seconds())
+	}
+}
+
+// UpstreamFailed counts a session that an upstream could not serve.
+func (m *Metrics) UpstreamFailed(name string, reason proxy.UpstreamFailure) {
+	if u := m.upstreams[name]; u != nil {
+		u.failures.add(reason, 1)
+	}
+}
+
+// UpstreamUp notes whether the upstream answers.
+func (m *Metrics) UpstreamUp(name string, up bool) {
+	if u := m.upstreams[name]; u != nil {
+		u.up.Set(oneIf(up))
+	}
+}
+
+// SetPolicyMode says which mode a legacy handshake on the listener meets now.
+func (m *Metrics) SetPolicyMode(name proxy.Listener, now policy.Mode) {
+	if m.listeners[name] == nil {
+		return
+	}
+	for _, mode := range policy.Modes {
+		m.policyMode.WithLabelValues(string(name), mode.String()).Set(oneIf(mode == now))
+	}
+}
+
+// SetCertificates says which certificates are loaded, by name, and when they
+// end. Those that were set before and are not among them disappear.
+func (m *Metrics) SetCertificates(notAfter map[string]time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := make(map[string]bool, len(notAfter))
+	for name, end := range notAfter {
+		label := utf8Label(name)
+		now[label] = true
+		m.notAfter.WithLabelValues(label).Set(float64(end.Unix()))
+	}
+	for label := range m.certificates {
+		if !now[label] {
+			m.notAfter.DeleteLabelValues(label)
+		}
+	}
+	m.certificates = now
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// utf8Label makes a label value of a text that may be any bytes, as the name
+// of a file may: Prometheus takes UTF-8 alone.
+func utf8Label(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -1,0 +1,435 @@
+package metrics
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+const (
+	imapUpstream = "imap://127.0.0.1:10143"
+	popUpstream  = "pop3://127.0.0.1:10110"
+)
+
+func newMetrics() *Metrics {
+	return New(Options{
+		Listeners: []proxy.Listener{proxy.IMAPS, proxy.POP3},
+		Upstreams: []string{imapUpstream, popUpstream},
+		Version:   "v1.2.3", Revision: "abc",
+	})
+}
+
+// snapshot is every series of ours with its value; of a histogram the count.
+func snapshot(t testing.TB, m *Metrics) map[string]float64 {
+	t.Helper()
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, f := range families {
+		name, ours := strings.CutPrefix(f.GetName(), "postern_")
+		if !ours {
+			continue
+		}
+		for _, metric := range f.Metric {
+			var value float64
+			switch f.GetType() {
+			case dto.MetricType_COUNTER:
+				value = metric.Counter.GetValue()
+			case dto.MetricType_GAUGE:
+				value = metric.Gauge.GetValue()
+			case dto.MetricType_HISTOGRAM:
+				value = float64(metric.Histogram.GetSampleCount())
+			default:
+				t.Fatalf("%s is a %v", name, f.GetType())
+			}
+			values[name+labels(metric)] = value
+		}
+	}
+	return values
+}
+
+func labels(m *dto.Metric) string {
+	var parts []string
+	for _, l := range m.Label {
+		parts = append(parts, l.GetName()+"="+l.GetValue())
+	}
+	return "{" + strings.Join(parts, " ") + "}"
+}
+
+func handshake(l proxy.Listener, offered policy.Version, o proxy.Outcome) *proxy.Handshake {
+	return &proxy.Handshake{
+		Conn:     &proxy.Conn{Listener: l},
+		Verdict:  policy.Verdict{Version: offered},
+		Outcome:  o,
+		Duration: 3 * time.Millisecond,
+	}
+}
+
+func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
+	accepted := handshake(proxy.IMAPS, policy.TLS13, proxy.Accepted)
+	accepted.Version, accepted.Key = policy.TLS13, proxy.KeyECDSA
+	resumed := handshake(proxy.IMAPS, policy.TLS13, proxy.Accepted)
+	resumed.Version, resumed.Key, resumed.Resumed = policy.TLS12, proxy.KeyNone, true
+	observed := handshake(proxy.POP3, policy.TLS10, proxy.Observed)
+	observed.Version, observed.Key, observed.Verdict.Reason = policy.TLS10, proxy.KeyRSA, policy.ReasonVersion
+	explained := handshake(proxy.IMAPS, policy.TLS12, proxy.Explained)
+	explained.Version, explained.Key, explained.Verdict.Reason = policy.TLS12, proxy.KeyRSA, policy.ReasonCipher
+	rejected := handshake(proxy.IMAPS, policy.SSL3, proxy.Rejected)
+	rejected.Verdict.Reason = policy.ReasonFallback
+	failed := handshake(proxy.IMAPS, policy.NoVersion, proxy.Failed)
+	failed.Failure = proxy.FailHTTP
+	legacyFailed := handshake(proxy.IMAPS, policy.TLS12, proxy.Failed)
+	legacyFailed.Failure, legacyFailed.Verdict.Reason = proxy.FailTimeout, policy.ReasonSSL2Hello
+
+	for _, test := range []struct {
+		name  string
+		event func(*Metrics)
+		want  map[string]float64
+	}{
+		{"opened", func(m *Metrics) { m.Opened(proxy.IMAPS) }, map[string]float64{
+			"connections_total{listener=imaps}": 1, "connections_open{listener=imaps}": 1}},
+		{"closed", func(m *Metrics) { m.Closed(&proxy.Closed{Conn: accepted.Conn}) }, map[string]float64{
+			"connections_open{listener=imaps}": -1}},
+		{"login", func(m *Metrics) { m.Login(&proxy.Login{Conn: accepted.Conn}) }, nil},
+		{"accepted", func(m *Metrics) { m.Handshake(accepted) }, map[string]float64{
+			"handshakes_total{listener=imaps outcome=accepted version=tls1.3}":          1,
+			"tls_sessions_total{key=ecdsa listener=imaps resumed=false version=tls1.3}": 1,
+			"handshake_duration_seconds{listener=imaps}":                                1}},
+		{"resumed", func(m *Metrics) { m.Handshake(resumed) }, map[string]float64{
+			"handshakes_total{listener=imaps outcome=accepted version=tls1.3}":        1,
+			"tls_sessions_total{key=none listener=imaps resumed=true version=tls1.2}": 1,
+			"handshake_duration_seconds{listener=imaps}":                              1}},
+		{"observed", func(m *Metrics) { m.Handshake(observed) }, map[string]float64{
+			"handshakes_total{listener=pop3 outcome=observed version=tls1.0}":                       1,
+			"legacy_handshakes_total{listener=pop3 outcome=observed reason=version version=tls1.0}": 1,
+			"tls_sessions_total{key=rsa listener=pop3 resumed=false version=tls1.0}":                1,
+			"handshake_duration_seconds{listener=pop3}":                                             1}},
+		{"explained", func(m *Metrics) { m.Handshake(explained) }, map[string]float64{
+			"handshakes_total{listener=imaps outcome=explained version=tls1.2}":                      1,
+			"legacy_handshakes_total{listener=imaps outcome=explained reason=cipher version=tls1.2}": 1,
+			"tls_sessions_total{key=rsa listener=imaps resumed=false version=tls1.2}":                1,
+			"handshake_duration_seconds{listener=imaps}":                                             1}},
+		{"rejected", func(m *Metrics) { m.Handshake(rejected) }, map[string]float64{
+			"handshakes_total{listener=imaps outcome=rejected version=ssl3}":                        1,
+			"legacy_handshakes_total{listener=imaps outcome=rejected reason=fallback version=ssl3}": 1}},
+		{"failed", func(m *Metrics) { m.Handshake(failed) }, map[string]float64{
+			"handshakes_total{listener=imaps outcome=failed version=none}": 1,
+			"handshake_failures_total{listener=imaps reason=http}":         1}},
+		{"failed for no reason told", func(m *Metrics) {
+			m.Handshake(handshake(proxy.POP3, policy.TLS11, proxy.Failed))
+		}, map[string]float64{
+			"handshakes_total{listener=pop3 outcome=failed version=tls1.1}": 1,
+			"handshake_failures_total{listener=pop3 reason=other}":          1}},
+		{"legacy failed", func(m *Metrics) { m.Handshake(legacyFailed) }, map[string]float64{
+			"handshakes_total{listener=imaps outcome=failed version=tls1.2}":                          1,
+			"legacy_handshakes_total{listener=imaps outcome=failed reason=ssl2_hello version=tls1.2}": 1,
+			"handshake_failures_total{listener=imaps reason=timeout}":                                 1}},
+		{"cleartext login", func(m *Metrics) { m.CleartextLogin(proxy.POP3) }, map[string]float64{
+			"cleartext_logins_total{listener=pop3}": 1}},
+		{"injection", func(m *Metrics) { m.Injection(proxy.POP3) }, map[string]float64{
+			"starttls_injections_total{listener=pop3}": 1}},
+		{"relayed", func(m *Metrics) { m.Relayed(proxy.POP3, proxy.ToUpstream, 70000) }, map[string]float64{
+			"relayed_bytes_total{direction=to_upstream listener=pop3}": 70000}},
+		{"upstream connected", func(m *Metrics) { m.UpstreamConnected(proxy.IMAPS, time.Second) }, map[string]float64{
+			"upstream_connect_duration_seconds{listener=imaps}": 1}},
+		{"upstream failed", func(m *Metrics) { m.UpstreamFailed(popUpstream, proxy.UpstreamRefused) }, map[string]float64{
+			"upstream_failures_total{reason=refused upstream=pop3://127.0.0.1:10110}": 1}},
+		{"upstream up", func(m *Metrics) { m.UpstreamUp(imapUpstream, true) }, map[string]float64{
+			"upstream_up{upstream=imap://127.0.0.1:10143}": 1}},
+		{"upstream up and down", func(m *Metrics) { m.UpstreamUp(imapUpstream, true); m.UpstreamUp(imapUpstream, false) }, nil},
+		{"mode", func(m *Metrics) {
+			m.SetPolicyMode(proxy.IMAPS, policy.Enforce)
+			m.SetPolicyMode(proxy.IMAPS, policy.Explain)
+		}, map[string]float64{
+			"policy_mode{listener=imaps mode=explain}": 1}},
+		{"of a listener that is off", func(m *Metrics) {
+			m.Opened(proxy.IMAP)
+			m.Handshake(handshake(proxy.IMAP, policy.TLS13, proxy.Rejected))
+			m.Closed(&proxy.Closed{Conn: &proxy.Conn{Listener: proxy.IMAP}})
+			m.CleartextLogin("192.0.2.7")
+			m.Injection("192.0.2.7")
+			m.Relayed("192.0.2.7", proxy.ToClient, 1)
+			m.UpstreamConnected("192.0.2.7", 1)
+			m.SetPolicyMode("192.0.2.7", policy.Enforce)
+		}, nil},
+		{"of values that nobody configured", func(m *Metrics) {
+			m.Relayed(proxy.IMAPS, "sideways", 1)
+			m.UpstreamFailed("imap://192.0.2.7:143", proxy.UpstreamDial)
+			m.UpstreamFailed(imapUpstream, "some error text")
+			m.UpstreamUp("imap://192.0.2.7:143", true)
+		}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newMetrics()
+			before := snapshot(t, m)
+			test.event(m)
+			got := map[string]float64{}
+			for series, value := range snapshot(t, m) {
+				if old, known := before[series]; !known {
+					t.Errorf("a series that did not exist: %s", series)
+				} else if value != old {
+					got[series] = value - old
+				}
+			}
+			if diff := cmp.Diff(orEmpty(test.want), got); diff != "" {
+				t.Errorf("series that moved (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func orEmpty(m map[string]float64) map[string]float64 {
+	if m == nil {
+		return map[string]float64{}
+	}
+	return m
+}
+
+// The label values are spelled out: dashboards are built on them, so that one
+// which is added to or taken from the proxy's lists has to be noticed.
+func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
+	got := snapshot(t, newMetrics())
+	want := map[string]float64{"log_suppressed_total{}": 0}
+	zero := func(format string, args ...any) { want[fmt.Sprintf(format, args...)] = 0 }
+	for _, l := range []string{"imaps", "pop3"} {
+		for _, name := range []string{"connections_total", "connections_open", "cleartext_logins_total",
+			"starttls_injections_total", "handshake_duration_seconds", "upstream_connect_duration_seconds"} {
+			zero("%s{listener=%s}", name, l)
+		}
+		for _, v := range strings.Fields("ssl2 ssl3 tls1.0 tls1.1 tls1.2 tls1.3 none") {
+			for _, o := range strings.Fields("accepted observed explained rejected failed") {
+				zero("handshakes_total{listener=%s outcome=%s version=%s}", l, o, v)
+				for _, r := range strings.Fields("version cipher fallback ssl2_hello") {
+					if o != "accepted" && v != "none" {
+						zero("legacy_handshakes_total{listener=%s outcome=%s reason=%s version=%s}", l, o, r, v)
+					}
+				}
+			}
+		}
+		for _, r := range strings.Fields(`plaintext http tls_on_starttls_port malformed fallback client_alert
+			alpn client_certificate timeout closed io limit shutdown other`) {
+			zero("handshake_failures_total{listener=%s reason=%s}", l, r)
+		}
+		for _, d := range strings.Fields("to_client to_upstream") {
+			zero("relayed_bytes_total{direction=%s listener=%s}", d, l)
+		}
+		for _, v := range strings.Fields("tls1.0 tls1.1 tls1.2 tls1.3") {
+			for _, k := range strings.Fields("ecdsa rsa none") {
+				zero("tls_sessions_total{key=%s listener=%s resumed=true version=%s}", k, l, v)
+				zero("tls_sessions_total{key=%s listener=%s resumed=false version=%s}", k, l, v)
+			}
+		}
+		for _, mode := range strings.Fields("enforce explain observe") {
+			zero("policy_mode{listener=%s mode=%s}", l, mode)
+		}
+	}
+	for _, u := range []string{imapUpstream, popUpstream} {
+		zero("upstream_up{upstream=%s}", u)
+		for _, r := range strings.Fields("dial timeout tls starttls greeting preauth refused closed") {
+			zero("upstream_failures_total{reason=%s upstream=%s}", r, u)
+		}
+	}
+	maps.DeleteFunc(got, func(series string, v float64) bool { return strings.HasPrefix(series, "build_info{") && v == 1 })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("series (-want +got):\n%s", diff)
+	}
+}
+
+func TestSumsOfHandshakesAgree(t *testing.T) {
+	m := newMetrics()
+	for i, version := range policy.Versions {
+		for _, outcome := range proxy.Outcomes {
+			h := handshake(proxy.IMAPS, version, outcome)
+			if outcome != proxy.Accepted && version != policy.NoVersion {
+				h.Verdict.Reason = policy.Reasons[i%len(policy.Reasons)]
+			}
+			if outcome == proxy.Failed {
+				h.Failure = proxy.Failures[i]
+			}
+			if version == policy.NoVersion && outcome != proxy.Failed {
+				continue
+			}
+			m.Handshake(h)
+		}
+	}
+	sum := func(name string, outcomes ...string) (total float64) {
+		for series, value := range snapshot(t, m) {
+			if strings.HasPrefix(series, name+"{") && slices.ContainsFunc(outcomes, func(o string) bool { return strings.Contains(series, o) }) {
+				total += value
+			}
+		}
+		return total
+	}
+	if all, failed := sum("handshakes_total", "=failed"), sum("handshake_failures_total", ""); all != failed || all != 7 {
+		t.Errorf("%v handshakes failed, of %v failures; want 7", all, failed)
+	}
+	legacyOutcomes := []string{"=observed", "=explained", "=rejected"}
+	if all, legacy := sum("handshakes_total", legacyOutcomes...), sum("legacy_handshakes_total", legacyOutcomes...); all != legacy || all != 18 {
+		t.Errorf("%v handshakes, %v legacy ones of the same outcomes; want 18", all, legacy)
+	}
+}
+
+func TestCertificatesComeAndGo(t *testing.T) {
+	m := newMetrics()
+	end := time.Unix(1_800_000_000, 0)
+	m.SetCertificates(map[string]time.Time{"tls/a.crt": end, "tls/b\xff.crt": end})
+	m.SetCertificates(map[string]time.Time{"tls/b\xff.crt": end.Add(time.Hour), "tls/c.crt": end})
+	got := snapshot(t, m)
+	maps.DeleteFunc(got, func(series string, _ float64) bool { return !strings.HasPrefix(series, "certificate_") })
+	want := map[string]float64{
+		"certificate_not_after_timestamp_seconds{certificate=tls/b\uFFFD.crt}": 1_800_003_600,
+		"certificate_not_after_timestamp_seconds{certificate=tls/c.crt}":       1_800_000_000,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("certificates (-want +got):\n%s", diff)
+	}
+}
+
+func TestSuppressedLogLinesAreReadAtTheScrape(t *testing.T) {
+	var suppressed uint64
+	m := New(Options{LogSuppressed: func() uint64 { return suppressed }})
+	for _, want := range []uint64{0, 3} {
+		suppressed = want
+		if got, known := snapshot(t, m)["log_suppressed_total{}"]; !known || got != float64(want) {
+			t.Errorf("%v suppressed, want %d", got, want)
+		}
+	}
+}
+
+func TestMetricsPassLint(t *testing.T) {
+	m := newMetrics()
+	m.SetCertificates(map[string]time.Time{"a.crt": time.Unix(1, 0)})
+	problems, err := testutil.GatherAndLint(m.Gatherer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestHandlerServesTextAndOpenMetrics(t *testing.T) {
+	m := newMetrics()
+	h := handshake(proxy.IMAPS, policy.TLS13, proxy.Accepted)
+	h.Version, h.Key = policy.TLS13, proxy.KeyRSA
+	m.Handshake(h)
+	server := httptest.NewServer(m.Handler())
+	defer server.Close()
+	for accept, want := range map[string][]string{
+		"text/plain": {
+			`postern_build_info{goversion="go1.`, `revision="abc",version="v1.2.3"} 1`,
+			`postern_handshake_duration_seconds_bucket{listener="imaps",le="0.0025"} 0`,
+			`postern_handshake_duration_seconds_bucket{listener="imaps",le="0.005"} 1`,
+			`postern_handshake_duration_seconds_bucket{listener="imaps",le="10"} 1`,
+			"go_goroutines ", "process_open_fds ",
+		},
+		"application/openmetrics-text": {"# TYPE postern_handshakes counter\n", "# EOF\n"},
+	} {
+		body := get(t, server.URL, accept)
+		for _, text := range want {
+			if !strings.Contains(body, text) {
+				t.Errorf("%s: no %q in the answer", accept, text)
+			}
+		}
+	}
+}
+
+func get(t *testing.T, url, accept string) string {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(got, accept) {
+		t.Errorf("status %d, type %q; want 200, %q", resp.StatusCode, got, accept)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestNativeHistogramStandsBesideTheClassicOne(t *testing.T) {
+	m := newMetrics()
+	m.UpstreamConnected(proxy.IMAPS, 20*time.Millisecond)
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "postern_upstream_connect_duration_seconds" {
+			continue
+		}
+		for _, metric := range f.Metric {
+			h := metric.Histogram
+			if h.Schema == nil || len(h.Bucket) != len(durationBuckets) {
+				t.Errorf("%s: schema %v, %d classic buckets", labels(metric), h.Schema, len(h.Bucket))
+			}
+		}
+		return
+	}
+	t.Error("no such histogram")
+}
+
+func TestEventsDoNotAllocate(t *testing.T) {
+	m := newMetrics()
+	accepted := handshake(proxy.IMAPS, policy.TLS13, proxy.Accepted)
+	accepted.Version, accepted.Key = policy.TLS13, proxy.KeyRSA
+	rejected := handshake(proxy.IMAPS, policy.TLS10, proxy.Rejected)
+	rejected.Verdict.Reason = policy.ReasonVersion
+	failed := handshake(proxy.IMAPS, policy.NoVersion, proxy.Failed)
+	failed.Failure = proxy.FailTimeout
+	for name, event := range map[string]func(){
+		"Opened":             func() { m.Opened(proxy.IMAPS) },
+		"Relayed":            func() { m.Relayed(proxy.IMAPS, proxy.ToClient, 4096) },
+		"Handshake accepted": func() { m.Handshake(accepted) },
+		"Handshake rejected": func() { m.Handshake(rejected) },
+		"Handshake failed":   func() { m.Handshake(failed) },
+		"UpstreamConnected":  func() { m.UpstreamConnected(proxy.IMAPS, time.Millisecond) },
+		"UpstreamFailed":     func() { m.UpstreamFailed(imapUpstream, proxy.UpstreamDial) },
+	} {
+		if n := testing.AllocsPerRun(100, event); n != 0 {
+			t.Errorf("%s: %v allocations, want none", name, n)
+		}
+	}
+}
+
+func BenchmarkHandshake(b *testing.B) {
+	m := newMetrics()
+	h := handshake(proxy.IMAPS, policy.TLS13, proxy.Accepted)
+	h.Version, h.Key = policy.TLS13, proxy.KeyRSA
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Handshake(h)
+	}
+}
+
+func BenchmarkRelayed(b *testing.B) {
+	m := newMetrics()
+	b.ReportAllocs()
+	for b.Loop() {
+		m.Relayed(proxy.IMAPS, proxy.ToClient, 4096)
+	}
+}
