@@ -1,0 +1,105 @@
+// Package admin serves what operators and orchestrators ask of a running gate:
+// metrics, whether it lives, whether it is ready.
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// What is generous for a scraper, and bounds how long a stranger can hold a
+// connection to an admin port that is not on loopback.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+)
+
+// Options is what the server shows.
+type Options struct {
+	// Metrics serves /metrics.
+	Metrics http.Handler
+	// Readiness is what /readyz tells.
+	Readiness *Readiness
+	// Log takes the HTTP server's own errors, at level debug: they are about
+	// clients that misbehave. None are written where it is nil.
+	Log *slog.Logger
+}
+
+// Server is the admin server.
+type Server struct{ http *http.Server }
+
+// New makes a server. Serve starts it.
+func New(o Options) *Server {
+	mux := http.NewServeMux()
+	// The mux answers HEAD as GET and other methods with 405 (RFC 9110,
+	// Section 15.5.6), and 404 for the rest.
+	mux.Handle("GET /metrics", o.Metrics)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeText(w, http.StatusOK, "ok\n")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		status := http.StatusOK
+		ready, report := o.Readiness.Report()
+		if !ready {
+			status = http.StatusServiceUnavailable
+		}
+		writeText(w, status, report)
+	})
+	log := slog.DiscardHandler
+	if o.Log != nil {
+		log = o.Log.Handler()
+	}
+	return &Server{&http.Server{
+		Handler:           harmless(mux),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log, slog.LevelDebug),
+	}}
+}
+
+// Serve answers on the listener until Close, and then returns nil. It may be
+// called for several listeners.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close closes the listeners and waits for running requests until the context
+// ends; those that still run then are cut off, and the context's error is
+// returned.
+func (s *Server) Close(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close() // what was wrong is in err
+	}
+	return err
+}
+
+// harmless keeps answers out of caches, and out of the hands of browsers that
+// guess a type.
+func harmless(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text) // the client may be gone
+}
