@@ -1,0 +1,80 @@
+package mailbox
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"net/mail"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+)
+
+//go:embed messages/*.eml
+var files embed.FS
+
+// A message is one RFC 5322 text. It is never changed once it is made, so
+// sessions share it.
+type message struct {
+	text []byte // lines end in CRLF, the last one too
+	uid  string // for UIDL: same text, same id (RFC 1939, section 7)
+	date time.Time
+}
+
+// samples are the messages as written to account, oldest first.
+func samples(account string) ([]message, error) {
+	names, err := fs.Glob(files, "messages/*.eml")
+	if err != nil {
+		return nil, fmt.Errorf("listing sample messages: %w", err)
+	}
+	var messages []message
+	for _, name := range names {
+		raw, err := files.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading sample message: %w", err)
+		}
+		m, err := newMessage(strings.ReplaceAll(string(raw), "{account}", account))
+		if err != nil {
+			return nil, fmt.Errorf("parsing sample message %s: %w", name, err)
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
+}
+
+func newMessage(text string) (message, error) {
+	// A checkout may or may not have turned the line ends into CRLF.
+	text = strings.ReplaceAll(text, "\r\n", "\n")
+	text = strings.ReplaceAll(text, "\n", "\r\n")
+	parsed, err := mail.ReadMessage(strings.NewReader(text))
+	if err != nil {
+		return message{}, err
+	}
+	date, err := parsed.Header.Date()
+	if err != nil {
+		return message{}, err
+	}
+	sum := sha256.Sum256([]byte(text))
+	return message{text: []byte(text), uid: hex.EncodeToString(sum[:10]), date: date}, nil
+}
+
+func (m message) literal() imap.LiteralReader { return bytes.NewReader(m.text) }
+
+// top is the header, the empty line, and the first n lines of the body
+// (RFC 1939, section 7, TOP).
+func (m message) top(n int) []byte {
+	header, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
+	end := len(header) + len("\r\n\r\n")
+	for line := range bytes.Lines(body) {
+		if n == 0 {
+			break
+		}
+		n--
+		end += len(line)
+	}
+	return m.text[:end]
+}

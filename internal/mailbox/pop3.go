@@ -1,0 +1,272 @@
+package mailbox
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// The least that RFC 1939, section 3, allows a server that logs out idle
+	// clients.
+	pop3ReadTimeout = 10 * time.Minute
+	// How long a client may leave its side unread.
+	pop3WriteTimeout = 30 * time.Second
+
+	// RFC 2449, section 4, with the CRLF.
+	maxCommandLine = 255
+	// RFC 5034, section 4, asks for room for 12288 octets in AUTH.
+	maxAuthLine = 12288
+)
+
+var pop3Capabilities = strings.Join([]string{
+	"TOP", "UIDL", "USER", "SASL PLAIN", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING",
+	"IMPLEMENTATION Postern-demo", "",
+}, "\r\n")
+
+func servePOP3(l net.Listener, drops map[string]*maildrop) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			newPOP3(conn, drops).run()
+		}()
+	}
+}
+
+// A pop3Session is one connection. Its state is AUTHORIZATION while drop is
+// nil, TRANSACTION after (RFC 1939, section 3).
+type pop3Session struct {
+	conn  net.Conn
+	r     *bufio.Reader
+	w     *bufio.Writer
+	drops map[string]*maildrop
+
+	user string // what a USER in the line before said
+	drop *maildrop
+	view []entry // the maildrop as it was at login
+	done bool
+}
+
+// An entry is a message as one session sees it.
+type entry struct {
+	message
+	deleted bool
+}
+
+func newPOP3(conn net.Conn, drops map[string]*maildrop) *pop3Session {
+	return &pop3Session{
+		conn:  conn,
+		r:     bufio.NewReaderSize(conn, maxAuthLine),
+		w:     bufio.NewWriter(patientWriter{conn}),
+		drops: drops,
+	}
+}
+
+// patientWriter gives every write its own deadline.
+type patientWriter struct{ net.Conn }
+
+func (p patientWriter) Write(b []byte) (int, error) {
+	p.SetWriteDeadline(time.Now().Add(pop3WriteTimeout))
+	return p.Conn.Write(b)
+}
+
+// run greets and answers until QUIT, an unreadable line, or the end of the
+// connection. An end without QUIT deletes nothing (RFC 1939, section 6).
+func (s *pop3Session) run() {
+	s.ok("Postern demo mailbox ready")
+	for !s.done {
+		line, err := s.readLine()
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			s.fail("line too long")
+		case err != nil:
+			s.done = true
+		default:
+			s.command(line)
+		}
+	}
+	// The peer may be gone, and nobody is left to tell.
+	_ = s.w.Flush()
+}
+
+// readLine returns the next line without its end, or bufio.ErrBufferFull for a
+// line over maxAuthLine, which it throws away: to answer and close with bytes
+// unread would be a reset, which overtakes the answer. It holds replies back
+// only while a whole further line is there already, so that pipelined commands
+// are answered in few segments and nobody waits for what is in the buffer.
+func (s *pop3Session) readLine() (string, error) {
+	if buffered, _ := s.r.Peek(s.r.Buffered()); !bytes.ContainsRune(buffered, '\n') {
+		if err := s.w.Flush(); err != nil {
+			return "", err
+		}
+	}
+	s.conn.SetReadDeadline(time.Now().Add(pop3ReadTimeout))
+	line, err := s.r.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = s.r.ReadSlice('\n')
+		}
+		if err == nil {
+			err = bufio.ErrBufferFull
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	// A lone LF is taken too: people type here, through openssl s_client.
+	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"), nil
+}
+
+func (s *pop3Session) command(line string) {
+	verb, args, _ := strings.Cut(line, " ")
+	verb = strings.ToUpper(verb)
+	user := s.user
+	s.user = "" // PASS follows USER at once or not at all
+	switch {
+	case len(line)+len("\r\n") > maxCommandLine && verb != "AUTH":
+		s.fail("line too long")
+	case strings.ContainsAny(line, "\r\x00"):
+		s.fail("control character in line")
+	case verb == "QUIT":
+		s.quit()
+	case verb == "CAPA":
+		s.ok("what this server can do")
+		s.lines([]byte(pop3Capabilities))
+	case s.drop == nil:
+		s.authorization(verb, args, user)
+	default:
+		s.transaction(verb, args)
+	}
+}
+
+func (s *pop3Session) transaction(verb, args string) {
+	switch verb {
+	case "STAT":
+		n, size := s.count()
+		s.ok("%d %d", n, size)
+	case "LIST":
+		s.list(args, func(e entry) string { return strconv.Itoa(len(e.text)) })
+	case "UIDL":
+		s.list(args, func(e entry) string { return e.uid })
+	case "RETR":
+		if e := s.pick(args); e != nil {
+			s.ok("%d octets", len(e.text))
+			s.lines(e.text)
+		}
+	case "TOP":
+		s.top(args)
+	case "DELE":
+		if e := s.pick(args); e != nil {
+			e.deleted = true
+			s.ok("message deleted")
+		}
+	case "RSET":
+		for i := range s.view {
+			s.view[i].deleted = false
+		}
+		s.ok("nothing is deleted")
+	case "NOOP":
+		s.ok("still here")
+	default:
+		s.fail("unknown command, or not after login")
+	}
+}
+
+// list answers LIST and UIDL, for one message or for all.
+func (s *pop3Session) list(args string, say func(entry) string) {
+	if args != "" {
+		if e := s.pick(args); e != nil {
+			s.ok("%s %s", args, say(*e))
+		}
+		return
+	}
+	n, size := s.count()
+	s.ok("%d messages (%d octets)", n, size)
+	var b strings.Builder
+	for i, e := range s.view {
+		if !e.deleted {
+			fmt.Fprintf(&b, "%d %s\r\n", i+1, say(e))
+		}
+	}
+	s.lines([]byte(b.String()))
+}
+
+func (s *pop3Session) top(args string) {
+	number, count, _ := strings.Cut(args, " ")
+	n, err := parseNumber(count)
+	if err != nil {
+		s.fail("TOP needs a message number and a number of lines")
+		return
+	}
+	if e := s.pick(number); e != nil {
+		s.ok("top of message follows")
+		s.lines(e.top(n))
+	}
+}
+
+// pick finds a message that is not deleted by its number in this session. It
+// has answered already where it returns nil.
+func (s *pop3Session) pick(arg string) *entry {
+	n, err := parseNumber(arg)
+	if err != nil || n < 1 || n > len(s.view) || s.view[n-1].deleted {
+		s.fail("no such message")
+		return nil
+	}
+	return &s.view[n-1]
+}
+
+// parseNumber takes digits alone; strconv would take a sign too.
+func parseNumber(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	return int(n), err
+}
+
+// count leaves deleted messages out (RFC 1939, section 5, STAT).
+func (s *pop3Session) count() (n, size int) {
+	for _, e := range s.view {
+		if !e.deleted {
+			n++
+			size += len(e.text)
+		}
+	}
+	return n, size
+}
+
+// quit is the UPDATE state: here, and only here, messages go for good.
+func (s *pop3Session) quit() {
+	s.done = true
+	if s.drop != nil {
+		s.drop.remove(s.view)
+	}
+	s.ok("goodbye")
+}
+
+func (s *pop3Session) ok(format string, a ...any) {
+	fmt.Fprintf(s.w, "+OK "+format+"\r\n", a...)
+}
+
+func (s *pop3Session) fail(text string) {
+	fmt.Fprintf(s.w, "-ERR %s\r\n", text)
+}
+
+// lines sends the rest of a multi-line reply, dots doubled, and its end
+// (RFC 1939, section 3). What it is given ends in CRLF or is empty. A failed
+// write stays in s.w, and the next flush reports it.
+func (s *pop3Session) lines(text []byte) {
+	for line := range bytes.Lines(text) {
+		if line[0] == '.' {
+			s.w.WriteByte('.')
+		}
+		s.w.Write(line)
+	}
+	s.w.WriteString(".\r\n")
+}

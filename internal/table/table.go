@@ -1,0 +1,98 @@
+// Package table writes aligned, coloured tables. text/tabwriter counts the
+// bytes of ANSI codes as width, so colour and it do not go together.
+package table
+
+import (
+	"io"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// Color is how a cell looks on a terminal.
+type Color string
+
+const (
+	Plain  Color = ""
+	Green  Color = "\x1b[32m"
+	Yellow Color = "\x1b[33m"
+	Red    Color = "\x1b[31m"
+	Dim    Color = "\x1b[2m"
+
+	bold  Color = "\x1b[1m"
+	reset Color = "\x1b[0m"
+)
+
+// A Cell is one field of a row.
+type Cell struct {
+	Text  string
+	Color Color
+}
+
+// ColorOK tells whether f is a terminal whose user has not asked for plain
+// text (a NO_COLOR that is not empty, or TERM=dumb).
+func ColorOK(f *os.File) bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// Write writes header and rows in columns two spaces apart. Colours are left
+// out unless color is set. A character counts as one column, which holds for
+// Latin text; what does not print becomes '?'. Rows may be shorter or longer
+// than the header. The error is the first of w.
+func Write(w io.Writer, color bool, header []string, rows [][]Cell) error {
+	var head []Cell
+	for _, text := range header {
+		head = append(head, Cell{text, bold})
+	}
+	var lines [][]Cell
+	var widths []int
+	for _, row := range append([][]Cell{head}, rows...) {
+		line := make([]Cell, len(row))
+		for i, cell := range row {
+			line[i] = Cell{printable(cell.Text), cell.Color}
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(line[i].Text))
+		}
+		lines = append(lines, line)
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		writeLine(&b, color, line, widths)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writeLine puts padding in front of a cell, never behind the last one, so
+// that no line ends in spaces.
+func writeLine(b *strings.Builder, color bool, line []Cell, widths []int) {
+	pad := 0
+	for i, cell := range line {
+		if cell.Text != "" {
+			b.WriteString(strings.Repeat(" ", pad))
+			pad = 0
+			if color && cell.Color != Plain {
+				b.WriteString(string(cell.Color) + cell.Text + string(reset))
+			} else {
+				b.WriteString(cell.Text)
+			}
+		}
+		pad += widths[i] - utf8.RuneCountInString(cell.Text) + 2
+	}
+	b.WriteByte('\n')
+}
+
+// printable keeps a stranger's text from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, s)
+}
