@@ -1,0 +1,190 @@
+// Package dovecot runs a real Dovecot for tests: on free loopback ports, with
+// its own configuration, sockets and mail in a temporary directory. The
+// system's own Dovecot and its configuration are never touched.
+package dovecot
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// User is one mailbox owner, logging in by name and password.
+type User struct{ Name, Password string }
+
+// Anna is the user of a server whose options name nobody.
+var Anna = User{Name: "anna@example.org", Password: "correct horse"}
+
+// Options says how a server differs from the plain one: IMAP and POP3 without
+// TLS, mechanisms PLAIN and LOGIN, plaintext logins refused on every line that
+// Dovecot does not take for secure. It takes for secure any line whose two
+// ends have the same address, so a gate on 127.0.0.1 may log in and a client
+// from 127.0.0.9 may not.
+type Options struct {
+	Users             []User // Anna alone where empty
+	CertFile, KeyFile string // PEM; Dovecot's own TLS ports and STARTTLS where set
+	Config            string // appended to the configuration, so that it wins
+}
+
+// Server is a running Dovecot. Addresses are host:port on 127.0.0.1; those of
+// TLS ports are empty where the options held no certificate.
+type Server struct {
+	IMAP, POP3, IMAPS, POP3S string
+
+	dir       string // short, as a unix socket's path has room for 108 bytes
+	delivered atomic.Int64
+}
+
+const (
+	startTimeout = 15 * time.Second
+	stopTimeout  = 5 * time.Second
+)
+
+// Start runs a Dovecot that answers logins by the time it returns, and stops it
+// when the test ends. A missing Debian package fails the test, naming it.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	for module, pkg := range map[string]string{"imap": "dovecot-imapd", "pop3": "dovecot-pop3d"} {
+		if _, err := os.Stat(filepath.Join("/usr/lib/dovecot", module)); err != nil {
+			t.Fatalf("this test needs the Debian package %s: %v", pkg, err)
+		}
+	}
+	if len(o.Users) == 0 {
+		o.Users = []User{Anna}
+	}
+	var err error
+	// Between choosing a free port and Dovecot's bind another process may take it.
+	for range 3 {
+		var s *Server
+		if s, err = start(t, o); err == nil {
+			return s
+		}
+	}
+	t.Fatalf("starting dovecot: %v", err)
+	return nil
+}
+
+func start(t testing.TB, o Options) (*Server, error) {
+	dir, err := os.MkdirTemp("", "dc")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("dovecot's log:\n%s", s.Log(t))
+		}
+		_ = os.RemoveAll(dir) // a dying mail process may still write; the next reboot takes the rest
+	})
+	if err := s.configure(o); err != nil {
+		return nil, err
+	}
+	out, err := os.Create(filepath.Join(dir, "out"))
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd := exec.Command("/usr/sbin/dovecot", "-F", "-c", filepath.Join(dir, "conf"))
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	// A test binary that panics runs no cleanup: then the kernel ends Dovecot.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	gone := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(gone)
+	}()
+	t.Cleanup(func() { stop(t, cmd.Process, gone) })
+	if err := s.waitReady(o.Users[0], gone); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, s.Log(t))
+	}
+	return s, nil
+}
+
+func stop(t testing.TB, p *os.Process, gone <-chan struct{}) {
+	_ = p.Signal(syscall.SIGTERM)
+	select {
+	case <-gone:
+	case <-time.After(stopTimeout):
+		t.Errorf("dovecot did not end within %v of SIGTERM", stopTimeout)
+		_ = p.Kill()
+		<-gone
+	}
+}
+
+// waitReady logs in over both protocols: Dovecot listens before its
+// authentication process answers.
+func (s *Server) waitReady(u User, gone <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		err := s.login(u)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-gone:
+			return fmt.Errorf("dovecot ended at once, last answer: %w", err)
+		case <-ctx.Done():
+			return fmt.Errorf("logging in for %v: %w", startTimeout, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Server) login(u User) error {
+	err := converse(s.IMAP, fmt.Sprintf("a LOGIN %q %q\r\nb LOGOUT\r\n", u.Name, u.Password), "a OK")
+	if err != nil {
+		return err
+	}
+	return converse(s.POP3, fmt.Sprintf("USER %s\r\nPASS %s\r\nQUIT\r\n", u.Name, u.Password), "+OK Logged in")
+}
+
+// converse sends commands and reads lines until one begins with want.
+func converse(addr, commands, want string) error {
+	c, err := net.DialTimeout("tcp", addr, startTimeout)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(startTimeout)); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte(commands)); err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(c)
+	last := ""
+	for lines.Scan() {
+		if last = lines.Text(); strings.HasPrefix(last, want) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s ended with %q, not with %q: %v", addr, last, want, lines.Err())
+}
+
+// Log returns what Dovecot has logged so far.
+func (s *Server) Log(t testing.TB) string {
+	t.Helper()
+	var text []byte
+	for _, name := range []string{"out", "log"} {
+		b, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil && !os.IsNotExist(err) {
+			t.Errorf("reading dovecot's log: %v", err)
+		}
+		text = append(text, b...)
+	}
+	return string(text)
+}

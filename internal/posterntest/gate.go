@@ -1,0 +1,266 @@
+package posterntest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	readyTimeout = 15 * time.Second
+	exitTimeout  = 10 * time.Second
+	pollTimeout  = 5 * time.Second
+	pollEvery    = 20 * time.Millisecond
+	startTries   = 3
+)
+
+// listenersOf names the listeners that exist where an upstream is configured.
+var listenersOf = map[string][]string{
+	"UPSTREAM_IMAP": {"imaps", "imap"},
+	"UPSTREAM_POP3": {"pop3s", "pop3"},
+}
+
+// Gate is a running postern.
+type Gate struct {
+	// CA signed the certificates that Start made; nil where the test named
+	// its own.
+	CA *CA
+
+	env    map[string]string
+	binary string
+	cmd    *exec.Cmd
+	stderr *logBuffer
+	exited chan struct{}
+}
+
+// Start runs "postern serve" and returns once it is ready. The keys of env
+// lack the POSTERN_ prefix. What the test leaves out is filled in: a loopback
+// port for ADMIN_LISTEN and for every listener whose protocol has an
+// upstream, an ECDSA and an RSA certificate for DefaultNames, and two seconds
+// for TIMEOUT_DRAIN.
+//
+// When the test ends the process gets SIGTERM and ten seconds; the test fails
+// where it does not exit with 0, or where stderr tells of a race or a panic.
+func Start(t testing.TB, env map[string]string) *Gate {
+	t.Helper()
+	g := &Gate{binary: Binary(t)}
+	filled := maps.Clone(env)
+	if filled == nil {
+		filled = make(map[string]string)
+	}
+	g.fillCertificates(t, filled)
+	if _, ok := filled["TIMEOUT_DRAIN"]; !ok {
+		filled["TIMEOUT_DRAIN"] = "2s"
+	}
+	for try := 1; ; try++ {
+		g.env = maps.Clone(filled)
+		fillPorts(t, g.env)
+		err := g.run()
+		if err == nil {
+			break
+		}
+		// Somebody else may take a free port before postern does.
+		taken := strings.Contains(g.stderr.String(), "address already in use")
+		if !taken || try == startTries {
+			t.Fatalf("starting postern: %v\n%s", err, g.stderr.String())
+		}
+	}
+	t.Cleanup(func() { g.Stop(t) })
+	return g
+}
+
+func (g *Gate) fillCertificates(t testing.TB, env map[string]string) {
+	t.Helper()
+	if _, ok := env["TLS_CERT_FILE"]; ok {
+		return
+	}
+	g.CA = NewCA(t)
+	ec := g.CA.Issue(t, DefaultNames, ECDSA)
+	rsa := g.CA.Issue(t, DefaultNames, RSA)
+	env["TLS_CERT_FILE"] = ec.CertFile + "," + rsa.CertFile
+	env["TLS_KEY_FILE"] = ec.KeyFile + "," + rsa.KeyFile
+}
+
+func fillPorts(t testing.TB, env map[string]string) {
+	t.Helper()
+	keys := []string{"ADMIN_LISTEN"}
+	for upstream, listeners := range listenersOf {
+		if _, ok := env[upstream]; !ok {
+			continue
+		}
+		for _, l := range listeners {
+			keys = append(keys, "LISTEN_"+strings.ToUpper(l))
+		}
+	}
+	for _, key := range keys {
+		if _, ok := env[key]; !ok {
+			env[key] = FreeAddr(t)
+		}
+	}
+}
+
+// FreeAddr returns a loopback address on which nothing listens now.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// run starts the process and waits until it is ready; on an error the
+// process is gone.
+func (g *Gate) run() error {
+	g.stderr = new(logBuffer)
+	g.exited = make(chan struct{})
+	g.cmd = exec.Command(g.binary, "serve")
+	g.cmd.Stderr = g.stderr
+	g.cmd.Env = processEnv(g.env)
+	if err := g.cmd.Start(); err != nil {
+		return err
+	}
+	exited, cmd := g.exited, g.cmd
+	go func() {
+		cmd.Wait()
+		close(exited)
+	}()
+	err := g.waitReady()
+	if err != nil {
+		g.cmd.Process.Kill()
+		<-g.exited
+	}
+	return err
+}
+
+// processEnv lets nothing that configures another postern slip in.
+func processEnv(env map[string]string) []string {
+	var out []string
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "POSTERN_") {
+			out = append(out, kv)
+		}
+	}
+	for k, v := range env {
+		out = append(out, "POSTERN_"+k+"="+v)
+	}
+	return out
+}
+
+func (g *Gate) waitReady() error {
+	deadline := time.Now().Add(readyTimeout)
+	last := "no answer"
+	for time.Now().Before(deadline) {
+		select {
+		case <-g.exited:
+			return fmt.Errorf("waiting for readiness: exit code %d", g.cmd.ProcessState.ExitCode())
+		case <-time.After(pollEvery):
+		}
+		status, body, err := g.Get("/readyz")
+		if err == nil && status == http.StatusOK {
+			return nil
+		}
+		if err == nil {
+			last = fmt.Sprintf("status %d: %s", status, body)
+		}
+	}
+	return fmt.Errorf("waiting for readiness: timed out, last: %s", last)
+}
+
+// Get asks the admin port, and returns the status and the body.
+func (g *Gate) Get(path string) (int, string, error) {
+	client := http.Client{Timeout: pollTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + g.Admin() + path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
+
+// Addr is the first address of a listener: imaps, pop3s, imap or pop3.
+func (g *Gate) Addr(listener string) string {
+	first, _, _ := strings.Cut(g.env["LISTEN_"+strings.ToUpper(listener)], ",")
+	return first
+}
+
+// Admin is the address of the admin port.
+func (g *Gate) Admin() string { return g.env["ADMIN_LISTEN"] }
+
+// PID is the process id, for looking at descriptors and memory.
+func (g *Gate) PID() int { return g.cmd.Process.Pid }
+
+// Stderr is all that the process has written so far.
+func (g *Gate) Stderr() string { return g.stderr.String() }
+
+// Signal sends a signal to the process.
+func (g *Gate) Signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := g.cmd.Process.Signal(sig); err != nil {
+		t.Errorf("sending %v: %v", sig, err)
+	}
+}
+
+// Exited is closed when the process is gone.
+func (g *Gate) Exited() <-chan struct{} { return g.exited }
+
+// Stop ends the process with SIGTERM and judges how it went, as Start says.
+// On a process that is gone already it only judges.
+func (g *Gate) Stop(t testing.TB) {
+	t.Helper()
+	g.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-g.exited:
+	case <-time.After(exitTimeout):
+		g.cmd.Process.Kill()
+		<-g.exited
+		t.Errorf("postern was still there %v after SIGTERM", exitTimeout)
+	}
+	stderr := g.stderr.String()
+	bad := strings.Contains(stderr, "DATA RACE") || strings.Contains(stderr, "panic:")
+	if code := g.cmd.ProcessState.ExitCode(); code != 0 || bad {
+		t.Errorf("postern ended with exit code %d; stderr:\n%s", code, stderr)
+	} else if t.Failed() {
+		t.Logf("postern's stderr:\n%s", stderr)
+	}
+}
+
+// Restart stops the process and starts it anew with the same environment and
+// ports. Counters and the log begin again.
+func (g *Gate) Restart(t testing.TB) {
+	t.Helper()
+	g.Stop(t)
+	if err := g.run(); err != nil {
+		t.Fatalf("starting postern again: %v\n%s", err, g.stderr.String())
+	}
+}
+
+// logBuffer is written by the process's copier and read by the test.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

@@ -1,0 +1,203 @@
+package posterntest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Listeners are all listeners, in the order in which tables show them.
+var Listeners = []string{"imaps", "pop3s", "imap", "pop3"}
+
+// Metrics scrapes /metrics.
+func (g *Gate) Metrics(t testing.TB) Samples {
+	t.Helper()
+	status, body, err := g.Get("/metrics")
+	if err != nil || status != 200 {
+		t.Fatalf("scraping /metrics: status %d, %v", status, err)
+	}
+	s, err := ParseSamples(strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Wait scrapes until cond holds and returns that scrape. After five seconds
+// it fails the test and returns the last one.
+func (g *Gate) Wait(t testing.TB, cond func(Samples) bool) Samples {
+	t.Helper()
+	deadline := time.Now().Add(pollTimeout)
+	for {
+		s := g.Metrics(t)
+		if cond(s) {
+			return s
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("metrics did not come to what was waited for in %v", pollTimeout)
+			return s
+		}
+		time.Sleep(pollEvery)
+	}
+}
+
+// LogLines returns the JSON lines on stderr with the given msg, so far.
+func (g *Gate) LogLines(msg string) []map[string]any {
+	var found []map[string]any
+	for line := range strings.Lines(g.stderr.String()) {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) == nil && fields["msg"] == msg {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+// WaitLog returns the lines with the given msg once there are n of them, or
+// fails the test after five seconds. With 0 it is LogLines.
+func (g *Gate) WaitLog(t testing.TB, msg string, n int) []map[string]any {
+	t.Helper()
+	deadline := time.Now().Add(pollTimeout)
+	for {
+		lines := g.LogLines(msg)
+		if len(lines) >= n {
+			return lines
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d log lines %q in %v, want %d", len(lines), msg, pollTimeout, n)
+			return lines
+		}
+		time.Sleep(pollEvery)
+	}
+}
+
+// CheckIdentities fails the test unless, within five seconds, handshakes,
+// failures and legacy handshakes agree on every listener, and, where begun is
+// given, that many handshakes were counted over all listeners since the
+// start.
+func (g *Gate) CheckIdentities(t testing.TB, begun ...int) {
+	t.Helper()
+	deadline := time.Now().Add(pollTimeout)
+	for {
+		problems := identityProblems(g.Metrics(t), begun...)
+		if len(problems) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("identities do not hold:\n%s", strings.Join(problems, "\n"))
+			return
+		}
+		time.Sleep(pollEvery)
+	}
+}
+
+func identityProblems(s Samples, begun ...int) []string {
+	const (
+		handshakes = "postern_handshakes_total"
+		legacy     = "postern_legacy_handshakes_total"
+		failures   = "postern_handshake_failures_total"
+	)
+	var problems []string
+	complain := func(format string, args ...any) {
+		problems = append(problems, fmt.Sprintf(format, args...))
+	}
+	for _, l := range Listeners {
+		listener := "listener=" + l
+		failed, named := s.Count(handshakes, listener, "outcome=failed"), s.Count(failures, listener)
+		if failed != named {
+			complain("%s: %v handshakes failed, but %v failures have a reason", l, failed, named)
+		}
+		for _, v := range Versions {
+			version := "version=" + v
+			for _, o := range []string{"observed", "explained", "rejected"} {
+				all, old := s.Count(handshakes, listener, version, "outcome="+o), s.Count(legacy, listener, version, "outcome="+o)
+				if all != old {
+					complain("%s %s: %v handshakes %s, but %v legacy ones", l, v, all, o, old)
+				}
+			}
+			all, old := s.Count(handshakes, listener, version, "outcome=failed"), s.Count(legacy, listener, version, "outcome=failed")
+			if old > all {
+				complain("%s %s: %v handshakes failed, but %v legacy ones", l, v, all, old)
+			}
+		}
+	}
+	if len(begun) > 0 && s.Count(handshakes) != float64(begun[0]) {
+		complain("%v handshakes counted, want %d", s.Count(handshakes), begun[0])
+	}
+	return problems
+}
+
+// Versions are the values of the label version.
+var Versions = []string{"ssl2", "ssl3", "tls1.0", "tls1.1", "tls1.2", "tls1.3", "none"}
+
+// Dial connects to a listener, with ten seconds for all that follows.
+func (g *Gate) Dial(t testing.TB, listener string) *net.TCPConn {
+	t.Helper()
+	return g.DialFrom(t, listener, "127.0.0.1")
+}
+
+// DialFrom is Dial from another loopback address, such as 127.0.0.9: some
+// things are counted, or folded in the log, by client.
+func (g *Gate) DialFrom(t testing.TB, listener, client string) *net.TCPConn {
+	t.Helper()
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
+	conn, err := dialer.Dial("tcp", g.Addr(listener))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	return conn.(*net.TCPConn)
+}
+
+// DialForTLS connects to a listener and goes as far as the client's hello:
+// on imap and pop3 it reads the greeting and asks for STARTTLS or STLS.
+func (g *Gate) DialForTLS(t testing.TB, listener string) *net.TCPConn {
+	t.Helper()
+	return g.DialForTLSFrom(t, listener, "127.0.0.1")
+}
+
+// DialForTLSFrom is DialForTLS from another loopback address.
+func (g *Gate) DialForTLSFrom(t testing.TB, listener, client string) *net.TCPConn {
+	t.Helper()
+	conn := g.DialFrom(t, listener, client)
+	switch listener {
+	case "imap":
+		askForTLS(t, conn, "* OK", "s1 STARTTLS\r\n", "s1 OK")
+	case "pop3":
+		askForTLS(t, conn, "+OK", "STLS\r\n", "+OK")
+	}
+	return conn
+}
+
+func askForTLS(t testing.TB, conn net.Conn, greeting, command, ok string) {
+	t.Helper()
+	if line := readLine(t, conn); !strings.HasPrefix(line, greeting) {
+		t.Fatalf("greeting %q, want %s", line, greeting)
+	}
+	if _, err := conn.Write([]byte(command)); err != nil {
+		t.Fatal(err)
+	}
+	if line := readLine(t, conn); !strings.HasPrefix(line, ok) {
+		t.Fatalf("%q answered %q, want %s", command, line, ok)
+	}
+}
+
+// readLine reads byte by byte, so that nothing behind the line is taken.
+func readLine(t testing.TB, conn net.Conn) string {
+	t.Helper()
+	var line []byte
+	var b [1]byte
+	for {
+		if _, err := conn.Read(b[:]); err != nil {
+			t.Fatalf("reading a line after %q: %v", line, err)
+		}
+		line = append(line, b[0])
+		if b[0] == '\n' {
+			return string(line)
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package posterntest
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Hangup, as a reply of a scripted upstream, closes the connection.
+const Hangup = "\x00hangup"
+
+// Upstream is a plain-text mail server that a test scripts. It records all
+// that it receives.
+type Upstream struct {
+	listener net.Listener
+	handler  func(net.Conn)
+	wg       sync.WaitGroup
+
+	mu       sync.Mutex
+	open     map[net.Conn]bool
+	received []*bytes.Buffer
+}
+
+// StartUpstream greets every connection with greeting, as it stands, and
+// answers each line (given without its line end) with what reply returns: an
+// empty reply says nothing, Hangup closes.
+func StartUpstream(t testing.TB, greeting string, reply func(line string) string) *Upstream {
+	t.Helper()
+	return StartRawUpstream(t, func(c net.Conn) { serveLines(c, greeting, reply) })
+}
+
+func serveLines(c net.Conn, greeting string, reply func(line string) string) {
+	if _, err := io.WriteString(c, greeting); err != nil {
+		return
+	}
+	r := bufio.NewReader(c)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		answer := reply(strings.TrimRight(line, "\r\n"))
+		if answer == Hangup {
+			return
+		}
+		if _, err := io.WriteString(c, answer); err != nil {
+			return
+		}
+	}
+}
+
+// StartRawUpstream hands every connection to handler and closes it when that
+// returns. The test's end closes all of them.
+func StartRawUpstream(t testing.TB, handler func(net.Conn)) *Upstream {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &Upstream{listener: l, handler: handler, open: make(map[net.Conn]bool)}
+	u.wg.Go(u.accept)
+	t.Cleanup(u.Close)
+	return u
+}
+
+func (u *Upstream) accept() {
+	for {
+		c, err := u.listener.Accept()
+		if err != nil {
+			return
+		}
+		seen := new(bytes.Buffer)
+		u.mu.Lock()
+		u.received = append(u.received, seen)
+		u.open[c] = true
+		u.mu.Unlock()
+		u.wg.Go(func() {
+			defer u.drop(c)
+			u.handler(&recordingConn{Conn: c, upstream: u, seen: seen})
+		})
+	}
+}
+
+func (u *Upstream) drop(c net.Conn) {
+	c.Close()
+	u.mu.Lock()
+	delete(u.open, c)
+	u.mu.Unlock()
+}
+
+// Close stops listening, closes what is open, and waits for the handlers.
+func (u *Upstream) Close() {
+	u.listener.Close()
+	u.CloseConnections()
+	u.wg.Wait()
+}
+
+// CloseConnections closes what is open, and goes on listening.
+func (u *Upstream) CloseConnections() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for c := range u.open {
+		c.Close()
+	}
+}
+
+// Addr is the host:port of the upstream.
+func (u *Upstream) Addr() string { return u.listener.Addr().String() }
+
+// URL is the upstream's address under a scheme, such as imap or pop3.
+func (u *Upstream) URL(scheme string) string { return scheme + "://" + u.Addr() }
+
+// Connections is how many were accepted so far. A gate that has become ready
+// has connected at least once.
+func (u *Upstream) Connections() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.received)
+}
+
+// Received is what connection i, from 0, has sent so far.
+func (u *Upstream) Received(i int) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if i >= len(u.received) {
+		return nil
+	}
+	return bytes.Clone(u.received[i].Bytes())
+}
+
+// ReceivedAll is what all connections have sent so far, in their order.
+func (u *Upstream) ReceivedAll() []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var all []byte
+	for _, b := range u.received {
+		all = append(all, b.Bytes()...)
+	}
+	return all
+}
+
+// recordingConn keeps what is read from it. It hides no method of a TCP
+// connection that handlers need but CloseWrite, which it passes on.
+type recordingConn struct {
+	net.Conn
+	upstream *Upstream
+	seen     *bytes.Buffer
+}
+
+func (c *recordingConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.upstream.mu.Lock()
+	c.seen.Write(p[:n])
+	c.upstream.mu.Unlock()
+	return n, err
+}
+
+// CloseWrite sends FIN and leaves the other direction open.
+func (c *recordingConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+// IMAPReply answers as a small IMAP server does: it knows CAPABILITY, NOOP,
+// LOGIN, LOGOUT and little else, and accepts every password.
+func IMAPReply(line string) string {
+	tag, rest, _ := strings.Cut(line, " ")
+	verb, _, _ := strings.Cut(rest, " ")
+	switch strings.ToUpper(verb) {
+	case "CAPABILITY":
+		return "* CAPABILITY IMAP4rev1 ID\r\n" + tag + " OK done\r\n"
+	case "ID":
+		return "* ID NIL\r\n" + tag + " OK done\r\n"
+	case "LOGIN":
+		return tag + " OK [CAPABILITY IMAP4rev1 ID] logged in\r\n"
+	case "LOGOUT":
+		return "* BYE until next time\r\n" + tag + " OK done\r\n"
+	case "NOOP":
+		return tag + " OK done\r\n"
+	}
+	return tag + " BAD not known here\r\n"
+}
+
+// IMAPGreeting goes with IMAPReply.
+const IMAPGreeting = "* OK [CAPABILITY IMAP4rev1 ID] upstream ready\r\n"
+
+// POP3Reply answers as a small POP3 server does: it accepts every password.
+func POP3Reply(line string) string {
+	verb, _, _ := strings.Cut(line, " ")
+	switch strings.ToUpper(verb) {
+	case "CAPA":
+		return "+OK\r\nUSER\r\nPIPELINING\r\n.\r\n"
+	case "USER", "PASS", "NOOP", "QUIT":
+		return "+OK\r\n"
+	case "STAT":
+		return "+OK 0 0\r\n"
+	}
+	return "-ERR not known here\r\n"
+}
+
+// POP3Greeting goes with POP3Reply.
+const POP3Greeting = "+OK upstream ready\r\n"

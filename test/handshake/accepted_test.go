@@ -1,0 +1,132 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"net"
+	"strings"
+	"testing"
+
+	"postern/internal/hello"
+	"postern/internal/posterntest"
+)
+
+// manyNames is an ALPN list of n bytes whose first name is acceptable.
+func manyNames(first string, n int) []string {
+	names := []string{first}
+	for ; n > 0; n -= 250 {
+		names = append(names, strings.Repeat("x", 249))
+	}
+	return names
+}
+
+func TestModernClientsAreLetInWhateverTheShapeOfTheirHello(t *testing.T) {
+	r := newRig(t, nil)
+	for _, listener := range posterntest.Listeners {
+		protocol := strings.TrimSuffix(listener, "s")
+		alpn := func(names []string) *tls.Config {
+			c := r.config(tls.VersionTLS13)
+			c.NextProtos = names
+			return c
+		}
+		for _, c := range []struct {
+			name, version string
+			config        *tls.Config
+			shape         func(net.Conn) net.Conn
+		}{
+			{"TLS 1.2", "tls1.2", r.config(tls.VersionTLS12), plain},
+			{"TLS 1.3", "tls1.3", r.config(tls.VersionTLS13), plain},
+			{"byte by byte", "tls1.3", r.config(tls.VersionTLS13), func(c net.Conn) net.Conn { return byteByByte{c} }},
+			{"TLS 1.2 in many records", "tls1.2", r.config(tls.VersionTLS12), func(c net.Conn) net.Conn { return &fragmented{Conn: c} }},
+			{"TLS 1.3 in many records", "tls1.3", r.config(tls.VersionTLS13), func(c net.Conn) net.Conn { return &fragmented{Conn: c} }},
+			{"ALPN", "tls1.3", alpn([]string{protocol}), plain},
+			{"ALPN, ours the second", "tls1.3", alpn([]string{"h2", protocol}), plain},
+			{"16 KB", "tls1.3", alpn(manyNames(protocol, 16000)), plain},
+			{"60 KB", "tls1.3", alpn(manyNames(protocol, 60000)), plain},
+		} {
+			t.Run(listener+" "+c.name, func(t *testing.T) { r.accepted(t, listener, c.version, c.config, c.shape) })
+		}
+	}
+	r.finish(t)
+}
+
+// TestVersionFieldDoesNotCountBesideTheExtension has a hello whose version
+// field says less than its supported_versions (RFC 8446, Section 4.2.1).
+func TestVersionFieldDoesNotCountBesideTheExtension(t *testing.T) {
+	r := newRig(t, nil)
+	spec := with(tls12, func(s *hello.Spec) {
+		s.Version = tls.VersionTLS11
+		s.SupportedVersions = []uint16{tls.VersionTLS12}
+	})
+	r.over(t, "imaps", want{version: "tls1.2", outcome: "failed", failure: "closed"}, func(conn *net.TCPConn) {
+		write(t, conn, hello.ClientHello(spec))
+		a, err := hello.ReadAnswer(conn)
+		if err != nil || a.Kind != hello.ServerHello || a.Version != tls.VersionTLS12 {
+			t.Errorf("answer %+v, %v, want a ServerHello of TLS 1.2", a, err)
+		}
+		conn.CloseWrite()
+		ended(t, conn)
+	})
+	r.finish(t)
+}
+
+// TestEachFloorParts its suites just below and just above.
+func TestEachFloorParts(t *testing.T) {
+	const (
+		gcm        = tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+		chacha     = tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+		cbc        = tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA
+		ecdsaCBC   = tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA
+		cbc256     = tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256
+		rsaGCM     = tls.TLS_RSA_WITH_AES_128_GCM_SHA256
+		rsaCBC     = tls.TLS_RSA_WITH_AES_128_CBC_SHA
+		rsaCBC256  = tls.TLS_RSA_WITH_AES_128_CBC_SHA256
+		tripleDES  = tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA
+		ecdhe3DES  = tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA
+		rc4        = tls.TLS_RSA_WITH_RC4_128_SHA
+		dheGCM     = 0x009e
+		ecdsaAEAD  = tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+		ecdsaChaCh = tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+	)
+	for _, c := range []struct {
+		floor        string
+		above, below []uint16
+	}{
+		{"tls1.2-compat", []uint16{rsaCBC, rsaCBC256, rsaGCM, cbc, gcm}, []uint16{tripleDES, ecdhe3DES, rc4, dheGCM}},
+		{"tls1.2", []uint16{cbc, ecdsaCBC, gcm, chacha}, []uint16{cbc256, rsaGCM, rsaCBC, tripleDES}},
+		{"tls1.2-aead", []uint16{gcm, chacha, ecdsaAEAD, ecdsaChaCh}, []uint16{cbc, ecdsaCBC, rsaGCM}},
+	} {
+		t.Run(c.floor, func(t *testing.T) {
+			r := newRig(t, map[string]string{"POLICY_FLOOR": c.floor})
+			for _, listener := range []string{"imaps", "pop3"} {
+				for _, s := range c.above {
+					r.accepted(t, listener, "tls1.2", r.config(tls.VersionTLS12, s), plain)
+				}
+				for _, s := range c.below {
+					o := legacy("", suites(tls.VersionTLS12, s), "tls1.2", "cipher")
+					o.want.log.suites = nil
+					r.refused(t, listener, o.flight, o.alert, o.want)
+				}
+				r.accepted(t, listener, "tls1.3", r.config(tls.VersionTLS13), plain)
+				old := legacy("", tls10, "tls1.0", "version")
+				r.refused(t, listener, old.flight, old.alert, old.want)
+			}
+			r.finish(t)
+		})
+	}
+}
+
+func TestFloorOfTLS13RefusesTLS12(t *testing.T) {
+	r := newRig(t, map[string]string{"POLICY_FLOOR": "tls1.3"})
+	retry := with(tls12, func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV) })
+	for _, listener := range posterntest.Listeners {
+		for _, o := range []offer{
+			legacy("TLS 1.2", tls12, "tls1.2", "version"),
+			legacy("TLS 1.2 that falls back", retry, "tls1.2", "fallback"),
+			ssl2Offer("TLS 1.2 in SSLv2 format", hello.SSLv2Offering(tls.VersionTLS12), "tls1.2", "version"),
+		} {
+			t.Run(listener+" "+o.name, func(t *testing.T) { r.refused(t, listener, o.flight, o.alert, o.want) })
+		}
+		r.accepted(t, listener, "tls1.3", r.config(tls.VersionTLS13), plain)
+	}
+	r.finish(t)
+}
