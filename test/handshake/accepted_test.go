@@ -20,6 +20,7 @@ func manyNames(first string, n int) []string {
 }
 
 func TestModernClientsAreLetInWhateverTheShapeOfTheirHello(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range posterntest.Listeners {
 		protocol := strings.TrimSuffix(listener, "s")
@@ -52,6 +53,7 @@ func TestModernClientsAreLetInWhateverTheShapeOfTheirHello(t *testing.T) {
 // TestVersionFieldDoesNotCountBesideTheExtension has a hello whose version
 // field says less than its supported_versions (RFC 8446, Section 4.2.1).
 func TestVersionFieldDoesNotCountBesideTheExtension(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	spec := with(tls12, func(s *hello.Spec) {
 		s.Version = tls.VersionTLS11
@@ -69,8 +71,9 @@ func TestVersionFieldDoesNotCountBesideTheExtension(t *testing.T) {
 	r.finish(t)
 }
 
-// TestEachFloorParts its suites just below and just above.
+// TestEachFloorParts the suites just above it from those just below.
 func TestEachFloorParts(t *testing.T) {
+	t.Parallel()
 	const (
 		gcm        = tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
 		chacha     = tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
@@ -116,6 +119,7 @@ func TestEachFloorParts(t *testing.T) {
 }
 
 func TestFloorOfTLS13RefusesTLS12(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, map[string]string{"POLICY_FLOOR": "tls1.3"})
 	retry := with(tls12, func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV) })
 	for _, listener := range posterntest.Listeners {

@@ -21,6 +21,7 @@ func failed(version, reason string) want {
 // TestBytesThatAreNoHello may be answered by any alert, or by none, but the
 // connection ends in order.
 func TestBytesThatAreNoHello(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range posterntest.Listeners {
 		for _, c := range []struct {
@@ -58,6 +59,7 @@ var plaintexts = []struct{ name, text, failure string }{
 }
 
 func TestPlaintextOnATLSPortIsAnsweredInPlaintext(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for listener, answer := range map[string]string{"imaps": "* BYE ", "pop3s": "-ERR "} {
 		for _, c := range plaintexts {
@@ -88,6 +90,7 @@ func TestPlaintextOnATLSPortIsAnsweredInPlaintext(t *testing.T) {
 }
 
 func TestPlaintextAfterSTARTTLSIsNotServed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range []string{"imap", "pop3"} {
 		for _, c := range plaintexts {
@@ -106,6 +109,7 @@ func TestPlaintextAfterSTARTTLSIsNotServed(t *testing.T) {
 }
 
 func TestTLSOnASTARTTLSPort(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range []string{"imap", "pop3"} {
 		for _, o := range []offer{
@@ -132,6 +136,7 @@ func TestTLSOnASTARTTLSPort(t *testing.T) {
 // TestNoHandshakeBegins covers visits to the STARTTLS ports that never come
 // to TLS.
 func TestNoHandshakeBegins(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for listener, lines := range map[string][]string{
 		"imap": {"", "a1 LOGOUT\r\n", "a1 NOOP\r\na2 LOGOUT\r\n", "a1 STARTTLS\r\na2 NOOP\r\n"},
@@ -185,6 +190,7 @@ func toStage(t *testing.T, conn net.Conn, flight []byte, waits bool) {
 }
 
 func TestClientsThatLeave(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range posterntest.Listeners {
 		for _, s := range stages {
@@ -208,6 +214,7 @@ func TestClientsThatLeave(t *testing.T) {
 }
 
 func TestSilenceRunsIntoTheTimeout(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_HANDSHAKE": "1s"})
 	for _, listener := range posterntest.Listeners {
 		for _, s := range slices.Delete(slices.Clone(stages), 1, 2) {
@@ -227,6 +234,7 @@ func TestSilenceRunsIntoTheTimeout(t *testing.T) {
 }
 
 func TestADrippingHelloRunsIntoTheTimeout(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_HANDSHAKE": "1s"})
 	for _, listener := range posterntest.Listeners {
 		t.Run(listener, func(t *testing.T) {

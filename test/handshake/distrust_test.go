@@ -15,6 +15,7 @@ import (
 )
 
 func TestClientsThatDistrustTheCertificate(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range posterntest.Listeners {
 		for version, highest := range map[string]uint16{"tls1.2": tls.VersionTLS12, "tls1.3": tls.VersionTLS13} {
@@ -41,6 +42,7 @@ func TestClientsThatDistrustTheCertificate(t *testing.T) {
 }
 
 func TestOpenSSLThatDistrustsTheCertificate(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	other := posterntest.NewCA(t)
 	for _, listener := range posterntest.Listeners {

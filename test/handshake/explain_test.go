@@ -54,6 +54,7 @@ func (r *rig) explained(t *testing.T, listener, version, reason string, config *
 }
 
 func TestExplainSaysWhyAndCloses(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, map[string]string{"POLICY_MODE": "explain"})
 	rsa := []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA}
 	for _, listener := range posterntest.Listeners {
@@ -82,6 +83,7 @@ func TestExplainSaysWhyAndCloses(t *testing.T) {
 }
 
 func TestExplainTextOfTheOperator(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, map[string]string{
 		"POLICY_MODE": "explain", "POLICY_FLOOR": "tls1.3",
 		"EXPLAIN_TEXT": "Not {version}, but {floor}: https://example.org/help",
@@ -111,6 +113,7 @@ func unservable() []offer {
 }
 
 func TestWhatCannotBeServedIsRefusedAsInEnforce(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"explain", "observe"} {
 		r := newRig(t, map[string]string{"POLICY_MODE": mode})
 		for _, listener := range posterntest.Listeners {
@@ -124,6 +127,7 @@ func TestWhatCannotBeServedIsRefusedAsInEnforce(t *testing.T) {
 
 // TestLegacyHandshakesThatBreakOff are legacy and failed at once.
 func TestLegacyHandshakesThatBreakOff(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"explain", "observe"} {
 		r := newRig(t, map[string]string{"POLICY_MODE": mode, "TIMEOUT_HANDSHAKE": "1s"})
 		for _, listener := range posterntest.Listeners {
@@ -155,6 +159,7 @@ func TestLegacyHandshakesThatBreakOff(t *testing.T) {
 }
 
 func TestObserveLetsInAndCounts(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, map[string]string{"POLICY_MODE": "observe"})
 	for _, listener := range posterntest.Listeners {
 		for _, c := range []struct {

@@ -140,6 +140,7 @@ var (
 )
 
 func TestJA4OfPublishedClients(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, map[string]string{"POLICY_FLOOR": "tls1.3"})
 	for _, c := range []struct {
 		spec            hello.Spec
@@ -165,6 +166,7 @@ func TestJA4OfPublishedClients(t *testing.T) {
 
 // TestJA4OfChrome has ALPN and GREASE, which the legacy hellos lack.
 func TestJA4OfChrome(t *testing.T) {
+	t.Parallel()
 	grease := hello.Extension{Type: 0x3a3a}
 	flight := hello.ClientHello(hello.Spec{
 		CipherSuites: []uint16{

@@ -187,6 +187,7 @@ func malformed() []byte {
 }
 
 func TestEnforceRefusesInTheClientsTerms(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range posterntest.Listeners {
 		t.Run(listener, func(t *testing.T) {
@@ -199,6 +200,7 @@ func TestEnforceRefusesInTheClientsTerms(t *testing.T) {
 }
 
 func TestEnforceRefusesAHelloThatComesByteByByte(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	for _, o := range []offer{legacy("TLS 1.0", tls10, "tls1.0", "version"), ssl2Offers()[0], ssl2Offers()[3], cipherOffers()[0]} {
 		for _, listener := range posterntest.Listeners {
@@ -216,6 +218,7 @@ func TestEnforceRefusesAHelloThatComesByteByByte(t *testing.T) {
 }
 
 func TestLogNamesAtMost64Suites(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	spec := with(tls10, func(s *hello.Spec) {
 		for len(s.CipherSuites) < 100 {
