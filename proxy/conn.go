@@ -24,8 +24,10 @@ type tcpConn interface {
 type clientConn struct {
 	tcpConn
 	s *session
-	// unread are bytes that were read from the socket and not yet taken.
-	unread []byte
+	// unread are bytes that were read from the socket and not yet taken, and
+	// readErr what ended that: the kernel tells of a reset only once.
+	unread  []byte
+	readErr error
 	// handshaking: watch for alerts.
 	handshaking bool
 	// sent is the last alert that was sent in clear, received whether the last
@@ -64,6 +66,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		c.watchReceived(p[:n])
 		return n, nil
 	}
+	if c.readErr != nil {
+		return 0, c.readErr
+	}
 	if c.poll.active {
 		return c.poll.readNow(p)
 	}
@@ -72,10 +77,11 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write sends p.
+// Write sends p. crypto/tls gathers a flight into one write, so that an alert
+// may stand behind other records.
 func (c *clientConn) Write(p []byte) (int, error) {
-	if c.handshaking && len(p) == alertRecordLen && p[0] == recordAlert {
-		c.sent = alert(p[alertRecordLen-1]) + 1
+	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
+		c.sent = alert(p[len(p)-1]) + 1
 	}
 	return c.tcpConn.Write(p)
 }
@@ -92,20 +98,27 @@ func (c *clientConn) watchReceived(p []byte) {
 
 // endedWithAlert reports whether the last bytes that came are a fatal alert in
 // clear: 15 03 0x 00 02 02 NN.
-func (c *clientConn) endedWithAlert() bool {
-	t := &c.tail
-	return t[0] == recordAlert && t[1] == 3 && t[3] == 0 && t[4] == 2 && t[5] == 2
+func (c *clientConn) endedWithAlert() bool { return isAlert(c.tail[:]) }
+
+// isAlert reports whether b is the record of a fatal alert, in clear.
+func isAlert(b []byte) bool {
+	return len(b) == alertRecordLen && b[0] == recordAlert && b[1] == 3 && b[3] == 0 && b[4] == 2 && b[5] == 2
 }
 
 // peek returns at least n bytes, and more if they came along, without taking
 // them; fewer with an error.
 func (c *clientConn) peek(n int) ([]byte, error) {
 	for len(c.unread) < n {
+		if c.readErr != nil {
+			return c.unread, c.readErr
+		}
 		buf := make([]byte, max(n, 512))
 		have := copy(buf, c.unread)
 		got, err := c.tcpConn.Read(buf[have:])
 		c.unread = buf[:have+got]
-		if err != nil && len(c.unread) < n {
+		if err != nil && endingOf(err) != endTimeout {
+			c.readErr = err
+		} else if err != nil {
 			return c.unread, err
 		}
 	}

@@ -224,6 +224,9 @@ func (s *session) notTLS(deadline time.Time) Outcome {
 	}
 	for n := 1; n <= maxPlaintext && !bytes.ContainsRune(s.raw.unread, '\n'); n = len(s.raw.unread) + 1 {
 		if _, err := s.raw.peek(n); err != nil {
+			if endingOf(err) == endReset {
+				return s.failed(FailIO)
+			}
 			break
 		}
 	}
