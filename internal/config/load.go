@@ -204,7 +204,7 @@ var kubernetesLink = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]
 // values are never shown: one may be a secret under a mistyped name.
 func (l *loader) refuseUnknown() {
 	for _, name := range slices.Sorted(maps.Keys(l.given)) {
-		if l.known(name) || fromKubernetes(name) {
+		if l.known(name) || fromKubernetes(name) || name == Binary {
 			continue
 		}
 		problem := "unknown variable"
@@ -220,6 +220,10 @@ func (l *loader) refuseUnknown() {
 func (l *loader) known(name string) bool {
 	return slices.ContainsFunc(l.vars, func(v variable) bool { return v.name == name })
 }
+
+// Binary is the variable that tells tests and benchmarks which binary to run.
+// They hand their environment on to it, so it is passed over.
+const Binary = Prefix + "BIN"
 
 // fromKubernetes tells what the kubelet sets for a Service named postern.
 func fromKubernetes(name string) bool {
