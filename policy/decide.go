@@ -17,7 +17,7 @@ const (
 	Ed25519
 	RSA
 
-	ecdsa = ECDSAP256 | ECDSAP384 | ECDSAP521
+	anyECDSA = ECDSAP256 | ECDSAP384 | ECDSAP521
 )
 
 // preferredKeys is the order in which a key is chosen: the cheap ones first.
@@ -241,6 +241,9 @@ func signs(h *Hello, version Version, key Keys) bool {
 	case version == TLS13 && len(h.SignatureSchemes) == 0:
 		// The extension is mandatory (RFC 8446, Section 9.2): malformed.
 		return true
+	case version == TLS12 && h.Fallback():
+		// Refused before anything is signed (RFC 7507, Section 3).
+		return true
 	}
 	return slices.ContainsFunc(h.SignatureSchemes, func(s tls.SignatureScheme) bool {
 		switch s {
@@ -249,11 +252,11 @@ func signs(h *Hello, version Version, key Keys) bool {
 		case tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512:
 			return key == RSA && version == TLS12
 		case tls.ECDSAWithP256AndSHA256:
-			return key == ECDSAP256 || key&ecdsa != 0 && version == TLS12
+			return key == ECDSAP256 || key&anyECDSA != 0 && version == TLS12
 		case tls.ECDSAWithP384AndSHA384:
-			return key == ECDSAP384 || key&ecdsa != 0 && version == TLS12
+			return key == ECDSAP384 || key&anyECDSA != 0 && version == TLS12
 		case tls.ECDSAWithP521AndSHA512:
-			return key == ECDSAP521 || key&ecdsa != 0 && version == TLS12
+			return key == ECDSAP521 || key&anyECDSA != 0 && version == TLS12
 		case tls.Ed25519:
 			return key == Ed25519
 		}
