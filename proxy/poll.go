@@ -3,7 +3,6 @@
 package proxy
 
 import (
-	"errors"
 	"io"
 	"syscall"
 )
@@ -121,11 +120,4 @@ func pendingBytes(c tcpConn) bool {
 		return true
 	})
 	return found
-}
-
-// outOfDescriptors reports whether accept failed for want of descriptors or
-// buffers: it will work again when some come back.
-func outOfDescriptors(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
-		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }

@@ -1,0 +1,49 @@
+// Package proxy carries a mail client's connection from accept to close.
+//
+// The life of one connection, as session.serve tells it:
+//
+//	begin        A connection is accepted and gets its session, one goroutine,
+//	             and one reader, which it keeps to the end.
+//	startTLS     On imap and pop3 the gate greets, and answers what may be
+//	             asked before TLS. Logins are refused unread. STARTTLS or STLS
+//	             ends this dialogue; TLS or bytes too soon end the connection.
+//	shakeHands   The first bytes say what it is. Text is answered with text, a
+//	             hello in SSL 2.0 format with an alert. All else is crypto/tls:
+//	             its hook hands the hello to the policy, which says whether the
+//	             strict configuration or the lenient one answers it.
+//	report       The handshake has ended, in one of five outcomes; the observer
+//	             is told now, not when the connection ends.
+//	tlsFarewell  An explained client is told why, and that is all: what it says
+//	             inside TLS is thrown away, no upstream is dialled.
+//	connect      For the others the least busy upstream is dialled, and the
+//	             next one where it does not greet.
+//	relay        Lockstep: the client's side sends one whole command upstream
+//	             and reads no further before its answer; the upstream's side
+//	             always flows. What is untrue inside TLS is taken out of
+//	             greeting and capabilities, what only a proxy may say is taken
+//	             out of an ID, and STARTTLS, XCLIENT and early COMPRESS are
+//	             answered here. All else passes as it came.
+//	copyBoth     The upstream has accepted a login. From here on bytes are
+//	             bytes, in two goroutines, each passing on the end of its side;
+//	             what the client sent behind its login goes first.
+//	end          The connection is closed and the observer told why.
+//
+// Six things hold at all times, each kept by the test that is named with it:
+//
+//   - crypto/tls enforces, the policy explains: under a policy that can only
+//     enforce no lenient configuration exists, so that a mistake in the policy
+//     may mislabel a handshake but lets nobody in
+//     (TestNoLenientConfigExistsUnderEnforce).
+//   - Each side has one reader and one writer from accept to close, so that
+//     what is pipelined arrives whole and in order
+//     (TestOneReaderAndOneWriterPerSide).
+//   - For a client that is refused or explained no byte goes upstream, and no
+//     upstream is dialled (TestNoByteGoesUpstreamForARefusedClient).
+//   - Nothing that was said before STARTTLS or STLS has a meaning after it, on
+//     either side (TestNothingFromBeforeSTARTTLSSurvives).
+//   - No password, token or SASL response reaches a log, a metric or an event,
+//     at any level (TestCredentialsNeverReachALog).
+//   - A connection yields its events exactly once and in order: Handshake if
+//     TLS was to begin, Login if the upstream accepted one, Closed
+//     (TestEveryConnectionYieldsItsEventsOnceAndInOrder).
+package proxy

@@ -1,0 +1,153 @@
+package readme
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"postern/internal/config"
+	"postern/internal/posterntest"
+)
+
+// startGate runs a gate with all four listeners.
+func startGate(t *testing.T) *posterntest.Gate {
+	t.Helper()
+	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
+	return posterntest.Start(t, map[string]string{
+		"UPSTREAM_IMAP": imap.URL("imap"),
+		"UPSTREAM_POP3": pop3.URL("pop3"),
+	})
+}
+
+var variableName = regexp.MustCompile(`\bPOSTERN_[A-Z0-9_]+\b`)
+
+func TestEveryVariableInTheDocumentsExists(t *testing.T) {
+	known := []string{config.Binary}
+	for f := range reflect.TypeFor[config.Config]().Fields() {
+		known = append(known, config.Prefix+f.Tag.Get("env"))
+	}
+	for name, text := range documents(t) {
+		for _, variable := range variableName.FindAllString(text, -1) {
+			if !slices.Contains(known, variable) {
+				t.Errorf("%s names %s, which does not exist", name, variable)
+			}
+		}
+	}
+}
+
+var (
+	metricName = regexp.MustCompile(`\bpostern_[a-z0-9_]+\b`)
+	selector   = regexp.MustCompile(`\b(postern_[a-z0-9_]+)\{([^}]*)\}`)
+	matcher    = regexp.MustCompile(`(\w+)(=~|!=|=)"([^"]*)"`)
+	grouping   = regexp.MustCompile(`\bby \(([^)]*)\) \(increase\((postern_[a-z0-9_]+)`)
+)
+
+func TestEveryMetricInTheDocumentsExists(t *testing.T) {
+	_, scrape, err := startGate(t).Get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range documents(t) {
+		for _, metric := range metricName.FindAllString(text, -1) {
+			if !strings.Contains(scrape, "# TYPE "+metric+" ") {
+				t.Errorf("%s names %s, which does not exist", name, metric)
+			}
+		}
+	}
+}
+
+func TestQueriesOfTheREADMEFindSeries(t *testing.T) {
+	samples := startGate(t).Metrics(t)
+	queries := blocksOf(t, "Metrics", "promql")
+	if len(queries) != 3 {
+		t.Fatalf("%d queries", len(queries))
+	}
+	for _, q := range queries {
+		for _, m := range selector.FindAllStringSubmatch(q.text(), -1) {
+			for _, c := range matcher.FindAllStringSubmatch(m[2], -1) {
+				for value := range strings.SplitSeq(c[3], "|") {
+					if !samples.Has(m[1], c[1]+"="+value) {
+						t.Errorf("%s has no series with %s=%q", m[1], c[1], value)
+					}
+				}
+			}
+		}
+		for _, m := range grouping.FindAllStringSubmatch(q.text(), -1) {
+			for label := range strings.SplitSeq(m[1], ", ") {
+				if len(samples[m[2]]) == 0 || samples[m[2]][0].Labels[label] == "" {
+					t.Errorf("%s has no label %s", m[2], label)
+				}
+			}
+		}
+	}
+}
+
+func TestLogLineOfTheREADMEIsLikeARealOne(t *testing.T) {
+	gate := startGate(t)
+	conn, err := tls.Dial("tcp", gate.Addr("imaps"), &tls.Config{
+		RootCAs: gate.CA.Pool, ServerName: "mail.example.org",
+		MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10,
+	})
+	if err == nil {
+		conn.Close()
+		t.Fatal("a client of TLS 1.0 was let in")
+	}
+	gate.WaitLog(t, "legacy handshake", 1)
+	real := ""
+	for line := range strings.Lines(gate.Stderr()) {
+		if strings.Contains(line, `"msg":"legacy handshake"`) {
+			real = line
+		}
+	}
+	blocks := blocksOf(t, "Logs", "json")
+	if len(blocks) != 1 || len(blocks[0].lines) != 1 {
+		t.Fatalf("not one line: %v", blocks)
+	}
+	shown := fields(t, blocks[0].lines[0])
+	if got := fields(t, real); !slices.Equal(got, shown) {
+		t.Errorf("the README shows the fields\n%v\na real line has\n%v", shown, got)
+	}
+}
+
+// fields returns the names in a JSON object, in their order; values that are
+// words from a small set stand with theirs.
+func fields(t *testing.T, line string) []string {
+	t.Helper()
+	var values map[string]any
+	if err := json.Unmarshal([]byte(line), &values); err != nil {
+		t.Fatalf("%v: %s", err, line)
+	}
+	dec := json.NewDecoder(bytes.NewReader([]byte(line)))
+	var names []string
+	for depth, key := 0, true; ; {
+		token, err := dec.Token()
+		if err != nil {
+			break
+		}
+		switch d, isDelim := token.(json.Delim); {
+		case isDelim && (d == '{' || d == '['):
+			depth++
+		case isDelim:
+			depth--
+		case depth == 1 && key:
+			names = append(names, token.(string))
+			key = false
+			continue
+		}
+		if depth == 1 {
+			key = true
+		}
+	}
+	for i, name := range names {
+		if slices.Contains([]string{"level", "msg", "listener", "outcome", "reason", "version", "server_name", "mode"}, name) {
+			names[i] += "=" + values[name].(string)
+		}
+	}
+	return names
+}
