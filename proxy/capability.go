@@ -26,6 +26,9 @@ func trueIMAP(line []byte) []byte {
 // is none. Keywords are case-insensitive (RFC 9051, Section 6.1.1).
 func capabilityList(line []byte) (start, end int) {
 	const keyword = "CAPABILITY"
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = line[:i+1] // what follows is a literal, and is nobody's to touch
+	}
 	sp := bytes.IndexByte(line, ' ')
 	if sp <= 0 {
 		return -1, -1

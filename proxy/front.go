@@ -37,7 +37,7 @@ type front struct {
 // ends the connection.
 func (s *session) startTLS() error {
 	f := &front{s: s, in: &lineReader{src: s.raw}}
-	s.raw.SetDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
+	s.setDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
 	if err := f.say(s.dialect.frontGreeting()); err != nil {
 		return err
 	}

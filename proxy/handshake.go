@@ -32,10 +32,7 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 	s.hs = hs
 	defer func() { s.hs = nil }()
 	deadline := hs.begun.Add(s.srv.cfg.TimeoutHandshake)
-	s.raw.SetDeadline(deadline)
-	if s.srv.isDraining() {
-		s.raw.SetDeadline(past)
-	}
+	s.setDeadline(deadline)
 	first, err := s.raw.peek(1)
 	switch {
 	case err != nil:

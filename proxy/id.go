@@ -42,6 +42,7 @@ const placeholder = `"x-removed"`
 func (f *idFilter) text(in []byte, sync bool) ([]byte, error) {
 	out := make([]byte, 0, len(in))
 	name := -1 // where in out the name begins whose value is next
+	open := -1 // where in out the first name may begin
 	for {
 		gap, tok, rest, err := idToken(in)
 		if err != nil {
@@ -64,7 +65,10 @@ func (f *idFilter) text(in []byte, sync bool) ([]byte, error) {
 			f.ended = true
 		case sync && len(in) == 0:
 			if f.value && f.drop && name >= 0 {
-				out = append(out[:name], " "+placeholder...)
+				if out = out[:name]; name != open {
+					out = append(out, ' ')
+				}
+				out = append(out, placeholder...)
 			}
 		case !f.value:
 			name = len(out)
@@ -72,7 +76,7 @@ func (f *idFilter) text(in []byte, sync bool) ([]byte, error) {
 		case f.drop && name >= 0:
 			out = out[:name]
 			f.value, f.drop = false, false
-			f.trim = bytes.HasSuffix(out, []byte("("))
+			f.trim = name == open
 			continue
 		default:
 			if f.drop { // its name is gone upstream already
@@ -80,7 +84,9 @@ func (f *idFilter) text(in []byte, sync bool) ([]byte, error) {
 			}
 			f.value, f.drop = false, false
 		}
-		out = append(append(out, gap...), tok.raw...)
+		if out = append(append(out, gap...), tok.raw...); tok.raw[0] == '(' {
+			open = len(out)
+		}
 	}
 	if !sync && !f.ended {
 		return nil, errID

@@ -145,6 +145,11 @@ func (srv *Server) begin(l Listener, c net.Conn) {
 	}
 	s.raw = &clientConn{tcpConn: c.(tcpConn), s: s}
 	srv.mu.Lock()
+	if srv.isDraining() {
+		srv.mu.Unlock()
+		c.Close()
+		return
+	}
 	srv.open[s] = struct{}{}
 	srv.mu.Unlock()
 	srv.cfg.Meter.Opened(l)

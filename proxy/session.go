@@ -97,7 +97,7 @@ func (s *session) serve() (why Why, over bool) {
 
 // mail connects the client to the upstream and relays until login.
 func (s *session) mail() (why Why, over bool) {
-	s.raw.SetDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
+	s.setDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
 	greeting, err := s.connect()
 	if err != nil {
 		return s.noUpstream(greeting, err), true
@@ -154,6 +154,15 @@ func (s *session) closeTLS() {
 	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	s.tls.CloseWrite()
 	s.raw.linger()
+}
+
+// setDeadline bounds what is to come before login. At shutdown reads end at
+// once, also for a session that sets its deadline just then.
+func (s *session) setDeadline(t time.Time) {
+	s.raw.SetDeadline(t)
+	if s.srv.isDraining() {
+		s.raw.SetReadDeadline(past)
+	}
 }
 
 // relayed counts n bytes that went through.
