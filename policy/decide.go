@@ -163,6 +163,9 @@ func (f Floor) PickKey(h *Hello, keys Keys, lenientMode bool) Keys {
 		f = lenient
 	}
 	version := h.highestWithin(f.MinVersion())
+	if version == NoVersion {
+		return 0
+	}
 	key, _ := f.pickKey(h, version, keys)
 	return key
 }
