@@ -49,6 +49,14 @@ func capabilityList(line []byte) (start, end int) {
 	return start, start + closing
 }
 
+// statusText reports whether a response is a status with a text for people,
+// in which nothing is a literal (RFC 9051, Section 7.1).
+func statusText(line []byte) bool {
+	_, rest, _ := bytes.Cut(line, []byte(" "))
+	word, _, _ := bytes.Cut(rest, []byte(" "))
+	return isStatus(bytes.TrimRight(word, "\r\n"))
+}
+
 func isStatus(word []byte) bool {
 	for _, s := range []string{"OK", "NO", "BAD", "PREAUTH", "BYE"} {
 		if equalFold(word, s) {
@@ -104,7 +112,7 @@ func trueCAPA(line []byte) []byte {
 	end := len(line) - len(lineEnd(line))
 	body := line[:end]
 	switch {
-	case equalFold(body, "STLS"):
+	case equalFold(bytes.TrimRight(body, " "), "STLS"):
 		return nil
 	case hasPrefixFold(body, "SASL "):
 		out := dropTokens(line, len("SASL"), end, channelBinding)

@@ -112,10 +112,12 @@ func (c *clientConn) peek(n int) ([]byte, error) {
 		if c.readErr != nil {
 			return c.unread, c.readErr
 		}
-		buf := make([]byte, max(n, 512))
-		have := copy(buf, c.unread)
-		got, err := c.tcpConn.Read(buf[have:])
-		c.unread = buf[:have+got]
+		have := len(c.unread)
+		if cap(c.unread) < n {
+			c.unread = append(make([]byte, 0, max(n, minPeek)), c.unread...)
+		}
+		got, err := c.tcpConn.Read(c.unread[have:cap(c.unread)])
+		c.unread = c.unread[:have+got]
 		if err != nil && endingOf(err) != endTimeout {
 			c.readErr = err
 		} else if err != nil {
@@ -124,6 +126,9 @@ func (c *clientConn) peek(n int) ([]byte, error) {
 	}
 	return c.unread, nil
 }
+
+// minPeek is what is made room for at least: most hellos fit.
+const minPeek = 512
 
 // pending reports whether the client has sent anything that was not read yet,
 // here or in the kernel.

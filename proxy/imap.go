@@ -105,7 +105,7 @@ func (r *relay) imapResponse() ([]byte, error) {
 		return nil, err
 	}
 	lit, more := literalAtEnd(line)
-	if !more {
+	if !more || statusText(line) {
 		return line, nil
 	}
 	whole := bytes.Clone(line)
@@ -205,8 +205,10 @@ func (f *forwarding) command(line []byte) (answer, error) {
 	r := f.r
 	for {
 		lit, more := literalAtEnd(line)
-		if more && !literalPlaced(line, lit) {
-			return answer{}, errProtocol
+		if more {
+			if err := f.announced(line, lit); err != nil {
+				return answer{}, err
+			}
 		}
 		if err := r.send(line); err != nil {
 			return answer{}, err
@@ -223,30 +225,68 @@ func (f *forwarding) command(line []byte) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		if err := r.send(octets); err != nil {
-			return answer{}, err
+		if lit.sync {
+			if err := r.send(octets); err != nil {
+				return answer{}, err
+			}
+			octets = nil
 		}
 		if line, err = r.client.strictLine(); err != nil {
+			return answer{}, err
+		}
+		if f.smuggles(octets, line) {
+			return answer{}, errProtocol
+		}
+		if err := r.send(octets); err != nil {
 			return answer{}, err
 		}
 	}
 }
 
+// smuggles reports whether the octets of a literal without synchronization,
+// with the line behind them, are a command that would not be passed on as it
+// is: an upstream that knows no such literals would carry it out.
+func (f *forwarding) smuggles(octets, line []byte) bool {
+	if len(octets) == 0 || f.r.literalPlus.Load() {
+		return false
+	}
+	words := bytes.Fields(append(octets[:len(octets):len(octets)], line...))
+	if len(words) < 2 {
+		return false
+	}
+	for _, name := range []string{"ID", "XCLIENT", "STARTTLS", "COMPRESS", "LOGIN", "AUTHENTICATE"} {
+		if equalFold(words[1], name) {
+			return true
+		}
+	}
+	return false
+}
+
+// announced judges the header of a literal before the upstream sees it.
+func (f *forwarding) announced(line []byte, lit literal) error {
+	if !literalPlaced(line, lit) {
+		return errProtocol
+	}
+	if !lit.sync {
+		f.nonSync = true
+		if !f.nonSyncOK {
+			return errProtocol
+		}
+	}
+	if f.literals += lit.size; f.literals > maxLiterals {
+		return errLiterals
+	}
+	return nil
+}
+
 // literal reads the octets of a literal from the client.
 func (f *forwarding) literal(dst []byte, lit literal) ([]byte, error) {
-	if f.literals += lit.size; f.literals > maxLiterals {
-		return nil, errLiterals
-	}
 	had := len(dst)
 	dst, err := f.r.client.octets(dst, lit.size)
-	if err != nil || lit.sync {
-		return dst, err
+	if err == nil && !lit.sync && bytes.ContainsAny(dst[had:], "\r\n\x00") {
+		err = errProtocol
 	}
-	f.nonSync = true
-	if !f.nonSyncOK || bytes.ContainsAny(dst[had:], "\r\n\x00") {
-		return nil, errProtocol
-	}
-	return dst, nil
+	return dst, err
 }
 
 // answer waits for the tagged reply; in between the upstream may ask for
@@ -276,10 +316,12 @@ func (r *relay) imapID(cmd imapCommand) error {
 	piece := bytes.Clone(cmd.args)
 	for line := cmd.args; ; {
 		lit, more := literalAtEnd(line)
-		switch {
-		case more && !literalPlaced(line, lit):
-			return errProtocol
-		case !more || lit.sync:
+		if more {
+			if err := f.announced(line, lit); err != nil {
+				return err
+			}
+		}
+		if !more || lit.sync {
 			if more {
 				piece = bytes.TrimSuffix(piece, crlf)
 			}
@@ -311,15 +353,19 @@ func (r *relay) imapID(cmd imapCommand) error {
 		if err != nil {
 			return err
 		}
+		value := octets[len(piece):]
 		if piece = octets; lit.sync {
 			filter.literal(piece)
 			if err := r.send(piece); err != nil {
 				return err
 			}
-			piece = nil
+			piece, value = nil, nil
 		}
 		if line, err = r.client.strictLine(); err != nil {
 			return err
+		}
+		if f.smuggles(value, line) {
+			return errProtocol
 		}
 		piece = append(piece, line...)
 	}

@@ -26,6 +26,8 @@ type relay struct {
 	// over is closed when the replies side has ended; then err says why, and
 	// is nil after a login.
 	over chan struct{}
+	// gone is closed when the replies side does nothing more.
+	gone chan struct{}
 	err  error
 	// quit is closed when the commands side has ended without a login.
 	quit chan struct{}
@@ -57,6 +59,7 @@ var (
 	errUpstreamSilent = errors.New("upstream does not answer")
 	errUpstreamLost   = errors.New("upstream closed before login")
 	errDraining       = errors.New("shutting down")
+	errClientLost     = errors.New("client went away")
 	errOutOfStep      = errors.New("upstream answers what was not asked")
 	errProtocol       = errors.New("command cannot be relayed")
 )
@@ -73,6 +76,7 @@ func newRelay(s *session, up *upstreamConn) *relay {
 		expect:   make(chan expectation, 1),
 		answers:  make(chan answer, 1),
 		over:     make(chan struct{}),
+		gone:     make(chan struct{}),
 		quit:     make(chan struct{}),
 	}
 }
@@ -92,7 +96,10 @@ func (r *relay) send(p []byte) error {
 func (r *relay) deliver(p []byte) error {
 	n, err := r.s.tls.Write(p)
 	r.s.relayed(ToClient, n)
-	return err
+	if err != nil {
+		return errClientLost
+	}
+	return nil
 }
 
 // say tells the client something in the gate's own words.
@@ -158,6 +165,7 @@ func (r *relay) upstreamOver(err error) {
 	if err != nil {
 		r.s.raw.SetReadDeadline(past)
 	}
+	close(r.gone)
 }
 
 // past is a deadline that has expired.
@@ -199,9 +207,14 @@ func (r *relay) ended(err error) Why {
 	if errors.Is(err, io.EOF) {
 		// The client has said all that it will; what it asked is answered.
 		r.s.upstream.CloseWrite()
-		select {
-		case <-r.over:
-		case <-time.After(afterEOF):
+		for end := time.After(afterEOF); ; {
+			select {
+			case <-r.answers: // the replies side always flows
+				continue
+			case <-r.over:
+			case <-end:
+			}
+			break
 		}
 	}
 	return WhyClient
@@ -211,6 +224,8 @@ func (r *relay) ended(err error) Why {
 func (r *relay) lostUpstream() Why {
 	<-r.over
 	switch {
+	case r.err == errClientLost:
+		return WhyClient
 	case r.saidBye.Load() || r.err == io.EOF && r.s.loggingOut:
 		return WhyUpstream
 	case r.err == errLineTooLong, r.err == errLiterals, r.err == errOutOfStep:

@@ -120,7 +120,7 @@ func (s *session) mail() (why Why, over bool) {
 	}
 	why = r.ended(err)
 	s.upstream.Close()
-	<-r.over
+	<-r.gone
 	s.closeTLS()
 	return why, true
 }

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/democlient"
+	"postern/policy"
+	"postern/proxy"
+)
+
+// demoOutcomes is what each generation, the oldest first, meets in each mode.
+var demoOutcomes = map[string][]string{
+	"enforce": {"rejected", "rejected", "rejected", "rejected", "accepted", "accepted"},
+	"explain": {"rejected", "rejected", "explained", "explained", "accepted", "accepted"},
+	"observe": {"rejected", "rejected", "observed", "observed", "accepted", "accepted"},
+}
+
+// demoStories are the words of the table for an outcome.
+var demoStories = map[string]*regexp.Regexp{
+	"rejected":  regexp.MustCompile(`alert 70, protocol_version +rejected, reason version +rejected \+1 `),
+	"explained": regexp.MustCompile(`(\* BYE \[ALERT\]|-ERR \[SYS/PERM\]) TLS 1\.[01] is no longer.* +explained, reason version +explained \+1 `),
+	"observed":  regexp.MustCompile(`TLS 1\.[01], logged in, [1-9][0-9]* messages +observed, reason version +observed \+1 `),
+	"accepted":  regexp.MustCompile(`TLS 1\.[23], logged in, [1-9][0-9]* messages +- +accepted \+1 `),
+}
+
+func TestDemoOnceShowsWhatThePolicySays(t *testing.T) {
+	for mode, outcomes := range demoOutcomes {
+		t.Run(mode, func(t *testing.T) {
+			o := runCommand(t, []string{"POSTERN_NONSENSE=1"}, "demo", "-once", "-mode", mode)
+			if o.code != exitOK || o.stderr != "" || !strings.Contains(o.stdout, "All 24 rows are what the policy says.") {
+				t.Fatalf("exit %d, stderr %q, stdout:\n%s", o.code, o.stderr, o.stdout)
+			}
+			var rows []string
+			for line := range strings.Lines(o.stdout) {
+				if strings.Contains(line, "as the policy says") && regexp.MustCompile(`^\W*(imaps|pop3s|imap|pop3) `).MatchString(line) {
+					rows = append(rows, line)
+				}
+			}
+			if len(rows) != 24 {
+				t.Fatalf("%d rows, want 24:\n%s", len(rows), o.stdout)
+			}
+			for i, row := range rows {
+				l, g := proxy.Listeners[i/6], democlient.Generations[i%6]
+				if !strings.HasPrefix(strings.TrimSpace(row), string(l)+" ") || !strings.Contains(row, " "+generationName(g)+" ") {
+					t.Errorf("row %d is not %s and %s: %s", i, l, generationName(g), row)
+				}
+				if !demoStories[outcomes[i%6]].MatchString(row) {
+					t.Errorf("want %s: %s", outcomes[i%6], row)
+				}
+			}
+		})
+	}
+}
+
+// With the strictest floor a TLS 1.2 client is old too.
+func TestDemoFollowsTheFloor(t *testing.T) {
+	o := runCommand(t, nil, "demo", "-once", "-floor", "tls1.3")
+	if o.code != exitOK || strings.Count(o.stdout, "rejected +1") != 20 || strings.Count(o.stdout, "accepted +1") != 4 {
+		t.Errorf("exit %d, stdout:\n%s", o.code, o.stdout)
+	}
+}
+
+// rightRow is a row that is what the policy says.
+func rightRow(want proxy.Outcome) demoRow {
+	r := demoRow{listener: proxy.IMAPS, generation: policy.TLS10, want: want, counted: want, met: democlient.Met{Alert: -1}}
+	switch want {
+	case proxy.Accepted:
+		r.generation = policy.TLS12
+		r.met.LoggedIn, r.met.Version = true, policy.TLS12
+	case proxy.Observed:
+		r.met.LoggedIn, r.met.Version = true, policy.TLS10
+	case proxy.Explained:
+		r.met.Text, r.met.Version = "* BYE [ALERT] no", policy.TLS10
+	case proxy.Rejected:
+		r.met.Alert = 70
+	}
+	if want != proxy.Accepted {
+		r.logged, r.reason = string(want), "version"
+	}
+	return r
+}
+
+func TestOneWrongRowIsExitOne(t *testing.T) {
+	wrongs := map[string]struct {
+		want  proxy.Outcome
+		spoil func(*demoRow)
+	}{
+		"the client broke":          {proxy.Rejected, func(r *demoRow) { r.err = errors.New("broke") }},
+		"not counted":               {proxy.Rejected, func(r *demoRow) { r.counted = "" }},
+		"counted twice":             {proxy.Rejected, func(r *demoRow) { r.counted = "rejected+rejected" }},
+		"counted as another":        {proxy.Rejected, func(r *demoRow) { r.counted = proxy.Failed }},
+		"not logged":                {proxy.Rejected, func(r *demoRow) { r.logged = "" }},
+		"logged as another":         {proxy.Explained, func(r *demoRow) { r.logged = "rejected" }},
+		"another alert":             {proxy.Rejected, func(r *demoRow) { r.met.Alert = 40 }},
+		"no alert":                  {proxy.Rejected, func(r *demoRow) { r.met.Alert = -1 }},
+		"let in":                    {proxy.Rejected, func(r *demoRow) { r.met = democlient.Met{Alert: -1, LoggedIn: true, Version: policy.TLS10} }},
+		"explained without a word":  {proxy.Explained, func(r *demoRow) { r.met.Text = "" }},
+		"explained by another TLS":  {proxy.Explained, func(r *demoRow) { r.met.Version = policy.TLS11 }},
+		"observed and kept out":     {proxy.Observed, func(r *demoRow) { r.met.LoggedIn = false }},
+		"accepted and kept out":     {proxy.Accepted, func(r *demoRow) { r.met.LoggedIn = false }},
+		"accepted with another TLS": {proxy.Accepted, func(r *demoRow) { r.met.Version = policy.TLS13 }},
+		"accepted and logged":       {proxy.Accepted, func(r *demoRow) { r.logged = "accepted" }},
+	}
+	for name, tt := range wrongs {
+		rows := []demoRow{rightRow(proxy.Accepted), rightRow(proxy.Rejected), rightRow(proxy.Explained), rightRow(proxy.Observed)}
+		var out bytes.Buffer
+		if code := demoVerdict(&out, rows); code != exitOK || !strings.Contains(out.String(), "All 4 rows") {
+			t.Fatalf("right rows: exit %d, %q", code, out.String())
+		}
+		wrong := rightRow(tt.want)
+		tt.spoil(&wrong)
+		rows = append(rows, wrong)
+		out.Reset()
+		if code := demoVerdict(&out, rows); code != exitNo || !strings.Contains(out.String(), "1 of 5 rows are NOT what the policy says.") {
+			t.Errorf("%s: exit %d, %q", name, code, out.String())
+		}
+		cells := demoCells(rows)
+		if last := cells[4][len(cells[4])-1].Text; !strings.HasPrefix(last, "NOT as the policy says: "+string(tt.want)) {
+			t.Errorf("%s: the table says %q", name, last)
+		}
+	}
+}
+
+func TestLongStoriesAreCut(t *testing.T) {
+	r := rightRow(proxy.Explained)
+	r.met.Text = strings.Repeat("x", 200)
+	if s := r.story(); len(s) != maxStory || !strings.HasSuffix(s, "...") {
+		t.Errorf("%d bytes: %q", len(s), s)
+	}
+}
+
+func TestDemoStaysUpUntilASignal(t *testing.T) {
+	var stdout, stderr buffer
+	stop := make(chan os.Signal, 1)
+	code := make(chan int, 1)
+	go func() {
+		code <- run(context.Background(), system{[]string{"demo"}, nil, &stdout, &stderr, stop})
+	}()
+	waitFor(t, &stdout, "Ctrl-C ends it")
+	waitFor(t, &stdout, "in a browser: http://")
+	dir := regexp.MustCompile(`--cacert (\S+)/ca\.pem`).FindStringSubmatch(stdout.String())
+	if dir == nil {
+		t.Fatalf("no line to try:\n%s", stdout.String())
+	}
+	if _, err := os.Stat(dir[1] + "/ca.pem"); err != nil {
+		t.Error(err)
+	}
+	select {
+	case c := <-code:
+		t.Fatalf("it left with exit %d", c)
+	case <-time.After(200 * time.Millisecond):
+	}
+	stop <- syscall.SIGINT
+	select {
+	case c := <-code:
+		if c != exitOK || stderr.String() != "" || !strings.HasSuffix(stdout.String(), "Stopping.\n") {
+			t.Errorf("exit %d, stderr %q", c, stderr.String())
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it did not stop")
+	}
+	if _, err := os.Stat(dir[1]); !os.IsNotExist(err) {
+		t.Errorf("its files are left: %v", err)
+	}
+}

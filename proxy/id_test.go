@@ -1,0 +1,115 @@
+package proxy
+
+import (
+	"strings"
+	"testing"
+)
+
+// filterID sends the pieces of one ID command through a filter, as the relay
+// would: each piece but the last ends in the header of a synchronizing literal
+// and is followed by the literal's octets.
+func filterID(pieces ...string) (string, error) {
+	var f idFilter
+	var out strings.Builder
+	for i, p := range pieces {
+		if i%2 == 1 {
+			octets := []byte(p)
+			f.literal(octets)
+			out.Write(octets)
+			continue
+		}
+		sync := i < len(pieces)-1
+		text, err := f.text([]byte(p), sync)
+		if err != nil {
+			return "", err
+		}
+		out.Write(text)
+		if sync {
+			out.WriteString("\r\n")
+		}
+	}
+	return out.String(), nil
+}
+
+func TestForbiddenIDFieldsAreTakenOut(t *testing.T) {
+	const rest = `"name" "x"`
+	for _, tt := range []struct{ name, in, want string }{
+		{"alone", ` ("x-originating-ip" "1.2.3.4")`, ` ()`},
+		{"first", ` ("x-originating-ip" "1.2.3.4" ` + rest + `)`, ` (` + rest + `)`},
+		{"last", ` (` + rest + ` "x-originating-ip" "1.2.3.4")`, ` (` + rest + `)`},
+		{"between", ` (` + rest + ` "x-connected-port" "1" "os" NIL)`, ` (` + rest + ` "os" NIL)`},
+		{"several", ` ("x-session-id" "1" "x-session-ext-id" "2" ` + rest + ` "x-proxy-ttl" "3" "x-connected-ip" "4")`, ` (` + rest + `)`},
+		{"mixed case", ` ("X-Originating-PORT" "9" ` + rest + `)`, ` (` + rest + `)`},
+		{"prefix", ` ("x-forward-" "a" "X-FORWARD-anything" "b" "x-forwarde" "c")`, ` ("x-forwarde" "c")`},
+		{"NIL value", ` ("x-originating-ip" NIL ` + rest + `)`, ` (` + rest + `)`},
+		{"atom", ` (x-originating-ip 1.2.3.4 ` + rest + `)`, ` (` + rest + `)`},
+		{"value with parentheses", ` ("x-originating-ip" "a) (\"b\\" ` + rest + `)`, ` (` + rest + `)`},
+		{"literal value", " (\"x-originating-ip\" {7+}\r\n1.2.3.4 " + rest + ")", ` (` + rest + `)`},
+		{"literal name", " ({16+}\r\nX-Originating-IP \"1.2.3.4\" " + rest + ")", ` (` + rest + `)`},
+		{"both", " ({16+}\r\nx-originating-ip {7+}\r\n1.2.3.4 " + rest + ")", ` (` + rest + `)`},
+		{"literal8", " (~{16+}\r\nx-originating-ip ~{7+}\r\n1.2.3.4 " + rest + ")", ` (` + rest + `)`},
+		{"behind a literal that ends like a list begins", " (\"a\" {1+}\r\n( \"x-session-id\" \"y\" \"b\" \"c\")", " (\"a\" {1+}\r\n( \"b\" \"c\")"},
+		{"its name as a value stays", ` ("name" "x-originating-ip")`, ` ("name" "x-originating-ip")`},
+		{"inside a literal stays", " (\"name\" {23+}\r\nx-originating-ip \"1.2\") )", " (\"name\" {23+}\r\nx-originating-ip \"1.2\") )"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := filterID(tt.in + "\r\n")
+			if err != nil || got != tt.want+"\r\n" {
+				t.Errorf("%q became %q, %v, want %q", tt.in, got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestForbiddenIDFieldsInSynchronizingLiteralsMeanNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		pieces []string
+		want   string
+	}{
+		{"value, first field", []string{` ("x-originating-ip" {7}`, `1.2.3.4`, ` "name" "x")` + "\r\n"},
+			` ("x-removed" {7}` + "\r\n" + `        "name" "x")` + "\r\n"},
+		{"value, later field", []string{` ("name" "x" "x-originating-ip" {7}`, `1.2.3.4`, ")\r\n"},
+			` ("name" "x" "x-removed" {7}` + "\r\n       )\r\n"},
+		{"value, behind a field that is gone", []string{` ("x-session-id" "x" "x-originating-ip" {7}`, `1.2.3.4`, ")\r\n"},
+			` ("x-removed" {7}` + "\r\n       )\r\n"},
+		{"name", []string{` ({16}`, `X-originating-ip`, ` "1.2.3.4" "name" "x")` + "\r\n"},
+			` ({16}` + "\r\n" + `xxxxxxxxxxxxxxxx NIL "name" "x")` + "\r\n"},
+		{"name and value", []string{` ({16}`, `x-originating-ip`, ` {7}`, `1.2.3.4`, ")\r\n"},
+			" ({16}\r\nxxxxxxxxxxxxxxxx {7}\r\n       )\r\n"},
+		{"an honest field", []string{` ({4}`, `name`, ` {16}`, `x-originating-ip`, ")\r\n"},
+			" ({4}\r\nname {16}\r\nx-originating-ip)\r\n"},
+		{"an honest value", []string{` ("name" {3}`, "a\r\n", " \"x-session-id\" \"y\")\r\n"}, " (\"name\" {3}\r\na\r\n)\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := filterID(tt.pieces...)
+			if err != nil || got != tt.want {
+				t.Errorf("%q became %q, %v, want %q", tt.pieces, got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestOtherIDsStayAsTheyAre(t *testing.T) {
+	for _, in := range []string{
+		" NIL\r\n", " nil\r\n", " ()\r\n", "  ( )\r\n", ` ("name" "x" "version" NIL)` + "\r\n", ` (  "name"   "a \" b"  )  ` + "\r\n",
+		" (name {5+}\r\nhello os \"y\")\r\n", ` ("" "")` + "\r\n", ` ("x-originating-ipx" "1")` + "\r\n", ` ("x-forward" "1")` + "\r\n",
+		` (" x-originating-ip" "1")` + "\r\n", "NIL\r\n",
+	} {
+		if got, err := filterID(in); err != nil || got != in {
+			t.Errorf("%q became %q, %v", in, got, err)
+		}
+	}
+}
+
+func TestMalformedIDsAreRefused(t *testing.T) {
+	for _, in := range []string{
+		"\r\n", " \r\n", " x\r\n", " (\r\n", " )\r\n", ` ("a"`, ` ("a")` + "\r\n", ` ("a" "b"` + "\r\n", ` ("a" "b" "c")` + "\r\n",
+		` ("a" "b") x` + "\r\n", ` ("a" "b"))` + "\r\n", ` (("a" "b"))` + "\r\n", ` ("a" ("b"))` + "\r\n", ` ("a\x" "b")` + "\r\n",
+		` ("a "b")` + "\r\n", " NIL NIL\r\n", " NIL ()\r\n", ` "a" "b"` + "\r\n", ` ("x-originating-ip")` + "\r\n",
+	} {
+		if got, err := filterID(in); err == nil {
+			t.Errorf("%q became %q", in, got)
+		}
+	}
+}
