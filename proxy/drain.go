@@ -102,7 +102,11 @@ func (srv *Server) cut() {
 	}
 	srv.mu.Unlock()
 	for _, s := range left {
-		s.raw.Close()
+		if s.loggedIn.Load() {
+			s.abort()
+		} else {
+			s.raw.Close()
+		}
 	}
 	if len(left) > 0 {
 		select {

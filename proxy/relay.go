@@ -102,8 +102,10 @@ func (r *relay) deliver(p []byte) error {
 	return nil
 }
 
-// say tells the client something in the gate's own words.
+// say tells the client something in the gate's own words. The deadline for
+// all that comes before login may have passed: that is what it may have to say.
 func (r *relay) say(p []byte) error {
+	r.s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	_, err := r.s.tls.Write(p)
 	return err
 }

@@ -89,7 +89,7 @@ func newRelayStub(t testing.TB) *relayStub {
 
 // watchdog is how long one fuzzed session may take: no longer than an upstream
 // may still answer a client that has closed its side.
-const watchdog = afterEOF + 3*time.Second
+const watchdog = 2 * time.Second
 
 // session sends what the client has to say and returns what it was answered
 // and why the gate ended it.

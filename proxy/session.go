@@ -159,7 +159,8 @@ func (s *session) closeTLS() {
 // setDeadline bounds what is to come before login. At shutdown reads end at
 // once, also for a session that sets its deadline just then.
 func (s *session) setDeadline(t time.Time) {
-	s.raw.SetDeadline(t)
+	s.raw.SetReadDeadline(t)
+	s.raw.SetWriteDeadline(t.Add(lingerTime))
 	if s.srv.isDraining() {
 		s.raw.SetReadDeadline(past)
 	}

@@ -1,0 +1,179 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+)
+
+// drainTime is TIMEOUT_DRAIN here.
+const drainTime = 4 * time.Second
+
+// gone waits for the process, which must end with 0 as Stop judges.
+func (r *rig) gone(t *testing.T, within time.Duration) {
+	t.Helper()
+	select {
+	case <-r.Exited():
+	case <-time.After(within):
+		t.Errorf("the process is still there after %v", within)
+	}
+	r.Stop(t)
+}
+
+func TestAtShutdownWhoHasNotLoggedInIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": drainTime.String()})
+	told := make(map[*end]string)
+	for listener, words := range map[string]string{"imaps": "* BYE ", "imap": "* BYE ", "pop3s": "-ERR [SYS/TEMP] ", "pop3": "-ERR [SYS/TEMP] "} {
+		told[r.open(t, listener).client] = words // before login
+		waiting := r.open(t, listener)           // for the upstream's answer
+		if isIMAP(listener) {
+			waiting.pass(t, "a LOGIN anna s3cr3t-word\r\n")
+		} else {
+			waiting.pass(t, "AUTH PLAIN AGFubmEAczNjcjN0\r\n")
+		}
+		told[waiting.client] = words
+		if !strings.HasSuffix(listener, "s") { // before TLS
+			told[r.plain(t, listener)] = words
+		}
+	}
+	shaking := r.DialForTLS(t, "imaps") // a handshake that does not come
+	stay := r.enter(t, "imaps")
+	began := time.Now()
+	r.Signal(t, syscall.SIGTERM)
+	for c, words := range told {
+		c.says(t, words)
+		c.Close()
+	}
+	if _, err := io.Copy(io.Discard, shaking); err != nil {
+		t.Errorf("the handshake did not end in order: %v", err)
+	}
+	if took := time.Since(began); took > 1500*time.Millisecond {
+		t.Errorf("all were told only after %v", took)
+	}
+	for _, listener := range posterntest.Listeners {
+		if c, err := net.DialTimeout("tcp", r.Addr(listener), time.Second); err == nil {
+			t.Errorf("%s still listens", listener)
+			c.Close()
+		}
+	}
+	if status, body, err := r.Get("/readyz"); err != nil || status != 503 || !strings.Contains(body, "draining") {
+		t.Errorf("readiness %d, %v: %q", status, err, body)
+	}
+	stay.pass(t, "b NOOP\r\n") // who is in goes on
+	stay.back(t, "b OK noop\r\n")
+	stay.client.Close()
+	stay.upstream.over(t)
+	stay.upstream.Close()
+	r.gone(t, time.Second) // as soon as the last one has left
+	noSecret(t, r)
+}
+
+func TestAtShutdownIdleSessionsAreClosedOverTheSecondHalf(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": drainTime.String()})
+	const idle = 8
+	sessions := make([]*dialogue, idle)
+	for i := range sessions {
+		sessions[i] = r.enter(t, posterntest.Listeners[i%4])
+	}
+	time.Sleep(1200 * time.Millisecond) // until they count as idle
+	began := time.Now()
+	r.Signal(t, syscall.SIGTERM)
+	closed := make([]time.Duration, idle)
+	var all sync.WaitGroup
+	for i, d := range sessions {
+		all.Go(func() {
+			if text := d.client.over(t); text != "" {
+				t.Errorf("an idle session was told %q", text)
+			}
+			closed[i] = time.Since(began)
+			d.client.Close()
+		})
+	}
+	all.Wait()
+	r.gone(t, drainTime)
+	first, last, quarters := drainTime, time.Duration(0), 0
+	for _, at := range closed {
+		first, last = min(first, at), max(last, at)
+		if at < 3*drainTime/4 {
+			quarters++
+		}
+	}
+	if first < drainTime/2-100*time.Millisecond || last > drainTime+200*time.Millisecond || quarters < 2 || quarters > 6 {
+		t.Errorf("closed after %v, want them evenly between %v and %v", closed, drainTime/2, drainTime)
+	}
+}
+
+func TestAtShutdownADownloadInFlightArrivesWhole(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": drainTime.String()})
+	part := noise(200_000)
+	var all sync.WaitGroup
+	for _, listener := range posterntest.Listeners {
+		d := r.enter(t, listener)
+		all.Go(func() {
+			for range 30 { // over more than three quarters of the drain
+				wasSent(t, d.upstream.sending(part))
+				time.Sleep(drainTime / 40)
+			}
+			d.upstream.Close()
+		})
+		all.Go(func() {
+			if got := d.client.over(t); got != strings.Repeat(part, 30) {
+				t.Errorf("%s: %d bytes of %d arrived", listener, len(got), 30*len(part))
+			}
+			d.client.Close()
+		})
+	}
+	time.Sleep(100 * time.Millisecond)
+	began := time.Now()
+	r.Signal(t, syscall.SIGTERM)
+	all.Wait()
+	r.gone(t, drainTime-time.Since(began)+500*time.Millisecond)
+}
+
+func TestAtShutdownNobodyOutlastsTheDrain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "2s"})
+	d := r.enter(t, "imaps")
+	began := time.Now()
+	r.Signal(t, syscall.SIGTERM)
+	go func() {
+		for { // never idle
+			if _, err := io.WriteString(d.upstream.Conn, "* 1 EXISTS\r\n"); err != nil {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	go io.Copy(io.Discard, d.client.r)
+	r.gone(t, 4*time.Second)
+	if took := time.Since(began); took < 1500*time.Millisecond || took > 2500*time.Millisecond {
+		t.Errorf("gone after %v, want two seconds", took)
+	}
+}
+
+func TestASecondSignalEndsTheDrainAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "8s"})
+		d := r.enter(t, "imaps")
+		r.Signal(t, sig)
+		d.pass(t, "still here\r\n")
+		time.Sleep(300 * time.Millisecond)
+		d.back(t, "still here\r\n")
+		began := time.Now()
+		r.Signal(t, sig)
+		r.gone(t, 2*time.Second)
+		if took := time.Since(began); took > 700*time.Millisecond {
+			t.Errorf("gone %v after the second %v", took, sig)
+		}
+	}
+}
