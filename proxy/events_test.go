@@ -112,7 +112,7 @@ func TestEveryConnectionYieldsItsEventsOnceAndInOrder(t *testing.T) {
 		g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
 		type met struct{ name, want string }
 		var mu sync.Mutex
-		byPort := make(map[uint16]met) // the client's port
+		byPorts := make(map[[2]uint16]met) // the client's, which may come again elsewhere, and ours
 		var wg sync.WaitGroup
 		slots := make(chan struct{}, 8)
 		n := 0
@@ -123,7 +123,7 @@ func TestEveryConnectionYieldsItsEventsOnceAndInOrder(t *testing.T) {
 					slots <- struct{}{}
 					c := g.Dial(t, l)
 					mu.Lock()
-					byPort[addrPort(c.LocalAddr()).Port()] = met{v.name + " on " + string(l), v.events}
+					byPorts[[2]uint16{addrPort(c.LocalAddr()).Port(), addrPort(c.RemoteAddr()).Port()}] = met{v.name + " on " + string(l), v.events}
 					mu.Unlock()
 					wg.Go(func() {
 						defer func() { <-slots }()
@@ -140,7 +140,7 @@ func TestEveryConnectionYieldsItsEventsOnceAndInOrder(t *testing.T) {
 			t.Errorf("%d connections, %d opened, %d closed", n, g.opened, len(g.closes))
 		}
 		for _, c := range g.closes {
-			m := byPort[c.Client.Port()]
+			m := byPorts[[2]uint16{c.Client.Port(), c.Local.Port()}]
 			if got := strings.Join(g.Events(c.ID), " "); got != m.want {
 				t.Errorf("%s: %q, want %q (closed: %s)", m.name, got, m.want, c.Why)
 			}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"postern/internal/hello"
 	"postern/internal/posterntest"
@@ -206,8 +207,11 @@ func TestEnforceRefusesAHelloThatComesByteByByte(t *testing.T) {
 		for _, listener := range posterntest.Listeners {
 			t.Run(o.name+" on "+listener, func(t *testing.T) {
 				r.over(t, listener, o.want, func(conn *net.TCPConn) {
-					for _, b := range o.flight {
+					for i, b := range o.flight {
 						write(t, conn, []byte{b})
+						if i < 3 {
+							time.Sleep(5 * time.Millisecond) // each by itself
+						}
 					}
 					expectAlert(t, conn, o.alert)
 				})
