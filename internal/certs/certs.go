@@ -31,7 +31,12 @@ type Info struct {
 	Name     string
 	Leaf     *x509.Certificate
 	NotAfter time.Time
+	// Chain is what is sent to clients, in DER; the leaf comes first.
+	Chain [][]byte
 }
+
+// Hostnames lists the names that the certificate serves, in lower case.
+func (i Info) Hostnames() []string { return names(i.Leaf) }
 
 // Lookup returns the certificates for a server name (RFC 6066, Section 3):
 // those of the name itself, else those with a wildcard for its first label
@@ -111,7 +116,7 @@ func newStore(pairs []*pair) *Store {
 	s := &Store{exact: map[string]*Set{}, wildcards: map[string]*Set{}, fallback: &Set{}}
 	for _, p := range pairs {
 		leaf := p.cert.Leaf
-		s.infos = append(s.infos, Info{Name: p.name, Leaf: leaf, NotAfter: leaf.NotAfter})
+		s.infos = append(s.infos, Info{Name: p.name, Leaf: leaf, NotAfter: leaf.NotAfter, Chain: p.cert.Certificate})
 		for _, name := range names(leaf) {
 			s.setFor(name).add(p.cert, p.key)
 		}

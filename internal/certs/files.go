@@ -2,9 +2,7 @@ package certs
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,12 +45,8 @@ func (d *folder) fail() {
 
 // problem notes what is wrong with a file or directory.
 func (l *loader) problem(name string, dir *folder, err error) {
-	// The path in a PathError would come twice.
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
-	}
 	dir.fail()
-	l.problems = append(l.problems, fmt.Errorf("%s: %w", name, err))
+	l.problems = append(l.problems, named(name, err))
 }
 
 // readNamed reads what the operator named: a file, or a directory.
@@ -131,17 +125,22 @@ func (l *loader) readKeyFile(name string) {
 }
 
 func readPEM(name string) (contents, error) {
-	f, err := os.Open(name)
+	data, err := readBounded(name)
 	if err != nil {
 		return contents{}, err
 	}
+	return parse(data)
+}
+
+func readBounded(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
-	case err != nil:
-		return contents{}, err
-	case len(data) > maxFile:
-		return contents{}, errTooLarge
+	if err == nil && len(data) > maxFile {
+		err = errTooLarge
 	}
-	return parse(data)
+	return data, err
 }

@@ -1,0 +1,126 @@
+package certs
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+var errNoTicketKey = errors.New("no key in it")
+
+// ReadCertificates reads the certificates in a PEM file, of which there is one
+// at least. The error names the file.
+func ReadCertificates(name string) ([]*x509.Certificate, error) {
+	c, err := readPEM(name)
+	if err == nil && len(c.chain) == 0 {
+		err = errNoCertificate
+	}
+	if err != nil {
+		return nil, named(name, err)
+	}
+	list := make([]*x509.Certificate, len(c.chain))
+	for i, der := range c.chain {
+		if list[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, named(name, fmt.Errorf("parsing certificate %d: %w", i+1, err))
+		}
+	}
+	return list, nil
+}
+
+// LoadPool reads CA certificates. Without a name there is no pool, and no
+// error.
+func LoadPool(name string) (*x509.CertPool, error) {
+	if name == "" {
+		return nil, nil
+	}
+	list, err := ReadCertificates(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	for _, cert := range list {
+		pool.AddCert(cert)
+	}
+	return pool, nil
+}
+
+// LoadPair reads one certificate with its key, which may be in the same file.
+// Without a certificate's name there is no store, and no error.
+func LoadPair(certFile, keyFile string) (*Store, error) {
+	switch {
+	case certFile == "":
+		return nil, nil
+	case keyFile == "":
+		return Load([]string{certFile}, nil)
+	}
+	return Load([]string{certFile}, []string{keyFile})
+}
+
+// ticketKeyBytes is the size of a session ticket key of crypto/tls.
+const ticketKeyBytes = 32
+
+// LoadTicketKeys reads session ticket keys: base64 of 32 bytes each, one a
+// line, newest first; empty lines and those that begin with # are passed over.
+// Without a name there are none, and no error. The error names the file and
+// the lines, one line of text each, and never holds any of a key.
+func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	data, err := readBounded(name)
+	if err != nil {
+		return nil, named(name, err)
+	}
+	var keys [][ticketKeyBytes]byte
+	var problems []error
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, maxFile+1)
+	for n := 1; lines.Scan(); n++ {
+		line := bytes.TrimSpace(lines.Bytes())
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		key, reason := ticketKey(line)
+		if reason == "" && slices.Contains(keys, key) {
+			reason = "the same key as before"
+		}
+		if reason != "" {
+			problems = append(problems, fmt.Errorf("%s:%d: %s", name, n, reason))
+		}
+		keys = append(keys, key)
+	}
+	switch {
+	case len(problems) > 0:
+		return nil, errors.Join(problems...)
+	case len(keys) == 0:
+		return nil, named(name, errNoTicketKey)
+	}
+	return keys, nil
+}
+
+func ticketKey(line []byte) (key [ticketKeyBytes]byte, reason string) {
+	raw := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
+	n, err := base64.StdEncoding.Decode(raw, line)
+	switch {
+	case err != nil:
+		return key, "not base64"
+	case n != ticketKeyBytes:
+		return key, fmt.Sprintf("%d bytes, not %d", n, ticketKeyBytes)
+	}
+	copy(key[:], raw)
+	return key, ""
+}
+
+// named puts the name of the file before what is wrong with it.
+func named(name string, err error) error {
+	// The path in a PathError would come twice.
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}

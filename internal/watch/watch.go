@@ -1,0 +1,110 @@
+// Package watch notices that files have changed.
+//
+// It looks at them instead of asking the kernel to tell: what certbot and
+// Kubernetes swap is a symbolic link somewhere in the path, and network file
+// systems tell nothing.
+package watch
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+)
+
+// Every is how often files are looked at. A change is taken over once two
+// looks in a row have seen the same, so that a file which is being written is
+// not read half.
+const Every = 2 * time.Second
+
+// Watcher looks at sets of files. Add is called before Run, Trigger at any
+// time and from any goroutine.
+type Watcher struct {
+	every   time.Duration
+	trigger chan struct{}
+	sets    []*set
+}
+
+// set is files that are read together.
+type set struct {
+	paths  []string
+	reload func() error
+	// loaded is what the files looked like when they were read, last what they
+	// looked like at the last look.
+	loaded, last state
+}
+
+// New makes a watcher that looks at its files that often.
+func New(every time.Duration) *Watcher {
+	return &Watcher{every: every, trigger: make(chan struct{}, 1)}
+}
+
+// Add watches files and directories, the directories in those included. It is
+// to be called before they are read for the first time, so that no change
+// falls in between. Reload is called by Run's goroutine. Where it fails it is
+// called again at the next change, or, where file descriptors had run out,
+// soon.
+func (w *Watcher) Add(reload func() error, paths ...string) {
+	now := look(paths)
+	w.sets = append(w.sets, &set{paths: paths, reload: reload, loaded: now, last: now})
+}
+
+// Trigger has everything read again at once, changed or not. Triggers that
+// come in quick succession may count as one.
+func (w *Watcher) Trigger() {
+	select {
+	case w.trigger <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+// Run watches until the context ends.
+func (w *Watcher) Run(ctx context.Context) {
+	tick := time.NewTicker(w.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, s := range w.sets {
+				s.check()
+			}
+		case <-w.trigger:
+			for _, s := range w.sets {
+				s.read(look(s.paths))
+			}
+		}
+	}
+}
+
+// check reads the set again where it has changed and come to rest.
+func (s *set) check() {
+	now := look(s.paths)
+	switch {
+	case now == unknown:
+		return
+	case now == s.loaded:
+		s.last = now
+	case now != s.last:
+		s.last = now
+	default:
+		s.read(now)
+	}
+}
+
+// read notes what the files looked like before they are read: what changes
+// during that is seen by the next look.
+func (s *set) read(now state) {
+	s.last = now
+	if err := s.reload(); noDescriptors(err) {
+		s.loaded = unknown
+		return
+	}
+	s.loaded = now
+}
+
+// noDescriptors tells a failure that has nothing to do with the files.
+func noDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
