@@ -20,6 +20,7 @@ const Prefix = "POSTERN_"
 //
 // Tags: env is the name without [Prefix], envDefault what an absent variable
 // means, oneof the closed set of values, desc the meaning in the tables.
+// empty:"ok" lets a variable be set but empty, as a template may leave it;
 // secret:"true" keeps the value out of every message.
 type Config struct {
 	ListenIMAPS Addrs `env:"LISTEN_IMAPS" envDefault:":993" desc:"where IMAP with implicit TLS listens: host:port, comma-separated, or off"`
@@ -27,16 +28,30 @@ type Config struct {
 	ListenIMAP  Addrs `env:"LISTEN_IMAP" envDefault:":143" desc:"the same for IMAP with STARTTLS"`
 	ListenPOP3  Addrs `env:"LISTEN_POP3" envDefault:":110" desc:"the same for POP3 with STLS"`
 
-	UpstreamIMAP    Upstreams     `env:"UPSTREAM_IMAP" desc:"the IMAP server behind the gate: imap://host:port, comma-separated; without it IMAP has no listeners"`
-	UpstreamPOP3    Upstreams     `env:"UPSTREAM_POP3" desc:"the POP3 server behind the gate: pop3://host:port, comma-separated; without it POP3 has no listeners"`
+	UpstreamIMAP    Upstreams     `env:"UPSTREAM_IMAP" empty:"ok" desc:"the IMAP server behind the gate: imap://host:port (plain, for loopback or the same pod), imaps:// or imap+starttls://, comma-separated; without it IMAP has no listeners"`
+	UpstreamPOP3    Upstreams     `env:"UPSTREAM_POP3" empty:"ok" desc:"the POP3 server behind the gate: pop3://host:port, pop3s:// or pop3+starttls://, comma-separated; without it POP3 has no listeners"`
 	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"10s" desc:"for dialling an upstream and for its greeting"`
 
-	TLSCertFile Paths `env:"TLS_CERT_FILE" desc:"certificates in PEM, comma-separated: files, or directories; required"`
-	TLSKeyFile  Paths `env:"TLS_KEY_FILE" desc:"their keys in PEM, comma-separated; a directory, or a PEM that holds certificate and key together, needs none"`
+	UpstreamCAFile        string `env:"UPSTREAM_CA_FILE" desc:"CA certificates in PEM that upstreams are verified with, in place of the system's; verification cannot be turned off"`
+	UpstreamServerName    string `env:"UPSTREAM_SERVER_NAME" desc:"the name that an upstream's certificate must have, also sent to it; otherwise the host of the URL"`
+	UpstreamClientID      string `env:"UPSTREAM_CLIENT_ID" envDefault:"off" oneof:"off id" desc:"id: tell a Dovecot upstream the client's address in an IMAP ID; it must be in login_trusted_networks there"`
+	UpstreamProxyProtocol string `env:"UPSTREAM_PROXY_PROTOCOL" envDefault:"off" oneof:"off v1 v2" desc:"PROXY header to upstreams: off, v1 or v2; v2 also tells them that the client's side is encrypted"`
+
+	TLSCertFile Paths `env:"TLS_CERT_FILE" empty:"ok" desc:"certificates in PEM, comma-separated: files, or directories; required"`
+	TLSKeyFile  Paths `env:"TLS_KEY_FILE" empty:"ok" desc:"their keys in PEM, comma-separated; a directory, or a PEM that holds certificate and key together, needs none"`
+
+	TLSClientCAFile   string `env:"TLS_CLIENT_CA_FILE" desc:"CA certificates in PEM: clients are asked for a certificate of one of them"`
+	TLSTicketKeysFile string `env:"TLS_TICKET_KEYS_FILE" desc:"session ticket keys that replicas share: 32 bytes each in base64, one a line, newest first; otherwise own keys, rotated daily"`
 
 	PolicyMode  string `env:"POLICY_MODE" envDefault:"enforce" oneof:"enforce explain observe" desc:"what meets a legacy handshake: enforce, explain or observe"`
 	PolicyFloor string `env:"POLICY_FLOOR" envDefault:"tls1.2" oneof:"tls1.2-compat tls1.2 tls1.2-aead tls1.3" desc:"what a handshake must reach: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3"`
 	ExplainText string `env:"EXPLAIN_TEXT" envDefault:"TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later." desc:"what explain says to a client whose TLS version is too old: one line of printable ASCII, at most 400 bytes"`
+
+	ProxyProtocolFrom Prefixes `env:"PROXY_PROTOCOL_FROM" desc:"addresses and CIDRs, comma-separated, whose connections begin with a PROXY header (v1 or v2)"`
+
+	LimitConnections          Count `env:"LIMIT_CONNECTIONS" desc:"connections at once, 0 for no limit; default: (file descriptors - 128) / 2, since a session takes two"`
+	LimitConnectionsPerClient Count `env:"LIMIT_CONNECTIONS_PER_CLIENT" envDefault:"0" desc:"the same for one IPv4 address or IPv6 /64; 0 for no limit"`
+	LimitHandshakesPerClient  Count `env:"LIMIT_HANDSHAKES_PER_CLIENT" envDefault:"0" desc:"new handshakes a second from one IPv4 address or IPv6 /64; 0 for no limit"`
 
 	TimeoutHandshake time.Duration `env:"TIMEOUT_HANDSHAKE" envDefault:"10s" desc:"for the whole TLS handshake"`
 	TimeoutLogin     time.Duration `env:"TIMEOUT_LOGIN" envDefault:"3m" desc:"for everything before login"`
@@ -44,6 +59,10 @@ type Config struct {
 	TimeoutDrain     time.Duration `env:"TIMEOUT_DRAIN" envDefault:"30s" desc:"for sessions to end at shutdown"`
 
 	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9993" desc:"host:port of metrics and health"`
+
+	AdminTLSCertFile string `env:"ADMIN_TLS_CERT_FILE" desc:"certificate in PEM for TLS on the admin port"`
+	AdminTLSKeyFile  string `env:"ADMIN_TLS_KEY_FILE" desc:"its key in PEM, where it is not in the same file"`
+	AdminPprof       string `env:"ADMIN_PPROF" envDefault:"off" oneof:"off on" desc:"on: /debug/pprof/ on the admin port, for loopback peers alone"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" desc:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" oneof:"json text" desc:"json or text"`
@@ -64,6 +83,16 @@ type Listener struct {
 // os.Environ; where a key comes twice the last one counts. The error is of
 // type [Problems] and holds everything that is wrong at once.
 func Load(environ []string) (*Config, error) {
+	c, problems := Inspect(environ)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return c, nil
+}
+
+// Inspect is Load for who wants to look on where something is wrong: the
+// fields of variables without a problem are filled, the others may be zero.
+func Inspect(environ []string) (*Config, Problems) {
 	c := new(Config)
 	l := load(c, environ)
 	c.explicit = make(map[string]bool, len(l.given))
@@ -71,6 +100,23 @@ func Load(environ []string) (*Config, error) {
 		c.explicit[name] = value != ""
 	}
 	l.check(c)
+	return c, l.problems.sorted()
+}
+
+// LoadAdmin reads what it takes to find the admin port of a running gate:
+// AdminListen and AdminTLSCertFile. What is wrong with other variables does
+// not matter to it. The error is of type [Problems].
+func LoadAdmin(environ []string) (*Config, error) {
+	var own []string
+	for _, entry := range environ {
+		switch name, _, _ := strings.Cut(entry, "="); name {
+		case Prefix + "ADMIN_LISTEN", Prefix + "ADMIN_TLS_CERT_FILE":
+			own = append(own, entry)
+		}
+	}
+	c := new(Config)
+	l := load(c, own)
+	l.checkAdmin(c)
 	if len(l.problems) > 0 {
 		return nil, l.problems.sorted()
 	}
@@ -106,46 +152,6 @@ func (c *Config) Listeners() []Listener {
 	return open
 }
 
-// Shortest silence that a server may close a session for.
-const (
-	imapIdle = 30 * time.Minute // RFC 9051, Section 5.4
-	pop3Idle = 10 * time.Minute // RFC 1939, Section 3
-)
-
-// Warnings returns what is allowed but probably not meant, one line each,
-// naming the variable.
-func (c *Config) Warnings() []string {
-	var w []string
-	for _, d := range c.doors() {
-		if c.explicit[d.variable] && len(d.addrs) > 0 && len(d.upstreams) == 0 {
-			w = append(w, d.variable+": not opened, since "+d.upstream+" is not set")
-		}
-	}
-	for _, d := range c.doors()[:2] {
-		for _, u := range d.upstreams {
-			if u.Scheme.TLS == TLSNone && !loopback(u.Host) {
-				w = append(w, d.upstream+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
-			}
-		}
-	}
-	switch {
-	case len(c.UpstreamIMAP) > 0 && c.TimeoutIdle < imapIdle:
-		w = append(w, Prefix+"TIMEOUT_IDLE: under 30m, the least that RFC 9051, Section 5.4 allows")
-	case len(c.UpstreamPOP3) > 0 && c.TimeoutIdle < pop3Idle:
-		w = append(w, Prefix+"TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows")
-	}
-	return w
-}
-
-func loopback(host string) bool {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().IsLoopback()
-	}
-	// RFC 6761, Section 6.3: these names never leave the host.
-	host = strings.TrimSuffix(host, ".")
-	return host == "localhost" || strings.HasSuffix(host, ".localhost")
-}
-
 // check looks at what single values cannot tell. A variable that did not
 // parse is left out, so that one mistake is one line.
 func (l *loader) check(c *Config) {
@@ -158,6 +164,11 @@ func (l *loader) check(c *Config) {
 			l.add(name, show(c.ExplainText)+": "+reason)
 		}
 	}
+	l.checkAdmin(c)
+	l.checkListeners(c)
+}
+
+func (l *loader) checkAdmin(c *Config) {
 	if name := Prefix + "ADMIN_LISTEN"; !l.bad[name] {
 		addr, reason := listenAddr(c.AdminListen)
 		if reason != "" {
@@ -165,7 +176,9 @@ func (l *loader) check(c *Config) {
 		}
 		c.AdminListen = addr
 	}
-	l.checkListeners(c)
+	if c.AdminTLSKeyFile != "" && c.AdminTLSCertFile == "" {
+		l.add(Prefix+"ADMIN_TLS_KEY_FILE", "set without "+Prefix+"ADMIN_TLS_CERT_FILE")
+	}
 }
 
 func (l *loader) checkUpstreams(c *Config) {
@@ -177,14 +190,18 @@ func (l *loader) checkUpstreams(c *Config) {
 		for _, u := range v.upstreams {
 			if u.Scheme.Protocol != v.protocol {
 				l.add(v.name, show(u.String())+": not an address of this protocol; write "+v.protocol+"://host:port")
-			} else if u.Scheme.TLS != TLSNone {
-				// Dialling one of these in plain would give passwords away.
-				l.add(v.name, show(u.String())+": TLS to the upstream is not supported; write "+v.protocol+"://host:port")
 			}
 		}
 	}
 	if len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[imap] && !l.bad[pop3] {
 		l.add(imap, "must be set, or "+pop3)
+	}
+	if c.UpstreamServerName != "" {
+		name, reason := serverName(c.UpstreamServerName)
+		if reason != "" {
+			l.add(Prefix+"UPSTREAM_SERVER_NAME", show(c.UpstreamServerName)+": "+reason)
+		}
+		c.UpstreamServerName = name
 	}
 }
 
@@ -224,4 +241,18 @@ func (l *loader) checkListeners(c *Config) {
 	} else if upstreams && parsed && len(c.Listeners()) == 0 {
 		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream")
 	}
+}
+
+// Network is the network to listen on for an address: an IPv4 or IPv6 literal
+// means that family alone, so that 0.0.0.0 and [::] stand side by side; an
+// empty host or a name means both.
+func Network(addr string) string {
+	host, _, _ := net.SplitHostPort(addr)
+	switch ip, err := netip.ParseAddr(host); {
+	case err != nil:
+		return "tcp"
+	case ip.Is4():
+		return "tcp4"
+	}
+	return "tcp6"
 }

@@ -2,7 +2,9 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -11,7 +13,7 @@ import (
 )
 
 // least is the smallest environment that starts a gate.
-var least = []string{"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1", "POSTERN_TLS_CERT_FILE=/tls"}
+var least = []string{"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:10143", "POSTERN_TLS_CERT_FILE=/tls"}
 
 func with(extra ...string) []string { return append(slices.Clone(least), extra...) }
 
@@ -39,10 +41,11 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	c.explicit = nil
 	want := &Config{
 		ListenIMAPS: Addrs{":993"}, ListenPOP3S: Addrs{":995"}, ListenIMAP: Addrs{":143"}, ListenPOP3: Addrs{":110"},
-		UpstreamIMAP:    Upstreams{{schemes[0], "127.0.0.1", 143}},
-		UpstreamTimeout: 10 * time.Second,
-		TLSCertFile:     Paths{"/tls"},
-		PolicyMode:      "enforce", PolicyFloor: "tls1.2",
+		UpstreamIMAP:     Upstreams{{schemes[0], "127.0.0.1", 10143}},
+		UpstreamTimeout:  10 * time.Second,
+		TLSCertFile:      Paths{"/tls"},
+		UpstreamClientID: "off", UpstreamProxyProtocol: "off", AdminPprof: "off",
+		PolicyMode: "enforce", PolicyFloor: "tls1.2",
 		ExplainText:      "TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later.",
 		TimeoutHandshake: 10 * time.Second, TimeoutLogin: 3 * time.Minute,
 		TimeoutIdle: 35 * time.Minute, TimeoutDrain: 30 * time.Second,
@@ -64,7 +67,15 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"POSTERN_UPSTREAM_TIMEOUT=1500ms", "POSTERN_TLS_CERT_FILE=/a.pem, /b.pem", "POSTERN_TLS_KEY_FILE=/a.key,/b.key",
 		"POSTERN_POLICY_MODE=explain", "POSTERN_POLICY_FLOOR=tls1.2-aead", "POSTERN_EXPLAIN_TEXT=No {version}.",
 		"POSTERN_TIMEOUT_HANDSHAKE=5s", "POSTERN_TIMEOUT_LOGIN=1m", "POSTERN_TIMEOUT_IDLE=1d12h", "POSTERN_TIMEOUT_DRAIN=90d",
-		"POSTERN_ADMIN_LISTEN=[::]:9993", "POSTERN_LOG_LEVEL=debug", "POSTERN_LOG_FORMAT=text")
+		"POSTERN_ADMIN_LISTEN=[::]:9993", "POSTERN_LOG_LEVEL=debug", "POSTERN_LOG_FORMAT=text",
+		"POSTERN_UPSTREAM_CA_FILE=/ca.pem", "POSTERN_UPSTREAM_SERVER_NAME=Mail.Example.org.", "POSTERN_UPSTREAM_CLIENT_ID=id",
+		"POSTERN_UPSTREAM_PROXY_PROTOCOL=v2", "POSTERN_TLS_CLIENT_CA_FILE=/clients.pem", "POSTERN_TLS_TICKET_KEYS_FILE=/tickets",
+		"POSTERN_PROXY_PROTOCOL_FROM=10.1.2.3/8, ::ffff:192.0.2.7,::ffff:192.0.2.0/120,2001:db8::1,::/0",
+		"POSTERN_LIMIT_CONNECTIONS=0", "POSTERN_LIMIT_CONNECTIONS_PER_CLIENT=20", "POSTERN_LIMIT_HANDSHAKES_PER_CLIENT=5",
+		"POSTERN_ADMIN_TLS_CERT_FILE=/admin.pem", "POSTERN_ADMIN_TLS_KEY_FILE=/admin.key", "POSTERN_ADMIN_PPROF=on")
+	if n := c.ConnectionLimit(); n != 0 {
+		t.Errorf("LIMIT_CONNECTIONS=0 came to a limit of %d", n)
+	}
 	c.explicit = nil
 	want := &Config{
 		ListenIMAPS: Addrs{"127.0.0.1:1993", "[::1]:1993"}, ListenPOP3S: Addrs{"mail.example.org:995"},
@@ -77,6 +88,12 @@ func TestEveryVariableIsRead(t *testing.T) {
 		TimeoutHandshake: 5 * time.Second, TimeoutLogin: time.Minute,
 		TimeoutIdle: 36 * time.Hour, TimeoutDrain: 90 * 24 * time.Hour,
 		AdminListen: "[::]:9993", LogLevel: slog.LevelDebug, LogFormat: "text",
+		UpstreamCAFile: "/ca.pem", UpstreamServerName: "mail.example.org", UpstreamClientID: "id",
+		UpstreamProxyProtocol: "v2", TLSClientCAFile: "/clients.pem", TLSTicketKeysFile: "/tickets",
+		ProxyProtocolFrom: Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"),
+			netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128"), netip.MustParsePrefix("::/0")},
+		LimitConnectionsPerClient: 20, LimitHandshakesPerClient: 5,
+		AdminTLSCertFile: "/admin.pem", AdminTLSKeyFile: "/admin.key", AdminPprof: "on",
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -111,7 +128,7 @@ func TestABadValueIsOneLineThatNamesTheVariable(t *testing.T) {
 		{"ADMIN_LISTEN=:143", `ADMIN_LISTEN: ":143": taken by POSTERN_LISTEN_IMAP`},
 		{"ADMIN_LISTEN=:1,:2", `ADMIN_LISTEN: ":1,:2": an IPv6 address stands in brackets`},
 		{"UPSTREAM_IMAP=localhost:143", `UPSTREAM_IMAP: "localhost:143": not a URL such as imap://host:port`},
-		{"UPSTREAM_IMAP=http://h", `UPSTREAM_IMAP: "http://h": unknown scheme; write imap://host:port or pop3://host:port`},
+		{"UPSTREAM_IMAP=http://h", `UPSTREAM_IMAP: "http://h": unknown scheme; one of imap, imaps, imap+starttls, pop3, pop3s, pop3+starttls`},
 		{"UPSTREAM_IMAP=imap://", `UPSTREAM_IMAP: "imap://": the host is missing`},
 		{"UPSTREAM_IMAP=imap://h:0", `UPSTREAM_IMAP: "imap://h:0": port 0 cannot be dialled`},
 		{"UPSTREAM_IMAP=imap://h:", `UPSTREAM_IMAP: "imap://h:": the port is missing`},
@@ -122,8 +139,20 @@ func TestABadValueIsOneLineThatNamesTheVariable(t *testing.T) {
 		{"UPSTREAM_IMAP=imap://h,imap://h:143", `UPSTREAM_IMAP: "imap://h:143": listed twice`},
 		{"UPSTREAM_IMAP=pop3://h", `UPSTREAM_IMAP: "pop3://h:110": not an address of this protocol; write imap://host:port`},
 		{"UPSTREAM_POP3=imap://h", `UPSTREAM_POP3: "imap://h:143": not an address of this protocol; write pop3://host:port`},
-		{"UPSTREAM_IMAP=imaps://h", `UPSTREAM_IMAP: "imaps://h:993": TLS to the upstream is not supported; write imap://host:port`},
-		{"UPSTREAM_POP3=pop3+starttls://h", `UPSTREAM_POP3: "pop3+starttls://h:110": TLS to the upstream is not supported; write pop3://host:port`},
+		{"UPSTREAM_IMAP=pop3s://h", `UPSTREAM_IMAP: "pop3s://h:995": not an address of this protocol; write imap://host:port`},
+		{"UPSTREAM_SERVER_NAME=mail server", `UPSTREAM_SERVER_NAME: "mail server": not a host name or an IP address`},
+		{"UPSTREAM_CLIENT_ID=yes", `UPSTREAM_CLIENT_ID: "yes": not one of off, id`},
+		{"UPSTREAM_PROXY_PROTOCOL=2", `UPSTREAM_PROXY_PROTOCOL: "2": not one of off, v1, v2`},
+		{"PROXY_PROTOCOL_FROM=10.0.0.0/33", `PROXY_PROTOCOL_FROM: "10.0.0.0/33": not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32`},
+		{"PROXY_PROTOCOL_FROM=10.0.0.1,loadbalancer", `PROXY_PROTOCOL_FROM: "loadbalancer": not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32`},
+		{"PROXY_PROTOCOL_FROM=fe80::1%eth0", `PROXY_PROTOCOL_FROM: "fe80::1%eth0": not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32`},
+		{"PROXY_PROTOCOL_FROM=10.0.0.1,", `PROXY_PROTOCOL_FROM: "10.0.0.1,": the list has an empty entry`},
+		{"LIMIT_CONNECTIONS=-1", `LIMIT_CONNECTIONS: "-1": not a number from 0 on`},
+		{"LIMIT_CONNECTIONS_PER_CLIENT=1k", `LIMIT_CONNECTIONS_PER_CLIENT: "1k": not a number from 0 on`},
+		{"LIMIT_HANDSHAKES_PER_CLIENT=2147483648", `LIMIT_HANDSHAKES_PER_CLIENT: "2147483648": not a number from 0 on`},
+		{"LIMIT_HANDSHAKES_PER_CLIENT=", `LIMIT_HANDSHAKES_PER_CLIENT: set but empty; unset it, or give a value`},
+		{"ADMIN_TLS_KEY_FILE=/admin.key", `ADMIN_TLS_KEY_FILE: set without POSTERN_ADMIN_TLS_CERT_FILE`},
+		{"ADMIN_PPROF=true", `ADMIN_PPROF: "true": not one of off, on`},
 		{"UPSTREAM_IMAP=", `UPSTREAM_IMAP: must be set, or POSTERN_UPSTREAM_POP3`},
 		{"TLS_CERT_FILE=", `TLS_CERT_FILE: must be set`},
 		{"TLS_KEY_FILE=/a,,/b", `TLS_KEY_FILE: "/a,,/b": the list has an empty entry`},
@@ -238,10 +267,16 @@ func TestWarnings(t *testing.T) {
 	}{
 		{[]string{"TIMEOUT_IDLE=29m59s"}, []string{"POSTERN_TIMEOUT_IDLE: under 30m, the least that RFC 9051, Section 5.4 allows"}},
 		{[]string{"TIMEOUT_IDLE=30m"}, nil},
-		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://[::1]", "TIMEOUT_IDLE=9m"}, []string{"POSTERN_TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows"}},
-		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost.", "TIMEOUT_IDLE=10m"}, nil},
+		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://[::1]:10110", "TIMEOUT_IDLE=9m"}, []string{"POSTERN_TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows"}},
+		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost.:10110", "TIMEOUT_IDLE=10m"}, nil},
 		{[]string{"LISTEN_POP3=:110", "LISTEN_POP3S=off"}, []string{"POSTERN_LISTEN_POP3: not opened, since POSTERN_UPSTREAM_POP3 is not set"}},
-		{[]string{"UPSTREAM_IMAP=imap://192.0.2.1,imap://[::ffff:127.0.0.1]"}, []string{`POSTERN_UPSTREAM_IMAP: passwords go to "imap://192.0.2.1:143" unencrypted; that is meant for loopback or the same pod`}},
+		{[]string{"UPSTREAM_IMAP=imap://192.0.2.1,imap://[::ffff:127.0.0.1]:10143"}, []string{`POSTERN_UPSTREAM_IMAP: passwords go to "imap://192.0.2.1:143" unencrypted; that is meant for loopback or the same pod`}},
+		{[]string{"UPSTREAM_IMAP=imaps://192.0.2.1", "UPSTREAM_CA_FILE=/ca", "UPSTREAM_SERVER_NAME=mail"}, nil},
+		{[]string{"UPSTREAM_CA_FILE=/ca", "UPSTREAM_SERVER_NAME=::1"}, []string{
+			"POSTERN_UPSTREAM_CA_FILE: not used, since no upstream has TLS", "POSTERN_UPSTREAM_SERVER_NAME: not used, since no upstream has TLS"}},
+		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3s://h", "UPSTREAM_CLIENT_ID=id"}, []string{"POSTERN_UPSTREAM_CLIENT_ID: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
+		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address"}},
+		{[]string{"LIMIT_CONNECTIONS=2147483647"}, []string{fmt.Sprintf("POSTERN_LIMIT_CONNECTIONS: %d file descriptors are enough for %d", Descriptors(), connectionLimit(Descriptors()))}},
 	} {
 		environ := slices.Clone(least)
 		for _, s := range tt.set {
@@ -324,4 +359,17 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAGateBehindItselfIsWarnedOf(t *testing.T) {
+	for environ, own := range map[string]bool{
+		"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:143": true, "POSTERN_UPSTREAM_IMAP=imap://localhost:143": true,
+		"POSTERN_UPSTREAM_IMAP=imap://[::1]:143": true, "POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:10143": false,
+		"POSTERN_UPSTREAM_IMAP=imap://192.0.2.7:143": false, "POSTERN_UPSTREAM_IMAP=imaps://mail.example.org": false,
+	} {
+		warnings := strings.Join(mustLoad(t, with(environ)...).Warnings(), "\n")
+		if got := strings.Contains(warnings, "is this gate's own POSTERN_LISTEN_IMAP"); got != own {
+			t.Errorf("%s: %q", environ, warnings)
+		}
+	}
 }

@@ -36,6 +36,8 @@ type variable struct {
 	desc       string
 	secret     bool
 	oneOf      []string
+	// emptyOK: set but empty is as good as not set.
+	emptyOK bool
 }
 
 // variables lists the fields of the struct type t that have an env tag.
@@ -55,6 +57,7 @@ func variables(t reflect.Type) []variable {
 			desc:       f.Tag.Get("desc"),
 			secret:     f.Tag.Get("secret") == "true",
 			oneOf:      strings.Fields(f.Tag.Get("oneof")),
+			emptyOK:    f.Tag.Get("empty") == "ok",
 		})
 	}
 	return vars
@@ -110,7 +113,7 @@ func (l *loader) usable() map[string]string {
 	for _, v := range l.vars {
 		value, ok := l.given[v.name]
 		switch {
-		case !ok, value == "" && !v.hasDefault:
+		case !ok, value == "" && v.emptyOK:
 		case value == "":
 			l.add(v.name, "set but empty; unset it, or give a value")
 		case len(v.oneOf) > 0 && !slices.Contains(v.oneOf, value):

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,15 @@ func (u Upstream) Addr() string { return net.JoinHostPort(u.Host, strconv.Itoa(u
 // String returns the URL, the port always in it.
 func (u Upstream) String() string { return u.Scheme.Name + "://" + u.Addr() }
 
+// ServerName is the name that the upstream's certificate must have: that of
+// UPSTREAM_SERVER_NAME or the URL's host, without a final dot.
+func (c *Config) ServerName(u Upstream) string {
+	if c.UpstreamServerName != "" {
+		return c.UpstreamServerName
+	}
+	return strings.TrimSuffix(u.Host, ".")
+}
+
 // Upstreams is a list of mail servers of one protocol.
 type Upstreams []Upstream
 
@@ -78,7 +88,7 @@ func parseUpstream(s string) (u Upstream, reason string) {
 	}
 	i := slices.IndexFunc(schemes, func(k Scheme) bool { return k.Name == strings.ToLower(name) })
 	if i < 0 {
-		return u, "unknown scheme; write imap://host:port or pop3://host:port"
+		return u, "unknown scheme; one of imap, imaps, imap+starttls, pop3, pop3s, pop3+starttls"
 	}
 	u.Scheme = schemes[i]
 	if strings.ContainsAny(rest, "/?#") {
@@ -102,4 +112,20 @@ func parseUpstream(s string) (u Upstream, reason string) {
 		reason = "port 0 cannot be dialled"
 	}
 	return u, reason
+}
+
+// ownListener names the variable of a listener that the upstream is, if any: a
+// gate that stands behind itself would be its own client without end.
+func ownListener(doors []door, u Upstream) string {
+	for _, d := range doors {
+		for _, addr := range d.addrs {
+			host, port, _ := net.SplitHostPort(addr)
+			ip, err := netip.ParseAddr(host)
+			everywhere := host == "" || err == nil && ip.IsUnspecified()
+			if len(d.upstreams) > 0 && port == strconv.Itoa(u.Port) && (host == u.Host || loopback(u.Host) && everywhere) {
+				return d.variable
+			}
+		}
+	}
+	return ""
 }

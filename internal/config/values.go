@@ -145,6 +145,16 @@ func parseHost(s string) (host, reason string) {
 	return strings.ToLower(s), ""
 }
 
+// serverName checks a name that a certificate can have, and returns it without
+// brackets and final dot.
+func serverName(s string) (name, reason string) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
+		return ip.Unmap().String(), ""
+	}
+	name, reason = parseHost(s)
+	return strings.TrimSuffix(name, "."), reason
+}
+
 // nameBytes are those of a label; the underscore is no host name's, but
 // container networks give such names.
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"

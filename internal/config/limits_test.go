@@ -1,0 +1,47 @@
+package config
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestTheConnectionLimitComesFromTheDescriptors(t *testing.T) {
+	for _, tt := range []struct {
+		descriptors uint64
+		want        int
+	}{{0, 16}, {128, 16}, {160, 16}, {1024, 448}, {65536, 32704}, {1 << 40, 1073741759}, {1<<64 - 1, 1073741759}} {
+		if got := connectionLimit(tt.descriptors); got != tt.want {
+			t.Errorf("%d descriptors: %d connections, want %d", tt.descriptors, got, tt.want)
+		}
+	}
+	c := mustLoad(t, least...)
+	if got, want := c.ConnectionLimit(), connectionLimit(Descriptors()); got != want {
+		t.Errorf("without the variable: %d, want %d", got, want)
+	}
+	if got := mustLoad(t, with("POSTERN_LIMIT_CONNECTIONS=7")...).ConnectionLimit(); got != 7 {
+		t.Errorf("with the variable: %d, want 7", got)
+	}
+}
+
+func TestTheAdminPortIsFoundInABrokenEnvironment(t *testing.T) {
+	c, err := LoadAdmin([]string{"POSTERN_ADMIN_LISTEN=[::]:1", "POSTERN_ADMIN_TLS_CERT_FILE=/a.pem",
+		"POSTERN_UPSTREAM_IMAP=nonsense", "POSTERN_NO_SUCH=1", "POSTERN_ADMIN_PPROF=perhaps"})
+	if err != nil || c.AdminListen != "[::]:1" || c.AdminTLSCertFile != "/a.pem" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if c, err := LoadAdmin(nil); err != nil || c.AdminListen != "127.0.0.1:9993" {
+		t.Errorf("without variables: %+v, %v", c, err)
+	}
+	_, err = LoadAdmin([]string{"POSTERN_ADMIN_LISTEN=9993"})
+	want := Problems{`POSTERN_ADMIN_LISTEN: "9993": not host:port; for every address put a colon before the port`}
+	if !reflect.DeepEqual(err, want) {
+		t.Errorf("got %v, want %v", err, want)
+	}
+}
+
+func TestInspectKeepsWhatIsRight(t *testing.T) {
+	c, p := Inspect(with("POSTERN_TIMEOUT_IDLE=soon", "POSTERN_UPSTREAM_POP3=pop3s://h,x", "POSTERN_TLS_KEY_FILE=/k"))
+	if len(p) != 2 || len(c.TLSKeyFile) != 1 || len(c.UpstreamIMAP) != 1 || len(c.UpstreamPOP3) != 1 {
+		t.Errorf("got %+v, problems %q", c, p)
+	}
+}
