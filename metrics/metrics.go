@@ -43,6 +43,7 @@ type Metrics struct {
 	upstreams  map[string]*upstream
 	policyMode *prometheus.GaugeVec
 	notAfter   *prometheus.GaugeVec
+	reloads    prometheus.Counter // that failed
 
 	mu           sync.Mutex
 	certificates map[string]bool // the label values of notAfter
@@ -63,11 +64,13 @@ func New(o Options) *Metrics {
 	)
 	f := factory{r}
 	m := &Metrics{
-		registry:     r,
-		listeners:    f.listeners(o.Listeners),
-		upstreams:    f.upstreams(o.Upstreams),
-		policyMode:   f.gauge("policy_mode", "Mode that a legacy handshake meets now: 1 for it, 0 for the others.", "listener", "mode"),
-		notAfter:     f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
+		registry:   r,
+		listeners:  f.listeners(o.Listeners),
+		upstreams:  f.upstreams(o.Upstreams),
+		policyMode: f.gauge("policy_mode", "Mode that a legacy handshake meets now: 1 for it, 0 for the others.", "listener", "mode"),
+		notAfter:   f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
+		reloads: f.counter("certificate_reload_failures_total",
+			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay.").WithLabelValues(),
 		certificates: map[string]bool{},
 	}
 	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
@@ -139,6 +142,20 @@ func (m *Metrics) Injection(name proxy.Listener) {
 	}
 }
 
+// LimitRefused counts a connection or handshake that was over a limit.
+func (m *Metrics) LimitRefused(name proxy.Listener, limit proxy.Limit) {
+	if l := m.listeners[name]; l != nil {
+		l.limits.add(limit, 1)
+	}
+}
+
+// ProxyHeaderFailed counts a connection without the PROXY header that is due.
+func (m *Metrics) ProxyHeaderFailed(name proxy.Listener) {
+	if l := m.listeners[name]; l != nil {
+		l.proxyHeaders.Inc()
+	}
+}
+
 // Relayed counts n bytes of application data.
 func (m *Metrics) Relayed(name proxy.Listener, d proxy.Direction, n int) {
 	if l := m.listeners[name]; l != nil {
@@ -176,6 +193,9 @@ func (m *Metrics) SetPolicyMode(name proxy.Listener, now policy.Mode) {
 		m.policyMode.WithLabelValues(string(name), mode.String()).Set(oneIf(mode == now))
 	}
 }
+
+// CertificateReloadFailed counts files that have changed and cannot be used.
+func (m *Metrics) CertificateReloadFailed() { m.reloads.Inc() }
 
 // SetCertificates says which certificates are loaded, by name, and when they
 // end. Those that were set before and are not among them disappear.

@@ -143,6 +143,12 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			"cleartext_logins_total{listener=pop3}": 1}},
 		{"injection", func(m *Metrics) { m.Injection(proxy.POP3) }, map[string]float64{
 			"starttls_injections_total{listener=pop3}": 1}},
+		{"over a limit", func(m *Metrics) { m.LimitRefused(proxy.POP3, proxy.LimitHandshakesPerClient) }, map[string]float64{
+			"limit_refusals_total{limit=handshakes_per_client listener=pop3}": 1}},
+		{"no PROXY header", func(m *Metrics) { m.ProxyHeaderFailed(proxy.IMAPS) }, map[string]float64{
+			"proxy_header_failures_total{listener=imaps}": 1}},
+		{"reload failed", func(m *Metrics) { m.CertificateReloadFailed() }, map[string]float64{
+			"certificate_reload_failures_total{}": 1}},
 		{"relayed", func(m *Metrics) { m.Relayed(proxy.POP3, proxy.ToUpstream, 70000) }, map[string]float64{
 			"relayed_bytes_total{direction=to_upstream listener=pop3}": 70000}},
 		{"upstream connected", func(m *Metrics) { m.UpstreamConnected(proxy.IMAPS, time.Second) }, map[string]float64{
@@ -163,6 +169,8 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			m.Closed(&proxy.Closed{Conn: &proxy.Conn{Listener: proxy.IMAP}})
 			m.CleartextLogin("192.0.2.7")
 			m.Injection("192.0.2.7")
+			m.LimitRefused("192.0.2.7", proxy.LimitConnections)
+			m.ProxyHeaderFailed("192.0.2.7")
 			m.Relayed("192.0.2.7", proxy.ToClient, 1)
 			m.UpstreamConnected("192.0.2.7", 1)
 			m.SetPolicyMode("192.0.2.7", policy.Enforce)
@@ -171,6 +179,7 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			m.Relayed(proxy.IMAPS, "sideways", 1)
 			m.UpstreamFailed("imap://192.0.2.7:143", proxy.UpstreamDial)
 			m.UpstreamFailed(imapUpstream, "some error text")
+			m.LimitRefused(proxy.IMAPS, "patience")
 			m.UpstreamUp("imap://192.0.2.7:143", true)
 		}, nil},
 	} {
@@ -204,11 +213,11 @@ func orEmpty(m map[string]float64) map[string]float64 {
 // which is added to or taken from the proxy's lists has to be noticed.
 func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
 	got := snapshot(t, newMetrics())
-	want := map[string]float64{"log_suppressed_total{}": 0}
+	want := map[string]float64{"log_suppressed_total{}": 0, "certificate_reload_failures_total{}": 0}
 	zero := func(format string, args ...any) { want[fmt.Sprintf(format, args...)] = 0 }
 	for _, l := range []string{"imaps", "pop3"} {
 		for _, name := range []string{"connections_total", "connections_open", "cleartext_logins_total",
-			"starttls_injections_total", "handshake_duration_seconds", "upstream_connect_duration_seconds"} {
+			"starttls_injections_total", "proxy_header_failures_total", "handshake_duration_seconds", "upstream_connect_duration_seconds"} {
 			zero("%s{listener=%s}", name, l)
 		}
 		for _, v := range strings.Fields("ssl2 ssl3 tls1.0 tls1.1 tls1.2 tls1.3 none") {
@@ -224,6 +233,9 @@ func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
 		for _, r := range strings.Fields(`plaintext http tls_on_starttls_port malformed fallback client_alert
 			alpn client_certificate timeout closed io limit shutdown other`) {
 			zero("handshake_failures_total{listener=%s reason=%s}", l, r)
+		}
+		for _, limit := range strings.Fields("connections connections_per_client handshakes_per_client") {
+			zero("limit_refusals_total{limit=%s listener=%s}", limit, l)
 		}
 		for _, d := range strings.Fields("to_client to_upstream") {
 			zero("relayed_bytes_total{direction=%s listener=%s}", d, l)
@@ -290,7 +302,7 @@ func TestCertificatesComeAndGo(t *testing.T) {
 	m.SetCertificates(map[string]time.Time{"tls/a.crt": end, "tls/b\xff.crt": end})
 	m.SetCertificates(map[string]time.Time{"tls/b\xff.crt": end.Add(time.Hour), "tls/c.crt": end})
 	got := snapshot(t, m)
-	maps.DeleteFunc(got, func(series string, _ float64) bool { return !strings.HasPrefix(series, "certificate_") })
+	maps.DeleteFunc(got, func(series string, _ float64) bool { return !strings.HasPrefix(series, "certificate_not_after") })
 	want := map[string]float64{
 		"certificate_not_after_timestamp_seconds{certificate=tls/b\uFFFD.crt}": 1_800_003_600,
 		"certificate_not_after_timestamp_seconds{certificate=tls/c.crt}":       1_800_000_000,

@@ -24,14 +24,15 @@ func (c counters[K]) add(k K, n int) {
 
 // listener is the series of one listener.
 type listener struct {
-	opened, cleartextLogins, injections prometheus.Counter
-	open                                prometheus.Gauge
+	opened, cleartextLogins, injections, proxyHeaders prometheus.Counter
+	open                                              prometheus.Gauge
 
 	handshakes counters[handshakeKey]
 	legacy     counters[legacyKey]
 	failures   counters[proxy.Failure]
 	sessions   counters[sessionKey]
 	relayed    counters[proxy.Direction]
+	limits     counters[proxy.Limit]
 
 	handshakeTime, upstreamTime prometheus.Observer
 }
@@ -138,6 +139,8 @@ func (f factory) listeners(names []proxy.Listener) map[proxy.Listener]*listener 
 		failures   = f.counter("handshake_failures_total", "Handshakes that broke off, by reason.", "listener", "reason")
 		cleartext  = f.counter("cleartext_logins_total", "Logins tried before TLS, all refused.", "listener")
 		injections = f.counter("starttls_injections_total", "Connections ended because of bytes behind STARTTLS or STLS.", "listener")
+		headers    = f.counter("proxy_header_failures_total", "Connections closed because the PROXY header was missing or broken.", "listener")
+		limits     = f.counter("limit_refusals_total", "Connections and handshakes refused for a limit.", "listener", "limit")
 		sessions   = f.counter("tls_sessions_total", "Handshakes completed, by what was negotiated.", "listener", "version", "key", "resumed")
 		relayed    = f.counter("relayed_bytes_total", "Application bytes relayed.", "listener", "direction")
 		handshake  = f.duration("handshake_duration_seconds", "Time that completed handshakes took.")
@@ -151,16 +154,21 @@ func (f factory) listeners(names []proxy.Listener) map[proxy.Listener]*listener 
 			open:            open.WithLabelValues(label),
 			cleartextLogins: cleartext.WithLabelValues(label),
 			injections:      injections.WithLabelValues(label),
+			proxyHeaders:    headers.WithLabelValues(label),
 			handshakes:      handshakeCounters(handshakes, label),
 			legacy:          legacyCounters(legacy, label),
 			failures:        counters[proxy.Failure]{},
 			sessions:        sessionCounters(sessions, label),
 			relayed:         counters[proxy.Direction]{},
+			limits:          counters[proxy.Limit]{},
 			handshakeTime:   handshake.WithLabelValues(label),
 			upstreamTime:    connect.WithLabelValues(label),
 		}
 		for _, failure := range proxy.Failures {
 			l.failures[failure] = failures.WithLabelValues(label, string(failure))
+		}
+		for _, limit := range proxy.LimitNames {
+			l.limits[limit] = limits.WithLabelValues(label, string(limit))
 		}
 		for _, d := range proxy.Directions {
 			l.relayed[d] = relayed.WithLabelValues(label, string(d))

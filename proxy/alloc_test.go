@@ -112,3 +112,5 @@ func (quietMeter) Relayed(Listener, Direction, int)          {}
 func (quietMeter) UpstreamConnected(Listener, time.Duration) {}
 func (quietMeter) UpstreamFailed(string, UpstreamFailure)    {}
 func (quietMeter) UpstreamUp(string, bool)                   {}
+func (quietMeter) LimitRefused(Listener, Limit)              {}
+func (quietMeter) ProxyHeaderFailed(Listener)                {}

@@ -5,9 +5,12 @@ import (
 	"time"
 )
 
-// idleBefore is how long a session must have been silent to count as idle when
-// the server stops.
+// idleBefore is how long a session must have been silent at least to count as
+// idle when the server stops; and none does whose upstream still has to answer.
 const idleBefore = time.Second
+
+// cutTime is what the end of a drain may take.
+const cutTime = 250 * time.Millisecond
 
 // Shutdown stops the server: no new connections; who has not logged in is told
 // so at once; sessions run on for up to TIMEOUT_DRAIN, idle ones are closed
@@ -35,7 +38,8 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	if len(sessions) == 0 {
 		srv.closeIdle()
 	}
-	ctx, cancel := context.WithTimeout(ctx, srv.cfg.TimeoutDrain)
+	// A little is left for cutting sessions, and for who stops after us.
+	ctx, cancel := context.WithTimeout(ctx, srv.cfg.TimeoutDrain-min(srv.cfg.TimeoutDrain/20, cutTime))
 	defer cancel()
 	srv.drain(ctx)
 	srv.cut()
@@ -77,9 +81,10 @@ func (srv *Server) mostIdle() (most *session, n int) {
 	now := time.Now()
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	longest := idleBefore
+	idle := max(idleBefore, srv.cfg.TimeoutDrain/4)
+	longest := idle
 	for s := range srv.open {
-		if !s.loggedIn.Load() || s.closing.Load() || s.writing.Load() > 0 || s.silent(now) < idleBefore {
+		if !s.loggedIn.Load() || s.closing.Load() || s.writing.Load() > 0 || s.asked.Load() || s.silent(now) < idle {
 			continue
 		}
 		n++
@@ -111,7 +116,7 @@ func (srv *Server) cut() {
 	if len(left) > 0 {
 		select {
 		case <-srv.idle:
-		case <-time.After(time.Second):
+		case <-time.After(cutTime / 2):
 		}
 	}
 }

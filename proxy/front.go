@@ -19,6 +19,8 @@ var (
 	errInjection = errors.New("data behind STARTTLS")
 	// errLeft is a client that has said goodbye.
 	errLeft = errors.New("client logged out")
+	// errHandshakeLimit is a client that begins TLS too often.
+	errHandshakeLimit = errors.New("too many handshakes")
 	// errBabble is a client that says nothing sensible.
 	errBabble = errors.New("too many bad commands")
 )
@@ -54,6 +56,9 @@ func (s *session) startTLS() error {
 			if len(f.in.buffered()) > 0 || s.raw.pending() {
 				return errInjection
 			}
+			if !s.srv.clients.handshake(s.Client.Addr(), time.Now()) {
+				return errHandshakeLimit
+			}
 			return f.say(begin)
 		}
 		if f.bad > maxBadCommands {
@@ -66,7 +71,11 @@ func (s *session) startTLS() error {
 // the port for one of TLS begins with a record, or with a hello in SSL 2.0
 // format. A lone LF is good enough here, where nobody else reads it.
 func (f *front) line() ([]byte, error) {
-	if len(f.in.buffered()) == 0 {
+	if ahead := f.in.buffered(); len(ahead) > 0 {
+		if ahead[0] == recordHandshake || ahead[0] == recordAlert {
+			return nil, errTLSTooSoon
+		}
+	} else {
 		first, err := f.s.raw.peek(1)
 		if err != nil {
 			return nil, err
@@ -201,6 +210,10 @@ func (s *session) frontEnded(err error) Why {
 		s.srv.cfg.Meter.Injection(s.Listener)
 		s.farewell(d.goodbye(noticeProtocol, "Data behind the command that begins TLS."))
 		return WhyInjection
+	case err == errHandshakeLimit:
+		s.srv.cfg.Meter.LimitRefused(s.Listener, LimitHandshakesPerClient)
+		s.raw.finish()
+		return WhyLimit
 	case err == errLineTooLong, err == errLiterals, err == errBabble:
 		s.farewell(d.goodbye(noticeProtocol, "Too much before TLS."))
 		return WhyProtocol

@@ -50,7 +50,7 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 func (s *session) tlsHandshake() Outcome {
 	s.raw.handshaking = true
 	first := s.raw.unread[0]
-	s.tls = tls.Server(s.raw, s.srv.tlsConfig(s.Listener.Protocol()))
+	s.tls = tls.Server(s.raw, s.srv.tls.configs.Load().strict[s.Listener.Protocol()])
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	hs := s.hs
@@ -92,11 +92,11 @@ func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error
 	s := chi.Conn.(*clientConn).s
 	hs := s.hs
 	hs.hello = policy.FromClientHello(chi)
-	hs.certs = srv.cfg.Certificates.Lookup(hs.hello.ServerName)
+	hs.certs = srv.tls.certificates.Load().Lookup(hs.hello.ServerName)
 	hs.verdict = srv.policy.Snapshot().Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()})
 	hs.judged = true
 	if hs.verdict.Serve != policy.Enforce {
-		return srv.lenient[s.Listener.Protocol()], nil
+		return srv.tls.configs.Load().lenient[s.Listener.Protocol()], nil
 	}
 	return nil, nil
 }
@@ -123,6 +123,10 @@ func (s *session) failure(err error) Failure {
 		// In clear: OpenSSL says so that it distrusts us, even where TLS 1.3
 		// would have it encrypted and crypto/tls finds a bad record.
 		return FailClientAlert
+	}
+	var certificate *tls.CertificateVerificationError
+	if errors.As(err, &certificate) {
+		return FailClientCert
 	}
 	var op *net.OpError
 	var header tls.RecordHeaderError
@@ -189,7 +193,7 @@ func (s *session) ssl2(deadline time.Time) Outcome {
 		return s.failed(FailMalformed)
 	}
 	hs.hello, hs.judged = hello, true
-	hs.certs = s.srv.cfg.Certificates.Lookup("")
+	hs.certs = s.srv.tls.certificates.Load().Lookup("")
 	hs.verdict = s.srv.policy.Snapshot().Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()})
 	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
 	if !hs.verdict.Legacy() {

@@ -208,6 +208,8 @@ func (r *Recorder) Relayed(_ Listener, d Direction, n int) {
 
 func (r *Recorder) UpstreamConnected(Listener, time.Duration) {}
 func (r *Recorder) UpstreamUp(string, bool)                   {}
+func (r *Recorder) LimitRefused(Listener, Limit)              {}
+func (r *Recorder) ProxyHeaderFailed(Listener)                {}
 
 func (r *Recorder) UpstreamFailed(_ string, f UpstreamFailure) {
 	r.note(func() { r.failures[f]++ })

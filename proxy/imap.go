@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"time"
 )
 
 // imapDialect is what is IMAP4 about a session (RFC 9051, RFC 3501).
@@ -21,8 +23,6 @@ func (imapDialect) goodbye(n notice, text string) []byte {
 	return fmt.Appendf(nil, "* BYE %s%s\r\n", code, text)
 }
 
-func (imapDialect) leave() []byte { return []byte("postern LOGOUT\r\n") }
-
 // greeting judges the upstream's first line (RFC 9051, Section 7.1).
 func (imapDialect) greeting(line []byte) ([]byte, UpstreamFailure) {
 	status, ok := bytes.CutPrefix(line, []byte("* "))
@@ -40,6 +40,78 @@ func (imapDialect) greeting(line []byte) ([]byte, UpstreamFailure) {
 }
 
 func (imapDialect) noteGreeting(r *relay, line []byte) { r.noteIMAPCapabilities(line) }
+
+// ownTag is the tag of what the gate itself says to an upstream.
+const ownTag = "postern"
+
+// ask sends a command of the gate's own and reads up to its tagged reply;
+// untagged responses are handed to each.
+func askIMAP(in *lineReader, out io.Writer, command string, each func(line []byte)) (ok bool, reply string, err error) {
+	if _, err := fmt.Fprintf(out, "%s %s\r\n", ownTag, command); err != nil {
+		return false, "", err
+	}
+	for range maxOwnReplies {
+		line, err := in.line()
+		if err != nil {
+			return false, "", err
+		}
+		if lit, more := literalAtEnd(line); more {
+			if _, err := in.octets(nil, min(lit.size, maxLiterals)); err != nil {
+				return false, "", err
+			}
+			continue
+		}
+		if reply, tagged := bytes.CutPrefix(line, []byte(ownTag+" ")); tagged {
+			return hasPrefixFold(reply, "OK"), string(reply), nil
+		}
+		each(line)
+	}
+	return false, "", errOutOfStep
+}
+
+// identify sends the client's address in an ID, as Dovecot takes it from a
+// trusted network. An upstream that wants none of it is served all the same.
+func (imapDialect) identify(s *session) error {
+	s.upstream.raw.SetDeadline(time.Now().Add(s.srv.cfg.UpstreamTimeout))
+	defer s.upstream.raw.SetDeadline(time.Time{})
+	id := fmt.Sprintf(`ID ("x-originating-ip" "%s" "x-originating-port" "%d" "x-connected-ip" "%s" "x-connected-port" "%d")`,
+		s.Client.Addr().WithZone(""), s.Client.Port(), s.destination.Addr().WithZone(""), s.destination.Port())
+	ok, reply, err := askIMAP(s.upstream.lines, s.upstream, id, func([]byte) {})
+	if err != nil {
+		return &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("telling the upstream of the client: %w", err)}
+	}
+	if !ok {
+		s.srv.cfg.Log.Debug("upstream refuses ID", "upstream", s.upstream.up.Name, "reply", cutString(reply, 80), "conn_id", s.ID)
+	}
+	return nil
+}
+
+// maxOwnReplies bounds what an upstream may say before its tagged reply.
+const maxOwnReplies = 100
+
+func (imapDialect) requestTLS(in *lineReader, out io.Writer) error {
+	ok, reply, err := askIMAP(in, out, "STARTTLS", func([]byte) {})
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %.80q", errNoStartTLS, reply)
+	}
+	return err
+}
+
+// greetAgain asks for the capabilities, which are new inside TLS (RFC 9051,
+// Section 6.2.1), and greets with them.
+func (d imapDialect) greetAgain(c *upstreamConn) (greeting, error) {
+	var list []byte
+	ok, _, err := askIMAP(c.lines, c, "CAPABILITY", func(line []byte) {
+		if rest, found := bytes.CutPrefix(line, []byte("* ")); found && hasPrefixFold(rest, "CAPABILITY ") {
+			list = bytes.TrimRight(bytes.Clone(rest), "\r\n")
+		}
+	})
+	if err == nil && (!ok || list == nil) {
+		err = errOutOfStep
+	}
+	line := fmt.Appendf(nil, "* OK [%s] Postern ready.\r\n", list)
+	return greeting{line: line, shown: trueIMAP(line)}, err
+}
 
 // noteIMAPCapabilities remembers whether the upstream takes non-synchronizing
 // literals (RFC 7888; IMAP4rev2 implies the short ones).
@@ -82,14 +154,17 @@ func (imapDialect) replies(r *relay) error {
 			if want == nil || string(tag) != want.tag {
 				return errOutOfStep
 			}
+			ok := hasPrefixFold(status, "OK")
+			if ok && want.login {
+				if err = r.tell(answer{ok: true}); err == nil {
+					err = r.deliver(resp)
+				}
+				return err
+			}
 			if err = r.deliver(resp); err != nil {
 				return err
 			}
-			ok := hasPrefixFold(status, "OK")
 			err = r.tell(answer{ok: ok, bad: hasPrefixFold(status, "BAD")})
-			if ok && want.login {
-				return err
-			}
 			want = nil
 		}
 		if err != nil {
@@ -105,7 +180,7 @@ func (r *relay) imapResponse() ([]byte, error) {
 		return nil, err
 	}
 	lit, more := literalAtEnd(line)
-	if !more || statusText(line) {
+	if !more || line[0] == '+' || statusText(line) {
 		return line, nil
 	}
 	whole := bytes.Clone(line)
@@ -130,10 +205,12 @@ func (r *relay) imapResponse() ([]byte, error) {
 // succeeded; otherwise it returns what ended the session.
 func (imapDialect) commands(r *relay) (loggedIn bool, err error) {
 	for {
+		r.busy = false
 		line, err := r.client.strictLine()
 		if err != nil {
 			return false, err
 		}
+		r.busy = true
 		if len(line) == len(crlf) {
 			// No command: it will have no answer.
 			if err := r.send(line); err != nil {
@@ -163,6 +240,7 @@ func (r *relay) imapCommand(cmd imapCommand, line []byte) (loggedIn bool, err er
 	}
 	login := is("LOGIN") || is("AUTHENTICATE")
 	r.s.loggingOut = is("LOGOUT")
+	r.spent = r.spent || login || r.s.loggingOut
 	r.expect <- expectation{tag: string(cmd.tag), login: login}
 	f := forwarding{r: r, nonSyncOK: login}
 	a, err := f.command(line)
@@ -309,6 +387,7 @@ func (f *forwarding) answer() (answer, error) {
 
 // imapID passes an ID on without the fields that only a proxy may send.
 func (r *relay) imapID(cmd imapCommand) error {
+	r.spent = true
 	var filter idFilter
 	f := forwarding{r: r, nonSyncOK: true}
 	r.expect <- expectation{tag: string(cmd.tag)}

@@ -34,10 +34,10 @@ func (g *Gate) oldClient() *tls.Config {
 func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 	imap, pop3 := stubs(t)
 	g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
-	if len(g.lenient) != 0 {
-		t.Errorf("%d lenient configurations", len(g.lenient))
+	if len(g.tls.configs.Load().lenient) != 0 {
+		t.Errorf("%d lenient configurations", len(g.tls.configs.Load().lenient))
 	}
-	for p, c := range g.strict {
+	for p, c := range g.tls.configs.Load().strict {
 		if c.MinVersion != tls.VersionTLS12 || len(c.CipherSuites) == 0 || c.MaxVersion != 0 {
 			t.Errorf("%s: from %#x to %#x, suites %x", p, c.MinVersion, c.MaxVersion, c.CipherSuites)
 		}
@@ -53,8 +53,8 @@ func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 		t.Errorf("outcome %s", h.Outcome)
 	}
 	for _, mode := range []policy.Mode{policy.Explain, policy.Observe} {
-		if g := StartGate(t, mode, imap.Addr(), "", nil); len(g.lenient) != 1 {
-			t.Errorf("%s: %d lenient configurations", mode, len(g.lenient))
+		if g := StartGate(t, mode, imap.Addr(), "", nil); len(g.tls.configs.Load().lenient) != 1 {
+			t.Errorf("%s: %d lenient configurations", mode, len(g.tls.configs.Load().lenient))
 		}
 	}
 }

@@ -32,6 +32,10 @@ type Meter interface {
 	UpstreamConnected(l Listener, took time.Duration)
 	// UpstreamFailed: an upstream could not serve a session.
 	UpstreamFailed(upstream string, reason UpstreamFailure)
+	// LimitRefused: a connection or handshake was refused for a limit.
+	LimitRefused(Listener, Limit)
+	// ProxyHeaderFailed: the PROXY header that is due is missing or broken.
+	ProxyHeaderFailed(Listener)
 	// UpstreamUp: the upstream answers now, or does not.
 	UpstreamUp(upstream string, up bool)
 }
@@ -86,13 +90,15 @@ type Closed struct {
 type Why string
 
 const (
-	WhyHandshake  Why = "handshake"   // it did not get past TLS
-	WhyExplained  Why = "explained"   // legacy, told why
-	WhyClient     Why = "client"      // the client left
-	WhyUpstream   Why = "upstream"    // the upstream closed
-	WhyNoUpstream Why = "no_upstream" // no upstream could be reached
-	WhyTimeout    Why = "timeout"     // TIMEOUT_LOGIN or TIMEOUT_IDLE
-	WhyProtocol   Why = "protocol"    // what was said before login cannot be relayed
-	WhyInjection  Why = "injection"   // bytes behind STARTTLS
-	WhyShutdown   Why = "shutdown"    // this program stops
+	WhyHandshake   Why = "handshake"    // it did not get past TLS
+	WhyExplained   Why = "explained"    // legacy, told why
+	WhyClient      Why = "client"       // the client left
+	WhyUpstream    Why = "upstream"     // the upstream closed
+	WhyLimit       Why = "limit"        // one of the limits
+	WhyProxyHeader Why = "proxy_header" // no PROXY header where one is due
+	WhyNoUpstream  Why = "no_upstream"  // no upstream could be reached
+	WhyTimeout     Why = "timeout"      // TIMEOUT_LOGIN or TIMEOUT_IDLE
+	WhyProtocol    Why = "protocol"     // what was said before login cannot be relayed
+	WhyInjection   Why = "injection"    // bytes behind STARTTLS
+	WhyShutdown    Why = "shutdown"     // this program stops
 )

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"io"
 )
 
 // pop3Dialect is what is POP3 about a session (RFC 1939, RFC 2449, RFC 5034).
@@ -19,8 +20,6 @@ func (pop3Dialect) goodbye(n notice, text string) []byte {
 	return fmt.Appendf(nil, "-ERR %s%s\r\n", code, text)
 }
 
-func (pop3Dialect) leave() []byte { return []byte("QUIT\r\n") }
-
 // greeting judges the upstream's first line (RFC 1939, Section 4).
 func (pop3Dialect) greeting(line []byte) ([]byte, UpstreamFailure) {
 	switch {
@@ -33,6 +32,26 @@ func (pop3Dialect) greeting(line []byte) ([]byte, UpstreamFailure) {
 }
 
 func (pop3Dialect) noteGreeting(*relay, []byte) {}
+
+func (pop3Dialect) requestTLS(in *lineReader, out io.Writer) error {
+	if _, err := io.WriteString(out, "STLS\r\n"); err != nil {
+		return err
+	}
+	line, err := in.line()
+	if err == nil && !isPOP3Status(line, "+OK") {
+		err = fmt.Errorf("%w: %.80q", errNoStartTLS, line)
+	}
+	return err
+}
+
+// greetAgain greets in the gate's own words: a timestamp for APOP that came
+// before TLS would not be worth its name.
+func (pop3Dialect) greetAgain(*upstreamConn) (greeting, error) {
+	line := []byte("+OK Postern ready.\r\n")
+	return greeting{line: line, shown: line}, nil
+}
+
+func (pop3Dialect) identify(*session) error { return nil }
 
 // isPOP3Status reports whether a reply begins with that status indicator.
 func isPOP3Status(line []byte, status string) bool {
@@ -63,11 +82,14 @@ func (pop3Dialect) replies(r *relay) error {
 					return err
 				}
 			}
+			if want.login {
+				if err = r.tell(answer{ok: true}); err == nil {
+					err = r.deliver(line)
+				}
+				return err
+			}
 			if err = r.deliver(line); err == nil {
 				err = r.tell(answer{ok: true})
-			}
-			if want.login {
-				return err
 			}
 			want = nil
 		case isPOP3Status(line, "-ERR"):
@@ -144,8 +166,16 @@ func (pop3Dialect) commands(r *relay) (loggedIn bool, err error) {
 		if len(name) == 0 || !all(name, isAtomChar) {
 			return false, errProtocol
 		}
+		if is("APOP") && r.s.reconnects > 0 {
+			// The digest is of another upstream's timestamp.
+			if err := r.say([]byte("-ERR [SYS/TEMP] Please connect again.\r\n")); err != nil {
+				return false, err
+			}
+			continue
+		}
 		r.s.loggingOut = is("QUIT")
 		login := is("PASS") || is("APOP") || is("AUTH") && len(args) > 0
+		r.spent = r.spent || login || is("USER") || r.s.loggingOut
 		r.expect <- expectation{
 			login:   login,
 			listing: is("CAPA") || (is("AUTH") || is("LANG")) && len(args) == 0,
@@ -153,8 +183,10 @@ func (pop3Dialect) commands(r *relay) (loggedIn bool, err error) {
 		if err := r.send(line); err != nil {
 			return false, err
 		}
+		r.busy = true
 		f := forwarding{r: r}
 		a, err := f.answer()
+		r.busy = false
 		if err != nil || a.ok && login {
 			return a.ok && login, err
 		}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -31,6 +32,14 @@ type relay struct {
 	err  error
 	// quit is closed when the commands side has ended without a login.
 	quit chan struct{}
+
+	// told: the loss of the upstream has been counted.
+	told bool
+	// busy: the upstream has to do with a command.
+	busy bool
+	// spent: it knows something of the client that another one would not: a
+	// login, good or bad, half of one, an ID, or a goodbye.
+	spent bool
 
 	// literalPlus: the upstream takes literals without synchronization.
 	literalPlus atomic.Bool
@@ -68,17 +77,31 @@ var (
 // one command before login: servers slow down failed logins on purpose.
 const replyPatience = 3
 
-func newRelay(s *session, up *upstreamConn) *relay {
-	return &relay{
+func newRelay(s *session, client *lineReader, g greeting) *relay {
+	r := &relay{
 		s:        s,
-		client:   &lineReader{src: s.tls},
-		upstream: up.lines,
+		client:   client,
+		upstream: s.upstream.lines,
 		expect:   make(chan expectation, 1),
 		answers:  make(chan answer, 1),
 		over:     make(chan struct{}),
 		gone:     make(chan struct{}),
 		quit:     make(chan struct{}),
 	}
+	s.dialect.noteGreeting(r, g.line)
+	return r
+}
+
+// replaceable reports whether the commands side was ended by the loss of the
+// upstream alone, between two commands, and before the upstream knew anything
+// of the client that another one would not.
+func (r *relay) replaceable(err error) bool {
+	select {
+	case <-r.over:
+	default:
+		return false
+	}
+	return !r.busy && !r.spent && endingOf(err) == endTimeout && r.err != errClientLost && !r.saidBye.Load() && !r.s.srv.isDraining()
 }
 
 // send passes bytes of the client's on.
@@ -117,7 +140,9 @@ func (r *relay) await() (answer, error) {
 		return a, nil
 	default:
 	}
-	timer := time.NewTimer(replyPatience * r.s.srv.cfg.UpstreamTimeout)
+	patience := replyPatience * r.s.srv.cfg.UpstreamTimeout
+	left := time.Until(r.s.Accepted.Add(r.s.srv.cfg.TimeoutLogin))
+	timer := time.NewTimer(min(patience, left))
 	defer timer.Stop()
 	select {
 	case a := <-r.answers:
@@ -130,8 +155,16 @@ func (r *relay) await() (answer, error) {
 		}
 		return answer{}, errUpstreamLost
 	case <-timer.C:
+		if left < patience {
+			return answer{}, os.ErrDeadlineExceeded
+		}
 		return answer{}, errUpstreamSilent
 	case <-r.s.srv.draining:
+		select {
+		case a := <-r.answers:
+			return a, nil
+		default:
+		}
 		return answer{}, errDraining
 	}
 }
@@ -228,6 +261,7 @@ func (r *relay) lostUpstream() Why {
 	switch {
 	case r.err == errClientLost:
 		return WhyClient
+	case r.told:
 	case r.saidBye.Load() || r.err == io.EOF && r.s.loggingOut:
 		return WhyUpstream
 	case r.err == errLineTooLong, r.err == errLiterals, r.err == errOutOfStep:

@@ -2,7 +2,7 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +23,22 @@ type Config struct {
 	Policy       *policy.Policy
 	Certificates *certs.Store
 	Upstreams    map[Protocol][]UpstreamConfig
+	// UpstreamRoots verify upstreams; nil means the system's.
+	UpstreamRoots *x509.CertPool
+	// UpstreamClientID tells an IMAP upstream the client's address in an ID.
+	UpstreamClientID bool
+	// UpstreamProxyProtocol is the version of the PROXY header that upstreams
+	// are sent: 0 for none, 1 or 2.
+	UpstreamProxyProtocol int
+	// ProxyProtocolFrom are the peers whose connections begin with a PROXY
+	// header.
+	ProxyProtocolFrom []netip.Prefix
+	// ClientCAs: clients are asked for a certificate of theirs; nil asks none.
+	ClientCAs *x509.CertPool
+	// TicketKeys are shared with other replicas, the newest first; nil means
+	// keys of our own, a new one every day.
+	TicketKeys [][32]byte
+	Limits     Limits
 
 	UpstreamTimeout  time.Duration // dial and greeting
 	TimeoutHandshake time.Duration // the whole handshake
@@ -42,8 +58,8 @@ type Config struct {
 type Server struct {
 	cfg       Config
 	policy    *policy.Policy
-	strict    map[Protocol]*tls.Config
-	lenient   map[Protocol]*tls.Config // nil under a policy that only enforces
+	tls       tlsState
+	clients   *clientLimits
 	upstreams map[Protocol][]*upstream
 
 	// ctx ends with the server, and with it all that runs beside sessions.
@@ -55,6 +71,7 @@ type Server struct {
 	work   sync.WaitGroup // accept loops and probes
 	mu     sync.Mutex
 	open   map[*session]struct{}
+	served int           // of these, how many are within the limit
 	idle   chan struct{} // closed when draining and no session is open
 }
 
@@ -63,7 +80,7 @@ func New(cfg Config) (*Server, error) {
 	srv := &Server{
 		cfg: cfg, policy: cfg.Policy, draining: make(chan struct{}), idle: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
-		strict: make(map[Protocol]*tls.Config), lenient: make(map[Protocol]*tls.Config),
+		clients: newClientLimits(cfg.Limits),
 	}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	for l := range cfg.Listeners {
@@ -75,24 +92,16 @@ func New(cfg Config) (*Server, error) {
 		for _, u := range list {
 			srv.upstreams[p] = append(srv.upstreams[p], &upstream{UpstreamConfig: u, wake: make(chan struct{}, 1)})
 		}
-		srv.strict[p] = srv.complete(cfg.Policy.Snapshot().Floor.TLSConfig(), p)
-		srv.strict[p].GetConfigForClient = srv.configForClient
-		if cfg.Policy.MayServeLegacy() {
-			srv.lenient[p] = srv.complete(policy.LenientTLSConfig(), p)
-		}
 	}
+	srv.tls.certificates.Store(cfg.Certificates)
+	srv.tls.clientCAs, srv.tls.keys = cfg.ClientCAs, cfg.TicketKeys
+	if len(srv.tls.keys) == 0 {
+		srv.tls.keys = [][32]byte{newTicketKey()}
+	}
+	srv.rebuild()
+	srv.SetUpstreamRoots(cfg.UpstreamRoots)
 	return srv, nil
 }
-
-// complete adds to a configuration of the policy what is not its matter.
-func (srv *Server) complete(c *tls.Config, p Protocol) *tls.Config {
-	c.GetCertificate = srv.certificate
-	c.NextProtos = []string{string(p)}
-	c.DynamicRecordSizingDisabled = true
-	return c
-}
-
-func (srv *Server) tlsConfig(p Protocol) *tls.Config { return srv.strict[p] }
 
 // Start begins to accept and to ask the upstreams whether they answer.
 func (srv *Server) Start() {
@@ -101,12 +110,18 @@ func (srv *Server) Start() {
 			srv.work.Go(func() { srv.probe(up, dialectOf(p)) })
 		}
 	}
+	if len(srv.cfg.TicketKeys) == 0 {
+		srv.work.Go(func() { srv.rotateTicketKeys(srv.ctx) })
+	}
 	for l, list := range srv.cfg.Listeners {
 		for _, nl := range list {
 			srv.work.Go(func() { srv.accept(l, nl) })
 		}
 	}
 }
+
+// maxAcceptWait is the longest pause while nothing can be accepted.
+const maxAcceptWait = 100 * time.Millisecond
 
 // accept takes connections until the listener is closed. When descriptors run
 // out it waits a little, as net/http does.
@@ -121,7 +136,7 @@ func (srv *Server) accept(l Listener, nl net.Listener) {
 			if wait == 0 {
 				srv.cfg.Log.Error("accepting failed", "listener", string(l), "error", err.Error())
 			}
-			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			wait = min(max(2*wait, 5*time.Millisecond), maxAcceptWait)
 			select {
 			case <-time.After(wait):
 			case <-srv.draining:
@@ -143,6 +158,7 @@ func (srv *Server) begin(l Listener, c net.Conn) {
 		},
 		srv: srv, dialect: dialectOf(l.Protocol()),
 	}
+	s.destination = s.Local
 	s.raw = &clientConn{tcpConn: c.(tcpConn), s: s}
 	srv.mu.Lock()
 	if srv.isDraining() {
@@ -151,6 +167,9 @@ func (srv *Server) begin(l Listener, c net.Conn) {
 		return
 	}
 	srv.open[s] = struct{}{}
+	if s.over = srv.cfg.Limits.Connections > 0 && srv.served >= srv.cfg.Limits.Connections; !s.over {
+		srv.served++
+	}
 	srv.mu.Unlock()
 	srv.cfg.Meter.Opened(l)
 	go func() {
@@ -174,6 +193,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 // end is the last thing that happens to a session.
 func (s *session) end(why Why) {
 	s.raw.Close()
+	if s.counted {
+		s.srv.clients.leave(s.Client.Addr())
+	}
 	s.srv.cfg.Observer.Closed(&Closed{
 		Conn: &s.Conn, Why: why, Duration: time.Since(s.Accepted),
 		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(),
@@ -181,6 +203,9 @@ func (s *session) end(why Why) {
 	srv := s.srv
 	srv.mu.Lock()
 	delete(srv.open, s)
+	if !s.over {
+		srv.served--
+	}
 	last := len(srv.open) == 0 && srv.isDraining()
 	srv.mu.Unlock()
 	if last {

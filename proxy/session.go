@@ -3,6 +3,8 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"io"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +23,16 @@ type session struct {
 	verdict policy.Verdict
 
 	upstream   *upstreamConn
+	greeted    greeting // of the upstream that replaced another one
+	reconnects int
 	loggingOut bool
+
+	// destination is what the client connected to: Local, or what a PROXY
+	// header says.
+	destination netip.AddrPort
+	// over says that there were too many connections when it came; counted
+	// that it is among those of its client.
+	over, counted bool
 
 	// loggedIn is set once the upstream has accepted a login.
 	loggedIn atomic.Bool
@@ -30,6 +41,8 @@ type session struct {
 	// session from a busy one.
 	active  atomic.Int64
 	writing atomic.Int32
+	// asked: the last bytes went upstream, so that an answer is due.
+	asked atomic.Bool
 	// half: one side has ended, the other has halfCloseTime left in silence.
 	half atomic.Bool
 	// closing: the server has chosen it to be closed at shutdown.
@@ -56,8 +69,6 @@ const (
 type dialect interface {
 	// goodbye is a last word in the protocol's form.
 	goodbye(n notice, text string) []byte
-	// leave is the command that ends a connection to an upstream in order.
-	leave() []byte
 	// frontGreeting and frontCommand are the dialogue before TLS.
 	frontGreeting() []byte
 	frontCommand(f *front, line []byte) (begin []byte, err error)
@@ -65,6 +76,14 @@ type dialect interface {
 	// inside TLS.
 	greeting(line []byte) ([]byte, UpstreamFailure)
 	noteGreeting(r *relay, line []byte)
+	// identify tells the upstream where the client is, as far as the protocol
+	// has a way.
+	identify(s *session) error
+	// requestTLS asks an upstream for STARTTLS or STLS; nil is its OK.
+	requestTLS(in *lineReader, out io.Writer) error
+	// greetAgain makes a greeting of what the upstream says inside TLS, after
+	// STARTTLS, where it does not greet.
+	greetAgain(c *upstreamConn) (greeting, error)
 	// commands and replies are the two sides of the relay before login.
 	commands(r *relay) (loggedIn bool, err error)
 	replies(r *relay) error
@@ -80,6 +99,14 @@ func dialectOf(p Protocol) dialect {
 // serve is the life of a connection up to login. After that it goes on in two
 // goroutines of its own, with small stacks, and is not over.
 func (s *session) serve() (why Why, over bool) {
+	if s.proxyHeaderDue() {
+		if err := s.readProxyHeader(); err != nil {
+			return s.proxyHeaderFailed(err), true
+		}
+	}
+	if limit := s.overLimit(); limit != "" {
+		return s.refuse(limit), true
+	}
 	if !s.Listener.ImplicitTLS() {
 		if err := s.startTLS(); err != nil {
 			return s.frontEnded(err), true
@@ -98,31 +125,57 @@ func (s *session) serve() (why Why, over bool) {
 // mail connects the client to the upstream and relays until login.
 func (s *session) mail() (why Why, over bool) {
 	s.setDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
-	greeting, err := s.connect()
+	greeting, err := s.connect(nil)
 	if err != nil {
 		return s.noUpstream(greeting, err), true
 	}
-	r := newRelay(s, s.upstream)
-	s.dialect.noteGreeting(r, greeting.line)
+	client := &lineReader{src: s.tls}
+	r := newRelay(s, client, greeting)
 	if s.Listener.ImplicitTLS() {
 		if err := r.deliver(greeting.shown); err != nil {
 			s.upstream.Close()
 			return WhyClient, true
 		}
 	}
-	go func() { r.upstreamOver(s.dialect.replies(r)) }()
-	loggedIn, err := s.dialect.commands(r)
-	if loggedIn {
-		<-r.over
-		s.srv.cfg.Observer.Login(&Login{Conn: &s.Conn})
-		s.copyBoth(r.client.buffered(), r.upstream.buffered())
-		return "", false
+	for {
+		go func() { r.upstreamOver(s.dialect.replies(r)) }()
+		loggedIn, err := s.dialect.commands(r)
+		if loggedIn {
+			<-r.over
+			s.srv.cfg.Observer.Login(&Login{Conn: &s.Conn})
+			s.copyBoth(client.buffered(), r.upstream.buffered())
+			return "", false
+		}
+		if !r.replaceable(err) || !s.reconnect(r) {
+			why = r.ended(err)
+			s.upstream.Close()
+			<-r.gone
+			s.closeTLS()
+			return why, true
+		}
+		r = newRelay(s, client, s.greeted)
 	}
-	why = r.ended(err)
+}
+
+// maxReconnects bounds the upstreams that one client may use up.
+const maxReconnects = 3
+
+// reconnect finds another upstream for a client that has not begun to log in;
+// it has been greeted already and notices nothing.
+func (s *session) reconnect(r *relay) bool {
+	lost := s.upstream.up
+	if s.reconnects++; s.reconnects > maxReconnects || len(s.srv.upstreams[s.Listener.Protocol()]) == 1 {
+		return false
+	}
+	s.upstreamFailed(UpstreamClosed, errUpstreamLost)
+	lost.ask() // it may have to be taken out
+	r.told = true
 	s.upstream.Close()
 	<-r.gone
-	s.closeTLS()
-	return why, true
+	s.raw.SetReadDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
+	greeting, err := s.connect(lost)
+	s.greeted = greeting
+	return err == nil
 }
 
 // noUpstream ends a session that no upstream will serve. One that was greeted
@@ -177,4 +230,33 @@ func (s *session) relayed(d Direction, n int) {
 		s.toUpstream.Add(int64(n))
 	}
 	s.srv.cfg.Meter.Relayed(s.Listener, d, n)
+}
+
+// overLimit names the limit that the connection exceeds, if any.
+func (s *session) overLimit() Limit {
+	clients := s.srv.clients
+	switch {
+	case s.over:
+		return LimitConnections
+	case !clients.enter(s.Client.Addr()):
+		return LimitConnectionsPerClient
+	}
+	s.counted = true
+	if s.Listener.ImplicitTLS() && !clients.handshake(s.Client.Addr(), time.Now()) {
+		return LimitHandshakesPerClient
+	}
+	return ""
+}
+
+// refuse turns a connection away for a limit: in words where TLS was not asked
+// for yet, else by closing.
+func (s *session) refuse(l Limit) Why {
+	s.srv.cfg.Meter.LimitRefused(s.Listener, l)
+	if s.Listener.ImplicitTLS() {
+		s.hs = &handshake{begun: time.Now()}
+		s.failed(FailLimit)
+		return WhyLimit
+	}
+	s.farewell(s.dialect.goodbye(noticeLimit, "Too many connections, please try again later."))
+	return WhyLimit
 }

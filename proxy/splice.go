@@ -44,10 +44,10 @@ func (s *session) ended(run func([]byte) Why, ahead []byte) {
 
 func (s *session) startCopies() error {
 	s.raw.SetDeadline(time.Time{})
-	s.upstream.SetDeadline(time.Time{})
+	s.upstream.raw.SetDeadline(time.Time{})
 	idle := time.Now().Add(s.srv.cfg.TimeoutIdle)
 	s.raw.SetReadDeadline(idle)
-	s.upstream.SetReadDeadline(idle)
+	s.upstream.raw.SetReadDeadline(idle)
 	if err := s.upstream.startPolling(); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *session) startCopies() error {
 // copyToUpstream is the client's direction. When the client closes its side,
 // the upstream is told, and may go on sending.
 func (s *session) copyToUpstream(early []byte) Why {
-	err := s.copy(&s.raw.poll, s.raw, s.upstream, early, ToUpstream)
+	err := s.copy(&s.raw.poll, s.raw.tcpConn, s.upstream, early, ToUpstream)
 	switch {
 	case err == errIdle:
 		s.abort()
@@ -70,7 +70,7 @@ func (s *session) copyToUpstream(early []byte) Why {
 	default:
 		s.upstream.CloseWrite()
 	}
-	s.halfClosed(s.upstream)
+	s.halfClosed(s.upstream.raw)
 	if err == errWrite {
 		return WhyUpstream
 	}
@@ -81,7 +81,7 @@ func (s *session) copyToUpstream(early []byte) Why {
 // close_notify and FIN, and never as a word: it may have come in the middle of
 // a literal.
 func (s *session) copyToClient(late []byte) Why {
-	err := s.copy(s.upstream.poll(), s.upstream, s.tls, late, ToClient)
+	err := s.copy(&s.upstream.raw.poll, s.upstream.raw.tcpConn, s.tls, late, ToClient)
 	switch err {
 	case errIdle:
 		s.closeInOrder()
@@ -130,7 +130,7 @@ const (
 func (s *session) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d Direction) error {
 	deadliner := s.raw.tcpConn
 	if d == ToUpstream {
-		deadliner = s.upstream.tcpConn
+		deadliner = s.upstream.raw.tcpConn
 	}
 	var armed time.Time
 	write := func(b []byte) error {
@@ -139,6 +139,7 @@ func (s *session) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d D
 			armed = now.Add(timeout)
 			deadliner.SetWriteDeadline(armed)
 		}
+		s.asked.Store(d == ToUpstream)
 		s.writing.Add(1)
 		n, err := to.Write(b)
 		s.writing.Add(-1)

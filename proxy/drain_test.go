@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+	"postern/policy"
+)
+
+// lateListener hands out connections whose writes return late once they are
+// told to: the bytes are with the client long before.
+type lateListener struct {
+	net.Listener
+	late atomic.Bool
+}
+
+func (l *lateListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &lateConn{c.(*net.TCPConn), l}, nil
+}
+
+type lateConn struct {
+	*net.TCPConn
+	l *lateListener
+}
+
+func (c *lateConn) Write(p []byte) (int, error) {
+	n, err := c.TCPConn.Write(p)
+	if c.l.late.Load() {
+		time.Sleep(200 * time.Millisecond)
+	}
+	return n, err
+}
+
+// A client that has been told of its login is not one that has not logged in,
+// even where the shutdown begins in that moment.
+func TestALoginThatTheClientKnowsOfRunsOnAtShutdown(t *testing.T) {
+	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
+	for l, login := range map[Listener]struct{ commands, reply, next, answer string }{
+		IMAPS: {"a LOGIN anna secret\r\n", "a OK", "b NOOP\r\n", "b OK"},
+		POP3S: {"PASS secret\r\n", "+OK", "NOOP\r\n", "+OK"},
+	} {
+		late := new(lateListener)
+		g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), func(c *Config) {
+			late.Listener = c.Listeners[l][0]
+			c.Listeners[l][0] = late
+			c.TimeoutDrain = 4 * time.Second
+		})
+		c := g.TLS(t, l)
+		c.Line(t)
+		late.late.Store(true)
+		c.Say(t, login.commands)
+		if line := c.Line(t); !strings.HasPrefix(line, login.reply) {
+			t.Fatalf("%s: the login was answered %q", l, line)
+		}
+		stopped := shutDown(t, g)
+		time.Sleep(50 * time.Millisecond) // the write has still not returned
+		c.Say(t, login.next)
+		if line := c.Line(t); !strings.HasPrefix(line, login.answer) {
+			t.Errorf("%s: a session that had logged in was told %q", l, line)
+		}
+		c.Close()
+		<-stopped
+	}
+}
+
+// shutDown begins to stop a gate before the test's end does: to that it leaves
+// one that does nothing.
+func shutDown(t *testing.T, g *Gate) (stopped chan struct{}) {
+	t.Helper()
+	running := g.Server
+	var err error
+	if g.Server, err = New(Config{Policy: running.policy, Log: running.cfg.Log}); err != nil {
+		t.Fatal(err)
+	}
+	stopped = make(chan struct{})
+	go func() {
+		defer close(stopped)
+		running.Shutdown(t.Context())
+	}()
+	return stopped
+}

@@ -1,0 +1,132 @@
+package proxy
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits bound what the gate takes; zero is no limit.
+type Limits struct {
+	// Connections at once, over all listeners.
+	Connections int
+	// ConnectionsPerClient at once, per IPv4 address or IPv6 /64.
+	ConnectionsPerClient int
+	// HandshakesPerClient are new handshakes a second, per the same key.
+	HandshakesPerClient int
+}
+
+// Limit names a limit, as label value.
+type Limit string
+
+const (
+	LimitConnections          Limit = "connections"
+	LimitConnectionsPerClient Limit = "connections_per_client"
+	LimitHandshakesPerClient  Limit = "handshakes_per_client"
+)
+
+// LimitNames lists all limits.
+var LimitNames = []Limit{LimitConnections, LimitConnectionsPerClient, LimitHandshakesPerClient}
+
+// clientKey is what counts as one client: an IPv4 address or an IPv6 /64.
+func clientKey(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return a
+	}
+	p, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
+const (
+	// handshakeMemory is how long an address is remembered after its last
+	// handshake: by then its allowance is whole again, so that forgetting it
+	// changes nothing.
+	handshakeMemory = 2 * time.Second
+	// maxRemembered bounds the addresses that are remembered at once. One that
+	// finds no room is let through: who has so many addresses is not stopped
+	// by a limit per address.
+	maxRemembered = 1 << 17
+)
+
+// clientLimits counts connections and handshakes by client.
+type clientLimits struct {
+	limits Limits
+
+	mu   sync.Mutex
+	open map[netip.Addr]int
+	// recent and older are two generations of handshake allowances; turned is
+	// when recent began.
+	recent, older map[netip.Addr]*rate.Limiter
+	turned        time.Time
+}
+
+func newClientLimits(l Limits) *clientLimits {
+	return &clientLimits{
+		limits: l, open: make(map[netip.Addr]int),
+		recent: make(map[netip.Addr]*rate.Limiter), older: make(map[netip.Addr]*rate.Limiter),
+	}
+}
+
+// enter counts a connection of the client; false where it has too many.
+func (c *clientLimits) enter(client netip.Addr) bool {
+	if c.limits.ConnectionsPerClient == 0 {
+		return true
+	}
+	key := clientKey(client)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[key] >= c.limits.ConnectionsPerClient {
+		return false
+	}
+	c.open[key]++
+	return true
+}
+
+// leave takes back an enter that was true.
+func (c *clientLimits) leave(client netip.Addr) {
+	if c.limits.ConnectionsPerClient == 0 {
+		return
+	}
+	key := clientKey(client)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[key]--; c.open[key] <= 0 {
+		delete(c.open, key)
+	}
+}
+
+// handshake takes one handshake from the client's allowance; false where there
+// is none left.
+func (c *clientLimits) handshake(client netip.Addr, now time.Time) bool {
+	n := c.limits.HandshakesPerClient
+	if n == 0 {
+		return true
+	}
+	key := clientKey(client)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.turned) > handshakeMemory {
+		if now.Sub(c.turned) > 2*handshakeMemory {
+			clear(c.recent)
+		}
+		c.older, c.recent = c.recent, c.older
+		clear(c.recent)
+		c.turned = now
+	}
+	l := c.recent[key]
+	if l == nil {
+		if l = c.older[key]; l == nil {
+			l = rate.NewLimiter(rate.Limit(n), n)
+		}
+		if len(c.recent) >= maxRemembered {
+			return true
+		}
+		c.recent[key] = l
+	}
+	return l.AllowN(now, 1)
+}

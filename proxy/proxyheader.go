@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
+
+	"postern/policy"
+)
+
+// The PROXY protocol (HAProxy, versions 1 and 2), in both directions.
+
+// proxyHeaderTime bounds the wait for a header that is due.
+const proxyHeaderTime = 5 * time.Second
+
+// proxyHeaderDue reports whether the peer is one of those that send a header;
+// from nobody else is one believed.
+func (s *session) proxyHeaderDue() bool {
+	peer := s.Client.Addr().WithZone("")
+	for _, p := range s.srv.cfg.ProxyProtocolFrom {
+		if p.Contains(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// readProxyHeader takes the header, and with it the addresses of the client
+// and of what it connected to. LOCAL and UNKNOWN stand for the peer itself.
+func (s *session) readProxyHeader() error {
+	s.raw.SetReadDeadline(time.Now().Add(proxyHeaderTime))
+	if s.srv.isDraining() {
+		return errDraining
+	}
+	n, err := s.proxyHeaderSize()
+	if err != nil {
+		return fmt.Errorf("reading the PROXY header: %w", err)
+	}
+	whole := s.raw.unread[:n]
+	h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(whole), n))
+	if err != nil {
+		return fmt.Errorf("reading the PROXY header: %w", err)
+	}
+	s.raw.unread = s.raw.unread[n:]
+	if h.Command.IsLocal() {
+		return nil
+	}
+	src, dst, ok := h.TCPAddrs()
+	if !ok {
+		return fmt.Errorf("reading the PROXY header: no TCP addresses")
+	}
+	s.Client, s.destination = addrPort(src), addrPort(dst)
+	return nil
+}
+
+const (
+	maxV1 = 107 // bytes, the line end included
+	maxV2 = 4096
+)
+
+// proxyHeaderSize waits until the whole header is there, however it is cut.
+func (s *session) proxyHeaderSize() (int, error) {
+	for n := 1; ; n++ {
+		b, err := s.raw.peek(n)
+		if err != nil {
+			return 0, err
+		}
+		n = len(b)
+		switch {
+		case bytes.HasPrefix(b, proxyproto.SIGV1):
+			if i := bytes.IndexByte(b[:min(n, maxV1)], '\n'); i >= 0 {
+				return i + 1, nil
+			}
+			if n >= maxV1 {
+				return 0, proxyproto.ErrVersion1HeaderTooLong
+			}
+		case bytes.HasPrefix(b, proxyproto.SIGV2) && n >= 16:
+			size := 16 + int(binary.BigEndian.Uint16(b[14:]))
+			if size > maxV2 {
+				return 0, proxyproto.ErrInvalidLength
+			}
+			_, err := s.raw.peek(size)
+			return size, err
+		case !bytes.HasPrefix(proxyproto.SIGV1, b) && !bytes.HasPrefix(proxyproto.SIGV2, b[:min(n, 12)]):
+			return 0, proxyproto.ErrNoProxyProtocol
+		}
+	}
+}
+
+// outgoingHeader is the header for the upstream; nil where none is wanted.
+func (s *session) outgoingHeader() ([]byte, error) {
+	version := s.srv.cfg.UpstreamProxyProtocol
+	if version == 0 {
+		return nil, nil
+	}
+	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(s.Client), net.TCPAddrFromAddrPort(s.destination))
+	if version == 2 {
+		if err := setTLVs(h, s.tls.ConnectionState()); err != nil {
+			return nil, fmt.Errorf("making the PROXY header: %w", err)
+		}
+	}
+	return h.Format()
+}
+
+// localHeader is what a connection of the gate's own begins with.
+func localHeader(version int) ([]byte, error) {
+	if version == 0 {
+		return nil, nil
+	}
+	h := proxyproto.Header{Version: byte(version), Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}
+	return h.Format()
+}
+
+// setTLVs tells that and how the client's side is secured, so that the
+// upstream need not refuse logins on what it sees as a plain line.
+func setTLVs(h *proxyproto.Header, state tls.ConnectionState) error {
+	info := tlvparse.PP2SSL{
+		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,
+		Verify: 1,
+		TLV: []proxyproto.TLV{
+			{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(openSSLVersion(policy.Version(state.Version)))},
+			{Type: proxyproto.PP2_SUBTYPE_SSL_CIPHER, Value: []byte(policy.CipherSuiteName(state.CipherSuite))},
+		},
+	}
+	if len(state.VerifiedChains) > 0 {
+		info.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN | tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS
+		info.Verify = 0
+		if name := state.PeerCertificates[0].Subject.CommonName; name != "" {
+			info.TLV = append(info.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(cutString(name, maxTLV))})
+		}
+	}
+	ssl, err := info.Marshal()
+	if err != nil {
+		return err
+	}
+	tlvs := []proxyproto.TLV{ssl}
+	if state.ServerName != "" {
+		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(cutString(state.ServerName, maxTLV))})
+	}
+	return h.SetTLVs(tlvs)
+}
+
+// maxTLV is the longest text from a client in a header, in bytes.
+const maxTLV = 255
+
+func cutString(s string, n int) string { return s[:min(len(s), n)] }
+
+// openSSLVersion is the version as OpenSSL, and thus HAProxy, words it.
+func openSSLVersion(v policy.Version) string {
+	if v == policy.TLS10 {
+		return "TLSv1"
+	}
+	return "TLSv" + v.Number()
+}
+
+// proxyHeaderFailed ends a connection without the header that is due.
+func (s *session) proxyHeaderFailed(err error) Why {
+	s.srv.cfg.Meter.ProxyHeaderFailed(s.Listener)
+	s.srv.cfg.Log.Debug("proxy header failed", "listener", string(s.Listener),
+		"peer", s.Client.Addr(), "error", err.Error(), "conn_id", s.ID)
+	s.raw.finish()
+	return WhyProxyHeader
+}
