@@ -4,6 +4,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -28,13 +29,21 @@ type Options struct {
 	Metrics http.Handler
 	// Readiness is what /readyz tells.
 	Readiness *Readiness
+	// Certificate is asked at each handshake, so that it may change; nil
+	// serves without TLS.
+	Certificate func() *tls.Certificate
+	// Pprof serves /debug/pprof/ to loopback peers.
+	Pprof bool
 	// Log takes the HTTP server's own errors, at level debug: they are about
 	// clients that misbehave. None are written where it is nil.
 	Log *slog.Logger
 }
 
 // Server is the admin server.
-type Server struct{ http *http.Server }
+type Server struct {
+	http *http.Server
+	tls  bool
+}
 
 // New makes a server. Serve starts it.
 func New(o Options) *Server {
@@ -53,11 +62,14 @@ func New(o Options) *Server {
 		}
 		writeText(w, status, report)
 	})
+	if o.Pprof {
+		mux.Handle("/debug/pprof/", onlyLocal(profiles()))
+	}
 	log := slog.DiscardHandler
 	if o.Log != nil {
 		log = o.Log.Handler()
 	}
-	return &Server{&http.Server{
+	s := &Server{tls: o.Certificate != nil, http: &http.Server{
 		Handler:           harmless(mux),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
@@ -66,12 +78,23 @@ func New(o Options) *Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log, slog.LevelDebug),
 	}}
+	if s.tls {
+		s.http.TLSConfig = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return o.Certificate(), nil },
+		}
+	}
+	return s
 }
 
 // Serve answers on the listener until Close, and then returns nil. It may be
 // called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	serve := s.http.Serve
+	if s.tls {
+		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
+	}
+	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
