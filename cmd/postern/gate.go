@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/fips140"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,9 +14,9 @@ import (
 	"time"
 
 	"postern/internal/admin"
-	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/logging"
+	"postern/internal/watch"
 	"postern/metrics"
 	"postern/policy"
 	"postern/proxy"
@@ -25,32 +27,38 @@ import (
 type gate struct {
 	cfg       *config.Config
 	server    *proxy.Server
+	material  *material
+	files     *watch.Watcher
 	metrics   *metrics.Metrics
 	readiness *admin.Readiness
 	admin     *admin.Server
 
-	log        *slog.Logger
-	logWriter  *logging.Writer
-	suppressed atomic.Uint64
-	fold       *logging.Fold
-	foldDone   chan struct{}
-	stopFold   context.CancelFunc
+	log            *slog.Logger
+	logWriter      *logging.Writer
+	suppressed     atomic.Uint64
+	fold           *logging.Fold
+	foldDone       chan struct{}
+	stopBackground context.CancelFunc
 
-	adminListener net.Listener
-	adminDone     chan error
+	adminListener    net.Listener
+	adminCertificate atomic.Pointer[tls.Certificate]
+	adminDone        chan error
 }
 
 // logQueue is how many lines may wait for a slow stderr.
 const logQueue = 4096
 
-// newGate binds the listeners and loads the certificates. Its error is for a
-// person to read, and may have several lines. watch may be nil: it is told
-// what happens before the others are.
-func newGate(cfg *config.Config, stderr io.Writer, watch proxy.Observer) (*gate, error) {
-	store, err := certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
+// newGate binds the listeners and reads the files. Its error is for a person
+// to read, and may have several lines. first may be nil: it is told what
+// happens before the others are.
+func newGate(cfg *config.Config, stderr io.Writer, first proxy.Observer) (*gate, error) {
+	g := &gate{cfg: cfg, adminDone: make(chan error, 1), foldDone: make(chan struct{}), files: watch.New(watch.Every)}
+	g.watchFiles()
+	m, err := readMaterial(cfg)
 	if err != nil {
 		return nil, err
 	}
+	g.material = m
 	p, err := compilePolicy(cfg)
 	if err != nil {
 		return nil, err
@@ -59,21 +67,14 @@ func newGate(cfg *config.Config, stderr io.Writer, watch proxy.Observer) (*gate,
 	if err != nil {
 		return nil, err
 	}
-	g := &gate{cfg: cfg, adminListener: admin, adminDone: make(chan error, 1), foldDone: make(chan struct{})}
+	g.adminListener = admin
 	g.logWriter = logging.NewWriter(stderr, logQueue)
 	g.log = logging.New(g.logWriter, cfg.LogLevel, cfg.LogFormat)
-	g.watch(store, p)
-	pc := proxy.Config{
-		Listeners: listeners, Policy: p, Certificates: store,
-		Upstreams:       upstreams(cfg),
-		UpstreamTimeout: cfg.UpstreamTimeout, TimeoutHandshake: cfg.TimeoutHandshake, TimeoutLogin: cfg.TimeoutLogin,
-		TimeoutIdle: cfg.TimeoutIdle, TimeoutDrain: cfg.TimeoutDrain,
-		ExplainText: cfg.ExplainText, Log: g.log,
-		Meter:    &meter{Metrics: g.metrics, readiness: g.readiness, protocols: protocolsByUpstream(cfg)},
-		Observer: chain{&logging.Observer{Log: g.log, Fold: g.fold}, g.metrics},
-	}
-	if watch != nil {
-		pc.Observer = append(chain{watch}, pc.Observer.(chain)...)
+	g.makeListeners(p)
+	pc := g.proxyConfig()
+	pc.Listeners, pc.Policy = listeners, p
+	if first != nil {
+		pc.Observer = append(chain{first}, pc.Observer.(chain)...)
 	}
 	if g.server, err = proxy.New(pc); err != nil {
 		return nil, err
@@ -81,8 +82,35 @@ func newGate(cfg *config.Config, stderr io.Writer, watch proxy.Observer) (*gate,
 	return g, nil
 }
 
-// watch makes what listens: metrics, readiness and the fold of the log.
-func (g *gate) watch(store *certs.Store, p *policy.Policy) {
+// proxyConfig is what the configuration and the files say, and who listens.
+func (g *gate) proxyConfig() proxy.Config {
+	cfg, m := g.cfg, g.material
+	observers := chain{&logging.Observer{Log: g.log, Fold: g.fold}, g.metrics}
+	if len(cfg.ProxyProtocolFrom) == 0 {
+		observers = append(observers, newSources(g.warnOfSources))
+	}
+	return proxy.Config{
+		Certificates: m.certificates, ClientCAs: m.clientCAs, TicketKeys: m.ticketKeys,
+		Upstreams: upstreams(cfg), UpstreamRoots: m.upstreamRoots,
+		UpstreamClientID:      cfg.UpstreamClientID == "id",
+		UpstreamProxyProtocol: map[string]int{"v1": 1, "v2": 2}[cfg.UpstreamProxyProtocol],
+		ProxyProtocolFrom:     cfg.ProxyProtocolFrom,
+		Limits: proxy.Limits{
+			Connections:          cfg.ConnectionLimit(),
+			ConnectionsPerClient: int(cfg.LimitConnectionsPerClient),
+			HandshakesPerClient:  int(cfg.LimitHandshakesPerClient),
+		},
+		UpstreamTimeout: cfg.UpstreamTimeout, TimeoutHandshake: cfg.TimeoutHandshake, TimeoutLogin: cfg.TimeoutLogin,
+		TimeoutIdle: cfg.TimeoutIdle, TimeoutDrain: cfg.TimeoutDrain,
+		ExplainText: cfg.ExplainText, Log: g.log,
+		Meter:    &meter{Metrics: g.metrics, readiness: g.readiness, protocols: protocolsByUpstream(cfg)},
+		Observer: observers,
+	}
+}
+
+// makeListeners makes what listens to the proxy: metrics, readiness and the
+// fold of the log.
+func (g *gate) makeListeners(p *policy.Policy) {
 	ver, revision := buildVersion()
 	o := metrics.Options{
 		Version: ver, Revision: revision,
@@ -100,33 +128,31 @@ func (g *gate) watch(store *certs.Store, p *policy.Policy) {
 	}
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(protocols)
-	notAfter := make(map[string]time.Time)
-	var earliest time.Time
-	for _, c := range store.Certificates() {
-		notAfter[c.Name] = c.NotAfter
-		if earliest.IsZero() || c.NotAfter.Before(earliest) {
-			earliest = c.NotAfter
-		}
-	}
-	g.metrics.SetCertificates(notAfter)
-	g.readiness.Certificate(earliest)
+	g.tellCertificates()
 	for _, l := range o.Listeners {
 		g.metrics.SetPolicyMode(l, p.Snapshot().Mode)
 	}
 	g.fold = logging.NewFold(time.Now, func(client netip.Addr, n uint64) {
 		g.log.Info(logging.LegacyHandshake, "client", client, "suppressed", n)
 	}, func(n uint64) { g.suppressed.Add(n) })
-	g.admin = admin.New(admin.Options{Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log})
+	ao := admin.Options{
+		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
+	}
+	if g.material.admin != nil {
+		ao.Certificate = g.adminCertificate.Load
+	}
+	g.admin = admin.New(ao)
 }
 
 // start begins to serve.
 func (g *gate) start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	g.stopFold = cancel
+	g.stopBackground = cancel
 	go func() {
 		g.fold.Run(ctx)
 		close(g.foldDone)
 	}()
+	go g.files.Run(ctx)
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
 	g.readiness.Listening()
@@ -137,17 +163,26 @@ func (g *gate) start() {
 		"mode", g.cfg.PolicyMode, "floor", g.cfg.PolicyFloor)
 }
 
-// flushTime is how long the log may take to be written at the end.
-const flushTime = time.Second
+// flushTime is how long the admin port and the log may take at the end, and
+// flushAtLeast what they have even when the drain took all of its time.
+const (
+	flushTime    = time.Second
+	flushAtLeast = 100 * time.Millisecond
+)
 
 // stop ends the gate: the sessions first, then who listens to them, the log
 // last. When ctx ends, sessions are cut.
 func (g *gate) stop(ctx context.Context) {
+	end := time.Now().Add(g.cfg.TimeoutDrain)
 	g.readiness.Draining()
 	g.server.Shutdown(ctx)
-	g.stopFold()
+	// The watcher is not waited for: a file on a network file system that hangs
+	// would keep the process.
+	g.stopBackground()
 	<-g.foldDone
-	closing, cancel := context.WithTimeout(context.Background(), flushTime)
+	// The process is to be gone by the end of TIMEOUT_DRAIN.
+	left := max(flushAtLeast, min(flushTime, time.Until(end)))
+	closing, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
 	g.admin.Close(closing)
 	g.log.Info("stopped")
@@ -157,6 +192,9 @@ func (g *gate) stop(ctx context.Context) {
 func compilePolicy(cfg *config.Config) (*policy.Policy, error) {
 	floor, ferr := policy.ParseFloor(cfg.PolicyFloor)
 	mode, merr := policy.ParseMode(cfg.PolicyMode)
+	if fips140.Enabled() && mode != policy.Enforce {
+		ferr = errors.Join(ferr, errors.New(config.Prefix+"POLICY_MODE: FIPS 140 mode forbids TLS 1.0 and 1.1; only enforce is possible"))
+	}
 	return policy.New(floor, mode), errors.Join(ferr, merr)
 }
 
@@ -166,7 +204,7 @@ func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener
 	var all []net.Listener
 	var problems []error
 	bind := func(variable, addr string) net.Listener {
-		nl, err := net.Listen("tcp", addr)
+		nl, err := net.Listen(config.Network(addr), addr)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", variable, err))
 			return nil
@@ -190,13 +228,19 @@ func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener
 	return bound, admin, nil
 }
 
+var lineSecurity = map[config.TLSKind]proxy.LineSecurity{
+	config.TLSNone: proxy.LinePlain, config.TLSImplicit: proxy.LineTLS, config.TLSStart: proxy.LineStartTLS,
+}
+
 func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {
 	m := make(map[proxy.Protocol][]proxy.UpstreamConfig)
 	for p, list := range map[proxy.Protocol]config.Upstreams{
 		proxy.ProtocolIMAP: cfg.UpstreamIMAP, proxy.ProtocolPOP3: cfg.UpstreamPOP3,
 	} {
 		for _, u := range list {
-			m[p] = append(m[p], proxy.UpstreamConfig{Name: u.String(), Addr: u.Addr()})
+			m[p] = append(m[p], proxy.UpstreamConfig{
+				Name: u.String(), Addr: u.Addr(), TLS: lineSecurity[u.Scheme.TLS], ServerName: cfg.ServerName(u),
+			})
 		}
 	}
 	return m

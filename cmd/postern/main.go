@@ -4,9 +4,11 @@
 //
 // Commands:
 //
-//	postern serve     run the gate, configured by POSTERN_ variables
-//	postern demo      see the whole thing on loopback, nothing to set up
-//	postern version   version, commit and Go version
+//	postern serve        run the gate, configured by POSTERN_ variables
+//	postern demo         see the whole thing on loopback, nothing to set up
+//	postern check        report every problem of the configuration at once
+//	postern healthcheck  ask the running gate whether it is ready
+//	postern version      version, commit and Go version
 //
 // A bare postern is postern serve. Every command has -h.
 //
@@ -41,6 +43,8 @@ type system struct {
 	stdout, stderr io.Writer
 	// stop carries signals: the first one asks, the second one insists.
 	stop <-chan os.Signal
+	// reload carries SIGHUP.
+	reload <-chan os.Signal
 }
 
 // command is one of the program's commands.
@@ -53,17 +57,22 @@ func commands() []command {
 	return []command{
 		{"serve", "run the gate, configured by POSTERN_ variables", serve},
 		{"demo", "see the whole thing on loopback, with nothing to set up", demo},
+		{"check", "report every problem of the configuration at once", checkConfig},
+		{"healthcheck", "ask the running gate whether it is ready", healthcheck},
 		{"version", "print version, commit and Go version", version},
 	}
 }
 
 func main() {
+	// First of all: a SIGHUP that comes before this ends the process.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
 	// A closed stderr must not end the gate: without this the runtime dies of
 	// SIGPIPE at the first write to it.
 	signal.Ignore(syscall.SIGPIPE)
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(context.Background(), system{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, stop}))
+	os.Exit(run(context.Background(), system{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, stop, reload}))
 }
 
 // run finds the command and returns its exit code.
@@ -79,6 +88,10 @@ func run(ctx context.Context, sys system) int {
 	}
 	for _, c := range commands() {
 		if c.name == name {
+			if name != "serve" {
+				// The others end with their terminal, as anybody would expect.
+				signal.Reset(syscall.SIGHUP)
+			}
 			return c.run(ctx, sys)
 		}
 	}
@@ -89,7 +102,7 @@ func run(ctx context.Context, sys system) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "Postern stands in front of a mail server, turns away old TLS and says who it was.\n\nCommands:\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  postern %-9s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  postern %-12s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nA bare postern is postern serve. postern COMMAND -h says more.\n"+
 		"Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 it broke while running.\n")

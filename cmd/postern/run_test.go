@@ -25,7 +25,7 @@ type outcome struct {
 func runCommand(t *testing.T, environ []string, args ...string) outcome {
 	t.Helper()
 	var stdout, stderr buffer
-	code := run(t.Context(), system{args, environ, &stdout, &stderr, make(chan os.Signal)})
+	code := run(t.Context(), system{args, environ, &stdout, &stderr, make(chan os.Signal), nil})
 	return outcome{code, stdout.String(), stderr.String()}
 }
 
@@ -66,6 +66,9 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		"serve":   {"postern serve", "POSTERN_UPSTREAM_IMAP", "POSTERN_TLS_CERT_FILE", "POSTERN_TIMEOUT_IDLE", "Dovecot"},
 		"demo":    {"postern demo", "-once", "-mode", "-floor"},
 		"version": {"postern version"},
+		"check":   {"postern check", "-offline", "Exit code"},
+
+		"healthcheck": {"postern healthcheck", "POSTERN_ADMIN_LISTEN"},
 	}
 	for _, c := range commands() {
 		// The environment is wrong on purpose: help does not look at it.
@@ -167,7 +170,7 @@ func TestServeStopsOnASignal(t *testing.T) {
 		code <- run(context.Background(), system{nil, []string{
 			"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_TLS_CERT_FILE=" + filepath.Join(dir, "ecdsa.pem"),
 			"POSTERN_LISTEN_IMAPS=127.0.0.1:0", "POSTERN_LISTEN_IMAP=127.0.0.1:0", "POSTERN_ADMIN_LISTEN=127.0.0.1:0",
-		}, &buffer{}, &stderr, stop})
+		}, &buffer{}, &stderr, stop, nil})
 	}()
 	waitFor(t, &stderr, `"msg":"serving"`)
 	stop <- syscall.SIGTERM

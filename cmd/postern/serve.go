@@ -25,7 +25,7 @@ func serve(ctx context.Context, sys system) int {
 		return exitUsage
 	}
 	for _, w := range cfg.Warnings() {
-		g.log.Warn(w)
+		g.log.Warn("configuration warning", "warning", w)
 	}
 	g.start()
 	return g.wait(ctx, sys)
@@ -35,13 +35,20 @@ func serve(ctx context.Context, sys system) int {
 // ends the drain at once.
 func (g *gate) wait(ctx context.Context, sys system) int {
 	code := exitOK
-	select {
-	case sig := <-sys.stop:
-		g.log.Info("stopping", "signal", sig.String(), "timeout", g.cfg.TimeoutDrain.String())
-	case <-ctx.Done():
-	case err := <-g.adminDone:
-		g.log.Error("admin port failed", "error", err)
-		code = exitBroken
+	for serving := true; serving; {
+		select {
+		case <-sys.reload:
+			g.log.Info("reading files again")
+			g.files.Trigger()
+			continue
+		case sig := <-sys.stop:
+			g.log.Info("stopping", "signal", sig.String(), "timeout", g.cfg.TimeoutDrain.String())
+		case <-ctx.Done():
+		case err := <-g.adminDone:
+			g.log.Error("admin port failed", "error", err)
+			code = exitBroken
+		}
+		serving = false
 	}
 	insist, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -59,7 +66,9 @@ func (g *gate) wait(ctx context.Context, sys system) int {
 }
 
 func serveHelp(w io.Writer) {
-	fmt.Fprint(w, "postern serve runs the gate until SIGTERM or SIGINT. It takes no flags; its environment:\n\n")
+	fmt.Fprint(w, "postern serve runs the gate until SIGTERM or SIGINT; SIGHUP has it\n"+
+		"read its files again, which it also does when they change. It takes no flags;\n"+
+		"its environment:\n\n")
 	config.Table(w)
 	fmt.Fprint(w, "\nIn front of a Dovecot on the same host:\n\n"+
 		"  POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:10143 POSTERN_UPSTREAM_POP3=pop3://127.0.0.1:10110 \\\n"+

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+
+	"postern/internal/check"
+)
+
+// checkConfig reads what serve reads, and says everything at once.
+func checkConfig(ctx context.Context, sys system) int {
+	fs := flag.NewFlagSet("check", flag.ContinueOnError)
+	offline := fs.Bool("offline", false, "dial nothing")
+	if code, done := sys.parse(fs, checkHelp); done {
+		return code
+	}
+	r := check.Run(ctx, sys.environ, *offline)
+	for _, line := range r.Errors {
+		sys.errorf("error: %s", line)
+	}
+	for _, line := range r.Unanswered {
+		sys.errorf("error: %s", line)
+	}
+	for _, line := range r.Warnings {
+		fmt.Fprintf(sys.stdout, "warning: %s\n", line)
+	}
+	for _, line := range r.Fine {
+		fmt.Fprintf(sys.stdout, "ok: %s\n", line)
+	}
+	switch {
+	case len(r.Errors) > 0:
+		return exitUsage
+	case len(r.Unanswered) > 0:
+		return exitNo
+	}
+	return exitOK
+}
+
+func checkHelp(w io.Writer) {
+	fmt.Fprint(w, `postern check reads the same environment as postern serve, and reports every
+problem and warning at once: variables, certificates and keys, ports, and what
+the upstreams answer. Problems go to stderr, the rest to stdout. Exit code 0:
+nothing, or warnings alone; 1: an upstream does not answer; 2: the configuration
+is wrong.
+
+`)
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"postern/internal/config"
+)
+
+const (
+	healthTimeout = 3 * time.Second
+	healthBytes   = 64 << 10 // of an answer
+)
+
+// healthcheck asks the running gate whether it is ready.
+func healthcheck(ctx context.Context, sys system) int {
+	fs := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
+	if code, done := sys.parse(fs, healthcheckHelp); done {
+		return code
+	}
+	cfg, err := config.LoadAdmin(sys.environ)
+	if err != nil {
+		sys.errorf("%v", err)
+		return exitUsage
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	ready, report, err := askReadiness(ctx, cfg)
+	if err != nil {
+		sys.errorf("postern healthcheck: %v", err)
+		return exitNo
+	}
+	if ready {
+		return exitOK
+	}
+	for line := range strings.Lines(report) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasSuffix(line, ": ok") && line != "draining: no" {
+			sys.errorf("postern healthcheck: not ready: %s", line)
+		}
+	}
+	return exitNo
+}
+
+// askReadiness asks /readyz on the admin port.
+func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report string, err error) {
+	scheme := "http"
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: dialAdmin(cfg.AdminListen)}
+	if cfg.AdminTLSCertFile != "" {
+		scheme = "https"
+		// The address is our own host's, nothing is confided to whoever
+		// answers, and the file may hold a certificate that the gate has
+		// rightly refused to take.
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
+	if err != nil {
+		return false, "", err
+	}
+	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, healthBytes))
+	if err != nil {
+		return false, "", fmt.Errorf("reading the answer of %s: %w", cfg.AdminListen, err)
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return true, "", nil
+	case http.StatusServiceUnavailable:
+		return false, string(body), nil
+	}
+	return false, "", fmt.Errorf("asking %s: unexpected status %s", cfg.AdminListen, resp.Status)
+}
+
+// dialAdmin goes to the admin port, through loopback where it is bound to every
+// address, whatever the address in the URL.
+func dialAdmin(listen string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		host, port, err := net.SplitHostPort(listen)
+		if err != nil {
+			return nil, err
+		}
+		hosts := []string{host}
+		if ip, ipErr := netip.ParseAddr(host); host == "" || ipErr == nil && ip.IsUnspecified() {
+			hosts = []string{"127.0.0.1", "::1"}
+		}
+		for _, host := range hosts {
+			var dialer net.Dialer
+			if conn, err = dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port)); err == nil {
+				return conn, nil
+			}
+		}
+		return nil, err
+	}
+}
+
+func healthcheckHelp(w io.Writer) {
+	fmt.Fprint(w, `postern healthcheck asks the running gate, through POSTERN_ADMIN_LISTEN, whether
+it is ready, for at most three seconds. Exit code 0: it is; 1: it is not, or does
+not run; what is missing goes to stderr. With POSTERN_ADMIN_TLS_CERT_FILE it speaks
+TLS. It takes no flags.
+
+`)
+}

@@ -1,0 +1,118 @@
+package check
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"postern/internal/certs"
+	"postern/policy"
+)
+
+const (
+	// expiresSoon is when a renewal, commonly due a month before the end, must
+	// have failed.
+	expiresSoon = 21 * 24 * time.Hour
+	day         = 24 * time.Hour
+	// leastRSA is what clients of today accept, in bits; crypto/tls itself
+	// signs with no less than brokenRSA.
+	leastRSA  = 2048
+	brokenRSA = 1024
+)
+
+// certificates looks at what clients will see.
+func (r *Report) certificates(store *certs.Store, now time.Time) {
+	for _, info := range store.Certificates() {
+		before := len(r.Errors) + len(r.Warnings)
+		r.validity(info.Name, "the certificate", info.Leaf, now)
+		r.strength(info)
+		r.chain(info, now)
+		if len(info.Hostnames()) == 0 && len(info.Leaf.IPAddresses) == 0 {
+			r.warn(info.Name, "the certificate has no host name in it")
+		}
+		if len(r.Errors)+len(r.Warnings) == before {
+			r.Fine = append(r.Fine, fmt.Sprintf("%s: valid until %s", info.Name, info.NotAfter.UTC().Format(time.DateOnly)))
+		}
+	}
+}
+
+func (r *Report) warn(name, format string, args ...any) {
+	r.Warnings = append(r.Warnings, name+": "+fmt.Sprintf(format, args...))
+}
+
+// validity tells a certificate that clients refuse, or will soon.
+func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time) {
+	switch left := c.NotAfter.Sub(now); {
+	case left < 0:
+		r.Errors = append(r.Errors, fmt.Sprintf("%s: %s has expired at %s", name, which, c.NotAfter.UTC().Format(time.RFC3339)))
+	case now.Before(c.NotBefore):
+		r.Errors = append(r.Errors, fmt.Sprintf("%s: %s is not valid before %s", name, which, c.NotBefore.UTC().Format(time.RFC3339)))
+	case left < expiresSoon:
+		r.warn(name, "%s expires at %s, in %d days", which, c.NotAfter.UTC().Format(time.RFC3339), int(left/day))
+	}
+}
+
+// strength tells keys and signatures that clients refuse.
+func (r *Report) strength(info certs.Info) {
+	if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok {
+		switch bits := key.N.BitLen(); {
+		case bits < brokenRSA:
+			r.Errors = append(r.Errors, fmt.Sprintf("%s: an RSA key of %d bits cannot be used", info.Name, bits))
+		case bits < leastRSA:
+			r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d", bits, leastRSA)
+		}
+	}
+}
+
+// chain looks at the signatures in what is sent, and at the certificates that
+// come with the server's own.
+func (r *Report) chain(info certs.Info, now time.Time) {
+	for i, der := range info.Chain {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			r.warn(info.Name, "certificate %d in it cannot be read: %v", i+1, err)
+			continue
+		}
+		if i > 0 {
+			r.validity(info.Name, fmt.Sprintf("certificate %d in it (%s)", i+1, c.Subject.CommonName), c, now)
+		}
+		selfSigned := bytes.Equal(c.RawSubject, c.RawIssuer)
+		switch c.SignatureAlgorithm {
+		case x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.MD5WithRSA, x509.MD2WithRSA:
+			if !selfSigned || i == 0 { // nobody verifies a root's signature
+				r.warn(info.Name, "certificate %d in it is signed with %v, which clients refuse", i+1, c.SignatureAlgorithm)
+			}
+		}
+		// A public CA says where the missing link could be fetched; mail
+		// programs do not go there.
+		if len(info.Chain) == 1 && !selfSigned && len(c.IssuingCertificateURL) > 0 {
+			r.warn(info.Name, "the certificate of its issuer (%s) is not in it: most mail programs will not trust it", c.Issuer.CommonName)
+		}
+	}
+}
+
+// keyTypes: with ECDSA alone every client of TLS 1.0 fails.
+func (r *Report) keyTypes(store *certs.Store, mode string) {
+	if mode != "" && mode != policy.Enforce.String() && store.Lookup("").Keys()&policy.RSA == 0 {
+		r.warn(variable("TLS_CERT_FILE"), "no RSA certificate, without which old clients cannot be served: mode %s will refuse most of them", mode)
+	}
+}
+
+// authorities looks at the certificates of CAs.
+func (r *Report) authorities(file string, now time.Time) {
+	if file == "" {
+		return
+	}
+	list, err := certs.ReadCertificates(file)
+	r.addError(err)
+	for _, c := range list {
+		if now.After(c.NotAfter) {
+			r.warn(file, "the CA %s has expired at %s", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339))
+		}
+		if !c.IsCA && c.BasicConstraintsValid {
+			r.warn(file, "%s is not a CA", c.Subject.CommonName)
+		}
+	}
+}

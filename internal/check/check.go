@@ -1,0 +1,98 @@
+// Package check finds what is wrong with a configuration before a gate runs
+// with it: variables, files, ports and upstreams.
+package check
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"postern/internal/certs"
+	"postern/internal/config"
+)
+
+// Report is what was found, one line each, naming the variable, the file or
+// the upstream.
+type Report struct {
+	// Errors keep the gate from starting, or its clients from using it.
+	Errors []string
+	// Unanswered are upstreams that cannot serve anybody now.
+	Unanswered []string
+	// Warnings are allowed, but probably not meant.
+	Warnings []string
+	// Fine is what was looked at and is in order.
+	Fine []string
+}
+
+// Run looks at everything that an environment, as of os.Environ, configures.
+// Offline dials nothing.
+func Run(ctx context.Context, environ []string, offline bool) *Report {
+	cfg, problems := config.Inspect(environ)
+	r := &Report{Errors: problems, Warnings: cfg.Warnings()}
+	roots := r.files(cfg, time.Now())
+	r.listeners(cfg)
+	if !offline {
+		r.upstreams(ctx, cfg, roots)
+	}
+	return r
+}
+
+// addError adds an error that may have several lines.
+func (r *Report) addError(err error) {
+	if err != nil {
+		r.Errors = append(r.Errors, strings.Split(err.Error(), "\n")...)
+	}
+}
+
+// listeners tries to bind what the gate will bind. A port that is taken may be
+// taken by the gate that runs, so that is no error.
+func (r *Report) listeners(cfg *config.Config) {
+	try := func(variable, addr string) {
+		if addr == "" {
+			return
+		}
+		nl, err := net.Listen(config.Network(addr), addr)
+		switch {
+		case err == nil:
+			nl.Close()
+		case errors.Is(err, syscall.EADDRINUSE):
+			r.Warnings = append(r.Warnings, variable+": "+addr+" is in use; that is as it should be where the gate runs already")
+		default:
+			r.Errors = append(r.Errors, variable+": "+err.Error())
+		}
+	}
+	for _, l := range cfg.Listeners() {
+		for _, addr := range l.Addrs {
+			try(l.Variable, addr)
+		}
+	}
+	try(config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+}
+
+func variable(name string) string { return config.Prefix + name }
+
+// files reads all files, and returns what upstreams are verified with.
+func (r *Report) files(cfg *config.Config, now time.Time) upstreamRoots {
+	if len(cfg.TLSCertFile) > 0 {
+		store, err := certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
+		r.addError(err)
+		if store != nil {
+			r.certificates(store, now)
+			r.keyTypes(store, cfg.PolicyMode)
+		}
+	}
+	store, err := certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
+	r.addError(err)
+	if store != nil {
+		r.certificates(store, now)
+	}
+	_, err = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
+	r.addError(err)
+	r.authorities(cfg.TLSClientCAFile, now)
+	r.authorities(cfg.UpstreamCAFile, now)
+	roots, err := certs.LoadPool(cfg.UpstreamCAFile)
+	return upstreamRoots{pool: roots, unusable: err != nil}
+}
