@@ -2,6 +2,9 @@
 # nobody in particular. Build with the version to be shown by "postern version":
 #
 #   docker build --build-arg VERSION=v1.2.3 -t postern .
+#
+# Run it with "--stop-timeout 40": after Docker's ten seconds sessions would be
+# cut that POSTERN_TIMEOUT_DRAIN still lets end.
 FROM golang:1.26-bookworm AS build
 ARG VERSION=""
 WORKDIR /src
@@ -11,9 +14,15 @@ COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=${VERSION}" -o /out/postern ./cmd/postern
 
 FROM scratch
+ARG VERSION=""
+LABEL org.opencontainers.image.title="postern" org.opencontainers.image.version="${VERSION}" org.opencontainers.image.licenses="Apache-2.0"
+# Upstreams with TLS are verified against these, unless POSTERN_UPSTREAM_CA_FILE
+# names others.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/postern /postern
 USER 65532:65532
 EXPOSE 993 995 143 110 9993
+# Asks the admin port of the same container; there is no shell or curl in it.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/postern", "healthcheck"]
 ENTRYPOINT ["/postern"]
 CMD ["serve"]

@@ -72,13 +72,19 @@ func documents(t *testing.T) map[string]string {
 	for _, name := range []string{"README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md", "Dockerfile"} {
 		docs[name] = read(t, name)
 	}
-	deploy, err := filepath.Glob(filepath.Join(root, "deploy", "*"))
-	if err != nil || len(deploy) == 0 {
+	before := len(docs)
+	err := filepath.WalkDir(filepath.Join(root, "deploy"), func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err == nil {
+			docs[name] = read(t, name)
+		}
+		return err
+	})
+	if err != nil || len(docs) == before {
 		t.Fatalf("nothing in deploy: %v", err)
-	}
-	for _, path := range deploy {
-		name := filepath.Join("deploy", filepath.Base(path))
-		docs[name] = read(t, name)
 	}
 	return docs
 }

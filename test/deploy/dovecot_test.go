@@ -1,0 +1,136 @@
+package deploy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/dovecot"
+	"postern/internal/posterntest"
+)
+
+// clientAddr is not that of the gate, nor of Dovecot: what Dovecot says of it,
+// it can only have from the gate.
+const clientAddr = "127.0.0.7"
+
+var closedPort = regexp.MustCompile(`(?m)^ *port = 0\n`)
+
+// Each configuration of Dovecot in deploy, with the gate's as it stands beside
+// it, on ports of this test.
+func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
+	env := variables(read(t, "deploy/postern.env"))
+	env[config.Prefix+"UPSTREAM_PROXY_PROTOCOL"] = "v2"
+	var configMap struct{ Data map[string]string }
+	kind(t, "ConfigMap", &configMap)
+	f := composed(t)
+	for name, test := range map[string]struct {
+		conf string
+		vars map[string]string
+		line string
+	}{
+		"same host":  {read(t, "deploy/dovecot-proxy.conf"), env, "secured"},
+		"kubernetes": {configMap.Data["postern.conf"], sidecarPod(t).container(t, "postern").vars(), "secured"},
+		"compose":    {f.Configs["dovecot-postern"].Content, f.Services["postern"].Environment, "TLS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ca := posterntest.NewCA(t)
+			pair := ca.Issue(t, []string{"mail.example.org"}, posterntest.ECDSA)
+			gate := map[string]string{
+				"UPSTREAM_PROXY_PROTOCOL": test.vars[config.Prefix+"UPSTREAM_PROXY_PROTOCOL"],
+				"TLS_CERT_FILE":           pair.CertFile, "TLS_KEY_FILE": pair.KeyFile,
+			}
+			if name := test.vars[config.Prefix+"UPSTREAM_SERVER_NAME"]; name != "" {
+				gate["UPSTREAM_SERVER_NAME"], gate["UPSTREAM_CA_FILE"] = name, ca.File
+			}
+			conf := moved(t, test.conf, test.vars, gate)
+			d := dovecot.Start(t, dovecot.Options{CertFile: pair.CertFile, KeyFile: pair.KeyFile, Config: conf})
+			g := posterntest.Start(t, gate)
+			checkDisconnected(t, gate["UPSTREAM_IMAP"])
+			login(t, g, "imaps", "a LOGIN %q %q\r\nb LOGOUT\r\n", "a OK")
+			login(t, g, "pop3s", "USER %s\r\nPASS %s\r\nQUIT\r\n", "+OK Logged in")
+			for _, protocol := range []string{"imap", "pop3"} {
+				logged := regexp.MustCompile(protocol + `-login: Info: Login: .*rip=` + clientAddr + `, .*lip=127\.0\.0\.1, .*` + test.line + `,`)
+				// Dovecot logs through another process, a moment later.
+				for end := time.Now().Add(5 * time.Second); !logged.MatchString(d.Log(t)) && time.Now().Before(end); {
+					time.Sleep(20 * time.Millisecond)
+				}
+				if !logged.MatchString(d.Log(t)) {
+					t.Errorf("%s: no line like %v", protocol, logged)
+				}
+			}
+		})
+	}
+}
+
+// checkDisconnected fails where Dovecot has a word for somebody whom it does not
+// trust; the header of such a one is no better than none.
+func checkDisconnected(t *testing.T, upstream string) {
+	t.Helper()
+	_, addr, _ := strings.Cut(upstream, "://")
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(clientAddr)}, Timeout: 5 * time.Second}
+	conn, err := dialer.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	fmt.Fprint(conn, "PROXY TCP4 192.0.2.7 192.0.2.8 40000 143\r\n")
+	answer, err := io.ReadAll(conn)
+	var timeout net.Error
+	if len(answer) > 0 || errors.As(err, &timeout) && timeout.Timeout() {
+		t.Errorf("a stranger's header is answered by %q, %v", answer, err)
+	}
+}
+
+// moved brings the ports of Dovecot's configuration and of the gate's upstreams
+// to free ones; both have to name the same. Ports that the configuration closes
+// stay open for the harness.
+func moved(t *testing.T, conf string, from, to map[string]string) string {
+	t.Helper()
+	conf = closedPort.ReplaceAllString(conf, "")
+	trusted := setting(t, conf, "haproxy_trusted_networks")
+	if p, err := netip.ParsePrefix(trusted); err != nil || !p.Addr().IsLoopback() {
+		conf = strings.Replace(conf, trusted, "127.0.0.1/32", 1)
+	}
+	for _, name := range []string{"UPSTREAM_IMAP", "UPSTREAM_POP3"} {
+		u, err := url.Parse(from[config.Prefix+name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := posterntest.FreeAddr(t)
+		_, free, _ := net.SplitHostPort(addr)
+		line := "port = " + u.Port() + "\n"
+		if strings.Count(conf, line) != 1 {
+			t.Fatalf("%s is %s, but Dovecot's configuration is\n%s", name, u, conf)
+		}
+		conf = strings.Replace(conf, line, "port = "+free+"\n", 1)
+		to[name] = u.Scheme + "://" + addr
+	}
+	return conf
+}
+
+func login(t *testing.T, g *posterntest.Gate, listener, dialogue, want string) {
+	t.Helper()
+	conn := tls.Client(g.DialFrom(t, listener, clientAddr), &tls.Config{InsecureSkipVerify: true})
+	if _, err := fmt.Fprintf(conn, dialogue, dovecot.Anna.Name, dovecot.Anna.Password); err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), want) {
+			return
+		}
+		fmt.Fprintln(&all, lines.Text())
+	}
+	t.Errorf("%s: no %q in\n%s", listener, want, &all)
+}
