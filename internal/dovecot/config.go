@@ -65,6 +65,9 @@ service anvil {
 auth_mechanisms = plain login
 auth_failure_delay = 0
 disable_plaintext_auth = yes
+{{- if .HAProxy}}
+haproxy_trusted_networks = 127.0.0.0/8
+{{- end}}
 mail_max_userip_connections = 0
 mailbox_idle_check_interval = 1s
 first_valid_uid = {{.UID}}
@@ -103,6 +106,12 @@ service {{.Name}}-login {
   inet_listener {{.Name}}s {
     port = {{.TLSPort}}
   }
+{{- if .ProxyPort}}
+  inet_listener {{.Name}}_haproxy {
+    port = {{.ProxyPort}}
+    haproxy = yes
+  }
+{{- end}}
 }
 {{end}}
 protocol imap {
@@ -115,8 +124,8 @@ protocol pop3 {
 `))
 
 type service struct {
-	Name          string
-	Port, TLSPort int // TLSPort 0 closes it
+	Name                     string
+	Port, TLSPort, ProxyPort int // TLSPort 0 closes it, ProxyPort 0 leaves it out
 }
 
 // configure chooses the ports and writes everything Dovecot reads at its start.
@@ -125,7 +134,7 @@ func (s *Server) configure(o Options) error {
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(4)
+	ports, err := freePorts(6)
 	if err != nil {
 		return err
 	}
@@ -134,6 +143,10 @@ func (s *Server) configure(o Options) error {
 	if o.CertFile != "" {
 		imap.TLSPort, pop3.TLSPort = ports[2], ports[3]
 		s.IMAPS, s.POP3S = loopback(imap.TLSPort), loopback(pop3.TLSPort)
+	}
+	if o.HAProxy {
+		imap.ProxyPort, pop3.ProxyPort = ports[4], ports[5]
+		s.ProxyIMAP, s.ProxyPOP3 = loopback(imap.ProxyPort), loopback(pop3.ProxyPort)
 	}
 	var conf strings.Builder
 	err = config.Execute(&conf, struct {

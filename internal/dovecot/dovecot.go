@@ -32,13 +32,16 @@ var Anna = User{Name: "anna@example.org", Password: "correct horse"}
 type Options struct {
 	Users             []User // Anna alone where empty
 	CertFile, KeyFile string // PEM; Dovecot's own TLS ports and STARTTLS where set
+	HAProxy           bool   // plain ports that begin with a PROXY header, from 127.0.0.0/8
 	Config            string // appended to the configuration, so that it wins
 }
 
 // Server is a running Dovecot. Addresses are host:port on 127.0.0.1; those of
-// TLS ports are empty where the options held no certificate.
+// TLS ports are empty where the options held no certificate, and those of
+// ports with a PROXY header where they did not ask for any.
 type Server struct {
 	IMAP, POP3, IMAPS, POP3S string
+	ProxyIMAP, ProxyPOP3     string
 
 	dir       string // short, as a unix socket's path has room for 108 bytes
 	delivered atomic.Int64

@@ -9,18 +9,28 @@ import (
 	"testing"
 )
 
-var build struct {
+// build is one way to build the binary, at most once in a test process.
+type build struct {
+	flags []string
+
 	once sync.Once
 	dir  string
 	path string
 	err  error
 }
 
+var (
+	raced    = build{flags: []string{"-race"}}
+	measured build
+)
+
 // Main runs the tests, removes what Binary built, and exits.
 func Main(m *testing.M) {
 	code := m.Run()
-	if build.dir != "" {
-		os.RemoveAll(build.dir)
+	for _, b := range []*build{&raced, &measured} {
+		if b.dir != "" {
+			os.RemoveAll(b.dir)
+		}
 	}
 	os.Exit(code)
 }
@@ -30,19 +40,24 @@ func Main(m *testing.M) {
 // process.
 func Binary(t testing.TB) string {
 	t.Helper()
+	return raced.get(t)
+}
+
+func (b *build) get(t testing.TB) string {
+	t.Helper()
 	if bin := os.Getenv("POSTERN_BIN"); bin != "" {
 		return bin
 	}
-	build.once.Do(func() {
-		build.dir, build.path, build.err = buildBinary()
+	b.once.Do(func() {
+		b.dir, b.path, b.err = buildBinary(b.flags)
 	})
-	if build.err != nil {
-		t.Fatalf("building postern: %v", build.err)
+	if b.err != nil {
+		t.Fatalf("building postern: %v", b.err)
 	}
-	return build.path
+	return b.path
 }
 
-func buildBinary() (dir, path string, err error) {
+func buildBinary(flags []string) (dir, path string, err error) {
 	root, err := repoRoot()
 	if err != nil {
 		return "", "", err
@@ -52,7 +67,8 @@ func buildBinary() (dir, path string, err error) {
 		return "", "", err
 	}
 	path = filepath.Join(dir, "postern")
-	cmd := exec.Command("go", "build", "-race", "-buildvcs=false", "-o", path, "./cmd/postern")
+	args := append([]string{"build"}, flags...)
+	cmd := exec.Command("go", append(args, "-buildvcs=false", "-o", path, "./cmd/postern")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return dir, "", fmt.Errorf("running go build: %w\n%s", err, out)

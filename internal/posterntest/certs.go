@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -77,6 +78,35 @@ func NewCA(t testing.TB) *CA {
 // names and addresses, valid for an hour, signed by the CA.
 func (ca *CA) Issue(t testing.TB, names []string, keyType string) Pair {
 	t.Helper()
+	return ca.issue(t, names, keyType, func(*x509.Certificate) {})
+}
+
+// IssueExpired is Issue for a certificate that ended a minute ago.
+func (ca *CA) IssueExpired(t testing.TB, names []string, keyType string) Pair {
+	t.Helper()
+	return ca.issue(t, names, keyType, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+}
+
+// IssueClient makes a client certificate with the given common name.
+func (ca *CA) IssueClient(t testing.TB, name string) tls.Certificate {
+	t.Helper()
+	return ca.issue(t, []string{name}, ECDSA, func(c *x509.Certificate) {
+		c.DNSNames, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	}).Load(t)
+}
+
+// Load reads the pair.
+func (p Pair) Load(t testing.TB) tls.Certificate {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(p.CertFile, p.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+func (ca *CA) issue(t testing.TB, names []string, keyType string, edit func(*x509.Certificate)) Pair {
+	t.Helper()
 	key := newKey(t, keyType)
 	template := certTemplate(t, names[0])
 	template.KeyUsage = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment
@@ -88,6 +118,7 @@ func (ca *CA) Issue(t testing.TB, names []string, keyType string) Pair {
 			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
+	edit(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
 	if err != nil {
 		t.Fatalf("making certificate: %v", err)

@@ -38,6 +38,7 @@ type Gate struct {
 
 	env    map[string]string
 	binary string
+	files  int // limit on descriptors, where not 0
 	cmd    *exec.Cmd
 	stderr *logBuffer
 	exited chan struct{}
@@ -53,7 +54,26 @@ type Gate struct {
 // where it does not exit with 0, or where stderr tells of a race or a panic.
 func Start(t testing.TB, env map[string]string) *Gate {
 	t.Helper()
-	g := &Gate{binary: Binary(t)}
+	return Process{}.Start(t, env)
+}
+
+// Process is how the binary is run, where that matters.
+type Process struct {
+	// Measured is without the race detector, which costs several times the
+	// memory and CPU time. $POSTERN_BIN stands for both.
+	Measured bool
+	// Descriptors is the hard limit on open files; 0 is the test's own.
+	Descriptors int
+}
+
+// Start is the function Start for such a process.
+func (p Process) Start(t testing.TB, env map[string]string) *Gate {
+	t.Helper()
+	built := &raced
+	if p.Measured {
+		built = &measured
+	}
+	g := &Gate{binary: built.get(t), files: p.Descriptors}
 	filled := maps.Clone(env)
 	if filled == nil {
 		filled = make(map[string]string)
@@ -126,6 +146,10 @@ func (g *Gate) run() error {
 	g.stderr = new(logBuffer)
 	g.exited = make(chan struct{})
 	g.cmd = exec.Command(g.binary, "serve")
+	if g.files > 0 {
+		// The Go runtime raises a soft limit: both must be set, before it runs.
+		g.cmd = exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" serve`, g.files), g.binary)
+	}
 	g.cmd.Stderr = g.stderr
 	g.cmd.Env = processEnv(g.env)
 	if err := g.cmd.Start(); err != nil {

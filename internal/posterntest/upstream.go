@@ -3,6 +3,7 @@ package posterntest
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"io"
 	"net"
 	"strings"
@@ -97,6 +98,24 @@ func (u *Upstream) Close() {
 	u.listener.Close()
 	u.CloseConnections()
 	u.wg.Wait()
+}
+
+// Reopen listens again on the address of an upstream that was closed.
+func (u *Upstream) Reopen(t testing.TB) {
+	t.Helper()
+	l, err := net.Listen("tcp", u.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.listener = l
+	u.wg.Go(u.accept)
+}
+
+// Open is how many connections are open now.
+func (u *Upstream) Open() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.open)
 }
 
 // CloseConnections closes what is open, and goes on listening.
@@ -201,3 +220,10 @@ func POP3Reply(line string) string {
 
 // POP3Greeting goes with POP3Reply.
 const POP3Greeting = "+OK upstream ready\r\n"
+
+// StartTLSUpstream is StartUpstream behind implicit TLS. What it records is
+// what comes over the wire.
+func StartTLSUpstream(t testing.TB, config *tls.Config, greeting string, reply func(line string) string) *Upstream {
+	t.Helper()
+	return StartRawUpstream(t, func(c net.Conn) { serveLines(tls.Server(c, config), greeting, reply) })
+}

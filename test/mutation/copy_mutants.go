@@ -8,7 +8,7 @@ func copyMutants() []mutant {
 		{
 			name: "what is pipelined behind a login is lost",
 			file: "proxy/session.go",
-			old:  "s.copyBoth(r.client.buffered(), r.upstream.buffered())",
+			old:  "s.copyBoth(client.buffered(), r.upstream.buffered())",
 			new:  "s.copyBoth(nil, r.upstream.buffered())",
 			seen: relays("^TestWhatIsPipelinedBehindALoginWaitsForItAndArrivesInOrder$"),
 		},

@@ -11,8 +11,8 @@ func servingMutants() []mutant {
 	return []mutant{
 		{
 			name: "legacy is let in under enforce",
-			file: "proxy/server.go",
-			old:  "srv.complete(cfg.Policy.Snapshot().Floor.TLSConfig(), p)",
+			file: "proxy/tls.go",
+			old:  "srv.complete(srv.policy.Snapshot().Floor.TLSConfig(), p)",
 			new:  "srv.complete(policy.LenientTLSConfig(), p)",
 			seen: proxyUnit("^TestNoLenientConfigExistsUnderEnforce$"),
 		},
@@ -26,8 +26,8 @@ func servingMutants() []mutant {
 		{
 			name: "the lenient configuration serves every hello",
 			file: "proxy/handshake.go",
-			old:  "if hs.verdict.Serve != policy.Enforce {\n\t\treturn srv.lenient[s.Listener.Protocol()], nil",
-			new:  "if c := srv.lenient[s.Listener.Protocol()]; c != nil {\n\t\treturn c, nil",
+			old:  "if hs.verdict.Serve != policy.Enforce {\n\t\treturn srv.tls.configs.Load().lenient[s.Listener.Protocol()], nil",
+			new:  "if c := srv.tls.configs.Load().lenient[s.Listener.Protocol()]; c != nil {\n\t\treturn c, nil",
 			seen: handshakes("^TestWhatCannotBeServedIsRefusedAsInEnforce$/^observe imaps TLS 1.0 that falls back$"),
 		},
 		{
@@ -75,8 +75,8 @@ func servingMutants() []mutant {
 		{
 			name: "observe refuses",
 			file: "proxy/handshake.go",
-			old:  "if hs.verdict.Serve != policy.Enforce {\n\t\treturn srv.lenient",
-			new:  "if hs.verdict.Serve == policy.Explain {\n\t\treturn srv.lenient",
+			old:  "if hs.verdict.Serve != policy.Enforce {\n\t\treturn srv.tls.configs.Load().lenient",
+			new:  "if hs.verdict.Serve == policy.Explain {\n\t\treturn srv.tls.configs.Load().lenient",
 			seen: handshakes("^TestObserveLetsInAndCounts$/^imaps TLS 1.0$"),
 		},
 	}
@@ -94,7 +94,7 @@ func endingMutants() []mutant {
 		},
 		{
 			name: "ALPN is not enforced",
-			file: "proxy/server.go",
+			file: "proxy/tls.go",
 			old:  "\tc.NextProtos = []string{string(p)}\n",
 			new:  "",
 			seen: refusal("ALPN http/1.1 in TLS 1.3"),

@@ -67,7 +67,7 @@ func capabilityMutants() []mutant {
 		{
 			name: "a literal in a response is read as lines",
 			file: "proxy/imap.go",
-			old:  "if !more || statusText(line) {",
+			old:  "if !more || line[0] == '+' || statusText(line) {",
 			new:  "if !more || lit.size >= 0 {",
 			seen: relays("^TestIMAPCapabilitiesInsideTLS$/^imaps lines inside a literal$"),
 		},

@@ -1,0 +1,55 @@
+package posterntest
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// RSS is the memory that the process holds now, in bytes.
+func (g *Gate) RSS(t testing.TB) int { return g.status(t, "VmRSS:") }
+
+// PeakRSS is the most memory that the process has held, in bytes.
+func (g *Gate) PeakRSS(t testing.TB) int { return g.status(t, "VmHWM:") }
+
+func (g *Gate) status(t testing.TB, field string) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), field)
+	words := strings.Fields(rest)
+	if len(words) == 0 {
+		t.Fatalf("no %s for process %d", field, g.PID())
+	}
+	kilobytes, err := strconv.Atoi(words[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kilobytes << 10
+}
+
+// CPUTime is what the process has used so far, in user and system mode.
+func (g *Gate) CPUTime(t testing.TB) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The second field, a name in parentheses, may hold anything.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	const utime, stime, hertz = 11, 12, 100 // proc(5), counted from the third field
+	var ticks int
+	for _, i := range []int{utime, stime} {
+		n, err := strconv.Atoi(fields[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / hertz
+}

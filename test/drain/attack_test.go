@@ -1,0 +1,181 @@
+package drain
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/internal/hello"
+	"postern/internal/posterntest"
+)
+
+func TestGoodLoginsDoNotSufferFromHalfOpenOnes(t *testing.T) {
+	g := start(t, posterntest.Process{Measured: true}, nil)
+	const halfOpen, logins = 2000, 22
+	begins := hello.ClientHello(hello.Typical(tls.VersionTLS13))
+	stop := make(chan struct{})
+	var attackers sync.WaitGroup
+	for i := range halfOpen {
+		conn, err := net.Dial("tcp", g.Addr("imap"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		// A third each: says nothing, asks for TLS, begins with it.
+		if i%3 > 0 {
+			io.WriteString(conn, "a STARTTLS\r\n")
+		}
+		if i%3 > 1 {
+			attackers.Go(func() { drip(conn, begins, 100*time.Millisecond, stop) })
+		}
+	}
+	g.Wait(t, func(s posterntest.Samples) bool {
+		return s.Count("postern_connections_open", "listener=imap") == halfOpen
+	})
+	var took []time.Duration
+	for range logins {
+		begun := time.Now()
+		c, err := posterntest.Caller{From: "127.0.0.9"}.Login(g, "imap", "anna", "password")
+		if err != nil {
+			t.Errorf("a good login failed: %v", err)
+			continue
+		}
+		took = append(took, time.Since(begun))
+		c.Close()
+	}
+	close(stop)
+	attackers.Wait()
+	if len(took) == 0 {
+		t.Fatal("no login succeeded")
+	}
+	slices.Sort(took)
+	last := took[len(took)-1]
+	t.Logf("%d of %d logins beside %d half-open connections: median %v, slowest %v", len(took), logins, halfOpen, took[len(took)/2], last)
+	if last > 2*time.Second {
+		t.Errorf("a good login took %v", last)
+	}
+}
+
+// drip sends a hello slowly, but for its last byte.
+func drip(conn net.Conn, hello []byte, every time.Duration, stop <-chan struct{}) {
+	for _, b := range hello[:len(hello)-1] {
+		if _, err := conn.Write([]byte{b}); err != nil {
+			return
+		}
+		select {
+		case <-stop:
+			return
+		case <-time.After(every):
+		}
+	}
+}
+
+func TestAHandshakeThatDripsEndsInTime(t *testing.T) {
+	t.Parallel()
+	const limit = 3 * time.Second
+	g := start(t, posterntest.Process{}, map[string]string{"TIMEOUT_HANDSHAKE": limit.String()})
+	begins := hello.ClientHello(hello.Typical(tls.VersionTLS13))
+	for _, listener := range posterntest.Listeners {
+		t.Run(listener, func(t *testing.T) {
+			t.Parallel()
+			conn := g.DialForTLS(t, listener)
+			stop := make(chan struct{})
+			defer close(stop)
+			go drip(conn, begins, time.Second, stop)
+			begun := time.Now()
+			io.Copy(io.Discard, conn)
+			if took := time.Since(begun); took < limit-200*time.Millisecond || took > limit+1500*time.Millisecond {
+				t.Errorf("it took %v, with TIMEOUT_HANDSHAKE=%v", took, limit)
+			}
+			g.Wait(t, func(s posterntest.Samples) bool {
+				return s.Count("postern_handshake_failures_total", "listener="+listener, "reason=timeout") == 1
+			})
+		})
+	}
+}
+
+// mutate changes a hello in one of many ways.
+func mutate(rng *rand.Rand, b []byte) []byte {
+	b = slices.Clone(b)
+	switch rng.IntN(6) {
+	case 0:
+		return b[:rng.IntN(len(b))]
+	case 1:
+		at := rng.IntN(len(b))
+		return slices.Insert(b, at, make([]byte, rng.IntN(300))...)
+	case 2:
+		at := rng.IntN(len(b))
+		return slices.Delete(b, at, at+rng.IntN(len(b)-at))
+	case 3:
+		return append(b, b...)
+	}
+	for range 1 + rng.IntN(8) {
+		b[rng.IntN(len(b))] = byte(rng.Uint32())
+	}
+	return b
+}
+
+func TestMutatedHellosCostLittle(t *testing.T) {
+	g := start(t, posterntest.Process{Measured: true}, map[string]string{"POLICY_MODE": "explain"})
+	const hellos, workers = 20_000, 16
+	var seeds [][]byte
+	for _, v := range []uint16{hello.VersionSSL30, tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13} {
+		seeds = append(seeds, hello.ClientHello(hello.Typical(v)))
+	}
+	seeds = append(seeds, hello.SSLv2(), hello.SSLv2Offering(tls.VersionTLS10))
+	begun := time.Now()
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(20_000, uint64(w)))
+			for i := range hellos / workers {
+				listener := []string{"imaps", "pop3s"}[i%2]
+				from := fmt.Sprintf("127.3.%d.%d", w, 1+i%200)
+				if err := fire(g.Addr(listener), from, mutate(rng, seeds[rng.IntN(len(seeds))])); err != nil {
+					t.Errorf("hello %d of worker %d: %v", i, w, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	took := time.Since(begun)
+	g.Wait(t, func(s posterntest.Samples) bool { return s.Count("postern_connections_open") == 0 })
+	peak := g.PeakRSS(t)
+	t.Logf("%d mutated hellos: %v, %d MB at most", hellos, took, peak>>20)
+	if took > 30*time.Second {
+		t.Errorf("%d mutated hellos took %v", hellos, took)
+	}
+	if peak > 40<<20 {
+		t.Errorf("mutated hellos cost %d MB", peak>>20)
+	}
+	for _, listener := range posterntest.Listeners {
+		login(t, g, listener, "anna", "password")
+	}
+	g.CheckIdentities(t, hellos+len(posterntest.Listeners))
+}
+
+// fire sends bytes, says that no more come, and waits for the end.
+func fire(addr, from string, b []byte) error {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+	c, err := d.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(15 * time.Second))
+	// Either may meet a connection that was closed already.
+	c.Write(b)
+	c.(*net.TCPConn).CloseWrite()
+	_, err = io.Copy(io.Discard, c)
+	if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,246 @@
+// Package drain tests, through the built binary, what a client notices when
+// the gate or a mail server goes away, and when others attack.
+package drain
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/dovecot"
+	"postern/internal/posterntest"
+)
+
+func TestMain(m *testing.M) { posterntest.Main(m) }
+
+// start runs a gate in front of small servers of both protocols.
+func start(t *testing.T, p posterntest.Process, env map[string]string) *posterntest.Gate {
+	t.Helper()
+	all := map[string]string{
+		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"),
+		"UPSTREAM_POP3": posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply).URL("pop3"),
+	}
+	maps.Copy(all, env)
+	return p.Start(t, all)
+}
+
+func login(t *testing.T, g *posterntest.Gate, listener, user, password string) *posterntest.Client {
+	t.Helper()
+	c, err := posterntest.Caller{}.Login(g, listener, user, password)
+	if err != nil {
+		t.Fatalf("%s: %v", listener, err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// goneBetween waits for the end of the process.
+func goneBetween(t *testing.T, g *posterntest.Gate, begun time.Time, least, most time.Duration) {
+	t.Helper()
+	select {
+	case <-g.Exited():
+		if took := time.Since(begun); took < least || took > most {
+			t.Errorf("the process was gone after %v, want %v to %v", took, least, most)
+		}
+	case <-time.After(most + 5*time.Second):
+		t.Errorf("the process is still there after %v", time.Since(begun))
+	}
+}
+
+// body is some size of lines that no one could take for a protocol.
+func body(size int) []byte {
+	rng := rand.New(rand.NewPCG(3, 30))
+	var b bytes.Buffer
+	for b.Len() < size {
+		line := make([]byte, 76)
+		for i := range line {
+			line[i] = byte(0x40 + rng.IntN(0x3f))
+		}
+		b.Write(line)
+		b.WriteString("\r\n")
+	}
+	return b.Bytes()
+}
+
+func TestADownloadInFlightArrivesWhole(t *testing.T) {
+	t.Parallel()
+	const size, drain = 30 << 20, 8 * time.Second
+	d := dovecot.Start(t, dovecot.Options{})
+	message := dovecot.Message(1, body(size))
+	d.Deliver(t, dovecot.Anna.Name, message)
+	g := posterntest.Process{Measured: true}.Start(t, map[string]string{
+		"UPSTREAM_IMAP": "imap://" + d.IMAP, "UPSTREAM_POP3": "pop3://" + d.POP3, "TIMEOUT_DRAIN": drain.String(),
+	})
+	// They are under way at SIGTERM, and still so in the second half: four read
+	// slowly, the last one has put its laptop down for a moment.
+	const takes = 5 * time.Second
+	var readers sync.WaitGroup
+	for i, listener := range append(slices.Clone(posterntest.Listeners), "imaps") {
+		c := login(t, g, listener, dovecot.Anna.Name, dovecot.Anna.Password)
+		if i < len(posterntest.Listeners) {
+			c.SlowDown(size / int(takes.Seconds()))
+		} else {
+			c.Stall(64<<10, takes+time.Second)
+		}
+		readers.Go(func() {
+			got, err := c.Fetch(1)
+			if err != nil || !bytes.Equal(got, message) {
+				t.Errorf("%s: %d of %d bytes have arrived, or others: %v", listener, len(got), len(message), err)
+			}
+		})
+	}
+	g.Wait(t, func(s posterntest.Samples) bool {
+		return s.Count("postern_relayed_bytes_total", "direction=to_client") > 4<<20
+	})
+	begun := time.Now()
+	g.Signal(t, syscall.SIGTERM)
+	readers.Wait()
+	if took := time.Since(begun); took < drain/2 {
+		t.Errorf("the downloads took %v only after SIGTERM", took)
+	}
+	goneBetween(t, g, begun, drain/2, drain+1500*time.Millisecond)
+}
+
+func TestIdleSessionsGoEvenlyInTheSecondHalf(t *testing.T) {
+	t.Parallel()
+	const sessions, drain = 40, 6 * time.Second
+	g := start(t, posterntest.Process{}, map[string]string{"TIMEOUT_DRAIN": drain.String()})
+	var clients []*posterntest.Client
+	for i := range sessions {
+		clients = append(clients, login(t, g, posterntest.Listeners[i%4], "anna", "password"))
+	}
+	time.Sleep(1100 * time.Millisecond) // so that the last one is idle, too
+	begun := time.Now()
+	g.Signal(t, syscall.SIGTERM)
+	gone := make([]time.Duration, sessions)
+	var waiting sync.WaitGroup
+	for i, c := range clients {
+		waiting.Go(func() {
+			if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+				t.Errorf("session %d ended with %q, %v", i, rest, err)
+			}
+			gone[i] = time.Since(begun)
+		})
+	}
+	waiting.Wait()
+	goneBetween(t, g, begun, drain/2, drain+1500*time.Millisecond)
+	slices.Sort(gone)
+	t.Logf("the first went after %v, the last after %v", gone[0], gone[sessions-1])
+	if gone[0] < drain/2-50*time.Millisecond {
+		t.Errorf("the first went after %v, in the first half of %v", gone[0], drain)
+	}
+	// Of forty, eight belong into each fifth. A quarter of a second at the end
+	// is for cutting what is left.
+	var fifths [5]int
+	for _, at := range gone {
+		i := int((at - drain/2) * 5 / (drain/2 - 250*time.Millisecond))
+		fifths[min(max(i, 0), 4)]++
+	}
+	for _, n := range fifths {
+		if n < 5 || n > 11 {
+			t.Errorf("not evenly: %v went in the fifths of the second half", fifths)
+			break
+		}
+	}
+}
+
+func TestThoseNotLoggedInAreToldAtOnce(t *testing.T) {
+	t.Parallel()
+	g := start(t, posterntest.Process{}, map[string]string{"TIMEOUT_DRAIN": "10s"})
+	words := map[string]string{"imap": "* BYE ", "pop3": "-ERR [SYS/TEMP] "}
+	type waiting struct {
+		what, want string
+		conn       io.Reader
+	}
+	var all []waiting
+	for _, listener := range posterntest.Listeners {
+		c, err := posterntest.Caller{}.Open(g, listener)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		want := words[strings.TrimSuffix(listener, "s")]
+		all = append(all, waiting{listener + " inside TLS", want, c})
+		if want, ok := words[listener]; ok {
+			conn := g.Dial(t, listener)
+			in := bufio.NewReader(conn)
+			if _, err := in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, waiting{listener + " before TLS", want, in})
+		}
+		all = append(all, waiting{listener + " amid the handshake", "", g.DialForTLS(t, listener)})
+	}
+	stays := login(t, g, "imaps", "anna", "password")
+	begun := time.Now()
+	g.Signal(t, syscall.SIGTERM)
+	for _, w := range all {
+		got, err := io.ReadAll(w.conn)
+		if err != nil || !strings.HasPrefix(string(got), w.want) || w.want == "" && len(got) > 0 {
+			t.Errorf("%s: told %q, %v, want %s", w.what, got, err, w.want)
+		}
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it took %v until all were told", took)
+	}
+	if status, _, err := g.Get("/readyz"); err == nil && status != http.StatusServiceUnavailable {
+		t.Errorf("readyz says %d", status)
+	}
+	if c, err := net.Dial("tcp", g.Addr("imaps")); err == nil {
+		c.Close()
+		t.Error("the listener is still open")
+	}
+	if err := stays.Do("NOOP"); err != nil {
+		t.Errorf("a session was not left to run on: %v", err)
+	}
+	stays.Close()
+	goneBetween(t, g, begun, 0, 5*time.Second)
+}
+
+// chatter keeps a session busy until it ends.
+func chatter(c *posterntest.Client) {
+	for c.Do("NOOP") == nil {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func TestTheProcessIsGoneByTheEndOfTheDrain(t *testing.T) {
+	t.Parallel()
+	const drain = 3 * time.Second
+	g := start(t, posterntest.Process{}, map[string]string{"TIMEOUT_DRAIN": drain.String()})
+	var busy sync.WaitGroup
+	for _, listener := range posterntest.Listeners {
+		c := login(t, g, listener, "anna", "password")
+		busy.Go(func() { chatter(c) })
+	}
+	begun := time.Now()
+	g.Signal(t, syscall.SIGTERM)
+	goneBetween(t, g, begun, drain-400*time.Millisecond, drain+200*time.Millisecond)
+	busy.Wait()
+}
+
+func TestASecondSIGTERMEndsItAtOnce(t *testing.T) {
+	t.Parallel()
+	g := start(t, posterntest.Process{}, map[string]string{"TIMEOUT_DRAIN": "30s"})
+	login(t, g, "imaps", "anna", "password")
+	begun := time.Now()
+	g.Signal(t, syscall.SIGTERM)
+	g.WaitLog(t, "stopping", 1)
+	select {
+	case <-g.Exited():
+		t.Fatal("the first SIGTERM did not wait for the session")
+	case <-time.After(time.Second):
+	}
+	g.Signal(t, syscall.SIGTERM)
+	goneBetween(t, g, begun, time.Second, 3*time.Second)
+}
