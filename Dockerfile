@@ -1,4 +1,4 @@
-# The image holds one static binary and the roots of public CAs, and runs as
+# The image holds one static binary (time zones included) and the roots of public CAs, and runs as
 # nobody in particular. Build with the version to be shown by "postern version":
 #
 #   docker build --build-arg VERSION=v1.2.3 -t postern .

@@ -26,6 +26,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // a static image has no time zones of its own
 )
 
 // Exit codes.
