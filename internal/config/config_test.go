@@ -373,3 +373,30 @@ func TestAGateBehindItselfIsWarnedOf(t *testing.T) {
 		}
 	}
 }
+
+func TestALiteralListensOnItsOwnFamily(t *testing.T) {
+	for addr, want := range map[string]string{
+		":993": "tcp", "localhost:993": "tcp", "0.0.0.0:993": "tcp4", "127.0.0.1:993": "tcp4", "[::]:993": "tcp6", "[::1]:993": "tcp6",
+	} {
+		if got := Network(addr); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
+	}
+}
+
+func TestSetButEmptyIsRefusedForAllButFour(t *testing.T) {
+	for _, v := range variables(reflect.TypeFor[Config]()) {
+		_, err := Load(append(with("POSTERN_UPSTREAM_POP3=pop3://127.0.0.1:10110"), v.name+"="))
+		refused := err != nil && strings.Contains(err.Error(), v.name+": set but empty")
+		switch strings.TrimPrefix(v.name, Prefix) {
+		case "UPSTREAM_IMAP", "UPSTREAM_POP3", "TLS_CERT_FILE", "TLS_KEY_FILE":
+			if refused {
+				t.Errorf("%s may be empty, but: %v", v.name, err)
+			}
+		default:
+			if !refused {
+				t.Errorf("%s is taken empty: %v", v.name, err)
+			}
+		}
+	}
+}

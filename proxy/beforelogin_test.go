@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/hello"
+	"postern/internal/posterntest"
+	"postern/policy"
+)
+
+// twoUpstreams gives the protocol a second upstream, so that a client could be
+// handed on.
+func twoUpstreams(p Protocol, addr string) func(*Config) {
+	return func(c *Config) {
+		c.Upstreams[p] = append(c.Upstreams[p], UpstreamConfig{Name: "second", Addr: addr})
+	}
+}
+
+// hangupAfter answers like a POP3 server that closes behind one command.
+func hangupAfter(command, answer string) func(net.Conn) {
+	return func(c net.Conn) {
+		defer c.Close()
+		io.WriteString(c, "+OK ready\r\n")
+		buf := make([]byte, 512)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			if strings.HasPrefix(string(buf[:n]), command) {
+				io.WriteString(c, answer)
+				return
+			}
+			io.WriteString(c, "+OK\r\n")
+		}
+	}
+}
+
+func TestQUITBeforeLoginEndsTheSession(t *testing.T) {
+	first := posterntest.StartRawUpstream(t, hangupAfter("QUIT", "+OK bye\r\n"))
+	second := posterntest.StartRawUpstream(t, hangupAfter("QUIT", "+OK bye\r\n"))
+	g := StartGate(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
+	c := g.TLS(t, POP3S)
+	c.Line(t)
+	c.Say(t, "QUIT\r\n")
+	begun := time.Now()
+	if got := c.Rest(); got != "+OK bye\r\n" {
+		t.Errorf("QUIT is answered %q", got)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	g.WaitClosed(t, 1)
+	if len(g.failures) > 0 {
+		t.Errorf("an upstream is said to have failed: %v", g.failures)
+	}
+}
+
+func TestAFailedLoginIsNotTriedOnAnotherUpstream(t *testing.T) {
+	first := posterntest.StartRawUpstream(t, hangupAfter("PASS", "-ERR no\r\n"))
+	second := posterntest.StartRawUpstream(t, hangupAfter("PASS", "-ERR no\r\n"))
+	g := StartGate(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
+	c := g.TLS(t, POP3S)
+	c.Line(t)
+	c.Say(t, "USER anna\r\nPASS wrong\r\n")
+	if got := c.Rest(); !strings.HasPrefix(got, "+OK\r\n-ERR no\r\n-ERR [SYS/TEMP] ") || strings.Count(got, "\r\n") != 3 {
+		t.Errorf("the client hears %q", got)
+	}
+	if tried := strings.Count(string(first.ReceivedAll())+string(second.ReceivedAll()), "PASS"); tried != 1 {
+		t.Errorf("%d tries", tried)
+	}
+}
+
+func TestTimeoutLoginHoldsWhileTheUpstreamThinks(t *testing.T) {
+	mute := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		defer c.Close()
+		io.WriteString(c, "* OK ready\r\n")
+		io.Copy(io.Discard, c)
+	})
+	g := StartGate(t, policy.Enforce, mute.Addr(), "", func(c *Config) {
+		c.TimeoutLogin, c.UpstreamTimeout = 500*time.Millisecond, 10*time.Second
+	})
+	c := g.TLS(t, IMAPS)
+	c.Line(t)
+	c.Say(t, "a LOGIN u p\r\n")
+	begun := time.Now()
+	if got := c.Rest(); !strings.HasPrefix(got, "* BYE ") {
+		t.Errorf("the client hears %q", got)
+	}
+	if took := time.Since(begun); took > 3*time.Second {
+		t.Errorf("that took %v", took)
+	}
+}
+
+func TestTLSBehindAPipelinedCommandIsKnown(t *testing.T) {
+	imap, _ := stubs(t)
+	g := StartGate(t, policy.Enforce, imap.Addr(), "", nil)
+	c := g.Dial(t, IMAP)
+	io.WriteString(c, "a NOOP\r\n"+string(hello.ClientHello(hello.Typical(tls.VersionTLS12))))
+	if h := g.WaitHandshake(t, 1); h.Failure != FailTLSOnStartTLS || h.Verdict.Version != policy.NoVersion {
+		t.Errorf("failure %q, version %s", h.Failure, h.Verdict.Version)
+	}
+}
