@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/fips140"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -192,9 +191,6 @@ func (g *gate) stop(ctx context.Context) {
 func compilePolicy(cfg *config.Config) (*policy.Policy, error) {
 	floor, ferr := policy.ParseFloor(cfg.PolicyFloor)
 	mode, merr := policy.ParseMode(cfg.PolicyMode)
-	if fips140.Enabled() && mode != policy.Enforce {
-		ferr = errors.Join(ferr, errors.New(config.Prefix+"POLICY_MODE: FIPS 140 mode forbids TLS 1.0 and 1.1; only enforce is possible"))
-	}
 	return policy.New(floor, mode), errors.Join(ferr, merr)
 }
 

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"crypto/fips140"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -155,6 +156,9 @@ func (c *Config) Listeners() []Listener {
 // check looks at what single values cannot tell. A variable that did not
 // parse is left out, so that one mistake is one line.
 func (l *loader) check(c *Config) {
+	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
+		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: only enforce is possible")
+	}
 	l.checkUpstreams(c)
 	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
 		l.add(Prefix+"TLS_CERT_FILE", "must be set")
