@@ -34,14 +34,14 @@ func servingMutants() []mutant {
 			name: "the upstream is dialled before the handshake",
 			file: "proxy/session.go",
 			old:  "\tswitch s.shakeHands(!s.Listener.ImplicitTLS()) {",
-			new:  "\tif _, err := s.connect(); err == nil {\n\t\ts.upstream.Close()\n\t}\n\tswitch s.shakeHands(!s.Listener.ImplicitTLS()) {",
+			new:  "\tif _, err := s.connect(nil); err == nil {\n\t\ts.upstream.Close()\n\t}\n\tswitch s.shakeHands(!s.Listener.ImplicitTLS()) {",
 			seen: refusal("TLS 1.0"),
 		},
 		{
 			name: "explain goes on to the upstream",
 			file: "proxy/session.go",
 			old:  "\tcase Explained:\n",
-			new:  "\tcase Explained:\n\t\tif _, err := s.connect(); err == nil {\n\t\t\ts.upstream.Close()\n\t\t}\n",
+			new:  "\tcase Explained:\n\t\tif _, err := s.connect(nil); err == nil {\n\t\t\ts.upstream.Close()\n\t\t}\n",
 			seen: explained,
 		},
 		{

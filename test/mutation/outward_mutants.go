@@ -207,6 +207,20 @@ func fileMutants() []mutant {
 func drainMutants() []mutant {
 	return []mutant{
 		{
+			name: "a failed login is tried on another upstream",
+			file: "proxy/relay.go",
+			old:  "!r.busy && !r.spent && endingOf",
+			new:  "!r.busy && endingOf",
+			seen: proxyUnit("^TestAFailedLoginIsNotTriedOnAnotherUpstream$"),
+		},
+		{
+			name: "TIMEOUT_LOGIN waits for the upstream",
+			file: "proxy/relay.go",
+			old:  "timer := time.NewTimer(min(patience, left))",
+			new:  "timer := time.NewTimer(patience)",
+			seen: proxyUnit("^TestTimeoutLoginHoldsWhileTheUpstreamThinks$"),
+		},
+		{
 			name: "a session amid a download counts as idle",
 			file: "proxy/drain.go",
 			old:  "s.writing.Load() > 0 || s.asked.Load() || s.silent(now) < idle",
