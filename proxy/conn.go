@@ -44,11 +44,9 @@ const (
 	noAlert alert = 0
 
 	alertHandshakeFailure      = 40 + 1
-	alertIllegalParameter      = 47 + 1
 	alertDecodeError           = 50 + 1
 	alertProtocolVersion       = 70 + 1
 	alertInappropriateFallback = 86 + 1
-	alertMissingExtension      = 109 + 1
 	alertNoApplicationProtocol = 120 + 1
 )
 

@@ -4,6 +4,8 @@
 //
 //	begin        A connection is accepted and gets its session, one goroutine,
 //	             and one reader, which it keeps to the end.
+//	overLimit    Who it is: from some peers a PROXY header says so first. One
+//	             client, or all together, may be too many.
 //	startTLS     On imap and pop3 the gate greets, and answers what may be
 //	             asked before TLS. Logins are refused unread. STARTTLS or STLS
 //	             ends this dialogue; TLS or bytes too soon end the connection.
@@ -22,7 +24,9 @@
 //	             always flows. What is untrue inside TLS is taken out of
 //	             greeting and capabilities, what only a proxy may say is taken
 //	             out of an ID, and STARTTLS, XCLIENT and early COMPRESS are
-//	             answered here. All else passes as it came.
+//	             answered here. All else passes as it came. An upstream that
+//	             goes away between two commands, before it knows anything of
+//	             the client, is replaced by another one.
 //	copyBoth     The upstream has accepted a login. From here on bytes are
 //	             bytes, in two goroutines, each passing on the end of its side;
 //	             what the client sent behind its login goes first.

@@ -25,8 +25,8 @@ type handshake struct {
 	answered policy.Keys
 }
 
-// shakeHands does TLS with the client and tells the observer how it ended. It
-// reports whether the session goes on, and whether only to be explained.
+// shakeHands does TLS with the client, tells the observer how it ended, and
+// returns that: accepted, observed and explained sessions go on.
 func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 	hs := &handshake{begun: time.Now(), startTLS: startTLS}
 	s.hs = hs
@@ -38,7 +38,7 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 	case err != nil:
 		return s.failed(s.failure(err))
 	case s.raw.ssl2Hello():
-		return s.ssl2(deadline)
+		return s.ssl2()
 	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
 		return s.notTLS(deadline)
 	}
@@ -182,7 +182,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 }
 
 // ssl2 refuses a hello in SSL 2.0 format.
-func (s *session) ssl2(deadline time.Time) Outcome {
+func (s *session) ssl2() Outcome {
 	hs := s.hs
 	hello, ok, err := s.raw.readSSL2Hello()
 	if err != nil {

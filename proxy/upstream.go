@@ -128,9 +128,8 @@ func (e *upstreamError) Unwrap() error { return e.err }
 const impatience = 2 * time.Second
 
 // connect finds an upstream that greets, and is not the one that was just lost;
-// the others are tried in turn. Where
-// all fail it returns the last error, and the greeting of one that said
-// goodbye, if that was the last.
+// the others are tried in turn. Where all fail it returns the last error, and
+// the greeting of one that said goodbye, if that was the last.
 func (s *session) connect(lost *upstream) (g greeting, err error) {
 	begun := time.Now()
 	header, err := s.outgoingHeader()
@@ -362,8 +361,8 @@ const (
 	probePause = time.Second
 )
 
-// probe asks an upstream for its greeting, at the start and whenever it has
-// failed, until it answers.
+// probe asks an upstream for its greeting, at the start and whenever there is
+// a doubt about it, until it answers.
 func (srv *Server) probe(up *upstream, d dialect) {
 	header, err := localHeader(srv.cfg.UpstreamProxyProtocol)
 	if err != nil {
