@@ -106,3 +106,46 @@ func TestTLSBehindAPipelinedCommandIsKnown(t *testing.T) {
 		t.Errorf("failure %q, version %s", h.Failure, h.Verdict.Version)
 	}
 }
+
+func TestAContinuationThatEndsLikeALiteralIsPassedOn(t *testing.T) {
+	up := posterntest.StartUpstream(t, "* OK ready\r\n", func(line string) string {
+		if strings.HasPrefix(line, "a AUTHENTICATE") {
+			return "+ give {5}\r\n"
+		}
+		return "a OK in\r\n"
+	})
+	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	c := g.TLS(t, IMAPS)
+	c.Line(t)
+	c.Say(t, "a AUTHENTICATE X\r\n")
+	if got := c.Line(t); got != "+ give {5}" {
+		t.Fatalf("the client is asked %q", got)
+	}
+	c.Say(t, "answer\r\n")
+	if got := c.Line(t); got != "a OK in" {
+		t.Errorf("then it hears %q", got)
+	}
+}
+
+func TestAnUpstreamThatRefusesOneClientIsNotTakenOut(t *testing.T) {
+	banned := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		defer c.Close()
+		buf := make([]byte, 256)
+		n, _ := c.Read(buf)
+		if strings.HasPrefix(string(buf[:n]), "PROXY TCP4") {
+			io.WriteString(c, "* BYE you are banned\r\n")
+			return
+		}
+		io.WriteString(c, "* OK ready\r\n") // for the gate itself
+	})
+	g := StartGate(t, policy.Enforce, banned.Addr(), "", func(c *Config) { c.UpstreamProxyProtocol = 1 })
+	for range 3 {
+		c := g.TLS(t, IMAPS)
+		if got := c.Rest(); got != "* BYE you are banned\r\n" {
+			t.Errorf("the client hears %q", got)
+		}
+	}
+	if up := g.upstreams[ProtocolIMAP][0]; up.down.Load() {
+		t.Error("the upstream is taken out")
+	}
+}
