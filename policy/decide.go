@@ -105,12 +105,17 @@ type Verdict struct {
 	// configuration shall judge, accept or refuse; Explain or Observe only for
 	// a legacy one that the lenient configuration can complete.
 	Serve Mode
+	// PassThrough: the mode is Observe, but crypto/tls cannot serve the client.
+	// It can be let in only by a server that does; without one it is refused.
+	PassThrough bool
 }
 
 // Legacy reports whether the floor refuses the hello.
 func (v Verdict) Legacy() bool { return v.Reason != NotLegacy }
 
-// Decide judges one hello. It has no side effects and does not allocate.
+// Decide judges one hello. It has no side effects and does not allocate. A
+// client that falls back is refused in any mode: its better attempt is the one
+// that counts, and crypto/tls would refuse it anyway.
 func (s Snapshot) Decide(h *Hello, at Place) Verdict {
 	v := Verdict{
 		Version: h.Version(),
@@ -118,17 +123,21 @@ func (s Snapshot) Decide(h *Hello, at Place) Verdict {
 		Reason:  s.Floor.judge(h, at.Keys),
 		Mode:    s.Mode,
 	}
-	if v.Legacy() && v.Mode != Enforce && lenientServes(h, at.Keys) {
+	if !v.Legacy() || v.Mode == Enforce || h.Fallback() {
+		return v
+	}
+	if lenientServes(h, at.Keys) {
 		v.Serve = v.Mode
+	} else {
+		v.PassThrough = v.Mode == Observe
 	}
 	return v
 }
 
 // lenientServes reports whether crypto/tls can complete the handshake of a
-// legacy client. One that falls back is refused in any mode: its better
-// attempt is the one that counts, and crypto/tls would refuse it anyway.
+// legacy client.
 func lenientServes(h *Hello, keys Keys) bool {
-	return !h.SSL2Format && !h.Fallback() && lenient.judge(h, keys) == NotLegacy
+	return !h.SSL2Format && lenient.judge(h, keys) == NotLegacy
 }
 
 // judge says why crypto/tls, configured by the floor, would refuse the hello

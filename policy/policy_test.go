@@ -85,27 +85,29 @@ func TestWhoIsServedBelowTheFloor(t *testing.T) {
 		name  string
 		hello Hello
 		keys  Keys
-		// served: observe and explain can be what they say.
-		served bool
+		// served: observe and explain can be what they say; passed: observe can
+		// with a server that speaks what Go does not.
+		served, passed bool
 	}{
-		{"TLS 1.0 with an RSA key", old, RSA, true},
-		{"TLS 1.0 with an ECDSA key alone", old, ECDSAP256, false},
-		{"SSL 3.0", with(old, func(h *Hello) { h.Versions = []uint16{0x0300} }), RSA, false},
-		{"SSL 2.0", Hello{SSL2Format: true, Versions: []uint16{2}}, RSA, false},
-		{"DHE alone", with(old, func(h *Hello) { h.CipherSuites = []uint16{0x0033} }), RSA, false},
-		{"fallback", scsv, RSA, false},
+		{"TLS 1.0 with an RSA key", old, RSA, true, false},
+		{"TLS 1.0 with an ECDSA key alone", old, ECDSAP256, false, true},
+		{"SSL 3.0", with(old, func(h *Hello) { h.Versions = []uint16{0x0300} }), RSA, false, true},
+		{"SSL 2.0", Hello{SSL2Format: true, Versions: []uint16{2}}, RSA, false, true},
+		{"DHE alone", with(old, func(h *Hello) { h.CipherSuites = []uint16{0x0033} }), RSA, false, true},
+		{"fallback", scsv, RSA, false, false},
+		{"fallback with DHE alone", with(scsv, func(h *Hello) { h.CipherSuites = []uint16{0x0033, tls.TLS_FALLBACK_SCSV} }), RSA, false, false},
 	} {
 		for _, m := range Modes {
 			want := Enforce
 			if tt.served {
 				want = m
 			}
-			if v := (Snapshot{Mode: m}).Decide(&tt.hello, Place{Keys: tt.keys}); v.Serve != want || v.Mode != m {
-				t.Errorf("%s in %s: serve %s, mode %s; want serve %s", tt.name, m, v.Serve, v.Mode, want)
+			if v := (Snapshot{Mode: m}).Decide(&tt.hello, Place{Keys: tt.keys}); v.Serve != want || v.Mode != m || v.PassThrough != (tt.passed && m == Observe) {
+				t.Errorf("%s in %s: serve %s, mode %s, pass through %v; want serve %s", tt.name, m, v.Serve, v.Mode, v.PassThrough, want)
 			}
 		}
 	}
-	if v := (Snapshot{Mode: Observe}).Decide(&modern, Place{Keys: RSA}); v.Serve != Enforce {
+	if v := (Snapshot{Mode: Observe}).Decide(&modern, Place{Keys: RSA}); v.Serve != Enforce || v.PassThrough {
 		t.Errorf("a modern client is served by the lenient configuration")
 	}
 }

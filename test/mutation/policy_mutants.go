@@ -45,8 +45,8 @@ func policyMutants() []mutant {
 		{
 			name: "a client that falls back is let in under observe",
 			file: "policy/decide.go",
-			old:  "!h.SSL2Format && !h.Fallback() && lenient",
-			new:  "!h.SSL2Format && lenient",
+			old:  "v.Mode == Enforce || h.Fallback() {",
+			new:  "v.Mode == Enforce {",
 			seen: check{pkg: "policy", run: "^TestWhoIsServedBelowTheFloor$"},
 		},
 		{
