@@ -4,8 +4,9 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
-	"strings"
 	"syscall"
+
+	"postern/internal/parse"
 )
 
 // Count is a number from 0 on.
@@ -64,31 +65,11 @@ type Prefixes []netip.Prefix
 func (p *Prefixes) UnmarshalText(text []byte) error {
 	*p = nil
 	return eachEntry(string(text), func(entry string) error {
-		network, ok := parsePrefix(entry)
-		if !ok {
-			return badValue{entry, "not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32"}
+		network, err := parse.Prefix(entry)
+		if err != nil {
+			return badValue{entry, err.Error()}
 		}
 		*p = append(*p, network)
 		return nil
 	})
-}
-
-func parsePrefix(s string) (netip.Prefix, bool) {
-	if !strings.Contains(s, "/") {
-		addr, err := netip.ParseAddr(s)
-		if err != nil || addr.Zone() != "" {
-			return netip.Prefix{}, false
-		}
-		addr = addr.Unmap()
-		return netip.PrefixFrom(addr, addr.BitLen()), true
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, false
-	}
-	const mapped = 96 // bits in front of the IPv4 address
-	if p.Addr().Is4In6() && p.Bits() >= mapped {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
-	}
-	return p.Masked(), true
 }

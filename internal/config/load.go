@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/caarlos0/env/v11"
+
+	"postern/internal/parse"
 )
 
 // Problems is all that is wrong with an environment. Each entry is one line
@@ -100,7 +102,13 @@ func load(dst any, environ []string) *loader {
 		Prefix:      Prefix,
 		Environment: l.usable(),
 		FuncMap: map[reflect.Type]env.ParserFunc{
-			reflect.TypeFor[time.Duration](): func(s string) (any, error) { return parseDuration(s) },
+			reflect.TypeFor[time.Duration](): func(s string) (any, error) {
+				d, err := parse.Duration(s)
+				if err != nil {
+					return d, badValue{s, err.Error()}
+				}
+				return d, nil
+			},
 		},
 	})
 	l.addParseErrors(err)

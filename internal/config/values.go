@@ -2,12 +2,10 @@ package config
 
 import (
 	"errors"
-	"math"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Addrs is where one listener is bound: host:port each, IP addresses in their
@@ -165,35 +163,6 @@ func parsePort(s string) (port int, reason string) {
 		return 0, "the port is not a number from 0 to 65535"
 	}
 	return int(n), ""
-}
-
-// parseDuration reads a duration above zero: Go's syntax, and days of 24
-// hours in front, as in 90d or 1d12h.
-func parseDuration(s string) (time.Duration, error) {
-	bad := badValue{s, "not a duration above zero such as 10s, 30m, 36h or 90d"}
-	days, rest, found := strings.Cut(s, "d")
-	if !found {
-		days, rest = "0", s
-	}
-	const day = 24 * time.Hour
-	n, err := strconv.ParseUint(days, 10, 64)
-	if err != nil || n > uint64(math.MaxInt64/day) {
-		return 0, bad
-	}
-	var d time.Duration
-	if rest != "" || !found {
-		d, err = time.ParseDuration(rest)
-		if err != nil || found && strings.ContainsAny(rest, "+-") {
-			return 0, bad
-		}
-	}
-	if d > math.MaxInt64-time.Duration(n)*day {
-		return 0, bad
-	}
-	if d += time.Duration(n) * day; d <= 0 {
-		return 0, bad
-	}
-	return d, nil
 }
 
 // explainBytes is how long the filled-in text may be: it shares a line of 512
