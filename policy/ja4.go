@@ -3,9 +3,7 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 )
 
 // The extensions that JA4 counts but does not hash: they differ between
@@ -15,6 +13,9 @@ const (
 	extensionALPN       = 16
 )
 
+// ja4Len is the length of every fingerprint, in bytes.
+const ja4Len = len("t13d1516h2_8daaf6152771_e5627efa2ab1")
+
 const emptyJA4Hash = "000000000000"
 
 // JA4 is the fingerprint of the hello by the JA4 method (for TLS over TCP): the
@@ -22,33 +23,47 @@ const emptyJA4Hash = "000000000000"
 // ALPN protocol, then hashes of the sorted suites, and of the sorted
 // extensions with the signature schemes in their order. GREASE is left out.
 func (h *Hello) JA4() string {
-	suites := withoutGREASE(h.CipherSuites)
-	extensions := withoutGREASE(h.Extensions)
-	name := "i"
-	if slices.Contains(extensions, extensionServerName) {
-		name = "d"
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "t%s%s%02d%02d%s_", ja4Version(h.Version()), name,
-		min(len(suites), 99), min(len(extensions), 99), ja4ALPN(h.ALPN))
-	slices.Sort(suites)
-	b.WriteString(ja4Hash(hexList(suites)))
-	b.WriteByte('_')
+	ja4 := h.ja4()
+	return string(ja4[:])
+}
 
-	extensions = slices.DeleteFunc(extensions, func(e uint16) bool {
-		return e == extensionServerName || e == extensionALPN
-	})
-	slices.Sort(extensions)
-	hashed := hexList(extensions)
-	schemes := make([]uint16, 0, len(h.SignatureSchemes))
-	for _, s := range h.SignatureSchemes {
-		schemes = append(schemes, uint16(s))
+// usualList is how long the lists of honest clients are at most: up to that the
+// fingerprint takes no memory.
+const usualList = 128
+
+func (h *Hello) ja4() (ja4 [ja4Len]byte) {
+	var suiteSpace, extensionSpace, schemeSpace [usualList]uint16
+	var text [3 * 5 * usualList]byte
+
+	suites := appendWithoutGREASE(suiteSpace[:0], h.CipherSuites)
+	extensions := appendWithoutGREASE(extensionSpace[:0], h.Extensions)
+	name := byte('i')
+	if slices.Contains(extensions, extensionServerName) {
+		name = 'd'
 	}
-	if schemes = withoutGREASE(schemes); len(schemes) > 0 {
-		hashed += "_" + hexList(schemes)
+	b := append(ja4[:0], 't')
+	b = append(b, ja4Version(h.Version())...)
+	b = append(b, name)
+	b = appendCount(b, len(suites))
+	b = appendCount(b, len(extensions))
+	b = appendALPN(b, h.ALPN)
+
+	slices.Sort(suites)
+	b = appendHash(append(b, '_'), appendHexList(text[:0], suites))
+
+	kept := extensions[:0]
+	for _, e := range extensions {
+		if e != extensionServerName && e != extensionALPN {
+			kept = append(kept, e)
+		}
 	}
-	b.WriteString(ja4Hash(hashed))
-	return b.String()
+	slices.Sort(kept)
+	hashed := appendHexList(text[:0], kept)
+	if schemes := appendWithoutGREASE(schemeSpace[:0], h.SignatureSchemes); len(schemes) > 0 {
+		hashed = appendHexList(append(hashed, '_'), schemes)
+	}
+	appendHash(append(b, '_'), hashed)
+	return ja4
 }
 
 func ja4Version(v Version) string {
@@ -57,53 +72,68 @@ func ja4Version(v Version) string {
 		return "s2"
 	case SSL3:
 		return "s3"
-	case TLS10, TLS11, TLS12, TLS13:
-		return string([]byte{'1', '0' + byte(v-TLS10)})
+	case TLS10:
+		return "10"
+	case TLS11:
+		return "11"
+	case TLS12:
+		return "12"
+	case TLS13:
+		return "13"
 	}
 	return "00"
 }
 
-// ja4ALPN is the first and last character of the first protocol that the
-// client names, or of its hexadecimal form where they are not alphanumeric.
-func ja4ALPN(protocols []string) string {
+// appendCount appends two digits, 99 at most.
+func appendCount(b []byte, n int) []byte {
+	n = min(n, 99)
+	return append(b, '0'+byte(n/10), '0'+byte(n%10))
+}
+
+// appendALPN appends the first and last character of the first protocol that
+// the client names, or of its hexadecimal form where they are not alphanumeric.
+func appendALPN(b []byte, protocols []string) []byte {
 	if len(protocols) == 0 || protocols[0] == "" {
-		return "00"
+		return append(b, "00"...)
 	}
 	p := protocols[0]
-	if !alphanumeric(p[0]) || !alphanumeric(p[len(p)-1]) {
-		p = hex.EncodeToString([]byte(p))
+	first, last := p[0], p[len(p)-1]
+	if alphanumeric(first) && alphanumeric(last) {
+		return append(b, first, last)
 	}
-	return string([]byte{p[0], p[len(p)-1]})
+	return append(b, hexDigits[first>>4], hexDigits[last&15])
 }
+
+const hexDigits = "0123456789abcdef"
 
 func alphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-func ja4Hash(s string) string {
-	if s == "" {
-		return emptyJA4Hash
+// appendHash appends the first twelve digits of the text's SHA-256.
+func appendHash(b, text []byte) []byte {
+	if len(text) == 0 {
+		return append(b, emptyJA4Hash...)
 	}
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:6])
+	sum := sha256.Sum256(text)
+	return hex.AppendEncode(b, sum[:6])
 }
 
-func hexList(values []uint16) string {
-	b := make([]byte, 0, 5*len(values))
+// appendHexList appends four digits a value, with commas in between.
+func appendHexList(b []byte, values []uint16) []byte {
 	for i, v := range values {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = fmt.Appendf(b, "%04x", v)
+		b = append(b, hexDigits[v>>12], hexDigits[v>>8&15], hexDigits[v>>4&15], hexDigits[v&15])
 	}
-	return string(b)
+	return b
 }
 
-func withoutGREASE(values []uint16) []uint16 {
-	kept := make([]uint16, 0, len(values))
+func appendWithoutGREASE[T ~uint16](kept []uint16, values []T) []uint16 {
 	for _, v := range values {
-		if !isGREASE(v) {
-			kept = append(kept, v)
+		if !isGREASE(uint16(v)) {
+			kept = append(kept, uint16(v))
 		}
 	}
 	return kept
