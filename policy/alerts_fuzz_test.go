@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"postern/policy"
 )
@@ -102,7 +103,7 @@ func holdToVerdict(t *testing.T, floor policy.Floor, keys policy.Keys, o *offer,
 	}
 
 	for _, mode := range []policy.Mode{policy.Explain, policy.Observe} {
-		again := policy.Snapshot{Floor: floor, Mode: mode}.Decide(&a.hello, policy.Place{Keys: keys})
+		again := policy.Snapshot{Floor: floor, Mode: mode}.Decide(&a.hello, policy.Place{Keys: keys}, time.Time{}, 0)
 		if again.Reason != v.Reason || again.Version != v.Version || again.Serve != policy.Enforce && again.Serve != mode {
 			t.Fatalf("%s: %+v in mode enforce, %+v in mode %s", describe(), v, again, mode)
 		}

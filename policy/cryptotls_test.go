@@ -15,6 +15,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/policy"
 )
@@ -70,7 +71,7 @@ func (g gate) ask(t testing.TB, o *offer) answer {
 	strict.GetConfigForClient = func(chi *tls.ClientHelloInfo) (*tls.Config, error) {
 		a.judged = true
 		a.hello = policy.FromClientHello(chi)
-		a.verdict = g.snapshot.Decide(&a.hello, policy.Place{Keys: g.keys})
+		a.verdict = g.snapshot.Decide(&a.hello, policy.Place{Keys: g.keys}, time.Time{}, 0)
 		if g.lenient || a.verdict.Serve != policy.Enforce {
 			return lenient, nil
 		}

@@ -2,7 +2,9 @@ package policy
 
 import (
 	"crypto/tls"
+	"net/netip"
 	"slices"
+	"time"
 )
 
 // Keys is the set of key types that we can present for a name.
@@ -23,10 +25,15 @@ const (
 // preferredKeys is the order in which a key is chosen: the cheap ones first.
 var preferredKeys = [...]Keys{ECDSAP256, Ed25519, ECDSAP384, ECDSAP521, RSA}
 
-// Place is where a hello arrived, and with what it can be answered there.
+// Place is where a hello arrived and from whom, and with what it can be
+// answered there.
 type Place struct {
 	// Keys for the name that the client asks for, or for the default one.
 	Keys Keys
+	// Listener is one of ListenerNames, Port the local one.
+	Listener string
+	Port     uint16
+	Client   netip.Addr
 }
 
 // Mode is what happens to a legacy handshake.
@@ -105,25 +112,48 @@ type Verdict struct {
 	// configuration shall judge, accept or refuse; Explain or Observe only for
 	// a legacy one that the lenient configuration can complete.
 	Serve Mode
+	// Rule that decided on a legacy handshake; empty where none took it.
+	Rule string
 	// PassThrough: the mode is Observe, but crypto/tls cannot serve the client.
 	// It can be let in only by a server that does; without one it is refused.
 	PassThrough bool
+
+	// judged holds a reason for each floor that a candidate names.
+	judged [lenient]Reason
 }
+
+// RefusedBy says why another floor would refuse the hello. It knows the floors
+// of the policy's candidates, and says NotLegacy for others.
+func (v *Verdict) RefusedBy(f Floor) Reason { return v.judged[f] }
 
 // Legacy reports whether the floor refuses the hello.
 func (v Verdict) Legacy() bool { return v.Reason != NotLegacy }
 
-// Decide judges one hello. It has no side effects and does not allocate. A
-// client that falls back is refused in any mode: its better attempt is the one
-// that counts, and crypto/tls would refuse it anyway.
-func (s Snapshot) Decide(h *Hello, at Place) Verdict {
+// Decide judges one hello at a time for which the snapshot is valid. It has no
+// side effects and does not allocate. Dice are uniformly distributed, for rules
+// that take a share of connections.
+//
+// A client that falls back is refused in any mode: its better attempt is the
+// one that counts, and crypto/tls would refuse it anyway.
+func (s Snapshot) Decide(h *Hello, at Place, t time.Time, dice uint64) Verdict {
 	v := Verdict{
 		Version: h.Version(),
 		Floor:   s.Floor,
 		Reason:  s.Floor.judge(h, at.Keys),
 		Mode:    s.Mode,
 	}
-	if !v.Legacy() || v.Mode == Enforce || h.Fallback() {
+	if s.policy != nil {
+		for _, c := range s.policy.candidates {
+			v.judged[c.Floor] = c.Floor.judge(h, at.Keys)
+		}
+	}
+	if !v.Legacy() {
+		return v
+	}
+	if rule := s.rule(h, v.Version, &at, t, dice); rule != nil {
+		v.Mode, v.Rule = rule.Mode, rule.Name
+	}
+	if v.Mode == Enforce || h.Fallback() {
 		return v
 	}
 	if lenientServes(h, at.Keys) {
@@ -132,6 +162,32 @@ func (s Snapshot) Decide(h *Hello, at Place) Verdict {
 		v.PassThrough = v.Mode == Observe
 	}
 	return v
+}
+
+// rule is the first one in force that takes the handshake, or nil.
+func (s *Snapshot) rule(h *Hello, version Version, at *Place, t time.Time, dice uint64) *Rule {
+	if s.inForce == (ruleSet{}) {
+		return nil
+	}
+	tables := s.policy.tables
+	set := tables.matching(version, h.ServerName, at)
+	set.and(&s.inForce)
+	var ja4 [ja4Len]byte
+	for i := set.first(); i >= 0; i = set.first() {
+		rule := &s.policy.rules[i]
+		if tables.ja4.has(i) {
+			if ja4[0] == 0 {
+				ja4 = h.ja4()
+			}
+			if !rule.Match.hasJA4(&ja4) {
+				continue
+			}
+		}
+		if rule.Share == nil || rule.Share.takes(rule, at.Client, t, dice) {
+			return rule
+		}
+	}
+	return nil
 }
 
 // lenientServes reports whether crypto/tls can complete the handshake of a

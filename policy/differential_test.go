@@ -137,7 +137,7 @@ func compare(t testing.TB, spec hello.Spec, f Floor, keys Keys) {
 		t.Errorf("floor %s, keys %05b: reason %q, but crypto/tls answered %+v\nhello %+v", f, keys, f.judge(&h, keys), got, h)
 	}
 	for _, mode := range Modes {
-		v := Snapshot{Floor: f, Mode: mode}.Decide(&h, Place{Keys: keys})
+		v := Snapshot{Floor: f, Mode: mode}.Decide(&h, Place{Keys: keys}, time.Time{}, 0)
 		if !v.Legacy() || mode == Enforce {
 			if v.Serve != Enforce {
 				t.Errorf("mode %s: %+v is served leniently", mode, v)
@@ -191,10 +191,10 @@ var (
 	}, lenient.CipherSuites()...)
 )
 
-// bits takes choices off a source of bytes; at its end all are zero.
-type bits struct{ b []byte }
+// bitSource takes choices off a source of bytes; at its end all are zero.
+type bitSource struct{ b []byte }
 
-func (b *bits) next() int {
+func (b *bitSource) next() int {
 	if len(b.b) == 0 {
 		return 0
 	}
@@ -203,7 +203,7 @@ func (b *bits) next() int {
 	return n
 }
 
-func choose[T any](b *bits, from []T, most int) []T {
+func choose[T any](b *bitSource, from []T, most int) []T {
 	var list []T
 	for n := b.next() % (most + 1); n > 0; n-- {
 		list = append(list, from[b.next()%len(from)])
@@ -213,7 +213,7 @@ func choose[T any](b *bits, from []T, most int) []T {
 
 // helloFrom makes a hello, a floor and a set of keys of arbitrary bytes.
 func helloFrom(data []byte) (hello.Spec, Floor, Keys) {
-	b := &bits{data}
+	b := &bitSource{data}
 	f := Floors[b.next()%len(Floors)]
 	keys := Keys(b.next()%31 + 1)
 	flags := b.next()

@@ -51,7 +51,7 @@ func ParseFloor(s string) (Floor, error) {
 			return f, nil
 		}
 	}
-	return 0, fmt.Errorf("no such floor %q: use one of %s", s, joinStringers(Floors))
+	return 0, fmt.Errorf("no such floor %q: use one of %s", clip(s), joinStringers(Floors))
 }
 
 // MinVersion is the least version that reaches the floor.

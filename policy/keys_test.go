@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"slices"
 	"testing"
+	"time"
 
 	"postern/policy"
 )
@@ -58,7 +59,7 @@ func TestTheKeyIsOneThatTheClientCanUse(t *testing.T) {
 			t.Errorf("%s: key %05b under the lenient configuration, want %05b", tt.name, got, tt.lenient)
 		}
 		// A verdict and the key that bears it out are one.
-		v := policy.Snapshot{Floor: policy.FloorTLS12}.Decide(&h, policy.Place{Keys: tt.have})
+		v := policy.Snapshot{Floor: policy.FloorTLS12}.Decide(&h, policy.Place{Keys: tt.have}, time.Time{}, 0)
 		if v.Legacy() != (tt.want == 0) {
 			t.Errorf("%s: reason %q with key %05b", tt.name, v.Reason, tt.want)
 		}
@@ -75,7 +76,7 @@ func TestARaisedFloorLetsNobodyIn(t *testing.T) {
 		a := gate{snapshot: policy.Snapshot{Floor: policy.FloorTLS12}, keys: raw.keySet()}.ask(t, o)
 		refused := false
 		for _, f := range policy.Floors {
-			v := policy.Snapshot{Floor: f}.Decide(&a.hello, policy.Place{Keys: raw.keySet()})
+			v := policy.Snapshot{Floor: f}.Decide(&a.hello, policy.Place{Keys: raw.keySet()}, time.Time{}, 0)
 			if refused && !v.Legacy() {
 				t.Errorf("seed %d: %s lets in what a lower floor refuses: %s", i, f, o)
 			}
@@ -133,7 +134,7 @@ func TestAVerdictOnAHugeHelloTakesNoMemory(t *testing.T) {
 	for _, f := range policy.Floors {
 		s := policy.Snapshot{Floor: f, Mode: policy.Observe}
 		allocs := testing.AllocsPerRun(10, func() {
-			if !s.Decide(&h, policy.Place{Keys: 31}).Legacy() {
+			if !s.Decide(&h, policy.Place{Keys: 31}, time.Time{}, 0).Legacy() {
 				t.Error("it is not legacy")
 			}
 		})

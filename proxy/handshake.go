@@ -93,7 +93,7 @@ func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error
 	hs := s.hs
 	hs.hello = policy.FromClientHello(chi)
 	hs.certs = srv.tls.certificates.Load().Lookup(hs.hello.ServerName)
-	hs.verdict = srv.policy.Snapshot().Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()})
+	hs.verdict = srv.policy.At(time.Now()).Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()}, time.Now(), 0)
 	hs.judged = true
 	if hs.verdict.Serve != policy.Enforce {
 		return srv.tls.configs.Load().lenient[s.Listener.Protocol()], nil
@@ -194,7 +194,7 @@ func (s *session) ssl2() Outcome {
 	}
 	hs.hello, hs.judged = hello, true
 	hs.certs = s.srv.tls.certificates.Load().Lookup("")
-	hs.verdict = s.srv.policy.Snapshot().Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()})
+	hs.verdict = s.srv.policy.At(time.Now()).Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()}, time.Now(), 0)
 	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
 	if !hs.verdict.Legacy() {
 		return s.failed(FailOther)

@@ -36,10 +36,10 @@ type tlsConfigs struct {
 func (srv *Server) rebuild() {
 	c := &tlsConfigs{strict: make(map[Protocol]*tls.Config), lenient: make(map[Protocol]*tls.Config)}
 	for p := range srv.cfg.Upstreams {
-		c.strict[p] = srv.complete(srv.policy.Snapshot().Floor.TLSConfig(), p)
+		c.strict[p] = srv.complete(srv.policy.At(time.Now()).Floor.TLSConfig(), p)
 		c.strict[p].GetConfigForClient = srv.configForClient
 		c.strict[p].SetSessionTicketKeys(srv.tls.keys)
-		if srv.policy.MayServeLegacy() {
+		if srv.policy.MayServeLegacy(time.Now()) {
 			c.lenient[p] = srv.complete(policy.LenientTLSConfig(), p)
 		}
 	}

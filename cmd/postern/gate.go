@@ -129,7 +129,7 @@ func (g *gate) makeListeners(p *policy.Policy) {
 	g.readiness = admin.NewReadiness(protocols)
 	g.tellCertificates()
 	for _, l := range o.Listeners {
-		g.metrics.SetPolicyMode(l, p.Snapshot().Mode)
+		g.metrics.SetPolicyMode(l, p.Mode())
 	}
 	g.fold = logging.NewFold(time.Now, func(client netip.Addr, n uint64) {
 		g.log.Info(logging.LegacyHandshake, "client", client, "suppressed", n)

@@ -12,7 +12,7 @@ func servingMutants() []mutant {
 		{
 			name: "legacy is let in under enforce",
 			file: "proxy/tls.go",
-			old:  "srv.complete(srv.policy.Snapshot().Floor.TLSConfig(), p)",
+			old:  "srv.complete(srv.policy.At(time.Now()).Floor.TLSConfig(), p)",
 			new:  "srv.complete(policy.LenientTLSConfig(), p)",
 			seen: proxyUnit("^TestNoLenientConfigExistsUnderEnforce$"),
 		},

@@ -1,0 +1,341 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"postern/internal/parse"
+)
+
+// Parse compiles a policy file. The error is of type [Problems] and holds all
+// that is wrong at once. It depends on the file alone, never on the clock.
+func Parse(data []byte) (*Policy, error) {
+	f := file{floor: FloorTLS12, mode: Enforce, names: make(map[string]int)}
+	if n := f.document(data); n != nil {
+		f.top(n)
+	}
+	if len(f.problems) > 0 {
+		return nil, f.problems.sorted()
+	}
+	return newPolicy(f.floor, f.mode, f.rules, f.candidates), nil
+}
+
+// file is a policy file that is being read.
+type file struct {
+	walker
+	floor      Floor
+	mode       Mode
+	rules      []Rule
+	candidates []Candidate
+	names      map[string]int // by name, the line
+}
+
+func (f *file) top(n *yaml.Node) {
+	f.mapping(n, "the policy", map[string]key{
+		"floor":      scalar(&f.walker, "floor", &f.floor, ParseFloor),
+		"mode":       scalar(&f.walker, "mode", &f.mode, ParseMode),
+		"rules":      {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.rule, f.readRule) }},
+		"candidates": {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.candidate, f.readCandidate) }},
+	})
+	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
+		f.add(n, "the file is empty: it holds no policy")
+	}
+}
+
+// each reads the entries of a list of mappings; name is where the walker finds
+// which of them it is in.
+func (f *file) each(n *yaml.Node, what string, name *string, read func(*yaml.Node)) {
+	if n.Kind != yaml.SequenceNode {
+		f.add(n, "%s is %s, not a list", what, kindName(n))
+		return
+	}
+	for _, item := range n.Content {
+		item = resolve(item)
+		*name = nameIn(item)
+		read(item)
+		*name = ""
+	}
+}
+
+// nameIn is the name that a rule gives itself, for the problems with the rest
+// of it.
+func nameIn(n *yaml.Node) string {
+	for i := 0; i+1 < len(n.Content) && n.Kind == yaml.MappingNode; i += 2 {
+		if value := resolve(n.Content[i+1]); n.Content[i].Value == "name" && nameForm.MatchString(value.Value) {
+			return value.Value
+		}
+	}
+	return ""
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9 ._-]{1,64}$`)
+
+func parseName(s string) (string, error) {
+	if !nameForm.MatchString(s) {
+		return "", fmt.Errorf("%q is not a name: use 1 to 64 letters, digits, blanks and . _ -", clip(s))
+	}
+	return s, nil
+}
+
+// claim notes a name: it is a label and must be the only one.
+func (f *file) claim(n *yaml.Node, name string) {
+	switch first, taken := f.names[name]; {
+	case name == "":
+	case taken:
+		f.add(n, "the name is taken by line %d", first)
+	case len(f.names) == maxNames:
+		f.add(n, "more than %d rules and candidates", maxNames)
+		f.names[name] = n.Line
+	case len(f.names) < maxNames:
+		f.names[name] = n.Line
+	}
+}
+
+func (f *file) readCandidate(n *yaml.Node) {
+	var c Candidate
+	seen := f.mapping(n, "a candidate", map[string]key{
+		"name":  scalar(&f.walker, "name", &c.Name, parseName),
+		"floor": scalar(&f.walker, "floor", &c.Floor, ParseFloor),
+	})
+	f.require(n, seen, "a candidate", "name", "floor")
+	f.claim(n, c.Name)
+	f.candidates = append(f.candidates, c)
+}
+
+// require tells which of the keys are missing.
+func (f *file) require(n *yaml.Node, seen map[string]*yaml.Node, what string, keys ...string) {
+	for _, k := range keys {
+		if n.Kind == yaml.MappingNode && seen[k] == nil {
+			f.add(n, "%s has no %s", what, k)
+		}
+	}
+}
+
+// ruleText is a rule as it stands in the file, where it is not one value a key.
+type ruleText struct {
+	Rule
+	cron string
+	open time.Duration
+	// ramp: the share has two ends.
+	ramp bool
+}
+
+func (f *file) readRule(n *yaml.Node) {
+	r := ruleText{Rule: Rule{Line: n.Line}}
+	w := &f.walker
+	seen := f.mapping(n, "a rule", map[string]key{
+		"name":     scalar(w, "name", &r.Name, parseName),
+		"mode":     scalar(w, "mode", &r.Mode, ParseMode),
+		"owner":    scalar(w, "owner", &r.Owner, parseOwner),
+		"from":     scalar(w, "from", &r.From, parseTime),
+		"until":    scalar(w, "until", &r.Until, parseTime),
+		"timezone": scalar(w, "timezone", &r.Zone, parseZone),
+		"schedule": scalar(w, "schedule", &r.cron, func(s string) (string, error) { return s, nil }),
+		"for":      scalar(w, "for", &r.open, parseOpen),
+		"share":    {read: func(n *yaml.Node) { r.Share, r.ramp = f.readShare(n), n.Kind == yaml.MappingNode }},
+		"match":    {read: func(n *yaml.Node) { r.Match = f.readMatch(n) }},
+	})
+	f.require(n, seen, "a rule", "name", "mode")
+	f.claim(n, r.Name)
+	if !r.From.IsZero() && !r.Until.IsZero() && !r.From.Before(r.Until) {
+		f.add(seen["until"], "until is not after from")
+	}
+	if r.Zone == nil {
+		r.Zone = time.UTC
+	}
+	f.schedule(seen, &r)
+	if r.ramp && (seen["from"] == nil || seen["until"] == nil) {
+		f.add(seen["share"], "a share from and to needs the dates between which it changes: from and until of the rule")
+	}
+	f.rules = append(f.rules, r.Rule)
+}
+
+// schedule compiles what stands in three keys.
+func (f *file) schedule(seen map[string]*yaml.Node, r *ruleText) {
+	cron, open := seen["schedule"], seen["for"]
+	switch {
+	case cron == nil && open != nil:
+		f.add(open, "for without schedule; for dates use from and until")
+	case cron == nil:
+	case open == nil:
+		f.add(cron, "schedule without for: how long does it last?")
+	case r.cron != "":
+		s, err := ParseSchedule(r.cron, r.Zone, r.open)
+		if err != nil {
+			f.add(cron, "schedule: %v", err)
+			return
+		}
+		r.Schedule = s
+	}
+}
+
+func (f *file) readShare(n *yaml.Node) *Share {
+	s := &Share{}
+	if n.Kind == yaml.ScalarNode {
+		s.From, _ = scalarOf(&f.walker, n, "share", parsePercent)
+		s.To = s.From
+		return s
+	}
+	seen := f.mapping(n, "share", map[string]key{
+		"from": scalar(&f.walker, "from", &s.From, parsePercent),
+		"to":   scalar(&f.walker, "to", &s.To, parsePercent),
+		"by":   scalar(&f.walker, "by", &s.Connection, parseBy),
+	})
+	f.require(n, seen, "share", "from", "to")
+	return s
+}
+
+func (f *file) readMatch(n *yaml.Node) *Match {
+	m := &Match{}
+	w := &f.walker
+	f.mapping(n, "match", map[string]key{
+		"client":      list(w, "client", &m.Clients, parsePrefix),
+		"listener":    list(w, "listener", &m.Listeners, parseListener),
+		"port":        list(w, "port", &m.Ports, parsePort),
+		"server_name": list(w, "server_name", &m.ServerNames, parseServerName),
+		"version":     list(w, "version", &m.Versions, parseVersion),
+		"ja4":         list(w, "ja4", &m.JA4s, parseJA4),
+	})
+	return m
+}
+
+// examples are what lists look like, by key.
+var examples = map[string]string{
+	"client":      "10.20.0.0/16, \"2001:db8::/32\"",
+	"listener":    "imaps, pop3s",
+	"port":        "10993",
+	"server_name": "imap-legacy.example.org",
+	"version":     "tls1.0, tls1.1",
+	"ja4":         "t10d230600_44099cda8a52_195413a0cc0f",
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	p, err := parse.Prefix(s)
+	if err != nil {
+		return p, fmt.Errorf("%q is %w", clip(s), err)
+	}
+	return p, nil
+}
+
+func parseListener(s string) (string, error) {
+	if !slices.Contains(ListenerNames, s) {
+		return "", fmt.Errorf("no such listener %q: use %s", clip(s), strings.Join(ListenerNames, ", "))
+	}
+	return s, nil
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not a port from 1 to 65535", clip(s))
+	}
+	return uint16(n), nil
+}
+
+var labelForm = regexp.MustCompile(`^[a-z0-9_-]{1,63}$`)
+
+func parseServerName(s string) (string, error) {
+	name := strings.TrimSuffix(lowerASCII(s), ".")
+	plain := strings.TrimPrefix(name, "*.")
+	for label := range strings.SplitSeq(plain, ".") {
+		if !labelForm.MatchString(label) {
+			return "", fmt.Errorf("%q is not a host name, with or without *. in front", clip(s))
+		}
+	}
+	if _, err := netip.ParseAddr(plain); err == nil || len(name) > maxServerName {
+		return "", fmt.Errorf("%q is no name that a client sends (RFC 6066, Section 3)", clip(s))
+	}
+	return name, nil
+}
+
+func parseVersion(s string) (Version, error) {
+	for _, v := range Versions {
+		if v != NoVersion && v.String() == s {
+			return v, nil
+		}
+	}
+	names := joinStringers(slices.DeleteFunc(slices.Clone(Versions), func(v Version) bool { return v == NoVersion }))
+	return 0, fmt.Errorf("no such version %q: use %s", clip(s), names)
+}
+
+var ja4Form = regexp.MustCompile(`^t(s2|s3|1[0-3])[di]\d{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$`)
+
+func parseJA4(s string) (string, error) {
+	if !ja4Form.MatchString(s) {
+		return "", fmt.Errorf("%q is not a JA4 fingerprint such as %s", clip(s), examples["ja4"])
+	}
+	return s, nil
+}
+
+// maxOwner bounds an owner's name or address, in bytes.
+const maxOwner = 254
+
+func parseOwner(s string) (string, error) {
+	if s == "" || len(s) > maxOwner || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+		return "", fmt.Errorf("%q is not a name or an address on one line", clip(s))
+	}
+	return s, nil
+}
+
+// parseTime reads a moment; years before 1970 can only be a slip.
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.Year() < 1970 {
+		return time.Time{}, fmt.Errorf("%q is not a date and time such as 2026-07-01T00:00:00Z", clip(s))
+	}
+	return t.UTC(), nil
+}
+
+func parseZone(s string) (*time.Location, error) {
+	// Local would be another one on every replica.
+	zone, err := time.LoadLocation(s)
+	if err != nil || s == "" || s == "Local" {
+		return nil, fmt.Errorf("no such time zone %q: use a name such as Europe/Berlin or UTC", clip(s))
+	}
+	return zone, nil
+}
+
+// maxOpen is how long one window of a schedule may be.
+const maxOpen = 366 * 24 * time.Hour
+
+func parseOpen(s string) (time.Duration, error) {
+	d, err := parse.Duration(s)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%q is %w", clip(s), err)
+	case d > maxOpen:
+		return 0, errors.New("longer than a year; use from and until")
+	}
+	return d, nil
+}
+
+var percentForm = regexp.MustCompile(`^-?\d{1,9}(\.\d{1,9})?%$`)
+
+func parsePercent(s string) (float64, error) {
+	if !percentForm.MatchString(s) {
+		return 0, fmt.Errorf("%q is not a percentage such as 5%%", clip(s))
+	}
+	p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
+	if err != nil || p < 0 || p > 100 {
+		return 0, fmt.Errorf("%s is outside 0%% to 100%%", s)
+	}
+	return p / 100, nil
+}
+
+func parseBy(s string) (connection bool, err error) {
+	by := map[string]bool{"client": false, "connection": true}
+	connection, ok := by[s]
+	if !ok {
+		return false, fmt.Errorf("%q is not one of %s", clip(s), strings.Join(slices.Sorted(maps.Keys(by)), ", "))
+	}
+	return connection, nil
+}

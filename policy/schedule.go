@@ -1,0 +1,211 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"regexp"
+	"strings"
+	"time"
+	_ "time/tzdata" // a static image has no time zones of its own
+
+	"github.com/adhocore/gronx"
+)
+
+// Schedule is a window that opens at certain wall-clock minutes, and stays open
+// for a while. A minute that does not exist, when clocks go forward, opens
+// none; one that comes twice, when they go back, opens two. How long it stays
+// open is elapsed time, whatever the clocks do.
+type Schedule struct {
+	// Cron is the five-field expression: minute, hour, day of the month, month,
+	// day of the week.
+	Cron string
+	For  time.Duration
+	Zone *time.Location
+
+	minutes, hours, days, months, weekdays uint64 // a bit for each value
+	// anyDay: day of the month and day of the week are both restricted, so that
+	// either will do (crontab(5)).
+	anyDay bool
+}
+
+// cronFields describes the five fields to gronx, which counts seconds too.
+var cronFields = []struct {
+	name     string
+	position int
+	min, max int
+	names    *regexp.Regexp
+	// moment is one at which the field has that value.
+	moment func(v int) time.Time
+}{
+	{"minute", 1, 0, 59, nil, func(v int) time.Time { return time.Date(2023, 1, 1, 0, v, 0, 0, time.UTC) }},
+	{"hour", 2, 0, 23, nil, func(v int) time.Time { return time.Date(2023, 1, 1, v, 0, 0, 0, time.UTC) }},
+	{"day of the month", 3, 1, 31, nil, func(v int) time.Time { return time.Date(2023, 1, v, 0, 0, 0, 0, time.UTC) }},
+	{"month", 4, 1, 12, regexp.MustCompile(`(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\b`),
+		func(v int) time.Time { return time.Date(2023, time.Month(v), 1, 0, 0, 0, 0, time.UTC) }},
+	// 1 January 2023 was a Sunday.
+	{"day of the week", 5, 0, 6, regexp.MustCompile(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)\b`),
+		func(v int) time.Time { return time.Date(2023, 1, 1+v, 0, 0, 0, 0, time.UTC) }},
+}
+
+// cronItem is an entry of a field's list, names aside.
+var cronItem = regexp.MustCompile(`^(\*|\d{1,2}(-\d{1,2})?)(/\d{1,2})?$`)
+
+// ParseSchedule compiles a five-field cron expression in a time zone.
+func ParseSchedule(cron string, zone *time.Location, open time.Duration) (*Schedule, error) {
+	fields := strings.Fields(cron)
+	if len(fields) != len(cronFields) {
+		return nil, errors.New("not five fields: minute, hour, day of the month, month, day of the week")
+	}
+	s := &Schedule{Cron: strings.Join(fields, " "), For: open, Zone: zone}
+	for i, set := range []*uint64{&s.minutes, &s.hours, &s.days, &s.months, &s.weekdays} {
+		var err error
+		if *set, err = cronSet(i, fields[i]); err != nil {
+			return nil, err
+		}
+	}
+	s.anyDay = fields[2][0] != '*' && fields[4][0] != '*'
+	return s, nil
+}
+
+// cronSet asks gronx which values of a field match. Each entry of the list is
+// asked for every value: gronx finds a fault only where it comes to it.
+func cronSet(i int, field string) (set uint64, err error) {
+	f := cronFields[i]
+	for item := range strings.SplitSeq(field, ",") {
+		plain := item
+		if f.names != nil {
+			plain = f.names.ReplaceAllString(item, "1")
+		}
+		if !cronItem.MatchString(plain) {
+			return 0, fmt.Errorf("%s: not an entry of a cron field: %q", f.name, clip(item))
+		}
+		segments, err := gronx.Segments(strings.Repeat("* ", i) + item + strings.Repeat(" *", len(cronFields)-1-i))
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", f.name, err)
+		}
+		var checker gronx.SegmentChecker
+		for v := f.min; v <= f.max; v++ {
+			checker.SetRef(f.moment(v))
+			due, err := checker.CheckDue(segments[f.position], f.position)
+			if err != nil {
+				return 0, fmt.Errorf("%s: %q is out of its range", f.name, clip(item))
+			}
+			if due {
+				set |= 1 << v
+			}
+		}
+	}
+	return set, nil
+}
+
+// opensOn reports whether the day may have an opening.
+func (s *Schedule) opensOn(local time.Time) bool {
+	_, month, day := local.Date()
+	if s.months>>month&1 == 0 {
+		return false
+	}
+	inMonth := s.days>>day&1 != 0
+	inWeek := s.weekdays>>local.Weekday()&1 != 0
+	if s.anyDay {
+		return inMonth || inWeek
+	}
+	return inMonth && inWeek
+}
+
+// next is the first opening at t or later and before limit.
+func (s *Schedule) next(t, limit time.Time) (time.Time, bool) {
+	for t = wholeMinute(t); t.Before(limit); {
+		local := t.In(s.Zone)
+		hour, minute := local.Hour(), local.Minute()
+		var skip int // minutes to what may match
+		switch {
+		case !s.opensOn(local):
+			skip = (24-hour)*60 - minute
+		case s.hours>>hour&1 == 0:
+			skip = 60 - minute
+		default:
+			left := s.minutes >> minute
+			if left&1 != 0 {
+				return t, true
+			}
+			skip = min(60-minute, bits.TrailingZeros64(left))
+		}
+		t = t.Add(time.Duration(skip) * time.Minute)
+		// Where the clocks change meanwhile, go on from there.
+		if _, end := local.ZoneBounds(); !end.IsZero() && end.Before(t) {
+			t = wholeMinute(end)
+		}
+	}
+	return time.Time{}, false
+}
+
+// wholeMinute is the first whole minute at t or later.
+func wholeMinute(t time.Time) time.Time {
+	u := t.Truncate(time.Minute)
+	if u.Before(t) {
+		u = u.Add(time.Minute)
+	}
+	return u
+}
+
+// previous is the last opening at t or earlier and after limit.
+func (s *Schedule) previous(t, limit time.Time) (time.Time, bool) {
+	t = t.Truncate(time.Minute)
+	for t.After(limit) {
+		local := t.In(s.Zone)
+		hour, minute := local.Hour(), local.Minute()
+		var skip int
+		switch {
+		case !s.opensOn(local):
+			skip = hour*60 + minute + 1
+		case s.hours>>hour&1 == 0:
+			skip = minute + 1
+		default:
+			passed := s.minutes << (63 - minute)
+			if passed>>63 != 0 {
+				return t, true
+			}
+			skip = min(minute+1, bits.LeadingZeros64(passed))
+		}
+		t = t.Add(-time.Duration(skip) * time.Minute)
+		if begin, _ := local.ZoneBounds(); !begin.IsZero() && t.Before(begin) {
+			t = begin.Add(-1).Truncate(time.Minute)
+		}
+	}
+	return time.Time{}, false
+}
+
+// running reports whether a window is open at t.
+func (s *Schedule) running(t time.Time) bool {
+	_, ok := s.previous(t, t.Add(-s.For))
+	return ok
+}
+
+// closes is when the window that is open at t closes: windows that meet are
+// one. It is limit where that comes first.
+func (s *Schedule) closes(t, limit time.Time) time.Time {
+	opened, _ := s.previous(t, t.Add(-s.For))
+	for {
+		end := opened.Add(s.For)
+		if !end.Before(limit) {
+			return limit
+		}
+		again, _ := s.previous(end, opened)
+		if again.IsZero() {
+			return end
+		}
+		opened = again
+	}
+}
+
+// edge is the first moment after t at which a window opens or closes, or limit.
+func (s *Schedule) edge(t, limit time.Time) time.Time {
+	if s.running(t) {
+		return s.closes(t, limit)
+	}
+	if next, ok := s.next(t, limit); ok {
+		return next
+	}
+	return limit
+}

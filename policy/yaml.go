@@ -1,0 +1,191 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The decoder of the yaml package stops at its first error, and says where a
+// value was only by line. So a file is decoded to nodes, and those are walked:
+// everything that is wrong is told, with line and column.
+
+// walker walks the nodes of a file and gathers what is wrong.
+type walker struct {
+	problems Problems
+	// rule or candidate is the one that is being read.
+	rule, candidate string
+}
+
+func (w *walker) add(n *yaml.Node, format string, args ...any) {
+	w.problems = append(w.problems, Problem{
+		Line: max(n.Line, 1), Column: max(n.Column, 1), Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...),
+	})
+}
+
+// maxFile bounds a policy file, in bytes: it is read again while clients wait.
+const maxFile = 1 << 20
+
+// document decodes the one document of a file; nil with a problem.
+func (w *walker) document(data []byte) *yaml.Node {
+	start := &yaml.Node{Line: 1, Column: 1}
+	if len(data) > maxFile {
+		w.add(start, "the file is longer than %d bytes", maxFile)
+		return nil
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var document yaml.Node
+	err := decode(decoder, &document)
+	switch {
+	case errors.Is(err, io.EOF) || err == nil && empty(document.Content[0]):
+		w.add(start, "the file is empty: it holds no policy")
+		return nil
+	case err != nil:
+		w.add(&yaml.Node{Line: yamlLine(err), Column: 1}, "not YAML: %s", yamlText(err))
+		return nil
+	}
+	var second yaml.Node
+	if err := decode(decoder, &second); err == nil {
+		w.add(&second, "a second document: a policy is one")
+	} else if !errors.Is(err, io.EOF) {
+		w.add(&yaml.Node{Line: yamlLine(err), Column: 1}, "not YAML: %s", yamlText(err))
+	}
+	return resolve(document.Content[0])
+}
+
+// decode never panics, whatever the yaml package does with a stranger's bytes.
+func decode(d *yaml.Decoder, n *yaml.Node) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("cannot be read: %v", r)
+		}
+	}()
+	if err := d.Decode(n); err != nil {
+		return err
+	}
+	if len(n.Content) == 0 {
+		return io.EOF
+	}
+	return nil
+}
+
+var yamlPlace = regexp.MustCompile(`line (\d+): `)
+
+func yamlLine(err error) int {
+	if m := yamlPlace.FindStringSubmatch(err.Error()); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return n
+	}
+	return 1
+}
+
+// yamlText is the error on one line, without its place.
+func yamlText(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	text = yamlPlace.ReplaceAllString(text, "")
+	return strings.Join(strings.Fields(text), " ")
+}
+
+func empty(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// resolve follows an alias to what it stands for.
+func resolve(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// kindName is what a node is, in words.
+func kindName(n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		return "a mapping"
+	case n.Kind == yaml.SequenceNode:
+		return "a list"
+	case empty(n):
+		return "nothing"
+	}
+	return strconv.QuoteToASCII(clip(n.Value))
+}
+
+// key reads the value of one key of a mapping.
+type key struct {
+	read func(n *yaml.Node)
+	// emptyOK: a key without a value is as good as none, as when all that stood
+	// below it is commented out.
+	emptyOK bool
+}
+
+// mapping reads the keys of a mapping, each once, and returns the nodes of the
+// keys that were there; unknown keys are problems.
+func (w *walker) mapping(n *yaml.Node, what string, keys map[string]key) map[string]*yaml.Node {
+	seen := make(map[string]*yaml.Node)
+	if n.Kind != yaml.MappingNode {
+		w.add(n, "%s is %s, not a mapping of keys to values", what, kindName(n))
+		return seen
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i], resolve(n.Content[i+1])
+		k, known := keys[name.Value]
+		switch {
+		case name.Kind != yaml.ScalarNode:
+			w.add(name, "a key of %s is %s, not a word", what, kindName(name))
+		case !known:
+			w.add(name, "unknown key %q in %s: use %s", clip(name.Value), what, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+		case seen[name.Value] != nil:
+			w.add(name, "%s stands twice in %s", name.Value, what)
+		case empty(value) && k.emptyOK:
+		case empty(value):
+			w.add(name, "%s has no value; leave the key out", name.Value)
+			seen[name.Value] = name
+		default:
+			seen[name.Value] = name
+			k.read(value)
+		}
+	}
+	return seen
+}
+
+// scalar reads a single value by a function whose error says what is wrong
+// with it.
+func scalar[T any](w *walker, what string, into *T, parse func(string) (T, error)) key {
+	return key{read: func(n *yaml.Node) { *into, _ = scalarOf(w, n, what, parse) }}
+}
+
+func scalarOf[T any](w *walker, n *yaml.Node, what string, parse func(string) (T, error)) (value T, ok bool) {
+	if n.Kind != yaml.ScalarNode || empty(n) {
+		w.add(n, "%s is %s, not a single value", what, kindName(n))
+		return value, false
+	}
+	value, err := parse(n.Value)
+	if err != nil {
+		w.add(n, "%s: %v", what, err)
+		return value, false
+	}
+	return value, true
+}
+
+// list reads a list of single values. One that is there but empty is not nil.
+func list[T any](w *walker, what string, into *[]T, parse func(string) (T, error)) key {
+	return key{read: func(n *yaml.Node) {
+		*into = []T{}
+		if n.Kind != yaml.SequenceNode {
+			w.add(n, "%s is %s, not a list such as [%s]", what, kindName(n), examples[what])
+			return
+		}
+		for _, item := range n.Content {
+			if v, ok := scalarOf(w, resolve(item), what, parse); ok {
+				*into = append(*into, v)
+			}
+		}
+	}}
+}
