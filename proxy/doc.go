@@ -11,8 +11,9 @@
 //	             ends this dialogue; TLS or bytes too soon end the connection.
 //	shakeHands   The first bytes say what it is. Text is answered with text, a
 //	             hello in SSL 2.0 format with an alert. All else is crypto/tls:
-//	             its hook hands the hello to the policy, which says whether the
-//	             strict configuration or the lenient one answers it.
+//	             its hook hands the hello to the policy that is in force at
+//	             that moment, which says whether the strict configuration or
+//	             the lenient one answers it.
 //	report       The handshake has ended, in one of five outcomes; the observer
 //	             is told now, not when the connection ends.
 //	tlsFarewell  An explained client is told why, and that is all: what it says
@@ -34,9 +35,9 @@
 //
 // Six things hold at all times, each kept by the test that is named with it:
 //
-//   - crypto/tls enforces, the policy explains: under a policy that can only
-//     enforce no lenient configuration exists, so that a mistake in the policy
-//     may mislabel a handshake but lets nobody in
+//   - crypto/tls enforces, the policy explains: under a policy that, from now
+//     on, can only enforce no lenient configuration exists, so that a mistake in
+//     the policy may mislabel a handshake but lets nobody in
 //     (TestNoLenientConfigExistsUnderEnforce).
 //   - Each side has one reader and one writer from accept to close, so that
 //     what is pipelined arrives whole and in order

@@ -78,7 +78,7 @@ func shutDown(t *testing.T, g *Gate) (stopped chan struct{}) {
 	t.Helper()
 	running := g.Server
 	var err error
-	if g.Server, err = New(Config{Policy: running.policy, Log: running.cfg.Log}); err != nil {
+	if g.Server, err = New(Config{Policy: running.tls.policy, Log: running.cfg.Log}); err != nil {
 		t.Fatal(err)
 	}
 	stopped = make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -50,7 +51,8 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 func (s *session) tlsHandshake() Outcome {
 	s.raw.handshaking = true
 	first := s.raw.unread[0]
-	s.tls = tls.Server(s.raw, s.srv.tls.configs.Load().strict[s.Listener.Protocol()])
+	regime, _ := s.srv.regime()
+	s.tls = tls.Server(s.raw, regime.strict[s.Listener.Protocol()])
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	hs := s.hs
@@ -86,19 +88,29 @@ func (s *session) refusedFor(r policy.Reason) bool {
 
 // configForClient is the hook: it sees the hello before crypto/tls looks at
 // its version. It never returns an error, which would be told as an alert 80.
-// The base configuration enforces the floor; another one is returned only
-// where the policy lets a legacy client in.
+// What it returns is of the regime that has judged the hello, since another one
+// may have begun while the client was silent: the strict configuration enforces
+// the floor, the lenient one is for a legacy client that the policy lets in.
 func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error) {
 	s := chi.Conn.(*clientConn).s
-	hs := s.hs
-	hs.hello = policy.FromClientHello(chi)
-	hs.certs = srv.tls.certificates.Load().Lookup(hs.hello.ServerName)
-	hs.verdict = srv.policy.At(time.Now()).Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()}, time.Now(), 0)
-	hs.judged = true
-	if hs.verdict.Serve != policy.Enforce {
-		return srv.tls.configs.Load().lenient[s.Listener.Protocol()], nil
+	regime := s.judge(policy.FromClientHello(chi))
+	if s.hs.verdict.Serve != policy.Enforce {
+		return regime.lenient[s.Listener.Protocol()], nil
 	}
-	return nil, nil
+	return regime.strict[s.Listener.Protocol()], nil
+}
+
+// judge asks the policy about a hello, and returns the regime that has judged.
+func (s *session) judge(hello policy.Hello) *regime {
+	hs := s.hs
+	hs.hello = hello
+	hs.certs = s.srv.tls.certificates.Load().Lookup(hello.ServerName)
+	regime, now := s.srv.regime()
+	hs.verdict = regime.snapshot.Decide(&hs.hello, policy.Place{
+		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
+	}, now, rand.Uint64())
+	hs.judged = true
+	return regime
 }
 
 // certificate chooses the one to present, by the same rules as the verdict.
@@ -192,9 +204,7 @@ func (s *session) ssl2() Outcome {
 		s.sendAlert(alertDecodeError, policy.TLS10)
 		return s.failed(FailMalformed)
 	}
-	hs.hello, hs.judged = hello, true
-	hs.certs = s.srv.tls.certificates.Load().Lookup("")
-	hs.verdict = s.srv.policy.At(time.Now()).Decide(&hs.hello, policy.Place{Keys: hs.certs.Keys()}, time.Now(), 0)
+	s.judge(hello)
 	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
 	if !hs.verdict.Legacy() {
 		return s.failed(FailOther)

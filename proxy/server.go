@@ -16,11 +16,13 @@ import (
 	"postern/policy"
 )
 
-// Config is what a Server is made of; all of it is needed.
+// Config is what a Server is made of; what is not said to be optional is needed.
 type Config struct {
 	// Listeners that are bound already; the server closes them.
-	Listeners    map[Listener][]net.Listener
-	Policy       *policy.Policy
+	Listeners map[Listener][]net.Listener
+	Policy    *policy.Policy
+	// Now is the time that the policy goes by; nil means the clock.
+	Now          func() time.Time
 	Certificates *certs.Store
 	Upstreams    map[Protocol][]UpstreamConfig
 	// UpstreamRoots verify upstreams; nil means the system's.
@@ -57,7 +59,6 @@ type Config struct {
 // Server is the gate.
 type Server struct {
 	cfg       Config
-	policy    *policy.Policy
 	tls       tlsState
 	clients   *clientLimits
 	upstreams map[Protocol][]*upstream
@@ -78,7 +79,7 @@ type Server struct {
 // New makes a server; Start lets it accept.
 func New(cfg Config) (*Server, error) {
 	srv := &Server{
-		cfg: cfg, policy: cfg.Policy, draining: make(chan struct{}), idle: make(chan struct{}),
+		cfg: cfg, draining: make(chan struct{}), idle: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
 		clients: newClientLimits(cfg.Limits),
 	}
@@ -93,7 +94,11 @@ func New(cfg Config) (*Server, error) {
 			srv.upstreams[p] = append(srv.upstreams[p], &upstream{UpstreamConfig: u, wake: make(chan struct{}, 1)})
 		}
 	}
+	if srv.cfg.Now == nil {
+		srv.cfg.Now = time.Now
+	}
 	srv.tls.certificates.Store(cfg.Certificates)
+	srv.tls.policy = cfg.Policy
 	srv.tls.clientCAs, srv.tls.keys = cfg.ClientCAs, cfg.TicketKeys
 	if len(srv.tls.keys) == 0 {
 		srv.tls.keys = [][32]byte{newTicketKey()}

@@ -14,36 +14,75 @@ import (
 )
 
 // tlsState is what handshakes are made with. All of it can be replaced while
-// sessions run: a handshake takes the configuration that it finds.
+// sessions run: a handshake takes what it finds.
 type tlsState struct {
 	certificates atomic.Pointer[certs.Store]
-	configs      atomic.Pointer[tlsConfigs]
+	regime       atomic.Pointer[regime]
 	upstream     atomic.Pointer[tls.Config]
 
-	mu        sync.Mutex // guards what configs is made of
+	mu        sync.Mutex // guards what a regime is made of
+	policy    *policy.Policy
 	clientCAs *x509.CertPool
 	keys      [][32]byte
 }
 
-// tlsConfigs are the configurations by protocol. The strict ones are the base:
-// they enforce the floor, have the hook and own the ticket keys.
-type tlsConfigs struct {
-	strict  map[Protocol]*tls.Config
-	lenient map[Protocol]*tls.Config // empty under a policy that only enforces
+// regime is what a hello is judged and answered by, in one piece: a policy, what
+// of it is in force, and the configurations that go with it, by protocol. The
+// strict ones enforce the floor and own the ticket keys; each has the hook.
+type regime struct {
+	policy   *policy.Policy
+	snapshot policy.Snapshot
+	strict   map[Protocol]*tls.Config
+	// lenient is empty where the policy, from now on, only enforces.
+	lenient map[Protocol]*tls.Config
 }
 
-// rebuild makes the configurations anew; mu is held.
+// regime returns what is in force now. Where the time of the last one is over,
+// the next handshake makes the new one: so a rule begins on the moment, and
+// nothing runs in between.
+func (srv *Server) regime() (*regime, time.Time) {
+	now := srv.cfg.Now()
+	if r := srv.tls.regime.Load(); r.snapshot.Valid(now) {
+		return r, now
+	}
+	srv.tls.mu.Lock()
+	defer srv.tls.mu.Unlock()
+	r := srv.tls.regime.Load()
+	if !r.snapshot.Valid(now) {
+		next := *r
+		next.snapshot = r.policy.At(now)
+		if r.policy.MayServeLegacy(now) != (len(r.lenient) > 0) {
+			next.lenient = srv.lenient(now)
+		}
+		r = &next
+		srv.tls.regime.Store(r)
+	}
+	return r, now
+}
+
+// rebuild makes a regime anew; mu is held.
 func (srv *Server) rebuild() {
-	c := &tlsConfigs{strict: make(map[Protocol]*tls.Config), lenient: make(map[Protocol]*tls.Config)}
-	for p := range srv.cfg.Upstreams {
-		c.strict[p] = srv.complete(srv.policy.At(time.Now()).Floor.TLSConfig(), p)
-		c.strict[p].GetConfigForClient = srv.configForClient
-		c.strict[p].SetSessionTicketKeys(srv.tls.keys)
-		if srv.policy.MayServeLegacy(time.Now()) {
-			c.lenient[p] = srv.complete(policy.LenientTLSConfig(), p)
+	p, now := srv.tls.policy, srv.cfg.Now()
+	r := &regime{policy: p, snapshot: p.At(now), strict: make(map[Protocol]*tls.Config), lenient: srv.lenient(now)}
+	for protocol := range srv.cfg.Upstreams {
+		c := srv.complete(p.Floor().TLSConfig(), protocol)
+		c.GetConfigForClient = srv.configForClient
+		c.SetSessionTicketKeys(srv.tls.keys)
+		r.strict[protocol] = c
+	}
+	srv.tls.regime.Store(r)
+}
+
+// lenient makes the configurations for clients below the floor, where the
+// policy may let one in, at that time or later; mu is held.
+func (srv *Server) lenient(t time.Time) map[Protocol]*tls.Config {
+	m := make(map[Protocol]*tls.Config)
+	if srv.tls.policy.MayServeLegacy(t) {
+		for protocol := range srv.cfg.Upstreams {
+			m[protocol] = srv.complete(policy.LenientTLSConfig(), protocol)
 		}
 	}
-	srv.tls.configs.Store(c)
+	return m
 }
 
 // complete adds to a configuration of the policy what is not its matter.
@@ -60,6 +99,15 @@ func (srv *Server) complete(c *tls.Config, p Protocol) *tls.Config {
 // SetCertificates replaces the certificates for handshakes to come.
 func (srv *Server) SetCertificates(s *certs.Store) { srv.tls.certificates.Store(s) }
 
+// SetPolicy replaces the policy for handshakes to come: each is judged by the
+// old one or the new one, and no session notices.
+func (srv *Server) SetPolicy(p *policy.Policy) {
+	srv.tls.mu.Lock()
+	defer srv.tls.mu.Unlock()
+	srv.tls.policy = p
+	srv.rebuild()
+}
+
 // SetClientCAs replaces the authorities whose certificates clients may
 // present; nil asks for none.
 func (srv *Server) SetClientCAs(pool *x509.CertPool) {
@@ -75,7 +123,7 @@ func (srv *Server) SetTicketKeys(keys [][32]byte) {
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
 	srv.tls.keys = keys
-	for _, c := range srv.tls.configs.Load().strict {
+	for _, c := range srv.tls.regime.Load().strict {
 		c.SetSessionTicketKeys(keys)
 	}
 }

@@ -12,8 +12,8 @@ func servingMutants() []mutant {
 		{
 			name: "legacy is let in under enforce",
 			file: "proxy/tls.go",
-			old:  "srv.complete(srv.policy.At(time.Now()).Floor.TLSConfig(), p)",
-			new:  "srv.complete(policy.LenientTLSConfig(), p)",
+			old:  "srv.complete(p.Floor().TLSConfig(), protocol)",
+			new:  "srv.complete(policy.LenientTLSConfig(), protocol)",
 			seen: proxyUnit("^TestNoLenientConfigExistsUnderEnforce$"),
 		},
 		{
@@ -26,8 +26,8 @@ func servingMutants() []mutant {
 		{
 			name: "the lenient configuration serves every hello",
 			file: "proxy/handshake.go",
-			old:  "if hs.verdict.Serve != policy.Enforce {\n\t\treturn srv.tls.configs.Load().lenient[s.Listener.Protocol()], nil",
-			new:  "if c := srv.tls.configs.Load().lenient[s.Listener.Protocol()]; c != nil {\n\t\treturn c, nil",
+			old:  "if s.hs.verdict.Serve != policy.Enforce {\n\t\treturn regime.lenient[s.Listener.Protocol()], nil",
+			new:  "if c := regime.lenient[s.Listener.Protocol()]; c != nil {\n\t\treturn c, nil",
 			seen: handshakes("^TestWhatCannotBeServedIsRefusedAsInEnforce$/^observe imaps TLS 1.0 that falls back$"),
 		},
 		{
@@ -75,8 +75,8 @@ func servingMutants() []mutant {
 		{
 			name: "observe refuses",
 			file: "proxy/handshake.go",
-			old:  "if hs.verdict.Serve != policy.Enforce {\n\t\treturn srv.tls.configs.Load().lenient",
-			new:  "if hs.verdict.Serve == policy.Explain {\n\t\treturn srv.tls.configs.Load().lenient",
+			old:  "if s.hs.verdict.Serve != policy.Enforce {\n\t\treturn regime.lenient",
+			new:  "if s.hs.verdict.Serve == policy.Explain {\n\t\treturn regime.lenient",
 			seen: handshakes("^TestObserveLetsInAndCounts$/^imaps TLS 1.0$"),
 		},
 	}
