@@ -27,6 +27,10 @@ type Options struct {
 	Listeners []proxy.Listener
 	// Upstreams are the URLs as configured, such as imap://127.0.0.1:10143.
 	Upstreams []string
+	// Policy is the one that runs at first; nil stands for its zero settings.
+	Policy *policy.Policy
+	// Now is the time that the policy goes by; nil means the clock.
+	Now func() time.Time
 	// Version and Revision are those of this program.
 	Version, Revision string
 	// LogSuppressed says how many log lines were left out so far; none where
@@ -38,12 +42,12 @@ type Options struct {
 // use. Events of listeners and upstreams that Options did not name are not
 // counted: they would be labels out of nowhere.
 type Metrics struct {
-	registry   *prometheus.Registry
-	listeners  map[proxy.Listener]*listener
-	upstreams  map[string]*upstream
-	policyMode *prometheus.GaugeVec
-	notAfter   *prometheus.GaugeVec
-	reloads    prometheus.Counter // that failed
+	registry  *prometheus.Registry
+	listeners map[proxy.Listener]*listener
+	upstreams map[string]*upstream
+	policy    *policySeries
+	notAfter  *prometheus.GaugeVec
+	reloads   prometheus.Counter // that failed
 
 	mu           sync.Mutex
 	certificates map[string]bool // the label values of notAfter
@@ -64,21 +68,16 @@ func New(o Options) *Metrics {
 	)
 	f := factory{r}
 	m := &Metrics{
-		registry:   r,
-		listeners:  f.listeners(o.Listeners),
-		upstreams:  f.upstreams(o.Upstreams),
-		policyMode: f.gauge("policy_mode", "Mode that a legacy handshake meets now: 1 for it, 0 for the others.", "listener", "mode"),
-		notAfter:   f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
+		registry:  r,
+		listeners: f.listeners(o.Listeners),
+		upstreams: f.upstreams(o.Upstreams),
+		policy:    f.policy(o),
+		notAfter:  f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
 		reloads: f.counter("certificate_reload_failures_total",
 			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay.").WithLabelValues(),
 		certificates: map[string]bool{},
 	}
 	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
-	for _, l := range o.Listeners {
-		for _, mode := range policy.Modes {
-			m.policyMode.WithLabelValues(string(l), mode.String())
-		}
-	}
 	f.gauge("build_info", "Always 1; the labels say what runs.", "version", "revision", "goversion").
 		WithLabelValues(utf8Label(o.Version), utf8Label(o.Revision), runtime.Version()).Set(1)
 	return m
@@ -115,6 +114,7 @@ func (m *Metrics) Opened(name proxy.Listener) {
 func (m *Metrics) Handshake(h *proxy.Handshake) {
 	if l := m.listeners[h.Listener]; l != nil {
 		l.handshake(h)
+		m.policy.handshake(h)
 	}
 }
 
@@ -181,16 +181,6 @@ func (m *Metrics) UpstreamFailed(name string, reason proxy.UpstreamFailure) {
 func (m *Metrics) UpstreamUp(name string, up bool) {
 	if u := m.upstreams[name]; u != nil {
 		u.up.Set(oneIf(up))
-	}
-}
-
-// SetPolicyMode says which mode a legacy handshake on the listener meets now.
-func (m *Metrics) SetPolicyMode(name proxy.Listener, now policy.Mode) {
-	if m.listeners[name] == nil {
-		return
-	}
-	for _, mode := range policy.Modes {
-		m.policyMode.WithLabelValues(string(name), mode.String()).Set(oneIf(mode == now))
 	}
 }
 

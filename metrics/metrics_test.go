@@ -28,6 +28,8 @@ func newMetrics() *Metrics {
 	return New(Options{
 		Listeners: []proxy.Listener{proxy.IMAPS, proxy.POP3},
 		Upstreams: []string{imapUpstream, popUpstream},
+		Policy:    policy.New(policy.FloorTLS12, policy.Enforce),
+		Now:       func() time.Time { return time.Unix(0, 0) },
 		Version:   "v1.2.3", Revision: "abc",
 	})
 }
@@ -147,6 +149,8 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			"limit_refusals_total{limit=handshakes_per_client listener=pop3}": 1}},
 		{"no PROXY header", func(m *Metrics) { m.ProxyHeaderFailed(proxy.IMAPS) }, map[string]float64{
 			"proxy_header_failures_total{listener=imaps}": 1}},
+		{"policy reload failed", func(m *Metrics) { m.PolicyReloadFailed() }, map[string]float64{
+			"policy_reload_failures_total{}": 1}},
 		{"reload failed", func(m *Metrics) { m.CertificateReloadFailed() }, map[string]float64{
 			"certificate_reload_failures_total{}": 1}},
 		{"relayed", func(m *Metrics) { m.Relayed(proxy.POP3, proxy.ToUpstream, 70000) }, map[string]float64{
@@ -158,11 +162,6 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 		{"upstream up", func(m *Metrics) { m.UpstreamUp(imapUpstream, true) }, map[string]float64{
 			"upstream_up{upstream=imap://127.0.0.1:10143}": 1}},
 		{"upstream up and down", func(m *Metrics) { m.UpstreamUp(imapUpstream, true); m.UpstreamUp(imapUpstream, false) }, nil},
-		{"mode", func(m *Metrics) {
-			m.SetPolicyMode(proxy.IMAPS, policy.Enforce)
-			m.SetPolicyMode(proxy.IMAPS, policy.Explain)
-		}, map[string]float64{
-			"policy_mode{listener=imaps mode=explain}": 1}},
 		{"of a listener that is off", func(m *Metrics) {
 			m.Opened(proxy.IMAP)
 			m.Handshake(handshake(proxy.IMAP, policy.TLS13, proxy.Rejected))
@@ -173,7 +172,6 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			m.ProxyHeaderFailed("192.0.2.7")
 			m.Relayed("192.0.2.7", proxy.ToClient, 1)
 			m.UpstreamConnected("192.0.2.7", 1)
-			m.SetPolicyMode("192.0.2.7", policy.Enforce)
 		}, nil},
 		{"of values that nobody configured", func(m *Metrics) {
 			m.Relayed(proxy.IMAPS, "sideways", 1)
@@ -213,7 +211,10 @@ func orEmpty(m map[string]float64) map[string]float64 {
 // which is added to or taken from the proxy's lists has to be noticed.
 func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
 	got := snapshot(t, newMetrics())
-	want := map[string]float64{"log_suppressed_total{}": 0, "certificate_reload_failures_total{}": 0}
+	want := map[string]float64{
+		"log_suppressed_total{}": 0, "certificate_reload_failures_total{}": 0, "policy_reload_failures_total{}": 0,
+		"policy_last_reload_timestamp_seconds{}": 0, // by the clock of this test
+	}
 	zero := func(format string, args ...any) { want[fmt.Sprintf(format, args...)] = 0 }
 	for _, l := range []string{"imaps", "pop3"} {
 		for _, name := range []string{"connections_total", "connections_open", "cleartext_logins_total",
@@ -249,6 +250,7 @@ func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
 		for _, mode := range strings.Fields("enforce explain observe") {
 			zero("policy_mode{listener=%s mode=%s}", l, mode)
 		}
+		want[fmt.Sprintf("policy_mode{listener=%s mode=enforce}", l)] = 1
 	}
 	for _, u := range []string{imapUpstream, popUpstream} {
 		zero("upstream_up{upstream=%s}", u)

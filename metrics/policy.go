@@ -1,0 +1,148 @@
+package metrics
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+// policySeries are the metrics whose labels come from the policy, which may be
+// replaced at any time.
+type policySeries struct {
+	listeners []proxy.Listener
+	now       func() time.Time
+	// inUse holds the series of the policy that runs. A handshake that an
+	// earlier one has judged is counted where the names are still the same.
+	inUse atomic.Pointer[policyCounters]
+
+	matches, refusals *prometheus.CounterVec
+	failures          prometheus.Counter
+	reloaded          prometheus.Gauge
+	mode, share       *prometheus.Desc
+}
+
+type policyCounters struct {
+	policy   *policy.Policy
+	matches  map[string]prometheus.Counter // by rule
+	refusals counters[refusalKey]
+}
+
+type refusalKey struct {
+	listener  proxy.Listener
+	candidate string
+	version   policy.Version
+	reason    policy.Reason
+}
+
+func (f factory) policy(o Options) *policySeries {
+	s := &policySeries{
+		listeners: o.Listeners,
+		now:       o.Now,
+		matches:   f.counter("policy_rule_matches_total", "Legacy handshakes that a rule of the policy has decided on.", "rule"),
+		refusals: f.counter("candidate_refusals_total",
+			"Handshakes that another floor would refuse, by candidate, the highest version offered, and why.",
+			"listener", "candidate", "version", "reason"),
+		failures: f.counter("policy_reload_failures_total", "Changed policy files that could not be used, so that the old policy stays.").WithLabelValues(),
+		reloaded: f.gauge("policy_last_reload_timestamp_seconds", "When the policy that runs was read, in seconds since 1970.").WithLabelValues(),
+		mode: prometheus.NewDesc(namespace+"_policy_mode",
+			"Mode that a legacy handshake meets now where no rule with a share, or a match of more than the listener, takes it: 1 for it, 0 for the others.",
+			[]string{"listener", "mode"}, nil),
+		share: prometheus.NewDesc(namespace+"_policy_share_ratio",
+			"Share of the handshakes which it matches that a rule takes now, 0 to 1.", []string{"rule"}, nil),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.set(cmp.Or(o.Policy, policy.New(policy.FloorTLS12, policy.Enforce)))
+	f.r.MustRegister(s)
+	return s
+}
+
+// set makes the series of a policy and removes those of the last one that it
+// does not have.
+func (s *policySeries) set(p *policy.Policy) {
+	next := &policyCounters{policy: p, matches: make(map[string]prometheus.Counter), refusals: counters[refusalKey]{}}
+	for _, r := range p.Rules() {
+		next.matches[r.Name] = s.matches.WithLabelValues(r.Name)
+	}
+	for _, c := range p.Candidates() {
+		for _, l := range s.listeners {
+			s.candidate(next.refusals, l, c.Name)
+		}
+	}
+	last := s.inUse.Swap(next)
+	s.reloaded.Set(float64(s.now().Unix()))
+	if last == nil {
+		return
+	}
+	for _, r := range last.policy.Rules() {
+		if next.matches[r.Name] == nil {
+			s.matches.DeleteLabelValues(r.Name)
+		}
+	}
+	for _, c := range last.policy.Candidates() {
+		if !slices.ContainsFunc(p.Candidates(), func(n policy.Candidate) bool { return n.Name == c.Name }) {
+			s.refusals.DeletePartialMatch(prometheus.Labels{"candidate": c.Name})
+		}
+	}
+}
+
+func (s *policySeries) candidate(into counters[refusalKey], l proxy.Listener, name string) {
+	for _, version := range policy.Versions {
+		if version == policy.NoVersion {
+			continue
+		}
+		for _, reason := range policy.Reasons {
+			into[refusalKey{l, name, version, reason}] =
+				s.refusals.WithLabelValues(string(l), name, version.String(), reason.String())
+		}
+	}
+}
+
+// handshake counts the rule that decided, and the candidates that would refuse.
+func (s *policySeries) handshake(h *proxy.Handshake) {
+	now := s.inUse.Load()
+	if c := now.matches[h.Verdict.Rule]; c != nil {
+		c.Inc()
+	}
+	for _, c := range now.policy.Candidates() {
+		if reason := h.Verdict.RefusedBy(c.Floor); reason != policy.NotLegacy {
+			now.refusals.add(refusalKey{h.Listener, c.Name, h.Verdict.Version, reason}, 1)
+		}
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (s *policySeries) Describe(ch chan<- *prometheus.Desc) {
+	ch <- s.mode
+	ch <- s.share
+}
+
+// Collect implements [prometheus.Collector]: what is in force is worked out when
+// somebody asks, so that it follows the clock without any traffic.
+func (s *policySeries) Collect(ch chan<- prometheus.Metric) {
+	p, t := s.inUse.Load().policy, s.now()
+	snapshot := p.At(t)
+	for _, l := range s.listeners {
+		now := snapshot.ModeFor(string(l))
+		for _, mode := range policy.Modes {
+			ch <- prometheus.MustNewConstMetric(s.mode, prometheus.GaugeValue, oneIf(mode == now), string(l), mode.String())
+		}
+	}
+	for i := range p.Rules() {
+		r := &p.Rules()[i]
+		ch <- prometheus.MustNewConstMetric(s.share, prometheus.GaugeValue, r.ShareAt(t), r.Name)
+	}
+}
+
+// SetPolicy says which policy runs from now on.
+func (m *Metrics) SetPolicy(p *policy.Policy) { m.policy.set(p) }
+
+// PolicyReloadFailed counts a policy file that has changed and cannot be used.
+func (m *Metrics) PolicyReloadFailed() { m.policy.failures.Inc() }
