@@ -46,6 +46,7 @@ type Config struct {
 
 	PolicyMode  string `env:"POLICY_MODE" envDefault:"enforce" oneof:"enforce explain observe" desc:"what meets a legacy handshake: enforce, explain or observe"`
 	PolicyFloor string `env:"POLICY_FLOOR" envDefault:"tls1.2" oneof:"tls1.2-compat tls1.2 tls1.2-aead tls1.3" desc:"what a handshake must reach: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3"`
+	PolicyFile  string `env:"POLICY_FILE" desc:"policy file in YAML, with rules by client, name, port and date; then POSTERN_POLICY_MODE and POSTERN_POLICY_FLOOR may not be set"`
 	ExplainText string `env:"EXPLAIN_TEXT" envDefault:"TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later." desc:"what explain says to a client whose TLS version is too old: one line of printable ASCII, at most 400 bytes"`
 
 	ProxyProtocolFrom Prefixes `env:"PROXY_PROTOCOL_FROM" desc:"addresses and CIDRs, comma-separated, whose connections begin with a PROXY header (v1 or v2)"`
@@ -108,20 +109,41 @@ func Inspect(environ []string) (*Config, Problems) {
 // AdminListen and AdminTLSCertFile. What is wrong with other variables does
 // not matter to it. The error is of type [Problems].
 func LoadAdmin(environ []string) (*Config, error) {
-	var own []string
-	for _, entry := range environ {
-		switch name, _, _ := strings.Cut(entry, "="); name {
-		case Prefix + "ADMIN_LISTEN", Prefix + "ADMIN_TLS_CERT_FILE":
-			own = append(own, entry)
-		}
-	}
 	c := new(Config)
-	l := load(c, own)
+	l := load(c, only(environ, func(name string) bool {
+		return name == Prefix+"ADMIN_LISTEN" || name == Prefix+"ADMIN_TLS_CERT_FILE"
+	}))
 	l.checkAdmin(c)
 	if len(l.problems) > 0 {
 		return nil, l.problems.sorted()
 	}
 	return c, nil
+}
+
+// LoadPolicy reads what it takes to tell what clients meet: the POLICY_ and
+// LISTEN_ variables. What is wrong with others does not matter to it. The error
+// is of type [Problems].
+func LoadPolicy(environ []string) (*Config, error) {
+	c := new(Config)
+	l := load(c, only(environ, func(name string) bool {
+		return strings.HasPrefix(name, Prefix+"POLICY_") || strings.HasPrefix(name, Prefix+"LISTEN_")
+	}))
+	l.checkPolicy(c)
+	if len(l.problems) > 0 {
+		return nil, l.problems.sorted()
+	}
+	return c, nil
+}
+
+// only keeps the entries of an environment whose names are wanted.
+func only(environ []string, wanted func(name string) bool) []string {
+	var kept []string
+	for _, entry := range environ {
+		if name, _, _ := strings.Cut(entry, "="); wanted(name) {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
 }
 
 // door says what belongs to one listener.
@@ -156,9 +178,7 @@ func (c *Config) Listeners() []Listener {
 // check looks at what single values cannot tell. A variable that did not
 // parse is left out, so that one mistake is one line.
 func (l *loader) check(c *Config) {
-	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
-		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: only enforce is possible")
-	}
+	l.checkPolicy(c)
 	l.checkUpstreams(c)
 	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
 		l.add(Prefix+"TLS_CERT_FILE", "must be set")
@@ -170,6 +190,23 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkAdmin(c)
 	l.checkListeners(c)
+}
+
+// checkPolicy sees to it that the policy is said in one place.
+func (l *loader) checkPolicy(c *Config) {
+	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
+		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: only enforce is possible")
+	}
+	file := Prefix + "POLICY_FILE"
+	if l.given[file] == "" {
+		return
+	}
+	for _, name := range []string{Prefix + "POLICY_MODE", Prefix + "POLICY_FLOOR"} {
+		// Also where it is what the file says: the next edit would part them.
+		if _, ok := l.given[name]; ok && !l.bad[name] {
+			l.add(name, "set beside "+file+"; mode and floor are in the file")
+		}
+	}
 }
 
 func (l *loader) checkAdmin(c *Config) {

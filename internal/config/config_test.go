@@ -159,6 +159,7 @@ func TestABadValueIsOneLineThatNamesTheVariable(t *testing.T) {
 		{"POLICY_MODE=Enforce", `POLICY_MODE: "Enforce": not one of enforce, explain, observe`},
 		{"POLICY_MODE=", `POLICY_MODE: set but empty; unset it, or give a value`},
 		{"POLICY_FLOOR=tls1.1", `POLICY_FLOOR: "tls1.1": not one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3`},
+		{"POLICY_FILE=", `POLICY_FILE: set but empty; unset it, or give a value`},
 		{"LOG_LEVEL=INFO+1", `LOG_LEVEL: "INFO+1": not one of debug, info, warn, error`},
 		{"LOG_FORMAT=xml", `LOG_FORMAT: "xml": not one of json, text`},
 		{"EXPLAIN_TEXT= ", `EXPLAIN_TEXT: " ": holds nothing to read`},

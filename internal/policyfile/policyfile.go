@@ -1,0 +1,93 @@
+// Package policyfile gets the policy that an environment names: from its
+// file, or out of its two variables.
+package policyfile
+
+import (
+	"crypto/fips140"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"postern/internal/config"
+	"postern/policy"
+)
+
+// maxRead is more than a policy file may have, in bytes; package policy says
+// so of one that is longer.
+const maxRead = 2 << 20
+
+// Problems is all that is wrong with a policy file. Each entry is one line
+// that starts with the path, and where that helps with line and column:
+//
+//	/etc/postern/policy.yaml:12:5: rule "ramp": until is not after from
+type Problems []string
+
+// Error returns the problems, one a line.
+func (p Problems) Error() string { return strings.Join(p, "\n") }
+
+// Load reads a policy file. The error is of type [Problems] where the file can
+// be read; both kinds begin with the path.
+func Load(path string) (*policy.Policy, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Parse(data)
+	var found policy.Problems
+	switch {
+	case errors.As(err, &found):
+		lines := make(Problems, len(found))
+		for i := range found {
+			lines[i] = path + ":" + found[i].String()
+		}
+		return nil, lines
+	case err != nil:
+		return nil, Problems{path + ": " + err.Error()}
+	}
+	// Whether it may is asked of all times at once: an error does not depend on
+	// the clock.
+	if fips140.Enabled() && p.MayServeLegacy(time.Time{}) {
+		return nil, Problems{path + ": FIPS 140 mode forbids TLS 1.0 and 1.1: every mode must be enforce"}
+	}
+	return p, nil
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, cannotRead(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRead))
+	if err != nil {
+		return nil, cannotRead(path, err)
+	}
+	return data, nil
+}
+
+// cannotRead names the path in front, and once.
+func cannotRead(path string, err error) error {
+	var where *fs.PathError
+	if errors.As(err, &where) {
+		err = where.Err
+	}
+	return fmt.Errorf("%s: reading the policy file: %w", path, err)
+}
+
+// Of is the policy of a configuration: that of POLICY_FILE, or what POLICY_MODE
+// and POLICY_FLOOR say. The error is that of [Load].
+func Of(cfg *config.Config) (*policy.Policy, error) {
+	if cfg.PolicyFile != "" {
+		return Load(cfg.PolicyFile)
+	}
+	floor, ferr := policy.ParseFloor(cfg.PolicyFloor)
+	mode, merr := policy.ParseMode(cfg.PolicyMode)
+	if err := errors.Join(ferr, merr); err != nil {
+		return nil, err
+	}
+	return policy.New(floor, mode), nil
+}
