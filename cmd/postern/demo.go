@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"postern/internal/config"
 	"postern/internal/mailbox"
@@ -118,7 +119,7 @@ func newDemo(ctx context.Context, mode, floor string) (d *demoMail, err error) {
 	if err != nil {
 		return d, err
 	}
-	if d.gate, err = newGate(cfg, d.log, nil); err != nil {
+	if d.gate, err = newGate(cfg, d.log, time.Now); err != nil {
 		return d, err
 	}
 	d.gate.start()

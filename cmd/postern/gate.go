@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"postern/internal/admin"
+	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/logging"
+	"postern/internal/policyfile"
 	"postern/internal/watch"
 	"postern/metrics"
 	"postern/policy"
@@ -24,13 +26,20 @@ import (
 // gate is everything that serves, put together: the proxy, who listens to what
 // it tells, and the admin port.
 type gate struct {
-	cfg       *config.Config
-	server    *proxy.Server
-	material  *material
-	files     *watch.Watcher
-	metrics   *metrics.Metrics
-	readiness *admin.Readiness
-	admin     *admin.Server
+	cfg      *config.Config
+	server   *proxy.Server
+	material *material
+	files    *watch.Watcher
+	// policy is the one in force, policyFiles looks whether its file changes,
+	// and now is the time that it goes by.
+	policy      atomic.Pointer[running]
+	policyFiles *watch.Watcher
+	now         func() time.Time
+	// certificates are those in use.
+	certificates atomic.Pointer[certs.Store]
+	metrics      *metrics.Metrics
+	readiness    *admin.Readiness
+	admin        *admin.Server
 
 	log            *slog.Logger
 	logWriter      *logging.Writer
@@ -48,20 +57,20 @@ type gate struct {
 const logQueue = 4096
 
 // newGate binds the listeners and reads the files. Its error is for a person
-// to read, and may have several lines. first may be nil: it is told what
-// happens before the others are.
-func newGate(cfg *config.Config, stderr io.Writer, first proxy.Observer) (*gate, error) {
-	g := &gate{cfg: cfg, adminDone: make(chan error, 1), foldDone: make(chan struct{}), files: watch.New(watch.Every)}
+// to read, and may have several lines. The policy goes by now.
+func newGate(cfg *config.Config, stderr io.Writer, now func() time.Time) (*gate, error) {
+	g := &gate{
+		cfg: cfg, adminDone: make(chan error, 1), foldDone: make(chan struct{}),
+		files: watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
+	}
 	g.watchFiles()
-	m, err := readMaterial(cfg)
-	if err != nil {
+	g.watchPolicy()
+	m, merr := readMaterial(cfg)
+	p, perr := policyfile.Of(cfg)
+	if err := errors.Join(merr, perr); err != nil {
 		return nil, err
 	}
 	g.material = m
-	p, err := compilePolicy(cfg)
-	if err != nil {
-		return nil, err
-	}
 	listeners, admin, err := listen(cfg)
 	if err != nil {
 		return nil, err
@@ -71,10 +80,7 @@ func newGate(cfg *config.Config, stderr io.Writer, first proxy.Observer) (*gate,
 	g.log = logging.New(g.logWriter, cfg.LogLevel, cfg.LogFormat)
 	g.makeListeners(p)
 	pc := g.proxyConfig()
-	pc.Listeners, pc.Policy = listeners, p
-	if first != nil {
-		pc.Observer = append(chain{first}, pc.Observer.(chain)...)
-	}
+	pc.Listeners, pc.Policy, pc.Now = listeners, p, now
 	if g.server, err = proxy.New(pc); err != nil {
 		return nil, err
 	}
@@ -113,6 +119,7 @@ func (g *gate) makeListeners(p *policy.Policy) {
 	ver, revision := buildVersion()
 	o := metrics.Options{
 		Version: ver, Revision: revision,
+		Policy: p, Now: g.now,
 		LogSuppressed: func() uint64 { return g.suppressed.Load() + g.logWriter.Dropped() },
 	}
 	var protocols []proxy.Protocol
@@ -127,10 +134,8 @@ func (g *gate) makeListeners(p *policy.Policy) {
 	}
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(protocols)
+	g.policy.Store(&running{p, g.now()})
 	g.tellCertificates()
-	for _, l := range o.Listeners {
-		g.metrics.SetPolicyMode(l, p.Mode())
-	}
 	g.fold = logging.NewFold(time.Now, func(client netip.Addr, n uint64) {
 		g.log.Info(logging.LegacyHandshake, "client", client, "suppressed", n)
 	}, func(n uint64) { g.suppressed.Add(n) })
@@ -152,6 +157,8 @@ func (g *gate) start() {
 		close(g.foldDone)
 	}()
 	go g.files.Run(ctx)
+	go g.policyFiles.Run(ctx)
+	go g.followClock(ctx)
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
 	g.readiness.Listening()
@@ -159,7 +166,7 @@ func (g *gate) start() {
 		g.log.Info("listening", "listener", l.Name, "addresses", l.Addrs)
 	}
 	g.log.Info("serving", "admin", g.adminListener.Addr().String(),
-		"mode", g.cfg.PolicyMode, "floor", g.cfg.PolicyFloor)
+		"mode", g.policy.Load().Mode().String(), "floor", g.policy.Load().Floor().String(), "rules", len(g.policy.Load().Rules()))
 }
 
 // flushTime is how long the admin port and the log may take at the end, and
@@ -186,12 +193,6 @@ func (g *gate) stop(ctx context.Context) {
 	g.admin.Close(closing)
 	g.log.Info("stopped")
 	g.logWriter.Close(closing)
-}
-
-func compilePolicy(cfg *config.Config) (*policy.Policy, error) {
-	floor, ferr := policy.ParseFloor(cfg.PolicyFloor)
-	mode, merr := policy.ParseMode(cfg.PolicyMode)
-	return policy.New(floor, mode), errors.Join(ferr, merr)
 }
 
 // listen binds every address, and says all at once which cannot be bound.

@@ -144,6 +144,7 @@ func (g *gate) reloadTicketKeys() error {
 
 // tellCertificates passes on which certificates are in use.
 func (g *gate) tellCertificates() {
+	g.certificates.Store(g.material.certificates)
 	notAfter := make(map[string]time.Time)
 	var earliest time.Time
 	for _, c := range g.material.certificates.Certificates() {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"time"
 
 	"postern/internal/config"
 )
@@ -19,7 +20,7 @@ func serve(ctx context.Context, sys system) int {
 		sys.errorf("%v", err)
 		return exitUsage
 	}
-	g, err := newGate(cfg, sys.stderr, nil)
+	g, err := newGate(cfg, sys.stderr, time.Now)
 	if err != nil {
 		sys.errorf("%v", err)
 		return exitUsage
@@ -27,6 +28,7 @@ func serve(ctx context.Context, sys system) int {
 	for _, w := range cfg.Warnings() {
 		g.log.Warn("configuration warning", "warning", w)
 	}
+	g.warnOfPolicy()
 	g.start()
 	return g.wait(ctx, sys)
 }
@@ -40,6 +42,7 @@ func (g *gate) wait(ctx context.Context, sys system) int {
 		case <-sys.reload:
 			g.log.Info("reading files again")
 			g.files.Trigger()
+			g.policyFiles.Trigger()
 			continue
 		case sig := <-sys.stop:
 			g.log.Info("stopping", "signal", sig.String(), "timeout", g.cfg.TimeoutDrain.String())

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"postern/internal/certs"
-	"postern/policy"
 )
 
 const (
@@ -90,13 +89,6 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 		if len(info.Chain) == 1 && !selfSigned && len(c.IssuingCertificateURL) > 0 {
 			r.warn(info.Name, "the certificate of its issuer (%s) is not in it: most mail programs will not trust it", c.Issuer.CommonName)
 		}
-	}
-}
-
-// keyTypes: with ECDSA alone every client of TLS 1.0 fails.
-func (r *Report) keyTypes(store *certs.Store, mode string) {
-	if mode != "" && mode != policy.Enforce.String() && store.Lookup("").Keys()&policy.RSA == 0 {
-		r.warn(variable("TLS_CERT_FILE"), "no RSA certificate, without which old clients cannot be served: mode %s will refuse most of them", mode)
 	}
 }
 

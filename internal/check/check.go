@@ -76,18 +76,20 @@ func variable(name string) string { return config.Prefix + name }
 
 // files reads all files, and returns what upstreams are verified with.
 func (r *Report) files(cfg *config.Config, now time.Time) upstreamRoots {
+	var store *certs.Store
 	if len(cfg.TLSCertFile) > 0 {
-		store, err := certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
+		var err error
+		store, err = certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
 		r.addError(err)
 		if store != nil {
 			r.certificates(store, now)
-			r.keyTypes(store, cfg.PolicyMode)
 		}
 	}
-	store, err := certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
+	r.policy(cfg, store, now)
+	admin, err := certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
 	r.addError(err)
-	if store != nil {
-		r.certificates(store, now)
+	if admin != nil {
+		r.certificates(admin, now)
 	}
 	_, err = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
 	r.addError(err)

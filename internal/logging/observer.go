@@ -42,7 +42,7 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 		"outcome", h.Outcome, "reason", h.Verdict.Reason.String(), "version", h.Verdict.Version.String(),
 		"offered_versions", h.Hello.VersionNames(), "cipher_suites", h.Hello.CipherSuiteNames(),
 		"server_name", cut(h.Hello.ServerName, maxServerName), "alpn", cutList(h.Hello.ALPN),
-		"ja4", h.Hello.JA4(), "mode", h.Verdict.Mode.String(), "rule", "",
+		"ja4", h.Hello.JA4(), "mode", h.Verdict.Mode.String(), "rule", h.Verdict.Rule,
 		"starttls", h.StartTLS, "conn_id", h.ID,
 	}
 	if h.Outcome == proxy.Failed {

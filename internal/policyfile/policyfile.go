@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
+	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/policy"
 )
@@ -90,4 +93,26 @@ func Of(cfg *config.Config) (*policy.Policy, error) {
 		return nil, err
 	}
 	return policy.New(floor, mode), nil
+}
+
+// Site is what rules can match where the configuration is used: the ports of the
+// listeners, and the names of the certificates, which may be nil.
+func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
+	s := policy.Site{Ports: []uint16{}}
+	for _, l := range cfg.Listeners() {
+		for _, addr := range l.Addrs {
+			_, port, _ := net.SplitHostPort(addr)
+			if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+				s.Ports = append(s.Ports, uint16(n))
+			}
+		}
+	}
+	if certificates == nil {
+		return s
+	}
+	s.Names = []string{}
+	for _, c := range certificates.Certificates() {
+		s.Names = append(s.Names, c.Hostnames()...)
+	}
+	return s
 }

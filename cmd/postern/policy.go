@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/internal/policyfile"
+	"postern/policy"
+)
+
+// policyEvery is how often the policy file is looked at. A change is taken over
+// once two looks have seen the same, which is within two seconds.
+const policyEvery = 500 * time.Millisecond
+
+// running is the policy that is in force, and where it came from.
+type running struct {
+	*policy.Policy
+	read time.Time
+}
+
+// watchPolicy has the policy file read again when it changes. It comes before
+// that is read for the first time.
+func (g *gate) watchPolicy() {
+	if g.cfg.PolicyFile != "" {
+		g.policyFiles.Add(g.reloadPolicy, g.cfg.PolicyFile)
+	}
+}
+
+// reloadPolicy puts a changed file in force, or keeps what there is and says
+// why.
+func (g *gate) reloadPolicy() error {
+	p, err := policyfile.Of(g.cfg)
+	if err != nil {
+		g.metrics.PolicyReloadFailed()
+		g.log.Error("reloading the policy failed, the old one stays in force",
+			"file", g.cfg.PolicyFile, "errors", strings.Split(err.Error(), "\n"))
+		return err
+	}
+	g.usePolicy(p)
+	g.server.SetPolicy(p)
+	g.log.Info("policy reloaded", "file", g.cfg.PolicyFile, "floor", p.Floor().String(), "mode", p.Mode().String(), "rules", len(p.Rules()))
+	g.warnOfPolicy()
+	return nil
+}
+
+// usePolicy notes the policy for those who tell of it.
+func (g *gate) usePolicy(p *policy.Policy) {
+	g.policy.Store(&running{p, g.now()})
+	g.metrics.SetPolicy(p)
+}
+
+// warnOfPolicy logs what of the policy is probably not meant.
+func (g *gate) warnOfPolicy() {
+	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.certificates.Load())) {
+		g.log.Warn("policy warning", "file", g.cfg.PolicyFile, "line", w.Line, "rule", w.Rule, "warning", w.Text)
+	}
+}
+
+// clockEvery is how often it is looked whether a rule has come or gone, to tell
+// of it. The handshakes know by themselves.
+const clockEvery = time.Second
+
+// followClock logs the rules that come and go by their dates.
+func (g *gate) followClock(ctx context.Context) {
+	tick := time.NewTicker(clockEvery)
+	defer tick.Stop()
+	told := g.policy.Load()
+	last := told.At(g.now())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p, now := g.policy.Load(), g.now()
+		if p == told && last.Valid(now) {
+			continue
+		}
+		snapshot := p.At(now)
+		if p == told {
+			g.tellChange(&last, &snapshot)
+		}
+		told, last = p, snapshot
+	}
+}
+
+// tellChange logs which rules have come and gone between two moments.
+func (g *gate) tellChange(before, after *policy.Snapshot) {
+	was, is := before.InForce(), after.InForce()
+	missing := func(from, in []string) []string {
+		return slices.DeleteFunc(slices.Clone(from), func(name string) bool { return slices.Contains(in, name) })
+	}
+	begun, ended := missing(is, was), missing(was, is)
+	if len(begun)+len(ended) == 0 {
+		return
+	}
+	var modes []any
+	for _, l := range g.cfg.Listeners() {
+		modes = append(modes, slog.String(l.Name, after.ModeFor(l.Name).String()))
+	}
+	g.log.Info("rules change by their dates", "begun", begun, "ended", ended, slog.Group("modes", modes...))
+}

@@ -1,0 +1,51 @@
+package check
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"postern/internal/certs"
+	"postern/internal/config"
+	"postern/internal/policyfile"
+	"postern/policy"
+)
+
+// policy looks at what decides on clients; certificates may be nil.
+func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.Time) {
+	if cfg.PolicyFile == "" && (cfg.PolicyMode == "" || cfg.PolicyFloor == "") {
+		return // they did not parse, which was said
+	}
+	p, err := policyfile.Of(cfg)
+	if err != nil {
+		r.addError(err)
+		return
+	}
+	warnings := p.Warnings(now, policyfile.Site(cfg, certificates))
+	for _, w := range warnings {
+		r.Warnings = append(r.Warnings, cfg.PolicyFile+":"+w.String())
+	}
+	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
+		mode := "mode " + p.Mode().String()
+		if cfg.PolicyFile != "" {
+			mode = "observe and explain"
+		}
+		r.warn(variable("TLS_CERT_FILE"), "no RSA certificate, without which old clients cannot be served: %s will refuse most of them", mode)
+	}
+	if cfg.PolicyFile != "" && len(warnings) == 0 {
+		r.Fine = append(r.Fine, fmt.Sprintf("%s: %s", cfg.PolicyFile, summary(p, now)))
+	}
+}
+
+// summary says what meets old clients now, in a few words.
+func summary(p *policy.Policy, now time.Time) string {
+	snapshot := p.At(now)
+	s := "floor " + p.Floor().String() + ", mode " + snapshot.Mode.String()
+	if n := len(p.Rules()); n > 0 {
+		s += fmt.Sprintf(", %d rules", n)
+		if names := snapshot.InForce(); len(names) > 0 {
+			s += ", in force now: " + strings.Join(names, ", ")
+		}
+	}
+	return s
+}
