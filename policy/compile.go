@@ -31,6 +31,13 @@ func (s *ruleSet) or(o *ruleSet) {
 	}
 }
 
+func (s ruleSet) without(o *ruleSet) ruleSet {
+	for i := range s {
+		s[i] &^= o[i]
+	}
+	return s
+}
+
 // first takes the first rule out of the set; -1 where there is none.
 func (s *ruleSet) first() int {
 	for i := range s {

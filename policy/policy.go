@@ -153,16 +153,6 @@ func (s *Snapshot) ModeFor(listener string) Mode {
 	return s.Mode
 }
 
-// InForce lists the rules that are in force, by name, in their order.
-func (s *Snapshot) InForce() []string {
-	var names []string
-	set := s.inForce
-	for i := set.first(); i >= 0; i = set.first() {
-		names = append(names, s.policy.rules[i].Name)
-	}
-	return names
-}
-
 // ParseMode returns the mode of that name.
 func ParseMode(s string) (Mode, error) {
 	for _, m := range Modes {

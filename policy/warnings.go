@@ -42,7 +42,8 @@ type Site struct {
 }
 
 // Warnings says what of the policy, as of now, is probably not meant: rules that
-// never match, or no more; ports and names that nobody can come to.
+// never match, or no more; ports and names that nobody can come to; and times at
+// which the policy becomes milder than before.
 func (p *Policy) Warnings(now time.Time, site Site) []Warning {
 	var all []Warning
 	for i := range p.rules {
@@ -52,8 +53,15 @@ func (p *Policy) Warnings(now time.Time, site Site) []Warning {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Warning) int { return cmp.Compare(a.Line, b.Line) })
+	// What has been is known: from now on.
+	for _, m := range p.Milder(now, endOfTime) {
+		all = append(all, Warning{Text: "becomes milder at " + m.Time.UTC().Format(time.RFC3339) + ": " + m.String()})
+	}
 	return all
 }
+
+// endOfTime is later than any date in a policy.
+var endOfTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // uselessness says why a rule takes nothing from now on, if so.
 func (p *Policy) uselessness(i int, now time.Time) []string {

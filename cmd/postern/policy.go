@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -89,11 +88,7 @@ func (g *gate) followClock(ctx context.Context) {
 
 // tellChange logs which rules have come and gone between two moments.
 func (g *gate) tellChange(before, after *policy.Snapshot) {
-	was, is := before.InForce(), after.InForce()
-	missing := func(from, in []string) []string {
-		return slices.DeleteFunc(slices.Clone(from), func(name string) bool { return slices.Contains(in, name) })
-	}
-	begun, ended := missing(is, was), missing(was, is)
+	begun, ended := after.Since(before)
 	if len(begun)+len(ended) == 0 {
 		return
 	}

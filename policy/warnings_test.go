@@ -1,0 +1,73 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWhatIsProbablyNotMeant(t *testing.T) {
+	site := Site{Ports: []uint16{993, 10993}, Names: []string{"mail.example.org", "*.legacy.example.org"}}
+	for name, tt := range map[string]struct {
+		rules string
+		want  string // lines
+	}{
+		"a good rule": {"- {name: a, mode: observe, match: {port: [10993], server_name: [mail.example.org]}, owner: me, until: 2027-01-01T00:00:00Z}", ""},
+		"an exemption that ran out": {"- {name: a, mode: observe, match: {port: [993]}, owner: me@example.org, until: 2026-05-01T00:00:00Z}",
+			`4: rule "a": the exemption ran out at 2026-05-01T00:00:00Z; its owner is me@example.org`},
+		"a rule that has ended":   {"- {name: a, mode: explain, until: 2026-06-01T00:00:00Z}", `4: rule "a": ended at 2026-06-01T00:00:00Z`},
+		"an owner without an end": {"- {name: a, mode: observe, match: {port: [993]}, owner: me}", `4: rule "a": has an owner but no until: it is no exemption, since it never ends`},
+		"an empty match":          {"- {name: a, mode: observe, match: {}}", `4: rule "a": match is empty, so it takes every legacy handshake`},
+		"an empty list":           {"- {name: a, mode: explain, match: {client: []}}", `4: rule "a": never matches: the list of client is empty`},
+		"a share of nothing":      {"- {name: a, mode: explain, share: 0%}", `4: rule "a": takes nobody: its share is 0%`},
+		"a day that never comes":  {`- {name: a, mode: enforce, schedule: "0 0 30 2 *", for: 1h}`, `4: rule "a": its schedule never comes`},
+		"a leap day":              {`- {name: a, mode: enforce, schedule: "0 0 29 2 *", for: 1h}`, ""},
+		"a schedule between its dates": {`- {name: a, mode: enforce, schedule: "0 12 * * *", for: 1h, from: 2026-07-01T13:00:00Z, until: 2026-07-02T12:00:00Z}`,
+			`4: rule "a": its schedule never comes`},
+		"a port of nobody":     {"- {name: a, mode: observe, match: {port: [993, 10994]}}", `4: rule "a": no listener has the port 10994`},
+		"a name of nobody":     {"- {name: a, mode: observe, match: {server_name: [imap.example.org]}}", `4: rule "a": no certificate covers the name imap.example.org`},
+		"a name of a wildcard": {"- {name: a, mode: observe, match: {server_name: [a.legacy.example.org, \"*.legacy.example.org\", \"*.example.org\"]}}", ""},
+		"a wildcard of nobody": {"- {name: a, mode: observe, match: {server_name: [\"*.example.net\"]}}", `4: rule "a": no certificate covers the name *.example.net`},
+		"shadowed by all": {"- {name: a, mode: observe}\n- {name: b, mode: enforce, match: {version: [tls1.0]}}",
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it`},
+		"shadowed by a wider network": {"- {name: a, mode: observe, match: {client: [10.0.0.0/8]}}\n- {name: b, mode: enforce, match: {client: [10.1.0.0/16, 10.2.3.4], port: [993]}}",
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it`},
+		"not shadowed by a narrower one": {"- {name: a, mode: observe, match: {client: [10.1.0.0/16]}}\n- {name: b, mode: enforce, match: {client: [10.0.0.0/8]}}", ""},
+		"not shadowed by another key":    {"- {name: a, mode: observe, match: {port: [993]}}\n- {name: b, mode: enforce, match: {version: [tls1.0]}}", ""},
+		"not shadowed by a share":        {"- {name: a, mode: explain, share: 50%}\n- {name: b, mode: enforce}", ""},
+		"shadowed by all of a share": {"- {name: a, mode: explain, share: 100%}\n- {name: b, mode: enforce}",
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it`},
+		"not shadowed by a schedule": {`- {name: a, mode: explain, schedule: "0 * * * *", for: 5m}` + "\n- {name: b, mode: enforce}", ""},
+		"shadowed for its time": {"- {name: a, mode: explain, from: 2026-06-20T00:00:00Z, until: 2026-08-01T00:00:00Z}\n" +
+			"- {name: b, mode: enforce, from: 2026-07-01T00:00:00Z, until: 2026-08-01T00:00:00Z}\n- {name: c, mode: enforce}",
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it` + "\n" +
+				`becomes milder at 2026-06-20T00:00:00Z: everybody else: enforce -> explain ("a")`},
+		"a gap before the cut-over": {"- {name: a, mode: explain, from: 2026-06-20T00:00:00Z, until: 2026-06-30T00:00:00Z}\n- {name: b, mode: enforce, from: 2026-07-01T00:00:00Z}",
+			`becomes milder at 2026-06-30T00:00:00Z: everybody else: explain -> observe ("a")`},
+	} {
+		p, err := Parse([]byte("mode: observe\nfloor: tls1.2\nrules:\n" + tt.rules + "\n"))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var got []string
+		for _, w := range p.Warnings(time.Date(2026, 6, 15, 0, 0, 0, 0, time.UTC), site) {
+			got = append(got, w.String())
+		}
+		if diff := cmp.Diff(tt.want, strings.Join(got, "\n")); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// What is not known of a site is no reason to warn.
+func TestWithoutASiteThereIsNothingToMiss(t *testing.T) {
+	p, err := Parse([]byte("rules: [{name: a, mode: observe, match: {port: [1], server_name: [x.test]}}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := p.Warnings(time.Now(), Site{}); len(w) != 0 {
+		t.Errorf("%v", w)
+	}
+}
