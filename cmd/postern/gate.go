@@ -50,6 +50,7 @@ type gate struct {
 
 	adminListener    net.Listener
 	adminCertificate atomic.Pointer[tls.Certificate]
+	adminToken       atomic.Pointer[admin.Token]
 	adminDone        chan error
 }
 
@@ -141,6 +142,11 @@ func (g *gate) makeListeners(p *policy.Policy) {
 	}, func(n uint64) { g.suppressed.Add(n) })
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
+		API: g.api(), Listen: g.cfg.AdminListen,
+	}
+	if g.material.adminToken != nil {
+		g.adminToken.Store(g.material.adminToken)
+		ao.Token = g.adminToken.Load
 	}
 	if g.material.admin != nil {
 		ao.Certificate = g.adminCertificate.Load
@@ -161,6 +167,9 @@ func (g *gate) start() {
 	go g.followClock(ctx)
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
+	if g.cfg.APIOff() {
+		g.log.Info("the API is off, since the admin port is not on loopback", "variable", config.Prefix+"ADMIN_TOKEN_FILE")
+	}
 	g.readiness.Listening()
 	for _, l := range g.cfg.Listeners() {
 		g.log.Info("listening", "listener", l.Name, "addresses", l.Addrs)

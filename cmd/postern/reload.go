@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/config"
 )
@@ -17,17 +18,19 @@ type material struct {
 	clientCAs, upstreamRoots *x509.CertPool
 	ticketKeys               [][32]byte
 	admin                    *certs.Store // nil: no TLS on the admin port
+	adminToken               *admin.Token // nil: none
 }
 
 // readMaterial reads all files and says all at once what is wrong with them.
 func readMaterial(cfg *config.Config) (*material, error) {
 	var m material
-	var problems [5]error
+	var problems [6]error
 	m.certificates, problems[0] = certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
 	m.clientCAs, problems[1] = certs.LoadPool(cfg.TLSClientCAFile)
 	m.upstreamRoots, problems[2] = certs.LoadPool(cfg.UpstreamCAFile)
 	m.ticketKeys, problems[3] = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
 	m.admin, problems[4] = certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
+	m.adminToken, problems[5] = admin.ReadToken(cfg.AdminTokenFile)
 	if err := errors.Join(problems[:]...); err != nil {
 		return nil, err
 	}
@@ -48,6 +51,7 @@ func (g *gate) watchFiles() {
 		{"upstream CA", g.reloadUpstreamRoots, []string{cfg.UpstreamCAFile}},
 		{"ticket keys", g.reloadTicketKeys, []string{cfg.TLSTicketKeysFile}},
 		{"admin certificate", g.reloadAdmin, []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}},
+		{"admin token", g.reloadAdminToken, []string{cfg.AdminTokenFile}},
 	} {
 		paths := slices.DeleteFunc(set.paths, func(p string) bool { return p == "" })
 		if len(paths) > 0 {
@@ -138,6 +142,14 @@ func (g *gate) reloadTicketKeys() error {
 	keys, err := certs.LoadTicketKeys(g.cfg.TLSTicketKeysFile)
 	if err == nil {
 		g.server.SetTicketKeys(keys)
+	}
+	return err
+}
+
+func (g *gate) reloadAdminToken() error {
+	token, err := admin.ReadToken(g.cfg.AdminTokenFile)
+	if err == nil {
+		g.adminToken.Store(token)
 	}
 	return err
 }

@@ -139,12 +139,15 @@ func TestServeNamesWhatItCannotLoadOrBind(t *testing.T) {
 			"POSTERN_LISTEN_IMAPS=" + imaps, "POSTERN_LISTEN_POP3S=" + pop3s, "POSTERN_LISTEN_IMAP=off", "POSTERN_LISTEN_POP3=off", "POSTERN_ADMIN_LISTEN=" + taken}
 	}
 	missing := filepath.Join(dir, "missing.pem")
+	token := "POSTERN_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "token")
 	for name, tt := range map[string]struct {
 		environ []string
 		want    []string
 	}{
 		"no certificate": {base(missing+","+filepath.Join(dir, "absent.pem"), "127.0.0.1:0", "off"), []string{"missing.pem", "absent.pem"}},
-		"no address":     {base(filepath.Join(dir, "ecdsa.pem"), "192.0.2.1:993", "192.0.2.1:995"), []string{"POSTERN_LISTEN_IMAPS: ", "POSTERN_LISTEN_POP3S: "}},
+		"no token": {append(base(missing, "127.0.0.1:0", "off"), token),
+			[]string{"missing.pem", token[:len("POSTERN_ADMIN_TOKEN_FILE")] + ": " + filepath.Join(dir, "token") + ": no such file"}},
+		"no address": {base(filepath.Join(dir, "ecdsa.pem"), "192.0.2.1:993", "192.0.2.1:995"), []string{"POSTERN_LISTEN_IMAPS: ", "POSTERN_LISTEN_POP3S: "}},
 	} {
 		o := runCommand(t, tt.environ, "serve")
 		if o.code != exitUsage || strings.Count(o.stderr, "\n") != len(tt.want) {

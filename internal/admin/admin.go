@@ -1,5 +1,6 @@
 // Package admin serves what operators and orchestrators ask of a running gate:
-// metrics, whether it lives, whether it is ready.
+// metrics, whether it lives, whether it is ready, and, to who has access, the
+// API.
 package admin
 
 import (
@@ -34,8 +35,20 @@ type Options struct {
 	Certificate func() *tls.Certificate
 	// Pprof serves /debug/pprof/ to loopback peers.
 	Pprof bool
+	// API answers GET and HEAD below /api/v1/, with the whole path, to who has
+	// access. Nil leaves that off.
+	API http.Handler
+	// Listen is the address that was asked for, not the one that was bound:
+	// host:port. Where it is not on loopback, or empty, the API needs the token.
+	Listen string
+	// Token is asked at each request, so that it may change, and never returns
+	// nil; where it is nil itself there is no token.
+	Token func() *Token
+	// Now is the clock by which wrong tokens are counted; nil is time.Now.
+	Now func() time.Time
 	// Log takes the HTTP server's own errors, at level debug: they are about
-	// clients that misbehave. None are written where it is nil.
+	// clients that misbehave. It also tells of addresses that try tokens.
+	// Nothing is written where it is nil.
 	Log *slog.Logger
 }
 
@@ -62,6 +75,11 @@ func New(o Options) *Server {
 		}
 		writeText(w, status, report)
 	})
+	if guard := newAccess(o); o.API != nil && !guard.off() {
+		api := http.NewServeMux()
+		api.Handle("GET /api/v1/", o.API)
+		mux.Handle("/api/v1/", guard.protect(api))
+	}
 	if o.Pprof {
 		mux.Handle("/debug/pprof/", onlyLocal(profiles()))
 	}

@@ -1,11 +1,8 @@
 package admin
 
 import (
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
-	"strings"
 )
 
 // profiles serves what go tool pprof asks for.
@@ -38,15 +35,5 @@ func onlyLocal(next http.Handler) http.Handler {
 // loopbackPeer goes by the connection: no forwarding header makes a peer
 // local.
 func loopbackPeer(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && peer.Addr().Unmap().IsLoopback()
-}
-
-// ownHost tells localhost and IP addresses, with or without a port.
-func ownHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil || strings.EqualFold(host, "localhost")
+	return peerAddr(r).IsLoopback()
 }

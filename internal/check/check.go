@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/config"
 )
@@ -33,6 +34,7 @@ func Run(ctx context.Context, environ []string, offline bool) *Report {
 	cfg, problems := config.Inspect(environ)
 	r := &Report{Errors: problems, Warnings: cfg.Warnings()}
 	roots := r.files(cfg, time.Now())
+	r.api(cfg)
 	r.listeners(cfg)
 	if !offline {
 		r.upstreams(ctx, cfg, roots)
@@ -73,6 +75,15 @@ func (r *Report) listeners(cfg *config.Config) {
 }
 
 func variable(name string) string { return config.Prefix + name }
+
+// api looks at who could ask the running gate.
+func (r *Report) api(cfg *config.Config) {
+	_, err := admin.ReadToken(cfg.AdminTokenFile)
+	r.addError(err)
+	if cfg.APIOff() {
+		r.Fine = append(r.Fine, variable("ADMIN_LISTEN")+": not on loopback, so the API is off; it needs "+variable("ADMIN_TOKEN_FILE"))
+	}
+}
 
 // files reads all files, and returns what upstreams are verified with.
 func (r *Report) files(cfg *config.Config, now time.Time) upstreamRoots {

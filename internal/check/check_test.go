@@ -129,6 +129,28 @@ func TestEverythingIsReportedAtOnce(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrongWithTheTokenIsReported(t *testing.T) {
+	const secret = "hunter2hunter2"
+	short, good := filepath.Join(t.TempDir(), "short"), filepath.Join(t.TempDir(), "good")
+	for name, text := range map[string]string{short: secret, good: secret + secret} {
+		if err := os.WriteFile(name, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := Run(t.Context(), environ(t, "ADMIN_TOKEN_FILE="+short), true)
+	expectLine(t, "error", r.Errors, "POSTERN_ADMIN_TOKEN_FILE: "+short+": the token has 14 bytes, 16 are the least")
+	if all := fmt.Sprint(r); strings.Contains(all, secret) || len(r.Errors) != 1 {
+		t.Errorf("%s", all)
+	}
+	r = Run(t.Context(), environ(t, "ADMIN_TOKEN_FILE="+good, "ADMIN_LISTEN=:0"), true)
+	expectLine(t, "warning", r.Warnings, "POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted")
+	r = Run(t.Context(), environ(t, "ADMIN_LISTEN=:0"), true)
+	expectLine(t, "line", r.Fine, "POSTERN_ADMIN_LISTEN: not on loopback, so the API is off")
+	if len(r.Errors)+len(r.Warnings) > 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestCertificatesThatClientsRefuse(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {

@@ -60,7 +60,8 @@ type Config struct {
 	TimeoutIdle      time.Duration `env:"TIMEOUT_IDLE" envDefault:"35m" desc:"of silence after login"`
 	TimeoutDrain     time.Duration `env:"TIMEOUT_DRAIN" envDefault:"30s" desc:"for sessions to end at shutdown"`
 
-	AdminListen string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9993" desc:"host:port of metrics and health"`
+	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9993" desc:"host:port of metrics, health and API"`
+	AdminTokenFile string `env:"ADMIN_TOKEN_FILE" desc:"a file with the token for the API, 16 bytes at least of printable ASCII; off loopback there is no API without it"`
 
 	AdminTLSCertFile string `env:"ADMIN_TLS_CERT_FILE" desc:"certificate in PEM for TLS on the admin port"`
 	AdminTLSKeyFile  string `env:"ADMIN_TLS_KEY_FILE" desc:"its key in PEM, where it is not in the same file"`
@@ -282,6 +283,20 @@ func (l *loader) checkListeners(c *Config) {
 	} else if upstreams && parsed && len(c.Listeners()) == 0 {
 		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream")
 	}
+}
+
+// OnLoopback tells of an address to listen on whether it is reached from this
+// host alone. A name other than localhost may lead anywhere.
+func OnLoopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+}
+
+// APIOff tells that the admin port has no API, since it is off loopback and
+// there is no token.
+func (c *Config) APIOff() bool {
+	return c.AdminListen != "" && c.AdminTokenFile == "" && !OnLoopback(c.AdminListen)
 }
 
 // Network is the network to listen on for an address: an IPv4 or IPv6 literal

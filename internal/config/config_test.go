@@ -72,7 +72,8 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"POSTERN_UPSTREAM_PROXY_PROTOCOL=v2", "POSTERN_TLS_CLIENT_CA_FILE=/clients.pem", "POSTERN_TLS_TICKET_KEYS_FILE=/tickets",
 		"POSTERN_PROXY_PROTOCOL_FROM=10.1.2.3/8, ::ffff:192.0.2.7,::ffff:192.0.2.0/120,2001:db8::1,::/0",
 		"POSTERN_LIMIT_CONNECTIONS=0", "POSTERN_LIMIT_CONNECTIONS_PER_CLIENT=20", "POSTERN_LIMIT_HANDSHAKES_PER_CLIENT=5",
-		"POSTERN_ADMIN_TLS_CERT_FILE=/admin.pem", "POSTERN_ADMIN_TLS_KEY_FILE=/admin.key", "POSTERN_ADMIN_PPROF=on")
+		"POSTERN_ADMIN_TLS_CERT_FILE=/admin.pem", "POSTERN_ADMIN_TLS_KEY_FILE=/admin.key", "POSTERN_ADMIN_PPROF=on",
+		"POSTERN_ADMIN_TOKEN_FILE=/token")
 	if n := c.ConnectionLimit(); n != 0 {
 		t.Errorf("LIMIT_CONNECTIONS=0 came to a limit of %d", n)
 	}
@@ -94,6 +95,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 			netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128"), netip.MustParsePrefix("::/0")},
 		LimitConnectionsPerClient: 20, LimitHandshakesPerClient: 5,
 		AdminTLSCertFile: "/admin.pem", AdminTLSKeyFile: "/admin.key", AdminPprof: "on",
+		AdminTokenFile: "/token",
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -277,6 +279,11 @@ func TestWarnings(t *testing.T) {
 			"POSTERN_UPSTREAM_CA_FILE: not used, since no upstream has TLS", "POSTERN_UPSTREAM_SERVER_NAME: not used, since no upstream has TLS"}},
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3s://h", "UPSTREAM_CLIENT_ID=id"}, []string{"POSTERN_UPSTREAM_CLIENT_ID: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
 		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address"}},
+		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token"}, []string{
+			"POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted, since POSTERN_ADMIN_LISTEN is not on loopback and POSTERN_ADMIN_TLS_CERT_FILE is not set"}},
+		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token", "ADMIN_TLS_CERT_FILE=/admin"}, nil},
+		{[]string{"ADMIN_LISTEN=localhost:9993", "ADMIN_TOKEN_FILE=/token"}, nil},
+		{[]string{"ADMIN_LISTEN=:9993"}, nil},
 		{[]string{"LIMIT_CONNECTIONS=2147483647"}, []string{fmt.Sprintf("POSTERN_LIMIT_CONNECTIONS: %d file descriptors are enough for %d", Descriptors(), connectionLimit(Descriptors()))}},
 	} {
 		environ := slices.Clone(least)
@@ -372,6 +379,25 @@ func TestAGateBehindItselfIsWarnedOf(t *testing.T) {
 		if got := strings.Contains(warnings, "is this gate's own POSTERN_LISTEN_IMAP"); got != own {
 			t.Errorf("%s: %q", environ, warnings)
 		}
+	}
+}
+
+func TestOnlyLoopbackIsLoopback(t *testing.T) {
+	for listen, local := range map[string]bool{
+		"127.0.0.1:9993": true, "127.8.8.8:9993": true, "[::1]:9993": true, "[::ffff:127.0.0.1]:9993": true, "localhost:9993": true,
+		"Localhost.:9993": true, ":9993": false, "0.0.0.0:9993": false, "[::]:9993": false, "192.0.2.1:9993": false, "mail:9993": false,
+		"me.localhost:9993": false,
+	} {
+		c := mustLoad(t, with("POSTERN_ADMIN_LISTEN="+listen)...)
+		if OnLoopback(c.AdminListen) != local || c.APIOff() == local {
+			t.Errorf("%s: loopback %v, API off %v", listen, !local, c.APIOff())
+		}
+		if c := mustLoad(t, with("POSTERN_ADMIN_LISTEN="+listen, "POSTERN_ADMIN_TOKEN_FILE=/token")...); c.APIOff() {
+			t.Errorf("%s: no API with a token", listen)
+		}
+	}
+	if c, _ := Inspect(with("POSTERN_ADMIN_LISTEN=9993", "POSTERN_ADMIN_TOKEN_FILE=/token")); c.APIOff() || len(c.Warnings()) > 0 {
+		t.Errorf("an address that does not parse: %q", c.Warnings())
 	}
 }
 

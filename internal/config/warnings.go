@@ -34,6 +34,10 @@ func (c *Config) Warnings() []string {
 			w = append(w, Prefix+"PROXY_PROTOCOL_FROM: "+p.String()+" lets everybody claim any address")
 		}
 	}
+	if c.AdminListen != "" && !OnLoopback(c.AdminListen) && c.AdminTokenFile != "" && c.AdminTLSCertFile == "" {
+		w = append(w, Prefix+"ADMIN_TOKEN_FILE: the token comes unencrypted, since "+Prefix+"ADMIN_LISTEN is not on loopback and "+
+			Prefix+"ADMIN_TLS_CERT_FILE is not set")
+	}
 	descriptors := Descriptors()
 	if n := connectionLimit(descriptors); int(c.LimitConnections) > n {
 		w = append(w, fmt.Sprintf("%sLIMIT_CONNECTIONS: %d file descriptors are enough for %d", Prefix, descriptors, n))
