@@ -31,10 +31,12 @@ type gate struct {
 	material *material
 	files    *watch.Watcher
 	// policy is the one in force, policyFiles looks whether its file changes,
-	// and now is the time that it goes by.
-	policy      atomic.Pointer[running]
-	policyFiles *watch.Watcher
-	now         func() time.Time
+	// policyErrors is what is wrong with a changed one, and now is the time that
+	// the policy goes by.
+	policy       atomic.Pointer[running]
+	policyFiles  *watch.Watcher
+	policyErrors atomic.Pointer[[]string]
+	now          func() time.Time
 	// certificates are those in use.
 	certificates atomic.Pointer[certs.Store]
 	metrics      *metrics.Metrics

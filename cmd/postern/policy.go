@@ -33,11 +33,13 @@ func (g *gate) watchPolicy() {
 func (g *gate) reloadPolicy() error {
 	p, err := policyfile.Of(g.cfg)
 	if err != nil {
+		lines := strings.Split(err.Error(), "\n")
 		g.metrics.PolicyReloadFailed()
-		g.log.Error("reloading the policy failed, the old one stays in force",
-			"file", g.cfg.PolicyFile, "errors", strings.Split(err.Error(), "\n"))
+		g.policyErrors.Store(&lines)
+		g.log.Error("reloading the policy failed, the old one stays in force", "file", g.cfg.PolicyFile, "errors", lines)
 		return err
 	}
+	g.policyErrors.Store(nil)
 	g.usePolicy(p)
 	g.server.SetPolicy(p)
 	g.log.Info("policy reloaded", "file", g.cfg.PolicyFile, "floor", p.Floor().String(), "mode", p.Mode().String(), "rules", len(p.Rules()))

@@ -98,7 +98,7 @@ func logMutants() []mutant {
 		{
 			name: "JA4 does not sort the extensions",
 			file: "policy/ja4.go",
-			old:  "\tslices.Sort(extensions)\n",
+			old:  "\tslices.Sort(kept)\n",
 			new:  "",
 			seen: handshakes("^TestJA4OfPublishedClients$"),
 		},

@@ -1,0 +1,187 @@
+package admin
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"time"
+
+	"postern/policy"
+)
+
+// PolicyState is what /api/v1/policy tells of.
+type PolicyState struct {
+	Policy *policy.Policy
+	// File is where it was read, or empty; Read is when.
+	File string
+	Read time.Time
+	// Failed is what is wrong with the file that would replace it; nil where
+	// there is none.
+	Failed    []string
+	Listeners []string
+	Site      policy.Site
+	Now       time.Time
+}
+
+// How much of what comes next is told.
+const (
+	changesTold   = 20
+	changesWithin = 2 * 366 * 24 * time.Hour
+)
+
+// PolicyHandler answers with what is in force, what changes next, and what is
+// probably not meant, as JSON.
+func PolicyHandler(state func() PolicyState) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, policyView(state()))
+	})
+}
+
+// writeJSON answers with a value that can always be encoded.
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // the client may be gone
+}
+
+type policyJSON struct {
+	Now          time.Time         `json:"now"`
+	File         string            `json:"file,omitempty"`
+	Read         time.Time         `json:"read"`
+	ReloadErrors []string          `json:"reload_errors,omitempty"`
+	Floor        string            `json:"floor"`
+	Mode         string            `json:"mode"`
+	Listeners    map[string]string `json:"listeners"` // the mode now
+	Rules        []ruleJSON        `json:"rules"`
+	Candidates   []candidateJSON   `json:"candidates"`
+	NextChanges  []changeJSON      `json:"next_changes"`
+	Warnings     []warningJSON     `json:"warnings"`
+}
+
+type ruleJSON struct {
+	Name      string     `json:"name"`
+	Mode      string     `json:"mode"`
+	Line      int        `json:"line"`
+	InForce   bool       `json:"in_force"`
+	ShareNow  float64    `json:"share_now"` // 0 to 1
+	Match     *matchJSON `json:"match,omitempty"`
+	Share     *shareJSON `json:"share,omitempty"`
+	From      *time.Time `json:"from,omitempty"`
+	Until     *time.Time `json:"until,omitempty"`
+	Schedule  string     `json:"schedule,omitempty"`
+	For       string     `json:"for,omitempty"`
+	Timezone  string     `json:"timezone"`
+	Owner     string     `json:"owner,omitempty"`
+	Exemption bool       `json:"exemption"`
+}
+
+type matchJSON struct {
+	Client     []string `json:"client,omitzero"`
+	Listener   []string `json:"listener,omitzero"`
+	Port       []uint16 `json:"port,omitzero"`
+	ServerName []string `json:"server_name,omitzero"`
+	Version    []string `json:"version,omitzero"`
+	JA4        []string `json:"ja4,omitzero"`
+}
+
+type shareJSON struct {
+	From float64 `json:"from"` // 0 to 1
+	To   float64 `json:"to"`
+	By   string  `json:"by"`
+}
+
+type candidateJSON struct {
+	Name  string `json:"name"`
+	Floor string `json:"floor"`
+}
+
+type changeJSON struct {
+	Time      time.Time         `json:"time"`
+	Begun     []string          `json:"begun"`
+	Ended     []string          `json:"ended"`
+	Listeners map[string]string `json:"listeners"` // the mode from then on
+}
+
+type warningJSON struct {
+	Line    int    `json:"line,omitempty"`
+	Rule    string `json:"rule,omitempty"`
+	Warning string `json:"warning"`
+}
+
+func policyView(s PolicyState) policyJSON {
+	p, now := s.Policy, s.Now.UTC()
+	snapshot := p.At(now)
+	view := policyJSON{
+		Now: now, File: s.File, Read: s.Read.UTC(), ReloadErrors: s.Failed,
+		Floor: p.Floor().String(), Mode: p.Mode().String(), Listeners: modes(&snapshot, s.Listeners),
+		Rules: []ruleJSON{}, Candidates: []candidateJSON{}, NextChanges: []changeJSON{}, Warnings: []warningJSON{},
+	}
+	for i := range p.Rules() {
+		view.Rules = append(view.Rules, ruleView(&p.Rules()[i], now))
+	}
+	for _, c := range p.Candidates() {
+		view.Candidates = append(view.Candidates, candidateJSON{c.Name, c.Floor.String()})
+	}
+	for _, c := range p.Changes(now, now.Add(changesWithin), changesTold) {
+		view.NextChanges = append(view.NextChanges, changeJSON{c.Time.UTC(), c.Begun, c.Ended, modes(&c.Now, s.Listeners)})
+	}
+	for _, w := range p.Warnings(now, s.Site) {
+		view.Warnings = append(view.Warnings, warningJSON{w.Line, w.Rule, w.Text})
+	}
+	return view
+}
+
+func modes(s *policy.Snapshot, listeners []string) map[string]string {
+	m := make(map[string]string)
+	for _, l := range listeners {
+		m[l] = s.ModeFor(l).String()
+	}
+	return m
+}
+
+func ruleView(r *policy.Rule, now time.Time) ruleJSON {
+	v := ruleJSON{
+		Name: r.Name, Mode: r.Mode.String(), Line: r.Line, InForce: r.InForce(now), ShareNow: rounded(r.ShareAt(now)),
+		From: date(r.From), Until: date(r.Until), Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(),
+	}
+	if r.Schedule != nil {
+		v.Schedule, v.For = r.Schedule.Cron, r.Schedule.For.String()
+	}
+	if r.Share != nil {
+		v.Share = &shareJSON{rounded(r.Share.From), rounded(r.Share.To), "client"}
+		if r.Share.Connection {
+			v.Share.By = "connection"
+		}
+	}
+	if m := r.Match; m != nil {
+		v.Match = &matchJSON{
+			Client: texts(m.Clients), Listener: m.Listeners, Port: m.Ports,
+			ServerName: m.ServerNames, Version: texts(m.Versions), JA4: m.JA4s,
+		}
+	}
+	return v
+}
+
+// rounded is a share without the last digits of its arithmetic.
+func rounded(share float64) float64 { return math.Round(share*1e6) / 1e6 }
+
+// date is nil for a bound that is not there.
+func date(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// texts keeps nil, which is a key that is not set.
+func texts[T interface{ String() string }](values []T) []string {
+	if values == nil {
+		return nil
+	}
+	list := []string{}
+	for _, v := range values {
+		list = append(list, v.String())
+	}
+	return list
+}

@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"flag"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postern/policy"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+// What dashboards and scripts read is spelled out in a golden file.
+func TestThePolicyIsToldAsJSON(t *testing.T) {
+	p, err := policy.Parse([]byte(`
+floor: tls1.2-compat
+mode: observe
+rules:
+  - name: scanners
+    mode: observe
+    match: {client: [10.20.0.0/16], listener: [imaps], port: [993], server_name: ["*.example.org"], version: [tls1.0], ja4: [t10d230600_44099cda8a52_195413a0cc0f]}
+    until: 2026-12-31T00:00:00Z
+    owner: facilities@example.org
+  - {name: pop first, mode: explain, match: {listener: [pop3s]}}
+  - {name: brownouts, mode: enforce, schedule: "0 9 * * *", for: 10m, timezone: Europe/Berlin, from: 2026-06-08T00:00:00Z, until: 2026-06-09T00:00:00Z}
+  - {name: some, mode: explain, share: {from: 10%, to: 20%, by: connection}, from: 2026-06-01T00:00:00Z, until: 2026-06-11T00:00:00Z}
+  - {name: over, mode: enforce, until: 2026-01-01T00:00:00Z}
+candidates:
+  - {name: new, floor: tls1.3}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := PolicyHandler(func() PolicyState {
+		return PolicyState{
+			Policy: p, File: "/etc/postern/policy.yaml", Read: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC),
+			Failed:    []string{"/etc/postern/policy.yaml:1:1: the file is empty: it holds no policy"},
+			Listeners: []string{"imaps", "pop3s"}, Site: policy.Site{Ports: []uint16{993}, Names: []string{"mail.example.org"}},
+			Now: time.Date(2026, 6, 6, 0, 0, 0, 0, time.UTC),
+		}
+	})
+	r := httptest.NewRecorder()
+	h.ServeHTTP(r, httptest.NewRequest("GET", "/api/v1/policy", nil))
+	if got := r.Header().Get("Content-Type"); r.Code != 200 || got != "application/json" {
+		t.Errorf("status %d, type %q", r.Code, got)
+	}
+	golden := filepath.Join("testdata", "policy.json")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(golden, r.Body.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), r.Body.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A policy out of two variables is one without a file, and nothing in it is
+// null.
+func TestAPolicyWithoutAFileIsToldToo(t *testing.T) {
+	h := PolicyHandler(func() PolicyState {
+		return PolicyState{Policy: policy.New(policy.FloorTLS12, policy.Observe), Listeners: []string{"imap"}}
+	})
+	r := httptest.NewRecorder()
+	h.ServeHTTP(r, httptest.NewRequest("GET", "/api/v1/policy", nil))
+	want := `{
+  "now": "0001-01-01T00:00:00Z",
+  "read": "0001-01-01T00:00:00Z",
+  "floor": "tls1.2",
+  "mode": "observe",
+  "listeners": {
+    "imap": "observe"
+  },
+  "rules": [],
+  "candidates": [],
+  "next_changes": [],
+  "warnings": []
+}
+`
+	if diff := cmp.Diff(want, r.Body.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
