@@ -31,6 +31,9 @@ type Options struct {
 	Policy *policy.Policy
 	// Now is the time that the policy goes by; nil means the clock.
 	Now func() time.Time
+	// Passthrough are the host:port as configured that clients are passed
+	// through to.
+	Passthrough []string
 	// Version and Revision are those of this program.
 	Version, Revision string
 	// LogSuppressed says how many log lines were left out so far; none where
@@ -70,7 +73,7 @@ func New(o Options) *Metrics {
 	m := &Metrics{
 		registry:  r,
 		listeners: f.listeners(o.Listeners),
-		upstreams: f.upstreams(o.Upstreams),
+		upstreams: f.upstreams(o.Upstreams, o.Passthrough),
 		policy:    f.policy(o),
 		notAfter:  f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
 		reloads: f.counter("certificate_reload_failures_total",
@@ -179,7 +182,7 @@ func (m *Metrics) UpstreamFailed(name string, reason proxy.UpstreamFailure) {
 
 // UpstreamUp notes whether the upstream answers.
 func (m *Metrics) UpstreamUp(name string, up bool) {
-	if u := m.upstreams[name]; u != nil {
+	if u := m.upstreams[name]; u != nil && u.up != nil {
 		u.up.Set(oneIf(up))
 	}
 }

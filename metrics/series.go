@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -59,7 +60,7 @@ var sessionVersions = []policy.Version{policy.TLS10, policy.TLS11, policy.TLS12,
 
 // upstream is the series of one upstream.
 type upstream struct {
-	up       prometheus.Gauge
+	up       prometheus.Gauge // nil for one that is never probed
 	failures counters[proxy.UpstreamFailure]
 }
 
@@ -79,6 +80,9 @@ func (l *listener) handshake(h *proxy.Handshake) {
 		}
 		l.failures.add(failure, 1)
 	case proxy.Accepted, proxy.Observed, proxy.Explained:
+		if h.Version == policy.NoVersion {
+			return // passed through: what becomes of its handshake is not seen here
+		}
 		l.sessions.add(sessionKey{h.Version, h.Key, h.Resumed}, 1)
 		l.handshakeTime.Observe(h.Duration.Seconds())
 	}
@@ -219,17 +223,21 @@ func sessionCounters(v *prometheus.CounterVec, label string) counters[sessionKey
 	return c
 }
 
-func (f factory) upstreams(names []string) map[string]*upstream {
+// upstreams makes the series of those that are probed, and of those that
+// clients are passed through to.
+func (f factory) upstreams(names, passthrough []string) map[string]*upstream {
 	failures := f.counter("upstream_failures_total", "Sessions that an upstream could not serve, by reason.", "upstream", "reason")
 	up := f.gauge("upstream_up", "Whether the upstream answers: 1, or 0.", "upstream")
-	all := make(map[string]*upstream, len(names))
-	for _, name := range names {
-		label := utf8Label(name)
-		u := &upstream{up: up.WithLabelValues(label), failures: counters[proxy.UpstreamFailure]{}}
+	all := make(map[string]*upstream, len(names)+len(passthrough))
+	for _, name := range slices.Concat(names, passthrough) {
+		u := &upstream{failures: counters[proxy.UpstreamFailure]{}}
 		for _, reason := range proxy.UpstreamFailures {
-			u.failures[reason] = failures.WithLabelValues(label, string(reason))
+			u.failures[reason] = failures.WithLabelValues(utf8Label(name), string(reason))
 		}
 		all[name] = u
+	}
+	for _, name := range names {
+		all[name].up = up.WithLabelValues(utf8Label(name))
 	}
 	return all
 }

@@ -35,6 +35,8 @@ type clientConn struct {
 	sent alert
 	tail [alertRecordLen]byte
 	poll poller
+	// recorder is on while the client may have to be passed through.
+	recorder recorder
 }
 
 // alert is a description of RFC 8446, Section 6, plus one; zero is none.
@@ -78,6 +80,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 // Write sends p. crypto/tls gathers a flight into one write, so that an alert
 // may stand behind other records.
 func (c *clientConn) Write(p []byte) (int, error) {
+	if c.recorder.holding {
+		return len(p), nil
+	}
 	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
 		c.sent = alert(p[len(p)-1]) + 1
 	}
@@ -88,6 +93,7 @@ func (c *clientConn) watchReceived(p []byte) {
 	if !c.handshaking || len(p) == 0 {
 		return
 	}
+	c.recorder.add(p)
 	if len(p) < len(c.tail) {
 		copy(c.tail[:], c.tail[len(p):])
 	}

@@ -17,7 +17,9 @@ import (
 type handshake struct {
 	begun    time.Time
 	startTLS bool
-	hello    policy.Hello
+	// dice are thrown once, for rules that take a share of connections.
+	dice  uint64
+	hello policy.Hello
 	// judged: there was a hello that could be read, and a verdict on it.
 	judged  bool
 	verdict policy.Verdict
@@ -29,7 +31,7 @@ type handshake struct {
 // shakeHands does TLS with the client, tells the observer how it ended, and
 // returns that: accepted, observed and explained sessions go on.
 func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
-	hs := &handshake{begun: time.Now(), startTLS: startTLS}
+	hs := &handshake{begun: time.Now(), startTLS: startTLS, dice: rand.Uint64()}
 	s.hs = hs
 	defer func() { s.hs = nil }()
 	deadline := hs.begun.Add(s.srv.cfg.TimeoutHandshake)
@@ -43,6 +45,7 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
 		return s.notTLS(deadline)
 	}
+	s.raw.recorder.on = s.passesThrough()
 	return s.tlsHandshake()
 }
 
@@ -55,6 +58,9 @@ func (s *session) tlsHandshake() Outcome {
 	s.tls = tls.Server(s.raw, regime.strict[s.Listener.Protocol()])
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
+	if s.raw.recorder.holding {
+		return s.passTLS()
+	}
 	hs := s.hs
 	switch {
 	case err == nil && hs.verdict.Serve == policy.Explain:
@@ -87,13 +93,17 @@ func (s *session) refusedFor(r policy.Reason) bool {
 }
 
 // configForClient is the hook: it sees the hello before crypto/tls looks at
-// its version. It never returns an error, which would be told as an alert 80.
-// What it returns is of the regime that has judged the hello, since another one
-// may have begun while the client was silent: the strict configuration enforces
-// the floor, the lenient one is for a legacy client that the policy lets in.
+// its version. An error would be told as an alert 80, so it returns one only
+// where nothing is told: to a client that is to be passed through. What it
+// returns else is of the regime that has judged the hello, since another one may
+// have begun while the client was silent: the strict configuration enforces the
+// floor, the lenient one is for a legacy client that the policy lets in.
 func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error) {
 	s := chi.Conn.(*clientConn).s
 	regime := s.judge(policy.FromClientHello(chi))
+	if s.raw.recorder.hold(s.hs.verdict.PassThrough) {
+		return nil, errPassedThrough
+	}
 	if s.hs.verdict.Serve != policy.Enforce {
 		return regime.lenient[s.Listener.Protocol()], nil
 	}
@@ -108,7 +118,7 @@ func (s *session) judge(hello policy.Hello) *regime {
 	regime, now := s.srv.regime()
 	hs.verdict = regime.snapshot.Decide(&hs.hello, policy.Place{
 		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
-	}, now, rand.Uint64())
+	}, now, hs.dice)
 	hs.judged = true
 	return regime
 }
@@ -181,7 +191,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	if hs.judged {
 		event.Hello = &hs.hello
 	}
-	if o == Accepted || o == Observed || o == Explained {
+	if !s.passed && (o == Accepted || o == Observed || o == Explained) {
 		state := s.tls.ConnectionState()
 		event.Version = policy.Version(state.Version)
 		event.Resumed = state.DidResume
@@ -193,18 +203,26 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	return o
 }
 
-// ssl2 refuses a hello in SSL 2.0 format.
+// ssl2 passes a hello in SSL 2.0 format through, or refuses it.
 func (s *session) ssl2() Outcome {
 	hs := s.hs
-	hello, ok, err := s.raw.readSSL2Hello()
+	hello, length, ok, err := s.raw.readSSL2Hello()
 	if err != nil {
 		return s.failed(s.failure(err))
 	}
+	whole := s.raw.unread
+	s.raw.unread = whole[length:]
 	if !ok {
 		s.sendAlert(alertDecodeError, policy.TLS10)
 		return s.failed(FailMalformed)
 	}
 	s.judge(hello)
+	if hs.verdict.PassThrough && s.passesThrough() {
+		if outcome, done := s.passThrough(whole); done {
+			s.raw.unread = nil
+			return outcome
+		}
+	}
 	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
 	if !hs.verdict.Legacy() {
 		return s.failed(FailOther)

@@ -26,7 +26,8 @@ type Meter interface {
 	CleartextLogin(Listener)
 	// Injection: bytes came pipelined behind STARTTLS or STLS.
 	Injection(Listener)
-	// Relayed: n bytes went through, in application data.
+	// Relayed: n bytes went through, in application data. What is passed
+	// through untouched is not told.
 	Relayed(Listener, Direction, int)
 	// UpstreamConnected: dialled and greeted, in that time.
 	UpstreamConnected(l Listener, took time.Duration)
@@ -63,7 +64,8 @@ type Handshake struct {
 	// Duration from the moment when TLS was to begin.
 	Duration time.Duration
 	// Version, Key and Resumed are what was negotiated; Version is NoVersion
-	// where no handshake was completed.
+	// where no handshake was completed here: so it is also for a client that
+	// was passed through, whose outcome is Observed.
 	Version policy.Version
 	Key     KeyType
 	Resumed bool
@@ -79,7 +81,8 @@ type Login struct {
 // Closed is the end of a connection.
 type Closed struct {
 	*Conn
-	// ToClient and ToUpstream are relayed application bytes.
+	// ToClient and ToUpstream are relayed application bytes; those of a client
+	// that was passed through are all bytes of its TLS, the hello among them.
 	ToClient, ToUpstream int64
 	Duration             time.Duration
 	// Why is one of a few constant phrases.

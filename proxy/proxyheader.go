@@ -101,10 +101,16 @@ func (s *session) outgoingHeader() ([]byte, error) {
 		return nil, nil
 	}
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(s.Client), net.TCPAddrFromAddrPort(s.destination))
-	if version == 2 {
-		if err := setTLVs(h, s.tls.ConnectionState()); err != nil {
-			return nil, fmt.Errorf("making the PROXY header: %w", err)
-		}
+	var err error
+	switch {
+	case version == 2 && s.tls != nil:
+		err = setTLVs(h, s.tls.ConnectionState())
+	case version == 2:
+		// Passed through: the upstream sees the TLS itself.
+		err = h.SetTLVs(authority(s.hs.hello.ServerName))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making the PROXY header: %w", err)
 	}
 	return h.Format()
 }
@@ -141,10 +147,15 @@ func setTLVs(h *proxyproto.Header, state tls.ConnectionState) error {
 		return err
 	}
 	tlvs := []proxyproto.TLV{ssl}
-	if state.ServerName != "" {
-		tlvs = append(tlvs, proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(cutString(state.ServerName, maxTLV))})
+	return h.SetTLVs(append(tlvs, authority(state.ServerName)...))
+}
+
+// authority is the name that the client asked for, if any.
+func authority(name string) []proxyproto.TLV {
+	if name == "" {
+		return nil
 	}
-	return h.SetTLVs(tlvs)
+	return []proxyproto.TLV{{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(cutString(name, maxTLV))}}
 }
 
 // maxTLV is the longest text from a client in a header, in bytes.

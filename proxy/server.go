@@ -32,6 +32,10 @@ type Config struct {
 	// UpstreamProxyProtocol is the version of the PROXY header that upstreams
 	// are sent: 0 for none, 1 or 2.
 	UpstreamProxyProtocol int
+	// Passthrough is the host:port of the old server's own TLS port, for
+	// listeners with implicit TLS: a legacy client that is to be let in, and
+	// that crypto/tls cannot serve, is passed through to it.
+	Passthrough map[Listener]string
 	// ProxyProtocolFrom are the peers whose connections begin with a PROXY
 	// header.
 	ProxyProtocolFrom []netip.Prefix
@@ -62,6 +66,9 @@ type Server struct {
 	tls       tlsState
 	clients   *clientLimits
 	upstreams map[Protocol][]*upstream
+	// passthrough has an entry only for listeners with implicit TLS. These are
+	// not probed: whether they answer is asked by their clients alone.
+	passthrough map[Listener]*upstream
 
 	// ctx ends with the server, and with it all that runs beside sessions.
 	ctx      context.Context
@@ -81,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 	srv := &Server{
 		cfg: cfg, draining: make(chan struct{}), idle: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
-		clients: newClientLimits(cfg.Limits),
+		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream),
 	}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	for l := range cfg.Listeners {
@@ -96,6 +103,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	if srv.cfg.Now == nil {
 		srv.cfg.Now = time.Now
+	}
+	for l, addr := range cfg.Passthrough {
+		if l.ImplicitTLS() {
+			srv.passthrough[l] = &upstream{UpstreamConfig: UpstreamConfig{Name: addr, Addr: addr}}
+		}
 	}
 	srv.tls.certificates.Store(cfg.Certificates)
 	srv.tls.policy = cfg.Policy

@@ -51,6 +51,11 @@ type session struct {
 	endWhy  Why
 
 	toClient, toUpstream atomic.Int64
+
+	// passed: the other end of the client's TLS is not here, but at the server
+	// that it was passed through to; answer is what that has said already.
+	passed bool
+	answer []byte
 }
 
 // notice is the kind of a last word, which decides its response code.
@@ -115,6 +120,9 @@ func (s *session) serve() (why Why, over bool) {
 	switch s.shakeHands(!s.Listener.ImplicitTLS()) {
 	case Accepted, Observed:
 		return s.mail()
+	case passed:
+		s.passOn()
+		return "", false
 	case Explained:
 		s.tlsFarewell(s.dialect.goodbye(noticeExplain, s.srv.explanation(s.verdict)))
 		return WhyExplained, true
@@ -219,7 +227,8 @@ func (s *session) setDeadline(t time.Time) {
 	}
 }
 
-// relayed counts n bytes that went through.
+// relayed counts n bytes that went through. Those of a client that was passed
+// through are TLS: only its own end tells of them.
 func (s *session) relayed(d Direction, n int) {
 	if n == 0 {
 		return
@@ -229,7 +238,9 @@ func (s *session) relayed(d Direction, n int) {
 	} else {
 		s.toUpstream.Add(int64(n))
 	}
-	s.srv.cfg.Meter.Relayed(s.Listener, d, n)
+	if !s.passed {
+		s.srv.cfg.Meter.Relayed(s.Listener, d, n)
+	}
 }
 
 // overLimit names the limit that the connection exceeds, if any.

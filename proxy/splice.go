@@ -7,7 +7,9 @@ import (
 )
 
 // After login the two sides are copies: bytes are bytes, and nothing is held
-// for a session that is silent (see poll.go).
+// for a session that is silent (see poll.go). So they are from the beginning for
+// a client that was passed through, which is then as good as logged in: nobody
+// here sees when it is.
 
 // halfCloseTime is how long a session may be silent once one side has closed:
 // the other may still have much to say, or may have gone without a word.
@@ -51,7 +53,23 @@ func (s *session) startCopies() error {
 	if err := s.upstream.startPolling(); err != nil {
 		return err
 	}
-	return s.raw.poll.start(s.raw.tcpConn, s.tls.Read)
+	return s.raw.poll.start(s.raw.tcpConn, s.client().Read)
+}
+
+// client is the client's side as the copies see it: inside TLS, or below it
+// where TLS ends elsewhere.
+func (s *session) client() io.ReadWriter {
+	if s.passed {
+		return s.raw
+	}
+	return s.tls
+}
+
+// closeNotify says to the client, inside TLS, that nothing more comes.
+func (s *session) closeNotify() {
+	if !s.passed {
+		s.tls.CloseWrite()
+	}
 }
 
 // copyToUpstream is the client's direction. When the client closes its side,
@@ -81,7 +99,7 @@ func (s *session) copyToUpstream(early []byte) Why {
 // close_notify and FIN, and never as a word: it may have come in the middle of
 // a literal.
 func (s *session) copyToClient(late []byte) Why {
-	err := s.copy(&s.upstream.raw.poll, s.upstream.raw.tcpConn, s.tls, late, ToClient)
+	err := s.copy(&s.upstream.raw.poll, s.upstream.raw.tcpConn, s.client(), late, ToClient)
 	switch err {
 	case errIdle:
 		s.closeInOrder()
@@ -91,7 +109,7 @@ func (s *session) copyToClient(late []byte) Why {
 		return WhyClient
 	}
 	s.raw.SetWriteDeadline(time.Now().Add(halfCloseTime))
-	s.tls.CloseWrite()
+	s.closeNotify()
 	s.raw.CloseWrite()
 	s.halfClosed(s.raw)
 	return WhyUpstream
@@ -109,10 +127,11 @@ func (s *session) abort() {
 	s.upstream.Close()
 }
 
-// closeInOrder ends both directions, the client's with close_notify.
+// closeInOrder ends both directions, the client's with close_notify where its TLS
+// ends here.
 func (s *session) closeInOrder() {
 	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
-	s.tls.CloseWrite()
+	s.closeNotify()
 	s.abort()
 }
 

@@ -23,20 +23,19 @@ func (c *clientConn) ssl2Hello() bool {
 	return err == nil && b[0]&0x80 != 0 && b[2] == ssl2ClientHello
 }
 
-// readSSL2Hello takes a hello in SSL 2.0 format; ok is false where it is
-// malformed.
-func (c *clientConn) readSSL2Hello() (h policy.Hello, ok bool, err error) {
+// readSSL2Hello reads a hello in SSL 2.0 format, and leaves its bytes, length
+// of them, unread; ok is false where it is malformed.
+func (c *clientConn) readSSL2Hello() (h policy.Hello, length int, ok bool, err error) {
 	b, err := c.peek(2)
 	if err != nil {
-		return h, false, err
+		return h, 0, false, err
 	}
-	length := 2 + int(binary.BigEndian.Uint16(b)&0x7fff)
+	length = 2 + int(binary.BigEndian.Uint16(b)&0x7fff)
 	if b, err = c.peek(length); err != nil {
-		return h, false, err
+		return h, 0, false, err
 	}
-	c.unread = c.unread[length:]
 	h, ok = parseSSL2Hello(b[:length])
-	return h, ok, nil
+	return h, length, ok, nil
 }
 
 func parseSSL2Hello(b []byte) (h policy.Hello, ok bool) {

@@ -197,18 +197,11 @@ func (srv *Server) candidates(p Protocol) []*upstream {
 // greeting; two durations bound the connection and all of it. The header, if
 // any, goes first.
 func (srv *Server) dial(up *upstream, d dialect, header []byte, dialWithin, within time.Duration) (*upstreamConn, greeting, error) {
-	begun := time.Now()
-	deadline := begun.Add(within)
-	dialer := net.Dialer{Deadline: begun.Add(dialWithin)}
-	nc, err := dialer.DialContext(srv.ctx, "tcp", up.Addr)
+	c, stop, err := srv.reach(up, dialWithin, within)
 	if err != nil {
-		return nil, greeting{}, &upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}
+		return nil, greeting{}, err
 	}
-	up.open.Add(1)
-	c := &upstreamConn{raw: &pollConn{tcpConn: nc.(*net.TCPConn)}, up: up}
-	stop := context.AfterFunc(srv.ctx, func() { c.raw.SetDeadline(past) })
 	defer stop()
-	c.raw.SetDeadline(deadline)
 	c.lines = &lineReader{src: c.raw}
 	g, err := srv.converse(c, d, header)
 	if err != nil {
@@ -218,6 +211,21 @@ func (srv *Server) dial(up *upstream, d dialect, header []byte, dialWithin, with
 	c.raw.SetDeadline(time.Time{})
 	srv.upstreamUp(up, true)
 	return c, g, nil
+}
+
+// reach opens a connection to an upstream. Its deadline is within, or the end of
+// the server, until stop is called.
+func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *upstreamConn, stop func() bool, err error) {
+	begun := time.Now()
+	dialer := net.Dialer{Deadline: begun.Add(dialWithin)}
+	nc, err := dialer.DialContext(srv.ctx, "tcp", up.Addr)
+	if err != nil {
+		return nil, nil, &upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}
+	}
+	up.open.Add(1)
+	c = &upstreamConn{raw: &pollConn{tcpConn: nc.(*net.TCPConn)}, up: up}
+	c.raw.SetDeadline(begun.Add(within))
+	return c, context.AfterFunc(srv.ctx, func() { c.raw.SetDeadline(past) }), nil
 }
 
 // converse is the dialogue with an upstream from the first byte to a greeting.
@@ -303,9 +311,15 @@ func reasonOf(err error) UpstreamFailure {
 	return UpstreamDial
 }
 
-// upstreamFailed counts a failed attempt and takes the upstream out. The log
-// tells a failure when it begins, and when it becomes another one.
+// upstreamFailed counts a failed attempt and takes the upstream out.
 func (srv *Server) upstreamFailed(up *upstream, err error) {
+	srv.tellFailure(up, err)
+	srv.upstreamUp(up, false)
+}
+
+// tellFailure counts a failed attempt. The log tells a failure when it begins,
+// and when it becomes another one.
+func (srv *Server) tellFailure(up *upstream, err error) {
 	reason := reasonOf(err)
 	srv.cfg.Meter.UpstreamFailed(up.Name, reason)
 	fault := string(reason)
@@ -315,7 +329,6 @@ func (srv *Server) upstreamFailed(up *upstream, err error) {
 	if told := up.told.Swap(&fault); !up.down.Load() || told == nil || *told != fault {
 		srv.cfg.Log.Warn("upstream failed", "upstream", up.Name, "reason", string(reason), "error", err.Error())
 	}
-	srv.upstreamUp(up, false)
 }
 
 // refusedClient counts an upstream's goodbye to a client that it knows by

@@ -102,6 +102,7 @@ func (g *gate) proxyConfig() proxy.Config {
 		Upstreams: upstreams(cfg), UpstreamRoots: m.upstreamRoots,
 		UpstreamClientID:      cfg.UpstreamClientID == "id",
 		UpstreamProxyProtocol: map[string]int{"v1": 1, "v2": 2}[cfg.UpstreamProxyProtocol],
+		Passthrough:           passthrough(cfg),
 		ProxyProtocolFrom:     cfg.ProxyProtocolFrom,
 		Limits: proxy.Limits{
 			Connections:          cfg.ConnectionLimit(),
@@ -134,6 +135,9 @@ func (g *gate) makeListeners(p *policy.Policy) {
 		for _, u := range list {
 			o.Upstreams = append(o.Upstreams, u.Name)
 		}
+	}
+	for _, addr := range passthrough(g.cfg) {
+		o.Passthrough = append(o.Passthrough, addr)
 	}
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(protocols)
@@ -250,6 +254,15 @@ func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {
 				Name: u.String(), Addr: u.Addr(), TLS: lineSecurity[u.Scheme.TLS], ServerName: cfg.ServerName(u),
 			})
 		}
+	}
+	return m
+}
+
+// passthrough is where legacy clients of a listener are passed through to.
+func passthrough(cfg *config.Config) map[proxy.Listener]string {
+	m := make(map[proxy.Listener]string)
+	for _, p := range cfg.Passthrough() {
+		m[proxy.Listener(p.Listener)] = p.Addr
 	}
 	return m
 }

@@ -38,6 +38,9 @@ type Config struct {
 	UpstreamClientID      string `env:"UPSTREAM_CLIENT_ID" envDefault:"off" oneof:"off id" desc:"id: tell a Dovecot upstream the client's address in an IMAP ID; it must be in login_trusted_networks there"`
 	UpstreamProxyProtocol string `env:"UPSTREAM_PROXY_PROTOCOL" envDefault:"off" oneof:"off v1 v2" desc:"PROXY header to upstreams: off, v1 or v2; v2 also tells them that the client's side is encrypted"`
 
+	UpstreamPassthroughIMAPS Endpoint `env:"UPSTREAM_PASSTHROUGH_IMAPS" desc:"host:port of the old server's own TLS port: in observe, a legacy client of imaps that cannot be served here (SSL 2.0, SSL 3.0, DHE alone) is passed through to it untouched"`
+	UpstreamPassthroughPOP3S Endpoint `env:"UPSTREAM_PASSTHROUGH_POP3S" desc:"the same for pop3s"`
+
 	TLSCertFile Paths `env:"TLS_CERT_FILE" empty:"ok" desc:"certificates in PEM, comma-separated: files, or directories; required"`
 	TLSKeyFile  Paths `env:"TLS_KEY_FILE" empty:"ok" desc:"their keys in PEM, comma-separated; a directory, or a PEM that holds certificate and key together, needs none"`
 
@@ -153,14 +156,21 @@ type door struct {
 	addrs          Addrs
 	upstream       string
 	upstreams      Upstreams
+	// passthrough is only for implicit TLS.
+	passthrough Endpoint
+}
+
+// passthroughVariable is the one that names the door's old server.
+func (d door) passthroughVariable() string {
+	return Prefix + "UPSTREAM_PASSTHROUGH_" + strings.ToUpper(d.name)
 }
 
 func (c *Config) doors() []door {
 	return []door{
-		{"imaps", Prefix + "LISTEN_IMAPS", c.ListenIMAPS, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP},
-		{"pop3s", Prefix + "LISTEN_POP3S", c.ListenPOP3S, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3},
-		{"imap", Prefix + "LISTEN_IMAP", c.ListenIMAP, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP},
-		{"pop3", Prefix + "LISTEN_POP3", c.ListenPOP3, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3},
+		{"imaps", Prefix + "LISTEN_IMAPS", c.ListenIMAPS, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP, c.UpstreamPassthroughIMAPS},
+		{"pop3s", Prefix + "LISTEN_POP3S", c.ListenPOP3S, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3, c.UpstreamPassthroughPOP3S},
+		{"imap", Prefix + "LISTEN_IMAP", c.ListenIMAP, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP, ""},
+		{"pop3", Prefix + "LISTEN_POP3", c.ListenPOP3, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3, ""},
 	}
 }
 

@@ -73,7 +73,8 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"POSTERN_PROXY_PROTOCOL_FROM=10.1.2.3/8, ::ffff:192.0.2.7,::ffff:192.0.2.0/120,2001:db8::1,::/0",
 		"POSTERN_LIMIT_CONNECTIONS=0", "POSTERN_LIMIT_CONNECTIONS_PER_CLIENT=20", "POSTERN_LIMIT_HANDSHAKES_PER_CLIENT=5",
 		"POSTERN_ADMIN_TLS_CERT_FILE=/admin.pem", "POSTERN_ADMIN_TLS_KEY_FILE=/admin.key", "POSTERN_ADMIN_PPROF=on",
-		"POSTERN_ADMIN_TOKEN_FILE=/token")
+		"POSTERN_ADMIN_TOKEN_FILE=/token",
+		"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS=Old.Example.org:10993", "POSTERN_UPSTREAM_PASSTHROUGH_POP3S=[::0:1]:10995")
 	if n := c.ConnectionLimit(); n != 0 {
 		t.Errorf("LIMIT_CONNECTIONS=0 came to a limit of %d", n)
 	}
@@ -95,7 +96,8 @@ func TestEveryVariableIsRead(t *testing.T) {
 			netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::1/128"), netip.MustParsePrefix("::/0")},
 		LimitConnectionsPerClient: 20, LimitHandshakesPerClient: 5,
 		AdminTLSCertFile: "/admin.pem", AdminTLSKeyFile: "/admin.key", AdminPprof: "on",
-		AdminTokenFile: "/token",
+		AdminTokenFile:           "/token",
+		UpstreamPassthroughIMAPS: "old.example.org:10993", UpstreamPassthroughPOP3S: "[::1]:10995",
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -145,6 +147,14 @@ func TestABadValueIsOneLineThatNamesTheVariable(t *testing.T) {
 		{"UPSTREAM_SERVER_NAME=mail server", `UPSTREAM_SERVER_NAME: "mail server": not a host name or an IP address`},
 		{"UPSTREAM_CLIENT_ID=yes", `UPSTREAM_CLIENT_ID: "yes": not one of off, id`},
 		{"UPSTREAM_PROXY_PROTOCOL=2", `UPSTREAM_PROXY_PROTOCOL: "2": not one of off, v1, v2`},
+		{"UPSTREAM_PASSTHROUGH_IMAPS=imaps://h:993", `UPSTREAM_PASSTHROUGH_IMAPS: "imaps://h:993": not host:port; there is no scheme`},
+		{"UPSTREAM_PASSTHROUGH_IMAPS=:993", `UPSTREAM_PASSTHROUGH_IMAPS: ":993": the host is missing`},
+		{"UPSTREAM_PASSTHROUGH_IMAPS=10993", `UPSTREAM_PASSTHROUGH_IMAPS: "10993": the port is missing`},
+		{"UPSTREAM_PASSTHROUGH_IMAPS=h:0", `UPSTREAM_PASSTHROUGH_IMAPS: "h:0": port 0 cannot be dialled`},
+		{"UPSTREAM_PASSTHROUGH_IMAPS=h:imaps", `UPSTREAM_PASSTHROUGH_IMAPS: "h:imaps": the port is not a number from 0 to 65535`},
+		{"UPSTREAM_PASSTHROUGH_POP3S=a,b:1", `UPSTREAM_PASSTHROUGH_POP3S: "a,b:1": not a host name or an IP address`},
+		{"UPSTREAM_PASSTHROUGH_POP3S=off", `UPSTREAM_PASSTHROUGH_POP3S: "off": the port is missing`},
+		{"UPSTREAM_PASSTHROUGH_POP3S=", `UPSTREAM_PASSTHROUGH_POP3S: set but empty; unset it, or give a value`},
 		{"PROXY_PROTOCOL_FROM=10.0.0.0/33", `PROXY_PROTOCOL_FROM: "10.0.0.0/33": not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32`},
 		{"PROXY_PROTOCOL_FROM=10.0.0.1,loadbalancer", `PROXY_PROTOCOL_FROM: "loadbalancer": not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32`},
 		{"PROXY_PROTOCOL_FROM=fe80::1%eth0", `PROXY_PROTOCOL_FROM: "fe80::1%eth0": not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32`},
@@ -278,6 +288,15 @@ func TestWarnings(t *testing.T) {
 		{[]string{"UPSTREAM_CA_FILE=/ca", "UPSTREAM_SERVER_NAME=::1"}, []string{
 			"POSTERN_UPSTREAM_CA_FILE: not used, since no upstream has TLS", "POSTERN_UPSTREAM_SERVER_NAME: not used, since no upstream has TLS"}},
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3s://h", "UPSTREAM_CLIENT_ID=id"}, []string{"POSTERN_UPSTREAM_CLIENT_ID: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
+		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=192.0.2.1:10993"}, nil},
+		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=127.0.0.1:10993", "UPSTREAM_PASSTHROUGH_POP3S=127.0.0.1:10995"}, []string{
+			"POSTERN_UPSTREAM_PASSTHROUGH_POP3S: not used, since POSTERN_UPSTREAM_POP3 is not set"}},
+		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=127.0.0.1:10993", "LISTEN_IMAPS=off"}, []string{
+			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_LISTEN_IMAPS is off"}},
+		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost", "UPSTREAM_PASSTHROUGH_IMAPS=h:1", "LISTEN_IMAPS=off"}, []string{
+			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
+		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=localhost:993"}, []string{
+			`POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: "localhost:993" is this gate's own POSTERN_LISTEN_IMAPS`}},
 		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address"}},
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token"}, []string{
 			"POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted, since POSTERN_ADMIN_LISTEN is not on loopback and POSTERN_ADMIN_TLS_CERT_FILE is not set"}},

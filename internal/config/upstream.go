@@ -114,15 +114,74 @@ func parseUpstream(s string) (u Upstream, reason string) {
 	return u, reason
 }
 
+// Endpoint is host:port of a server that is dialled, in its one form; empty
+// where there is none.
+type Endpoint string
+
+// UnmarshalText reads host:port.
+func (e *Endpoint) UnmarshalText(text []byte) error {
+	addr, reason := dialAddr(string(text))
+	if reason != "" {
+		return badValue{string(text), reason}
+	}
+	*e = Endpoint(addr)
+	return nil
+}
+
+// dialAddr brings an address to dial into its one form, or says what is wrong
+// with it.
+func dialAddr(s string) (addr, reason string) {
+	if strings.Contains(s, "://") {
+		return "", "not host:port; there is no scheme"
+	}
+	host, port, reason := splitHostPort(s)
+	switch {
+	case reason != "":
+		return "", reason
+	case port == "":
+		return "", "the port is missing"
+	case host == "":
+		return "", "the host is missing"
+	}
+	if host, reason = parseHost(host); reason != "" {
+		return "", reason
+	}
+	number, reason := parsePort(port)
+	if reason == "" && number == 0 {
+		reason = "port 0 cannot be dialled"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number)), reason
+}
+
+// Passthrough is an old server that legacy clients of a listener are passed
+// through to.
+type Passthrough struct {
+	Listener string // imaps or pop3s
+	Variable string
+	Addr     string // host:port
+}
+
+// Passthrough returns those that are in use: of listeners that are open.
+func (c *Config) Passthrough() []Passthrough {
+	var used []Passthrough
+	for _, d := range c.doors() {
+		if d.passthrough != "" && len(d.addrs) > 0 && len(d.upstreams) > 0 {
+			used = append(used, Passthrough{d.name, d.passthroughVariable(), string(d.passthrough)})
+		}
+	}
+	return used
+}
+
 // ownListener names the variable of a listener that the upstream is, if any: a
 // gate that stands behind itself would be its own client without end.
-func ownListener(doors []door, u Upstream) string {
+func ownListener(doors []door, upstream string) string {
+	dialled, dialledPort, _ := net.SplitHostPort(upstream)
 	for _, d := range doors {
 		for _, addr := range d.addrs {
 			host, port, _ := net.SplitHostPort(addr)
 			ip, err := netip.ParseAddr(host)
 			everywhere := host == "" || err == nil && ip.IsUnspecified()
-			if len(d.upstreams) > 0 && port == strconv.Itoa(u.Port) && (host == u.Host || loopback(u.Host) && everywhere) {
+			if len(d.upstreams) > 0 && port == dialledPort && (host == dialled || loopback(dialled) && everywhere) {
 				return d.variable
 			}
 		}

@@ -9,13 +9,14 @@ import (
 )
 
 // Addrs is where one listener is bound: host:port each, IP addresses in their
-// shortest form, names in lower case. Empty means off.
+// shortest form, names in lower case. Empty means off, and is not nil then.
 type Addrs []string
 
 // UnmarshalText reads a comma-separated list, or the word off.
 func (a *Addrs) UnmarshalText(text []byte) error {
-	*a = Addrs{}
+	*a = nil
 	if string(text) == "off" {
+		*a = Addrs{}
 		return nil
 	}
 	return eachEntry(string(text), func(entry string) error {

@@ -16,7 +16,7 @@ const (
 // Warnings returns what is allowed but probably not meant, one line each,
 // naming the variable.
 func (c *Config) Warnings() []string {
-	w := c.upstreamWarnings()
+	w := append(c.upstreamWarnings(), c.passthroughWarnings()...)
 	for _, d := range c.doors() {
 		if c.explicit[d.variable] && len(d.addrs) > 0 && len(d.upstreams) == 0 && !c.explicit[d.upstream] {
 			w = append(w, d.variable+": not opened, since "+d.upstream+" is not set")
@@ -51,7 +51,7 @@ func (c *Config) upstreamWarnings() []string {
 	for _, d := range c.doors()[:2] {
 		for _, u := range d.upstreams {
 			encrypted = encrypted || u.Scheme.TLS != TLSNone
-			if own := ownListener(c.doors(), u); own != "" {
+			if own := ownListener(c.doors(), u.Addr()); own != "" {
 				w = append(w, d.upstream+": "+show(u.String())+" is this gate's own "+own)
 			}
 			if u.Scheme.TLS == TLSNone && !loopback(u.Host) {
@@ -67,6 +67,25 @@ func (c *Config) upstreamWarnings() []string {
 	}
 	if c.UpstreamClientID == "id" && len(c.UpstreamIMAP) == 0 {
 		w = append(w, Prefix+"UPSTREAM_CLIENT_ID: not used, since "+Prefix+"UPSTREAM_IMAP is not set")
+	}
+	return w
+}
+
+func (c *Config) passthroughWarnings() []string {
+	var w []string
+	for _, d := range c.doors() {
+		if d.passthrough == "" {
+			continue
+		}
+		own := ownListener(c.doors(), string(d.passthrough))
+		switch {
+		case len(d.upstreams) == 0 && !c.explicit[d.upstream]:
+			w = append(w, d.passthroughVariable()+": not used, since "+d.upstream+" is not set")
+		case d.addrs != nil && len(d.addrs) == 0:
+			w = append(w, d.passthroughVariable()+": not used, since "+d.variable+" is off")
+		case own != "":
+			w = append(w, d.passthroughVariable()+": "+show(string(d.passthrough))+" is this gate's own "+own)
+		}
 	}
 	return w
 }

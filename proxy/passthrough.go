@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A legacy client that crypto/tls cannot serve (SSL 2.0, SSL 3.0, DHE alone)
+// can go on working only with the server that has served it so far. In observe
+// it is passed through to that server's own TLS port: its hello goes there byte
+// for byte, and from the first record of the answer on bytes are bytes, as
+// after a login. What is inside stays between the two of them, so that there is
+// no certificate to verify, and nobody to be named.
+
+// passed is what shakeHands returns for such a client. The observer has been
+// told by then: observed, or failed where the answer was an alert.
+const passed Outcome = "passed"
+
+// maxRecorded bounds what is kept of a hello, in bytes: twice the longest one
+// that crypto/tls reads. One that is cut into so many records that it takes
+// more is not passed through.
+const maxRecorded = 128 << 10
+
+// recorder keeps what crypto/tls reads while the client may have to be passed
+// through, and holds back what it would say to one that is.
+type recorder struct {
+	on, holding bool
+	bytes       []byte
+}
+
+var errPassedThrough = errors.New("to be passed through")
+
+func (r *recorder) add(p []byte) {
+	switch {
+	case !r.on:
+	case len(r.bytes)+len(p) > maxRecorded:
+		*r = recorder{}
+	default:
+		r.bytes = append(r.bytes, p...)
+	}
+}
+
+// hold ends the recording once the hello has been judged, and reports whether
+// the client can be passed through: then nothing may be said to it.
+func (r *recorder) hold(pass bool) bool {
+	if !r.on || !pass {
+		*r = recorder{}
+		return false
+	}
+	r.on, r.holding = false, true
+	return true
+}
+
+// passTLS passes through what crypto/tls has read in vain. Where the old server
+// cannot be had, crypto/tls reads it once more, and refuses as in enforce.
+func (s *session) passTLS() Outcome {
+	s.tls = nil
+	hello := append(s.raw.recorder.bytes, s.raw.unread...)
+	s.raw.recorder, s.raw.unread = recorder{}, nil
+	if outcome, done := s.passThrough(hello); done {
+		return outcome
+	}
+	s.raw.unread = hello
+	return s.tlsHandshake()
+}
+
+// passesThrough reports whether there is an old server for the listener.
+func (s *session) passesThrough() bool { return s.srv.passthrough[s.Listener] != nil }
+
+// passThrough hands the client over to the old server, and reports how that
+// began; done is false where it is still to be refused.
+func (s *session) passThrough(hello []byte) (o Outcome, done bool) {
+	up := s.srv.passthrough[s.Listener]
+	within := min(s.srv.cfg.UpstreamTimeout, time.Until(s.hs.begun.Add(s.srv.cfg.TimeoutHandshake)))
+	answer, alert, err := s.introduce(up, hello, within)
+	if err != nil && s.srv.isDraining() {
+		return s.failed(FailShutdown), true
+	}
+	if err != nil {
+		s.srv.tellFailure(up, err)
+		up.down.Store(true)
+		return "", false
+	}
+	if up.down.Swap(false) {
+		s.srv.cfg.Log.Info("upstream answers", "upstream", up.Name)
+	}
+	s.passed, s.answer = true, answer
+	s.relayed(ToUpstream, len(hello))
+	if alert {
+		s.report(Failed, FailOther)
+	} else {
+		s.report(Observed, NoFailure)
+	}
+	return passed, true
+}
+
+// introduce connects to the old server, tells it of the client, sends the hello
+// and waits for the answer to begin. It returns what has come of that, and
+// whether it is an alert.
+func (s *session) introduce(up *upstream, hello []byte, within time.Duration) (answer []byte, alert bool, err error) {
+	header, err := s.outgoingHeader()
+	if err != nil {
+		return nil, false, err
+	}
+	c, stop, err := s.srv.reach(up, within, within)
+	if err != nil {
+		return nil, false, err
+	}
+	answer, alert, err = ask(c, append(header, hello...), s.hs.hello.SSL2Format)
+	if !stop() {
+		err = errDraining
+	}
+	if err != nil {
+		c.Close()
+		return nil, false, err
+	}
+	s.upstream = c
+	return answer, alert, nil
+}
+
+// answerSize is room for a flight of most servers.
+const answerSize = 4 << 10
+
+// ask sends what the old server is to hear first, and reads the beginning of
+// its answer: enough to tell what it is.
+func ask(c *upstreamConn, hello []byte, ssl2 bool) (answer []byte, alert bool, err error) {
+	if _, err := c.raw.Write(hello); err != nil {
+		return nil, false, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("passing a hello on: %w", err)}
+	}
+	answer = make([]byte, answerSize)
+	n, err := io.ReadAtLeast(c.raw, answer, answerHeaderLen)
+	if err != nil {
+		return nil, false, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("waiting for the answer to a hello: %w", err)}
+	}
+	answer = answer[:n]
+	alert, ok := judgeAnswer(answer, ssl2)
+	if !ok {
+		return nil, false, &upstreamError{UpstreamTLS, fmt.Errorf("a hello is not answered in TLS, but with %.80q", answer)}
+	}
+	return answer, alert, nil
+}
+
+const (
+	// answerHeaderLen is the record's type and version or, in SSL 2.0, the
+	// record's length and the message's type.
+	answerHeaderLen = 3
+	ssl2Error       = 0
+	ssl2ServerHello = 4
+)
+
+// judgeAnswer tells whether an answer begins as one in TLS, or in SSL 2.0 where
+// the hello was in that format, and whether it is an alert.
+func judgeAnswer(b []byte, ssl2 bool) (alert, ok bool) {
+	switch {
+	case b[0] == recordHandshake:
+		return false, b[1] == 3
+	case b[0] == recordAlert:
+		return true, b[1] == 3
+	case ssl2 && b[0]&0x80 != 0:
+		return b[2] == ssl2Error, b[2] == ssl2Error || b[2] == ssl2ServerHello
+	}
+	return false, false
+}
+
+// passOn is the life of a client that was passed through, from the first record
+// of the answer on.
+func (s *session) passOn() {
+	answer := s.answer
+	s.answer = nil
+	s.copyBoth(nil, answer)
+}
