@@ -49,6 +49,7 @@ type session struct {
 	closing atomic.Bool
 	endMu   sync.Mutex
 	endWhy  Why
+	ends    atomic.Int32 // directions that have ended
 
 	toClient, toUpstream atomic.Int64
 

@@ -31,16 +31,19 @@ func (s *session) copyBoth(early, late []byte) {
 
 // ended runs one direction; the last one to end ends the session.
 func (s *session) ended(run func([]byte) Why, ahead []byte) {
-	why := run(ahead)
-	s.endMu.Lock()
-	first := s.endWhy == ""
-	if first {
-		s.endWhy = why
-	}
-	s.endMu.Unlock()
-	if !first {
+	s.nameEnd(run(ahead))
+	if s.ends.Add(1) == 2 {
 		s.upstream.Close()
 		s.end(s.endWhy)
+	}
+}
+
+// nameEnd says why the session ends, unless that has a name already.
+func (s *session) nameEnd(why Why) {
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	if s.endWhy == "" {
+		s.endWhy = why
 	}
 }
 
@@ -78,6 +81,7 @@ func (s *session) copyToUpstream(early []byte) Why {
 	err := s.copy(&s.raw.poll, s.raw.tcpConn, s.upstream, early, ToUpstream)
 	switch {
 	case err == errIdle:
+		s.nameEnd(WhyTimeout) // before the other direction notices
 		s.abort()
 		return WhyTimeout
 	case err == errWrite:
@@ -102,6 +106,7 @@ func (s *session) copyToClient(late []byte) Why {
 	err := s.copy(&s.upstream.raw.poll, s.upstream.raw.tcpConn, s.client(), late, ToClient)
 	switch err {
 	case errIdle:
+		s.nameEnd(WhyTimeout)
 		s.closeInOrder()
 		return WhyTimeout
 	case errWrite:

@@ -293,7 +293,7 @@ func TestWarnings(t *testing.T) {
 			"POSTERN_UPSTREAM_PASSTHROUGH_POP3S: not used, since POSTERN_UPSTREAM_POP3 is not set"}},
 		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=127.0.0.1:10993", "LISTEN_IMAPS=off"}, []string{
 			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_LISTEN_IMAPS is off"}},
-		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost", "UPSTREAM_PASSTHROUGH_IMAPS=h:1", "LISTEN_IMAPS=off"}, []string{
+		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost:10110", "UPSTREAM_PASSTHROUGH_IMAPS=h:1", "LISTEN_IMAPS=off"}, []string{
 			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
 		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=localhost:993"}, []string{
 			`POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: "localhost:993" is this gate's own POSTERN_LISTEN_IMAPS`}},
