@@ -22,6 +22,7 @@ import (
 const (
 	imapUpstream = "imap://127.0.0.1:10143"
 	popUpstream  = "pop3://127.0.0.1:10110"
+	oldServer    = "127.0.0.1:10993"
 )
 
 func newMetrics() *Metrics {
@@ -31,6 +32,8 @@ func newMetrics() *Metrics {
 		Policy:    policy.New(policy.FloorTLS12, policy.Enforce),
 		Now:       func() time.Time { return time.Unix(0, 0) },
 		Version:   "v1.2.3", Revision: "abc",
+		Upstreams: []string{imapUpstream, popUpstream}, Passthrough: []string{oldServer},
+		Version: "v1.2.3", Revision: "abc",
 	})
 }
 
@@ -89,6 +92,8 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 	resumed.Version, resumed.Key, resumed.Resumed = policy.TLS12, proxy.KeyNone, true
 	observed := handshake(proxy.POP3, policy.TLS10, proxy.Observed)
 	observed.Version, observed.Key, observed.Verdict.Reason = policy.TLS10, proxy.KeyRSA, policy.ReasonVersion
+	passed := handshake(proxy.POP3, policy.SSL3, proxy.Observed)
+	passed.Key, passed.Verdict.Reason = proxy.KeyNone, policy.ReasonVersion
 	explained := handshake(proxy.IMAPS, policy.TLS12, proxy.Explained)
 	explained.Version, explained.Key, explained.Verdict.Reason = policy.TLS12, proxy.KeyRSA, policy.ReasonCipher
 	rejected := handshake(proxy.IMAPS, policy.SSL3, proxy.Rejected)
@@ -121,6 +126,9 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			"legacy_handshakes_total{listener=pop3 outcome=observed reason=version version=tls1.0}": 1,
 			"tls_sessions_total{key=rsa listener=pop3 resumed=false version=tls1.0}":                1,
 			"handshake_duration_seconds{listener=pop3}":                                             1}},
+		{"passed through", func(m *Metrics) { m.Handshake(passed) }, map[string]float64{
+			"handshakes_total{listener=pop3 outcome=observed version=ssl3}":                       1,
+			"legacy_handshakes_total{listener=pop3 outcome=observed reason=version version=ssl3}": 1}},
 		{"explained", func(m *Metrics) { m.Handshake(explained) }, map[string]float64{
 			"handshakes_total{listener=imaps outcome=explained version=tls1.2}":                      1,
 			"legacy_handshakes_total{listener=imaps outcome=explained reason=cipher version=tls1.2}": 1,
@@ -159,6 +167,9 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			"upstream_connect_duration_seconds{listener=imaps}": 1}},
 		{"upstream failed", func(m *Metrics) { m.UpstreamFailed(popUpstream, proxy.UpstreamRefused) }, map[string]float64{
 			"upstream_failures_total{reason=refused upstream=pop3://127.0.0.1:10110}": 1}},
+		{"old server failed", func(m *Metrics) { m.UpstreamFailed(oldServer, proxy.UpstreamDial) }, map[string]float64{
+			"upstream_failures_total{reason=dial upstream=127.0.0.1:10993}": 1}},
+		{"old server up", func(m *Metrics) { m.UpstreamUp(oldServer, true) }, nil},
 		{"upstream up", func(m *Metrics) { m.UpstreamUp(imapUpstream, true) }, map[string]float64{
 			"upstream_up{upstream=imap://127.0.0.1:10143}": 1}},
 		{"upstream up and down", func(m *Metrics) { m.UpstreamUp(imapUpstream, true); m.UpstreamUp(imapUpstream, false) }, nil},
@@ -252,8 +263,10 @@ func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
 		}
 		want[fmt.Sprintf("policy_mode{listener=%s mode=enforce}", l)] = 1
 	}
-	for _, u := range []string{imapUpstream, popUpstream} {
-		zero("upstream_up{upstream=%s}", u)
+	for _, u := range []string{imapUpstream, popUpstream, oldServer} {
+		if u != oldServer {
+			zero("upstream_up{upstream=%s}", u)
+		}
 		for _, r := range strings.Fields("dial timeout tls starttls greeting preauth refused closed") {
 			zero("upstream_failures_total{reason=%s upstream=%s}", r, u)
 		}

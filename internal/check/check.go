@@ -38,6 +38,7 @@ func Run(ctx context.Context, environ []string, offline bool) *Report {
 	r.listeners(cfg)
 	if !offline {
 		r.upstreams(ctx, cfg, roots)
+		r.passthrough(ctx, cfg)
 	}
 	return r
 }

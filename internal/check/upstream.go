@@ -55,7 +55,7 @@ func (r *Report) upstreams(ctx context.Context, cfg *config.Config, roots upstre
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
 		targets = append(targets, target{
 			Upstream: u, serverName: cfg.ServerName(u), roots: roots,
-			timeout: cmp.Or(cfg.UpstreamTimeout, 10*time.Second),
+			timeout: timeout(cfg),
 			header:  proxyHeaders[cfg.UpstreamProxyProtocol], proxyV2: cfg.UpstreamProxyProtocol == "v2",
 		})
 	}
@@ -77,6 +77,9 @@ func (r *Report) upstreams(ctx context.Context, cfg *config.Config, roots upstre
 		r.Fine = append(r.Fine, name+": "+f.greeting)
 	}
 }
+
+// timeout is UPSTREAM_TIMEOUT, or its default where it did not parse.
+func timeout(cfg *config.Config) time.Duration { return cmp.Or(cfg.UpstreamTimeout, 10*time.Second) }
 
 var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used")
 
