@@ -112,6 +112,13 @@ service {{.Name}}-login {
     haproxy = yes
   }
 {{- end}}
+{{- if .ProxyTLSPort}}
+  inet_listener {{.Name}}s_haproxy {
+    port = {{.ProxyTLSPort}}
+    ssl = yes
+    haproxy = yes
+  }
+{{- end}}
 }
 {{end}}
 protocol imap {
@@ -126,6 +133,7 @@ protocol pop3 {
 type service struct {
 	Name                     string
 	Port, TLSPort, ProxyPort int // TLSPort 0 closes it, ProxyPort 0 leaves it out
+	ProxyTLSPort             int // 0 leaves it out
 }
 
 // configure chooses the ports and writes everything Dovecot reads at its start.
@@ -134,7 +142,7 @@ func (s *Server) configure(o Options) error {
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(6)
+	ports, err := freePorts(8)
 	if err != nil {
 		return err
 	}
@@ -147,6 +155,10 @@ func (s *Server) configure(o Options) error {
 	if o.HAProxy {
 		imap.ProxyPort, pop3.ProxyPort = ports[4], ports[5]
 		s.ProxyIMAP, s.ProxyPOP3 = loopback(imap.ProxyPort), loopback(pop3.ProxyPort)
+	}
+	if o.HAProxy && o.CertFile != "" {
+		imap.ProxyTLSPort, pop3.ProxyTLSPort = ports[6], ports[7]
+		s.ProxyIMAPS, s.ProxyPOP3S = loopback(imap.ProxyTLSPort), loopback(pop3.ProxyTLSPort)
 	}
 	var conf strings.Builder
 	err = config.Execute(&conf, struct {

@@ -32,7 +32,7 @@ var Anna = User{Name: "anna@example.org", Password: "correct horse"}
 type Options struct {
 	Users             []User // Anna alone where empty
 	CertFile, KeyFile string // PEM; Dovecot's own TLS ports and STARTTLS where set
-	HAProxy           bool   // plain ports that begin with a PROXY header, from 127.0.0.0/8
+	HAProxy           bool   // ports that begin with a PROXY header, from 127.0.0.0/8: plain ones, and TLS with a certificate
 	Config            string // appended to the configuration, so that it wins
 }
 
@@ -42,6 +42,7 @@ type Options struct {
 type Server struct {
 	IMAP, POP3, IMAPS, POP3S string
 	ProxyIMAP, ProxyPOP3     string
+	ProxyIMAPS, ProxyPOP3S   string
 
 	dir       string // short, as a unix socket's path has room for 108 bytes
 	delivered atomic.Int64

@@ -1,0 +1,90 @@
+package passthrough
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"strings"
+	"testing"
+
+	"postern/internal/dovecot"
+)
+
+func TestAnOldClientReadsItsMailAndIsCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "observe", nil, dovecot.Message(1, []byte("Still here, after all those years.\r\n")))
+	n, seen := 0, map[string]float64{}
+	for _, c := range unserved {
+		for _, listener := range listeners {
+			out, stderr, code := run(t, session(listener), c.program, c.args(w, listener, w.ca.File)...)
+			if code != 0 || !bytes.Contains(out, []byte("Still here, after all those years.")) {
+				t.Fatalf("%s, %s: exit code %d\nstdout: %s\nstderr: %s", c.name, listener, code, out, stderr)
+			}
+			n++
+			seen[listener+c.version]++
+			w.counted(t, listener, c, seen[listener+c.version])
+			w.expectLog(t, n, map[string]any{"listener": listener, "outcome": "observed", "version": c.version,
+				"reason": c.reason, "mode": "observe", "client": "127.0.0.1"})
+			w.expectLogin(t, listener)
+		}
+	}
+	w.moved(t, 0, "postern_tls_sessions_total")
+	w.moved(t, 0, "postern_relayed_bytes_total")
+	w.moved(t, 0, "postern_upstream_failures_total")
+	w.CheckIdentities(t, n)
+}
+
+func TestAnOldClientThatCanBeServedIsServedHere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "observe", nil, dovecot.Message(1, []byte("As before.\r\n")))
+	for _, c := range served {
+		for _, listener := range listeners {
+			// It takes the gate's certificate, and would not take Dovecot's.
+			out, stderr, code := run(t, session(listener), c.program, c.args(w, listener, w.CA.File)...)
+			if code != 0 || !bytes.Contains(out, []byte("As before.")) {
+				t.Errorf("%s, %s: exit code %d\nstdout: %s\nstderr: %s", c.name, listener, code, out, stderr)
+			}
+			w.counted(t, listener, c, 1)
+		}
+	}
+	w.moved(t, 4, "postern_tls_sessions_total")
+	w.CheckIdentities(t, 4)
+}
+
+func TestUnderEnforceAndExplainAnOldClientIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"enforce", "explain"} {
+		w := newWorld(t, mode, nil)
+		before := strings.Count(w.dovecot.Log(t), "login: Info")
+		for _, c := range unserved {
+			alerts := map[string]string{"version": "protocol version", "cipher": "handshake failure"}
+			out, stderr, code := run(t, "", c.program, c.args(w, "imaps", w.ca.File)...)
+			said := strings.ToLower(string(out) + stderr)
+			if code == 0 || !strings.Contains(said, alerts[c.reason]) && !strings.Contains(said, "handshake failed") {
+				t.Errorf("%s, %s: exit code %d\n%s", mode, c.name, code, said)
+			}
+		}
+		w.moved(t, 4, "postern_legacy_handshakes_total", "listener=imaps", "outcome=rejected")
+		if after := strings.Count(w.dovecot.Log(t), "login: Info"); after != before {
+			t.Errorf("%s: Dovecot has heard of them:\n%s", mode, w.dovecot.Log(t))
+		}
+		w.CheckIdentities(t, 4)
+	}
+}
+
+func TestALargeMessageArrivesWholeOverDHE(t *testing.T) {
+	t.Parallel()
+	line := strings.Repeat("0123456789abcdef", 4) + "\r\n"
+	message := dovecot.Message(1, []byte(strings.Repeat(line, 8<<20/len(line))))
+	w := newWorld(t, "observe", nil, message)
+	for _, c := range unserved[:2] {
+		out, stderr, code := run(t, session("imaps"), c.program, c.args(w, "imaps", w.ca.File)...)
+		if code != 0 {
+			t.Fatalf("%s: exit code %d: %s", c.name, code, stderr)
+		}
+		_, literal, _ := bytes.Cut(out, []byte("* 1 FETCH (BODY[] {"))
+		_, literal, _ = bytes.Cut(literal, []byte("}\r\n"))
+		if len(literal) < len(message) || sha256.Sum256(literal[:len(message)]) != sha256.Sum256(message) {
+			t.Errorf("%s: %d bytes came, or others than the %d of the message", c.name, len(literal), len(message))
+		}
+	}
+}
