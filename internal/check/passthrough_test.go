@@ -56,6 +56,7 @@ func TestWhatAnOldServerAnswers(t *testing.T) {
 // says says what it has to say to a hello, and waits.
 func says(answer string) func(net.Conn) {
 	return func(c net.Conn) {
+		c.Read(make([]byte, 4096))
 		io.WriteString(c, answer)
 		io.Copy(io.Discard, c)
 	}
