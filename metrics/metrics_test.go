@@ -28,10 +28,8 @@ const (
 func newMetrics() *Metrics {
 	return New(Options{
 		Listeners: []proxy.Listener{proxy.IMAPS, proxy.POP3},
-		Upstreams: []string{imapUpstream, popUpstream},
 		Policy:    policy.New(policy.FloorTLS12, policy.Enforce),
 		Now:       func() time.Time { return time.Unix(0, 0) },
-		Version:   "v1.2.3", Revision: "abc",
 		Upstreams: []string{imapUpstream, popUpstream}, Passthrough: []string{oldServer},
 		Version: "v1.2.3", Revision: "abc",
 	})

@@ -14,6 +14,13 @@
 //	             its hook hands the hello to the policy that is in force at
 //	             that moment, which says whether the strict configuration or
 //	             the lenient one answers it.
+//	passThrough  A legacy client that may come in, but that crypto/tls cannot
+//	             serve, is passed through where there is an old server for it:
+//	             crypto/tls ends without a word, and what it has read goes to
+//	             that server's own TLS port, byte for byte. Once the answer has
+//	             begun both directions are copies as after a login, TLS and all,
+//	             and nobody is named. Without an answer crypto/tls reads the
+//	             same bytes again, and refuses.
 //	report       The handshake has ended, in one of five outcomes; the observer
 //	             is told now, not when the connection ends.
 //	tlsFarewell  An explained client is told why, and that is all: what it says
@@ -43,7 +50,9 @@
 //     what is pipelined arrives whole and in order
 //     (TestOneReaderAndOneWriterPerSide).
 //   - For a client that is refused or explained no byte goes upstream, and no
-//     upstream is dialled (TestNoByteGoesUpstreamForARefusedClient).
+//     upstream is dialled (TestNoByteGoesUpstreamForARefusedClient); nor is an
+//     old server, but for one that was to be passed through to it and has had
+//     no answer (TestNobodyElseIsPassedThrough).
 //   - Nothing that was said before STARTTLS or STLS has a meaning after it, on
 //     either side (TestNothingFromBeforeSTARTTLSSurvives).
 //   - No password, token or SASL response reaches a log, a metric or an event,

@@ -79,10 +79,10 @@ func (s *session) passThrough(hello []byte) (o Outcome, done bool) {
 		return s.failed(FailShutdown), true
 	}
 	if err != nil {
-		s.srv.tellFailure(up, err)
-		up.down.Store(true)
+		s.oldServerFailed(up, err, within)
 		return "", false
 	}
+	up.answered.Store(true)
 	if up.down.Swap(false) {
 		s.srv.cfg.Log.Info("upstream answers", "upstream", up.Name)
 	}
@@ -94,6 +94,27 @@ func (s *session) passThrough(hello []byte) (o Outcome, done bool) {
 		s.report(Observed, NoFailure)
 	}
 	return passed, true
+}
+
+// leastPatience is what an old server is given before its silence counts
+// against it: a client that is slow with its hello may leave it less.
+const leastPatience = time.Second
+
+// oldServerFailed counts a failure of the old server. The log tells of it as of
+// an upstream's, but not where it may be for this client alone: OpenSSL, which
+// Dovecot uses, hangs up without an alert on versions that it cannot speak.
+func (s *session) oldServerFailed(up *upstream, err error, within time.Duration) {
+	reason := reasonOf(err)
+	hangsUp := reason == UpstreamClosed && up.answered.Load()
+	hurried := reason == UpstreamTimeout && within < min(leastPatience, s.srv.cfg.UpstreamTimeout)
+	if hangsUp || hurried {
+		s.srv.cfg.Meter.UpstreamFailed(up.Name, reason)
+		s.srv.cfg.Log.Debug("upstream does not answer a client", "upstream", up.Name,
+			"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
+		return
+	}
+	s.srv.tellFailure(up, err)
+	up.down.Store(true)
 }
 
 // introduce connects to the old server, tells it of the client, sends the hello

@@ -40,6 +40,9 @@ type upstream struct {
 	// the upstream back.
 	down atomic.Bool
 	wake chan struct{}
+	// answered is kept for one that clients are passed through to: it has
+	// answered one of them.
+	answered atomic.Bool
 	// told is the fault that the log has told of last.
 	told atomic.Pointer[string]
 }
