@@ -14,7 +14,7 @@ func handoverMutants() []mutant {
 		{
 			name: "nobody is passed through",
 			file: "proxy/handshake.go",
-			old:  "s.raw.recorder.hold(hs.verdict.PassThrough)",
+			old:  "s.raw.recorder.hold(s.hs.verdict.PassThrough)",
 			new:  "s.raw.recorder.hold(false)",
 			seen: passes("^TestAnOldClientReadsItsMailAndIsCounted$"),
 		},
