@@ -1,6 +1,10 @@
 package policy
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Client is what the rules ask of a legacy handshake.
 type Client struct {
@@ -138,4 +142,22 @@ func (s *Share) reaches(r *Rule, part float64) time.Time {
 	whole := float64(r.Until.Unix() - r.From.Unix())
 	seconds := whole * (part - s.From) / (s.To - s.From)
 	return time.Unix(r.From.Unix()+int64(seconds)+1, 0).UTC()
+}
+
+// ParseVersion, ParseListener, ParseServerName and ParseJA4 read what stands
+// under the keys of a match; here a name has no *.
+func ParseVersion(s string) (Version, error) { return parseVersion(s) }
+
+// ParseListener is explained at [ParseVersion].
+func ParseListener(s string) (string, error) { return parseListener(s) }
+
+// ParseJA4 is explained at [ParseVersion].
+func ParseJA4(s string) (string, error) { return parseJA4(s) }
+
+// ParseServerName is explained at [ParseVersion].
+func ParseServerName(s string) (string, error) {
+	if strings.HasPrefix(s, "*.") {
+		return "", fmt.Errorf("%q is no name that a client sends", clip(s))
+	}
+	return parseServerName(s)
 }

@@ -63,11 +63,15 @@ func (m Milder) String() string {
 	case len(m.Listeners) < len(ListenerNames):
 		who += " on " + strings.Join(m.Listeners, ", ")
 	}
+	words := fmt.Sprintf("%s: %v -> %v", who, m.Before, m.After)
+	if len(m.Rules) == 1 && m.Rules[0] == m.Of {
+		return words
+	}
 	names := make([]string, len(m.Rules))
 	for i, r := range m.Rules {
 		names[i] = strconv.Quote(r.Name)
 	}
-	return fmt.Sprintf("%s: %v -> %v (%s)", who, m.Before, m.After, strings.Join(names, ", "))
+	return words + " (" + strings.Join(names, ", ") + ")"
 }
 
 // Milder lists the times in [from, to) at which the policy becomes milder than
@@ -203,7 +207,7 @@ func (p *Policy) milderFor(g group, edge, end time.Time) []Milder {
 			return r.From.Equal(edge) || r.Until.Equal(edge)
 		}), Of: g.of, Listeners: g.listeners, Before: before, After: after})
 	}
-	changing := p.concerned(g.rules, func(r *Rule) bool { return r.Share.changes() && r.within(edge) })
+	changing := p.concerned(g.rules, func(r *Rule) bool { return r.Share.Changes() && r.within(edge) })
 	if len(changing) == 0 {
 		return all
 	}

@@ -82,6 +82,27 @@ type Layer struct {
 	Part float64
 }
 
+// Parts is what the clients meet while a rule of the layers has its schedule
+// open; nil is no such rule. Schedules of others are closed.
+func (m *Meeting) Parts(open *Rule) (parts Parts) {
+	left, whole := 1.0, 1.0 // of whole the layers have their part
+	for _, l := range m.Layers {
+		share := 0.0
+		if whole > 0 {
+			share = l.Part / whole
+		}
+		if l.Rule.Schedule == nil {
+			whole -= l.Part
+		} else if l.Rule != open {
+			continue
+		}
+		parts[l.Rule.Mode] += left * share
+		left -= left * share
+	}
+	parts[m.Rest] += left
+	return parts
+}
+
 // quarters are the parts of its way at which a share is told.
 const quarters = 4
 
@@ -123,7 +144,7 @@ func (p *Policy) moments(from time.Time) []time.Time {
 	for i := range p.rules {
 		r := &p.rules[i]
 		times = append(times, r.From, r.Until)
-		for k := 1; k < quarters && r.Share.changes(); k++ {
+		for k := 1; k < quarters && r.Share.Changes(); k++ {
 			times = append(times, r.onItsWay(k))
 		}
 	}
@@ -132,8 +153,8 @@ func (p *Policy) moments(from time.Time) []time.Time {
 	return slices.CompactFunc(times, time.Time.Equal)
 }
 
-// changes reports whether the share depends on the time.
-func (s *Share) changes() bool { return s != nil && s.From != s.To }
+// Changes reports whether the share depends on the time.
+func (s *Share) Changes() bool { return s != nil && s.From != s.To }
 
 // onItsWay is when a share that changes has come so many quarters of its way.
 func (r *Rule) onItsWay(quarter int) time.Time {
@@ -150,7 +171,7 @@ func (r *Rule) happens(t time.Time) (EventKind, bool) {
 	case r.From.Equal(t):
 		return Begins, true
 	}
-	for k := 1; k < quarters && r.Share.changes(); k++ {
+	for k := 1; k < quarters && r.Share.Changes(); k++ {
 		if r.onItsWay(k).Equal(t) && r.within(t) {
 			return Reaches, true
 		}
@@ -200,7 +221,7 @@ func (p *Policy) meeting(t time.Time, listener string) Meeting {
 		if r.Share != nil {
 			part *= r.Share.at(r, t)
 		}
-		if part > 0 || r.Share.changes() {
+		if part > 0 || r.Share.Changes() {
 			m.Layers = append(m.Layers, Layer{r, part})
 		}
 		if r.Schedule == nil {

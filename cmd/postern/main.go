@@ -7,6 +7,7 @@
 //	postern serve        run the gate, configured by POSTERN_ variables
 //	postern demo         see the whole thing on loopback, nothing to set up
 //	postern check        report every problem of the configuration at once
+//	postern plan         say what old clients meet, from now on or at a time
 //	postern healthcheck  ask the running gate whether it is ready
 //	postern version      version, commit and Go version
 //
@@ -26,6 +27,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 	_ "time/tzdata" // a static image has no time zones of its own
 )
 
@@ -46,6 +48,15 @@ type system struct {
 	stop <-chan os.Signal
 	// reload carries SIGHUP.
 	reload <-chan os.Signal
+	// now is the clock; nil is the system's.
+	now func() time.Time
+}
+
+func (sys system) clock() time.Time {
+	if sys.now != nil {
+		return sys.now().UTC()
+	}
+	return time.Now().UTC()
 }
 
 // command is one of the program's commands.
@@ -59,6 +70,7 @@ func commands() []command {
 		{"serve", "run the gate, configured by POSTERN_ variables", serve},
 		{"demo", "see the whole thing on loopback, with nothing to set up", demo},
 		{"check", "report every problem of the configuration at once", checkConfig},
+		{"plan", "say what old clients meet, from now on or at a time", planPolicy},
 		{"healthcheck", "ask the running gate whether it is ready", healthcheck},
 		{"version", "print version, commit and Go version", version},
 	}
@@ -73,7 +85,7 @@ func main() {
 	signal.Ignore(syscall.SIGPIPE)
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(context.Background(), system{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, stop, reload}))
+	os.Exit(run(context.Background(), system{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, stop, reload, nil}))
 }
 
 // run finds the command and returns its exit code.

@@ -25,7 +25,7 @@ type outcome struct {
 func runCommand(t *testing.T, environ []string, args ...string) outcome {
 	t.Helper()
 	var stdout, stderr buffer
-	code := run(t.Context(), system{args, environ, &stdout, &stderr, make(chan os.Signal), nil})
+	code := run(t.Context(), system{args, environ, &stdout, &stderr, make(chan os.Signal), nil, nil})
 	return outcome{code, stdout.String(), stderr.String()}
 }
 
@@ -173,7 +173,7 @@ func TestServeStopsOnASignal(t *testing.T) {
 		code <- run(context.Background(), system{nil, []string{
 			"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_TLS_CERT_FILE=" + filepath.Join(dir, "ecdsa.pem"),
 			"POSTERN_LISTEN_IMAPS=127.0.0.1:0", "POSTERN_LISTEN_IMAP=127.0.0.1:0", "POSTERN_ADMIN_LISTEN=127.0.0.1:0",
-		}, &buffer{}, &stderr, stop, nil})
+		}, &buffer{}, &stderr, stop, nil, nil})
 	}()
 	waitFor(t, &stderr, `"msg":"serving"`)
 	stop <- syscall.SIGTERM

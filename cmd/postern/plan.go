@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/parse"
+	"postern/internal/plan"
+	"postern/internal/policyfile"
+	"postern/policy"
+)
+
+// planFlags are the values of the flags, as they were written.
+type planFlags struct {
+	span, from, file                               string
+	at, client, version, listener, port, name, ja4 string
+	json                                           bool
+	given                                          map[string]bool
+}
+
+// Which flags belong to which form.
+var (
+	timelineFlags = []string{"for", "from"}
+	decisionFlags = []string{"at", "client", "version", "listener", "port", "server-name", "ja4"}
+)
+
+// longestPlan is more than anybody plans.
+const longestPlan = 3660 * 24 * time.Hour
+
+// printable is what a plan or a decision can be written as.
+type printable interface {
+	WriteText(io.Writer) error
+	WriteJSON(io.Writer) error
+}
+
+// planPolicy tells what the policy does over time, or to one client.
+func planPolicy(_ context.Context, sys system) int {
+	var f planFlags
+	fs := flag.NewFlagSet("plan", flag.ContinueOnError)
+	fs.StringVar(&f.span, "for", "90d", "how far to look: a `duration` such as 36h or 90d; ten years at most")
+	fs.StringVar(&f.from, "from", "", "begin at this `time` (default now)")
+	fs.StringVar(&f.file, "policy", "", "the policy in this `file`, in place of the environment's")
+	fs.BoolVar(&f.json, "json", false, "write JSON")
+	fs.StringVar(&f.at, "at", "", "explain a decision at this `time` (default now)")
+	fs.StringVar(&f.client, "client", "", "... about a client with this IP `address`")
+	fs.StringVar(&f.version, "version", "tls1.0", "... which offers this `version` at most")
+	fs.StringVar(&f.listener, "listener", "imaps", "... on this `listener`: imaps, pop3s, imap or pop3")
+	fs.StringVar(&f.port, "port", "", "... on this local `port` (default the listener's)")
+	fs.StringVar(&f.name, "server-name", "", "... which asks for this host `name`")
+	fs.StringVar(&f.ja4, "ja4", "", "... which has this JA4 `fingerprint`")
+	if code, done := sys.parse(fs, planHelp); done {
+		return code
+	}
+	f.given = make(map[string]bool)
+	fs.Visit(func(g *flag.Flag) { f.given[g.Name] = true })
+	answer, err := f.answer(sys)
+	if err != nil {
+		var usage flagError
+		if errors.As(err, &usage) {
+			err = fmt.Errorf("postern plan: %w; postern plan -h says what it takes", err)
+		}
+		sys.errorf("%v", err)
+		return exitUsage
+	}
+	print := answer.WriteText
+	if f.json {
+		print = answer.WriteJSON
+	}
+	if err := print(sys.stdout); err != nil {
+		sys.errorf("postern plan: writing: %v", err)
+		return exitBroken
+	}
+	return exitOK
+}
+
+// flagError is what is wrong with one flag.
+type flagError struct{ flag, reason string }
+
+func (e flagError) Error() string { return "-" + e.flag + ": " + e.reason }
+
+// answer works out what was asked for.
+func (f *planFlags) answer(sys system) (printable, error) {
+	cfg, err := f.config(sys.environ)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policyfile.Of(cfg)
+	if err != nil {
+		return nil, err
+	}
+	isGiven := func(name string) bool { return f.given[name] }
+	about := slices.IndexFunc(decisionFlags, isGiven)
+	over := slices.IndexFunc(timelineFlags, isGiven)
+	switch {
+	case about >= 0 && over >= 0:
+		return nil, flagError{timelineFlags[over], "does not go with -" + decisionFlags[about] + ", which asks about one decision"}
+	case about >= 0:
+		return f.question(cfg, p, sys.clock())
+	}
+	return f.plan(cfg, p, sys.clock())
+}
+
+// config is what the environment says, with the file of the flag in place of
+// its policy.
+func (f *planFlags) config(environ []string) (*config.Config, error) {
+	if f.given["policy"] {
+		if f.file == "" {
+			return nil, flagError{"policy", "the name of the file is missing"}
+		}
+		environ = slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+			return strings.HasPrefix(entry, config.Prefix+"POLICY_")
+		})
+		environ = append(environ, config.Prefix+"POLICY_FILE="+f.file)
+	}
+	return config.LoadPolicy(environ)
+}
+
+func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
+	span, err := parse.Duration(f.span)
+	switch {
+	case err != nil:
+		return nil, flagError{"for", fmt.Sprintf("%q is %v", f.span, err)}
+	case span > longestPlan:
+		return nil, flagError{"for", "longer than 3660d"}
+	}
+	from := now.Truncate(time.Minute)
+	if f.given["from"] {
+		if from, err = flagTime("from", f.from); err != nil {
+			return nil, err
+		}
+	}
+	listeners := openListeners(cfg)
+	if len(listeners) == 0 {
+		return nil, errors.New(config.Prefix + "LISTEN_IMAPS: all four listeners are off")
+	}
+	return &plan.Plan{Source: cfg.PolicyFile, Policy: p, From: from, Until: from.Add(span), Listeners: listeners}, nil
+}
+
+func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
+	q := &plan.Question{Source: cfg.PolicyFile, Policy: p, Time: now.Truncate(time.Second)}
+	c := &q.Client
+	var err error
+	read := func(name, value string, read func(string) error) {
+		if err != nil || !f.given[name] && value == "" {
+			return
+		}
+		if problem := read(value); problem != nil {
+			err = flagError{name, problem.Error()}
+		}
+	}
+	read("version", f.version, func(s string) (err error) { c.Version, err = policy.ParseVersion(s); return })
+	read("listener", f.listener, func(s string) (err error) { c.Listener, err = policy.ParseListener(s); return })
+	read("server-name", f.name, func(s string) (err error) { c.ServerName, err = policy.ParseServerName(s); return })
+	read("ja4", f.ja4, func(s string) (err error) { c.JA4, err = policy.ParseJA4(s); return })
+	read("client", f.client, func(s string) error {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			return fmt.Errorf("%q is not an IP address", s)
+		}
+		c.Client = addr.Unmap()
+		return nil
+	})
+	c.Port = listenerPort(cfg, c.Listener)
+	read("port", f.port, func(s string) error {
+		n, err := strconv.ParseUint(s, 10, 16)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%q is not a port from 1 to 65535", s)
+		}
+		c.Port = uint16(n)
+		return nil
+	})
+	if err == nil && f.given["at"] {
+		q.Time, err = flagTime("at", f.at)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// flagTime reads a time as people write it; without a zone it is UTC.
+func flagTime(name, s string) (time.Time, error) {
+	for _, form := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.Parse(form, s); err == nil && t.Year() >= 1970 {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, flagError{name, fmt.Sprintf("%q is not a time such as 2026-07-01, \"2026-07-01 10:30\" (both UTC) or 2026-07-01T10:30:00+02:00", s)}
+}
+
+// listenerAddrs are the addresses of each listener; none where it is off.
+func listenerAddrs(cfg *config.Config) map[string]config.Addrs {
+	return map[string]config.Addrs{"imaps": cfg.ListenIMAPS, "pop3s": cfg.ListenPOP3S, "imap": cfg.ListenIMAP, "pop3": cfg.ListenPOP3}
+}
+
+func openListeners(cfg *config.Config) []string {
+	addrs := listenerAddrs(cfg)
+	return slices.DeleteFunc(slices.Clone(policy.ListenerNames), func(name string) bool { return len(addrs[name]) == 0 })
+}
+
+// listenerPort is the first port that a listener has, or else the one that it
+// has by its standard.
+func listenerPort(cfg *config.Config, listener string) uint16 {
+	for _, addr := range listenerAddrs(cfg)[listener] {
+		_, port, _ := net.SplitHostPort(addr)
+		if n, _ := strconv.ParseUint(port, 10, 16); n > 0 {
+			return uint16(n)
+		}
+	}
+	return map[string]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener]
+}
+
+func planHelp(w io.Writer) {
+	fmt.Fprint(w, `postern plan says what clients below the floor meet, from now on: when rules
+begin and end, how a share grows, when brownouts are, which exemptions are
+open, and where the policy becomes milder than before. It reads the POLICY_ and
+LISTEN_ variables of postern serve, and asks no running gate.
+
+  postern plan -for 30d
+  postern plan -policy new.yaml                before you roll it out
+
+With -at, -client or another flag about one client, it explains one decision
+instead, rule by rule:
+
+  postern plan -at 2026-07-01 -client 192.0.2.7 -version tls1.0 -listener imaps
+
+A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
+UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it has told; 2: the
+policy, the environment or a flag is wrong, and stderr says where.
+
+`)
+}

@@ -1,0 +1,201 @@
+package plan
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/policy"
+)
+
+// Question is one decision that is to be explained.
+type Question struct {
+	// Source is the file that the policy comes from; empty is the environment.
+	Source string
+	Policy *policy.Policy
+	Time   time.Time
+	Client policy.Client
+}
+
+// outcome is what some or all of such clients meet.
+type outcome struct {
+	mode policy.Mode
+	rule *policy.Rule // nil: the policy's own mode
+	part float64      // of them, 0 to 1
+}
+
+// outcomes are several where it is left open whether a share has the client.
+func (q *Question) outcomes(steps []policy.Step) []outcome {
+	var all []outcome
+	left := 1.0
+	for _, s := range steps {
+		switch s.Answer {
+		case policy.Takes:
+			return append(all, outcome{s.Rule.Mode, s.Rule, left})
+		case policy.TakesSome:
+			all = append(all, outcome{s.Rule.Mode, s.Rule, left * s.Share})
+			left -= left * s.Share
+		}
+	}
+	return append(all, outcome{q.Policy.Mode(), nil, left})
+}
+
+// WriteText explains the decision rule by rule for people.
+func (q *Question) WriteText(w io.Writer) error {
+	steps := q.Policy.Explain(&q.Client, q.Time)
+	outcomes := q.outcomes(steps)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
+	b.WriteString(lines(fmt.Sprintf("At %s: %s.", date(q.Time, time.UTC), q.who())))
+	if v := q.Client.Version; v >= q.Policy.Floor().MinVersion() {
+		b.WriteString(lines(fmt.Sprintf("%v reaches the floor: such a client is let in, and the rules are asked only where "+
+			"its cipher suites, groups or signatures do not reach it.", v)))
+	}
+	b.WriteByte('\n')
+	var rows []row
+	for _, s := range steps {
+		rows = append(rows, row{s.Rule.Name, q.stepWords(s)})
+	}
+	last := row{"(no rule)", "not asked"}
+	if outcomes[len(outcomes)-1].rule == nil {
+		last.words = "mode of the policy: " + q.Policy.Mode().String()
+	}
+	b.WriteString(columns(append(rows, last)))
+	b.WriteByte('\n')
+	for _, o := range outcomes {
+		b.WriteString(lines(q.outcomeWords(o)))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// who describes the client.
+func (q *Question) who() string {
+	c := &q.Client
+	from := "any address"
+	if c.Client.IsValid() {
+		from = c.Client.String()
+	}
+	words := fmt.Sprintf("a client of %v from %s on %s, port %d", c.Version, from, c.Listener, c.Port)
+	if c.ServerName != "" {
+		words += ", server name " + c.ServerName
+	}
+	if c.JA4 != "" {
+		words += ", ja4 " + c.JA4
+	}
+	return words
+}
+
+// stepWords says what a rule makes of it.
+func (q *Question) stepWords(s policy.Step) string {
+	r := s.Rule
+	of := "clients"
+	if r.Share != nil && r.Share.Connection {
+		of = "connections"
+	}
+	switch s.Answer {
+	case policy.NotAsked:
+		return "not asked"
+	case policy.BeginsLater:
+		return "passed over: begins " + date(s.Time, r.Zone)
+	case policy.HasEnded:
+		return "passed over: ended " + date(s.Time, r.Zone)
+	case policy.BetweenWindows:
+		if s.Time.IsZero() {
+			return "passed over: no window is open, and none opens any more"
+		}
+		return "passed over: between windows, the next opens " + date(s.Time, r.Zone)
+	case policy.NoMatch:
+		return "passed over: " + q.mismatchWords(s)
+	case policy.TakesSome:
+		words := fmt.Sprintf("takes %s of %s now: %v", policy.Percent(s.Share), of, r.Mode)
+		if !r.Share.Connection {
+			words += "; -client says whether this one"
+		}
+		return words
+	case policy.OutsideShare:
+		return "passed over: " + q.shareWords(s, of)
+	}
+	words := "decides: " + r.Mode.String()
+	if r.Share != nil && q.Client.Client.IsValid() && !r.Share.Connection {
+		stands, share := apart(s.Position, s.Share)
+		words += fmt.Sprintf("; this client stands at %s, the share now is %s", stands, share)
+	}
+	return words
+}
+
+func (q *Question) shareWords(s policy.Step, of string) string {
+	if s.Share == 0 && s.Position == 0 {
+		return "it takes no " + of + " now"
+	}
+	stands, share := apart(s.Position, s.Share)
+	words := fmt.Sprintf("this client stands at %s, the share now is %s", stands, share)
+	if !s.Time.IsZero() {
+		words += "; its turn comes " + date(s.Time, s.Rule.Zone)
+	}
+	return words
+}
+
+// apart writes two parts with as many digits as tell them apart.
+func apart(a, b float64) (string, string) {
+	for digits := 1; digits < 12; digits++ {
+		x, y := strconv.FormatFloat(a*100, 'f', digits, 64), strconv.FormatFloat(b*100, 'f', digits, 64)
+		if x != y || a == b {
+			return x + " %", y + " %"
+		}
+	}
+	return fmt.Sprintf("%v %%", a*100), fmt.Sprintf("%v %%", b*100)
+}
+
+// mismatchWords says which key does not hold, and why.
+func (q *Question) mismatchWords(s policy.Step) string {
+	c := &q.Client
+	has := map[string]string{
+		"listener": c.Listener, "port": strconv.Itoa(int(c.Port)), "server_name": c.ServerName, "version": c.Version.String(), "ja4": c.JA4,
+	}
+	if c.Client.IsValid() {
+		has["client"] = c.Client.String()
+	}
+	for _, k := range keys(s.Rule.Match) {
+		if k.name != s.Key {
+			continue
+		}
+		words := "it is for " + k.words()
+		if has[k.name] == "" {
+			return words + "; give one with -" + strings.ReplaceAll(k.name, "_", "-")
+		}
+		return words + ", not " + has[k.name]
+	}
+	return ""
+}
+
+// outcomeWords says what the client meets in the end.
+func (q *Question) outcomeWords(o outcome) string {
+	var words string
+	switch o.mode {
+	case policy.Enforce:
+		words = "it is refused with a TLS alert (enforce)"
+	case policy.Explain:
+		words = "it is told why, then closed (explain)"
+	case policy.Observe:
+		words = "it is let in and counted (observe)"
+	}
+	if o.part < 1 {
+		words = policy.Percent(o.part) + ": " + words
+	} else {
+		words = "I" + words[1:]
+	}
+	if o.rule != nil {
+		words += fmt.Sprintf(", by rule %s in line %d", named(o.rule), o.rule.Line)
+	}
+	switch v := q.Client.Version; {
+	case v == policy.NoVersion || v > policy.SSL3 || o.mode == policy.Enforce:
+	case o.mode == policy.Observe:
+		words += fmt.Sprintf("; but Postern itself cannot serve %v: unless another server does, it is refused", v)
+	default:
+		words += fmt.Sprintf("; but nobody can be told anything in %v: it is refused", v)
+	}
+	return words + "."
+}

@@ -1,0 +1,300 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"postern/policy"
+)
+
+// width is how many columns a line may have.
+const width = 100
+
+// row is a label, and words that may go on in the lines below.
+type row struct{ label, words string }
+
+// rowsOf gives the first line the label.
+func rowsOf(label string, lines []string) []row {
+	var rows []row
+	for i, l := range lines {
+		if i > 0 {
+			label = ""
+		}
+		rows = append(rows, row{label, l})
+	}
+	return rows
+}
+
+// widestLabel is the longest label that stands beside its words.
+const widestLabel = 36
+
+// columns writes rows with their words below each other.
+func columns(rows []row) string {
+	left := 0
+	for _, r := range rows {
+		if n := utf8.RuneCountInString(r.label); n <= widestLabel {
+			left = max(left, n+2)
+		}
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		label := r.label
+		for i, line := range wrap(r.words, width-left) {
+			if i == 0 && utf8.RuneCountInString(label) > left-2 {
+				b.WriteString(label + "\n")
+				label = ""
+			}
+			b.WriteString(label + strings.Repeat(" ", left-utf8.RuneCountInString(label)) + line + "\n")
+			label = ""
+		}
+	}
+	return b.String()
+}
+
+// wrap breaks words into lines; those after the first stand further in.
+func wrap(text string, width int) []string {
+	const further = "   "
+	var lines []string
+	line := ""
+	for word := range strings.SplitSeq(text, " ") {
+		word = plain(word)
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
+			lines = append(lines, line)
+			line = further + word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}
+
+// lines wraps a sentence.
+func lines(text string) string { return strings.Join(wrap(text, width), "\n") + "\n" }
+
+// glued keeps the words of a date or of a name on one line.
+func glued(s string) string { return strings.ReplaceAll(s, " ", glue) }
+
+const glue = "\u00a0"
+
+// plain is text without glue.
+func plain(s string) string { return strings.ReplaceAll(s, glue, " ") }
+
+// named quotes a rule's name.
+func named(r *policy.Rule) string { return glued(strconv.Quote(r.Name)) }
+
+// date writes a time for people, with the day of the week and the zone.
+func date(t time.Time, zone *time.Location) string {
+	form := "Mon 2 Jan 2006 15:04 MST"
+	if t.Second() != 0 {
+		form = "Mon 2 Jan 2006 15:04:05 MST"
+	}
+	if zone == nil {
+		zone = time.UTC
+	}
+	return glued(t.In(zone).Format(form))
+}
+
+// ahead says how far away something is.
+func ahead(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("in %d days", d/day)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("in %d hours", d/time.Hour)
+	}
+	return fmt.Sprintf("in %d minutes", d/time.Minute)
+}
+
+// short writes a duration without its zeroes, as in 10m.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func ruleNames(rules []*policy.Rule) string {
+	return strings.Join(texts(rules, named), ", ")
+}
+
+// eventWords says what becomes of a rule at that time.
+func eventWords(e policy.Event, at time.Time) string {
+	r := e.Rule
+	name := named(r)
+	switch e.Kind {
+	case policy.Reaches:
+		return name + " reaches " + policy.Percent(e.Share)
+	case policy.Ends:
+		if r.Share != nil {
+			return name + " ends, at " + policy.Percent(e.Share)
+		}
+		return name + " ends"
+	case policy.Begins:
+		name += " begins"
+	}
+	words := fmt.Sprintf("%s: %v", name, r.Mode)
+	if r.Share != nil {
+		words += shareWords(r, e.Share)
+	}
+	if m := matchWords(r.Match, true); m != "" {
+		words += ", for " + m
+	}
+	if e.Windows != nil {
+		words += windowWords(r, e)
+	}
+	if !r.Until.IsZero() && !r.Share.Changes() {
+		words += "; until " + date(r.Until, r.Zone)
+	}
+	if r.Owner != "" {
+		words += "; owner " + r.Owner
+	}
+	return words
+}
+
+// shareWords is for a rule that takes a part.
+func shareWords(r *policy.Rule, now float64) string {
+	of := "clients"
+	if r.Share.Connection {
+		of = "connections"
+	}
+	words := fmt.Sprintf(" for %s of %s", policy.Percent(now), of)
+	if r.Share.Changes() {
+		way := "growing"
+		if r.Share.To < r.Share.From {
+			way = "shrinking"
+		}
+		words += fmt.Sprintf(", %s to %s by %s", way, policy.Percent(r.Share.To), date(r.Until, r.Zone))
+	}
+	return words
+}
+
+// windowWords sums the windows of a schedule up.
+func windowWords(r *policy.Rule, e policy.Event) string {
+	w := e.Windows
+	words := fmt.Sprintf(" for %s at %s (%s)", short(r.Schedule.For), glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
+	switch {
+	case w.Open && !w.Closes.IsZero():
+		words += ", open now until " + date(w.Closes, r.Zone)
+	case w.Open:
+		words += ", open now"
+	}
+	first, more := "the first ", ""
+	if e.Kind == policy.Runs {
+		first, more = "the next ", " more"
+	}
+	words += ", "
+	switch w.Count {
+	case 0:
+		words += "no" + more + " window"
+	case 1:
+		words += "one" + more + " window, " + date(w.First, r.Zone)
+	default:
+		words += fmt.Sprintf("%d%s windows: %s%s, the last %s", w.Count, more, first, date(w.First, r.Zone), date(w.Last, r.Zone))
+	}
+	if !r.Until.Equal(w.Until) {
+		words += " in the time of this plan"
+	}
+	return words
+}
+
+// meetingWords says what clients meet.
+func meetingWords(m policy.Meeting) string {
+	words := m.Parts(nil).String()
+	for _, l := range m.Layers {
+		if l.Rule.Schedule == nil {
+			continue
+		}
+		if open := m.Parts(l.Rule).String(); open != m.Parts(nil).String() {
+			words += fmt.Sprintf("; in the windows of %s: %s", named(l.Rule), open)
+		}
+	}
+	return words
+}
+
+// softWords says how a policy becomes milder.
+func softWords(m policy.Milder) string {
+	if m.Until.IsZero() {
+		return m.String()
+	}
+	return m.String() + ", bit by bit until " + date(m.Until, m.Rules[0].Zone)
+}
+
+// listed is how many values of a match are written out.
+const listed = 4
+
+// matchWords says whom a rule is for; nothing where that is everybody. Without
+// listeners, they are everybody too.
+func matchWords(m *policy.Match, listeners bool) string {
+	if m == nil {
+		return ""
+	}
+	var words []string
+	for _, k := range keys(m) {
+		if k.values != nil && (listeners || k.name != "listener") {
+			words = append(words, k.words())
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// key is one key of a match, with its values as text; nil where it is not set.
+type key struct {
+	name, one, many string
+	values          []string
+}
+
+func keys(m *policy.Match) []key {
+	return []key{
+		{"client", "clients in", "clients in", texts(m.Clients, netip.Prefix.String)},
+		{"listener", "listener", "listeners", m.Listeners},
+		{"port", "port", "ports", texts(m.Ports, func(p uint16) string { return strconv.Itoa(int(p)) })},
+		{"server_name", "server name", "server names", m.ServerNames},
+		{"version", "version", "versions", texts(m.Versions, policy.Version.String)},
+		{"ja4", "fingerprint", "fingerprints", m.JA4s},
+	}
+}
+
+func texts[T any](list []T, text func(T) string) []string {
+	if list == nil {
+		return nil
+	}
+	all := make([]string, len(list))
+	for i, v := range list {
+		all[i] = text(v)
+	}
+	return all
+}
+
+func (k key) words() string {
+	switch len(k.values) {
+	case 0:
+		return "no " + strings.TrimSuffix(k.many, " in") + " at all"
+	case 1:
+		return k.one + " " + k.values[0]
+	}
+	return k.many + " " + k.list(" and ")
+}
+
+// list writes the values out, up to a few.
+func (k key) list(last string) string {
+	n := len(k.values)
+	switch {
+	case n == 1:
+		return k.values[0]
+	case n > listed:
+		return fmt.Sprintf("%s%s%d more", strings.Join(k.values[:listed], ", "), " and ", n-listed)
+	}
+	return strings.Join(k.values[:n-1], ", ") + last + k.values[n-1]
+}
