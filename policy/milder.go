@@ -35,9 +35,10 @@ func (p Parts) String() string {
 	return strings.Join(words, ", ")
 }
 
-// Percent writes a part of 1 for people, as in 12.5 %.
+// Percent writes a part of 1 for people, as in 12.5 %, with up to two
+// decimals.
 func Percent(part float64) string {
-	return strconv.FormatFloat(math.Round(part*1000)/10, 'f', -1, 64) + " %"
+	return strconv.FormatFloat(math.Round(part*1e4)/100, 'f', -1, 64) + " %"
 }
 
 // Milder is a time at which some legacy clients meet less than before.
@@ -47,8 +48,8 @@ type Milder struct {
 	Until time.Time
 	// Rules are those that begin, end or change their share then.
 	Rules []*Rule
-	// Of is the rule whose clients it happens to; nil where it happens to all
-	// that no rule for special clients takes, on Listeners.
+	// Of is the rule whose clients it happens to, on Listeners; nil where it
+	// happens to all there that no rule for special clients takes.
 	Of            *Rule
 	Listeners     []string
 	Before, After Parts
@@ -103,18 +104,19 @@ func (p *Policy) Milder(from, to time.Time) []Milder {
 	return all
 }
 
-// known reports whether the same happens to others at the same time, and notes
-// the listener there.
+// known reports whether the same is noted for the same clients, maybe on other
+// listeners, or for all on that listener.
 func known(others []Milder, m Milder) bool {
 	for i := range others {
 		o := &others[i]
-		if !o.Time.Equal(m.Time) || o.Before != m.Before || o.After != m.After {
-			continue
+		switch {
+		case !o.Time.Equal(m.Time) || o.Before != m.Before || o.After != m.After:
+		case o.Of == m.Of && slices.Equal(o.Rules, m.Rules):
+			o.Listeners = slices.Concat(o.Listeners, m.Listeners)
+			return true
+		case o.Of == nil && slices.Contains(o.Listeners, m.Listeners[0]):
+			return true
 		}
-		if m.Of == nil {
-			o.Listeners = append(o.Listeners, m.Listeners...)
-		}
-		return true
 	}
 	return false
 }
@@ -142,25 +144,26 @@ type group struct {
 // groups are everybody else on each listener, and one client for each rule.
 func (p *Policy) groups() []group {
 	var all []group
-	seen := make(map[ruleSet]bool)
-	add := func(of *Rule, rules ruleSet, listener string) {
-		if of == nil || !seen[rules] {
-			seen[rules] = true
-			all = append(all, group{rules, of, []string{listener}})
-		}
-	}
 	for _, l := range ListenerNames {
-		add(nil, p.matched(nil, l), l)
+		all = append(all, group{p.matched(nil, l), nil, []string{l}})
 	}
+	seen := make(map[ruleSet]int)
 	for i := range p.rules {
 		r := &p.rules[i]
-		if r.Match == nil || r.Schedule != nil {
+		if r.Match == nil || r.Match.onlyListeners() || r.Schedule != nil {
 			continue
 		}
 		for _, l := range ListenerNames {
-			if rules := p.matched(r.Match, l); rules.has(i) {
-				add(r, rules, l)
+			rules := p.matched(r.Match, l)
+			if !rules.has(i) {
+				continue
 			}
+			if n, ok := seen[rules]; ok {
+				all[n].listeners = append(all[n].listeners, l)
+				continue
+			}
+			seen[rules] = len(all)
+			all = append(all, group{rules, r, []string{l}})
 		}
 	}
 	return all

@@ -38,7 +38,7 @@ rules: [{name: less, mode: enforce, share: {from: 60%, to: 20%}, from: 2026-07-0
 				`08-01 00:00 everybody else: enforce for 20 %, observe for 80 % -> observe ("less")`}},
 		{"a milder share that grows", `
 rules: [{name: more, mode: explain, share: {from: 0%, to: 20%}, from: 2026-05-01T00:00:00Z, until: 2026-07-01T00:00:00Z}]`,
-			[]string{`06-01 00:00 to 07-01 00:00 everybody else: enforce for 89.8 %, explain for 10.2 % -> enforce for 80 %, explain for 20 % ("more")`}},
+			[]string{`06-01 00:00 to 07-01 00:00 everybody else: enforce for 89.84 %, explain for 10.16 % -> enforce for 80 %, explain for 20 % ("more")`}},
 		{"schedules", `
 mode: observe
 rules: [{name: brown, mode: enforce, schedule: "0 * * * *", for: 10m, from: 2026-06-08T00:00:00Z, until: 2026-06-12T00:00:00Z}]`, nil},
@@ -52,6 +52,14 @@ rules:
   - {name: old, mode: enforce, match: {version: [ssl3]}, until: 2026-08-01T00:00:00Z}
   - {name: all, mode: explain, until: 2026-09-01T00:00:00Z}`,
 			[]string{`08-01 00:00 clients of rule "old": enforce -> explain`, `09-01 00:00 everybody else: explain -> observe ("all")`}},
+		{"the same for others on another listener", `
+mode: observe
+rules:
+  - {name: tell, mode: explain, match: {listener: [pop3]}, until: 2026-08-01T00:00:00Z}
+  - {name: two, mode: explain, match: {port: [1993], listener: [imaps, imap]}, until: 2026-08-01T00:00:00Z}
+  - {name: three, mode: explain, match: {port: [2993], listener: [imaps, imap]}, until: 2026-08-01T00:00:00Z}`,
+			[]string{`08-01 00:00 everybody else on pop3: explain -> observe ("tell")`, `08-01 00:00 clients of rule "two": explain -> observe`,
+				`08-01 00:00 clients of rule "three": explain -> observe`}},
 		{"the beginning counts and the end does not", `
 mode: observe
 rules:

@@ -67,6 +67,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		"demo":    {"postern demo", "-once", "-mode", "-floor"},
 		"version": {"postern version"},
 		"check":   {"postern check", "-offline", "Exit code"},
+		"plan":    {"postern plan", "-for", "-policy", "-at", "-client", "-version", "RFC 3339", "Exit code"},
 
 		"healthcheck": {"postern healthcheck", "POSTERN_ADMIN_LISTEN"},
 	}

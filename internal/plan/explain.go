@@ -140,13 +140,11 @@ func (q *Question) shareWords(s policy.Step, of string) string {
 
 // apart writes two parts with as many digits as tell them apart.
 func apart(a, b float64) (string, string) {
-	for digits := 1; digits < 12; digits++ {
-		x, y := strconv.FormatFloat(a*100, 'f', digits, 64), strconv.FormatFloat(b*100, 'f', digits, 64)
-		if x != y || a == b {
-			return x + " %", y + " %"
-		}
+	x, y := policy.Percent(a), policy.Percent(b)
+	for digits := 3; x == y && a != b && digits < 15; digits++ {
+		x, y = strconv.FormatFloat(a*100, 'f', digits, 64)+" %", strconv.FormatFloat(b*100, 'f', digits, 64)+" %"
 	}
-	return fmt.Sprintf("%v %%", a*100), fmt.Sprintf("%v %%", b*100)
+	return x, y
 }
 
 // mismatchWords says which key does not hold, and why.

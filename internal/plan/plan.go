@@ -26,13 +26,10 @@ type Plan struct {
 func (p *Plan) milder() []policy.Milder {
 	var all []policy.Milder
 	for _, m := range p.Policy.Milder(p.From, p.Until) {
-		if m.Of == nil {
-			m.Listeners = slices.DeleteFunc(slices.Clone(m.Listeners), func(l string) bool { return !slices.Contains(p.Listeners, l) })
-			if len(m.Listeners) == 0 {
-				continue
-			}
+		m.Listeners = slices.DeleteFunc(slices.Clone(m.Listeners), func(l string) bool { return !slices.Contains(p.Listeners, l) })
+		if len(m.Listeners) > 0 {
+			all = append(all, m)
 		}
-		all = append(all, m)
 	}
 	return all
 }

@@ -42,7 +42,7 @@ func columns(rows []row) string {
 	}
 	var b strings.Builder
 	for _, r := range rows {
-		label := r.label
+		label := plain(r.label)
 		for i, line := range wrap(r.words, width-left) {
 			if i == 0 && utf8.RuneCountInString(label) > left-2 {
 				b.WriteString(label + "\n")
@@ -60,7 +60,7 @@ func wrap(text string, width int) []string {
 	const further = "   "
 	var lines []string
 	line := ""
-	for word := range strings.SplitSeq(text, " ") {
+	for word := range strings.SplitSeq(strings.ReplaceAll(text, " %", glue+"%"), " ") {
 		word = plain(word)
 		switch {
 		case line == "":
@@ -183,7 +183,11 @@ func shareWords(r *policy.Rule, now float64) string {
 // windowWords sums the windows of a schedule up.
 func windowWords(r *policy.Rule, e policy.Event) string {
 	w := e.Windows
-	words := fmt.Sprintf(" for %s at %s (%s)", short(r.Schedule.For), glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
+	words := ""
+	if r.Share != nil {
+		words = ","
+	}
+	words += fmt.Sprintf(" for %s at %s (%s)", short(r.Schedule.For), glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
 	switch {
 	case w.Open && !w.Closes.IsZero():
 		words += ", open now until " + date(w.Closes, r.Zone)

@@ -1,0 +1,62 @@
+package plan
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func TestDurationsAreWrittenAsPeopleWriteThem(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		10 * time.Minute: "10m", time.Hour: "1h", 90 * time.Minute: "1h30m", 20 * time.Hour: "20h", 100 * time.Minute: "1h40m",
+		45 * time.Second: "45s", time.Hour + time.Second: "1h0m1s", 48 * time.Hour: "48h",
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%v: got %s, want %s", time.Duration(d), got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		48 * time.Hour: "in 2 days", 47 * time.Hour: "in 47 hours", 2 * time.Hour: "in 2 hours", 119 * time.Minute: "in 119 minutes", time.Second: "in 0 minutes",
+	} {
+		if got := ahead(d); got != want {
+			t.Errorf("%v: got %s, want %s", time.Duration(d), got, want)
+		}
+	}
+}
+
+func TestADateAndANameStayOnOneLine(t *testing.T) {
+	when := time.Date(2026, 6, 8, 0, 0, 0, 0, time.UTC)
+	for n := range 90 {
+		text := columns([]row{{date(when, nil), strings.Repeat("x ", n) + date(when, time.UTC) + " 5 % end"}})
+		if strings.Count(text, "Mon 8 Jun 2026 00:00 UTC") != 2 || strings.Count(text, "5 %") != 1 || strings.Contains(text, glue) {
+			t.Errorf("broken:\n%s", text)
+		}
+		for line := range strings.Lines(text) {
+			if utf8.RuneCountInString(line) > width+1 || strings.HasSuffix(line, " \n") {
+				t.Errorf("line of %d: %q", utf8.RuneCountInString(line), line)
+			}
+		}
+	}
+}
+
+func TestALongLabelStandsOnItsOwnLine(t *testing.T) {
+	label := strings.Repeat("n", widestLabel+1)
+	got := columns([]row{{label, "words"}, {"short", "more words"}, {"", "further"}})
+	if want := label + "\n       words\nshort  more words\n       further\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestSharesThatDifferAreWrittenSo(t *testing.T) {
+	for _, tt := range []struct {
+		a, b float64
+		x, y string
+	}{
+		{0.613, 0.43, "61.3 %", "43 %"}, {0.25, 0.25, "25 %", "25 %"}, {0.250001, 0.25, "25.0001 %", "25.0000 %"}, {0.1234567, 0, "12.35 %", "0 %"},
+	} {
+		if x, y := apart(tt.a, tt.b); x != tt.x || y != tt.y {
+			t.Errorf("%v and %v: %s, %s; want %s, %s", tt.a, tt.b, x, y, tt.x, tt.y)
+		}
+	}
+}
