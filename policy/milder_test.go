@@ -42,6 +42,11 @@ rules: [{name: more, mode: explain, share: {from: 0%, to: 20%}, from: 2026-05-01
 		{"schedules", `
 mode: observe
 rules: [{name: brown, mode: enforce, schedule: "0 * * * *", for: 10m, from: 2026-06-08T00:00:00Z, until: 2026-06-12T00:00:00Z}]`, nil},
+		{"a schedule that ends as another rule begins", `
+mode: observe
+rules:
+  - {name: brown, mode: enforce, schedule: "* * * * *", for: 10m, from: 2026-06-08T00:00:00Z, until: 2026-06-12T00:00:00Z}
+  - {name: pop3, mode: explain, match: {listener: [pop3]}, from: 2026-06-12T00:00:00Z}`, nil},
 		{"two listeners", `
 mode: observe
 rules: [{name: cut, mode: explain, match: {listener: [pop3, imap]}, until: 2026-08-01T00:00:00Z}]`,
