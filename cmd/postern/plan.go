@@ -191,7 +191,7 @@ func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time
 // flagTime reads a time as people write it; without a zone it is UTC.
 func flagTime(name, s string) (time.Time, error) {
 	for _, form := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
-		if t, err := time.Parse(form, s); err == nil && t.Year() >= 1970 {
+		if t, err := time.Parse(form, s); err == nil && t.Year() >= 1970 && t.Year() < 9000 {
 			return t.UTC(), nil
 		}
 	}

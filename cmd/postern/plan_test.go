@@ -52,6 +52,7 @@ func TestThePlanThatPeopleRead(t *testing.T) {
 		// The environment's own policy does not matter then, nor whether it is right.
 		{"milder", "2026-11-25T10:02:00Z", []string{"POSTERN_POLICY_MODE=lenient", "POSTERN_POLICY_FILE="}, []string{"-policy", milderPolicy}},
 		{"no-imap", "2026-11-25T10:02:00Z", []string{"POSTERN_LISTEN_IMAPS=off", "POSTERN_LISTEN_IMAP=off"}, []string{"-policy", milderPolicy}},
+		{"retreating", "2026-12-25T00:00:00Z", nil, []string{"-policy", milderPolicy, "-for", "30d"}},
 		{"json", "2026-06-11T00:05:00Z", file, []string{"-json", "-for", "20d"}},
 		{"milder-json", "2026-12-19T00:00:00Z", nil, []string{"-json", "-policy", milderPolicy, "-for", "14d"}},
 
@@ -127,6 +128,7 @@ func TestAPlanSaysWhatIsWrongAndWhere(t *testing.T) {
 		{nil, []string{"-for", "3661d"}, "postern plan: -for: longer than 3660d" + more},
 		{nil, []string{"-from", "tomorrow"}, `postern plan: -from: "tomorrow" is not a time such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-at", "1969-07-01"}, `postern plan: -at: "1969-07-01" is not a time such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
+		{nil, []string{"-from", "9999-12-31"}, `postern plan: -from: "9999-12-31" is not a time such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-at", ""}, `postern plan: -at: "" is not a time such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-at", "2026-07-01", "-for", "3d"}, "postern plan: -for: does not go with -at, which asks about one decision" + more},
 		{nil, []string{"-from", "2026-07-01", "-client", "::1"}, "postern plan: -from: does not go with -client, which asks about one decision" + more},

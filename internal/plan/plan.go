@@ -56,7 +56,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(p.Source), p.Policy.Floor())
 	fmt.Fprintf(&b, "What clients below the floor meet from %s to %s\n", plain(date(p.From, time.UTC)), plain(date(p.Until, time.UTC)))
 	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n")
-	b.WriteString(columns(append(p.nowRows(tl), p.momentRows(tl, milder)...)))
+	b.WriteString(columns(append(p.nowRows(tl, milder), p.momentRows(tl, milder)...)))
 	b.WriteByte('\n')
 	b.WriteString(columns(p.summary(tl, milder)))
 	_, err := io.WriteString(w, b.String())
@@ -70,12 +70,13 @@ func title(source string) string {
 	return "Policy " + source
 }
 
-func (p *Plan) nowRows(tl *policy.Timeline) []row {
+func (p *Plan) nowRows(tl *policy.Timeline, milder []policy.Milder) []row {
 	var lines []string
 	for _, e := range tl.Running {
-		lines = append(lines, eventWords(e, tl.From))
+		lines = append(lines, eventWords(e))
 	}
 	lines = append(lines, p.meets(tl.Meets)...)
+	lines = append(lines, marked(milder, tl.From)...)
 	if len(tl.Over) > 0 {
 		lines = append(lines, "over: "+ruleNames(tl.Over))
 	}
@@ -88,7 +89,7 @@ func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Milder) []row {
 	for _, m := range tl.Moments {
 		var lines []string
 		for _, e := range m.Events {
-			lines = append(lines, eventWords(e, m.Time))
+			lines = append(lines, eventWords(e))
 		}
 		// Where nothing changes for the many, it is not said again.
 		meets := p.meets(m.Meets)
@@ -98,11 +99,7 @@ func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Milder) []row {
 			}
 		}
 		last = meets
-		for _, soft := range milder {
-			if soft.Time.Equal(m.Time) {
-				lines = append(lines, mark+softWords(soft))
-			}
-		}
+		lines = append(lines, marked(milder, m.Time)...)
 		rows = append(rows, rowsOf(date(m.Time, m.Events[0].Rule.Zone), lines)...)
 	}
 	return rows
@@ -110,6 +107,17 @@ func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Milder) []row {
 
 // mark stands before what an operator should not miss.
 const mark = "!! MILDER: "
+
+// marked says what becomes milder at that time.
+func marked(milder []policy.Milder, at time.Time) []string {
+	var lines []string
+	for _, m := range milder {
+		if m.Time.Equal(at) {
+			lines = append(lines, mark+softWords(m))
+		}
+	}
+	return lines
+}
 
 // meets says what those meet that no special rule takes, a line for each group
 // of listeners.
@@ -167,7 +175,7 @@ func (p *Plan) nextRow(label string, m *policy.Moment) row {
 		if e.Kind == policy.Begins {
 			return named(e.Rule) + " begins"
 		}
-		return eventWords(e, m.Time)
+		return eventWords(e)
 	})
 	return row{label, fmt.Sprintf("%s, %s: %s", date(m.Time, m.Events[0].Rule.Zone), ahead(m.Time.Sub(p.From)), strings.Join(words, ", "))}
 }

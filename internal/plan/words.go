@@ -129,8 +129,8 @@ func ruleNames(rules []*policy.Rule) string {
 	return strings.Join(texts(rules, named), ", ")
 }
 
-// eventWords says what becomes of a rule at that time.
-func eventWords(e policy.Event, at time.Time) string {
+// eventWords says what becomes of a rule.
+func eventWords(e policy.Event) string {
 	r := e.Rule
 	name := named(r)
 	switch e.Kind {
