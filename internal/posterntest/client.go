@@ -2,6 +2,7 @@ package posterntest
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -20,6 +21,8 @@ const clientTimeout = 30 * time.Second
 type Caller struct {
 	// From is the client's loopback address.
 	From string
+	// To is where it goes; empty is the first address of the listener.
+	To string
 	// Header is sent before everything else, as a proxy in front does.
 	Header []byte
 	// TLS is the client's configuration, without roots and server name.
@@ -46,7 +49,7 @@ func (c Caller) dial(g *Gate, listener string) (net.Conn, error) {
 	if c.From != "" {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.From)}
 	}
-	raw, err := dialer.Dial("tcp", g.Addr(listener))
+	raw, err := dialer.Dial("tcp", cmp.Or(c.To, g.Addr(listener)))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,40 @@
+package policy
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+)
+
+const (
+	flipBound = 2 * time.Second
+	flipTries = 3
+)
+
+// From the rename to the first client who meets with the other mode. A busy
+// machine may be late once, a gate that looks too seldom is late each time.
+func TestAnotherModeTakesOverWithinTwoSeconds(t *testing.T) {
+	t.Parallel()
+	g := start(t, "mode: observe\n", nil)
+	g.waitMet(t, letIn)
+	took := make(map[string][]time.Duration)
+	for range flipTries {
+		for _, to := range []struct{ mode, met string }{{"enforce", turnedBy}, {"observe", letIn}} {
+			g.replace(t, "mode: "+to.mode+"\n")
+			renamed := time.Now()
+			g.waitMet(t, to.met)
+			took[to.mode] = append(took[to.mode], time.Since(renamed))
+			for range 3 {
+				g.expect(t, posterntest.Caller{From: fresh()}, "imaps", to.met)
+			}
+		}
+	}
+	for mode, all := range took {
+		t.Logf("to %s: %v", mode, all)
+		if best := slices.Min(all); best > flipBound {
+			t.Errorf("another policy, to %s, takes over in %v at best, want %v", mode, best, flipBound)
+		}
+	}
+}
