@@ -7,12 +7,14 @@ package democlient
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -30,6 +32,13 @@ type Client struct {
 	Roots *x509.CertPool
 	// Account and Password are what it logs in with.
 	Account, Password string
+	// From is the address that it comes from; the zero Addr leaves that to the
+	// system.
+	From netip.Addr
+	// ServerName is what it verifies the certificate for, localhost where it is
+	// empty. From TLS 1.0 on it is sent too, unless NoServerName is set.
+	ServerName   string
+	NoServerName bool
 }
 
 // Met is what a client met.
@@ -55,7 +64,11 @@ const timeout = 10 * time.Second
 // mail nor a clear refusal was met.
 func (c Client) Visit(addr, protocol string, startTLS bool) (Met, error) {
 	m := Met{Alert: -1}
-	nc, err := net.DialTimeout("tcp", addr, timeout)
+	dialer := net.Dialer{Timeout: timeout}
+	if c.From.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.From, 0))
+	}
+	nc, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		return m, fmt.Errorf("dialing the gate: %w", err)
 	}
@@ -109,10 +122,21 @@ func (c Client) firstFlight(nc net.Conn, m *Met) error {
 
 func (c Client) config() *tls.Config {
 	v := uint16(c.Generation)
-	return &tls.Config{
-		ServerName: "localhost", RootCAs: c.Roots, MinVersion: v, MaxVersion: v,
+	config := &tls.Config{
+		ServerName: cmp.Or(c.ServerName, "localhost"), RootCAs: c.Roots, MinVersion: v, MaxVersion: v,
 		CipherSuites: hello.Typical(v).CipherSuites,
 	}
+	if c.NoServerName {
+		// crypto/tls verifies for the name that it sends, so here it is done by
+		// hand.
+		verify := x509.VerifyOptions{DNSName: config.ServerName, Roots: c.Roots}
+		config.ServerName, config.InsecureSkipVerify = "", true
+		config.VerifyConnection = func(cs tls.ConnectionState) error {
+			_, err := cs.PeerCertificates[0].Verify(verify)
+			return err
+		}
+	}
+	return config
 }
 
 // dialogue is a line dialogue with a mail server.
