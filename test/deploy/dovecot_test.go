@@ -30,8 +30,6 @@ var closedPort = regexp.MustCompile(`(?m)^ *port = 0\n`)
 func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
 	env := variables(read(t, "deploy/postern.env"))
 	env[config.Prefix+"UPSTREAM_PROXY_PROTOCOL"] = "v2"
-	var configMap struct{ Data map[string]string }
-	kind(t, "ConfigMap", &configMap)
 	f := composed(t)
 	for name, test := range map[string]struct {
 		conf string
@@ -39,7 +37,7 @@ func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
 		line string
 	}{
 		"same host":  {read(t, "deploy/dovecot-proxy.conf"), env, "secured"},
-		"kubernetes": {configMap.Data["postern.conf"], sidecarPod(t).container(t, "postern").vars(), "secured"},
+		"kubernetes": {configMap(t, "mail-dovecot")["postern.conf"], sidecarPod(t).container(t, "postern").vars(), "secured"},
 		"compose":    {f.Configs["dovecot-postern"].Content, f.Services["postern"].Environment, "TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/policy"
 )
 
 // What the tests below look at, in the words of the Kubernetes API.
@@ -58,12 +60,13 @@ type (
 			Capabilities             struct{ Add, Drop []string }
 		} `yaml:"securityContext"`
 		Resources    struct{ Requests, Limits map[string]string }
-		VolumeMounts []struct {
-			Name      string
-			MountPath string `yaml:"mountPath"`
-			SubPath   string `yaml:"subPath"`
-			ReadOnly  bool   `yaml:"readOnly"`
-		} `yaml:"volumeMounts"`
+		VolumeMounts []volumeMount `yaml:"volumeMounts"`
+	}
+	volumeMount struct {
+		Name      string
+		MountPath string `yaml:"mountPath"`
+		SubPath   string `yaml:"subPath"`
+		ReadOnly  bool   `yaml:"readOnly"`
 	}
 	probe struct {
 		HTTPGet struct{ Path, Port, Scheme string } `yaml:"httpGet"`
@@ -101,6 +104,23 @@ func kind(t *testing.T, name string, into any) {
 	if found != 1 {
 		t.Fatalf("%d documents of kind %s", found, name)
 	}
+}
+
+// configMap is the data of the ConfigMap of that name.
+func configMap(t *testing.T, name string) map[string]string {
+	t.Helper()
+	for _, doc := range documents(t, sidecar) {
+		var c struct {
+			Kind     string
+			Metadata struct{ Name string }
+			Data     map[string]string
+		}
+		if err := doc.Decode(&c); err == nil && c.Kind == "ConfigMap" && c.Metadata.Name == name {
+			return c.Data
+		}
+	}
+	t.Fatalf("no ConfigMap %s", name)
+	return nil
 }
 
 func sidecarPod(t *testing.T) pod {
@@ -273,4 +293,31 @@ func TestSidecarMountsCertificatesAsADirectory(t *testing.T) {
 		}
 	}
 	t.Errorf("%v is not mounted", cfg.TLSCertFile)
+}
+
+// The policy of the rehearsal is one that is taken, and arrives when it changes.
+func TestSidecarMountsThePolicyAsADirectory(t *testing.T) {
+	p := sidecarPod(t)
+	c := p.container(t, "postern")
+	dir, file := path.Split(taken(t, c.vars()).PolicyFile)
+	i := slices.IndexFunc(c.VolumeMounts, func(m volumeMount) bool { return m.MountPath == path.Clean(dir) })
+	if i < 0 {
+		t.Fatalf("%s is not mounted", dir)
+	}
+	m := c.VolumeMounts[i]
+	if m.SubPath != "" || !m.ReadOnly {
+		t.Errorf("mounted as %+v", m)
+	}
+	for _, v := range p.Volumes {
+		if v["name"] != m.Name {
+			continue
+		}
+		source, _ := v["configMap"].(map[string]any)
+		name, _ := source["name"].(string)
+		if got, err := policy.Parse([]byte(configMap(t, name)[file])); err != nil || got.Mode() != policy.Observe {
+			t.Errorf("%s in %s: %v", file, name, err)
+		}
+		return
+	}
+	t.Errorf("there is no volume %s", m.Name)
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"maps"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -15,14 +17,25 @@ import (
 )
 
 // startGate runs a gate with all four listeners.
-func startGate(t *testing.T) *posterntest.Gate {
+func startGate(t *testing.T) *posterntest.Gate { return startGateWith(t, nil) }
+
+// startGateWithRules runs one whose policy has rules and candidates, and so all
+// metrics of a policy.
+func startGateWithRules(t *testing.T) *posterntest.Gate {
+	path, err := filepath.Abs(filepath.Join(root, "deploy/rehearsal/growing-share.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startGateWith(t, map[string]string{"POLICY_FILE": path})
+}
+
+func startGateWith(t *testing.T, env map[string]string) *posterntest.Gate {
 	t.Helper()
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
-	return posterntest.Start(t, map[string]string{
-		"UPSTREAM_IMAP": imap.URL("imap"),
-		"UPSTREAM_POP3": pop3.URL("pop3"),
-	})
+	all := map[string]string{"UPSTREAM_IMAP": imap.URL("imap"), "UPSTREAM_POP3": pop3.URL("pop3")}
+	maps.Copy(all, env)
+	return posterntest.Start(t, all)
 }
 
 var variableName = regexp.MustCompile(`\bPOSTERN_[A-Z0-9_]+\b`)
@@ -49,7 +62,7 @@ var (
 )
 
 func TestEveryMetricInTheDocumentsExists(t *testing.T) {
-	_, scrape, err := startGate(t).Get("/metrics")
+	_, scrape, err := startGateWithRules(t).Get("/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +76,9 @@ func TestEveryMetricInTheDocumentsExists(t *testing.T) {
 }
 
 func TestQueriesOfTheREADMEFindSeries(t *testing.T) {
-	samples := startGate(t).Metrics(t)
+	samples := startGateWithRules(t).Metrics(t)
 	queries := blocksOf(t, "Metrics", "promql")
-	if len(queries) != 3 {
+	if len(queries) != 4 {
 		t.Fatalf("%d queries", len(queries))
 	}
 	for _, q := range queries {
