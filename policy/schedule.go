@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	_ "time/tzdata" // a static image has no time zones of its own
@@ -43,13 +44,13 @@ var cronFields = []struct {
 	{"day of the month", 3, 1, 31, nil, func(v int) time.Time { return time.Date(2023, 1, v, 0, 0, 0, 0, time.UTC) }},
 	{"month", 4, 1, 12, regexp.MustCompile(`(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\b`),
 		func(v int) time.Time { return time.Date(2023, time.Month(v), 1, 0, 0, 0, 0, time.UTC) }},
-	// 1 January 2023 was a Sunday.
-	{"day of the week", 5, 0, 6, regexp.MustCompile(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)\b`),
+	// 1 January 2023 was a Sunday; so is the seventh day after it.
+	{"day of the week", 5, 0, 7, regexp.MustCompile(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)\b`),
 		func(v int) time.Time { return time.Date(2023, 1, 1+v, 0, 0, 0, 0, time.UTC) }},
 }
 
-// cronItem is an entry of a field's list, names aside.
-var cronItem = regexp.MustCompile(`^(\*|\d{1,2}(-\d{1,2})?)(/\d{1,2})?$`)
+// cronItem is an entry of a field's list, names aside; it finds the first value.
+var cronItem = regexp.MustCompile(`^(?:\*|(\d{1,2})(?:-\d{1,2})?)(?:/\d{1,2})?$`)
 
 // ParseSchedule compiles a five-field cron expression in a time zone.
 func ParseSchedule(cron string, zone *time.Location, open time.Duration) (*Schedule, error) {
@@ -77,8 +78,13 @@ func cronSet(i int, field string) (set uint64, err error) {
 		if f.names != nil {
 			plain = f.names.ReplaceAllString(item, "1")
 		}
-		if !cronItem.MatchString(plain) {
+		parts := cronItem.FindStringSubmatch(plain)
+		if parts == nil {
 			return 0, fmt.Errorf("%s: not an entry of a cron field: %q", f.name, clip(item))
+		}
+		// gronx takes 99/5 for a minute, and 0/5 for a day of the month.
+		if first, err := strconv.Atoi(parts[1]); err == nil && (first < f.min || first > f.max) {
+			return 0, fmt.Errorf("%s: %q is out of its range", f.name, clip(item))
 		}
 		segments, err := gronx.Segments(strings.Repeat("* ", i) + item + strings.Repeat(" *", len(cronFields)-1-i))
 		if err != nil {
