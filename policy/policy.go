@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -58,19 +59,31 @@ func (p *Policy) Rule(name string) *Rule {
 
 // MayServeLegacy reports whether any handshake below the floor can be let in
 // or completed under this policy, at that time or later. Where it cannot, no
-// lenient configuration may exist.
+// lenient configuration may exist. A schedule counts as one that opens.
 func (p *Policy) MayServeLegacy(t time.Time) bool {
 	for i := range p.rules {
 		r := &p.rules[i]
-		switch {
-		case r.ended(t):
-		case r.Mode != Enforce:
+		if r.Mode != Enforce && r.takesAny() && p.reaches(i, later(t, r.From), r.Until) {
 			return true
-		case r.takesAll() && r.always() && r.within(t) && r.Until.IsZero():
-			return false // from now on nobody gets past it
 		}
 	}
-	return p.mode != Enforce
+	return p.mode != Enforce && p.reaches(len(p.rules), t, time.Time{})
+}
+
+// reaches reports whether between two times, of which the second may be none,
+// anybody gets past the first n rules without being refused.
+func (p *Policy) reaches(n int, from, until time.Time) bool {
+	for until.IsZero() || from.Before(until) {
+		i := slices.IndexFunc(p.rules[:n], func(r Rule) bool { return r.refusesAll(from) })
+		switch {
+		case i < 0:
+			return true
+		case p.rules[i].Until.IsZero():
+			return false
+		}
+		from = p.rules[i].Until
+	}
+	return false
 }
 
 // Snapshot is what is in force of a policy. It is valid from the time that it
@@ -131,6 +144,13 @@ func (r *Rule) edge(t, limit time.Time) time.Time {
 		limit = r.Schedule.edge(t, limit)
 	}
 	return limit
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -113,6 +114,17 @@ func (r *Rule) always() bool {
 // takesAll reports whether it matches every legacy handshake.
 func (r *Rule) takesAll() bool {
 	return r.Match == nil || r.Match.onlyListeners() && r.Match.Listeners == nil
+}
+
+// takesAny reports whether there is anything that it takes while in force.
+func (r *Rule) takesAny() bool {
+	return (r.Match == nil || r.Match.emptyKey() == "") && (r.Share == nil || r.Share.From > 0 || r.Share.To > 0)
+}
+
+// refusesAll reports whether nobody gets past the rule at that time.
+func (r *Rule) refusesAll(t time.Time) bool {
+	return r.Mode == Enforce && r.always() && r.within(t) &&
+		!slices.ContainsFunc(ListenerNames, func(l string) bool { return !r.forEverybodyAt(l) })
 }
 
 // onlyListeners reports whether no other key is set.
