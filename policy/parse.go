@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -139,7 +140,7 @@ func (f *file) readRule(n *yaml.Node) {
 		"from":     scalar(w, "from", &r.From, parseTime),
 		"until":    scalar(w, "until", &r.Until, parseTime),
 		"timezone": scalar(w, "timezone", &r.Zone, parseZone),
-		"schedule": scalar(w, "schedule", &r.cron, func(s string) (string, error) { return s, nil }),
+		"schedule": scalar(w, "schedule", &r.cron, parseCron),
 		"for":      scalar(w, "for", &r.open, parseOpen),
 		"share":    {read: func(n *yaml.Node) { r.Share, r.ramp = f.readShare(n), n.Kind == yaml.MappingNode }},
 		"match":    {read: func(n *yaml.Node) { r.Match = f.readMatch(n) }},
@@ -157,6 +158,15 @@ func (f *file) readRule(n *yaml.Node) {
 		f.add(seen["share"], "a share from and to needs the dates between which it changes: from and until of the rule")
 	}
 	f.rules = append(f.rules, r.Rule)
+}
+
+// parseCron takes what is there: the schedule is read when its time zone is
+// known.
+func parseCron(s string) (string, error) {
+	if s == "" {
+		return "", errNotFive
+	}
+	return s, nil
 }
 
 // schedule compiles what stands in three keys.
@@ -280,19 +290,24 @@ func parseJA4(s string) (string, error) {
 const maxOwner = 254
 
 func parseOwner(s string) (string, error) {
-	if s == "" || len(s) > maxOwner || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+	if s == "" || len(s) > maxOwner || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
 		return "", fmt.Errorf("%q is not a name or an address on one line", clip(s))
 	}
 	return s, nil
 }
 
+// timeForm is RFC 3339: time.Parse takes more, one digit for an hour and a
+// comma for a point.
+var timeForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):\d\d)$`)
+
 // parseTime reads a moment; years before 1970 can only be a slip.
 func parseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
-	if err != nil || t.Year() < 1970 {
+	t = t.UTC()
+	if err != nil || !timeForm.MatchString(s) || t.Year() < 1970 || t.Year() > 9999 {
 		return time.Time{}, fmt.Errorf("%q is not a date and time such as 2026-07-01T00:00:00Z", clip(s))
 	}
-	return t.UTC(), nil
+	return t, nil
 }
 
 func parseZone(s string) (*time.Location, error) {

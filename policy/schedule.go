@@ -52,11 +52,13 @@ var cronFields = []struct {
 // cronItem is an entry of a field's list, names aside; it finds the first value.
 var cronItem = regexp.MustCompile(`^(?:\*|(\d{1,2})(?:-\d{1,2})?)(?:/\d{1,2})?$`)
 
+var errNotFive = errors.New("not five fields: minute, hour, day of the month, month, day of the week")
+
 // ParseSchedule compiles a five-field cron expression in a time zone.
 func ParseSchedule(cron string, zone *time.Location, open time.Duration) (*Schedule, error) {
 	fields := strings.Fields(cron)
 	if len(fields) != len(cronFields) {
-		return nil, errors.New("not five fields: minute, hour, day of the month, month, day of the week")
+		return nil, errNotFive
 	}
 	s := &Schedule{Cron: strings.Join(fields, " "), For: open, Zone: zone}
 	for i, set := range []*uint64{&s.minutes, &s.hours, &s.days, &s.months, &s.weekdays} {

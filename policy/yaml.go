@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -49,14 +51,14 @@ func (w *walker) document(data []byte) *yaml.Node {
 		w.add(start, "the file is empty: it holds no policy")
 		return nil
 	case err != nil:
-		w.add(&yaml.Node{Line: yamlLine(err), Column: 1}, "not YAML: %s", yamlText(err))
+		w.add(yamlPlace(err, data), "not YAML: %s", yamlText(err))
 		return nil
 	}
 	var second yaml.Node
 	if err := decode(decoder, &second); err == nil {
 		w.add(&second, "a second document: a policy is one")
 	} else if !errors.Is(err, io.EOF) {
-		w.add(&yaml.Node{Line: yamlLine(err), Column: 1}, "not YAML: %s", yamlText(err))
+		w.add(yamlPlace(err, data), "not YAML: %s", yamlText(err))
 	}
 	return resolve(document.Content[0])
 }
@@ -77,20 +79,40 @@ func decode(d *yaml.Decoder, n *yaml.Node) (err error) {
 	return nil
 }
 
-var yamlPlace = regexp.MustCompile(`line (\d+): `)
+var yamlLine = regexp.MustCompile(`line (\d+): `)
 
-func yamlLine(err error) int {
-	if m := yamlPlace.FindStringSubmatch(err.Error()); m != nil {
-		n, _ := strconv.Atoi(m[1])
-		return n
+// yamlPlace is where the yaml package found a fault. Often that is where what
+// holds it begins; of bytes that are no text it says nothing.
+func yamlPlace(err error, data []byte) *yaml.Node {
+	place := &yaml.Node{Line: 1, Column: 1}
+	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+		place.Line, _ = strconv.Atoi(m[1])
+		return place
 	}
-	return 1
+	if !noText.MatchString(err.Error()) {
+		return place
+	}
+	for len(data) > 0 {
+		r, size := utf8.DecodeRune(data)
+		switch {
+		case r == utf8.RuneError && size == 1, r != '\t' && r != '\r' && r != '\n' && r != '\u0085' && unicode.IsControl(r):
+			return place
+		case r == '\n':
+			place.Line, place.Column = place.Line+1, 1
+		default:
+			place.Column++
+		}
+		data = data[size:]
+	}
+	return &yaml.Node{Line: 1, Column: 1}
 }
+
+var noText = regexp.MustCompile(`UTF-8|control characters`)
 
 // yamlText is the error on one line, without its place.
 func yamlText(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = yamlPlace.ReplaceAllString(text, "")
+	text = yamlLine.ReplaceAllString(text, "")
 	return strings.Join(strings.Fields(text), " ")
 }
 
