@@ -236,7 +236,8 @@ func (m *Match) mismatch(version Version, name string, ja4 func() string, at *Pl
 		return "listener"
 	case m.Ports != nil && !slices.Contains(m.Ports, at.Port):
 		return "port"
-	case m.ServerNames != nil && !slices.ContainsFunc(m.ServerNames, func(n string) bool { return coversName(n, lowerASCII(name)) }):
+	case m.ServerNames != nil && (len(name) > maxServerName ||
+		!slices.ContainsFunc(m.ServerNames, func(n string) bool { return coversName(n, lowerASCII(name)) })):
 		return "server_name"
 	case m.Versions != nil && !slices.Contains(m.Versions, version):
 		return "version"
