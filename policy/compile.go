@@ -63,6 +63,7 @@ type tables struct {
 	// wildcards are names without their *.; they hold no rule that does not
 	// restrict the name.
 	wildcards map[string]*ruleSet
+	ja4s      keyTable[[ja4Len]byte]
 	// ja4 are the rules that restrict it: it is worked out for them alone.
 	ja4 ruleSet
 }
@@ -116,6 +117,7 @@ func compile(rules []Rule) *tables {
 		ports:     keyOf(rules, func(m *Match) []uint16 { return m.Ports }),
 		versions:  keyOf(rules, func(m *Match) []Version { return m.Versions }),
 		names:     keyOf(rules, func(m *Match) []string { return m.ServerNames }),
+		ja4s:      keyOf(rules, (*Match).ja4Bytes),
 		wildcards: make(map[string]*ruleSet),
 	}
 	for name, set := range t.names.listed {

@@ -143,8 +143,8 @@ func (s Snapshot) Decide(h *Hello, at Place, t time.Time, dice uint64) Verdict {
 		Mode:    s.Mode,
 	}
 	if s.policy != nil {
-		for _, c := range s.policy.candidates {
-			v.judged[c.Floor] = c.Floor.judge(h, at.Keys)
+		for _, f := range s.policy.judged {
+			v.judged[f] = f.judge(h, at.Keys)
 		}
 	}
 	if !v.Legacy() {
@@ -172,14 +172,14 @@ func (s *Snapshot) rule(h *Hello, version Version, at *Place, t time.Time, dice 
 	tables := s.policy.tables
 	set := tables.matching(version, h.ServerName, at)
 	set.and(&s.inForce)
-	var ja4 [ja4Len]byte
+	asked := false // for the fingerprint
 	for i := set.first(); i >= 0; i = set.first() {
 		rule := &s.policy.rules[i]
-		if tables.ja4.has(i) {
-			if ja4[0] == 0 {
-				ja4 = h.ja4()
-			}
-			if !rule.Match.hasJA4(&ja4) {
+		if tables.ja4.has(i) && !asked {
+			asked = true
+			ja4 := tables.ja4s.get(h.ja4())
+			set.and(ja4)
+			if !ja4.has(i) {
 				continue
 			}
 		}

@@ -12,6 +12,7 @@ type Policy struct {
 	mode       Mode
 	rules      []Rule
 	candidates []Candidate
+	judged     []Floor // those of the candidates, each once
 	tables     *tables
 }
 
@@ -30,7 +31,13 @@ func newPolicy(floor Floor, mode Mode, rules []Rule, candidates []Candidate) *Po
 	for i := range rules {
 		rules[i].shuffle = shuffleOf(rules[i].Name)
 	}
-	return &Policy{floor: floor, mode: mode, rules: rules, candidates: candidates, tables: compile(rules)}
+	p := &Policy{floor: floor, mode: mode, rules: rules, candidates: candidates, tables: compile(rules)}
+	for _, c := range candidates {
+		if !slices.Contains(p.judged, c.Floor) {
+			p.judged = append(p.judged, c.Floor)
+		}
+	}
+	return p
 }
 
 // Floor is what a handshake must reach.

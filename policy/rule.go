@@ -59,14 +59,16 @@ type Share struct {
 // ListenerNames lists the values that the key listener can have.
 var ListenerNames = []string{"imaps", "pop3s", "imap", "pop3"}
 
-// hasJA4 reports whether the match lists the fingerprint.
-func (m *Match) hasJA4(ja4 *[ja4Len]byte) bool {
-	for _, s := range m.JA4s {
-		if s == string(ja4[:]) {
-			return true
-		}
+// ja4Bytes are the fingerprints as a hello gives them; nil as they are.
+func (m *Match) ja4Bytes() [][ja4Len]byte {
+	if m.JA4s == nil {
+		return nil
 	}
-	return false
+	list := make([][ja4Len]byte, len(m.JA4s))
+	for i, s := range m.JA4s {
+		copy(list[i][:], s)
+	}
+	return list
 }
 
 // within reports whether t lies between the rule's dates.
