@@ -68,20 +68,22 @@ func (p *Policy) Rule(name string) *Rule {
 // or completed under this policy, at that time or later. Where it cannot, no
 // lenient configuration may exist. A schedule counts as one that opens.
 func (p *Policy) MayServeLegacy(t time.Time) bool {
-	for i := range p.rules {
-		r := &p.rules[i]
-		if r.Mode != Enforce && r.takesAny() && p.reaches(i, later(t, r.From), r.Until) {
-			return true
+	return slices.ContainsFunc(ListenerNames, func(listener string) bool {
+		for i := range p.rules {
+			r := &p.rules[i]
+			if r.Mode != Enforce && r.takesAny(listener) && p.reaches(i, listener, later(t, r.From), r.Until) {
+				return true
+			}
 		}
-	}
-	return p.mode != Enforce && p.reaches(len(p.rules), t, time.Time{})
+		return p.mode != Enforce && p.reaches(len(p.rules), listener, t, time.Time{})
+	})
 }
 
 // reaches reports whether between two times, of which the second may be none,
-// anybody gets past the first n rules without being refused.
-func (p *Policy) reaches(n int, from, until time.Time) bool {
+// anybody on a listener gets past the first n rules without being refused.
+func (p *Policy) reaches(n int, listener string, from, until time.Time) bool {
 	for until.IsZero() || from.Before(until) {
-		i := slices.IndexFunc(p.rules[:n], func(r Rule) bool { return r.refusesAll(from) })
+		i := slices.IndexFunc(p.rules[:n], func(r Rule) bool { return r.refusesAll(listener, from) })
 		switch {
 		case i < 0:
 			return true

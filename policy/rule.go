@@ -118,15 +118,19 @@ func (r *Rule) takesAll() bool {
 	return r.Match == nil || r.Match.onlyListeners() && r.Match.Listeners == nil
 }
 
-// takesAny reports whether there is anything that it takes while in force.
-func (r *Rule) takesAny() bool {
-	return (r.Match == nil || r.Match.emptyKey() == "") && (r.Share == nil || r.Share.From > 0 || r.Share.To > 0)
+// takesAny reports whether there is anything on a listener that the rule takes
+// while it is in force.
+func (r *Rule) takesAny(listener string) bool {
+	if m := r.Match; m != nil && (m.emptyKey() != "" || m.Listeners != nil && !slices.Contains(m.Listeners, listener)) {
+		return false
+	}
+	return r.Share == nil || r.Share.From > 0 || r.Share.To > 0
 }
 
-// refusesAll reports whether nobody gets past the rule at that time.
-func (r *Rule) refusesAll(t time.Time) bool {
-	return r.Mode == Enforce && r.always() && r.within(t) &&
-		!slices.ContainsFunc(ListenerNames, func(l string) bool { return !r.forEverybodyAt(l) })
+// refusesAll reports whether nobody on a listener gets past the rule at that
+// time.
+func (r *Rule) refusesAll(listener string, t time.Time) bool {
+	return r.Mode == Enforce && r.always() && r.within(t) && r.forEverybodyAt(listener)
 }
 
 // onlyListeners reports whether no other key is set.

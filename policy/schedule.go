@@ -128,6 +128,9 @@ func (s *Schedule) next(t, limit time.Time) (time.Time, bool) {
 		hour, minute := local.Hour(), local.Minute()
 		var skip int // minutes to what may match
 		switch {
+		case s.months>>local.Month()&1 == 0:
+			// To the 29th, or the next month: every month has 28 days.
+			skip = (24*max(1, 29-local.Day())-hour)*60 - minute
 		case !s.opensOn(local):
 			skip = (24-hour)*60 - minute
 		case s.hours>>hour&1 == 0:
@@ -165,6 +168,8 @@ func (s *Schedule) previous(t, limit time.Time) (time.Time, bool) {
 		hour, minute := local.Hour(), local.Minute()
 		var skip int
 		switch {
+		case s.months>>local.Month()&1 == 0:
+			skip = (24*(local.Day()-1)+hour)*60 + minute + 1
 		case !s.opensOn(local):
 			skip = hour*60 + minute + 1
 		case s.hours>>hour&1 == 0:
