@@ -333,9 +333,16 @@ func TestTooMuchIsToldOnce(t *testing.T) {
 		"names":    {namesFile(maxNames + 1), `203:3: candidate "floor 100": more than 200 rules and candidates`},
 		"ten more": {namesFile(maxNames + 10), `203:3: candidate "floor 95": more than 200 rules and candidates`},
 		"a file":   {"floor: tls1.3\n" + strings.Repeat("#", maxFile), `1:1: the file is longer than 1048576 bytes`},
+		"values":   {"rules:\n- {name: a, mode: observe, match: {port: &p [" + strings.Repeat("1,", maxValues/2) + "]}}\n- {name: b, mode: observe, match: {port: *p}}\n- 1\n", ""},
+		"cron":     {ruleFile("for: 1m", "schedule: '"+strings.Repeat("0,", 600)+"0 * * * *'"), `5:3: rule "r": schedule: longer than 1024 bytes`},
+		"problems": {"candidates:\n" + strings.Repeat("- 1\n", 5000), ""},
 	} {
-		if _, err := Parse([]byte(tt.text)); err == nil || err.Error() != tt.want {
+		if _, err := Parse([]byte(tt.text)); err == nil || tt.want != "" && err.Error() != tt.want {
 			t.Errorf("%s: %v, want %s", name, err, tt.want)
+		} else if name == "values" && !strings.HasSuffix(err.Error(), `rule "b": more than 262144 values, those that an alias stands for included`) {
+			t.Errorf("%s: %v", name, err)
+		} else if problems := err.(Problems); name == "problems" && (len(problems) != 1000 || problems[999].Text != "more than 999 problems; the rest is not told") {
+			t.Errorf("%d problems, the last %v", len(problems), problems[len(problems)-1])
 		}
 	}
 }

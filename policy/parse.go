@@ -60,6 +60,9 @@ func (f *file) each(n *yaml.Node, what string, name *string, read func(*yaml.Nod
 		return
 	}
 	for _, item := range n.Content {
+		if !f.reads(item) {
+			break
+		}
 		item = resolve(item)
 		*name = nameIn(item)
 		read(item)

@@ -52,10 +52,16 @@ var cronFields = []struct {
 // cronItem is an entry of a field's list, names aside; it finds the first value.
 var cronItem = regexp.MustCompile(`^(?:\*|(\d{1,2})(?:-\d{1,2})?)(?:/\d{1,2})?$`)
 
+// maxCron bounds a cron expression, in bytes: every minute by name takes 169.
+const maxCron = 1024
+
 var errNotFive = errors.New("not five fields: minute, hour, day of the month, month, day of the week")
 
 // ParseSchedule compiles a five-field cron expression in a time zone.
 func ParseSchedule(cron string, zone *time.Location, open time.Duration) (*Schedule, error) {
+	if len(cron) > maxCron {
+		return nil, fmt.Errorf("longer than %d bytes", maxCron)
+	}
 	fields := strings.Fields(cron)
 	if len(fields) != len(cronFields) {
 		return nil, errNotFive

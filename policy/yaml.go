@@ -25,12 +25,37 @@ type walker struct {
 	problems Problems
 	// rule or candidate is the one that is being read.
 	rule, candidate string
+	// values is how many nodes were read; nothing is any more when full.
+	values int
+	full   bool
 }
 
+// With aliases a short file can stand for very much, and all of it can be
+// wrong.
+const (
+	maxValues   = maxFile / 4
+	maxProblems = 1000
+)
+
 func (w *walker) add(n *yaml.Node, format string, args ...any) {
+	if w.full {
+		return
+	}
+	if w.full = len(w.problems) == maxProblems-1; w.full {
+		format, args = "more than %d problems; the rest is not told", []any{maxProblems - 1}
+	}
 	w.problems = append(w.problems, Problem{
 		Line: max(n.Line, 1), Column: max(n.Column, 1), Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...),
 	})
+}
+
+// reads reports whether one more node may be read.
+func (w *walker) reads(n *yaml.Node) bool {
+	if w.values++; w.values > maxValues {
+		w.add(n, "more than %d values, those that an alias stands for included", maxValues)
+		w.full = true
+	}
+	return !w.full
 }
 
 // maxFile bounds a policy file, in bytes: it is read again while clients wait.
@@ -157,6 +182,9 @@ func (w *walker) mapping(n *yaml.Node, what string, keys map[string]key) map[str
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i], resolve(n.Content[i+1])
+		if !w.reads(name) {
+			break
+		}
 		k, known := keys[name.Value]
 		switch {
 		case name.Kind != yaml.ScalarNode:
@@ -205,6 +233,9 @@ func list[T any](w *walker, what string, into *[]T, parse func(string) (T, error
 			return
 		}
 		for _, item := range n.Content {
+			if !w.reads(item) {
+				break
+			}
 			if v, ok := scalarOf(w, resolve(item), what, parse); ok {
 				*into = append(*into, v)
 			}
