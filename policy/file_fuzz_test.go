@@ -50,12 +50,22 @@ func exercise(t *testing.T, p *Policy) {
 		for _, listener := range ListenerNames {
 			s.ModeFor(listener)
 		}
+		p.Explain(&Client{Place: place, Version: TLS10, ServerName: h.ServerName}, at)
 		for i := range p.Rules() {
 			if share := p.Rules()[i].ShareAt(at); !(share >= 0 && share <= 1) {
 				t.Errorf("at %s the share is %v", at, share)
 			}
 		}
 	}
+}
+
+// foretell asks what will be.
+func foretell(p *Policy) {
+	at := eventful[3]
+	p.Warnings(at, Site{})
+	p.Milder(at, at.AddDate(0, 3, 0))
+	p.Timeline(at, at.AddDate(0, 3, 0), ListenerNames)
+	p.Changes(at, at.AddDate(0, 3, 0), 10)
 }
 
 // FuzzPolicyFile reads any bytes as a policy file: it is refused with a place
@@ -87,6 +97,7 @@ func FuzzPolicyFile(f *testing.F) {
 			wellTold(t, err.(Problems))
 		} else {
 			exercise(t, p)
+			foretell(p)
 		}
 		if took := time.Since(begun); took > slow {
 			t.Errorf("it takes %s", took)

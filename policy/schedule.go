@@ -149,8 +149,9 @@ func (s *Schedule) next(t, limit time.Time) (time.Time, bool) {
 			skip = min(60-minute, bits.TrailingZeros64(left))
 		}
 		t = t.Add(time.Duration(skip) * time.Minute)
-		// Where the clocks change meanwhile, go on from there.
-		if _, end := local.ZoneBounds(); !end.IsZero() && end.Before(t) {
+		// Where the clocks change meanwhile, go on from there. On 31 December of
+		// leap years beyond its tables the time package names a moment gone by.
+		if _, end := local.ZoneBounds(); end.After(local) && end.Before(t) {
 			t = wholeMinute(end)
 		}
 	}
@@ -188,7 +189,7 @@ func (s *Schedule) previous(t, limit time.Time) (time.Time, bool) {
 			skip = min(minute+1, bits.LeadingZeros64(passed))
 		}
 		t = t.Add(-time.Duration(skip) * time.Minute)
-		if begin, _ := local.ZoneBounds(); !begin.IsZero() && t.Before(begin) {
+		if begin, _ := local.ZoneBounds(); !begin.After(local) && t.Before(begin) {
 			t = begin.Add(-1).Truncate(time.Minute)
 		}
 	}

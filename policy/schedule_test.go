@@ -106,6 +106,33 @@ func TestTheNextAndTheLastBrownout(t *testing.T) {
 	}
 }
 
+// TestTheSearchEndsInFarYears guards against Time.ZoneBounds, which on
+// 31 December of leap years after 2037 ends a zone before it.
+func TestTheSearchEndsInFarYears(t *testing.T) {
+	for _, zone := range []string{"Europe/Berlin", "America/New_York", "America/Santiago", "Asia/Tokyo"} {
+		for _, year := range []int{1, 1972, 2036, 2040, 2096, 2400, 9996} {
+			noon, err := ParseSchedule("0 12 * * *", zoneOf(t, zone), time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			from := time.Date(year, 12, 29, 0, 0, 0, 0, noon.Zone)
+			if got := openings(noon, from, time.Date(year+1, 1, 3, 0, 0, 0, 0, noon.Zone)); len(got) != 5 {
+				t.Errorf("%s in %d: noon comes at %s", zone, year, got)
+			}
+			never, err := ParseSchedule("0 0 31 2 *", noon.Zone, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if at, ok := never.next(from, from.AddDate(9, 0, 0)); ok {
+				t.Errorf("%s in %d: 31 February comes at %s", zone, year, at)
+			}
+			if at, ok := never.previous(from.AddDate(1, 0, 3), from.AddDate(-8, 0, 0)); ok {
+				t.Errorf("%s in %d: 31 February was at %s", zone, year, at)
+			}
+		}
+	}
+}
+
 func TestABrownoutLastsInElapsedTime(t *testing.T) {
 	s, err := ParseSchedule("30 1 * * *", zoneOf(t, "Europe/Berlin"), 2*time.Hour)
 	if err != nil {

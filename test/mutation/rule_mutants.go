@@ -165,16 +165,23 @@ func scheduleMutants() []mutant {
 		{
 			name: "the search runs past a change of clocks",
 			file: file,
-			old:  "!end.IsZero() && end.Before(t) {",
+			old:  "end.After(local) && end.Before(t) {",
 			new:  "false && end.Before(t) {",
 			seen: rules("^TestTheNextAndTheLastBrownout$"),
 		},
 		{
 			name: "the search backwards runs past a change of clocks",
 			file: file,
-			old:  "!begin.IsZero() && t.Before(begin) {",
+			old:  "!begin.After(local) && t.Before(begin) {",
 			new:  "false && t.Before(begin) {",
 			seen: rules("^TestTheNextAndTheLastBrownout$"),
+		},
+		{
+			name: "a search does not end in a leap year after 2037",
+			file: file,
+			old:  "end.After(local) && end.Before(t) {",
+			new:  "!end.IsZero() && end.Before(t) {",
+			seen: rules("^TestTheSearchEndsInFarYears$"),
 		},
 		{
 			name: "windows go by UTC",
