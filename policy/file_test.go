@@ -286,28 +286,31 @@ func TestEverythingThatIsWrongIsToldAtOnce(t *testing.T) {
 	}
 }
 
+// goodFiles are policy files that look unusual.
+var goodFiles = map[string]string{
+	"a floor alone":             "floor: tls1.3\n",
+	"a byte order mark":         "\ufefffloor: tls1.3\n",
+	"UTF-16":                    "\xff\xfef\x00l\x00o\x00o\x00r\x00:\x00 \x00t\x00l\x00s\x001\x00.\x003\x00\n\x00",
+	"ends of line as in DOS":    "floor: tls1.3\r\nmode: observe\r\n",
+	"a document with an end":    "---\nfloor: tls1.3\n...\n",
+	"JSON":                      `{"floor": "tls1.3", "rules": [{"name": "r", "mode": "observe", "match": {"port": [993, "995"]}}]}`,
+	"rules commented out":       "floor: tls1.3\nrules:\n# - {name: r}\ncandidates: ~\n",
+	"an alias for a match":      "rules:\n- {name: a, mode: observe, match: &old {client: [10.0.0.0/8]}}\n- {name: b, mode: explain, match: *old}\n",
+	"an alias for a value":      "rules:\n- {name: a, mode: &m observe, until: &d 2026-01-01T00:00:00Z}\n- {name: b, mode: *m, from: *d}\n",
+	"a number for a name":       "rules:\n- {name: 2026, mode: observe}\n",
+	"dates elsewhere":           "rules:\n- {name: a, mode: observe, from: 2026-01-01T00:00:00+02:00, until: 2026-01-01T00:00:00.5+02:00}\n",
+	"a share of nine digits":    "rules:\n- {name: a, mode: observe, share: 0.000000001%}\n",
+	"long schedules":            "rules:\n- {name: a, mode: observe, schedule: ' 0  0\t1-7  JAN-MAR,oct  */2 ', for: 366d, timezone: Asia/Kathmandu}\n",
+	"what ended long ago":       "rules:\n- {name: a, mode: observe, until: 1970-01-01T00:00:00Z}\n",
+	"an IPv4-mapped network":    "rules:\n- {name: a, mode: observe, match: {client: ['::ffff:10.0.0.0/104', 0.0.0.0/0, '::/0', 10.1.2.3/8]}}\n",
+	"a name of 64 characters":   "rules:\n- {name: '" + strings.Repeat("n", 64) + "', mode: observe}\n",
+	"two hundred names":         namesFile(maxNames),
+	"lists with nothing in":     "rules: []\ncandidates: []\n",
+	"an owner in other letters": "rules:\n- {name: a, mode: observe, owner: 'Ärztekammer, Jürgen Müller 日本'}\n",
+}
+
 func TestWhatAPolicyFileMayLookLike(t *testing.T) {
-	for name, text := range map[string]string{
-		"a floor alone":             "floor: tls1.3\n",
-		"a byte order mark":         "\ufefffloor: tls1.3\n",
-		"UTF-16":                    "\xff\xfef\x00l\x00o\x00o\x00r\x00:\x00 \x00t\x00l\x00s\x001\x00.\x003\x00\n\x00",
-		"ends of line as in DOS":    "floor: tls1.3\r\nmode: observe\r\n",
-		"a document with an end":    "---\nfloor: tls1.3\n...\n",
-		"JSON":                      `{"floor": "tls1.3", "rules": [{"name": "r", "mode": "observe", "match": {"port": [993, "995"]}}]}`,
-		"rules commented out":       "floor: tls1.3\nrules:\n# - {name: r}\ncandidates: ~\n",
-		"an alias for a match":      "rules:\n- {name: a, mode: observe, match: &old {client: [10.0.0.0/8]}}\n- {name: b, mode: explain, match: *old}\n",
-		"an alias for a value":      "rules:\n- {name: a, mode: &m observe, until: &d 2026-01-01T00:00:00Z}\n- {name: b, mode: *m, from: *d}\n",
-		"a number for a name":       "rules:\n- {name: 2026, mode: observe}\n",
-		"dates elsewhere":           "rules:\n- {name: a, mode: observe, from: 2026-01-01T00:00:00+02:00, until: 2026-01-01T00:00:00.5+02:00}\n",
-		"a share of nine digits":    "rules:\n- {name: a, mode: observe, share: 0.000000001%}\n",
-		"long schedules":            "rules:\n- {name: a, mode: observe, schedule: ' 0  0\t1-7  JAN-MAR,oct  */2 ', for: 366d, timezone: Asia/Kathmandu}\n",
-		"what ended long ago":       "rules:\n- {name: a, mode: observe, until: 1970-01-01T00:00:00Z}\n",
-		"an IPv4-mapped network":    "rules:\n- {name: a, mode: observe, match: {client: ['::ffff:10.0.0.0/104', 0.0.0.0/0, '::/0', 10.1.2.3/8]}}\n",
-		"a name of 64 characters":   "rules:\n- {name: '" + strings.Repeat("n", 64) + "', mode: observe}\n",
-		"two hundred names":         namesFile(maxNames),
-		"lists with nothing in":     "rules: []\ncandidates: []\n",
-		"an owner in other letters": "rules:\n- {name: a, mode: observe, owner: 'Ärztekammer, Jürgen Müller 日本'}\n",
-	} {
+	for name, text := range goodFiles {
 		if _, err := Parse([]byte(text)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
