@@ -9,7 +9,7 @@ func metricsUnit(run string) check { return check{pkg: "metrics", run: run} }
 // reloadMutants break what a policy file does: that it is taken over or kept,
 // that its rules come by the clock, whom they take, and what is told of them.
 func reloadMutants() []mutant {
-	return slices.Concat(takeOverMutants(), clockMutants(), ruleMutants(), policyMetricMutants())
+	return slices.Concat(takeOverMutants(), clockMutants(), takerMutants(), policyMetricMutants())
 }
 
 // takeOverMutants keep the policy that is to go, or lose the one that is to
@@ -114,8 +114,8 @@ func clockMutants() []mutant {
 	}
 }
 
-// ruleMutants let rules take whom they should not.
-func ruleMutants() []mutant {
+// takerMutants let rules take whom they should not.
+func takerMutants() []mutant {
 	const file = "policy/share.go"
 	everywhere := policies("^TestAShareTakesTheSameClientsEverywhere$")
 	first := policies("^TestTheFirstRuleThatMatchesDecides$")
@@ -151,16 +151,16 @@ func ruleMutants() []mutant {
 		{
 			name: "a rule by a fingerprint takes every client",
 			file: "policy/decide.go",
-			old:  "if !rule.Match.hasJA4(&ja4) {",
-			new:  "if false {",
+			old:  "\t\t\tset.and(ja4)\n\t\t\tif !ja4.has(i) {",
+			new:  "\t\t\t_ = ja4\n\t\t\tif false {",
 			seen: policies("^TestAFingerprintFromTheLogIsARule$"),
 		},
 		{
 			name: "candidates are applied",
 			file: "policy/decide.go",
-			old:  "\t\t\tv.judged[c.Floor] = c.Floor.judge(h, at.Keys)\n",
-			new: "\t\t\tv.judged[c.Floor] = c.Floor.judge(h, at.Keys)\n" +
-				"\t\t\tif v.Reason == NotLegacy {\n\t\t\t\tv.Reason = v.judged[c.Floor]\n\t\t\t}\n",
+			old:  "\t\t\tv.judged[f] = f.judge(h, at.Keys)\n",
+			new: "\t\t\tv.judged[f] = f.judge(h, at.Keys)\n" +
+				"\t\t\tif v.Reason == NotLegacy {\n\t\t\t\tv.Reason = v.judged[f]\n\t\t\t}\n",
 			seen: metricsUnit("^TestRulesAndCandidatesAreCounted$"),
 		},
 	}

@@ -24,8 +24,8 @@ func storyMutants() []mutant {
 		{
 			name: "the offset in a date is left out",
 			file: "policy/parse.go",
-			old:  "return t.UTC(), nil",
-			new:  "_, offset := t.Zone()\n\treturn t.Add(time.Duration(offset) * time.Second).UTC(), nil",
+			old:  "\tt = t.UTC()\n",
+			new:  "\t_, offset := t.Zone()\n\tt = t.Add(time.Duration(offset) * time.Second).UTC()\n",
 			seen: growing,
 		},
 		{
