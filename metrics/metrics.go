@@ -124,6 +124,9 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 // Login does nothing: logins are for the ledger.
 func (m *Metrics) Login(*proxy.Login) {}
 
+// Software does nothing: it is for the ledger too.
+func (m *Metrics) Software(*proxy.Software) {}
+
 // Closed counts down what Opened counted up.
 func (m *Metrics) Closed(c *proxy.Closed) {
 	if l := m.listeners[c.Listener]; l != nil {

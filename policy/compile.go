@@ -63,7 +63,7 @@ type tables struct {
 	// wildcards are names without their *.; they hold no rule that does not
 	// restrict the name.
 	wildcards map[string]*ruleSet
-	ja4s      keyTable[[ja4Len]byte]
+	ja4s      keyTable[JA4]
 	// ja4 are the rules that restrict it: it is worked out for them alone.
 	ja4 ruleSet
 }

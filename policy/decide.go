@@ -177,7 +177,7 @@ func (s *Snapshot) rule(h *Hello, version Version, at *Place, t time.Time, dice 
 		rule := &s.policy.rules[i]
 		if tables.ja4.has(i) && !asked {
 			asked = true
-			ja4 := tables.ja4s.get(h.ja4())
+			ja4 := tables.ja4s.get(h.Fingerprint())
 			set.and(ja4)
 			if !ja4.has(i) {
 				continue

@@ -13,25 +13,25 @@ const (
 	extensionALPN       = 16
 )
 
-// ja4Len is the length of every fingerprint, in bytes.
-const ja4Len = len("t13d1516h2_8daaf6152771_e5627efa2ab1")
-
 const emptyJA4Hash = "000000000000"
 
-// JA4 is the fingerprint of the hello by the JA4 method (for TLS over TCP): the
+// JA4 is a fingerprint of a hello, such as t13d1516h2_8daaf6152771_e5627efa2ab1.
+type JA4 [36]byte
+
+// String returns the fingerprint as text.
+func (j JA4) String() string { return string(j[:]) }
+
+// JA4 is the fingerprint as text.
+func (h *Hello) JA4() string { return h.Fingerprint().String() }
+
+// Fingerprint is that of the hello by the JA4 method (for TLS over TCP): the
 // version, whether a name was sent, how many suites and extensions, the first
 // ALPN protocol, then hashes of the sorted suites, and of the sorted
 // extensions with the signature schemes in their order. GREASE is left out.
-func (h *Hello) JA4() string {
-	ja4 := h.ja4()
-	return string(ja4[:])
-}
-
-// usualList is how long the lists of honest clients are at most: up to that the
-// fingerprint takes no memory.
-const usualList = 128
-
-func (h *Hello) ja4() (ja4 [ja4Len]byte) {
+//
+// It takes no memory where no list is longer than those of honest clients.
+func (h *Hello) Fingerprint() (ja4 JA4) {
+	const usualList = 128
 	var suiteSpace, extensionSpace, schemeSpace [usualList]uint16
 	var text [3 * 5 * usualList]byte
 

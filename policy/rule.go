@@ -60,11 +60,11 @@ type Share struct {
 var ListenerNames = []string{"imaps", "pop3s", "imap", "pop3"}
 
 // ja4Bytes are the fingerprints as a hello gives them; nil as they are.
-func (m *Match) ja4Bytes() [][ja4Len]byte {
+func (m *Match) ja4Bytes() []JA4 {
 	if m.JA4s == nil {
 		return nil
 	}
-	list := make([][ja4Len]byte, len(m.JA4s))
+	list := make([]JA4, len(m.JA4s))
 	for i, s := range m.JA4s {
 		copy(list[i][:], s)
 	}

@@ -62,6 +62,7 @@ type both [2]proxy.Observer
 
 func (b both) Handshake(h *proxy.Handshake) { b[0].Handshake(h); b[1].Handshake(h) }
 func (b both) Login(l *proxy.Login)         { b[0].Login(l); b[1].Login(l) }
+func (b both) Software(e *proxy.Software)   { b[0].Software(e); b[1].Software(e) }
 func (b both) Closed(c *proxy.Closed)       { b[0].Closed(c); b[1].Closed(c) }
 
 var imapSecrets = []string{

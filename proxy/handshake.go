@@ -191,6 +191,9 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	if hs.judged {
 		event.Hello = &hs.hello
 	}
+	if hs.verdict.Legacy() {
+		s.Legacy, s.JA4 = true, hs.hello.Fingerprint()
+	}
 	if !s.passed && (o == Accepted || o == Observed || o == Explained) {
 		state := s.tls.ConnectionState()
 		event.Version = policy.Version(state.Version)

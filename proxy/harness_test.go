@@ -189,6 +189,8 @@ func (r *Recorder) Login(l *Login) {
 	r.note(func() { r.events[l.ID] = append(r.events[l.ID], "login") })
 }
 
+func (r *Recorder) Software(*Software) {}
+
 func (r *Recorder) Closed(c *Closed) {
 	r.note(func() {
 		r.closes = append(r.closes, *c)

@@ -14,6 +14,9 @@ import (
 type Observer interface {
 	Handshake(*Handshake)
 	Login(*Login)
+	// Software is told at most once, after Login, where a client says only then
+	// what it is.
+	Software(*Software)
 	Closed(*Closed)
 }
 
@@ -49,6 +52,9 @@ type Conn struct {
 	// reached.
 	Client, Local netip.AddrPort
 	Accepted      time.Time
+	// Legacy: the hello was below the floor; JA4 is its fingerprint then.
+	Legacy bool
+	JA4    policy.JA4
 }
 
 // Handshake is the end of a handshake, one way or another.
@@ -71,11 +77,28 @@ type Handshake struct {
 	Resumed bool
 	// StartTLS: the handshake followed STARTTLS or STLS.
 	StartTLS bool
+
+	// AccountsKnown is how many accounts have logged in from the address with
+	// the same fingerprint. Where it is one, Account is that, and Software what
+	// it said of itself. The proxy does not know: an observer adds them for
+	// those that come after it.
+	AccountsKnown     int
+	Account, Software string
 }
 
 // Login is a login that the upstream accepted.
 type Login struct {
 	*Conn
+	// Account is what the client has logged in as, and Software what it has
+	// said of itself before; both are empty where they are not known, or not to
+	// be. They are a stranger's text.
+	Account, Software string
+}
+
+// Software is what a client has said of itself after its login.
+type Software struct {
+	*Conn
+	Account, Software string // as in Login
 }
 
 // Closed is the end of a connection.
@@ -85,6 +108,8 @@ type Closed struct {
 	// that was passed through are all bytes of its TLS, the hello among them.
 	ToClient, ToUpstream int64
 	Duration             time.Duration
+	// FailedLogins is how many logins the upstream has refused.
+	FailedLogins int
 	// Why is one of a few constant phrases.
 	Why Why
 }

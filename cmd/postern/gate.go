@@ -307,6 +307,12 @@ func (c chain) Login(l *proxy.Login) {
 	}
 }
 
+func (c chain) Software(e *proxy.Software) {
+	for _, o := range c {
+		o.Software(e)
+	}
+}
+
 func (c chain) Closed(e *proxy.Closed) {
 	for _, o := range c {
 		o.Closed(e)

@@ -54,6 +54,9 @@ func (s *sources) Handshake(h *proxy.Handshake) {
 // Login does nothing.
 func (s *sources) Login(*proxy.Login) {}
 
+// Software does nothing.
+func (s *sources) Software(*proxy.Software) {}
+
 // Closed does nothing.
 func (s *sources) Closed(*proxy.Closed) {}
 

@@ -42,11 +42,20 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 		"outcome", h.Outcome, "reason", h.Verdict.Reason.String(), "version", h.Verdict.Version.String(),
 		"offered_versions", h.Hello.VersionNames(), "cipher_suites", h.Hello.CipherSuiteNames(),
 		"server_name", cut(h.Hello.ServerName, maxServerName), "alpn", cutList(h.Hello.ALPN),
-		"ja4", h.Hello.JA4(), "mode", h.Verdict.Mode.String(), "rule", h.Verdict.Rule,
+		"ja4", h.JA4.String(), "mode", h.Verdict.Mode.String(), "rule", h.Verdict.Rule,
 		"starttls", h.StartTLS, "conn_id", h.ID,
 	}
 	if h.Outcome == proxy.Failed {
 		attrs = append(attrs, "failure", h.Failure)
+	}
+	switch {
+	case h.AccountsKnown == 1:
+		attrs = append(attrs, "account", h.Account)
+		if h.Software != "" {
+			attrs = append(attrs, "software", h.Software)
+		}
+	case h.AccountsKnown > 1:
+		attrs = append(attrs, "accounts_known", h.AccountsKnown)
 	}
 	o.Log.Info(LegacyHandshake, attrs...)
 }
@@ -55,6 +64,9 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 func (o *Observer) Login(l *proxy.Login) {
 	o.Log.Debug("login", "listener", l.Listener, "client", l.Client.Addr(), "conn_id", l.ID)
 }
+
+// Software does nothing: what a client is called is for the ledger.
+func (o *Observer) Software(*proxy.Software) {}
 
 // Closed logs the end of a connection at debug.
 func (o *Observer) Closed(c *proxy.Closed) {
