@@ -39,6 +39,9 @@ type Options struct {
 	// LogSuppressed says how many log lines were left out so far; none where
 	// it is nil.
 	LogSuppressed func() uint64
+	// LedgerDropped says how many legacy handshakes the ledger could not keep;
+	// none where it is nil.
+	LedgerDropped func() uint64
 }
 
 // Metrics implements [proxy.Observer] and [proxy.Meter]. Safe for concurrent
@@ -49,6 +52,7 @@ type Metrics struct {
 	listeners map[proxy.Listener]*listener
 	upstreams map[string]*upstream
 	policy    *policySeries
+	clients   clientGauges
 	notAfter  *prometheus.GaugeVec
 	reloads   prometheus.Counter // that failed
 
@@ -75,11 +79,13 @@ func New(o Options) *Metrics {
 		listeners: f.listeners(o.Listeners),
 		upstreams: f.upstreams(o.Upstreams, o.Passthrough),
 		policy:    f.policy(o),
+		clients:   f.clients(o.Listeners),
 		notAfter:  f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
 		reloads: f.counter("certificate_reload_failures_total",
 			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay.").WithLabelValues(),
 		certificates: map[string]bool{},
 	}
+	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
 	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
 	f.gauge("build_info", "Always 1; the labels say what runs.", "version", "revision", "goversion").
 		WithLabelValues(utf8Label(o.Version), utf8Label(o.Revision), runtime.Version()).Set(1)

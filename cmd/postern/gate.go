@@ -43,6 +43,8 @@ type gate struct {
 	readiness    *admin.Readiness
 	admin        *admin.Server
 
+	book *book
+
 	log            *slog.Logger
 	logWriter      *logging.Writer
 	suppressed     atomic.Uint64
@@ -81,6 +83,9 @@ func newGate(cfg *config.Config, stderr io.Writer, now func() time.Time) (*gate,
 	g.adminListener = admin
 	g.logWriter = logging.NewWriter(stderr, logQueue)
 	g.log = logging.New(g.logWriter, cfg.LogLevel, cfg.LogFormat)
+	if err := g.openLedger(context.Background()); err != nil {
+		return nil, fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
+	}
 	g.makeListeners(p)
 	pc := g.proxyConfig()
 	pc.Listeners, pc.Policy, pc.Now = listeners, p, now
@@ -93,7 +98,7 @@ func newGate(cfg *config.Config, stderr io.Writer, now func() time.Time) (*gate,
 // proxyConfig is what the configuration and the files say, and who listens.
 func (g *gate) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, g.material
-	observers := chain{&logging.Observer{Log: g.log, Fold: g.fold}, g.metrics}
+	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Fold: g.fold}, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
 		observers = append(observers, newSources(g.warnOfSources))
 	}
@@ -124,6 +129,7 @@ func (g *gate) makeListeners(p *policy.Policy) {
 	o := metrics.Options{
 		Version: ver, Revision: revision,
 		Policy: p, Now: g.now,
+		LedgerDropped: g.book.recorder.Dropped,
 		LogSuppressed: func() uint64 { return g.suppressed.Load() + g.logWriter.Dropped() },
 	}
 	var protocols []proxy.Protocol
@@ -171,6 +177,7 @@ func (g *gate) start() {
 	go g.files.Run(ctx)
 	go g.policyFiles.Run(ctx)
 	go g.followClock(ctx)
+	go g.book.run(ctx, g)
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
 	if g.cfg.APIOff() {
@@ -205,6 +212,7 @@ func (g *gate) stop(ctx context.Context) {
 	left := max(flushAtLeast, min(flushTime, time.Until(end)))
 	closing, cancel := context.WithTimeout(context.Background(), left)
 	defer cancel()
+	g.book.close(closing)
 	g.admin.Close(closing)
 	g.log.Info("stopped")
 	g.logWriter.Close(closing)

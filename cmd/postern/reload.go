@@ -19,18 +19,20 @@ type material struct {
 	ticketKeys               [][32]byte
 	admin                    *certs.Store // nil: no TLS on the admin port
 	adminToken               *admin.Token // nil: none
+	identityKey              []byte
 }
 
 // readMaterial reads all files and says all at once what is wrong with them.
 func readMaterial(cfg *config.Config) (*material, error) {
 	var m material
-	var problems [6]error
+	var problems [7]error
 	m.certificates, problems[0] = certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
 	m.clientCAs, problems[1] = certs.LoadPool(cfg.TLSClientCAFile)
 	m.upstreamRoots, problems[2] = certs.LoadPool(cfg.UpstreamCAFile)
 	m.ticketKeys, problems[3] = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
 	m.admin, problems[4] = certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
 	m.adminToken, problems[5] = admin.ReadToken(cfg.AdminTokenFile)
+	m.identityKey, problems[6] = readIdentityKey(cfg)
 	if err := errors.Join(problems[:]...); err != nil {
 		return nil, err
 	}
@@ -52,6 +54,7 @@ func (g *gate) watchFiles() {
 		{"ticket keys", g.reloadTicketKeys, []string{cfg.TLSTicketKeysFile}},
 		{"admin certificate", g.reloadAdmin, []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}},
 		{"admin token", g.reloadAdminToken, []string{cfg.AdminTokenFile}},
+		{"identity key", g.reloadIdentityKey, []string{cfg.LedgerIdentityKeyFile}},
 	} {
 		paths := slices.DeleteFunc(set.paths, func(p string) bool { return p == "" })
 		if len(paths) > 0 {

@@ -22,14 +22,14 @@ import (
 )
 
 const (
-	secret = "correct-horse:battery"
-	wrong  = "incorrect-horse-battery"
+	password = "correct-horse:battery"
+	wrong    = "incorrect-horse-battery"
 )
 
 func bearer(token string) string { return "Bearer " + token }
 
-func basic(user, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+func basic(user, pass string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+pass))
 }
 
 // port is an admin port with an API, and a clock of its own.
@@ -40,9 +40,9 @@ type port struct {
 	log   bytes.Buffer
 }
 
-// newPort listens on an address in the test's mind only; without a secret it
+// newPort listens on an address in the test's mind only; without a password it
 // has no token.
-func newPort(t *testing.T, listen, secret string) *port {
+func newPort(t *testing.T, listen, password string) *port {
 	t.Helper()
 	p := &port{now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)}
 	o := Options{
@@ -50,17 +50,17 @@ func newPort(t *testing.T, listen, secret string) *port {
 		Log: slog.New(slog.NewTextHandler(&p.log, nil)),
 		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "api %s", r.URL.Path) }),
 	}
-	if secret != "" {
-		p.setToken(t, secret)
+	if password != "" {
+		p.setToken(t, password)
 		o.Token = p.token.Load
 	}
 	p.Server = New(o)
 	return p
 }
 
-func (p *port) setToken(t *testing.T, secret string) {
+func (p *port) setToken(t *testing.T, password string) {
 	t.Helper()
-	token, err := ReadToken(tokenFile(t, secret))
+	token, err := ReadToken(tokenFile(t, password))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +149,9 @@ func TestTheAPIAnswersUnderNamesOfThisHostAlone(t *testing.T) {
 				want = 200
 			}
 			newPort(t, listen, "").expect(t, listen+" asked as "+tt.host, question{host: tt.host}, want)
-			p := newPort(t, listen, secret)
+			p := newPort(t, listen, password)
 			p.expect(t, listen+" with a token set, asked as "+tt.host, question{host: tt.host}, want)
-			p.expect(t, tt.host+" and the token", question{host: tt.host, authorization: bearer(secret)}, 200)
+			p.expect(t, tt.host+" and the token", question{host: tt.host, authorization: bearer(password)}, 200)
 		}
 	}
 }
@@ -161,32 +161,32 @@ func TestOffLoopbackTheTokenIsNeeded(t *testing.T) {
 		":9993", "0.0.0.0:9993", "[::]:9993", "192.0.2.1:9993", "[2001:db8::1]:9993", "mail.example.org:9993", "localhost.example.org:9993",
 		"me.localhost:9993", "[::ffff:0.0.0.0]:9993", "",
 	} {
-		p := newPort(t, listen, secret)
+		p := newPort(t, listen, password)
 		for _, host := range []string{"127.0.0.1:9993", "localhost", "mail.example.org", "none"} {
 			want := 401
 			if host == "none" || host == "mail.example.org" && listen != "mail.example.org:9993" {
 				want = 421
 			}
 			p.expect(t, listen+" without the token as "+host, question{host: host}, want)
-			p.expect(t, listen+" with the token as "+host, question{host: host, authorization: bearer(secret)}, 200)
+			p.expect(t, listen+" with the token as "+host, question{host: host, authorization: bearer(password)}, 200)
 		}
 		p.expect(t, listen+" with a wrong one", question{authorization: bearer(wrong)}, 401)
 
 		off := newPort(t, listen, "")
 		for _, q := range []question{
-			{}, {host: "evil.example"}, {authorization: bearer(secret)}, {method: "POST"}, {method: "OPTIONS"}, {path: "/api/v1/"}, {path: "/api/v1"},
+			{}, {host: "evil.example"}, {authorization: bearer(password)}, {method: "POST"}, {method: "OPTIONS"}, {path: "/api/v1/"}, {path: "/api/v1"},
 		} {
 			off.expect(t, fmt.Sprintf("%s without a token set: %v", listen, q), q, 404)
 		}
 	}
 	for _, listen := range []string{"127.0.0.1:9993", "127.1.2.3:9993", "[::1]:9993", "[::ffff:127.0.0.1]:9993", "localhost:9993", "localhost.:9993", "LOCALHOST:9993"} {
-		newPort(t, listen, secret).expect(t, listen, question{}, 200)
+		newPort(t, listen, password).expect(t, listen, question{}, 200)
 		newPort(t, listen, "").expect(t, listen, question{}, 200)
 	}
 }
 
 func TestTheNameInADMIN_LISTENIsAName(t *testing.T) {
-	p := newPort(t, "Mail.example.org.:9993", secret)
+	p := newPort(t, "Mail.example.org.:9993", password)
 	for _, host := range []string{"mail.example.org", "MAIL.example.org:9993", "mail.example.org.:80"} {
 		p.expect(t, host, question{host: host}, 401)
 	}
@@ -200,16 +200,16 @@ func TestWaysToGiveTheToken(t *testing.T) {
 		authorization string
 		status        int
 	}{
-		{bearer(secret), 200}, {"bearer " + secret, 200}, {"BEARER   " + secret + " ", 200},
-		{basic("", secret), 200}, {basic("anna", secret), 200}, {"bAsIc " + strings.TrimPrefix(basic("x", secret), "Basic "), 200},
-		{bearer(wrong), 401}, {bearer(secret + "x"), 401}, {bearer(secret[1:]), 401}, {bearer(strings.ToUpper(secret)), 401},
-		{bearer(secret + "\n"), 401}, {basic("anna", wrong), 401}, {basic(secret, "x"), 401}, {basic("anna", secret+" "), 401},
+		{bearer(password), 200}, {"bearer " + password, 200}, {"BEARER   " + password + " ", 200},
+		{basic("", password), 200}, {basic("anna", password), 200}, {"bAsIc " + strings.TrimPrefix(basic("x", password), "Basic "), 200},
+		{bearer(wrong), 401}, {bearer(password + "x"), 401}, {bearer(password[1:]), 401}, {bearer(strings.ToUpper(password)), 401},
+		{bearer(password + "\n"), 401}, {basic("anna", wrong), 401}, {basic(password, "x"), 401}, {basic("anna", password+" "), 401},
 
 		// No token at all, so nothing that counts as a wrong one.
-		{"", 0}, {"Bearer", 0}, {"Bearer ", 0}, {"Basic", 0}, {"Basic !", 0}, {basic("anna", ""), 0}, {"Digest username=" + secret, 0},
-		{secret, 0}, {"Bearer\t" + secret, 0}, {"Token " + secret, 0},
+		{"", 0}, {"Bearer", 0}, {"Bearer ", 0}, {"Basic", 0}, {"Basic !", 0}, {basic("anna", ""), 0}, {"Digest username=" + password, 0},
+		{password, 0}, {"Bearer\t" + password, 0}, {"Token " + password, 0},
 	} {
-		remote, local := newPort(t, ":9993", secret), newPort(t, "127.0.0.1:9993", secret)
+		remote, local := newPort(t, ":9993", password), newPort(t, "127.0.0.1:9993", password)
 		if tt.status != 0 {
 			remote.expect(t, tt.authorization, question{authorization: tt.authorization}, tt.status)
 			local.expect(t, tt.authorization+" on loopback", question{authorization: tt.authorization}, tt.status)
@@ -221,7 +221,7 @@ func TestWaysToGiveTheToken(t *testing.T) {
 		}
 		local.expect(t, tt.authorization+" on loopback", question{authorization: tt.authorization}, 200)
 		local.expect(t, tt.authorization+" under another name", question{host: "evil.example", authorization: tt.authorization}, 421)
-		remote.expect(t, "after "+tt.authorization, question{authorization: bearer(secret)}, 200)
+		remote.expect(t, "after "+tt.authorization, question{authorization: bearer(password)}, 200)
 	}
 }
 
@@ -235,8 +235,8 @@ func TestWithoutATokenSetNoneIsWrong(t *testing.T) {
 }
 
 func TestTenWrongTokensAMinuteAndNoMore(t *testing.T) {
-	p := newPort(t, ":9993", secret)
-	guess, right := question{authorization: bearer(wrong)}, question{authorization: bearer(secret)}
+	p := newPort(t, ":9993", password)
+	guess, right := question{authorization: bearer(wrong)}, question{authorization: bearer(password)}
 	refused := func(what string, q question, seconds string) {
 		t.Helper()
 		if got := p.expect(t, what, q, 429).Header().Get("Retry-After"); got != seconds {
@@ -258,7 +258,7 @@ func TestTenWrongTokensAMinuteAndNoMore(t *testing.T) {
 			t.Errorf("%s: status %d", path, w.Code)
 		}
 	}
-	p.expect(t, "the right token from elsewhere", question{peer: "192.0.2.1:1", authorization: bearer(secret)}, 200)
+	p.expect(t, "the right token from elsewhere", question{peer: "192.0.2.1:1", authorization: bearer(password)}, 200)
 
 	p.now = p.now.Add(500 * time.Millisecond) // a minute after the first
 	p.expect(t, "the right token", right, 200)
@@ -274,17 +274,17 @@ func TestTenWrongTokensAMinuteAndNoMore(t *testing.T) {
 	if n := strings.Count(log, "too many wrong admin tokens"); n != 3 || strings.Count(log, "client=127.0.0.1") != n || strings.Count(log, "\n") != n {
 		t.Errorf("the log:\n%s", log)
 	}
-	if strings.Contains(log, secret) || strings.Contains(log, wrong) {
+	if strings.Contains(log, password) || strings.Contains(log, wrong) {
 		t.Errorf("a token in the log:\n%s", log)
 	}
 }
 
 func TestOnLoopbackGuessesHinderOnlyThoseWithAToken(t *testing.T) {
-	p := newPort(t, "127.0.0.1:9993", secret)
+	p := newPort(t, "127.0.0.1:9993", password)
 	for range maxWrong {
 		p.expect(t, "a guess", question{authorization: bearer(wrong)}, 401)
 	}
-	p.expect(t, "the right token", question{authorization: bearer(secret)}, 429)
+	p.expect(t, "the right token", question{authorization: bearer(password)}, 429)
 	p.expect(t, "none, where none is needed", question{}, 200)
 	p.expect(t, "none, under another name", question{host: "evil.example"}, 421)
 }
@@ -298,7 +298,7 @@ func TestGuessesAreCountedByConnection(t *testing.T) {
 		{"[2001:db8:0:1::1]:1", "[2001:db8:0:1:ffff::2]:9", true}, {"[2001:db8:0:1::1]:1", "[2001:db8:0:2::1]:1", false},
 		{"[fe80::1%eth0]:1", "[fe80::2]:1", true}, {"somewhere", "elsewhere", true},
 	} {
-		p := newPort(t, ":9993", secret)
+		p := newPort(t, ":9993", password)
 		for i := range maxWrong {
 			r := httptest.NewRequest("GET", "/api/v1/policy", nil)
 			r.RemoteAddr, r.Host = tt.first, "localhost"
@@ -317,20 +317,20 @@ func TestGuessesAreCountedByConnection(t *testing.T) {
 		if tt.same {
 			want = 429
 		}
-		p.expect(t, tt.second+" after "+tt.first, question{peer: tt.second, authorization: bearer(secret)}, want)
+		p.expect(t, tt.second+" after "+tt.first, question{peer: tt.second, authorization: bearer(password)}, want)
 	}
 }
 
 func TestNoHeaderMakesARequestLocal(t *testing.T) {
-	remote, local := newPort(t, ":9993", secret), newPort(t, "127.0.0.1:9993", "")
+	remote, local := newPort(t, ":9993", password), newPort(t, "127.0.0.1:9993", "")
 	for _, header := range []string{
 		"X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: localhost", "Forwarded: for=127.0.0.1;host=localhost", "X-Real-IP: 127.0.0.1",
 		"X-Original-Host: localhost", "X-Host: localhost", "Origin: http://localhost:9993", "Referer: http://localhost:9993/",
-		"Cookie: token=" + secret, "X-Auth-Token: " + secret, "Proxy-Authorization: Bearer " + secret,
+		"Cookie: token=" + password, "X-Auth-Token: " + password, "Proxy-Authorization: Bearer " + password,
 	} {
 		name, value, _ := strings.Cut(header, ": ")
 		for p, want := range map[*port]int{remote: 401, local: 421} {
-			r := httptest.NewRequest("GET", "/api/v1/policy?token="+secret+"&access_token="+secret, nil)
+			r := httptest.NewRequest("GET", "/api/v1/policy?token="+password+"&access_token="+password, nil)
 			r.Host = map[bool]string{true: "evil.example", false: "192.0.2.1"}[p == local]
 			r.Header.Set(name, value)
 			w := httptest.NewRecorder()
@@ -343,7 +343,7 @@ func TestNoHeaderMakesARequestLocal(t *testing.T) {
 }
 
 func TestTheAPIIsReadOnly(t *testing.T) {
-	p := newPort(t, "127.0.0.1:9993", secret)
+	p := newPort(t, "127.0.0.1:9993", password)
 	if w := p.expect(t, "GET", question{path: "/api/v1/report?format=csv"}, 200); w.Body.String() != "api /api/v1/report" {
 		t.Errorf("body %q", w.Body)
 	}
@@ -358,7 +358,7 @@ func TestTheAPIIsReadOnly(t *testing.T) {
 
 func TestMetricsAndHealthNeedNeitherTokenNorName(t *testing.T) {
 	for _, listen := range []string{":9993", "127.0.0.1:9993"} {
-		for _, token := range []string{"", secret} {
+		for _, token := range []string{"", password} {
 			p := newPort(t, listen, token)
 			for path, want := range map[string]int{"/metrics": 200, "/healthz": 200, "/readyz": 503} {
 				for range 2 * maxWrong {
@@ -368,7 +368,7 @@ func TestMetricsAndHealthNeedNeitherTokenNorName(t *testing.T) {
 				}
 			}
 			if token != "" {
-				p.expect(t, "the token after that", question{authorization: bearer(secret)}, 200)
+				p.expect(t, "the token after that", question{authorization: bearer(password)}, 200)
 			}
 		}
 	}
@@ -376,21 +376,21 @@ func TestMetricsAndHealthNeedNeitherTokenNorName(t *testing.T) {
 
 func TestANewTokenTakesTheOldOnesPlace(t *testing.T) {
 	const fresh = "0123456789abcdef"
-	p := newPort(t, ":9993", secret)
-	p.expect(t, "old", question{authorization: bearer(secret)}, 200)
+	p := newPort(t, ":9993", password)
+	p.expect(t, "old", question{authorization: bearer(password)}, 200)
 	p.setToken(t, fresh)
-	p.expect(t, "old", question{authorization: bearer(secret)}, 401)
+	p.expect(t, "old", question{authorization: bearer(password)}, 401)
 	p.expect(t, "new", question{authorization: bearer(fresh)}, 200)
 	p.token.Store(nil)
 	p.expect(t, "none to compare with", question{authorization: bearer(fresh)}, 401)
 }
 
 func TestHTTPOneWithoutAHostIsMisdirected(t *testing.T) {
-	addr, _ := serve(t, newPort(t, "127.0.0.1:9993", secret).Server)
+	addr, _ := serve(t, newPort(t, "127.0.0.1:9993", password).Server)
 	for request, want := range map[string]int{
 		"GET /api/v1/policy HTTP/1.0\r\n\r\n":                                                       421,
 		"GET /api/v1/policy HTTP/1.0\r\nHost: localhost\r\n\r\n":                                    200,
-		"GET /api/v1/policy HTTP/1.0\r\nAuthorization: " + bearer(secret) + "\r\n\r\n":              200,
+		"GET /api/v1/policy HTTP/1.0\r\nAuthorization: " + bearer(password) + "\r\n\r\n":            200,
 		"GET http://evil.example/api/v1/policy HTTP/1.1\r\nHost: localhost\r\n\r\n":                 421,
 		"GET /api/v1/policy HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n":              400,
 		"GET /healthz HTTP/1.0\r\n\r\n":                                                             200,
@@ -469,7 +469,7 @@ func TestAMinuteOfGuessesNeverHoldsMoreThanTen(t *testing.T) {
 }
 
 func TestGuessesAtOnceAreNoMore(t *testing.T) {
-	p := newPort(t, ":9993", secret)
+	p := newPort(t, ":9993", password)
 	var count [600]atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 50 {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"postern/internal/secret"
 )
 
 func TestWhatATokenFileMayHold(t *testing.T) {
@@ -14,14 +16,14 @@ func TestWhatATokenFileMayHold(t *testing.T) {
 		{sixteen + "\n", sixteen, ""},
 		{sixteen + "\r\n", sixteen, ""},
 		{`!"#$%&'()*+,-./~` + "\n", `!"#$%&'()*+,-./~`, ""},
-		{strings.Repeat("x", mostToken) + "\r\n", strings.Repeat("x", mostToken), ""},
+		{strings.Repeat("x", secret.Most) + "\r\n", strings.Repeat("x", secret.Most), ""},
 
 		{"", "", "the token has 0 bytes, 16 are the least"},
 		{"\n", "", "the token has 0 bytes, 16 are the least"},
 		{sixteen[1:] + "\n", "", "the token has 15 bytes, 16 are the least"},
 		{sixteen[1:] + "\r\n", "", "the token has 15 bytes, 16 are the least"},
-		{strings.Repeat("x", mostToken+1), "", "the token has more than 4096 bytes"},
-		{strings.Repeat("x", mostToken+1) + "\r\n", "", "the token has more than 4096 bytes"},
+		{strings.Repeat("x", secret.Most+1), "", "the token has more than 4096 bytes"},
+		{strings.Repeat("x", secret.Most+1) + "\r\n", "", "the token has more than 4096 bytes"},
 		{strings.Repeat("x", 1<<20), "", "the token has more than 4096 bytes"},
 	} {
 		checkTokenFile(t, tt.text, tt.token, tt.problem)

@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"postern/internal/ledger"
 )
 
 // Prefix stands before the name of every variable in the environment.
@@ -69,6 +71,11 @@ type Config struct {
 	AdminTLSCertFile string `env:"ADMIN_TLS_CERT_FILE" desc:"certificate in PEM for TLS on the admin port"`
 	AdminTLSKeyFile  string `env:"ADMIN_TLS_KEY_FILE" desc:"its key in PEM, where it is not in the same file"`
 	AdminPprof       string `env:"ADMIN_PPROF" envDefault:"off" oneof:"off on" desc:"on: /debug/pprof/ on the admin port, for loopback peers alone"`
+
+	LedgerURL             string        `env:"LEDGER_URL" envDefault:"memory:" secret:"true" desc:"the memory of legacy clients: memory: (gone at a restart), sqlite:/path/file.db, or postgres://user@host/database, which replicas share"`
+	LedgerRetention       time.Duration `env:"LEDGER_RETENTION" envDefault:"90d" desc:"for how long clients that do not come again are remembered"`
+	LedgerIdentity        string        `env:"LEDGER_IDENTITY" envDefault:"off" oneof:"off hashed plain" desc:"what is remembered of accounts and mail programs behind legacy clients that log in: off, plain, or hashed, which keeps a hash of the part before the @"`
+	LedgerIdentityKeyFile string        `env:"LEDGER_IDENTITY_KEY_FILE" desc:"key for hashed, 16 bytes at least"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" desc:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" oneof:"json text" desc:"json or text"`
@@ -201,6 +208,19 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkAdmin(c)
 	l.checkListeners(c)
+	l.checkLedger(c)
+}
+
+func (l *loader) checkLedger(c *Config) {
+	if name := Prefix + "LEDGER_URL"; !l.bad[name] {
+		if reason := ledger.Check(c.LedgerURL); reason != "" {
+			l.add(name, reason) // nothing of it is shown: it may hold a password
+		}
+	}
+	key := Prefix + "LEDGER_IDENTITY_KEY_FILE"
+	if c.LedgerIdentity == "hashed" && c.LedgerIdentityKeyFile == "" && !l.bad[key] {
+		l.add(key, "must be set, since "+Prefix+"LEDGER_IDENTITY is hashed")
+	}
 }
 
 // checkPolicy sees to it that the policy is said in one place.

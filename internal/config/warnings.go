@@ -38,6 +38,9 @@ func (c *Config) Warnings() []string {
 		w = append(w, Prefix+"ADMIN_TOKEN_FILE: the token comes unencrypted, since "+Prefix+"ADMIN_LISTEN is not on loopback and "+
 			Prefix+"ADMIN_TLS_CERT_FILE is not set")
 	}
+	if c.LedgerIdentityKeyFile != "" && c.LedgerIdentity != "hashed" && c.LedgerIdentity != "" {
+		w = append(w, Prefix+"LEDGER_IDENTITY_KEY_FILE: not used, since "+Prefix+"LEDGER_IDENTITY is "+c.LedgerIdentity)
+	}
 	descriptors := Descriptors()
 	if n := connectionLimit(descriptors); int(c.LimitConnections) > n {
 		w = append(w, fmt.Sprintf("%sLIMIT_CONNECTIONS: %d file descriptors are enough for %d", Prefix, descriptors, n))

@@ -88,7 +88,7 @@ func adminMutants() []mutant {
 			name: "the error of a token file shows the token",
 			file: token,
 			old:  `errors.New("the token is not one line of printable ASCII without blanks")`,
-			new:  `fmt.Errorf("the token is not one line of printable ASCII without blanks: %q", text)`,
+			new:  `errors.New("the token is not one line of printable ASCII without blanks: " + string(text))`,
 			seen: adminUnit("^TestWhatATokenFileMayHold$"),
 		},
 		{

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/ledger"
+	"postern/internal/secret"
+	"postern/metrics"
+)
+
+// book is the ledger and who writes it.
+type book struct {
+	store    *ledger.Store
+	recorder *ledger.Recorder
+	// key is that of hashed accounts.
+	key atomic.Pointer[[]byte]
+	// due wakes who counts the distinct clients.
+	due  chan struct{}
+	done chan struct{}
+}
+
+// openLedger opens what LEDGER_URL names.
+func (g *gate) openLedger(ctx context.Context) error {
+	store, err := ledger.Open(ctx, g.cfg.LedgerURL)
+	if err != nil {
+		return err
+	}
+	b := &book{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
+	b.key.Store(&g.material.identityKey)
+	g.book = b
+	b.recorder = ledger.NewRecorder(ledger.Options{
+		Store: store, Log: g.log, Now: g.now, Identity: g.identity(), Flushed: b.wake,
+	})
+	return nil
+}
+
+func (b *book) wake() {
+	select {
+	case b.due <- struct{}{}:
+	default:
+	}
+}
+
+// identity is what is kept of an account's name.
+func (g *gate) identity() func(string) string {
+	switch g.cfg.LedgerIdentity {
+	case "plain":
+		return func(account string) string { return account }
+	case "hashed":
+		return func(account string) string { return ledger.HashAccount(*g.book.key.Load(), account) }
+	}
+	return nil
+}
+
+const (
+	// countEvery is how often distinct clients are counted while nothing
+	// happens, since windows move, and countRest how many times as long as
+	// counting took is waited before it is done again.
+	countEvery = time.Minute
+	countRest  = 20
+	pruneEvery = time.Hour
+)
+
+// run writes, counts and prunes until the context ends.
+func (b *book) run(ctx context.Context, g *gate) {
+	defer close(b.done)
+	flushing := make(chan struct{})
+	go func() {
+		defer close(flushing)
+		b.recorder.Run(ctx)
+	}()
+	count, prune := time.NewTimer(0), time.NewTicker(pruneEvery)
+	defer count.Stop()
+	defer prune.Stop()
+	var rest time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			<-flushing
+			return
+		case <-b.due:
+			count.Reset(time.Until(rest))
+		case <-count.C:
+			begun := time.Now()
+			g.countClients(ctx)
+			rest = time.Now().Add(countRest * time.Since(begun))
+			count.Reset(countEvery)
+		case <-prune.C:
+			if err := b.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention)); err != nil {
+				g.log.Error("pruning the ledger failed", "error", err.Error())
+			}
+		}
+	}
+}
+
+// countClients sets the gauges of distinct clients.
+func (g *gate) countClients(ctx context.Context) {
+	counts, err := g.book.store.Distinct(ctx, g.now())
+	if err != nil {
+		if ctx.Err() == nil {
+			g.log.Error("counting legacy clients failed", "error", err.Error())
+		}
+		return
+	}
+	var list []metrics.LegacyClients
+	for _, d := range counts {
+		for i, w := range ledger.Windows {
+			list = append(list, metrics.LegacyClients{Listener: d.Listener, Version: d.Version, Window: w.Label, Clients: d.ByWindow[i]})
+		}
+	}
+	g.metrics.SetLegacyClients(list)
+}
+
+// close writes what is left.
+func (b *book) close(ctx context.Context) {
+	select {
+	case <-b.done:
+	case <-ctx.Done():
+	}
+	b.recorder.Flush(ctx)
+	b.store.Close()
+}
+
+// readIdentityKey reads the key of hashed accounts; nil where none is needed.
+func readIdentityKey(cfg *config.Config) ([]byte, error) {
+	if cfg.LedgerIdentity != "hashed" {
+		return nil, nil
+	}
+	return secret.Read(config.Prefix+"LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
+}
+
+func (g *gate) reloadIdentityKey() error {
+	key, err := readIdentityKey(g.cfg)
+	if err == nil {
+		g.book.key.Store(&key)
+	}
+	return err
+}
