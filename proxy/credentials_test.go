@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"log/slog"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/hello"
 	"postern/internal/logging"
 	"postern/internal/posterntest"
+	"postern/metrics"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -57,13 +61,72 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// both tells two observers.
-type both [2]proxy.Observer
+// chain tells several observers.
+type chain []proxy.Observer
 
-func (b both) Handshake(h *proxy.Handshake) { b[0].Handshake(h); b[1].Handshake(h) }
-func (b both) Login(l *proxy.Login)         { b[0].Login(l); b[1].Login(l) }
-func (b both) Software(e *proxy.Software)   { b[0].Software(e); b[1].Software(e) }
-func (b both) Closed(c *proxy.Closed)       { b[0].Closed(c); b[1].Closed(c) }
+func (c chain) Handshake(h *proxy.Handshake) {
+	for _, o := range c {
+		o.Handshake(h)
+	}
+}
+
+func (c chain) Login(l *proxy.Login) {
+	for _, o := range c {
+		o.Login(l)
+	}
+}
+
+func (c chain) Software(s *proxy.Software) {
+	for _, o := range c {
+		o.Software(s)
+	}
+}
+
+func (c chain) Closed(e *proxy.Closed) {
+	for _, o := range c {
+		o.Closed(e)
+	}
+}
+
+// spy writes down all that is in an event, named ones apart.
+type spy struct{ named, others lockedBuffer }
+
+func (s *spy) Handshake(h *proxy.Handshake) {
+	fmt.Fprintf(&s.others, "%+v %+v %+v\n", *h, *h.Conn, h.Hello)
+}
+func (s *spy) Login(l *proxy.Login)       { fmt.Fprintf(&s.named, "login %+v %+v\n", *l, *l.Conn) }
+func (s *spy) Software(e *proxy.Software) { fmt.Fprintf(&s.named, "software %+v %+v\n", *e, *e.Conn) }
+func (s *spy) Closed(c *proxy.Closed)     { fmt.Fprintf(&s.others, "%+v %+v\n", *c, *c.Conn) }
+
+// listening has all that can listen to a gate do so: the log at its finest, the
+// metrics, and a spy.
+func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
+	logger := logging.New(log, slog.LevelDebug, "json")
+	fold := logging.NewFold(time.Now, func(netip.Addr, uint64) {}, func(uint64) {})
+	return func(c *proxy.Config) {
+		c.Log, c.Meter = logger, m
+		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Fold: fold}, m}
+	}
+}
+
+func newMetrics() *metrics.Metrics {
+	return metrics.New(metrics.Options{Listeners: proxy.Listeners, LogSuppressed: func() uint64 { return 0 }})
+}
+
+// scraped is what metrics say, in text.
+func scraped(m *metrics.Metrics) string {
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	return w.Body.String()
+}
+
+// oldClient is what a client of TLS 1.0 offers.
+func oldClient(g *proxy.Gate) *tls.Config {
+	c := g.ClientConfig()
+	c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
+	c.CipherSuites = hello.Typical(tls.VersionTLS10).CipherSuites
+	return c
+}
 
 var imapSecrets = []string{
 	"a LOGIN user " + secret + "\r\n", "a LOGIN \"user\" \"" + secret + "\"\r\n",
@@ -100,15 +163,19 @@ func answerSecret(imap bool) func(string) string {
 // Invariant 5.
 func TestCredentialsNeverReachALog(t *testing.T) {
 	var log lockedBuffer
-	logger := logging.New(&log, slog.LevelDebug, "json")
+	var events spy
+	meter := newMetrics()
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, answerSecret(true))
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, answerSecret(false))
 	for _, mode := range policy.Modes {
-		fold := logging.NewFold(time.Now, func(netip.Addr, uint64) {}, func(uint64) {})
 		g := proxy.StartGate(t, mode, imap.Addr(), pop3.Addr(), func(c *proxy.Config) {
-			c.Log = logger
-			c.Observer = both{c.Observer, &logging.Observer{Log: logger, Fold: fold}}
+			listening(&log, &events, meter)(c)
+			c.Identity = true
 		})
+		inside := g.ClientConfig()
+		if mode == policy.Observe {
+			inside = oldClient(g)
+		}
 		n := 0
 		for _, l := range proxy.Listeners {
 			lines := imapSecrets
@@ -116,10 +183,10 @@ func TestCredentialsNeverReachALog(t *testing.T) {
 				lines = pop3Secrets
 			}
 			for _, line := range lines {
-				tell(t, g, l, line, false)
+				tell(t, g, l, line, nil)
 				n++
 				if l.ImplicitTLS() {
-					tell(t, g, l, line, true)
+					tell(t, g, l, line, inside)
 					n++
 				}
 			}
@@ -130,9 +197,13 @@ func TestCredentialsNeverReachALog(t *testing.T) {
 	if strings.Count(text, "\"msg\":\"closed\"") < 50 || !strings.Contains(text, "upstream failed before login") || !strings.Contains(text, "plaintext") {
 		t.Fatalf("the log does not tell of these connections:\n%.2000s", text)
 	}
-	for _, l := range loot() {
-		if i := strings.Index(text, l); i >= 0 {
-			t.Errorf("the log tells %q: %s", l, text[max(0, i-200):min(len(text), i+100)])
+	for where, text := range map[string]string{
+		"the log": text, "an event": events.named.String() + events.others.String(), "a metric": scraped(meter),
+	} {
+		for _, l := range loot() {
+			if i := strings.Index(text, l); i >= 0 {
+				t.Errorf("%s tells %q: %s", where, l, text[max(0, i-200):min(len(text), i+100)])
+			}
 		}
 	}
 	if sent := string(slices.Concat(imap.ReceivedAll(), pop3.ReceivedAll())); !strings.Contains(sent, secret) || !strings.Contains(sent, saslPlain("user", secret)) {
@@ -140,8 +211,73 @@ func TestCredentialsNeverReachALog(t *testing.T) {
 	}
 }
 
+// acceptSecret takes every login that credentials come with.
+func acceptSecret(imap bool) func(string) string {
+	return func(line string) string {
+		switch upper := strings.ToUpper(line); {
+		case strings.HasSuffix(line, "}") && !strings.HasSuffix(line, "+}"), strings.HasSuffix(upper, " PLAIN"), strings.HasSuffix(upper, " LOGIN"):
+			return "+ \r\n"
+		case strings.HasSuffix(line, "+}"):
+			return ""
+		case !imap:
+			return "+OK\r\n"
+		}
+		return "a OK done\r\n"
+	}
+}
+
+// An account that is told belongs to the one who logs in, and to nobody who
+// reads a log.
+func TestAnAccountIsToldWithALoginAlone(t *testing.T) {
+	const account = "anna-konto"
+	id := "a ID (\"name\" \"mail-konto\")\r\n"
+	token := base64.StdEncoding.EncodeToString([]byte("user=" + account + "\x01auth=Bearer " + secret + "\x01\x01"))
+	said := map[proxy.Listener][]string{
+		proxy.IMAPS: {
+			"a LOGIN " + account + " " + secret + "\r\n" + id, id + "a LOGIN {10}\r\n" + account + " {17}\r\n" + secret + "\r\n", "a AUTHENTICATE XOAUTH2 " + token + "\r\n",
+			"a AUTHENTICATE PLAIN\r\n" + saslPlain(account, secret) + "\r\n", "a LOGIN {10+}\r\n" + account + " {17+}\r\n" + secret + "\r\n" + id,
+		},
+		proxy.POP3S: {"USER " + account + "\r\nPASS " + secret + "\r\n", "APOP " + account + " " + secret + "\r\n", "AUTH PLAIN " + saslPlain(account, secret) + "\r\n"},
+	}
+	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, acceptSecret(true))
+	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, acceptSecret(false))
+	for _, identity := range []bool{false, true} {
+		var log lockedBuffer
+		var events spy
+		meter := newMetrics()
+		g := proxy.StartGate(t, policy.Observe, imap.Addr(), pop3.Addr(), func(c *proxy.Config) {
+			listening(&log, &events, meter)(c)
+			c.Identity = identity
+		})
+		n := 0
+		for l, lines := range said {
+			for _, line := range lines {
+				tell(t, g, l, line, oldClient(g))
+				n++
+			}
+		}
+		g.WaitClosed(t, n)
+		told := events.named.String()
+		if logins := strings.Count(told, "login {"); logins != n {
+			t.Fatalf("%d logins of %d", logins, n)
+		}
+		if got := strings.Count(told, account); identity && got < n || !identity && (got > 0 || strings.Contains(told, "mail-konto")) {
+			t.Errorf("identity %v: the account is told %d times:\n%s", identity, got, told)
+		}
+		if identity && strings.Count(told, "Software:mail-konto") != 3 {
+			t.Errorf("the software is told otherwise than three times:\n%s", told)
+		}
+		rest := log.String() + events.others.String() + scraped(meter)
+		for _, l := range append(loot(), "konto") {
+			if strings.Contains(rest, l) || l != "konto" && strings.Contains(told, l) {
+				t.Errorf("identity %v: %q is told", identity, l)
+			}
+		}
+	}
+}
+
 // tell says a line, in clear or inside TLS, and waits for the end.
-func tell(t *testing.T, g *proxy.Gate, l proxy.Listener, line string, inside bool) {
+func tell(t *testing.T, g *proxy.Gate, l proxy.Listener, line string, inside *tls.Config) {
 	t.Helper()
 	c := g.Dial(t, l)
 	defer c.Close()
@@ -149,8 +285,8 @@ func tell(t *testing.T, g *proxy.Gate, l proxy.Listener, line string, inside boo
 		io.ReadWriter
 		CloseWrite() error
 	} = c
-	if inside {
-		tc := tls.Client(c, g.ClientConfig())
+	if inside != nil {
+		tc := tls.Client(c, inside)
 		if err := tc.Handshake(); err != nil {
 			t.Fatal(err)
 		}

@@ -34,10 +34,14 @@
 //	             out of an ID, and STARTTLS, XCLIENT and early COMPRESS are
 //	             answered here. All else passes as it came. An upstream that
 //	             goes away between two commands, before it knows anything of
-//	             the client, is replaced by another one.
+//	             the client, is replaced by another one. With Config.Identity
+//	             the account of each login, and what an ID says, are listened
+//	             to on their way, if the client is a legacy one.
 //	copyBoth     The upstream has accepted a login. From here on bytes are
 //	             bytes, in two goroutines, each passing on the end of its side;
-//	             what the client sent behind its login goes first.
+//	             what the client sent behind its login goes first. Where it is
+//	             still to be known what a legacy client is, its first commands
+//	             are read along for an ID, behind their copy.
 //	end          The connection is closed and the observer told why.
 //
 // Six things hold at all times, each kept by the test that is named with it:
@@ -56,8 +60,11 @@
 //   - Nothing that was said before STARTTLS or STLS has a meaning after it, on
 //     either side (TestNothingFromBeforeSTARTTLSSurvives).
 //   - No password, token or SASL response reaches a log, a metric or an event,
-//     at any level (TestCredentialsNeverReachALog).
+//     at any level (TestCredentialsNeverReachALog); an account reaches Login and
+//     Software alone, and none of it where Config.Identity is off
+//     (TestAnAccountIsToldWithALoginAlone).
 //   - A connection yields its events exactly once and in order: Handshake if
-//     TLS was to begin, Login if the upstream accepted one, Closed
+//     TLS was to begin, Login if the upstream accepted one, Software if an
+//     observed client says only then what it is, Closed
 //     (TestEveryConnectionYieldsItsEventsOnceAndInOrder).
 package proxy

@@ -107,46 +107,67 @@ func visitors() []visitor {
 // Invariant 6.
 func TestEveryConnectionYieldsItsEventsOnceAndInOrder(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	t.Run("mix", func(t *testing.T) {
-		imap, pop3 := stubs(t)
-		g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
-		type met struct{ name, want string }
-		var mu sync.Mutex
-		byPorts := make(map[[2]uint16]met) // the client's, which may come again elsewhere, and ours
-		var wg sync.WaitGroup
-		slots := make(chan struct{}, 8)
-		n := 0
-		for range 2 {
-			for _, v := range visitors() {
-				for _, l := range v.listeners {
-					n++
-					slots <- struct{}{}
-					c := g.Dial(t, l)
-					mu.Lock()
-					byPorts[[2]uint16{addrPort(c.LocalAddr()).Port(), addrPort(c.RemoteAddr()).Port()}] = met{v.name + " on " + string(l), v.events}
-					mu.Unlock()
-					wg.Go(func() {
-						defer func() { <-slots }()
-						defer c.Close()
-						v.visit(g, l, c)
-					})
-				}
+	t.Run("enforce", func(t *testing.T) { eventsOf(t, policy.Enforce, visitors()) })
+	t.Run("observe", func(t *testing.T) { eventsOf(t, policy.Observe, oldVisitors()) })
+}
+
+// oldVisitors are let in, and say before their login, behind it, or never what
+// they are.
+func oldVisitors() []visitor {
+	both := func(p Protocol) string { return loginOf[p] + byeOf[p] }
+	id := "i ID (\"name\" \"x\")\r\n"
+	before := func(Protocol) string { return id + loginOf[ProtocolIMAP] + id }
+	behind := func(Protocol) string { return loginOf[ProtocolIMAP] + id + id }
+	imap := []Listener{IMAPS, IMAP}
+	return []visitor{
+		{"is old", Listeners, inTLS((*Gate).oldClient, both), "handshake login closed"},
+		{"says what it is before", imap, inTLS((*Gate).oldClient, before), "handshake login closed"},
+		{"says what it is behind", imap, inTLS((*Gate).oldClient, behind), "handshake login software closed"},
+		{"says what it is, and is new", imap, inTLS((*Gate).ClientConfig, behind), "handshake login closed"},
+		{"is old, and wrong", Listeners, inTLS((*Gate).oldClient, func(p Protocol) string { return wrongOf[p] }), "handshake closed"},
+	}
+}
+
+func eventsOf(t *testing.T, mode policy.Mode, visitors []visitor) {
+	t.Helper()
+	imap, pop3 := stubs(t)
+	g := StartGate(t, mode, imap.Addr(), pop3.Addr(), func(c *Config) { c.Identity = true })
+	type met struct{ name, want string }
+	var mu sync.Mutex
+	byPorts := make(map[[2]uint16]met) // the client's, which may come again elsewhere, and ours
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	n := 0
+	for range 2 {
+		for _, v := range visitors {
+			for _, l := range v.listeners {
+				n++
+				slots <- struct{}{}
+				c := g.Dial(t, l)
+				mu.Lock()
+				byPorts[[2]uint16{addrPort(c.LocalAddr()).Port(), addrPort(c.RemoteAddr()).Port()}] = met{v.name + " on " + string(l), v.events}
+				mu.Unlock()
+				wg.Go(func() {
+					defer func() { <-slots }()
+					defer c.Close()
+					v.visit(g, l, c)
+				})
 			}
 		}
-		wg.Wait()
-		g.WaitClosed(t, n)
-		time.Sleep(50 * time.Millisecond) // for one too many
-		if g.opened != n || len(g.closes) != n {
-			t.Errorf("%d connections, %d opened, %d closed", n, g.opened, len(g.closes))
+	}
+	wg.Wait()
+	g.WaitClosed(t, n)
+	time.Sleep(50 * time.Millisecond) // for one too many
+	if g.opened != n || len(g.closes) != n {
+		t.Errorf("%d connections, %d opened, %d closed", n, g.opened, len(g.closes))
+	}
+	for _, c := range g.closes {
+		m := byPorts[[2]uint16{c.Client.Port(), c.Local.Port()}]
+		if got := strings.Join(g.Events(c.ID), " "); got != m.want {
+			t.Errorf("%s: %q, want %q (closed: %s)", m.name, got, m.want, c.Why)
 		}
-		for _, c := range g.closes {
-			m := byPorts[[2]uint16{c.Client.Port(), c.Local.Port()}]
-			if got := strings.Join(g.Events(c.ID), " "); got != m.want {
-				t.Errorf("%s: %q, want %q (closed: %s)", m.name, got, m.want, c.Why)
-			}
-		}
-		g.checkHandshakes(t)
-	})
+	}
+	g.checkHandshakes(t)
 }
 
 // checkHandshakes looks at what holds for every handshake.

@@ -150,6 +150,8 @@ type Recorder struct {
 	events   map[uint64][]string
 	shakes   []Handshake
 	closes   []Closed
+	logins   []Login
+	software []Software
 	cleared  map[Listener]int
 	injected map[Listener]int
 	failures map[UpstreamFailure]int
@@ -172,7 +174,7 @@ func (r *Recorder) note(change func()) {
 	r.changed = make(chan struct{})
 }
 
-// Handshake, Login and Closed make it an Observer.
+// Handshake, Login, Software and Closed make it an Observer.
 func (r *Recorder) Handshake(h *Handshake) {
 	r.note(func() {
 		kept := *h
@@ -186,10 +188,18 @@ func (r *Recorder) Handshake(h *Handshake) {
 }
 
 func (r *Recorder) Login(l *Login) {
-	r.note(func() { r.events[l.ID] = append(r.events[l.ID], "login") })
+	r.note(func() {
+		r.logins = append(r.logins, *l)
+		r.events[l.ID] = append(r.events[l.ID], "login")
+	})
 }
 
-func (r *Recorder) Software(*Software) {}
+func (r *Recorder) Software(e *Software) {
+	r.note(func() {
+		r.software = append(r.software, *e)
+		r.events[e.ID] = append(r.events[e.ID], "software")
+	})
+}
 
 func (r *Recorder) Closed(c *Closed) {
 	r.note(func() {

@@ -203,28 +203,31 @@ func (r *relay) imapResponse() ([]byte, error) {
 
 // commands passes the client's commands on, one at a time, until a login has
 // succeeded; otherwise it returns what ended the session.
-func (imapDialect) commands(r *relay) (loggedIn bool, err error) {
+func (imapDialect) commands(r *relay) (*Login, error) {
 	for {
 		r.busy = false
 		line, err := r.client.strictLine()
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		r.busy = true
 		if len(line) == len(crlf) {
 			// No command: it will have no answer.
 			if err := r.send(line); err != nil {
-				return false, err
+				return nil, err
 			}
 			continue
 		}
 		cmd, ok := parseIMAPCommand(line)
 		if !ok {
-			return false, errProtocol
+			return nil, errProtocol
 		}
 		loggedIn, err := r.imapCommand(cmd, line)
-		if loggedIn || err != nil {
-			return loggedIn, err
+		if err != nil {
+			return nil, err
+		}
+		if loggedIn {
+			return r.login(), nil
 		}
 	}
 }
@@ -232,6 +235,7 @@ func (imapDialect) commands(r *relay) (loggedIn bool, err error) {
 // imapCommand passes one command on and waits for its answer.
 func (r *relay) imapCommand(cmd imapCommand, line []byte) (loggedIn bool, err error) {
 	is := func(name string) bool { return equalFold(cmd.name, name) }
+	r.who.imapCommand(cmd)
 	switch {
 	case is("STARTTLS"), is("XCLIENT"), is("COMPRESS"):
 		return false, r.refuseIMAP(cmd, line)
@@ -246,6 +250,9 @@ func (r *relay) imapCommand(cmd imapCommand, line []byte) (loggedIn bool, err er
 	a, err := f.command(line)
 	if err != nil {
 		return false, err
+	}
+	if login {
+		f.countRefused(a)
 	}
 	if f.nonSync && a.bad && !r.literalPlus.Load() {
 		// The upstream may have taken the literals for commands.
@@ -275,6 +282,9 @@ type forwarding struct {
 	// nonSync: it had one.
 	nonSync  bool
 	literals int
+	// cancelled: the client has thought better of it (RFC 9051, Section 6.2.2,
+	// RFC 5034, Section 4).
+	cancelled bool
 }
 
 // command sends the line that begins a command and all that belongs to it, and
@@ -309,16 +319,26 @@ func (f *forwarding) command(line []byte) (answer, error) {
 			}
 			octets = nil
 		}
-		if line, err = r.client.strictLine(); err != nil {
+		if line, err = f.continuation(octets); err != nil {
 			return answer{}, err
-		}
-		if f.smuggles(octets, line) {
-			return answer{}, errProtocol
 		}
 		if err := r.send(octets); err != nil {
 			return answer{}, err
 		}
 	}
+}
+
+// continuation reads the line behind a literal; octets are those of one without
+// synchronization.
+func (f *forwarding) continuation(octets []byte) (line []byte, err error) {
+	if line, err = f.r.client.strictLine(); err != nil {
+		return nil, err
+	}
+	if f.smuggles(octets, line) {
+		return nil, errProtocol
+	}
+	f.r.who.text(line)
+	return line, nil
 }
 
 // smuggles reports whether the octets of a literal without synchronization,
@@ -364,6 +384,9 @@ func (f *forwarding) literal(dst []byte, lit literal) ([]byte, error) {
 	if err == nil && !lit.sync && bytes.ContainsAny(dst[had:], "\r\n\x00") {
 		err = errProtocol
 	}
+	if err == nil {
+		f.r.who.octets(dst[had:])
+	}
 	return dst, err
 }
 
@@ -379,9 +402,18 @@ func (f *forwarding) answer() (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
+		f.cancelled = len(line) == len("*\r\n") && line[0] == '*'
+		f.r.who.response(line)
 		if err := f.r.send(line); err != nil {
 			return answer{}, err
 		}
+	}
+}
+
+// countRefused counts a login that the upstream has refused.
+func (f *forwarding) countRefused(a answer) {
+	if !a.ok && !f.cancelled {
+		f.r.s.failedLogins++
 	}
 }
 
@@ -440,11 +472,8 @@ func (r *relay) imapID(cmd imapCommand) error {
 			}
 			piece, value = nil, nil
 		}
-		if line, err = r.client.strictLine(); err != nil {
+		if line, err = f.continuation(value); err != nil {
 			return err
-		}
-		if f.smuggles(value, line) {
-			return errProtocol
 		}
 		piece = append(piece, line...)
 	}

@@ -112,21 +112,60 @@ func literalPlaced(line []byte, lit literal) bool {
 // quotedString reads the quoted string at the start of b: its value and its
 // length with the quotes.
 func quotedString(b []byte) (value string, size int, ok bool) {
-	var v []byte
+	v, size, ok := unquote(b)
+	return string(v), size, ok
+}
+
+// unquote is quotedString with a value that is a part of b, unless there was
+// anything to unescape.
+func unquote(b []byte) (value []byte, size int, ok bool) {
+	escaped := false
 	for i := 1; i < len(b); i++ {
-		switch c := b[i]; c {
+		switch b[i] {
 		case '"':
-			return string(v), i + 1, true
+			if value = b[1:i]; escaped {
+				value = unescape(value)
+			}
+			return value, i + 1, true
 		case '\r', '\n':
-			return "", 0, false
+			return nil, 0, false
 		case '\\':
 			if i++; i == len(b) || b[i] != '"' && b[i] != '\\' {
-				return "", 0, false
+				return nil, 0, false
 			}
-			v = append(v, b[i])
-		default:
-			v = append(v, c)
+			escaped = true
 		}
 	}
-	return "", 0, false
+	return nil, 0, false
+}
+
+// unescape takes the backslashes out that stand before other characters.
+func unescape(b []byte) []byte {
+	v := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		if b[i] == '\\' {
+			i++
+		}
+		v = append(v, b[i])
+	}
+	return v
+}
+
+// nextArgument splits an atom or a quoted string off the arguments of a
+// command, with the spaces before it; none is ok at the end, or where it is
+// malformed. An atom is what has no space in it.
+func nextArgument(b []byte) (value, rest []byte, ok bool) {
+	b = bytes.TrimLeft(b, " ")
+	if len(b) == 0 || b[0] == '\r' {
+		return nil, nil, false
+	}
+	if b[0] == '"' {
+		value, size, ok := unquote(b)
+		return value, b[size:], ok
+	}
+	size := bytes.IndexAny(b, " \r")
+	if size < 0 {
+		size = len(b)
+	}
+	return b[:size], b[size:], true
 }

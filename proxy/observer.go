@@ -8,14 +8,13 @@ import (
 )
 
 // An Observer is told what becomes of each connection: Handshake exactly once
-// if TLS was to begin, Login at most once, Closed exactly once, in that order.
+// if TLS was to begin, Login at most once, Software at most once and only after
+// that, Closed exactly once, in that order.
 // It is called on the connection's goroutine: it must not block, and it must
 // not keep what the events point to.
 type Observer interface {
 	Handshake(*Handshake)
 	Login(*Login)
-	// Software is told at most once, after Login, where a client says only then
-	// what it is.
 	Software(*Software)
 	Closed(*Closed)
 }
@@ -89,16 +88,19 @@ type Handshake struct {
 // Login is a login that the upstream accepted.
 type Login struct {
 	*Conn
-	// Account is what the client has logged in as, and Software what it has
-	// said of itself before; both are empty where they are not known, or not to
-	// be. They are a stranger's text.
+	// Account is what the client has logged in as, at most 254 bytes, and Software
+	// the name and the version that its ID has told before, at most 128. Both are
+	// empty where they are not known, or not to be: only with Config.Identity, and
+	// only for a legacy client, are they asked for. They are a stranger's text: any
+	// bytes may be in them.
 	Account, Software string
 }
 
-// Software is what a client has said of itself after its login.
+// Software is what a client has said of itself in an ID after its login, where
+// it has said nothing before.
 type Software struct {
 	*Conn
-	Account, Software string // as in Login
+	Account, Software string // as in Login; Software is never empty
 }
 
 // Closed is the end of a connection.
@@ -108,7 +110,8 @@ type Closed struct {
 	// that was passed through are all bytes of its TLS, the hello among them.
 	ToClient, ToUpstream int64
 	Duration             time.Duration
-	// FailedLogins is how many logins the upstream has refused.
+	// FailedLogins is how many logins the upstream has refused; one that the
+	// client itself has cancelled is none.
 	FailedLogins int
 	// Why is one of a few constant phrases.
 	Why Why

@@ -148,31 +148,32 @@ func (r *relay) listing(first []byte) ([]byte, error) {
 
 // commands passes the client's commands on, one at a time, until a login has
 // succeeded; otherwise it returns what ended the session.
-func (pop3Dialect) commands(r *relay) (loggedIn bool, err error) {
+func (pop3Dialect) commands(r *relay) (*Login, error) {
 	for {
 		line, err := r.client.strictLine()
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		name, args := pop3Command(line)
 		is := func(s string) bool { return equalFold(name, s) }
 		if is("STLS") || is("XCLIENT") {
 			err := r.say(fmt.Appendf(nil, "-ERR %s is not available here.\r\n", bytes.ToUpper(name)))
 			if err != nil {
-				return false, err
+				return nil, err
 			}
 			continue
 		}
 		if len(name) == 0 || !all(name, isAtomChar) {
-			return false, errProtocol
+			return nil, errProtocol
 		}
 		if is("APOP") && r.s.reconnects > 0 {
 			// The digest is of another upstream's timestamp.
 			if err := r.say([]byte("-ERR [SYS/TEMP] Please connect again.\r\n")); err != nil {
-				return false, err
+				return nil, err
 			}
 			continue
 		}
+		r.who.pop3Command(name, args)
 		r.s.loggingOut = is("QUIT")
 		login := is("PASS") || is("APOP") || is("AUTH") && len(args) > 0
 		r.spent = r.spent || login || is("USER") || r.s.loggingOut
@@ -181,15 +182,21 @@ func (pop3Dialect) commands(r *relay) (loggedIn bool, err error) {
 			listing: is("CAPA") || (is("AUTH") || is("LANG")) && len(args) == 0,
 		}
 		if err := r.send(line); err != nil {
-			return false, err
+			return nil, err
 		}
 		r.busy = true
 		f := forwarding{r: r}
 		a, err := f.answer()
 		r.busy = false
-		if err != nil || a.ok && login {
-			return a.ok && login, err
+		switch {
+		case err != nil:
+			return nil, err
+		case login && a.ok:
+			return r.login(), nil
+		case login:
+			f.countRefused(a)
 		}
+		r.who.pop3Answer(name, a)
 	}
 }
 

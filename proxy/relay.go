@@ -41,6 +41,9 @@ type relay struct {
 	// login, good or bad, half of one, an ID, or a goodbye.
 	spent bool
 
+	// who is what the client says of itself; nil where nobody is to know.
+	who *introduction
+
 	// literalPlus: the upstream takes literals without synchronization.
 	literalPlus atomic.Bool
 	// saidBye: the upstream has said goodbye itself.
@@ -88,8 +91,20 @@ func newRelay(s *session, client *lineReader, g greeting) *relay {
 		gone:     make(chan struct{}),
 		quit:     make(chan struct{}),
 	}
+	if s.identified() {
+		r.who = new(introduction)
+	}
 	s.dialect.noteGreeting(r, g.line)
 	return r
+}
+
+// login is the one that the upstream has accepted.
+func (r *relay) login() *Login {
+	l := &Login{Conn: &r.s.Conn}
+	if r.who != nil {
+		l.Account, l.Software = r.who.account, r.who.software
+	}
+	return l
 }
 
 // replaceable reports whether the commands side was ended by the loss of the

@@ -45,6 +45,9 @@ type Config struct {
 	// keys of our own, a new one every day.
 	TicketKeys [][32]byte
 	Limits     Limits
+	// Identity: the accounts and the software of legacy clients that are let in
+	// are told to the observer; else they are not even read.
+	Identity bool
 
 	UpstreamTimeout  time.Duration // dial and greeting
 	TimeoutHandshake time.Duration // the whole handshake
@@ -215,7 +218,7 @@ func (s *session) end(why Why) {
 	}
 	s.srv.cfg.Observer.Closed(&Closed{
 		Conn: &s.Conn, Why: why, Duration: time.Since(s.Accepted),
-		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(),
+		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
 	})
 	srv := s.srv
 	srv.mu.Lock()

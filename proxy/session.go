@@ -26,6 +26,8 @@ type session struct {
 	greeted    greeting // of the upstream that replaced another one
 	reconnects int
 	loggingOut bool
+	// failedLogins is how many logins upstreams have refused.
+	failedLogins int
 
 	// destination is what the client connected to: Local, or what a PROXY
 	// header says.
@@ -57,6 +59,9 @@ type session struct {
 	// that it was passed through to; answer is what that has said already.
 	passed bool
 	answer []byte
+
+	// overhears reads along behind the login; nil for nearly all sessions.
+	overhears *overhearing
 }
 
 // notice is the kind of a last word, which decides its response code.
@@ -90,8 +95,9 @@ type dialect interface {
 	// greetAgain makes a greeting of what the upstream says inside TLS, after
 	// STARTTLS, where it does not greet.
 	greetAgain(c *upstreamConn) (greeting, error)
-	// commands and replies are the two sides of the relay before login.
-	commands(r *relay) (loggedIn bool, err error)
+	// commands and replies are the two sides of the relay before login. What
+	// commands returns is the login that has succeeded, or why there is none.
+	commands(r *relay) (*Login, error)
 	replies(r *relay) error
 }
 
@@ -148,10 +154,11 @@ func (s *session) mail() (why Why, over bool) {
 	}
 	for {
 		go func() { r.upstreamOver(s.dialect.replies(r)) }()
-		loggedIn, err := s.dialect.commands(r)
-		if loggedIn {
+		login, err := s.dialect.commands(r)
+		if login != nil {
 			<-r.over
-			s.srv.cfg.Observer.Login(&Login{Conn: &s.Conn})
+			s.srv.cfg.Observer.Login(login)
+			s.overhear(login)
 			s.copyBoth(client.buffered(), r.upstream.buffered())
 			return "", false
 		}

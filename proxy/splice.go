@@ -78,7 +78,11 @@ func (s *session) closeNotify() {
 // copyToUpstream is the client's direction. When the client closes its side,
 // the upstream is told, and may go on sending.
 func (s *session) copyToUpstream(early []byte) Why {
-	err := s.copy(&s.raw.poll, s.raw.tcpConn, s.upstream, early, ToUpstream)
+	var to io.Writer = s.upstream
+	if s.overhears != nil {
+		to = s.overhears
+	}
+	err := s.copy(&s.raw.poll, s.raw.tcpConn, to, early, ToUpstream)
 	switch {
 	case err == errIdle:
 		s.nameEnd(WhyTimeout) // before the other direction notices

@@ -1,0 +1,294 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"postern/internal/posterntest"
+	"postern/policy"
+)
+
+// talk is a dialogue: what the client says, and what the upstream answers once
+// it has that.
+type talk [][2]string
+
+func (d talk) said() (all string) {
+	for _, step := range d {
+		all += step[0]
+	}
+	return all
+}
+
+func (d talk) answers() (all string) {
+	for _, step := range d {
+		all += step[1]
+	}
+	return all
+}
+
+// talker is the upstream of a dialogue. It takes no byte for another one.
+type talker struct {
+	*posterntest.Upstream
+	mu   sync.Mutex
+	talk talk
+}
+
+func startTalker(t *testing.T, greeting string) *talker {
+	up := &talker{}
+	up.Upstream = posterntest.StartRawUpstream(t, func(c net.Conn) {
+		io.WriteString(c, greeting)
+		up.mu.Lock()
+		d := up.talk
+		up.mu.Unlock()
+		for _, step := range d {
+			said := make([]byte, len(step[0]))
+			if _, err := io.ReadFull(c, said); err != nil || string(said) != step[0] {
+				return
+			}
+			io.WriteString(c, step[1])
+		}
+		io.Copy(io.Discard, c)
+	})
+	return up
+}
+
+// talks is a gate with two talkers.
+type talks struct {
+	*Gate
+	up     map[Protocol]*talker
+	closed int
+}
+
+func startTalks(t *testing.T, identity bool) *talks {
+	up := map[Protocol]*talker{ProtocolIMAP: startTalker(t, posterntest.IMAPGreeting), ProtocolPOP3: startTalker(t, posterntest.POP3Greeting)}
+	return &talks{up: up, Gate: StartGate(t, policy.Observe, up[ProtocolIMAP].Addr(), up[ProtocolPOP3].Addr(), func(c *Config) { c.Identity = identity })}
+}
+
+// run has a dialogue, line by line or all of the client's at once, and returns
+// what the observer was told of it.
+func (g *talks) run(t *testing.T, config *tls.Config, l Listener, d talk, pipelined bool) told {
+	t.Helper()
+	up := g.up[l.Protocol()]
+	up.mu.Lock()
+	up.talk = d
+	up.mu.Unlock()
+	nc := g.Dial(t, l)
+	if !l.ImplicitTLS() {
+		askTLS(nc, l)
+	}
+	c := newClient(tls.Client(nc, config))
+	if l.ImplicitTLS() {
+		c.Line(t)
+	}
+	if pipelined {
+		go io.WriteString(c, d.said())
+		d = talk{{"", d.answers()}}
+	}
+	for _, step := range d {
+		c.Say(t, step[0])
+		got := make([]byte, len(step[1]))
+		if n, err := io.ReadFull(c.in, got); err != nil || string(got) != step[1] {
+			t.Fatalf("to %.200q the client hears %q, %v, want %q", step[0], got[:n], err, step[1])
+		}
+	}
+	c.Conn.(*tls.Conn).CloseWrite()
+	io.Copy(io.Discard, c)
+	c.Close()
+	g.closed++
+	return g.told(g.WaitClosed(t, g.closed))
+}
+
+// told is what the observer was told of a connection.
+type told struct {
+	events                   string
+	account, software, later string
+	failed                   int
+}
+
+func (r *Recorder) told(c Closed) told {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := told{failed: c.FailedLogins, events: strings.Join(r.events[c.ID], " ")}
+	for _, l := range r.logins {
+		if l.ID == c.ID {
+			w.account, w.software = l.Account, l.Software
+		}
+	}
+	for _, s := range r.software {
+		if s.ID == c.ID {
+			w.later = s.Software
+			if s.Account != w.account {
+				w.later = fmt.Sprintf("%s of %s", s.Software, s.Account)
+			}
+		}
+	}
+	return w
+}
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+// lit is a string as a literal whose header is answered.
+func lit(s string) string { return fmt.Sprintf("{%d}\r\n", len(s)) }
+
+// litPlus is one as a literal without synchronization.
+func litPlus(s string) string { return fmt.Sprintf("{%d+}\r\n%s", len(s), s) }
+
+const plus, okIn, noIn = "+ \r\n", "a OK in\r\n", "a NO no\r\n"
+
+type naming struct {
+	name string
+	talk talk
+	want told
+}
+
+func imapNamings() []naming {
+	long := strings.Repeat("x", maxAccount)
+	forged := "an\r\nna\x1b[31m<b>\"&"
+	bearer := "\x01auth=Bearer " + strings.Repeat("t", 5000) + "\x01\x01"
+	return []naming{
+		{"atom", talk{{"a LOGIN anna secret\r\n", okIn}}, told{account: "anna"}},
+		{"an address, in small letters", talk{{"a login anna@example.org secret\r\n", okIn}}, told{account: "anna@example.org"}},
+		{"quoted", talk{{`a LOGIN "anna" "secret"` + "\r\n", okIn}}, told{account: "anna"}},
+		{"quoted, with escapes and a space", talk{{`a LOGIN "an\"n\\a b" secret` + "\r\n", okIn}}, told{account: `an"n\a b`}},
+		{"empty", talk{{`a LOGIN "" secret` + "\r\n", okIn}}, told{}},
+		{"literals", talk{{"a LOGIN " + lit("anna"), plus}, {"anna " + lit("secret"), plus}, {"secret\r\n", okIn}}, told{account: "anna"}},
+		{"literals without synchronization", talk{{"a LOGIN " + litPlus("anna") + " " + litPlus("secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"literal and quoted", talk{{"a LOGIN " + lit("anna"), plus}, {`anna "secret"` + "\r\n", okIn}}, told{account: "anna"}},
+		{"quoted and literal", talk{{`a LOGIN "anna" ` + lit("secret"), plus}, {"secret\r\n", okIn}}, told{account: "anna"}},
+		{"atom and literal", talk{{"a LOGIN anna " + litPlus("secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"empty literal", talk{{"a LOGIN {0+}\r\n " + litPlus("secret") + "\r\n", okIn}}, told{}},
+		{"the longest", talk{{"a LOGIN " + long + " secret\r\n", okIn}}, told{account: long}},
+		{"one longer", talk{{"a LOGIN " + long + "x secret\r\n", okIn}}, told{}},
+		{"64 KB", talk{{"a LOGIN " + lit(strings.Repeat("x", 64<<10)), plus}, {strings.Repeat("x", 64<<10) + " secret\r\n", okIn}}, told{}},
+		{"forged", talk{{"a LOGIN " + lit(forged), plus}, {forged + " secret\r\n", okIn}}, told{account: forged}},
+		{"a literal that is refused", talk{{"a LOGIN " + lit("bert"), noIn}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", failed: 1}},
+		{"wrong, then as somebody else", talk{{"a LOGIN bert wrong\r\n", noIn}, {"a LOGIN bert wrong\r\n", "a BAD no\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", failed: 2}},
+		{"wrong by LOGIN, then by what is not known", talk{{"a LOGIN bert wrong\r\n", noIn}, {"a AUTHENTICATE GSSAPI YII=\r\n", okIn}}, told{failed: 1}},
+		{"something else is refused", talk{{"a SELECT INBOX\r\n", noIn}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN", talk{{"a AUTHENTICATE PLAIN\r\n", plus}, {b64("\x00anna\x00secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN at once", talk{{"a authenticate plain " + b64("\x00anna\x00secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN at once, in a literal", talk{{"a AUTHENTICATE PLAIN " + litPlus(b64("\x00anna\x00secret")) + "\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN, all in literals", talk{{"a AUTHENTICATE " + lit("PLAIN"), plus}, {"PLAIN " + lit(b64("\x00anna\x00secret")), plus}, {b64("\x00anna\x00secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN, empty at first", talk{{"a AUTHENTICATE PLAIN =\r\n", plus}, {b64("\x00anna\x00secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN for somebody else", talk{{"a AUTHENTICATE PLAIN " + b64("anna\x00admin\x00secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN without a password", talk{{"a AUTHENTICATE PLAIN " + b64("anna\x00secret") + "\r\n", okIn}}, told{}},
+		{"PLAIN with a long password", talk{{"a AUTHENTICATE PLAIN " + b64("\x00anna\x00"+strings.Repeat("s", 9000)) + "\r\n", okIn}}, told{account: "anna"}},
+		{"PLAIN that is no base64", talk{{"a AUTHENTICATE PLAIN anna\x01secret\r\n", okIn}}, told{}},
+		{"SASL LOGIN", talk{{"a AUTHENTICATE LOGIN\r\n", "+ VXNlcm5hbWU6\r\n"}, {b64("anna") + "\r\n", "+ UGFzc3dvcmQ6\r\n"}, {b64("secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"SASL LOGIN at once", talk{{"a AUTHENTICATE LOGIN " + b64("anna") + "\r\n", plus}, {b64("secret") + "\r\n", okIn}}, told{account: "anna"}},
+		{"SASL LOGIN, empty at first", talk{{"a AUTHENTICATE LOGIN =\r\n", plus}, {b64("secret") + "\r\n", okIn}}, told{}},
+		{"SASL LOGIN, no base64 at first", talk{{"a AUTHENTICATE LOGIN\r\n", plus}, {"anna\x01\r\n", plus}, {b64("secret") + "\r\n", okIn}}, told{}},
+		{"XOAUTH2", talk{{"a AUTHENTICATE XOAUTH2 " + b64("user=anna@example.org"+bearer) + "\r\n", okIn}}, told{account: "anna@example.org"}},
+		{"XOAUTH2, asked", talk{{"a AUTHENTICATE XOAUTH2\r\n", plus}, {b64("user=anna"+bearer) + "\r\n", okIn}}, told{account: "anna"}},
+		{"XOAUTH2, an old token", talk{{"a AUTHENTICATE XOAUTH2 " + b64("user=bert"+bearer) + "\r\n", "+ eyJzdGF0dXMi\r\n"}, {"\r\n", noIn}, {"a AUTHENTICATE XOAUTH2 " + b64("user=anna"+bearer) + "\r\n", okIn}}, told{account: "anna", failed: 1}},
+		{"OAUTHBEARER", talk{{"a AUTHENTICATE OAUTHBEARER " + b64("n,a=an=2Cna=3Dx@example.org,\x01host=h\x01port=993"+bearer) + "\r\n", okIn}}, told{account: "an,na=x@example.org"}},
+		{"OAUTHBEARER without a name", talk{{"a AUTHENTICATE OAUTHBEARER " + b64("n,,"+bearer) + "\r\n", okIn}}, told{}},
+		{"SCRAM", talk{{"a AUTHENTICATE SCRAM-SHA-256\r\n", plus}, {b64("n,,n=an=2Cna,r=nonce") + "\r\n", "+ cj1u\r\n"}, {b64("c=biws,r=nonce,p=proof") + "\r\n", plus}, {"\r\n", okIn}}, told{account: "an,na"}},
+		{"SCRAM for somebody else", talk{{"a AUTHENTICATE SCRAM-SHA-1 " + b64("y,a=anna,n=admin,r=nonce") + "\r\n", okIn}}, told{account: "anna"}},
+		{"CRAM-MD5", talk{{"a AUTHENTICATE CRAM-MD5\r\n", "+ PDFAaD4=\r\n"}, {b64("an na "+strings.Repeat("0", 32)) + "\r\n", okIn}}, told{account: "an na"}},
+		{"GSSAPI", talk{{"a AUTHENTICATE GSSAPI " + b64("\x00anna\x00secret") + "\r\n", okIn}}, told{}},
+		{"cancelled", talk{{"a AUTHENTICATE LOGIN\r\n", plus}, {b64("bert") + "\r\n", plus}, {"*\r\n", "a BAD cancelled\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna"}},
+		{"ID", talk{{`a ID ("name" "Outlook" "version" "14.0" "vendor" "M")` + "\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}, {`b ID ("name" "x")` + "\r\n", "b OK\r\n"}}, told{account: "anna", software: "Outlook 14.0"}},
+		{"ID without a version", talk{{`a ID ("os" "x" "NAME" "Mail \"\\")` + "\r\n", "a BAD what\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", software: `Mail "\`}},
+		{"ID without a name", talk{{`a ID ("version" "1" "name" NIL)` + "\r\n", "a OK\r\n"}, {"a ID NIL\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna"}},
+		{"ID in literals", talk{{"a ID (" + lit("name"), plus}, {"name " + lit("Mail\r\n"), plus}, {"Mail\r\n \"version\" " + litPlus("2") + ")\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", software: "Mail\r\n 2"}},
+		{"ID of 64 KB", talk{{`a ID ("x" "` + strings.Repeat("y", 30<<10) + `" "name" ` + lit(strings.Repeat("ä", 64<<9)), plus}, {strings.Repeat("ä", 64<<9) + ` "version" "9")` + "\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", software: strings.Repeat("ä", maxSoftware/2)}},
+		{"ID, then a login that fails", talk{{`a ID ("name" "x")` + "\r\n", "a OK\r\n"}, {"a LOGIN bert secret\r\n", noIn}}, told{failed: 1}},
+	}
+}
+
+func pop3Namings() []naming {
+	const ok, err = "+OK\r\n", "-ERR no\r\n"
+	return []naming{
+		{"USER", talk{{"USER anna\r\n", ok}, {"PASS secret\r\n", ok}}, told{account: "anna"}},
+		{"user with a space", talk{{"user anna b\r\n", ok}, {"pass secret with spaces\r\n", ok}}, told{account: "anna b"}},
+		{"two users", talk{{"USER bert\r\n", ok}, {"USER anna\r\n", ok}, {"PASS secret\r\n", ok}}, told{account: "anna"}},
+		{"a user that is refused", talk{{"USER anna\r\n", ok}, {"USER bert\r\n", err}, {"PASS secret\r\n", ok}}, told{}},
+		{"wrong, then as somebody else", talk{{"USER bert\r\n", ok}, {"PASS wrong\r\n", err}, {"USER anna\r\n", ok}, {"PASS secret\r\n", ok}}, told{account: "anna", failed: 1}},
+		{"wrong, then the same again", talk{{"USER anna\r\n", ok}, {"PASS wrong\r\n", err}, {"PASS secret\r\n", ok}}, told{account: "anna", failed: 1}},
+		{"no user", talk{{"PASS secret\r\n", ok}}, told{}},
+		{"64 KB", talk{{"USER " + strings.Repeat("x", 60<<10) + "\r\n", ok}, {"PASS secret\r\n", ok}}, told{}},
+		{"forged", talk{{"USER an\x1b[31m<b>,=1+1\r\n", ok}, {"PASS secret\r\n", ok}}, told{account: "an\x1b[31m<b>,=1+1"}},
+		{"APOP", talk{{"APOP anna c4c9334bac560ecc979e58001b3e22fb\r\n", ok}}, told{account: "anna"}},
+		{"APOP, wrong", talk{{"APOP bert c4\r\n", err}, {"APOP anna c4\r\n", ok}}, told{account: "anna", failed: 1}},
+		{"PLAIN", talk{{"AUTH PLAIN " + b64("\x00anna\x00secret") + "\r\n", ok}}, told{account: "anna"}},
+		{"PLAIN, asked", talk{{"AUTH PLAIN\r\n", plus}, {b64("\x00anna\x00secret") + "\r\n", ok}}, told{account: "anna"}},
+		{"PLAIN, empty at first", talk{{"AUTH PLAIN =\r\n", plus}, {b64("anna\x00x\x00secret") + "\r\n", ok}}, told{account: "anna"}},
+		{"LOGIN", talk{{"AUTH LOGIN\r\n", plus}, {b64("anna") + "\r\n", plus}, {b64("secret") + "\r\n", ok}}, told{account: "anna"}},
+		{"XOAUTH2", talk{{"AUTH XOAUTH2 " + b64("user=anna\x01auth=Bearer t\x01\x01") + "\r\n", ok}}, told{account: "anna"}},
+		{"OAUTHBEARER", talk{{"AUTH OAUTHBEARER\r\n", plus}, {b64("n,a=anna,\x01auth=Bearer t\x01\x01") + "\r\n", ok}}, told{account: "anna"}},
+		{"NTLM", talk{{"AUTH NTLM\r\n", plus}, {b64("anna") + "\r\n", ok}}, told{}},
+		{"USER, then AUTH", talk{{"USER bert\r\n", ok}, {"AUTH NTLM " + b64("anna") + "\r\n", ok}}, told{}},
+		{"cancelled", talk{{"AUTH LOGIN\r\n", plus}, {b64("bert") + "\r\n", plus}, {"*\r\n", err}, {"USER anna\r\n", ok}, {"PASS secret\r\n", ok}}, told{account: "anna"}},
+		{"AUTH alone is no login", talk{{"AUTH\r\n", err}, {"STAT\r\n", err}, {"USER anna\r\n", ok}, {"PASS secret\r\n", ok}}, told{account: "anna"}},
+		{"an ID is none behind a login", talk{{"USER anna\r\n", ok}, {"PASS secret\r\n", ok}, {`a ID ("name" "x")` + "\r\n", err}}, told{account: "anna"}},
+	}
+}
+
+func TestTheAccountOfALegacySessionIsTold(t *testing.T) {
+	g := startTalks(t, true)
+	for _, l := range Listeners {
+		list := imapNamings()
+		if l.Protocol() == ProtocolPOP3 {
+			list = pop3Namings()
+		}
+		for i, tt := range list {
+			for _, pipelined := range []bool{false, true} {
+				if !l.ImplicitTLS() && i > 3 {
+					continue // after STARTTLS it is the same code
+				}
+				t.Run(fmt.Sprintf("%s %s, pipelined %v", l, tt.name, pipelined), func(t *testing.T) {
+					want := tt.want
+					if want.events = "handshake closed"; !strings.HasSuffix(tt.talk.answers(), noIn) {
+						want.events = "handshake login closed"
+					}
+					if got := g.run(t, g.oldClient(), l, tt.talk, pipelined); got != want {
+						t.Errorf("told %+v\n want %+v", got, want)
+					}
+				})
+			}
+		}
+	}
+}
+
+// What is not to be told is nothing.
+func TestNobodyElseIsNamed(t *testing.T) {
+	d := talk{{`a ID ("name" "x")` + "\r\n", "a OK\r\n"}, {"a LOGIN bert wrong\r\n", noIn}, {"a LOGIN anna secret\r\n", okIn}, {`b ID ("name" "y")` + "\r\n", "b OK\r\n"}}
+	want := told{events: "handshake login closed", failed: 1}
+	on, off := startTalks(t, true), startTalks(t, false)
+	if got := on.run(t, on.ClientConfig(), IMAPS, d, false); got != want {
+		t.Errorf("of a modern client is told %+v", got)
+	}
+	if got := off.run(t, off.oldClient(), IMAPS, d, false); got != want {
+		t.Errorf("with identity off is told %+v", got)
+	}
+}
+
+// The first upstream goes away between two commands: the login is another one's.
+func TestTheAccountIsToldOfALoginOnAnotherUpstream(t *testing.T) {
+	first := posterntest.StartRawUpstream(t, hangupAfter("CAPA", "+OK\r\n.\r\n"))
+	second := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
+	g := StartGate(t, policy.Observe, "", first.Addr(), func(c *Config) {
+		c.Identity = true
+		twoUpstreams(ProtocolPOP3, second.Addr())(c)
+	})
+	c := newClient(tls.Client(g.Dial(t, POP3S), g.oldClient()))
+	c.Line(t)
+	c.Say(t, "CAPA\r\n")
+	c.Until(t, ".")
+	g.wait(t, "the first upstream to be lost", func() bool { return g.failures[UpstreamClosed] == 1 })
+	c.Say(t, "USER anna\r\nPASS secret\r\n")
+	c.Line(t)
+	c.Line(t)
+	c.Close()
+	want := told{events: "handshake login closed", account: "anna"}
+	if got := g.told(g.WaitClosed(t, 1)); got != want {
+		t.Errorf("told %+v", got)
+	}
+}
