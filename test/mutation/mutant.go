@@ -35,8 +35,22 @@ func (c check) inside() bool { return !strings.HasPrefix(c.pkg, "test/") }
 
 // all are the defects, by the part of the product that they are planted in.
 func all() []mutant {
-	return slices.Concat(policyMutants(), handshakeMutants(), frontMutants(), relayMutants(), copyMutants(), tellingMutants(),
-		outwardMutants(), adminMutants(), passthroughMutants(), planMutants(), reloadMutants(), storyMutants(), ruleMutants())
+	return slices.Concat(
+		policyMutants(),
+		handshakeMutants(),
+		frontMutants(),
+		relayMutants(),
+		copyMutants(),
+		tellingMutants(),
+		outwardMutants(),
+		adminMutants(),
+		passthroughMutants(),
+		planMutants(),
+		reloadMutants(),
+		storyMutants(),
+		ruleMutants(),
+		namingMutants(),
+	)
 }
 
 // planted is the text of a file with the defect in it.
