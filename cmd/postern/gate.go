@@ -116,7 +116,7 @@ func (g *gate) proxyConfig() proxy.Config {
 		},
 		UpstreamTimeout: cfg.UpstreamTimeout, TimeoutHandshake: cfg.TimeoutHandshake, TimeoutLogin: cfg.TimeoutLogin,
 		TimeoutIdle: cfg.TimeoutIdle, TimeoutDrain: cfg.TimeoutDrain,
-		ExplainText: cfg.ExplainText, Log: g.log,
+		ExplainText: cfg.ExplainText, Identity: cfg.LedgerIdentity != "off", Log: g.log,
 		Meter:    &meter{Metrics: g.metrics, readiness: g.readiness, protocols: protocolsByUpstream(cfg)},
 		Observer: observers,
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/policyfile"
 )
 
 func serve(ctx context.Context, sys system) int {
@@ -26,6 +27,9 @@ func serve(ctx context.Context, sys system) int {
 		return exitUsage
 	}
 	for _, w := range cfg.Warnings() {
+		g.log.Warn("configuration warning", "warning", w)
+	}
+	if w := policyfile.MemoryWarning(cfg, g.policy.Load().Policy, g.now()); w != "" {
 		g.log.Warn("configuration warning", "warning", w)
 	}
 	g.warnOfPolicy()

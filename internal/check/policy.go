@@ -25,6 +25,9 @@ func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.
 	for _, w := range warnings {
 		r.Warnings = append(r.Warnings, cfg.PolicyFile+":"+w.String())
 	}
+	if w := policyfile.MemoryWarning(cfg, p, now); w != "" {
+		r.Warnings = append(r.Warnings, w)
+	}
 	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
 		mode := "mode " + p.Mode().String()
 		if cfg.PolicyFile != "" {

@@ -16,6 +16,7 @@ import (
 
 	"postern/internal/certs"
 	"postern/internal/config"
+	"postern/internal/ledger"
 	"postern/policy"
 )
 
@@ -115,4 +116,14 @@ func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 		s.Names = append(s.Names, c.Hostnames()...)
 	}
 	return s
+}
+
+// MemoryWarning says that what is learnt of old clients will be lost, where that
+// is so; empty where not.
+func MemoryWarning(cfg *config.Config, p *policy.Policy, now time.Time) string {
+	if cfg.LedgerURL != ledger.Memory || !p.MayServeLegacy(now) {
+		return ""
+	}
+	return config.Prefix + "LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; " +
+		"sqlite:/path/file.db keeps them"
 }
