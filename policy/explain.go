@@ -80,6 +80,21 @@ func (p *Policy) Explain(c *Client, t time.Time) []Step {
 	return steps
 }
 
+// Taken returns the rule that takes a legacy handshake at a time for which the
+// snapshot is valid, as [Policy.Explain] finds it; nil where none does. A rule
+// whose share is left open is passed over.
+func (s *Snapshot) Taken(c *Client, t time.Time) *Rule {
+	t = t.Round(0)
+	set := s.inForce
+	for i := set.first(); i >= 0; i = set.first() {
+		step := Step{Rule: &s.policy.rules[i]}
+		if step.ask(c, t); step.Answer == Takes {
+			return step.Rule
+		}
+	}
+	return nil
+}
+
 // searched is how far ahead the next window is looked for: 29 February comes at
 // least once in eight years.
 const searched = 9 * 366 * 24 * time.Hour

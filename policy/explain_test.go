@@ -47,8 +47,13 @@ func TestAnExplanationAgreesWithDecide(t *testing.T) {
 		}
 		when := moment(t, "2026-05-25 00:00").Add(time.Duration(random.Int64N(int64(45 * 24 * time.Hour))))
 		dice := random.Uint64()
-		want := p.At(when).Decide(&h, at, when, dice)
-		steps := p.Explain(&Client{Place: at, Version: h.Version(), ServerName: h.ServerName, JA4: h.JA4(), Dice: &dice}, when)
+		now := p.At(when)
+		want := now.Decide(&h, at, when, dice)
+		client := &Client{Place: at, Version: h.Version(), ServerName: h.ServerName, JA4: h.JA4(), Dice: &dice}
+		if r := now.Taken(client, when); r != p.Rule(want.Rule) {
+			t.Fatalf("%+v at %v: taken by %v, decided by %q", at, when, r, want.Rule)
+		}
+		steps := p.Explain(client, when)
 		got, mode := "", p.Mode()
 		for _, s := range steps {
 			answers[s.Answer]++
