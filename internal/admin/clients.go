@@ -1,0 +1,140 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+// Clients is what /api/v1/legacy-clients tells of.
+type Clients struct {
+	Store *ledger.Store
+	// Policy is the one that is running.
+	Policy func() *policy.Policy
+	Now    func() time.Time
+	// Log is told where the ledger cannot be read.
+	Log *slog.Logger
+}
+
+// Handler answers with the clients that the query asks for, as JSON or CSV.
+func (c *Clients) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q, err := parseClientsQuery(r.URL.RawQuery, c.Now())
+		switch {
+		case err != nil:
+			writeError(w, http.StatusBadRequest, err.Error())
+		case q.csv:
+			c.writeCSV(w, r, q)
+		default:
+			c.writeJSON(w, r, q)
+		}
+	})
+}
+
+type clientsJSON struct {
+	Total      int          `json:"total"`
+	NextCursor string       `json:"next_cursor"`
+	Clients    []clientJSON `json:"clients"`
+}
+
+type clientJSON struct {
+	Client    string       `json:"client"`
+	Listener  string       `json:"listener"`
+	Endpoint  string       `json:"endpoint"`
+	Version   string       `json:"version"`
+	Reason    string       `json:"reason"`
+	JA4       string       `json:"ja4"`
+	FirstSeen time.Time    `json:"first_seen"`
+	LastSeen  time.Time    `json:"last_seen"`
+	Counts    outcomesJSON `json:"counts"`
+	Accounts  []string     `json:"accounts"`
+	Software  []string     `json:"software"`
+	Login     string       `json:"login"`
+	Noise     bool         `json:"noise"`
+	Rule      string       `json:"rule"`
+	Owner     string       `json:"owner"`
+	Until     *time.Time   `json:"until,omitempty"`
+}
+
+type outcomesJSON struct {
+	Observed  int64 `json:"observed"`
+	Explained int64 `json:"explained"`
+	Rejected  int64 `json:"rejected"`
+	Failed    int64 `json:"failed"`
+}
+
+func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQuery) {
+	total, err := c.Store.Count(r.Context(), q.filter)
+	if err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	list, next, err := c.page(r.Context(), q.filter, q.cursor, q.limit)
+	if err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	writeJSON(w, clientsJSON{total, next, list})
+}
+
+// page reads a page of clients, and finds the rule that takes each of them.
+func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limit int) ([]clientJSON, string, error) {
+	list, next, err := c.Store.Clients(ctx, f, cursor, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	now := c.Now()
+	snapshot := c.Policy().At(now)
+	views := make([]clientJSON, len(list))
+	for i := range list {
+		views[i] = clientView(&list[i], taken(&snapshot, &list[i], now))
+	}
+	return views, next, nil
+}
+
+// taken is the rule that takes a client now, or nil.
+func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
+	version, _ := policy.ParseVersion(c.Version) // none is NoVersion
+	return s.Taken(&policy.Client{
+		Place:   policy.Place{Listener: c.Listener, Port: c.Port, Client: c.Addr},
+		Version: version, ServerName: c.Name, JA4: c.JA4,
+	}, now)
+}
+
+func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {
+	v := clientJSON{
+		Client: c.Addr.String(), Listener: c.Listener, Endpoint: c.Endpoint(), Version: c.Version, Reason: c.Reason, JA4: c.JA4,
+		FirstSeen: c.First, LastSeen: c.Last, Counts: outcomesJSON(c.Counts),
+		Accounts: append([]string{}, c.Accounts...), Software: append([]string{}, c.Software...),
+		Login: string(c.Login), Noise: c.Noise,
+	}
+	if rule != nil {
+		v.Rule, v.Owner, v.Until = rule.Name, rule.Owner, date(rule.Until.UTC())
+	}
+	return v
+}
+
+// failed answers for a ledger that cannot be read. A bad cursor is the asker's.
+func (c *Clients) failed(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, ledger.ErrCursor) {
+		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())
+		return
+	}
+	if r.Context().Err() == nil {
+		c.Log.Error("reading the ledger for the admin port failed", "error", err.Error())
+	}
+	writeError(w, http.StatusServiceUnavailable, "the ledger cannot be read now; the log says why")
+}
+
+// nextLink is the link of a page to the one that follows (RFC 8288).
+func nextLink(u *url.URL, cursor string) string {
+	q := u.Query()
+	q.Set("cursor", cursor)
+	return "<" + u.EscapedPath() + "?" + q.Encode() + `>; rel="next"`
+}

@@ -1,0 +1,84 @@
+package admin
+
+import (
+	"encoding/csv"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var clientsHeader = []string{
+	"client", "listener", "endpoint", "version", "reason", "ja4", "first_seen", "last_seen",
+	"observed", "explained", "rejected", "failed", "accounts", "software", "login", "noise", "rule", "owner", "until",
+}
+
+// writeCSV answers with a line for each client (RFC 4180), page by page, so that
+// it takes little memory however many they are. One that breaks off is not
+// ended as HTTP ends an answer.
+func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuery) {
+	limit := q.limit
+	if limit == 0 {
+		limit = maxLimit
+	}
+	list, next, err := c.page(r.Context(), q.filter, q.cursor, limit)
+	if err != nil {
+		c.failed(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8; header=present")
+	w.Header().Set("Content-Disposition", `attachment; filename="legacy-clients.csv"`)
+	if q.limit > 0 && next != "" {
+		w.Header().Set("Link", nextLink(r.URL, next))
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	out := csv.NewWriter(w)
+	out.UseCRLF = true
+	_ = out.Write(clientsHeader) // it is remembered until Error
+	for {
+		// Each page has the time of a whole answer.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+		for i := range list {
+			_ = out.Write(list[i].cells())
+		}
+		if out.Flush(); out.Error() != nil || q.limit > 0 || next == "" {
+			return
+		}
+		if list, next, err = c.page(r.Context(), q.filter, next, limit); err != nil {
+			if r.Context().Err() == nil {
+				c.Log.Error("reading the ledger for the admin port failed", "error", err.Error())
+			}
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// cells are in the order of the header.
+func (c *clientJSON) cells() []string {
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	until := ""
+	if c.Until != nil {
+		until = c.Until.Format(time.RFC3339)
+	}
+	cells := []string{
+		c.Client, c.Listener, c.Endpoint, c.Version, c.Reason, c.JA4,
+		c.FirstSeen.Format(time.RFC3339), c.LastSeen.Format(time.RFC3339),
+		number(c.Counts.Observed), number(c.Counts.Explained), number(c.Counts.Rejected), number(c.Counts.Failed),
+		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), c.Login, strconv.FormatBool(c.Noise),
+		c.Rule, c.Owner, until,
+	}
+	for i, cell := range cells {
+		cells[i] = defuse(cell)
+	}
+	return cells
+}
+
+// defuse keeps a spreadsheet from taking a text for a formula.
+func defuse(cell string) string {
+	if cell != "" && strings.ContainsRune("=+-@\t\r\n", rune(cell[0])) {
+		return "'" + cell
+	}
+	return cell
+}

@@ -1,0 +1,154 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"postern/internal/ledger"
+	"postern/internal/parse"
+	"postern/policy"
+)
+
+const (
+	// defaultLimit is how many clients an answer in JSON has where nothing else
+	// is asked for, and maxLimit how many it may have.
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// clientsQuery is what is asked of the clients.
+type clientsQuery struct {
+	filter ledger.Filter
+	cursor string
+	// limit is 0 only in CSV: everybody.
+	limit int
+	csv   bool
+}
+
+// clientsKeys read a value each.
+var clientsKeys = map[string]func(q *clientsQuery, value string, now time.Time) error{
+	"version": func(q *clientsQuery, value string, _ time.Time) (err error) {
+		q.filter.Version = value
+		_, err = policy.ParseVersion(value)
+		return err
+	},
+	"listener": func(q *clientsQuery, value string, _ time.Time) (err error) {
+		q.filter.Listener = value
+		_, err = policy.ParseListener(value)
+		return err
+	},
+	"account": func(q *clientsQuery, value string, _ time.Time) error {
+		q.filter.Account = value
+		return words(value)
+	},
+	"software": func(q *clientsQuery, value string, _ time.Time) error {
+		q.filter.Software = value
+		return words(value)
+	},
+	"since": func(q *clientsQuery, value string, now time.Time) (err error) {
+		q.filter.Since, err = parseSince(value, now)
+		return err
+	},
+	"noise": func(q *clientsQuery, value string, _ time.Time) error {
+		q.filter.Noise = true
+		return oneOf(value, "include")
+	},
+	"format": func(q *clientsQuery, value string, _ time.Time) error {
+		q.csv = value == "csv"
+		return oneOf(value, "json", "csv")
+	},
+	"limit": func(q *clientsQuery, value string, _ time.Time) (err error) {
+		q.limit, err = strconv.Atoi(value)
+		if err != nil || q.limit < 1 || q.limit > maxLimit {
+			return fmt.Errorf("not a number from 1 to %d", maxLimit)
+		}
+		return nil
+	},
+	"cursor": func(q *clientsQuery, value string, _ time.Time) error {
+		q.cursor = value
+		return nil
+	},
+}
+
+// parseClientsQuery reads a query; the error names the parameter. A cursor may
+// be empty, as next_cursor can be, and nothing else may: a script whose variable
+// is not set would be shown everybody.
+func parseClientsQuery(raw string, now time.Time) (clientsQuery, error) {
+	var q clientsQuery
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return q, errors.New("the query is not of the form name=value&name=value, with % as %25 and so on")
+	}
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		read, known := clientsKeys[key]
+		switch v := values[key]; {
+		case !known:
+			err = fmt.Errorf("no such parameter; there are %s", strings.Join(slices.Sorted(maps.Keys(clientsKeys)), ", "))
+		case len(v) > 1:
+			err = errors.New("given more than once")
+		default:
+			err = read(&q, v[0], now)
+		}
+		if err != nil {
+			return q, fmt.Errorf("%s: %w", shorten(key, maxShown), err)
+		}
+	}
+	if q.limit == 0 && !q.csv {
+		q.limit = defaultLimit
+	}
+	return q, nil
+}
+
+// words refuses what no name is, and what not every database can be asked for.
+func words(s string) error {
+	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return errors.New("not a text on one line")
+	}
+	return nil
+}
+
+func oneOf(value string, good ...string) error {
+	if slices.Contains(good, value) {
+		return nil
+	}
+	return fmt.Errorf("use %s", strings.Join(good, " or "))
+}
+
+// parseSince reads a time, or how long ago it was.
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	d, err := parse.Duration(s)
+	if err != nil {
+		return time.Time{}, errors.New("neither a time such as 2026-06-01T08:00:00Z nor a duration back such as 36h or 14d")
+	}
+	return now.Add(-d), nil
+}
+
+// writeError answers with what is wrong, as JSON.
+func writeError(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	writeJSON(w, map[string]string{"error": text})
+}
+
+// maxShown is how much of a stranger's text is shown, in characters.
+const maxShown = 60
+
+// shorten cuts a text that is longer than n characters.
+func shorten(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}

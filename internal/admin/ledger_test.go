@@ -1,0 +1,85 @@
+package admin
+
+import (
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+	"postern/proxy"
+)
+
+// noon is when the tests' present is.
+var noon = time.Date(2026, 6, 16, 12, 0, 0, 0, time.UTC)
+
+// book is a ledger that a test fills as the proxy would.
+type book struct {
+	*ledger.Store
+	*ledger.Recorder
+	now time.Time
+}
+
+func newBook(t testing.TB) *book {
+	t.Helper()
+	s, err := ledger.Open(t.Context(), ledger.Memory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	b := &book{Store: s, now: noon}
+	b.Recorder = ledger.NewRecorder(ledger.Options{
+		Store: s, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return b.now },
+		Identity: func(account string) string { return account },
+	})
+	return b
+}
+
+func (b *book) flush(t testing.TB) {
+	t.Helper()
+	if err := b.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// visitor is a legacy client.
+type visitor struct {
+	client, name string
+	listener     proxy.Listener
+	port         uint16
+	version      policy.Version
+	reason       policy.Reason
+}
+
+func (v visitor) conn() *proxy.Conn {
+	h := v.hello()
+	return &proxy.Conn{
+		Listener: v.listener, Client: netip.AddrPortFrom(netip.MustParseAddr(v.client), 4711),
+		Local: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), v.port), JA4: h.Fingerprint(), Legacy: true,
+	}
+}
+
+func (v visitor) hello() *policy.Hello {
+	return &policy.Hello{
+		Versions: []uint16{uint16(v.version)}, CipherSuites: []uint16{0x2f, 0x35}, Extensions: []uint16{0, 10}, ServerName: v.name,
+	}
+}
+
+// comes has a client come so many times.
+func (b *book) comes(v visitor, times int, outcome proxy.Outcome) {
+	if v.reason == policy.NotLegacy {
+		v.reason = policy.ReasonVersion
+	}
+	c := v.conn()
+	c.Accepted = b.now
+	for range times {
+		b.Handshake(&proxy.Handshake{
+			Conn: c, Hello: v.hello(), Verdict: policy.Verdict{Version: v.version, Reason: v.reason}, Outcome: outcome,
+		})
+	}
+}
+
+func (b *book) logsIn(v visitor, account, software string) {
+	b.Login(&proxy.Login{Conn: v.conn(), Account: account, Software: software})
+}
