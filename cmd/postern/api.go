@@ -4,14 +4,23 @@ import (
 	"net/http"
 
 	"postern/internal/admin"
+	"postern/internal/ledger"
 	"postern/internal/policyfile"
+	"postern/policy"
 )
 
 // api is what answers below /api/v1/; who may ask is decided before it.
 func (g *gate) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
+	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
 	return mux
+}
+
+func (g *gate) legacyClients() *admin.Clients {
+	return &admin.Clients{
+		Store: g.book.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
+	}
 }
 
 // policyState is what is in force now.
@@ -28,4 +37,14 @@ func (g *gate) policyState() admin.PolicyState {
 		s.Listeners = append(s.Listeners, l.Name)
 	}
 	return s
+}
+
+// page is what / shows.
+func (g *gate) page() http.Handler {
+	version, _ := buildVersion()
+	p := &admin.Page{
+		Store: g.book.store, Counts: g.book.counts, Dropped: g.book.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
+		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: version, Log: g.log,
+	}
+	return p.Handler()
 }

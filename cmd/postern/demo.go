@@ -164,7 +164,7 @@ func (d *demoMail) tryIt(w io.Writer) {
 	fmt.Fprintf(w, `
 It is all still up; try it (Ctrl-C ends it):
 
-  the counters, also in a browser
+  the counters
     curl -s http://%[1]s/metrics | grep ^postern_
 
   the mail, as a client of today reads it
@@ -176,6 +176,6 @@ It is all still up; try it (Ctrl-C ends it):
   a dialogue by hand: type  a %[7]s
     openssl s_client -quiet -crlf -connect %[8]s -starttls imap
 
-  in a browser: http://%[1]s/metrics
+  who is left, in a browser: http://%[1]s/
 `, d.addrs["admin"], ca, account.Name, account.Password, imaps, host, login, d.addrs["imap"])
 }

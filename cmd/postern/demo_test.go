@@ -145,7 +145,7 @@ func TestDemoStaysUpUntilASignal(t *testing.T) {
 		code <- run(context.Background(), system{[]string{"demo"}, nil, &stdout, &stderr, stop, nil, nil})
 	}()
 	waitFor(t, &stdout, "Ctrl-C ends it")
-	waitFor(t, &stdout, "in a browser: http://")
+	waitFor(t, &stdout, "in a browser: http://127.0.0.1:")
 	dir := regexp.MustCompile(`--cacert (\S+)/ca\.pem`).FindStringSubmatch(stdout.String())
 	if dir == nil {
 		t.Fatalf("no line to try:\n%s", stdout.String())

@@ -154,7 +154,7 @@ func (g *gate) makeListeners(p *policy.Policy) {
 	}, func(n uint64) { g.suppressed.Add(n) })
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
-		API: g.api(), Listen: g.cfg.AdminListen,
+		API: g.api(), Page: g.page(), Listen: g.cfg.AdminListen,
 	}
 	if g.material.adminToken != nil {
 		g.adminToken.Store(g.material.adminToken)
@@ -181,7 +181,7 @@ func (g *gate) start() {
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
 	if g.cfg.APIOff() {
-		g.log.Info("the API is off, since the admin port is not on loopback", "variable", config.Prefix+"ADMIN_TOKEN_FILE")
+		g.log.Info("page and API are off, since the admin port is not on loopback", "variable", config.Prefix+"ADMIN_TOKEN_FILE")
 	}
 	g.readiness.Listening()
 	for _, l := range g.cfg.Listeners() {

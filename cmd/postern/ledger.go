@@ -20,6 +20,22 @@ type book struct {
 	// due wakes who counts the distinct clients.
 	due  chan struct{}
 	done chan struct{}
+	// last is what was counted last; nil before the first time.
+	last atomic.Pointer[counted]
+}
+
+// counted is how many distinct clients there were at a time.
+type counted struct {
+	list []ledger.Distinct
+	at   time.Time
+}
+
+// counts returns what was counted last.
+func (b *book) counts() ([]ledger.Distinct, time.Time) {
+	if c := b.last.Load(); c != nil {
+		return c.list, c.at
+	}
+	return nil, time.Time{}
 }
 
 // openLedger opens what LEDGER_URL names.
@@ -98,7 +114,8 @@ func (b *book) run(ctx context.Context, g *gate) {
 
 // countClients sets the gauges of distinct clients.
 func (g *gate) countClients(ctx context.Context) {
-	counts, err := g.book.store.Distinct(ctx, g.now())
+	now := g.now()
+	counts, err := g.book.store.Distinct(ctx, now)
 	if err != nil {
 		if ctx.Err() == nil {
 			g.log.Error("counting legacy clients failed", "error", err.Error())
@@ -112,6 +129,7 @@ func (g *gate) countClients(ctx context.Context) {
 		}
 	}
 	g.metrics.SetLegacyClients(list)
+	g.book.last.Store(&counted{counts, now})
 }
 
 // close writes what is left.

@@ -48,8 +48,9 @@ func newPort(t *testing.T, listen, password string) *port {
 	o := Options{
 		Metrics: metrics, Readiness: NewReadiness(nil), Listen: listen, Now: func() time.Time { return p.now },
 		Log: slog.New(slog.NewTextHandler(&p.log, nil)),
-		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "api %s", r.URL.Path) }),
 	}
+	o.API = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "api %s", r.URL.Path) })
+	o.Page = o.API
 	if password != "" {
 		p.setToken(t, password)
 		o.Token = p.token.Load

@@ -1,6 +1,6 @@
 // Package admin serves what operators and orchestrators ask of a running gate:
 // metrics, whether it lives, whether it is ready, and, to who has access, the
-// API.
+// page and the API.
 package admin
 
 import (
@@ -38,8 +38,11 @@ type Options struct {
 	// API answers GET and HEAD below /api/v1/, with the whole path, to who has
 	// access. Nil leaves that off.
 	API http.Handler
+	// Page answers GET and HEAD for / to the same.
+	Page http.Handler
 	// Listen is the address that was asked for, not the one that was bound:
-	// host:port. Where it is not on loopback, or empty, the API needs the token.
+	// host:port. Where it is not on loopback, or empty, page and API need the
+	// token.
 	Listen string
 	// Token is asked at each request, so that it may change, and never returns
 	// nil; where it is nil itself there is no token.
@@ -75,10 +78,14 @@ func New(o Options) *Server {
 		}
 		writeText(w, status, report)
 	})
-	if guard := newAccess(o); o.API != nil && !guard.off() {
-		api := http.NewServeMux()
-		api.Handle("GET /api/v1/", o.API)
-		mux.Handle("/api/v1/", guard.protect(api))
+	if guard := newAccess(o); !guard.off() {
+		for path, h := range map[string]http.Handler{"/api/v1/": o.API, "/{$}": o.Page} {
+			if h != nil {
+				protected := http.NewServeMux()
+				protected.Handle("GET "+path, h)
+				mux.Handle(path, guard.protect(protected))
+			}
+		}
 	}
 	if o.Pprof {
 		mux.Handle("/debug/pprof/", onlyLocal(profiles()))

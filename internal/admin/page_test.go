@@ -1,0 +1,318 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+	"postern/proxy"
+)
+
+// page is one over a ledger; edit may be nil.
+func (b *book) page(t testing.TB, rules string, edit func(*Page, *PolicyState)) *Page {
+	t.Helper()
+	counts, err := b.Distinct(t.Context(), b.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := NewReadiness([]proxy.Protocol{proxy.ProtocolIMAP})
+	ready.Listening()
+	ready.Certificate(tomorrow)
+	ready.UpstreamAnswered(proxy.ProtocolIMAP)
+	state := PolicyState{Policy: policyOf(t, rules), File: "/etc/postern/policy.yaml", Now: b.now, Listeners: policy.ListenerNames}
+	p := &Page{
+		Store: b.Store, Counts: func() ([]ledger.Distinct, time.Time) { return counts, b.now }, Dropped: func() uint64 { return 0 },
+		Readiness: ready, Names: true, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler),
+	}
+	if edit != nil {
+		edit(p, &state)
+	}
+	p.State = func() PolicyState { return state }
+	return p
+}
+
+func show(t testing.TB, p *Page) (*httptest.ResponseRecorder, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	p.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 200 {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	wellFormed(t, w.Body.Bytes())
+	return w, w.Body.String()
+}
+
+// wellFormed reads the page tag by tag: each that opens is closed.
+func wellFormed(t testing.TB, page []byte) {
+	t.Helper()
+	d := xml.NewDecoder(bytes.NewReader(page))
+	d.Strict = false
+	d.AutoClose = []string{"meta"}
+	d.Entity = xml.HTMLEntity
+	var open []string
+	for {
+		token, err := d.RawToken()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch e := token.(type) {
+		case xml.StartElement:
+			if e.Name.Local != "meta" {
+				open = append(open, e.Name.Local)
+			}
+		case xml.EndElement:
+			if len(open) == 0 || open[len(open)-1] != e.Name.Local {
+				t.Fatalf("</%s> closes %v", e.Name.Local, open)
+			}
+			open = open[:len(open)-1]
+		}
+	}
+	if len(open) > 0 {
+		t.Errorf("not closed: %v", open)
+	}
+}
+
+var tags = regexp.MustCompile(`<[^>]*>`)
+
+// text is what somebody reads on it.
+func text(page string) string {
+	_, body, _ := strings.Cut(page, "<body>")
+	return strings.Join(strings.Fields(tags.ReplaceAllString(body, " ")), " ")
+}
+
+func says(t *testing.T, page string, wanted ...string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(text(page), want) {
+			t.Errorf("the page does not say %q, but\n%s", want, text(page))
+		}
+	}
+}
+
+func TestThePageSaysWhereTheDeprecationStands(t *testing.T) {
+	b := village(t)
+	_, page := show(t, b.page(t, someRules, nil))
+	says(t, page,
+		"Mail clients below tls1.2", "16 Jun 2026, 12:00 UTC", "ready",
+		"0 in the last hour 3 in 24 hours 4 in 7 days 4 in 30 days",
+		"Version 1h 24h 7d 30d SSL 3 0 1 1 1 TLS 1.0 0 1 1 1 TLS 1.1 0 1 1 1 TLS 1.2 0 0 1 1",
+		"Listener 1h 24h 7d 30d imaps 0 1 2 2 imap 0 1 1 1 pop3 0 1 1 1",
+		"All 4, by address",
+		"192.0.2.7 TLS 1.0 Anton@example.org anna@example.org Outlook 14.0 imaps imap.example.org:993 90 minutes ago 12 observed 1 failed observe by warehouse scanners until 31 Dec 2026 facilities@example.org",
+		"192.0.2.8 TLS 1.1 bert@example.org not known pop3 :110 90 minutes ago 1 observed 2 explained explain by ramp until 17 Jun 2026",
+		"2001:db8::6 SSL 3 not known not known imap :143",
+		"192.0.2.9 TLS 1.2 ciphers too old",
+		"Now explain for 75 %, observe for 25 % on imaps, pop3s, imap, pop3",
+		"Next in 24 hours : ramp ends",
+		"ramp , 50 % of them until Wed 17 Jun 2026, 12:00 UTC, in 24 hours",
+		"in 197 days Thu 31 Dec 2026, 00:00 UTC warehouse scanners ends.",
+		"Warnings", "line 6 over : ",
+		"upstream imap ok", "Postern v1.2.3",
+	)
+	if strings.Contains(page, "192.0.2.10") {
+		t.Error("noise is among those who are left")
+	}
+	for _, link := range []string{"/api/v1/legacy-clients", "/api/v1/legacy-clients?format=csv", "/api/v1/policy", "/metrics", "/readyz"} {
+		if !strings.Contains(page, `href="`+link+`"`) {
+			t.Errorf("no link to %s", link)
+		}
+	}
+}
+
+func TestTheChartHasABarForEachDay(t *testing.T) {
+	_, page := show(t, village(t).page(t, someRules, nil))
+	for _, want := range []string{
+		"<title>6 Jun: TLS 1.0 1</title>", "<title>16 Jun: SSL 3 1, TLS 1.0 1, TLS 1.1 1</title>",
+		`<rect class="v-tls11" x="291" y="25" width="8" height="25"/>`,
+		"the highest is 3, on 16 Jun.",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s in\n%s", want, page)
+		}
+	}
+	says(t, page, "4 2 0", "18 May 2 Jun today", "18 May 0 0 0 0", "16 Jun 1 1 1 0")
+	c := newChart([]ledger.Day{
+		{Day: noon.Truncate(day).Add(-31 * day), Version: "tls1.0", Clients: 9},
+		{Day: noon.Truncate(day).Add(day), Version: "tls1.0", Clients: 9},
+		{Day: noon.Truncate(day).Add(-29 * day), Version: "tls1.0", Clients: 1234},
+	}, noon)
+	if c.Busiest != 1234 || c.Bars[0].Total != 1234 || c.Ticks[0] != 2000 {
+		t.Errorf("days out of the chart are in it, or the first is not: %+v", c)
+	}
+}
+
+func TestThePageOfAnEmptyLedgerIsFriendly(t *testing.T) {
+	b := newBook(t)
+	p := b.page(t, "mode: enforce\nfloor: tls1.2\n", func(p *Page, s *PolicyState) { p.Names, p.Memory, s.File = false, true, "" })
+	_, page := show(t, p)
+	says(t, page, "0 in the last hour 0 in 24 hours", "No client below tls1.2 has come in the last 30 days.", "openssl s_client",
+		"Nobody, in the last 30 days.", "enforce refused on imaps, pop3s, imap, pop3", "no change ahead", "Nothing changes by itself",
+		"POSTERN_LEDGER_IDENTITY", "gone at a restart")
+	p.Counts = func() ([]ledger.Distinct, time.Time) { return nil, time.Time{} }
+	_, page = show(t, p)
+	says(t, page, "They are being counted")
+}
+
+func TestThePageSaysWhatIsWrong(t *testing.T) {
+	b := village(t)
+	p := b.page(t, someRules, func(p *Page, s *PolicyState) {
+		s.Failed = []string{"/etc/postern/policy.yaml:3:1: no such key"}
+		p.Dropped = func() uint64 { return 12345 }
+		p.Readiness.UpstreamState("imap://127.0.0.1:10143", false)
+	})
+	_, page := show(t, p)
+	says(t, page, "the policy below is the one before: /etc/postern/policy.yaml:3:1: no such key", "12,345 sightings found no room",
+		"upstream imap://127.0.0.1:10143 does not answer now")
+	p.Readiness.Draining()
+	b.Close()
+	_, page = show(t, b.pageAfter(p))
+	says(t, page, "not ready", "The ledger cannot be read now", "12,345", "draining yes", "3 in 24 hours")
+}
+
+// pageAfter is the page anew, with nothing kept.
+func (b *book) pageAfter(p *Page) *Page {
+	return &Page{
+		Store: b.Store, Counts: p.Counts, Dropped: p.Dropped, State: p.State, Readiness: p.Readiness, Version: p.Version, Log: p.Log,
+	}
+}
+
+// A browser is to load nothing and run nothing, whoever has written what.
+func TestForgedTextDoesNoHarmOnThePage(t *testing.T) {
+	b := newBook(t)
+	for i, s := range []string{
+		"<script>alert(1)</script>", `"><img src=x onerror=alert(1)>`, "</style><b>", "{{.Policy}}", "javascript:alert(1)",
+		"\x1b[31mred\r\nX: y", "\u202egro.elpmaxe", strings.Repeat("x", 64<<10), "\xff\xfe", "<!--", "&lt;b&gt;",
+	} {
+		v := named
+		v.client, v.name = fmt.Sprintf("198.51.100.%d", i+1), s
+		b.comes(v, 1, proxy.Observed)
+		b.logsIn(v, s, s)
+	}
+	b.flush(t)
+	w, page := show(t, b.page(t, someRules, nil))
+	says(t, page, "&lt;script&gt;alert(1)&lt;/script&gt;", "&lt;!--", "&amp;lt;b&amp;gt;", strings.Repeat("x", maxShown-1)+"…")
+	for _, bad := range []string{"<script", "<img", "<b>x", "http://", "https://", "//", "\x1b", "\u202e", "onerror=alert(1)>", strings.Repeat("x", 300), "style="} {
+		if strings.Contains(page, bad) {
+			t.Errorf("the page has %.20q", bad)
+		}
+	}
+	style := page[strings.Index(page, "<style>")+len("<style>") : strings.Index(page, "</style>")]
+	sum := sha256.Sum256([]byte(style))
+	header := map[string]string{
+		"Content-Security-Policy": "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+			"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+		"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Content-Type": "text/html; charset=utf-8",
+	}
+	for name, want := range header {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestManyClientsAreCut(t *testing.T) {
+	_, page := show(t, crowd(t, 1034).page(t, someRules, nil))
+	says(t, page, "The 50 that have been known longest, of 1,034,", "1,034 in 30 days")
+	if n := strings.Count(page, `<th role="rowheader"`); n != clientsShown {
+		t.Errorf("%d clients", n)
+	}
+}
+
+// Windows of a schedule would push everything else off the page.
+func TestWindowsOfAScheduleAreToldOnce(t *testing.T) {
+	const brownouts = `
+mode: observe
+floor: tls1.2
+rules:
+  - {name: brownouts, mode: enforce, schedule: "*/5 * * * *", for: 1m, from: 2026-06-16T00:00:00Z, until: 2026-08-01T00:00:00Z}
+  - {name: cutover, mode: enforce, from: 2026-08-01T00:00:00Z}
+`
+	b := newBook(t)
+	b.now = noon.Add(30 * time.Second)
+	_, page := show(t, b.page(t, brownouts, nil))
+	says(t, page, "Now enforce refused on", "brownouts ends. And again by its schedule, at least 249 times. Then observe",
+		"brownouts begins. And again by its schedule, at least 249 times. Then enforce", "Sat 1 Aug 2026, 00:00 UTC cutover begins. brownouts ends.")
+}
+
+func TestReadingTheTrendIsSharedAndMayFail(t *testing.T) {
+	var reads atomic.Int32
+	fail := atomic.Bool{}
+	tr := &trend{read: func(context.Context) ([]ledger.Day, error) {
+		reads.Add(1)
+		if fail.Load() {
+			return nil, errors.New("away")
+		}
+		return []ledger.Day{{Clients: 3}}, nil
+	}}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if days, known, err := tr.get(t.Context()); !known || err != nil || len(days) != 1 {
+				t.Errorf("%v %v %v", days, known, err)
+			}
+		})
+	}
+	all.Wait()
+	_, _, _ = tr.get(t.Context())
+	if n := reads.Load(); n != 1 {
+		t.Errorf("read %d times", n)
+	}
+	tr.until = time.Time{} // due again
+	fail.Store(true)
+	if days, known, err := tr.get(t.Context()); !known || err == nil || len(days) != 1 {
+		t.Errorf("after a failure: %v %v %v", days, known, err)
+	}
+	slow := &trend{read: func(ctx context.Context) ([]ledger.Day, error) { <-t.Context().Done(); return nil, ctx.Err() }}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, known, _ := slow.get(ctx); known {
+		t.Error("known before it is read")
+	}
+}
+
+// What is on the page is what the API tells.
+func TestThePageHasTheRulesOfTheAPI(t *testing.T) {
+	page := question{path: "/"}
+	with := func(edit func(*question)) question {
+		q := page
+		edit(&q)
+		return q
+	}
+	token := with(func(q *question) { q.authorization = bearer(password) })
+	guess := with(func(q *question) { q.authorization = basic("me", wrong) })
+	evil := with(func(q *question) { q.host = "evil.example" })
+	local := newPort(t, "127.0.0.1:9993", "")
+	local.expect(t, "on loopback", page, 200)
+	local.expect(t, "under another name", evil, 421)
+	local.expect(t, "another page", with(func(q *question) { q.path = "/index.html" }), 404)
+	local.expect(t, "POST", with(func(q *question) { q.method = "POST" }), 405)
+	newPort(t, "0.0.0.0:9993", "").expect(t, "off loopback without a token set", page, 404)
+	remote := newPort(t, "0.0.0.0:9993", password)
+	remote.expect(t, "off loopback", page, 401)
+	remote.expect(t, "under another name", evil, 421)
+	remote.expect(t, "with the token", token, 200)
+	remote.expect(t, "the API", question{path: "/api/v1/legacy-clients"}, 401)
+	for range maxWrong {
+		remote.expect(t, "a guess", guess, 401)
+	}
+	remote.expect(t, "after ten guesses", token, 429)
+	remote.expect(t, "the API after ten guesses", question{path: "/api/v1/legacy-clients", authorization: bearer(password)}, 429)
+}
