@@ -82,7 +82,7 @@ func (r *Report) api(cfg *config.Config) {
 	_, err := admin.ReadToken(cfg.AdminTokenFile)
 	r.addError(err)
 	if cfg.APIOff() {
-		r.Fine = append(r.Fine, variable("ADMIN_LISTEN")+": not on loopback, so the API is off; it needs "+variable("ADMIN_TOKEN_FILE"))
+		r.Fine = append(r.Fine, variable("ADMIN_LISTEN")+": not on loopback, so page and API are off; they need "+variable("ADMIN_TOKEN_FILE"))
 	}
 }
 

@@ -145,7 +145,7 @@ func TestWhatIsWrongWithTheTokenIsReported(t *testing.T) {
 	r = Run(t.Context(), environ(t, "ADMIN_TOKEN_FILE="+good, "ADMIN_LISTEN=:0"), true)
 	expectLine(t, "warning", r.Warnings, "POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted")
 	r = Run(t.Context(), environ(t, "ADMIN_LISTEN=:0"), true)
-	expectLine(t, "line", r.Fine, "POSTERN_ADMIN_LISTEN: not on loopback, so the API is off")
+	expectLine(t, "line", r.Fine, "POSTERN_ADMIN_LISTEN: not on loopback, so page and API are off")
 	if len(r.Errors)+len(r.Warnings) > 0 {
 		t.Errorf("%+v", r)
 	}

@@ -65,8 +65,8 @@ type Config struct {
 	TimeoutIdle      time.Duration `env:"TIMEOUT_IDLE" envDefault:"35m" desc:"of silence after login"`
 	TimeoutDrain     time.Duration `env:"TIMEOUT_DRAIN" envDefault:"30s" desc:"for sessions to end at shutdown"`
 
-	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9993" desc:"host:port of metrics, health and API"`
-	AdminTokenFile string `env:"ADMIN_TOKEN_FILE" desc:"a file with the token for the API, 16 bytes at least of printable ASCII; off loopback there is no API without it"`
+	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9993" desc:"host:port of metrics, health, page and API"`
+	AdminTokenFile string `env:"ADMIN_TOKEN_FILE" desc:"a file with the token for page and API, 16 bytes at least of printable ASCII; off loopback there is neither without it"`
 
 	AdminTLSCertFile string `env:"ADMIN_TLS_CERT_FILE" desc:"certificate in PEM for TLS on the admin port"`
 	AdminTLSKeyFile  string `env:"ADMIN_TLS_KEY_FILE" desc:"its key in PEM, where it is not in the same file"`

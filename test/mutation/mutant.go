@@ -50,6 +50,7 @@ func all() []mutant {
 		storyMutants(),
 		ruleMutants(),
 		namingMutants(),
+		apiMutants(),
 	)
 }
 

@@ -122,7 +122,7 @@ func TestWithoutATokenTheAPIIsForLoopbackAndItsNames(t *testing.T) {
 			}
 		}
 	}
-	off.WaitLog(t, "the API is off, since the admin port is not on loopback", 1)
+	off.WaitLog(t, "page and API are off, since the admin port is not on loopback", 1)
 	if n := len(off.LogLines("configuration warning")); n != 0 {
 		t.Errorf("%d warnings", n)
 	}
