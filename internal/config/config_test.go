@@ -50,6 +50,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		TimeoutHandshake: 10 * time.Second, TimeoutLogin: 3 * time.Minute,
 		TimeoutIdle: 35 * time.Minute, TimeoutDrain: 30 * time.Second,
 		AdminListen: "127.0.0.1:9993", LogLevel: slog.LevelInfo, LogFormat: "json",
+		LedgerURL: "memory:", LedgerRetention: 90 * 24 * time.Hour, LedgerIdentity: "off",
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -74,7 +75,8 @@ func TestEveryVariableIsRead(t *testing.T) {
 		"POSTERN_LIMIT_CONNECTIONS=0", "POSTERN_LIMIT_CONNECTIONS_PER_CLIENT=20", "POSTERN_LIMIT_HANDSHAKES_PER_CLIENT=5",
 		"POSTERN_ADMIN_TLS_CERT_FILE=/admin.pem", "POSTERN_ADMIN_TLS_KEY_FILE=/admin.key", "POSTERN_ADMIN_PPROF=on",
 		"POSTERN_ADMIN_TOKEN_FILE=/token",
-		"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS=Old.Example.org:10993", "POSTERN_UPSTREAM_PASSTHROUGH_POP3S=[::0:1]:10995")
+		"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS=Old.Example.org:10993", "POSTERN_UPSTREAM_PASSTHROUGH_POP3S=[::0:1]:10995",
+		"POSTERN_LEDGER_URL=sqlite:/ledger.db", "POSTERN_LEDGER_RETENTION=30d", "POSTERN_LEDGER_IDENTITY=hashed", "POSTERN_LEDGER_IDENTITY_KEY_FILE=/key")
 	if n := c.ConnectionLimit(); n != 0 {
 		t.Errorf("LIMIT_CONNECTIONS=0 came to a limit of %d", n)
 	}
@@ -98,6 +100,7 @@ func TestEveryVariableIsRead(t *testing.T) {
 		AdminTLSCertFile: "/admin.pem", AdminTLSKeyFile: "/admin.key", AdminPprof: "on",
 		AdminTokenFile:           "/token",
 		UpstreamPassthroughIMAPS: "old.example.org:10993", UpstreamPassthroughPOP3S: "[::1]:10995",
+		LedgerURL: "sqlite:/ledger.db", LedgerRetention: 30 * 24 * time.Hour, LedgerIdentity: "hashed", LedgerIdentityKeyFile: "/key",
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -173,6 +176,11 @@ func TestABadValueIsOneLineThatNamesTheVariable(t *testing.T) {
 		{"POLICY_FLOOR=tls1.1", `POLICY_FLOOR: "tls1.1": not one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3`},
 		{"POLICY_FILE=", `POLICY_FILE: set but empty; unset it, or give a value`},
 		{"LOG_LEVEL=INFO+1", `LOG_LEVEL: "INFO+1": not one of debug, info, warn, error`},
+		{"LEDGER_URL=mysql://root:hunter2@db/postern", `LEDGER_URL: use memory:, sqlite:/path/file.db or postgres://user@host/database`},
+		{"LEDGER_URL=sqlite:ledger.db", `LEDGER_URL: not sqlite: and the absolute path of a file`},
+		{"LEDGER_RETENTION=0s", `LEDGER_RETENTION: "0s": not a duration above zero such as 10s, 30m, 36h or 90d`},
+		{"LEDGER_IDENTITY=full", `LEDGER_IDENTITY: "full": not one of off, hashed, plain`},
+		{"LEDGER_IDENTITY=hashed", `LEDGER_IDENTITY_KEY_FILE: must be set, since POSTERN_LEDGER_IDENTITY is hashed`},
 		{"LOG_FORMAT=xml", `LOG_FORMAT: "xml": not one of json, text`},
 		{"EXPLAIN_TEXT= ", `EXPLAIN_TEXT: " ": holds nothing to read`},
 		{"EXPLAIN_TEXT=a\r\nb", `EXPLAIN_TEXT: "a\r\nb": not one line of printable ASCII`},
@@ -303,6 +311,7 @@ func TestWarnings(t *testing.T) {
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token", "ADMIN_TLS_CERT_FILE=/admin"}, nil},
 		{[]string{"ADMIN_LISTEN=localhost:9993", "ADMIN_TOKEN_FILE=/token"}, nil},
 		{[]string{"ADMIN_LISTEN=:9993"}, nil},
+		{[]string{"LEDGER_IDENTITY_KEY_FILE=/key", "LEDGER_IDENTITY=plain"}, []string{"POSTERN_LEDGER_IDENTITY_KEY_FILE: not used, since POSTERN_LEDGER_IDENTITY is plain"}},
 		{[]string{"LIMIT_CONNECTIONS=2147483647"}, []string{fmt.Sprintf("POSTERN_LIMIT_CONNECTIONS: %d file descriptors are enough for %d", Descriptors(), connectionLimit(Descriptors()))}},
 	} {
 		environ := slices.Clone(least)
