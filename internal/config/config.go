@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,6 +141,25 @@ func LoadPolicy(environ []string) (*Config, error) {
 		return strings.HasPrefix(name, Prefix+"POLICY_") || strings.HasPrefix(name, Prefix+"LISTEN_")
 	}))
 	l.checkPolicy(c)
+	if len(l.problems) > 0 {
+		return nil, l.problems.sorted()
+	}
+	return c, nil
+}
+
+// LoadLedger reads what it takes to report on a ledger: the ADMIN_, LEDGER_,
+// POLICY_ and LISTEN_ variables. What is wrong with others does not matter to
+// it. The error is of type [Problems].
+func LoadLedger(environ []string) (*Config, error) {
+	c := new(Config)
+	l := load(c, only(environ, func(name string) bool {
+		return slices.ContainsFunc([]string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_"}, func(part string) bool {
+			return strings.HasPrefix(name, Prefix+part)
+		})
+	}))
+	l.checkAdmin(c)
+	l.checkPolicy(c)
+	l.checkLedger(c)
 	if len(l.problems) > 0 {
 		return nil, l.problems.sorted()
 	}

@@ -39,3 +39,24 @@ func TestThePolicyIsReadWithoutTheRest(t *testing.T) {
 		t.Errorf("got %v, want %v", err, want)
 	}
 }
+
+func TestALedgerIsFoundWithoutTheRest(t *testing.T) {
+	c, err := LoadLedger([]string{"POSTERN_LEDGER_URL=sqlite:/var/lib/postern/ledger.db", "POSTERN_LEDGER_IDENTITY=hashed", "POSTERN_LEDGER_IDENTITY_KEY_FILE=/key",
+		"POSTERN_ADMIN_LISTEN=:9993", "POSTERN_ADMIN_TOKEN_FILE=/token", "POSTERN_POLICY_MODE=explain", "POSTERN_UPSTREAM_IMAP=nowhere", "POSTERN_NONSENSE=1"})
+	if err != nil || c.LedgerURL != "sqlite:/var/lib/postern/ledger.db" || c.LedgerIdentity != "hashed" || c.AdminListen != ":9993" ||
+		c.AdminTokenFile != "/token" || c.PolicyMode != "explain" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	_, err = LoadLedger([]string{"POSTERN_LEDGER_ULR=memory:", "POSTERN_LEDGER_URL=postgres://anna:secret@/", "POSTERN_LEDGER_IDENTITY=hashed",
+		"POSTERN_ADMIN_LISTEN=9993", "POSTERN_POLICY_FILE=/p.yaml", "POSTERN_POLICY_MODE=observe"})
+	want := Problems{
+		`POSTERN_ADMIN_LISTEN: "9993": not host:port; for every address put a colon before the port`,
+		"POSTERN_LEDGER_IDENTITY_KEY_FILE: must be set, since POSTERN_LEDGER_IDENTITY is hashed",
+		"POSTERN_LEDGER_ULR: unknown variable; did you mean POSTERN_LEDGER_URL?",
+		"POSTERN_LEDGER_URL: not a postgres:// URL with a host",
+		"POSTERN_POLICY_MODE: set beside POSTERN_POLICY_FILE; mode and floor are in the file",
+	}
+	if p, ok := err.(Problems); !ok || !slices.Equal(p, want) {
+		t.Errorf("got %v, want %v", err, want)
+	}
+}
