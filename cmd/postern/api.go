@@ -6,6 +6,7 @@ import (
 	"postern/internal/admin"
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
+	"postern/internal/report"
 	"postern/policy"
 )
 
@@ -14,6 +15,8 @@ func (g *gate) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
+	mux.Handle("GET /api/v1/report", g.reportHandler())
+	mux.Handle("GET /api/v1/hellos", report.HellosHandler(g.log, g.book.store.Hellos))
 	return mux
 }
 

@@ -8,6 +8,8 @@
 //	postern demo         see the whole thing on loopback, nothing to set up
 //	postern check        report every problem of the configuration at once
 //	postern plan         say what old clients meet, from now on or at a time
+//	postern report       say who is left, and whether it can be cut
+//	postern replay       say whom of those another policy refuses
 //	postern healthcheck  ask the running gate whether it is ready
 //	postern version      version, commit and Go version
 //
@@ -71,6 +73,8 @@ func commands() []command {
 		{"demo", "see the whole thing on loopback, with nothing to set up", demo},
 		{"check", "report every problem of the configuration at once", checkConfig},
 		{"plan", "say what old clients meet, from now on or at a time", planPolicy},
+		{"report", "say who is left, and whether it can be cut", reportLedger},
+		{"replay", "say whom of those another policy refuses", replayPolicy},
 		{"healthcheck", "ask the running gate whether it is ready", healthcheck},
 		{"version", "print version, commit and Go version", version},
 	}

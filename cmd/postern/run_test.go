@@ -69,6 +69,9 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		"check":   {"postern check", "-offline", "Exit code"},
 		"plan":    {"postern plan", "-for", "-policy", "-at", "-client", "-version", "RFC 3339", "Exit code"},
 
+		"report": {"postern report", "-since", "-ready", "-forget", "-accounts", "POSTERN_LEDGER_URL", "Exit code"},
+		"replay": {"postern replay", "-policy", "-at", "candidates", "RFC 3339", "Exit code"},
+
 		"healthcheck": {"postern healthcheck", "POSTERN_ADMIN_LISTEN"},
 	}
 	for _, c := range commands() {

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/ledger"
+	"postern/internal/report"
+	"postern/internal/secret"
+	"postern/policy"
+)
+
+const (
+	// instanceTimeout bounds one question to a running gate, and instanceBytes
+	// its answer: that is more than the largest ledger needs.
+	instanceTimeout = time.Minute
+	instanceBytes   = 256 << 20
+)
+
+// instance is the admin port of a running gate.
+type instance struct {
+	base   string // of the URL
+	where  string // for people
+	token  string
+	client http.Client
+}
+
+// exitError is an error that knows how a command ends with it.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+// exitOf is the exit code that an error stands for.
+func exitOf(err error) int {
+	if e, ok := errors.AsType[exitError](err); ok {
+		return e.code
+	}
+	return exitBroken
+}
+
+func usageErrorf(format string, args ...any) error {
+	return exitError{fmt.Errorf(format, args...), exitUsage}
+}
+
+// findInstance is the gate at a URL, or else that of ADMIN_LISTEN.
+func findInstance(cfg *config.Config, from string) (*instance, error) {
+	i := &instance{base: "http://localhost", where: cfg.AdminListen}
+	transport := &http.Transport{DisableKeepAlives: true}
+	i.client = http.Client{Transport: transport, Timeout: instanceTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse // the token goes nowhere else
+	}}
+	if cfg.AdminTokenFile != "" {
+		token, err := secret.Read(config.Prefix+"ADMIN_TOKEN_FILE", cfg.AdminTokenFile, "token", nil)
+		if err != nil {
+			return nil, exitError{err, exitUsage}
+		}
+		i.token = string(token)
+	}
+	var own []*x509.Certificate
+	if cfg.AdminTLSCertFile != "" {
+		var err error
+		if own, err = certificatesIn(cfg.AdminTLSCertFile); err != nil {
+			return nil, exitError{err, exitUsage}
+		}
+	}
+	if from != "" {
+		u, err := url.Parse(from)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return nil, usageErrorf("-from: not the URL of an admin port, such as http://127.0.0.1:9993")
+		}
+		i.base = strings.TrimSuffix(u.String(), "/")
+		i.where = i.base
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: rootsAnd(own)}
+		return i, nil
+	}
+	transport.DialContext = dialAdmin(cfg.AdminListen)
+	if own != nil {
+		i.base = "https://localhost"
+		transport.TLSClientConfig = pinned(own[0], cfg)
+	}
+	return i, nil
+}
+
+// rootsAnd are the system's CAs and some certificates more.
+func rootsAnd(own []*x509.Certificate) *x509.CertPool {
+	if own == nil {
+		return nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	for _, c := range own {
+		pool.AddCert(c)
+	}
+	return pool
+}
+
+// pinned takes the gate's own certificate alone: its name need not be that of
+// the address, but the token must not go to somebody else who has taken the
+// port.
+func pinned(own *x509.Certificate, cfg *config.Config) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if bytes.Equal(s.PeerCertificates[0].RawSubjectPublicKeyInfo, own.RawSubjectPublicKeyInfo) {
+				return nil
+			}
+			return fmt.Errorf("it has another key than the certificate in %sADMIN_TLS_CERT_FILE (%s)", config.Prefix, cfg.AdminTLSCertFile)
+		},
+	}
+}
+
+// certificatesIn reads the certificates of a PEM file.
+func certificatesIn(file string) ([]*x509.Certificate, error) {
+	const name = config.Prefix + "ADMIN_TLS_CERT_FILE"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	var all []*x509.Certificate
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %s: %w", name, file, err)
+		}
+		all = append(all, c)
+	}
+	if all == nil {
+		return nil, fmt.Errorf("%s: %s: no certificate in it", name, file)
+	}
+	return all, nil
+}
+
+// notRunning reports whether nobody listens there.
+func notRunning(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+
+// get asks for a path and decodes the JSON of the answer.
+func (i *instance) get(ctx context.Context, path string, query url.Values, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.base+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return fmt.Errorf("asking %s: %w", i.where, err)
+	}
+	if i.token != "" {
+		req.Header.Set("Authorization", "Bearer "+i.token)
+	}
+	resp, err := i.client.Do(req)
+	if err != nil {
+		var inURL *url.Error
+		if errors.As(err, &inURL) {
+			err = inURL.Err // the URL is ours, and long
+		}
+		return fmt.Errorf("asking %s: %w", i.where, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return i.refused(resp)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, instanceBytes)).Decode(into); err != nil {
+		return fmt.Errorf("reading the answer of %s: %w", i.where, err)
+	}
+	return nil
+}
+
+// refused says what to do about an answer that is none.
+func (i *instance) refused(resp *http.Response) error {
+	const variable = config.Prefix + "ADMIN_TOKEN_FILE"
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		if i.token == "" {
+			return usageErrorf("%s wants its token: name the file in %s", i.where, variable)
+		}
+		return usageErrorf("%s does not take the token in %s: use the file that the gate has", i.where, variable)
+	case http.StatusNotFound:
+		return usageErrorf("%s does not know %s: it is an older version, no Postern, or its API is off (off loopback it needs %s)",
+			i.where, resp.Request.URL.Path, variable)
+	case http.StatusMisdirectedRequest:
+		return usageErrorf("%s does not answer to that name: ask by its IP address, or name the file with its token in %s", i.where, variable)
+	case http.StatusTooManyRequests:
+		wait := "a minute"
+		if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil {
+			wait = fmt.Sprintf("%d seconds", n)
+		}
+		return exitError{fmt.Errorf("%s has had too many wrong tokens from here: wait %s, and see that %s is right", i.where, wait, variable), exitBroken}
+	}
+	var answer struct{ Error string }
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<10)).Decode(&answer); answer.Error != "" {
+		return fmt.Errorf("asking %s: status %s: %.200q", i.where, resp.Status, answer.Error)
+	}
+	return fmt.Errorf("asking %s: unexpected status %s", i.where, resp.Status)
+}
+
+// pageSize is how many clients are asked for at once.
+const pageSize = 1000
+
+// clientsPage is a page of /api/v1/legacy-clients.
+type clientsPage struct {
+	NextCursor string `json:"next_cursor"`
+	Clients    []struct {
+		Client    netip.Addr    `json:"client"`
+		Listener  string        `json:"listener"`
+		Endpoint  string        `json:"endpoint"`
+		Version   string        `json:"version"`
+		Reason    string        `json:"reason"`
+		JA4       string        `json:"ja4"`
+		FirstSeen time.Time     `json:"first_seen"`
+		LastSeen  time.Time     `json:"last_seen"`
+		Counts    ledger.Counts `json:"counts"` // names are the same but for their case
+		Accounts  []string      `json:"accounts"`
+		Software  []string      `json:"software"`
+		Login     ledger.Login  `json:"login"`
+		Noise     bool          `json:"noise"`
+	} `json:"clients"`
+}
+
+// Seen lists the clients that the gate knows.
+func (i *instance) Seen(ctx context.Context, f ledger.Filter) ([]ledger.Seen, error) {
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	if f.Noise {
+		query.Set("noise", "include")
+	}
+	var all []ledger.Seen
+	for {
+		var page clientsPage
+		if err := i.get(ctx, "/api/v1/legacy-clients", query, &page); err != nil {
+			return nil, err
+		}
+		for _, c := range page.Clients {
+			if c.LastSeen.Before(f.Since) {
+				continue
+			}
+			s := ledger.Seen{Client: ledger.Client{
+				Addr: c.Client, Network: network(c.Client), Listener: c.Listener, Version: c.Version, Reason: c.Reason, JA4: c.JA4,
+				First: c.FirstSeen, Last: c.LastSeen, Counts: c.Counts, Login: c.Login, Noise: c.Noise, Accounts: c.Accounts, Software: c.Software,
+			}}
+			name, port, _ := net.SplitHostPort(c.Endpoint)
+			n, _ := strconv.ParseUint(port, 10, 16)
+			s.Name, s.Port = name, uint16(n)
+			for _, account := range c.Accounts {
+				// Which program is whose does not stand there.
+				for _, software := range append(c.Software[:len(c.Software):len(c.Software)], "") {
+					s.Logins = append(s.Logins, ledger.Identity{Account: account, Software: software})
+				}
+			}
+			all = append(all, s)
+		}
+		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
+			return all, nil
+		}
+		query.Set("cursor", page.NextCursor)
+	}
+}
+
+// network is what counts as one client.
+func network(a netip.Addr) string {
+	if a = a.Unmap(); a.Is6() {
+		p, _ := a.WithZone("").Prefix(64)
+		return p.String()
+	}
+	return a.String()
+}
+
+// Hellos are the hellos that the gate has kept.
+func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
+	var views map[string]report.Hello
+	if err := i.get(ctx, "/api/v1/hellos", nil, &views); err != nil {
+		return nil, err
+	}
+	all := make(map[string]policy.Hello, len(views))
+	for ja4, v := range views {
+		all[ja4] = v.Hello()
+	}
+	return all, nil
+}
+
+// openForReading opens the store of a gate that does not run.
+func openForReading(ctx context.Context, cfg *config.Config) (*ledger.Store, error) {
+	if cfg.LedgerURL == ledger.Memory {
+		return nil, fmt.Errorf("no gate answers at %s, and %sLEDGER_URL is memory:, which only a running gate has: start it, "+
+			"or name another one with -from", cfg.AdminListen, config.Prefix)
+	}
+	store, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
+	if err != nil {
+		return nil, fmt.Errorf("no gate answers at %s; %sLEDGER_URL: %w", cfg.AdminListen, config.Prefix, err)
+	}
+	return store, nil
+}

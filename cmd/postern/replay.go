@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/ledger"
+	"postern/internal/policyfile"
+	"postern/internal/report"
+	"postern/policy"
+)
+
+// remembered is who knows clients and what they offered: a store, or a gate.
+type remembered interface {
+	Seen(context.Context, ledger.Filter) ([]ledger.Seen, error)
+	Hellos(context.Context) (map[string]policy.Hello, error)
+}
+
+// replayFlags are the values of the flags, as they were written.
+type replayFlags struct {
+	policy, at, since, by, format, from string
+	noise                               bool
+}
+
+// replayPolicy tells which known clients another policy refuses.
+func replayPolicy(ctx context.Context, sys system) int {
+	var f replayFlags
+	fs := flag.NewFlagSet("replay", flag.ContinueOnError)
+	fs.StringVar(&f.policy, "policy", "", "the policy in this `file`; needed")
+	fs.StringVar(&f.at, "at", "", "what it does at this `time` (default after its last dated change, or now)")
+	fs.StringVar(&f.since, "since", "30d", "clients that were seen in this `time`, such as 36h or 30d")
+	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
+		"there are any, else network: an address, or an IPv6 /64)")
+	fs.StringVar(&f.format, "format", "text", "text, json or csv")
+	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
+	fs.StringVar(&f.from, "from", "", "ask the gate with its admin port at this `URL`")
+	if code, done := sys.parse(fs, replayHelp); done {
+		return code
+	}
+	if err := f.run(ctx, sys); err != nil {
+		return sys.fail("replay", err)
+	}
+	return exitOK
+}
+
+func (f *replayFlags) run(ctx context.Context, sys system) error {
+	now := sys.clock()
+	t, err := f.trial(now)
+	if err != nil {
+		return err
+	}
+	cfg, err := config.LoadLedger(sys.environ)
+	if err != nil {
+		return err
+	}
+	if t.Policy, err = policyfile.Load(f.policy); err != nil {
+		return exitError{err, exitUsage}
+	}
+	if f.at == "" {
+		t.At = report.LastDate(t.Policy, now)
+	}
+	if err := f.remember(ctx, cfg, t); err != nil {
+		return err
+	}
+	j := report.Judge(*t)
+	write := map[string]func(io.Writer) error{"text": j.WriteText, "json": j.WriteJSON, "csv": j.WriteCSV}[f.format]
+	if err := write(sys.stdout); err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	return nil
+}
+
+// trial is what the flags say.
+func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
+	t := &report.Trial{PolicyFile: f.policy}
+	if f.policy == "" {
+		return nil, flagError{"policy", "the name of the file is missing"}
+	}
+	since, err := report.ParseSince(f.since)
+	if err != nil {
+		return nil, flagError{"since", err.Error()}
+	}
+	t.Since = now.Add(-since).Truncate(time.Second)
+	if t.By, err = report.ParseBy(f.by); err != nil {
+		return nil, flagError{"by", err.Error()}
+	}
+	if f.format != "text" && f.format != "json" && f.format != "csv" {
+		return nil, flagError{"format", fmt.Sprintf("%q is none of text, json, csv", f.format)}
+	}
+	if f.at != "" {
+		if t.At, err = flagTime("at", f.at); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// remember asks the running gate or, where none runs, its store.
+func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *report.Trial) error {
+	gate, err := findInstance(cfg, f.from)
+	if err != nil {
+		return err
+	}
+	err = f.ask(ctx, gate, t)
+	if err == nil || f.from != "" || !notRunning(err) {
+		return err
+	}
+	store, err := openForReading(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return f.ask(ctx, store, t)
+}
+
+func (f *replayFlags) ask(ctx context.Context, who remembered, t *report.Trial) (err error) {
+	if t.Clients, err = who.Seen(ctx, ledger.Filter{Since: t.Since, Noise: f.noise}); err != nil {
+		return err
+	}
+	t.Hellos, err = who.Hellos(ctx)
+	return err
+}
+
+func replayHelp(w io.Writer) {
+	fmt.Fprint(w, `postern replay asks what another policy would do to the clients that the ledger
+knows: whom it refuses, whom it tells why, whom it lets in, and who reaches its
+floor. It asks the running gate, through POSTERN_ADMIN_LISTEN and with the token
+of POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL.
+
+  postern replay -policy next.yaml
+  postern replay -policy next.yaml -at 2026-07-01 -by domain
+
+The ledger has only clients that the running floor refuses. To see whom a higher
+floor would refuse, put it under candidates in the running policy.
+
+A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
+UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it has told; 2: the
+policy, the environment or a flag is wrong; 3: gate or ledger cannot be read.
+
+`)
+}

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/ledger"
+	"postern/internal/policyfile"
+	"postern/internal/report"
+	"postern/internal/secret"
+)
+
+// reportFlags are the values of the flags, as they were written.
+type reportFlags struct {
+	since, by, format, accounts, forget, from string
+	noise, ready                              bool
+	max                                       int
+	given                                     map[string]bool
+}
+
+// reportLedger tells who is left, and whether it can be cut.
+func reportLedger(ctx context.Context, sys system) int {
+	var f reportFlags
+	fs := flag.NewFlagSet("report", flag.ContinueOnError)
+	fs.StringVar(&f.since, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d")
+	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
+		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)")
+	fs.StringVar(&f.format, "format", "text", "text, markdown, csv or json")
+	fs.BoolVar(&f.noise, "noise", false, "list noise too")
+	fs.BoolVar(&f.ready, "ready", false, "say whether it can be cut: exit code 1 while more than -max clients remain")
+	fs.IntVar(&f.max, "max", 0, "how many clients may remain")
+	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
+	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
+	fs.StringVar(&f.from, "from", "", "ask the gate with its admin port at this `URL`")
+	if code, done := sys.parse(fs, reportHelp); done {
+		return code
+	}
+	f.given = make(map[string]bool)
+	fs.Visit(func(g *flag.Flag) { f.given[g.Name] = true })
+	code, err := f.run(ctx, sys)
+	if err != nil {
+		return sys.fail("report", err)
+	}
+	return code
+}
+
+// fail prints an error and returns its exit code.
+func (sys system) fail(command string, err error) int {
+	var wrong flagError
+	var problems config.Problems
+	var inPolicy policyfile.Problems
+	switch {
+	case errors.As(err, &wrong):
+		sys.errorf("postern %s: %v; postern %s -h says what it takes", command, err, command)
+		return exitUsage
+	case errors.As(err, &problems), errors.As(err, &inPolicy):
+		sys.errorf("%v", err) // each line names what it is about
+		return exitUsage
+	}
+	sys.errorf("postern %s: %v", command, err)
+	return exitOf(err)
+}
+
+func (f *reportFlags) run(ctx context.Context, sys system) (int, error) {
+	o, format, err := f.options()
+	if err != nil {
+		return 0, err
+	}
+	cfg, err := config.LoadLedger(sys.environ)
+	if err != nil {
+		return 0, err
+	}
+	if f.given["forget"] {
+		return f.erase(ctx, sys, cfg)
+	}
+	known, err := f.knownAccounts(cfg)
+	if err != nil {
+		return 0, err
+	}
+	r, err := fetchReport(ctx, cfg, sys.clock(), o, f.from)
+	if err != nil {
+		return 0, err
+	}
+	if known != nil {
+		if n := r.Resolve(known); n > 0 {
+			r.Notes = append(r.Notes, fmt.Sprintf("Accounts that -accounts could not resolve: %d.", n))
+		}
+	}
+	if err := r.Write(sys.stdout, format, f.ready); err != nil {
+		return 0, fmt.Errorf("writing: %w", err)
+	}
+	if f.ready && !r.Readiness.Ready {
+		return exitNo, nil
+	}
+	return exitOK, nil
+}
+
+// options are the flags, read.
+func (f *reportFlags) options() (o report.Options, format report.Format, err error) {
+	o.Noise, o.Max = f.noise, f.max
+	if o.Since, err = report.ParseSince(f.since); err != nil {
+		return o, "", flagError{"since", err.Error()}
+	}
+	if o.By, err = report.ParseBy(f.by); err != nil || f.given["by"] && f.by == "" {
+		return o, "", flagError{"by", fmt.Sprintf("%q is none of account, domain, network, software", f.by)}
+	}
+	if format, err = report.ParseFormat(f.format); err != nil {
+		return o, "", flagError{"format", err.Error()}
+	}
+	if f.max < 0 {
+		return o, "", flagError{"max", "below 0"}
+	}
+	for _, name := range []string{"accounts", "forget", "from"} {
+		if f.given[name] && map[string]string{"accounts": f.accounts, "forget": f.forget, "from": f.from}[name] == "" {
+			return o, "", flagError{name, "its value is missing"}
+		}
+	}
+	if f.given["forget"] {
+		for name := range f.given {
+			if name != "forget" {
+				return o, "", flagError{"forget", "does not go with -" + name}
+			}
+		}
+	}
+	return o, format, nil
+}
+
+// fetchReport asks the running gate or, where none runs, its store.
+func fetchReport(ctx context.Context, cfg *config.Config, now time.Time, o report.Options, from string) (*report.Report, error) {
+	gate, err := findInstance(cfg, from)
+	if err != nil {
+		return nil, err
+	}
+	r := new(report.Report)
+	err = gate.get(ctx, "/api/v1/report", o.Values(), r)
+	if err == nil {
+		r.Clean()
+		return r, nil
+	}
+	if from != "" || !notRunning(err) {
+		return nil, err
+	}
+	p, err := policyfile.Of(cfg)
+	if err != nil {
+		return nil, exitError{err, exitUsage}
+	}
+	store, err := openForReading(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	facts := reportFacts(cfg, now)
+	facts.Policy = p
+	if err := facts.Read(ctx, store, o); err != nil {
+		return nil, err
+	}
+	return report.Build(facts, o), nil
+}
+
+// reportFacts is what the configuration says about a ledger.
+func reportFacts(cfg *config.Config, now time.Time) report.Facts {
+	return report.Facts{
+		Now: now, PolicyFile: cfg.PolicyFile, Identity: cfg.LedgerIdentity,
+		Memory: cfg.LedgerURL == ledger.Memory, Retention: cfg.LedgerRetention,
+	}
+}
+
+// reportHandler answers with the report of this gate.
+func (g *gate) reportHandler() http.Handler {
+	return report.Handler(g.log, func(ctx context.Context, o report.Options) (*report.Report, error) {
+		facts := reportFacts(g.cfg, g.now())
+		facts.Policy = g.policy.Load().Policy
+		if err := facts.Read(ctx, g.book.store, o); err != nil {
+			return nil, err
+		}
+		return report.Build(facts, o), nil
+	})
+}
+
+// knownAccounts are the accounts of -accounts by their hashes; nil without it.
+func (f *reportFlags) knownAccounts(cfg *config.Config) (map[string]string, error) {
+	if f.accounts == "" {
+		return nil, nil
+	}
+	key, err := identityKeyOf(cfg)
+	if err != nil {
+		return nil, exitError{err, exitUsage}
+	}
+	if key == nil {
+		return nil, usageErrorf("-accounts: %sLEDGER_IDENTITY_KEY_FILE is needed, the key that accounts are hashed with", config.Prefix)
+	}
+	text, err := os.ReadFile(f.accounts)
+	if err != nil {
+		return nil, usageErrorf("-accounts: %w", err)
+	}
+	known := make(map[string]string)
+	for _, account := range report.ReadAccounts(string(text)) {
+		known[ledger.HashAccount(key, account)] = account
+	}
+	return known, nil
+}
+
+// identityKeyOf reads the key of hashed accounts where its file is named,
+// whatever is kept now; else nil.
+func identityKeyOf(cfg *config.Config) ([]byte, error) {
+	if cfg.LedgerIdentityKeyFile == "" {
+		return nil, nil
+	}
+	return secret.Read(config.Prefix+"LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
+}
+
+// erase has the ledger forget an account or an address.
+func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config) (int, error) {
+	if cfg.LedgerURL == ledger.Memory {
+		return 0, usageErrorf("-forget: %sLEDGER_URL is memory:, which only the running gate has: restart it, and all is forgotten", config.Prefix)
+	}
+	names := []string{f.forget}
+	_, notIP := netip.ParseAddr(f.forget)
+	if notIP != nil {
+		key, err := identityKeyOf(cfg)
+		if err != nil {
+			return 0, exitError{err, exitUsage}
+		}
+		if key != nil {
+			names = append(names, ledger.HashAccount(key, f.forget))
+		}
+	}
+	// What is not there must not be made by looking for it.
+	there, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
+	if err != nil {
+		return 0, fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
+	}
+	there.Close()
+	store, err := ledger.Open(ctx, cfg.LedgerURL)
+	if err != nil {
+		return 0, fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
+	}
+	defer store.Close()
+	var rows int64
+	for _, name := range names {
+		n, err := store.Forget(ctx, name)
+		if err != nil {
+			return 0, err
+		}
+		rows += n
+	}
+	of := "rows"
+	if rows == 1 {
+		of = "row"
+	}
+	fmt.Fprintf(sys.stdout, "Erased %d %s about %q from %s.\n", rows, of, f.forget, ledger.Redacted(cfg.LedgerURL))
+	if notIP != nil {
+		fmt.Fprintln(sys.stdout, "A gate that runs may name the account in its log for some time yet.")
+	}
+	return exitOK, nil
+}
+
+func reportHelp(w io.Writer) {
+	fmt.Fprint(w, `postern report says who still comes with old TLS: how many clients are left, who
+they are, with which programs, whom to tell, and whether it can be cut. It asks
+the running gate, through POSTERN_ADMIN_LISTEN and with the token of
+POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL. A client is an IPv4
+address or an IPv6 /64.
+
+  postern report                              who is left
+  postern report -ready                       can it be cut? For people and scripts
+  postern report -format csv > letters.csv    a line for each account
+  postern report -forget anna@example.org     erase what is kept of somebody
+
+With -ready, a client remains if it was seen in -since, is no noise (scanners,
+probes, fallback retries, failed logins alone), has logged in (where
+POSTERN_LEDGER_IDENTITY keeps who that was), and is under no running exemption,
+which is a rule with owner and until that does not refuse it.
+
+Exit code 0: it has told, or with -ready: go; 1: with -ready: no-go; 2: the
+environment or a flag is wrong; 3: gate or ledger cannot be read.
+
+`)
+}

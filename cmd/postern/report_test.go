@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/internal/posterntest"
+	"postern/policy"
+	"postern/proxy"
+)
+
+var reportNow = time.Date(2026, 11, 25, 10, 5, 30, 0, time.UTC)
+
+// runAt runs a command at a time.
+func runAt(t *testing.T, now time.Time, environ []string, args ...string) outcome {
+	t.Helper()
+	var stdout, stderr buffer
+	code := run(t.Context(), system{args: args, environ: environ, stdout: &stdout, stderr: &stderr, now: func() time.Time { return now }})
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+// visit is a legacy client that comes, and may log in.
+type visit struct {
+	client   string
+	version  policy.Version
+	account  string
+	software string
+	failed   int // logins
+	ago      time.Duration
+	outcome  proxy.Outcome
+}
+
+// remember writes visits into a ledger, in their order.
+func remember(t *testing.T, store *ledger.Store, identity func(string) string, visits ...visit) {
+	t.Helper()
+	var now time.Time
+	r := ledger.NewRecorder(ledger.Options{Store: store, Log: slog.New(slog.DiscardHandler), Identity: identity, Now: func() time.Time { return now }})
+	for _, v := range visits {
+		now = reportNow.Add(-v.ago)
+		hello := &policy.Hello{
+			Versions: []uint16{uint16(v.version)}, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_128_CBC_SHA},
+			Groups: []tls.CurveID{tls.CurveP256}, ServerName: "imap.example.org",
+		}
+		conn := &proxy.Conn{
+			Listener: "imaps", Client: netip.AddrPortFrom(netip.MustParseAddr(v.client), 4000), Local: netip.MustParseAddrPort("192.0.2.1:993"),
+			Accepted: now, Legacy: true, JA4: hello.Fingerprint(),
+		}
+		outcome := v.outcome
+		if outcome == "" {
+			outcome = proxy.Observed
+		}
+		r.Handshake(&proxy.Handshake{Conn: conn, Hello: hello, Outcome: outcome, Verdict: policy.Verdict{Version: v.version, Reason: policy.ReasonVersion}})
+		if v.account != "" {
+			r.Login(&proxy.Login{Conn: conn, Account: v.account, Software: v.software})
+		}
+		r.Closed(&proxy.Closed{Conn: conn, FailedLogins: v.failed})
+	}
+	if err := r.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	annaComes    = visit{client: "192.0.2.7", version: policy.TLS10, account: "anna@example.org", software: "Outlook 14.0", ago: time.Hour}
+	bertComes    = visit{client: "192.0.2.8", version: policy.TLS11, account: "bert@example.org", software: "K-9 Mail", ago: 30 * time.Hour}
+	scannerComes = visit{client: "10.20.0.5", version: policy.TLS10, account: "scan@example.org", ago: 2 * time.Hour}
+	guesserComes = visit{client: "203.0.113.9", version: policy.TLS10, failed: 3, ago: 3 * time.Hour}
+	refusedComes = visit{client: "203.0.113.77", version: policy.TLS10, ago: 4 * time.Hour, outcome: proxy.Rejected}
+	longGone     = visit{client: "192.0.2.99", version: policy.TLS10, account: "gone@example.org", ago: 20 * 24 * time.Hour}
+)
+
+// sqliteWith is a ledger in a file, and the environment that names it.
+func sqliteWith(t *testing.T, identity func(string) string, visits ...visit) (url string, environ []string) {
+	t.Helper()
+	url = "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
+	store, err := ledger.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	remember(t, store, identity, visits...)
+	return url, []string{"POSTERN_LEDGER_URL=" + url, "POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t), "POSTERN_LEDGER_IDENTITY=plain",
+		"POSTERN_NONSENSE=1", "POSTERN_UPSTREAM_IMAP=?"}
+}
+
+func plainly(account string) string { return account }
+
+func exemptionFile(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	text := "mode: enforce\nrules:\n  - name: warehouse\n    mode: observe\n    match: {client: [10.20.0.0/16]}\n    until: 2026-12-31T00:00:00Z\n    owner: facilities@example.org\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestAReportFromTheStore(t *testing.T) {
+	_, environ := sqliteWith(t, plainly, annaComes, annaComes, bertComes, scannerComes, guesserComes, refusedComes, longGone)
+	environ = append(environ, "POSTERN_POLICY_FILE="+exemptionFile(t))
+	o := runAt(t, reportNow, environ, "report")
+	for _, want := range []string{
+		"NO-GO: 2 clients with old TLS are left.\n", "1 more is exempted; the first exemption ends Thu 31 Dec 2026 00:00 UTC.\n",
+		"1 more is not counted, since nobody has logged in there.\n",
+		"\nanna@example.org  Outlook 14.0  1.0  1        2026-11-25\n", "\nbert@example.org  K-9 Mail      1.1  1        2026-11-24\n",
+		"\"warehouse\", 1 client: until Thu 31 Dec 2026 00:00 UTC, in 35 days; owner facilities@example.org\n", "scan@example.org",
+		"\n2026-11-24  1  #\n2026-11-25  3  ###  so far\n", "\nall  all       4        4       0         1        0\n",
+		"failed logins alone): 1 client.\n",
+	} {
+		if !strings.Contains(o.stdout, want) {
+			t.Errorf("does not say %q", want)
+		}
+	}
+	if o.code != exitOK || o.stderr != "" || strings.Contains(o.stdout, "gone@") || strings.Contains(o.stdout, "203.0.113.9") {
+		t.Errorf("exit %d, stderr %q\n%s", o.code, o.stderr, o.stdout)
+	}
+	long := runAt(t, reportNow, environ, "report", "-since", "30d", "-noise", "-by", "network")
+	for _, want := range []string{"NO-GO: 3 clients", "gone@example.org", "Noise, which no number holds:", "203.0.113.9", "Clients a week"} {
+		if !strings.Contains(long.stdout, want) {
+			t.Errorf("does not say %q:\n%s", want, long.stdout)
+		}
+	}
+}
+
+func TestReadyIsAnExitCode(t *testing.T) {
+	exempted := "POSTERN_POLICY_FILE=" + exemptionFile(t)
+	for _, tt := range []struct {
+		name    string
+		visits  []visit
+		environ []string
+		args    []string
+		code    int
+		begins  string
+	}{
+		{"nobody", nil, nil, nil, 0, "GO: nobody with old TLS is left.\n"},
+		{"anna", []visit{annaComes}, nil, nil, 1, "NO-GO: 1 client with old TLS is left.\n"},
+		{"anna, who may", []visit{annaComes}, nil, []string{"-max", "1"}, 0, "GO: 1 client with old TLS is left, and up to 1 may be.\n"},
+		{"one too many", []visit{annaComes, bertComes}, nil, []string{"-max", "1"}, 1, "NO-GO: 2 clients with old TLS are left, and only 1 may be.\n"},
+		{"long gone", []visit{longGone}, nil, nil, 0, "GO: nobody"},
+		{"not so long gone", []visit{longGone}, nil, []string{"-since", "21d"}, 1, "NO-GO: 1 client"},
+		{"exempted", []visit{scannerComes}, []string{exempted}, nil, 0, "GO: nobody with old TLS is left but 1 client with an exemption.\n"},
+		{"not exempted", []visit{scannerComes}, nil, nil, 1, "NO-GO: 1 client"},
+		{"noise", []visit{guesserComes}, nil, nil, 0, "GO: nobody"},
+		{"noise that is listed", []visit{guesserComes}, nil, []string{"-noise"}, 0, "GO: nobody"},
+		{"never logged in", []visit{refusedComes}, nil, nil, 0, "GO: nobody"},
+		{"nobody can tell who logs in", []visit{refusedComes}, []string{"POSTERN_LEDGER_IDENTITY=off"}, nil, 1, "NO-GO: 1 client"},
+		{"failed and then right", []visit{guesserComes, {client: "203.0.113.9", version: policy.TLS10, account: "a@example.org"}}, nil, nil, 1, "NO-GO: 1 client"},
+		{"as JSON", []visit{annaComes}, nil, []string{"-format", "json"}, 1, "{\n"},
+	} {
+		_, environ := sqliteWith(t, plainly, tt.visits...)
+		o := runAt(t, reportNow, append(environ, tt.environ...), append([]string{"report", "-ready"}, tt.args...)...)
+		if o.code != tt.code || !strings.HasPrefix(o.stdout, tt.begins) || o.stderr != "" {
+			t.Errorf("%s: exit %d, stderr %q\n%s", tt.name, o.code, o.stderr, o.stdout)
+		}
+		// Without -ready it is no question.
+		if plain := runAt(t, reportNow, append(environ, tt.environ...), append([]string{"report"}, tt.args...)...); plain.code != exitOK {
+			t.Errorf("%s, not asked: exit %d", tt.name, plain.code)
+		}
+	}
+}
+
+func TestAHashedReportIsResolvedAndForgotten(t *testing.T) {
+	dir := t.TempDir()
+	keyFile, list := filepath.Join(dir, "key"), filepath.Join(dir, "accounts")
+	const key = "0123456789abcdef"
+	for file, text := range map[string]string{keyFile: key + "\n", list: "Anna@example.org\nzoe@example.org\n"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hash := func(account string) string { return ledger.HashAccount([]byte(key), account) }
+	_, environ := sqliteWith(t, hash, annaComes, bertComes)
+	environ = append(environ, "POSTERN_LEDGER_IDENTITY=hashed", "POSTERN_LEDGER_IDENTITY_KEY_FILE="+keyFile)
+	if o := runAt(t, reportNow, environ, "report"); o.code != exitOK || !strings.Contains(o.stdout, "h:") || strings.Contains(o.stdout, "anna") {
+		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+	}
+	o := runAt(t, reportNow, environ, "report", "-accounts", list)
+	if o.code != exitOK || !strings.Contains(o.stdout, "\nAnna@example.org ") || !strings.Contains(o.stdout, "\nh:") ||
+		!strings.Contains(o.stdout, "\nAccounts that -accounts could not resolve: 1.\n") {
+		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+	}
+	if o = runAt(t, reportNow, environ, "report", "-forget", "anna@example.org"); o.code != exitOK || !strings.HasPrefix(o.stdout, `Erased 1 row about "anna@example.org" from sqlite:`) {
+		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+	}
+	o = runAt(t, reportNow, environ, "report", "-accounts", list)
+	if strings.Contains(o.stdout, "Anna") || !strings.Contains(o.stdout, "Without a known account: 192.0.2.7") {
+		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+	}
+	if o = runAt(t, reportNow, environ, "report", "-forget", "192.0.2.7"); o.code != exitOK || !strings.HasPrefix(o.stdout, `Erased 3 rows about "192.0.2.7" from sqlite:`) {
+		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+	}
+	if o = runAt(t, reportNow, environ, "report"); strings.Contains(o.stdout, "192.0.2.7") || !strings.Contains(o.stdout, "NO-GO: 1 client") {
+		t.Error(o.stdout)
+	}
+}
+
+func TestWhatAReportCannotAnswer(t *testing.T) {
+	free := "POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)
+	gone := filepath.Join(t.TempDir(), "gone.db")
+	const more = "; postern report -h says what it takes\n"
+	for _, tt := range []struct {
+		environ []string
+		args    []string
+		code    int
+		stderr  string
+	}{
+		{[]string{free}, nil, 3, "postern report: no gate answers at " + free[len("POSTERN_ADMIN_LISTEN="):] +
+			", and POSTERN_LEDGER_URL is memory:, which only a running gate has: start it, or name another one with -from\n"},
+		{[]string{free, "POSTERN_LEDGER_URL=sqlite:" + gone}, nil, 3, "postern report: no gate answers at "},
+		{[]string{"POSTERN_LEDGER_URL=mysql://x:secret@h/d", "POSTERN_ADMIN_LISTEN=here"}, nil, 2, "POSTERN_ADMIN_LISTEN: "},
+		{[]string{"POSTERN_POLICY_FILE=gone.yaml", free}, nil, 2, "postern report: gone.yaml: reading the policy file: no such file or directory\n"},
+		{[]string{"POSTERN_ADMIN_TOKEN_FILE=" + gone}, nil, 2, "postern report: POSTERN_ADMIN_TOKEN_FILE: " + gone + ": no such file or directory\n"},
+		{[]string{free}, []string{"-from", "http://" + free[len("POSTERN_ADMIN_LISTEN="):]}, 3, "postern report: asking http://127.0.0.1:"},
+		{nil, []string{"-from", "127.0.0.1:9993"}, 2, "postern report: -from: not the URL of an admin port, such as http://127.0.0.1:9993\n"},
+		{nil, []string{"-from", ""}, 2, "postern report: -from: its value is missing" + more},
+		{nil, []string{"-since", "2w"}, 2, `postern report: -since: "2w" is not a duration above zero such as 10s, 30m, 36h or 90d` + more},
+		{nil, []string{"-by", "color"}, 2, `postern report: -by: "color" is none of account, domain, network, software` + more},
+		{nil, []string{"-format", "pdf"}, 2, `postern report: -format: "pdf" is none of text, markdown, csv, json` + more},
+		{nil, []string{"-max", "-1"}, 2, "postern report: -max: below 0" + more},
+		{nil, []string{"-forget", "a", "-ready"}, 2, "postern report: -forget: does not go with -ready" + more},
+		{nil, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running gate has: restart it, and all is forgotten\n"},
+		{[]string{"POSTERN_LEDGER_URL=sqlite:" + gone}, []string{"-forget", "a"}, 3, "postern report: POSTERN_LEDGER_URL: "},
+		{nil, []string{"-accounts", gone}, 2, "postern report: -accounts: POSTERN_LEDGER_IDENTITY_KEY_FILE is needed, the key that accounts are hashed with\n"},
+		{nil, []string{"now"}, 2, `postern report: unexpected argument "now"` + more},
+	} {
+		o := runAt(t, reportNow, tt.environ, append([]string{"report"}, tt.args...)...)
+		if o.code != tt.code || o.stdout != "" || !strings.HasPrefix(o.stderr, tt.stderr) || strings.Contains(o.stderr, "secret") {
+			t.Errorf("%v %q: exit %d, stdout %q, stderr\n%s\nwant %d\n%s", tt.environ, tt.args, o.code, o.stdout, o.stderr, tt.code, tt.stderr)
+		}
+	}
+	if _, err := os.Stat(gone); err == nil {
+		t.Error("the missing ledger has been made")
+	}
+}
+
+func TestWhatAnInstanceRefusesSaysWhatToDo(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("0123456789abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		status int
+		token  bool
+		code   int
+		says   string
+	}{
+		{401, false, 2, " wants its token: name the file in POSTERN_ADMIN_TOKEN_FILE\n"},
+		{401, true, 2, " does not take the token in POSTERN_ADMIN_TOKEN_FILE: use the file that the gate has\n"},
+		{404, false, 2, " its API is off (off loopback it needs POSTERN_ADMIN_TOKEN_FILE)\n"},
+		{421, false, 2, " does not answer to that name: ask by its IP address, or "},
+		{429, true, 3, " has had too many wrong tokens from here: wait 42 seconds, and see that POSTERN_ADMIN_TOKEN_FILE is right\n"},
+		{302, false, 3, "status 302 Found: "},
+		{503, false, 3, `status 503 Service Unavailable: "the ledger cannot be read now"`},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if given := r.Header.Get("Authorization"); tt.token != (given == "Bearer 0123456789abcdef") {
+				t.Errorf("%d: the token is %q", tt.status, given)
+			}
+			w.Header().Set("Retry-After", "42")
+			w.Header().Set("Location", "/elsewhere")
+			w.WriteHeader(tt.status)
+			io.WriteString(w, `{"error": "the ledger cannot be read now"}`)
+		}))
+		listen := s.Listener.Addr().String()
+		environ := []string{"POSTERN_ADMIN_LISTEN=" + listen, "POSTERN_LEDGER_URL=sqlite:/nonexistent/ledger.db"}
+		if tt.token {
+			environ = append(environ, "POSTERN_ADMIN_TOKEN_FILE="+token)
+		}
+		for _, args := range [][]string{{"report"}, {"report", "-ready"}, {"report", "-from", "http://" + listen + "/"}, {"replay", "-policy", exemptionFile(t)}} {
+			o := runAt(t, reportNow, environ, args...)
+			if o.code != tt.code || o.stdout != "" || !strings.Contains(o.stderr, listen) || !strings.Contains(o.stderr, tt.says) || strings.Count(o.stderr, "\n") != 1 {
+				t.Errorf("%d %q: exit %d, %q", tt.status, args, o.code, o.stderr)
+			}
+		}
+		s.Close()
+	}
+}
+
+// The token is not for whoever has taken the gate's port.
+func TestTheTokenGoesToTheGateAlone(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("0123456789abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ca := posterntest.NewCA(t)
+	own, other := ca.Issue(t, []string{"admin.example.org"}, posterntest.ECDSA), ca.Issue(t, []string{"admin.example.org", "127.0.0.1"}, posterntest.ECDSA)
+	for _, tt := range []struct {
+		serves, named string
+		key           string
+		from          string
+		code          int
+	}{
+		{own.CertFile, own.CertFile, own.KeyFile, "", 0},
+		{other.CertFile, own.CertFile, other.KeyFile, "", 3},
+		{own.CertFile, own.CertFile, own.KeyFile, "https", 3}, // it has another name
+		{other.CertFile, other.CertFile, other.KeyFile, "https", 0},
+		{other.CertFile, own.CertFile, other.KeyFile, "https", 3},
+	} {
+		cert, err := tls.LoadX509KeyPair(tt.serves, tt.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := false
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked = true
+			json.NewEncoder(w).Encode(map[string]any{"by": "network"})
+		}))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+		s.StartTLS()
+		listen := s.Listener.Addr().String()
+		args := []string{"report"}
+		if tt.from != "" {
+			args = append(args, "-from", tt.from+"://"+listen)
+		}
+		o := runAt(t, reportNow, []string{"POSTERN_ADMIN_LISTEN=" + listen, "POSTERN_ADMIN_TLS_CERT_FILE=" + tt.named, "POSTERN_ADMIN_TOKEN_FILE=" + token}, args...)
+		s.Close()
+		if o.code != tt.code || asked != (tt.code == 0) {
+			t.Errorf("%+v: exit %d, asked %v, %q", tt, o.code, asked, o.stderr)
+		}
+	}
+}
+
+func TestAReportIsReadWhileOthersWrite(t *testing.T) {
+	url, environ := sqliteWith(t, plainly, annaComes)
+	store, err := ledger.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			remember(t, store, plainly, visit{client: fmt.Sprintf("198.51.100.%d", i%200), version: policy.TLS10, account: "x@example.org"})
+		}
+	}()
+	for range 5 {
+		if o := runAt(t, reportNow, environ, "report"); o.code != exitOK || !strings.Contains(o.stdout, "anna@example.org") {
+			t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+		}
+	}
+	cancel()
+	<-done
+}

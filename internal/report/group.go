@@ -1,0 +1,304 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+// By is what clients are put together by.
+type By string
+
+// The ways to put clients together. A network is what counts as one client: an
+// IPv4 address or an IPv6 /64.
+const (
+	ByAccount  By = "account"
+	ByDomain   By = "domain"
+	ByNetwork  By = "network"
+	BySoftware By = "software"
+)
+
+// ParseBy reads one of them; empty is empty.
+func ParseBy(s string) (By, error) {
+	if by := By(s); slices.Contains([]By{"", ByAccount, ByDomain, ByNetwork, BySoftware}, by) {
+		return by, nil
+	}
+	return "", fmt.Errorf("%.40q is none of account, domain, network, software", s)
+}
+
+// Group is some clients together.
+type Group struct {
+	// Name is the account, domain, network or program; empty where that is not
+	// known.
+	Name string `json:"name"`
+	// Clients are distinct; Remaining are those of them that count for whether
+	// it can be cut.
+	Clients   int `json:"clients"`
+	Remaining int `json:"remaining,omitempty"`
+	// Addresses, Accounts and Software hold the first 100 each, in order.
+	Addresses []string `json:"addresses"`
+	Accounts  []string `json:"accounts"`
+	Software  []string `json:"software"`
+	Versions  []string `json:"versions"`
+	Listeners []string `json:"listeners"`
+	Endpoints []string `json:"endpoints"`
+	// Login is ok where one of the clients has logged in.
+	Login      ledger.Login `json:"login"`
+	FirstSeen  time.Time    `json:"first_seen"`
+	LastSeen   time.Time    `json:"last_seen"`
+	Handshakes Handshakes   `json:"handshakes"`
+}
+
+// maxListed is how much of a list is kept.
+const maxListed = 100
+
+// gathering is a group that is being made.
+type gathering struct {
+	Group
+	networks, remaining                                           networks
+	addresses, accounts, software, versions, listeners, endpoints map[string]bool
+}
+
+// groups puts rows together: most clients first, what is not known last.
+func groups(rows []row, by By) []Group {
+	found := make(map[string]*gathering)
+	for _, c := range rows {
+		for name, logins := range parts(c, by) {
+			g := found[name]
+			if g == nil {
+				g = &gathering{Group: Group{Name: name}, networks: networks{}, remaining: networks{}}
+				for _, set := range []*map[string]bool{&g.addresses, &g.accounts, &g.software, &g.versions, &g.listeners, &g.endpoints} {
+					*set = make(map[string]bool)
+				}
+				found[name] = g
+			}
+			g.add(c, logins)
+		}
+	}
+	all := make([]Group, 0, len(found))
+	for _, g := range found {
+		all = append(all, g.done())
+	}
+	slices.SortFunc(all, func(a, b Group) int {
+		switch {
+		case a.Name == "":
+			return 1
+		case b.Name == "":
+			return -1
+		}
+		return cmp.Or(cmp.Compare(b.Clients, a.Clients), b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// parts are the groups that a row belongs to, with its logins in each.
+func parts(c row, by By) map[string][]ledger.Identity {
+	all := make(map[string][]ledger.Identity)
+	if by == ByNetwork {
+		all[c.Network] = c.Logins
+		return all
+	}
+	for _, l := range c.Logins {
+		name := l.Account
+		switch by {
+		case ByDomain:
+			name = domain(l.Account)
+		case BySoftware:
+			name = l.Software
+		}
+		all[name] = append(all[name], l)
+	}
+	if len(all) == 0 {
+		all[""] = nil
+	}
+	if len(all) > 1 {
+		delete(all, "") // something is known
+	}
+	return all
+}
+
+func domain(account string) string {
+	if at := strings.LastIndexByte(account, '@'); at >= 0 {
+		return strings.ToLower(account[at+1:])
+	}
+	return ""
+}
+
+func (g *gathering) add(c row, logins []ledger.Identity) {
+	g.networks.add(c)
+	if c.counts {
+		g.remaining.add(c)
+	}
+	g.addresses[c.Addr.String()] = true
+	for _, l := range logins {
+		g.accounts[l.Account] = true
+		g.software[l.Software] = true
+	}
+	g.versions[c.Version], g.listeners[c.Listener], g.endpoints[c.Endpoint()] = true, true, true
+	if g.Login != ledger.LoginOK && (g.Login == "" || c.Login != ledger.LoginUnknown) {
+		g.Login = c.Login
+	}
+	if g.FirstSeen.IsZero() || c.First.Before(g.FirstSeen) {
+		g.FirstSeen = c.First
+	}
+	if c.Last.After(g.LastSeen) {
+		g.LastSeen = c.Last
+	}
+	g.Handshakes.add(c.Since)
+}
+
+func (g *gathering) done() Group {
+	g.Clients, g.Remaining = len(g.networks), len(g.remaining)
+	g.Addresses, g.Accounts, g.Software = listed(g.addresses), listed(g.accounts), listed(g.software)
+	g.Versions, g.Listeners, g.Endpoints = listed(g.versions), listed(g.listeners), listed(g.endpoints)
+	return g.Group
+}
+
+func listed(set map[string]bool) []string {
+	list := make([]string, 0, len(set))
+	for s := range set {
+		if s != "" {
+			list = append(list, s)
+		}
+	}
+	slices.Sort(list)
+	return list[:min(len(list), maxListed)]
+}
+
+// all calls f for every group of the report.
+func (r *Report) all(f func(*Group)) {
+	lists := [][]Group{r.Left, r.Tell, r.Noise}
+	for i := range r.Exempted {
+		lists = append(lists, r.Exempted[i].Groups)
+	}
+	for _, list := range lists {
+		for i := range list {
+			f(&list[i])
+		}
+	}
+}
+
+// Resolve puts names in place of hashed accounts, where known has them, and
+// returns how many it has not.
+func (r *Report) Resolve(known map[string]string) (missing int) {
+	unknown := make(map[string]bool)
+	r.all(func(g *Group) { resolve(g, known, unknown) })
+	return len(unknown)
+}
+
+func resolve(g *Group, known map[string]string, unknown map[string]bool) {
+	for i, account := range g.Accounts {
+		if plain, ok := known[account]; ok {
+			g.Accounts[i] = plain
+		} else if strings.HasPrefix(account, "h:") {
+			unknown[account] = true
+		}
+	}
+	slices.Sort(g.Accounts)
+	if plain, ok := known[g.Name]; ok {
+		g.Name = plain
+	}
+}
+
+// Clean makes strangers' text harmless, wherever it came from: one line each,
+// without what a terminal obeys or the eye does not see; and what is one of a
+// few words is one of them.
+func (r *Report) Clean() {
+	r.all(clean)
+	for _, s := range []*string{(*string)(&r.By), &r.Identity, &r.Policy.File, &r.Policy.Floor, &r.Policy.Mode} {
+		*s = oneLine(*s)
+	}
+	for i := range r.Exempted {
+		e := &r.Exempted[i]
+		e.Rule, e.Owner, e.Mode = oneLine(e.Rule), oneLine(e.Owner), oneLine(e.Mode)
+	}
+	for i := range r.Totals.ByPlace {
+		p := &r.Totals.ByPlace[i]
+		p.Version, p.Listener = versionWord(p.Version), listenerWord(p.Listener)
+	}
+	for i := range r.Trend.Periods {
+		r.Trend.Periods[i].First = oneLine(r.Trend.Periods[i].First)
+	}
+	cleanList(r.Readiness.Reasons, oneLine)
+	cleanList(r.Notes, oneLine)
+}
+
+func clean(g *Group) {
+	g.Name = oneLine(g.Name)
+	for _, list := range [][]string{g.Addresses, g.Accounts, g.Software, g.Endpoints} {
+		cleanList(list, oneLine)
+	}
+	cleanList(g.Versions, versionWord)
+	cleanList(g.Listeners, listenerWord)
+	g.Versions, g.Listeners = slices.Compact(g.Versions), slices.Compact(g.Listeners)
+	if g.Login != ledger.LoginOK && g.Login != ledger.LoginFailed {
+		g.Login = ledger.LoginUnknown
+	}
+}
+
+func cleanList(list []string, clean func(string) string) {
+	for i := range list {
+		list[i] = clean(list[i])
+	}
+}
+
+func versionWord(s string) string {
+	if slices.ContainsFunc(policy.Versions, func(v policy.Version) bool { return v.String() == s }) {
+		return s
+	}
+	return "other"
+}
+
+func listenerWord(s string) string {
+	if slices.Contains(policy.ListenerNames, s) {
+		return s
+	}
+	return "other"
+}
+
+// maxText is how much of a stranger's text is told, in characters.
+const maxText = 256
+
+func oneLine(s string) string {
+	if len(s) <= maxText && harmless(s) {
+		return s
+	}
+	if len(s) > utf8.UTFMax*maxText {
+		s = s[:utf8.UTFMax*maxText]
+	}
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	return clip(strings.Join(strings.Fields(s), " "), maxText)
+}
+
+// harmless reports whether a text needs no cleaning; most do not.
+func harmless(s string) bool {
+	blank := true // one at the beginning would be taken off
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || s[i] == ' ' && blank {
+			return false
+		}
+		blank = s[i] == ' '
+	}
+	return !blank
+}
+
+// clip shortens a text to so many characters.
+func clip(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	runes := []rune(s)
+	return string(runes[:max(n-3, 0)]) + "..."
+}

@@ -1,0 +1,194 @@
+package report
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+// ruled is a policy with one exemption for a match.
+func ruled(t *testing.T, rules string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse([]byte("floor: tls1.2\nmode: observe\nrules:\n" + rules))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+const dated = "    until: 2026-12-31T00:00:00Z\n    owner: it@example.org\n"
+
+func TestWhoIsInTheWay(t *testing.T) {
+	anna := func() ledger.Seen {
+		return came("192.0.2.7", "imaps", "tls1.0", oldJA4, 2, as("anna@example.org", "Outlook 14.0"))
+	}
+	changed := func(change func(*ledger.Seen)) []ledger.Seen {
+		c := anna()
+		change(&c)
+		return []ledger.Seen{c}
+	}
+	exempt := func(match string) string {
+		return "  - name: x\n    mode: observe\n    match: {" + match + "}\n" + dated
+	}
+	for _, tt := range []struct {
+		name, identity, rules string
+		clients               []ledger.Seen
+		remaining, exempted   int
+		notLoggedIn           int
+	}{
+		{"one that has logged in", "plain", "", []ledger.Seen{anna()}, 1, 0, 0},
+		{"noise", "plain", "", changed(func(c *ledger.Seen) { c.Noise = true }), 0, 0, 0},
+		{"noise where nobody is known", "off", "", changed(func(c *ledger.Seen) { c.Noise = true }), 0, 0, 0},
+		{"nobody has logged in", "hashed", "", changed(func(c *ledger.Seen) { c.Login = ledger.LoginUnknown }), 0, 0, 1},
+		{"failed logins", "plain", "", changed(func(c *ledger.Seen) { c.Login, c.Noise = ledger.LoginFailed, true }), 0, 0, 0},
+		{"logins are not kept", "off", "", changed(func(c *ledger.Seen) { c.Login = ledger.LoginUnknown }), 1, 0, 0},
+		{"exempted by address", "plain", exempt("client: [192.0.2.0/24]"), []ledger.Seen{anna()}, 0, 1, 0},
+		{"exempted by port", "plain", exempt("port: [993]"), []ledger.Seen{anna()}, 0, 1, 0},
+		{"exempted by listener", "plain", exempt("listener: [imaps]"), []ledger.Seen{anna()}, 0, 1, 0},
+		{"exempted by name", "plain", exempt(`server_name: ["*.example.org"]`), []ledger.Seen{anna()}, 0, 1, 0},
+		{"exempted by version", "plain", exempt("version: [tls1.0]"), []ledger.Seen{anna()}, 0, 1, 0},
+		{"exempted by fingerprint", "plain", exempt("ja4: [" + oldJA4 + "]"), []ledger.Seen{anna()}, 0, 1, 0},
+		{"exempted elsewhere", "plain", exempt("port: [10993]"), []ledger.Seen{anna()}, 1, 0, 0},
+		{"an exemption that is over", "plain", strings.Replace(exempt("port: [993]"), "2026-12-31", "2026-11-25", 1), []ledger.Seen{anna()}, 1, 0, 0},
+		{"an exemption that is to come", "plain", exempt("port: [993]") + "    from: 2026-11-26T00:00:00Z\n", []ledger.Seen{anna()}, 1, 0, 0},
+		{"a rule without an owner", "plain", strings.Replace(exempt("port: [993]"), "    owner: it@example.org\n", "", 1), []ledger.Seen{anna()}, 1, 0, 0},
+		{"a rule without an end", "plain", strings.Replace(exempt("port: [993]"), "    until: 2026-12-31T00:00:00Z\n", "", 1), []ledger.Seen{anna()}, 1, 0, 0},
+		{"a rule that refuses has an owner too", "plain", "  - name: brownout\n    mode: enforce\n" + dated, []ledger.Seen{anna()}, 1, 0, 0},
+		{"an exemption behind another rule", "plain", "  - name: all\n    mode: explain\n" + exempt("port: [993]"), []ledger.Seen{anna()}, 1, 0, 0},
+		{"an exemption behind a share of connections", "plain",
+			"  - name: some\n    mode: enforce\n    share: {from: 5%, to: 5%, by: connection}\n    from: 2026-01-01T00:00:00Z\n    until: 2027-01-01T00:00:00Z\n" + exempt("port: [993]"),
+			[]ledger.Seen{anna()}, 1, 0, 0},
+		{"exempted at one place alone", "plain", exempt("port: [993]"),
+			append(changed(func(c *ledger.Seen) { c.Port = 995 }), anna()), 1, 0, 0},
+		{"an IPv6 network is one client", "plain", "", []ledger.Seen{
+			came("2001:db8::1", "imaps", "tls1.0", oldJA4, 1, as("a", "")), came("2001:db8::2", "imaps", "tls1.0", oldJA4, 1, as("b", ""))}, 1, 0, 0},
+		{"refused beside a login", "plain", "", append(changed(func(c *ledger.Seen) { c.Login, c.JA4 = ledger.LoginUnknown, lostJA4 }), anna()), 1, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := policy.New(policy.FloorTLS12, policy.Observe)
+			if tt.rules != "" {
+				p = ruled(t, tt.rules)
+			}
+			f := Facts{Now: sampleNow, Policy: p, Identity: tt.identity, Clients: tt.clients}
+			for limit := range 3 {
+				r := Build(f, Options{Since: fortnight, Max: limit})
+				j := r.Readiness
+				if j.Remaining != tt.remaining || r.Totals.Exempted != tt.exempted || j.NotLoggedIn != tt.notLoggedIn || j.Ready != (tt.remaining <= limit) {
+					t.Errorf("max %d: %+v, %d exempted; want %d, %d, %d", limit, j, r.Totals.Exempted, tt.remaining, tt.exempted, tt.notLoggedIn)
+				}
+				if r.Verdict()[:2] == "GO" != j.Ready || len(j.Reasons) == 0 {
+					t.Errorf("%q %q", r.Verdict(), j.Reasons)
+				}
+			}
+		})
+	}
+}
+
+func TestGroups(t *testing.T) {
+	names := func(list []Group) (all []string) {
+		for _, g := range list {
+			all = append(all, g.Name)
+		}
+		return all
+	}
+	for by, want := range map[By][]string{
+		ByAccount:  {"bert@example.org", "anna@example.org", "carla@sales.example.org", "dora@sales.example.org", "erik@example.net", ""},
+		ByDomain:   {"example.org", "sales.example.org", "example.net", ""},
+		ByNetwork:  {"192.0.2.7", "203.0.113.77", "198.51.100.20", "192.0.2.8", "2001:db8:1::/64", "192.0.2.9"},
+		BySoftware: {"K-9 Mail 4.2", "Outlook 14.0", "Thunderbird 2.0", "fetchmail 6.3", ""},
+	} {
+		if got := names(Build(sampleFacts(t), Options{Since: fortnight, By: by}).Left); !slices.Equal(got, want) {
+			t.Errorf("by %s: %q, want %q", by, got, want)
+		}
+	}
+}
+
+func TestListsAreBounded(t *testing.T) {
+	f := sampleFacts(t)
+	f.Clients = nil
+	for i := range 300 {
+		c := came("192.0.2.7", "imaps", "tls1.0", oldJA4, 1, as("anna@example.org", "Outlook 14.0"))
+		a := c.Addr.As4()
+		a[2], a[3] = byte(i/200), byte(i%200)
+		c.Addr = addrOf(a)
+		c.Network = c.Addr.String()
+		f.Clients = append(f.Clients, c)
+	}
+	r := Build(f, Options{Since: fortnight})
+	if g := r.Left[0]; g.Clients != 300 || len(g.Addresses) != maxListed {
+		t.Errorf("%d clients, %d addresses", g.Clients, len(g.Addresses))
+	}
+	r = Build(f, Options{Since: fortnight, By: ByNetwork})
+	var b bytes.Buffer
+	if err := r.WriteText(&b); err != nil || !strings.Contains(b.String(), "\nand 250 more; -format csv has them all\n") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+func TestHashedAccountsAreResolved(t *testing.T) {
+	key := []byte("0123456789abcdef")
+	hashed := func(account string) string { return ledger.HashAccount(key, account) }
+	f := sampleFacts(t)
+	f.Identity = "hashed"
+	for i := range f.Clients {
+		for k := range f.Clients[i].Logins {
+			f.Clients[i].Logins[k].Account = hashed(f.Clients[i].Logins[k].Account)
+		}
+	}
+	known := make(map[string]string)
+	for _, a := range ReadAccounts("\ufeff# people\r\nanna@example.org\r\n\n bert@example.org \nscan-to-mail@example.org") {
+		known[hashed(a)] = a
+	}
+	for _, by := range []By{ByAccount, ByDomain, ByNetwork, BySoftware} {
+		r := Build(f, Options{Since: fortnight, By: by})
+		if n := r.Resolve(known); n != 4 { // carla, dora, erik, chair
+			t.Errorf("by %s: %d are not known", by, n)
+		}
+		var b bytes.Buffer
+		if err := r.WriteJSON(&b); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range []string{"anna@example.org", "bert@example.org", "scan-to-mail@example.org"} {
+			if !strings.Contains(b.String(), `"`+a+`"`) || strings.Contains(b.String(), hashed(a)) {
+				t.Errorf("by %s: %s is not resolved", by, a)
+			}
+		}
+		if (by == ByAccount) != (len(r.Tell) == 0) || by != ByAccount && r.Tell[0].Name != "bert@example.org" {
+			t.Errorf("by %s: told are %+v", by, r.Tell)
+		}
+	}
+}
+
+func TestALongWindowGoesByWeeks(t *testing.T) {
+	store, err := ledger.Open(t.Context(), "memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for _, tt := range []struct {
+		since   time.Duration
+		n, days int
+		first   string
+	}{
+		{time.Minute, 1, 1, "2026-11-25"},
+		{24 * time.Hour, 2, 1, "2026-11-24"},
+		{fortnight, 15, 1, "2026-11-11"},
+		{28 * 24 * time.Hour, 29, 1, "2026-10-28"},
+		{30 * 24 * time.Hour, 5, 7, "2026-10-22"},
+		{longestWindow, maxPeriods, 7, "2016-11-24"},
+	} {
+		f := Facts{Now: sampleNow}
+		if err := f.Read(t.Context(), store, Options{Since: tt.since}); err != nil {
+			t.Fatal(err)
+		}
+		last := f.Trend[len(f.Trend)-1].First.AddDate(0, 0, tt.days)
+		if got := f.Trend[0].First.Format(time.DateOnly); len(f.Trend) != tt.n || f.TrendDays != tt.days || got != tt.first || !last.Equal(sampleNow.Truncate(24*time.Hour).AddDate(0, 0, 1)) {
+			t.Errorf("%v: %d periods of %d days from %s to %v", tt.since, len(f.Trend), f.TrendDays, got, last)
+		}
+	}
+}

@@ -1,0 +1,248 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+// Judgement is what another policy would do to clients that the ledger knows.
+// Its JSON is stable.
+type Judgement struct {
+	Policy Policy `json:"policy"`
+	// At is the time that it is asked about, Since when the clients have been
+	// seen.
+	At      time.Time `json:"at"`
+	Since   time.Time `json:"since"`
+	By      By        `json:"by"`
+	Clients int       `json:"clients"`
+	// Answers are in the order of the constants; a client may stand under
+	// several.
+	Answers []Answered `json:"answers"`
+	Notes   []string   `json:"notes"`
+}
+
+// Answered are the clients that get one answer.
+type Answered struct {
+	Answer  Answer  `json:"answer"`
+	Clients int     `json:"clients"`
+	Groups  []Group `json:"groups"`
+	// Rules decide, by name; empty is the policy's own mode.
+	Rules []string `json:"rules"`
+}
+
+// Answer is what a client meets.
+type Answer string
+
+// The answers, the worst first.
+const (
+	Refused Answer = "refused"
+	Told    Answer = "told"   // why, and closed
+	LetIn   Answer = "let_in" // and counted
+	Reaches Answer = "reaches_floor"
+	Unknown Answer = "unknown" // its hello is not kept
+)
+
+var answers = []Answer{Refused, Told, LetIn, Reaches, Unknown}
+
+// words say what an answer is.
+func (a Answer) words() string {
+	return map[Answer]string{
+		Refused: "Refused", Told: "Told why, then closed", LetIn: "Let in, and counted",
+		Reaches: "Let in, since they reach the floor", Unknown: "Not known",
+	}[a]
+}
+
+// Trial is what is to be judged.
+type Trial struct {
+	Policy     *policy.Policy
+	PolicyFile string
+	At, Since  time.Time
+	By         By
+	Clients    []ledger.Seen
+	Hellos     map[string]policy.Hello
+}
+
+// LastDate is the last date of a policy's rules, or now where that is later.
+func LastDate(p *policy.Policy, now time.Time) time.Time {
+	last := now
+	for _, r := range p.Rules() {
+		for _, t := range []time.Time{r.From, r.Until} {
+			if t.After(last) {
+				last = t
+			}
+		}
+	}
+	return last
+}
+
+// Judge asks the policy about every client.
+func Judge(t Trial) *Judgement {
+	j := &Judgement{
+		Policy: Policy{oneLine(t.PolicyFile), t.Policy.Floor().String(), t.Policy.Mode().String()},
+		At:     t.At.UTC(), Since: t.Since.UTC(), By: t.By, Notes: []string{},
+	}
+	if t.By == "" {
+		t.By = ByNetwork
+		if slices.ContainsFunc(t.Clients, func(c ledger.Seen) bool { return len(c.Logins) > 0 }) {
+			t.By = ByAccount
+		}
+		j.By = t.By
+	}
+	// Under this policy every hello below the floor is let in that can be.
+	lenient := policy.New(t.Policy.Floor(), policy.Observe).At(t.At)
+	byAnswer := make(map[Answer][]row)
+	rules := make(map[Answer]map[string]bool)
+	all := networks{}
+	for i := range t.Clients {
+		c := row{Seen: &t.Clients[i]}
+		c.Since = c.Counts // all that is remembered
+		all.add(c)
+		answer, rule := t.ask(&lenient, &c.Client)
+		byAnswer[answer] = append(byAnswer[answer], c)
+		if rules[answer] == nil {
+			rules[answer] = make(map[string]bool)
+		}
+		rules[answer][rule] = true
+	}
+	j.Clients = len(all)
+	for _, a := range answers {
+		list := byAnswer[a]
+		answered := Answered{Answer: a, Clients: distinct(list), Groups: groups(list, t.By), Rules: []string{}}
+		for r := range rules[a] {
+			if a != Reaches && a != Unknown {
+				answered.Rules = append(answered.Rules, r)
+			}
+		}
+		slices.Sort(answered.Rules)
+		for i := range answered.Groups {
+			clean(&answered.Groups[i])
+		}
+		j.Answers = append(j.Answers, answered)
+	}
+	j.note(t.Policy)
+	return j
+}
+
+// The keys of certificates are not in the ledger: what most gates have.
+const keysAssumed = policy.ECDSAP256 | policy.RSA
+
+// ask says what a client meets. Where rules take shares of connections, that is
+// the worst of it.
+func (t *Trial) ask(lenient *policy.Snapshot, c *ledger.Client) (Answer, string) {
+	mode, rule := t.mode(c)
+	hello, ok := t.Hellos[c.JA4]
+	if !ok {
+		version, _ := policy.ParseVersion(c.Version)
+		if version != policy.NoVersion && version < t.Policy.Floor().MinVersion() && mode == policy.Enforce {
+			return Refused, rule
+		}
+		return Unknown, ""
+	}
+	hello.ServerName = c.Name
+	place := policy.Place{Keys: keysAssumed, Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()}
+	v := lenient.Decide(&hello, place, t.At, 0)
+	// One that is passed through needs an old server, as it has had so far.
+	passed := v.PassThrough && c.Counts.Observed > 0
+	switch {
+	case !v.Legacy():
+		return Reaches, ""
+	case mode == policy.Observe && (v.Serve == policy.Observe || passed):
+		return LetIn, rule
+	case mode == policy.Explain && v.Serve == policy.Observe:
+		return Told, rule
+	}
+	return Refused, rule
+}
+
+// mode is what rules and policy want for a client that is below the floor. The
+// rule is found by the fingerprint that the ledger has: the hello is not kept
+// whole enough to make it anew.
+func (t *Trial) mode(c *ledger.Client) (mode policy.Mode, rule string) {
+	mode = policy.Observe
+	worst := func(m policy.Mode, name string) {
+		if m < mode || rule == "" && m == mode {
+			mode, rule = m, name
+		}
+	}
+	for _, s := range t.Policy.Explain(asked(c), t.At) {
+		switch s.Answer {
+		case policy.TakesSome:
+			worst(s.Rule.Mode, s.Rule.Name)
+		case policy.Takes:
+			worst(s.Rule.Mode, s.Rule.Name)
+			return mode, rule
+		}
+	}
+	worst(t.Policy.Mode(), "")
+	return mode, rule
+}
+
+// note says what the ledger cannot know.
+func (j *Judgement) note(p *policy.Policy) {
+	j.Notes = append(j.Notes, "The ledger has only clients that the running floor refuses. A higher floor would refuse others too: put it "+
+		"under candidates in the running policy, and postern_candidate_refusals_total counts them.",
+		"Certificates are taken to be ECDSA (P-256) and RSA.")
+	if n := j.Answers[len(answers)-1].Clients; n > 0 {
+		j.Notes = append(j.Notes, fmt.Sprintf("Of %s the hello is not kept, so what they offer is not known.", number(n, "client")))
+	}
+	for _, r := range p.Rules() {
+		if r.Schedule != nil && (r.Until.IsZero() || j.At.Before(r.Until)) {
+			j.Notes = append(j.Notes, fmt.Sprintf("Rule %q comes and goes by its schedule: another minute may have another answer.", r.Name))
+		}
+	}
+}
+
+// headline says it in one sentence.
+func (j *Judgement) headline() string {
+	file := known(j.Policy.File, "the policy of the environment")
+	refused := j.Answers[0].Clients
+	if j.Clients == 0 {
+		return fmt.Sprintf("The ledger knows no client since %s, so there is none that %s could refuse.", date(j.Since), file)
+	}
+	return fmt.Sprintf("At %s %s (floor %s) refuses %d of %s seen since %s.", date(j.At), file, j.Policy.Floor, refused,
+		number(j.Clients, "legacy client"), date(j.Since))
+}
+
+// WriteText writes the judgement for people, 100 columns wide.
+func (j *Judgement) WriteText(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(wrap(j.headline(), "", width))
+	for _, a := range j.Answers {
+		if a.Clients == 0 {
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s: %s\n\n", a.Answer.words(), number(a.Clients, "client"))
+		writeGroups(&b, a.Groups, j.By)
+	}
+	b.WriteByte('\n')
+	for _, n := range j.Notes {
+		b.WriteString(wrap(n, "", width))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// WriteJSON writes the judgement for programs.
+func (j *Judgement) WriteJSON(w io.Writer) error { return writeJSON(w, j) }
+
+// WriteCSV writes a line for each group under each answer.
+func (j *Judgement) WriteCSV(w io.Writer) error {
+	// How many remain is asked of a report alone.
+	line := func(name, answer string, fields []string) []string {
+		return slices.Concat([]string{name, answer}, fields[:1], fields[2:])
+	}
+	rows := [][]string{line(string(j.By), "answer", groupHeader)}
+	for _, a := range j.Answers {
+		for i := range a.Groups {
+			g := &a.Groups[i]
+			rows = append(rows, line(g.Name, string(a.Answer), g.fields()))
+		}
+	}
+	return writeCSV(w, rows)
+}

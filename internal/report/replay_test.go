@@ -1,0 +1,186 @@
+package report
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"log/slog"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+// sampleHellos are what the sample's clients offer; one is not kept.
+func sampleHellos() map[string]policy.Hello {
+	old := policy.Hello{
+		Versions: []uint16{tls.VersionTLS10, uint16(policy.SSL3)}, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_128_CBC_SHA},
+		Groups: []tls.CurveID{tls.CurveP256}, Points: []uint8{0},
+	}
+	middle := old
+	middle.Versions = []uint16{tls.VersionTLS11, tls.VersionTLS10}
+	cipher := old
+	cipher.Versions = []uint16{tls.VersionTLS12, tls.VersionTLS11}
+	cipher.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+	cipher.SignatureSchemes = []tls.SignatureScheme{tls.PKCS1WithSHA256}
+	return map[string]policy.Hello{oldJA4: old, middleJA4: middle, cipherJA4: cipher}
+}
+
+func sampleTrial(t *testing.T, text string) Trial {
+	t.Helper()
+	p, err := policy.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients := sampleClients()
+	for i := len(clients) - 1; i >= 0; i-- {
+		if clients[i].Noise {
+			clients = append(clients[:i], clients[i+1:]...)
+		}
+	}
+	return Trial{
+		Policy: p, PolicyFile: "next.yaml", At: LastDate(p, sampleNow), Since: sampleNow.Add(-fortnight), Clients: clients, Hellos: sampleHellos(),
+	}
+}
+
+const nextPolicy = `floor: tls1.2-compat
+mode: enforce
+rules:
+  - name: warehouse scanners
+    mode: observe
+    match: {client: [10.20.0.0/16]}
+    until: 2026-12-31T00:00:00Z
+    owner: facilities@example.org
+  - name: told for a while
+    mode: explain
+    match: {version: [tls1.1]}
+  - name: brownouts
+    mode: enforce
+    schedule: "0 * * * *"
+    for: 10m
+`
+
+func TestTheReplayThatPeopleRead(t *testing.T) {
+	for _, tt := range []struct {
+		golden string
+		change func(*Trial)
+		write  func(*Judgement, *bytes.Buffer) error
+	}{
+		{"replay.txt", func(t *Trial) { t.At = sampleNow }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteText(b) }},
+		{"replay-last.txt", nil, func(j *Judgement, b *bytes.Buffer) error { return j.WriteText(b) }},
+		{"replay-nobody.txt", func(t *Trial) { t.Clients = nil }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteText(b) }},
+		{"replay.csv", func(t *Trial) { t.By = ByDomain }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteCSV(b) }},
+		{"replay.json", func(t *Trial) { t.By = ByNetwork }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteJSON(b) }},
+	} {
+		t.Run(tt.golden, func(t *testing.T) {
+			trial := sampleTrial(t, nextPolicy)
+			if tt.change != nil {
+				tt.change(&trial)
+			}
+			var b bytes.Buffer
+			if err := tt.write(Judge(trial), &b); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, tt.golden, b.String())
+		})
+	}
+}
+
+func TestWhatAnotherPolicyDoes(t *testing.T) {
+	client := func(ja4, version string) ledger.Seen { return came("192.0.2.7", "imaps", version, ja4, 1) }
+	ssl3 := sampleHellos()[oldJA4]
+	ssl3.Versions = []uint16{uint16(policy.SSL3)}
+	passed := client("ssl3", "ssl3")
+	refused := passed
+	refused.Counts = ledger.Counts{Rejected: 4}
+	fallback := sampleHellos()[oldJA4]
+	fallback.CipherSuites = append(fallback.CipherSuites[:2:2], tls.TLS_FALLBACK_SCSV)
+	for _, tt := range []struct {
+		name, policy string
+		client       ledger.Seen
+		want         Answer
+		rule         string
+	}{
+		{"enforce", "mode: enforce", client(oldJA4, "tls1.0"), Refused, ""},
+		{"explain", "mode: explain", client(oldJA4, "tls1.0"), Told, ""},
+		{"observe", "mode: observe", client(oldJA4, "tls1.0"), LetIn, ""},
+		{"a milder floor", "floor: tls1.2-compat\nmode: enforce", client(cipherJA4, "tls1.2"), Reaches, ""},
+		{"the same floor", "floor: tls1.2\nmode: enforce", client(cipherJA4, "tls1.2"), Refused, ""},
+		{"passed through so far", "mode: observe", passed, LetIn, ""},
+		{"never passed through", "mode: observe", refused, Refused, ""},
+		{"cannot be told", "mode: explain", passed, Refused, ""},
+		{"a fallback", "mode: observe", client("fallback", "tls1.0"), Refused, ""},
+		{"a rule by fingerprint, whose hello is not kept whole", "mode: enforce\nrules:\n  - {name: x, mode: observe, match: {ja4: [" + oldJA4 + "]}}",
+			client(oldJA4, "tls1.0"), LetIn, "x"},
+		{"a rule by name", "mode: observe\nrules:\n  - {name: x, mode: explain, match: {server_name: [imap.example.org]}}", client(oldJA4, "tls1.0"), Told, "x"},
+		{"a rule that has ended", "mode: enforce\nrules:\n  - {name: x, mode: observe, until: 2026-01-01T00:00:00Z}", client(oldJA4, "tls1.0"), Refused, ""},
+		{"some connections are refused", "mode: observe\nrules:\n  - {name: x, mode: enforce, share: {from: 5%, to: 5%, by: connection}, from: 2026-01-01T00:00:00Z, until: 2028-01-01T00:00:00Z}", client(oldJA4, "tls1.0"), Refused, "x"},
+		{"no hello, but too old", "mode: enforce", client(lostJA4, "tls1.0"), Refused, ""},
+		{"no hello, and new enough", "mode: enforce", client(lostJA4, "tls1.2"), Unknown, ""},
+		{"no hello, and let in where it can be", "mode: observe", client(lostJA4, "tls1.0"), Unknown, ""},
+	} {
+		trial := sampleTrial(t, tt.policy)
+		trial.At, trial.Clients = sampleNow, []ledger.Seen{tt.client}
+		trial.Hellos["ssl3"], trial.Hellos["fallback"] = ssl3, fallback
+		j := Judge(trial)
+		for _, a := range j.Answers {
+			if (a.Clients == 1) != (a.Answer == tt.want) {
+				t.Errorf("%s: %d clients are %s, want %s", tt.name, a.Clients, a.Answer, tt.want)
+			}
+			if a.Answer == tt.want && tt.want != Reaches && tt.want != Unknown && (len(a.Rules) != 1 || a.Rules[0] != tt.rule) {
+				t.Errorf("%s: rules %q, want %q", tt.name, a.Rules, tt.rule)
+			}
+		}
+	}
+}
+
+func TestAReplayIsAfterTheLastDate(t *testing.T) {
+	for text, want := range map[string]time.Time{
+		"mode: enforce": sampleNow,
+		"mode: enforce\nrules:\n  - {name: x, mode: observe, until: 2020-01-01T00:00:00Z}":                              sampleNow,
+		"mode: enforce\nrules:\n  - {name: x, mode: observe, until: 2027-01-01T00:00:00Z}":                              time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
+		"mode: observe\nrules:\n  - {name: x, mode: enforce, from: 2027-02-01T00:00:00Z}\n  - {name: y, mode: explain}": time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		p, err := policy.Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := LastDate(p, sampleNow); !got.Equal(want) {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestHellosGoThroughJSONWhole(t *testing.T) {
+	want := sampleHellos()
+	want["ssl2"] = policy.Hello{SSL2Format: true, Versions: []uint16{2}, CipherSuites: []uint16{5}, SSL2Ciphers: []uint32{0x010080}}
+	s, err := ledger.Open(t.Context(), "memory:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	broken := httptest.NewRecorder()
+	HellosHandler(slog.New(slog.DiscardHandler), s.Hellos).ServeHTTP(broken, httptest.NewRequest("GET", "/api/v1/hellos", nil))
+	if broken.Code != 503 {
+		t.Errorf("a ledger that cannot be read: status %d", broken.Code)
+	}
+	w := httptest.NewRecorder()
+	answerHellos(w, want)
+	var views map[string]Hello
+	if err := json.Unmarshal(w.Body.Bytes(), &views); err != nil {
+		t.Fatal(err)
+	}
+	for ja4, h := range want {
+		v := views[ja4]
+		if got := v.Hello(); !reflect.DeepEqual(got, h) {
+			t.Errorf("%s: got %+v, want %+v", ja4, got, h)
+		}
+	}
+	if !strings.Contains(w.Body.String(), `"signature_schemes": [`) {
+		t.Error(w.Body.String())
+	}
+}

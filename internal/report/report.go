@@ -1,0 +1,392 @@
+// Package report says in words what a ledger knows: how many legacy clients are
+// left, who they are, whom to tell, and whether the floor can be enforced.
+//
+// [Read] gets the facts from a ledger, [Build] makes a [Report] of them, and
+// that is written as text, Markdown, CSV or JSON. [Judge] asks of the same
+// clients what another policy would do to them.
+package report
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+// Report is the answer. Its JSON is stable.
+type Report struct {
+	Now time.Time `json:"now"`
+	// Since is the beginning of the window that all but the trend is about.
+	Since time.Time `json:"since"`
+	By    By        `json:"by"`
+	// Identity is what the ledger keeps of names: off, hashed or plain.
+	Identity      string    `json:"identity"`
+	NoiseIncluded bool      `json:"noise_included"`
+	Policy        Policy    `json:"policy"`
+	Readiness     Readiness `json:"readiness"`
+	Totals        Totals    `json:"totals"`
+	Trend         Trend     `json:"trend"`
+	// Left are the clients under no running exemption.
+	Left     []Group     `json:"left"`
+	Exempted []Exemption `json:"exempted"`
+	// Tell are the accounts behind the clients left; empty where they are
+	// put together by account, since Left is that then.
+	Tell []Group `json:"tell"`
+	// Noise is only there where it was asked for; no number holds it but its own.
+	Noise []Group `json:"noise"`
+	// Notes say what the ledger cannot know.
+	Notes []string `json:"notes"`
+}
+
+// Policy is what is in force.
+type Policy struct {
+	File  string `json:"file,omitempty"`
+	Floor string `json:"floor"`
+	Mode  string `json:"mode"`
+}
+
+// Readiness is whether no more clients remain than may.
+type Readiness struct {
+	Ready     bool `json:"ready"`
+	Max       int  `json:"max"`
+	Remaining int  `json:"remaining"`
+	// NotLoggedIn are clients left that do not count, since they have not logged
+	// in; always 0 where no identity is kept.
+	NotLoggedIn int `json:"not_logged_in"`
+	// Reasons are sentences, the one that decides in front.
+	Reasons []string `json:"reasons"`
+}
+
+// Totals are distinct clients (IPv4 address or IPv6 /64) and handshakes in the
+// window.
+type Totals struct {
+	Clients int `json:"clients"`
+	Left    int `json:"left"`
+	// Exempted are those that come under exemptions alone.
+	Exempted int `json:"exempted"`
+	// Noise are those that come as nothing else.
+	Noise      int          `json:"noise"`
+	Handshakes Handshakes   `json:"handshakes"`
+	ByPlace    []PlaceTotal `json:"by_version_and_listener"`
+}
+
+// Handshakes are counted by outcome.
+type Handshakes struct {
+	Observed  int64 `json:"observed"`
+	Explained int64 `json:"explained"`
+	Rejected  int64 `json:"rejected"`
+	Failed    int64 `json:"failed"`
+}
+
+func (h *Handshakes) add(c ledger.Counts) {
+	h.Observed += c.Observed
+	h.Explained += c.Explained
+	h.Rejected += c.Rejected
+	h.Failed += c.Failed
+}
+
+// PlaceTotal is the total of one version on one listener.
+type PlaceTotal struct {
+	Version    string     `json:"version"`
+	Listener   string     `json:"listener"`
+	Clients    int        `json:"clients"`
+	Handshakes Handshakes `json:"handshakes"`
+}
+
+// Trend is clients over time, also those that have stayed away since.
+type Trend struct {
+	Days    int      `json:"days_each"`
+	Periods []Period `json:"periods"`
+}
+
+// Period is some days of a trend.
+type Period struct {
+	First      string     `json:"first_day"`
+	Clients    int        `json:"clients"`
+	Handshakes Handshakes `json:"handshakes"`
+}
+
+// Exemption is a running one with the clients that it takes.
+type Exemption struct {
+	Rule    string    `json:"rule"`
+	Owner   string    `json:"owner"`
+	Until   time.Time `json:"until"`
+	Mode    string    `json:"mode"`
+	Clients int       `json:"clients"`
+	Groups  []Group   `json:"groups"`
+}
+
+// Options are what is asked for.
+type Options struct {
+	Since time.Duration
+	// By is empty for what there is: accounts, or else networks.
+	By    By
+	Noise bool
+	// Max is how many clients may remain.
+	Max int
+}
+
+// Facts are what a report is made of.
+type Facts struct {
+	Now        time.Time
+	Policy     *policy.Policy
+	PolicyFile string
+	Identity   string // LEDGER_IDENTITY
+	// Memory: the ledger goes with the gate.
+	Memory bool
+	// Retention is how long the ledger remembers; 0 is not known.
+	Retention time.Duration
+	// Clients have noise among them.
+	Clients   []ledger.Seen
+	TrendDays int
+	Trend     []ledger.Period
+}
+
+// weekly is the window from which on a trend goes by weeks.
+const weekly = 28 * 24 * time.Hour
+
+// Read adds to the facts what the ledger knows.
+func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err error) {
+	since := f.Now.Add(-o.Since)
+	if f.Clients, err = store.Seen(ctx, ledger.Filter{Since: since, Noise: true}); err != nil {
+		return err
+	}
+	f.TrendDays = 1
+	if o.Since > weekly {
+		f.TrendDays = 7
+	}
+	const day = 24 * time.Hour
+	today := f.Now.Truncate(day)
+	n := (int(today.Sub(since.Truncate(day))/day) + f.TrendDays) / f.TrendDays
+	n = min(n, maxPeriods)
+	first := today.Add(day - time.Duration(n*f.TrendDays)*day)
+	f.Trend, err = store.Trend(ctx, first, n, f.TrendDays)
+	return err
+}
+
+// maxPeriods is ten years in weeks.
+const maxPeriods = 522
+
+// row is a client with what is made of it.
+type row struct {
+	*ledger.Seen
+	exemption *policy.Rule
+	// counts: it is among those that must not remain.
+	counts bool
+}
+
+// Build makes the report.
+func Build(f Facts, o Options) *Report {
+	if o.By == "" {
+		o.By = ByNetwork
+		if keepsNames(f.Identity) {
+			o.By = ByAccount
+		}
+	}
+	r := &Report{
+		Now: f.Now.UTC().Truncate(time.Second), Since: f.Now.Add(-o.Since).UTC().Truncate(time.Second), By: o.By, Identity: f.Identity,
+		NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()},
+		Exempted: []Exemption{}, Tell: []Group{}, Noise: []Group{}, Notes: []string{},
+	}
+	var left, exempted, noise []row
+	for i := range f.Clients {
+		c := row{Seen: &f.Clients[i]}
+		if c.Noise {
+			noise = append(noise, c)
+			continue
+		}
+		if c.exemption = exemption(f.Policy, &c.Client, f.Now); c.exemption != nil {
+			exempted = append(exempted, c)
+			continue
+		}
+		c.counts = c.Login == ledger.LoginOK || !keepsNames(f.Identity)
+		left = append(left, c)
+	}
+	r.total(left, exempted, noise)
+	r.trend(&f)
+	r.Left = groups(left, o.By)
+	if o.By != ByAccount {
+		r.Tell = slices.DeleteFunc(groups(left, ByAccount), func(g Group) bool { return g.Name == "" })
+	}
+	r.exempt(exempted, o.By)
+	if o.Noise {
+		r.Noise = groups(noise, o.By)
+	}
+	r.judge(left, o.Max)
+	r.note(&f, o)
+	r.Clean()
+	return r
+}
+
+func keepsNames(identity string) bool { return identity == "hashed" || identity == "plain" }
+
+// exemption is the running one that takes a client for certain, or nil. A rule
+// that refuses is nobody's exemption, whoever owns it.
+func exemption(p *policy.Policy, c *ledger.Client, now time.Time) *policy.Rule {
+	for _, s := range p.Explain(asked(c), now) {
+		switch s.Answer {
+		case policy.TakesSome:
+			return nil // an earlier rule may have taken it
+		case policy.Takes:
+			if s.Rule.Exemption() && s.Rule.Mode != policy.Enforce {
+				return s.Rule
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// asked is a client as rules see it.
+func asked(c *ledger.Client) *policy.Client {
+	version, _ := policy.ParseVersion(c.Version)
+	return &policy.Client{
+		Place:   policy.Place{Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()},
+		Version: version, ServerName: c.Name, JA4: c.JA4,
+	}
+}
+
+// networks are distinct clients.
+type networks map[string]bool
+
+func (n networks) add(c row) { n[c.Network] = true }
+
+func (r *Report) total(left, exempted, noise []row) {
+	all, still := networks{}, networks{}
+	type key struct{ version, listener string }
+	places := make(map[key]*PlaceTotal)
+	clients := make(map[key]networks)
+	for i, c := range slices.Concat(left, exempted) {
+		all.add(c)
+		if i < len(left) {
+			still.add(c)
+		}
+		k := key{c.Version, c.Listener}
+		if places[k] == nil {
+			places[k], clients[k] = &PlaceTotal{Version: c.Version, Listener: c.Listener}, networks{}
+		}
+		clients[k].add(c)
+		places[k].Handshakes.add(c.Since)
+		r.Totals.Handshakes.add(c.Since)
+	}
+	r.Totals.Clients, r.Totals.Left, r.Totals.Exempted = len(all), len(still), len(all)-len(still)
+	others := networks{}
+	for _, c := range noise {
+		if !all[c.Network] {
+			others.add(c)
+		}
+	}
+	r.Totals.Noise = len(others)
+	r.Totals.ByPlace = []PlaceTotal{}
+	for k, p := range places {
+		p.Clients = len(clients[k])
+		r.Totals.ByPlace = append(r.Totals.ByPlace, *p)
+	}
+	slices.SortFunc(r.Totals.ByPlace, func(a, b PlaceTotal) int {
+		if a.Version != b.Version {
+			return strings.Compare(a.Version, b.Version)
+		}
+		return slices.Index(policy.ListenerNames, a.Listener) - slices.Index(policy.ListenerNames, b.Listener)
+	})
+}
+
+func (r *Report) trend(f *Facts) {
+	r.Trend = Trend{Days: f.TrendDays, Periods: []Period{}}
+	for _, p := range f.Trend {
+		n := Period{First: p.First.Format(time.DateOnly), Clients: p.Clients}
+		n.Handshakes.add(p.Counts)
+		r.Trend.Periods = append(r.Trend.Periods, n)
+	}
+}
+
+// exempt lists exemptions, the first to end in front.
+func (r *Report) exempt(rows []row, by By) {
+	byRule := make(map[*policy.Rule][]row)
+	for _, c := range rows {
+		byRule[c.exemption] = append(byRule[c.exemption], c)
+	}
+	for rule, list := range byRule {
+		r.Exempted = append(r.Exempted, Exemption{
+			Rule: rule.Name, Owner: rule.Owner, Until: rule.Until.UTC(), Mode: rule.Mode.String(),
+			Clients: distinct(list), Groups: groups(list, by),
+		})
+	}
+	slices.SortFunc(r.Exempted, func(a, b Exemption) int {
+		if n := a.Until.Compare(b.Until); n != 0 {
+			return n
+		}
+		return strings.Compare(a.Rule, b.Rule)
+	})
+}
+
+func distinct(rows []row) int {
+	n := networks{}
+	for _, c := range rows {
+		n.add(c)
+	}
+	return len(n)
+}
+
+// judge says whether it can be cut.
+func (r *Report) judge(left []row, max int) {
+	remaining, others := networks{}, networks{}
+	for _, c := range left {
+		if c.counts {
+			remaining.add(c)
+		}
+	}
+	for _, c := range left {
+		if !c.counts && !remaining[c.Network] {
+			others.add(c)
+		}
+	}
+	j := &r.Readiness
+	j.Max, j.Remaining, j.NotLoggedIn = max, len(remaining), len(others)
+	j.Ready = j.Remaining <= max
+	first := number(j.Remaining, "client") + " came since " + date(r.Since)
+	switch names := keepsNames(r.Identity); {
+	case j.Remaining == 0 && names:
+		first = "No client that has logged in and is under no exemption came since " + date(r.Since)
+	case j.Remaining == 0:
+		first = "No client that is under no exemption came since " + date(r.Since)
+	case names:
+		first += fmt.Sprintf(", %s logged in, and %s under no exemption", have(j.Remaining), be(j.Remaining))
+	default:
+		first += " and " + be(j.Remaining) + " under no exemption"
+	}
+	if max > 0 {
+		first += fmt.Sprintf("; up to %d may be left", max)
+	}
+	j.Reasons = []string{first + "."}
+	more := ""
+	if j.Remaining > 0 {
+		more = " more"
+	}
+	if n := r.Totals.Exempted; n > 0 {
+		j.Reasons = append(j.Reasons, fmt.Sprintf("%d%s %s exempted; the first exemption ends %s.", n, more, be(n), date(r.Exempted[0].Until)))
+	}
+	if n := j.NotLoggedIn; n > 0 {
+		j.Reasons = append(j.Reasons, fmt.Sprintf("%d%s %s not counted, since nobody has logged in there.", n, more, be(n)))
+	}
+	for i := range j.Reasons {
+		j.Reasons[i] = plain(j.Reasons[i])
+	}
+}
+
+// note says what the numbers do not hold.
+func (r *Report) note(f *Facts, o Options) {
+	if !keepsNames(f.Identity) {
+		r.Notes = append(r.Notes, "POSTERN_LEDGER_IDENTITY is off: accounts and programs are not known, and every address counts, "+
+			"whether it has logged in or not.")
+	}
+	if f.Memory {
+		r.Notes = append(r.Notes, "The ledger is in memory (POSTERN_LEDGER_URL): it knows nothing from before the gate was started.")
+	}
+	if f.Retention > 0 && o.Since > f.Retention {
+		r.Notes = append(r.Notes, "The ledger forgets clients that have stayed away for "+days(f.Retention)+" (POSTERN_LEDGER_RETENTION).")
+	}
+}

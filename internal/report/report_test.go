@@ -1,0 +1,116 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", name, diff)
+	}
+}
+
+func TestTheReportThatPeopleRead(t *testing.T) {
+	for _, tt := range []struct {
+		golden string
+		o      Options
+		format Format
+		ready  bool
+		change func(*Facts)
+	}{
+		{"account.txt", Options{}, Text, false, nil},
+		{"domain.txt", Options{By: ByDomain}, Text, false, nil},
+		{"network.txt", Options{By: ByNetwork, Noise: true}, Text, false, nil},
+		{"software.txt", Options{By: BySoftware}, Text, false, nil},
+		{"ready.txt", Options{}, Text, true, nil},
+		{"max.txt", Options{Max: 5}, Text, true, nil},
+		{"go.txt", Options{}, Text, true, func(f *Facts) { f.Clients = f.Clients[6:] }},
+		{"nobody.txt", Options{}, Text, false, func(f *Facts) { f.Clients, f.Trend, f.Memory, f.PolicyFile = nil, nil, true, "" }},
+		{"off.txt", Options{}, Text, false, func(f *Facts) {
+			f.Identity = "off"
+			for i := range f.Clients {
+				f.Clients[i].Logins = nil
+			}
+		}},
+		{"account.md", Options{}, Markdown, false, nil},
+		{"software.md", Options{By: BySoftware}, Markdown, false, nil},
+		{"account.csv", Options{Noise: true}, CSV, false, nil},
+		{"domain.csv", Options{By: ByDomain}, CSV, false, nil},
+		{"account.json", Options{}, JSON, false, nil},
+	} {
+		t.Run(tt.golden, func(t *testing.T) {
+			f := sampleFacts(t)
+			if tt.change != nil {
+				tt.change(&f)
+			}
+			tt.o.Since = fortnight
+			var b bytes.Buffer
+			if err := Build(f, tt.o).Write(&b, tt.format, tt.ready); err != nil {
+				t.Fatal(err)
+			}
+			if tt.format == Text {
+				for line := range strings.Lines(b.String()) {
+					if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width || strings.HasSuffix(line, " \n") {
+						t.Errorf("%d columns: %q", n, line)
+					}
+				}
+			}
+			if tt.format == JSON && !json.Valid(b.Bytes()) {
+				t.Errorf("not JSON:\n%s", b.String())
+			}
+			if strings.Contains(b.String(), glue) {
+				t.Errorf("glue is left:\n%s", b.String())
+			}
+			golden(t, tt.golden, b.String())
+		})
+	}
+}
+
+func TestTheReportsOfTheREADMEAreReal(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for command, file := range map[string]string{
+		"$ postern report\n":                   "account.txt",
+		"$ postern report -ready -since 14d\n": "ready.txt",
+		"$ postern replay -policy next.yaml\n": "replay-last.txt",
+	} {
+		_, rest, found := strings.Cut(string(readme), "```\n"+command)
+		shown, _, _ := strings.Cut(rest, "```")
+		printed, err := os.ReadFile(filepath.Join("testdata", file))
+		if err != nil || !found {
+			t.Fatalf("%q: found %v, %v", command, found, err)
+		}
+		for part := range strings.SplitSeq(shown, "...\n") {
+			for block := range strings.SplitSeq(part, "\n\n") {
+				if !strings.Contains(string(printed), block) {
+					t.Errorf("%q does not print\n%s", command, block)
+				}
+			}
+		}
+	}
+}

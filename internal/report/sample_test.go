@@ -1,0 +1,99 @@
+package report
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+var sampleNow = time.Date(2026, 11, 25, 10, 5, 30, 0, time.UTC)
+
+const (
+	oldJA4    = "t10d050300_44099cda8a52_195413a0cc0f"
+	middleJA4 = "t11d070300_55199cda8a52_295413a0cc0f"
+	cipherJA4 = "t12d030300_66199cda8a52_395413a0cc0f"
+	lostJA4   = "t10d990300_77199cda8a52_495413a0cc0f"
+)
+
+// came is a client that has logged in, some hours ago.
+func came(addr, listener, version, ja4 string, hoursAgo int, logins ...ledger.Identity) ledger.Seen {
+	a := netip.MustParseAddr(addr)
+	network := addr
+	if a.Is6() {
+		p, _ := a.Prefix(64)
+		network = p.String()
+	}
+	last := sampleNow.Add(-time.Duration(hoursAgo) * time.Hour)
+	login := ledger.LoginOK
+	if logins == nil {
+		login = ledger.LoginUnknown
+	}
+	return ledger.Seen{
+		Client: ledger.Client{
+			Addr: a, Network: network, Listener: listener, Name: "imap.example.org", Port: map[string]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener],
+			Version: version, Reason: "version", JA4: ja4, First: last.Add(-70 * 24 * time.Hour), Last: last, Login: login,
+			Counts: ledger.Counts{Observed: 400, Rejected: 3},
+		},
+		Since: ledger.Counts{Observed: 40, Rejected: 1}, Logins: logins,
+	}
+}
+
+func as(account, software string) ledger.Identity {
+	return ledger.Identity{Account: account, Software: software}
+}
+
+func samplePolicy(t testing.TB) *policy.Policy {
+	t.Helper()
+	text, err := os.ReadFile("testdata/policy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func sampleClients() []ledger.Seen {
+	byName := came("192.0.2.44", "imaps", "tls1.0", oldJA4, 30, as("chair@example.org", "Outlook 12.0"))
+	byName.Name = "imap-legacy.example.org"
+	scanner := came("203.0.113.9", "imaps", "ssl3", lostJA4, 3)
+	scanner.Noise = true
+	failed := came("203.0.113.10", "pop3", "tls1.0", oldJA4, 4)
+	failed.Noise, failed.Login = true, ledger.LoginFailed
+	refused := came("203.0.113.77", "imaps", "tls1.0", lostJA4, 9)
+	refused.Since = ledger.Counts{Rejected: 12, Failed: 2}
+	cipher := came("2001:db8:1::7", "imap", "tls1.2", cipherJA4, 50, as("erik@example.net", ""))
+	cipher.Reason = "cipher"
+	return []ledger.Seen{
+		came("192.0.2.7", "imaps", "tls1.0", oldJA4, 2, as("anna@example.org", "Outlook 14.0")),
+		came("192.0.2.8", "pop3s", "tls1.1", middleJA4, 26, as("bert@example.org", "K-9 Mail 4.2")),
+		came("192.0.2.9", "pop3s", "tls1.1", middleJA4, 90, as("bert@example.org", "K-9 Mail 4.2")),
+		came("198.51.100.20", "imaps", "tls1.0", oldJA4, 20, as("carla@sales.example.org", "Thunderbird 2.0"), as("dora@sales.example.org", "Thunderbird 2.0")),
+		cipher,
+		came("2001:db8:1::8", "imap", "tls1.1", middleJA4, 60, as("erik@example.net", "fetchmail 6.3")),
+		came("10.20.0.5", "imaps", "tls1.0", oldJA4, 1, as("scan-to-mail@example.org", "DocuScan 3")),
+		came("10.20.0.6", "imaps", "tls1.0", lostJA4, 11),
+		byName, scanner, failed, refused,
+	}
+}
+
+func sampleFacts(t testing.TB) Facts {
+	f := Facts{
+		Now: sampleNow, Policy: samplePolicy(t), PolicyFile: "/etc/postern/policy.yaml", Identity: "plain", Retention: 90 * 24 * time.Hour,
+		Clients: sampleClients(), TrendDays: 1,
+	}
+	for i, n := range []int{19, 18, 20, 14, 9, 11, 10, 8, 8, 9, 7, 0, 6, 7} {
+		f.Trend = append(f.Trend, ledger.Period{First: sampleNow.Truncate(24*time.Hour).AddDate(0, 0, i-13), Clients: n, Counts: ledger.Counts{Observed: int64(10 * n)}})
+	}
+	return f
+}
+
+const fortnight = 14 * 24 * time.Hour
+
+func addrOf(a [4]byte) netip.Addr { return netip.AddrFrom4(a) }

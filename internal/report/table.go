@@ -1,0 +1,131 @@
+package report
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"postern/internal/ledger"
+)
+
+// groupTable is a table of groups for people: who, with what, and when.
+type groupTable struct {
+	list    []Group
+	columns []column
+}
+
+// column is one of them.
+type column struct {
+	heading string
+	text    func(*Group) string
+	// items are what a list is made of, as much of it as there is room for; then
+	// there is no text.
+	items func(*Group) []string
+	// share is how much of the room a list gets, in tenths.
+	share int
+}
+
+// notKnown stands for the name of a group without one.
+const notKnown = "(not known)"
+
+// tableOf is a table with the columns that say something.
+func tableOf(list []Group, by By) *groupTable {
+	t := &groupTable{list: list[:min(len(list), shown)]}
+	any := func(has func(*Group) bool) bool {
+		return slices.ContainsFunc(t.list, func(g Group) bool { return has(&g) })
+	}
+	add := func(c column) { t.columns = append(t.columns, c) }
+	add(column{heading: by.heading(), text: func(g *Group) string { return known(g.Name, notKnown) }})
+	if by != ByAccount && any(func(g *Group) bool { return len(g.Accounts) > 0 }) {
+		if by == ByNetwork {
+			add(column{heading: "accounts", items: func(g *Group) []string { return g.Accounts }, share: 6})
+		} else {
+			add(column{heading: "accounts", text: func(g *Group) string { return strconv.Itoa(len(g.Accounts)) }})
+		}
+	}
+	if by != BySoftware && any(func(g *Group) bool { return len(g.Software) > 0 }) {
+		share := 10
+		if by == ByNetwork {
+			share = 4
+		}
+		add(column{heading: "programs", items: func(g *Group) []string { return g.Software }, share: share})
+	}
+	add(column{heading: "TLS", text: func(g *Group) string { return versions(g.Versions) }})
+	if by == ByNetwork {
+		add(column{heading: "listener", text: func(g *Group) string { return strings.Join(g.Listeners, ", ") }})
+	} else {
+		add(column{heading: "clients", text: func(g *Group) string { return strconv.Itoa(g.Clients) }})
+	}
+	add(column{heading: "last seen", text: func(g *Group) string { return day(g.LastSeen) }})
+	if any(func(g *Group) bool { return remark(g) != "" }) {
+		add(column{text: remark})
+	}
+	return t
+}
+
+func (by By) heading() string {
+	switch by {
+	case ByNetwork:
+		return "client"
+	case BySoftware:
+		return "program"
+	}
+	return string(by)
+}
+
+// remark is what sets a group apart from those that have logged in.
+func remark(g *Group) string {
+	switch g.Login {
+	case ledger.LoginUnknown:
+		return "no login seen"
+	case ledger.LoginFailed:
+		return "logins failed"
+	}
+	return ""
+}
+
+func (t *groupTable) header() []string {
+	var header []string
+	for _, c := range t.columns {
+		header = append(header, c.heading)
+	}
+	return header
+}
+
+// The widest that a name gets, and the least that a list has.
+const (
+	widestName = 40
+	leastList  = 12
+)
+
+// rows are the groups as text of so many columns.
+func (t *groupTable) rows(width int) [][]string {
+	rows := make([][]string, len(t.list))
+	room := width
+	for k, c := range t.columns {
+		widest := utf8.RuneCountInString(c.heading)
+		for i := range t.list {
+			text := ""
+			if c.text != nil {
+				text = clip(c.text(&t.list[i]), widestName)
+			}
+			widest = max(widest, utf8.RuneCountInString(text))
+			rows[i] = append(rows[i], text)
+		}
+		if c.text != nil {
+			room -= widest
+		}
+		if k > 0 {
+			room -= 2
+		}
+	}
+	for k, c := range t.columns {
+		for i := range t.list {
+			if c.items != nil {
+				rows[i][k] = known(some(c.items(&t.list[i]), max(room*c.share/10, leastList)), "-")
+			}
+		}
+	}
+	return rows
+}
