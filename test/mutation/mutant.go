@@ -51,6 +51,7 @@ func all() []mutant {
 		ruleMutants(),
 		namingMutants(),
 		apiMutants(),
+		reportMutants(),
 	)
 }
 

@@ -1,0 +1,183 @@
+// Package report asks running gates, as an operator does, who is left.
+package report
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+)
+
+func TestMain(m *testing.M) { posterntest.Main(m) }
+
+// told is what a command said.
+type told struct {
+	code           int
+	stdout, stderr string
+}
+
+// ask runs a command of the binary in an environment of its own.
+func ask(t *testing.T, env []string, args ...string) told {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(posterntest.Binary(t), args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(env, "GORACE=atexit_sleep_ms=20"), &stdout, &stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return told{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// untilToldBy asks again until the ledger has been written.
+func untilToldBy(t *testing.T, env []string, want string, args ...string) told {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		a := ask(t, env, args...)
+		if strings.Contains(a.stdout, want) {
+			return a
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is not told: exit %d, %s\n%s", want, a.code, a.stderr, a.stdout)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// logIn is an old client that logs in.
+func logIn(t *testing.T, g *posterntest.Gate, from string, version uint16) {
+	t.Helper()
+	old := posterntest.Caller{From: from, TLS: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version}}
+	c, err := old.Login(g, "imaps", "anna@example.org", "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+const token = "correct horse battery staple"
+
+// The ledger is the running gate's own: only that can tell.
+func TestARunningGateTells(t *testing.T) {
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	file := writeFile(t, "token", strings.ReplaceAll(token, " ", "-")+"\n")
+	g := posterntest.Start(t, map[string]string{
+		"UPSTREAM_IMAP": up.URL("imap"), "POLICY_MODE": "observe", "LEDGER_IDENTITY": "plain", "ADMIN_TOKEN_FILE": file,
+	})
+	env := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_ADMIN_TOKEN_FILE=" + file}
+	if a := ask(t, env, "report", "-ready"); a.code != 0 || !strings.HasPrefix(a.stdout, "GO: nobody with old TLS is left.\n") ||
+		!strings.Contains(a.stdout, "it knows nothing from before the gate was started.\n") {
+		t.Errorf("before: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	logIn(t, g, "127.0.0.7", tls.VersionTLS10)
+	logIn(t, g, "127.0.0.8", tls.VersionTLS11)
+	logIn(t, g, "127.0.0.9", tls.VersionTLS12)
+	a := untilToldBy(t, env, "NO-GO: 2 clients with old TLS are left.\n", "report", "-ready", "-by", "network")
+	if a.code != 1 || !strings.Contains(a.stdout, "\n127.0.0.7 ") || !strings.Contains(a.stdout, "\n127.0.0.8 ") || strings.Contains(a.stdout, "127.0.0.9") {
+		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	if a = ask(t, env, "report", "-ready", "-max", "2"); a.code != 0 {
+		t.Errorf("two may remain: exit %d\n%s", a.code, a.stdout)
+	}
+	for _, format := range []string{"text", "markdown", "csv", "json"} {
+		// One code writes it, here and there, but for the time.
+		here := ask(t, env, "report", "-by", "network", "-format", format)
+		there := get(t, "http://"+g.Admin()+"/api/v1/report?by=network&format="+format)
+		if cut(here.stdout) != cut(there) || here.code != 0 || !strings.Contains(there, "127.0.0.7") {
+			t.Errorf("%s: exit %d, the command says\n%s\nand the gate\n%s", format, here.code, here.stdout, there)
+		}
+	}
+	var hellos string
+	if hellos = get(t, "http://"+g.Admin()+"/api/v1/hellos"); strings.Count(hellos, `"cipher_suites"`) != 2 {
+		t.Error(hellos)
+	}
+	wrong := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_ADMIN_TOKEN_FILE=" + writeFile(t, "wrong", "0123456789abcdef")}
+	if a = ask(t, wrong, "report"); a.code != 2 || !strings.Contains(a.stderr, "does not take the token in POSTERN_ADMIN_TOKEN_FILE") {
+		t.Errorf("exit %d, %s", a.code, a.stderr)
+	}
+	for range 12 {
+		a = ask(t, wrong, "report", "-from", "http://"+g.Admin())
+	}
+	if a.code != 3 || !strings.Contains(a.stderr, "too many wrong tokens") {
+		t.Errorf("exit %d, %s", a.code, a.stderr)
+	}
+}
+
+// cut leaves out the times of an answer.
+func cut(s string) string {
+	var kept []string
+	for line := range strings.Lines(s) {
+		if !strings.Contains(line, `"now"`) && !strings.Contains(line, `"since"`) && !strings.HasPrefix(line, "From ") && !strings.Contains(line, " since ") {
+			kept = append(kept, line)
+		}
+	}
+	return strings.Join(kept, "")
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.ReplaceAll(token, " ", "-"))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Errorf("%s: %v, %v", url, resp.Status, err)
+	}
+	return string(body)
+}
+
+// A file outlives the gate, and can be read beside it.
+func TestAStoreTellsWithAndWithoutItsGate(t *testing.T) {
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	ledger := "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
+	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": up.URL("imap"), "POLICY_MODE": "observe", "LEDGER_IDENTITY": "plain", "LEDGER_URL": ledger})
+	logIn(t, g, "127.0.0.7", tls.VersionTLS10)
+	// Nobody listens there: the file is read, though the gate has it open.
+	beside := []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t), "POSTERN_LEDGER_URL=" + ledger, "POSTERN_LEDGER_IDENTITY=plain", "POSTERN_POLICY_MODE=observe"}
+	untilToldBy(t, beside, "\n127.0.0.7 ", "report", "-by", "network")
+	logIn(t, g, "127.0.0.8", tls.VersionTLS10)
+	g.Stop(t)
+	env := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_LEDGER_URL=" + ledger, "POSTERN_LEDGER_IDENTITY=plain"}
+	if a := ask(t, env, "report", "-ready", "-by", "network"); a.code != 1 || !strings.HasPrefix(a.stdout, "NO-GO: 2 clients") {
+		t.Errorf("after the gate: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	next := writeFile(t, "next.yaml", "mode: enforce\nrules:\n  - name: x\n    mode: observe\n    match: {client: [127.0.0.8]}\n")
+	if a := ask(t, env, "replay", "-policy", next); a.code != 0 || !strings.Contains(a.stdout, "refuses 1 of 2 legacy clients") || strings.Contains(a.stdout, "Not known") {
+		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	if a := ask(t, env, "report", "-forget", "127.0.0.7"); a.code != 0 || !strings.HasPrefix(a.stdout, "Erased ") {
+		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	if a := ask(t, env, "report", "-ready", "-by", "network"); a.code != 1 || !strings.HasPrefix(a.stdout, "NO-GO: 1 client ") || strings.Contains(a.stdout, "127.0.0.7") {
+		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	if a := ask(t, env[:1], "report"); a.code != 3 || !strings.Contains(a.stderr, "which only a running gate has") {
+		t.Errorf("in memory, and no gate: exit %d, %s", a.code, a.stderr)
+	}
+}
