@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -31,10 +32,12 @@ const (
 	// knownFor is how long an account is told of a client that comes again.
 	knownFor = int64(30 * secondsADay)
 	// maxKnown bounds the clients whose accounts are known without asking the
-	// store, and accountsKnown the accounts of each: several are told as a
-	// number.
+	// store, accountsKnown the accounts of each, as several are told as a
+	// number, and maxPrograms what is kept of the names that a client gives
+	// itself for one account.
 	maxKnown      = 100_000
 	accountsKnown = 8
+	maxPrograms   = 8
 	// maxSoftware and maxAccount bound what a client says of itself, in bytes.
 	maxSoftware = 128
 	maxAccount  = 254
@@ -43,105 +46,125 @@ const (
 // names are the accounts behind clients.
 type names struct {
 	mu    sync.RWMutex
-	known map[clientKey][]accountSeen // by last, the newest first
-	fresh map[accountKey]*accountSeen
+	known map[clientKey][]knownAccount
+	fresh map[accountKey]*accountSeen // to be written; known too
+}
+
+// knownAccount is one that has logged in.
+type knownAccount struct {
+	account  string
+	programs []string // that are not empty
+	last     int64
 }
 
 func (n *names) init() {
-	n.known = make(map[clientKey][]accountSeen)
+	n.known = make(map[clientKey][]knownAccount)
 	n.fresh = make(map[accountKey]*accountSeen)
 }
 
 // enrich adds to a handshake what is known of its client.
-func (n *names) enrich(h *proxy.Handshake, client netip.Addr) {
+func (n *names) enrich(h *proxy.Handshake, client netip.Addr, now int64) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	if len(n.known) == 0 {
 		return
 	}
+	var only *knownAccount
 	list := n.known[clientKey{client, h.JA4}]
-	oldest := h.Accepted.Unix() - knownFor
-	for _, a := range list {
-		if a.last < oldest {
-			continue
-		}
-		switch {
-		case h.AccountsKnown == 0:
-			h.Account, h.Software, h.AccountsKnown = a.account, a.software, 1
-		case a.account == h.Account && a.software != h.Software:
-			h.Software = "" // it has several
-		case a.account != h.Account:
+	for i := range list {
+		if a := &list[i]; a.last >= now-knownFor {
+			only = a
 			h.AccountsKnown++
 		}
 	}
-	if h.AccountsKnown > 1 {
-		h.Account, h.Software = "", ""
+	if h.AccountsKnown != 1 {
+		return
+	}
+	h.Account = only.account
+	if len(only.programs) == 1 {
+		h.Software = only.programs[0]
 	}
 }
 
-// seen notes a login, to be written and to be told.
-func (n *names) seen(a accountSeen) {
+// seen notes a login, to be written and to be told. It reports false where there
+// is no room.
+func (n *names) seen(a accountSeen) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.learn(a)
+	if !learn(n.known, &a) {
+		a.software = "" // it gives itself new names all the time
+	}
 	if have := n.fresh[a.accountKey]; have != nil {
 		have.last = max(have.last, a.last)
-	} else if len(n.fresh) < maxPending {
-		n.fresh[a.accountKey] = &a
+		return true
 	}
+	if len(n.fresh) >= maxPending {
+		return false
+	}
+	n.fresh[a.accountKey] = &a
+	return true
 }
 
-// learn makes an account known; mu is held.
-func (n *names) learn(a accountSeen) {
-	list, there := n.known[a.clientKey]
-	if !there && len(n.known) >= maxKnown {
-		return
-	}
-	for i := range list {
-		if list[i].accountKey == a.accountKey {
-			list[i].last = max(list[i].last, a.last)
-			return
-		}
-	}
-	if len(list) == accountsKnown {
-		oldest := 0
-		for i := range list {
-			if list[i].last < list[oldest].last {
-				oldest = i
+// learn makes an account known. It reports false where its software is not,
+// because there are too many of them.
+func learn(known map[clientKey][]knownAccount, a *accountSeen) bool {
+	list := known[a.clientKey]
+	i := slices.IndexFunc(list, func(k knownAccount) bool { return k.account == a.account })
+	switch {
+	case i >= 0:
+	case len(list) == 0 && len(known) >= maxKnown:
+		return true
+	case len(list) < accountsKnown:
+		list = append(list, knownAccount{account: a.account})
+		known[a.clientKey] = list
+		i = len(list) - 1
+	default: // the one that was not seen for longest makes room
+		i = 0
+		for j := range list {
+			if list[j].last < list[i].last {
+				i = j
 			}
 		}
-		list[oldest] = a
-		return
+		list[i] = knownAccount{account: a.account}
 	}
-	n.known[a.clientKey] = append(list, a)
+	k := &list[i]
+	k.last = max(k.last, a.last)
+	if a.software == "" || slices.Contains(k.programs, a.software) {
+		return true
+	}
+	if len(k.programs) >= maxPrograms {
+		return false
+	}
+	k.programs = append(k.programs, a.software)
+	return true
 }
 
-// load makes accounts known that are in the store.
-func (n *names) load(list []accountSeen) {
+// replace makes those known that are in the store, beside those on their way.
+func (n *names) replace(stored []accountSeen) {
+	known := make(map[clientKey][]knownAccount)
+	for i := range stored {
+		learn(known, &stored[i])
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, a := range list {
-		n.learn(a)
+	for _, a := range n.fresh {
+		learn(known, a)
 	}
+	n.known = known
 }
 
-// forget makes nothing known of an account or an address.
-func (n *names) forget(account string, client netip.Addr) {
+// forget drops all of an account or an address.
+func (n *names) forget(account func(string) bool, client netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for k, list := range n.known {
-		kept := list[:0]
-		for _, a := range list {
-			if a.account != account && a.client != client {
-				kept = append(kept, a)
-			}
-		}
-		if n.known[k] = kept; len(kept) == 0 {
+		list = slices.DeleteFunc(list, func(a knownAccount) bool { return k.client == client || account(a.account) })
+		if n.known[k] = list; len(list) == 0 {
 			delete(n.known, k)
 		}
 	}
 	for k := range n.fresh {
-		if k.account == account || k.client == client {
+		if k.client == client || account(k.account) {
 			delete(n.fresh, k)
 		}
 	}
@@ -171,7 +194,6 @@ func (n *names) settle(written []accountSeen) {
 type loginDelta struct {
 	clientKey
 	ok, failed int64
-	last       int64
 }
 
 // logins counts them.
@@ -180,20 +202,21 @@ type logins struct {
 	deltas map[clientKey]*loginDelta
 }
 
-func (l *logins) add(k clientKey, ok, failed int, now int64) {
+// add reports false where there is no room.
+func (l *logins) add(k clientKey, ok, failed int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := l.deltas[k]
 	if d == nil {
 		if len(l.deltas) >= maxPending {
-			return
+			return false
 		}
 		d = &loginDelta{clientKey: k}
 		l.deltas[k] = d
 	}
 	d.ok += int64(ok)
 	d.failed += int64(failed)
-	d.last = now
+	return true
 }
 
 func (l *logins) gather() []loginDelta {
@@ -211,10 +234,23 @@ func (l *logins) settle(written []loginDelta) {
 	defer l.mu.Unlock()
 	for _, w := range written {
 		d := l.deltas[w.clientKey]
+		if d == nil {
+			continue
+		}
 		d.ok -= w.ok
 		d.failed -= w.failed
 		if d.ok == 0 && d.failed == 0 {
 			delete(l.deltas, w.clientKey)
+		}
+	}
+}
+
+func (l *logins) forget(client netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k := range l.deltas {
+		if k.client == client {
+			delete(l.deltas, k)
 		}
 	}
 }
@@ -224,49 +260,58 @@ func (r *Recorder) Login(l *proxy.Login) {
 	if !l.Legacy {
 		return
 	}
-	now := r.now().Unix()
-	k := clientKey{l.Client.Addr().WithZone(""), l.JA4}
-	r.logins.add(k, 1, 0, now)
-	r.identify(k, l.Account, l.Software, now)
+	if !r.logins.add(r.key(l.Client.Addr(), l.JA4), 1, 0) {
+		r.dropped.Add(1)
+	}
+	r.identify(l.Conn, l.Account, l.Software)
 }
 
 // Software remembers what a client has said of itself after its login.
 func (r *Recorder) Software(s *proxy.Software) {
 	if s.Legacy {
-		r.identify(clientKey{s.Client.Addr().WithZone(""), s.JA4}, s.Account, s.Software, r.now().Unix())
+		r.identify(s.Conn, s.Account, s.Software)
 	}
 }
 
-func (r *Recorder) identify(k clientKey, account, software string, now int64) {
-	if r.identity == nil || account == "" {
+func (r *Recorder) identify(c *proxy.Conn, account, software string) {
+	if r.identity == nil {
 		return
 	}
-	a := accountKey{k, r.identity(clean(account, maxAccount)), clean(software, maxSoftware)}
-	r.names.seen(accountSeen{a, now, now})
+	if account = strings.ToLower(clean(account, maxAccount)); account == "" {
+		return
+	}
+	now := r.now().Unix()
+	k := accountKey{r.key(c.Client.Addr(), c.JA4), r.identity(account), clean(software, maxSoftware)}
+	if !r.names.seen(accountSeen{k, now, now}) {
+		r.dropped.Add(1)
+	}
 }
 
 // Closed remembers that a legacy client has failed to log in.
 func (r *Recorder) Closed(c *proxy.Closed) {
-	if c.Legacy && c.FailedLogins > 0 {
-		r.logins.add(clientKey{c.Client.Addr().WithZone(""), c.JA4}, 0, c.FailedLogins, r.now().Unix())
+	if c.Legacy && c.FailedLogins > 0 && !r.logins.add(r.key(c.Client.Addr(), c.JA4), 0, c.FailedLogins) {
+		r.dropped.Add(1)
 	}
 }
 
-// clean is a stranger's text on one line, without what a terminal or a
-// spreadsheet would obey, n bytes at most.
+// clean is a stranger's text on one line, without what a terminal would obey or
+// what is not seen, n bytes at most. A spreadsheet's formulas stay as they are:
+// who writes for one guards against them.
 func clean(s string, n int) string {
+	if len(s) > 8*n {
+		s = s[:8*n] // what follows could only matter behind so many spaces
+	}
 	s = strings.ToValidUTF8(s, "?")
 	s = strings.Map(func(r rune) rune {
-		// Controls, and what turns the direction of writing or is not seen.
+		// Controls, and what turns the direction of writing or has no width.
 		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return ' '
 		}
 		return r
 	}, s)
 	s = strings.Join(strings.Fields(s), " ")
-	for len(s) > n {
-		s = s[:n]
-		s = strings.ToValidUTF8(s, "")
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "")
 	}
-	return s
+	return strings.TrimSpace(s)
 }

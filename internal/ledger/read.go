@@ -1,14 +1,17 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,13 +62,6 @@ type Filter struct {
 	Noise bool
 }
 
-// noise is the condition on sightings s and logins l, as the package's
-// documentation has it.
-const noise = `(s.reason = 'fallback' OR s.observed + s.explained + s.rejected = 0
-	OR (COALESCE(l.ok, 0) = 0 AND (s.scanner = 1 OR COALESCE(l.failed, 0) > 0)))`
-
-const fromSightings = ` FROM sightings s LEFT JOIN logins l ON l.client = s.client AND l.ja4 = s.ja4 `
-
 // where is the condition of a filter.
 func (f *Filter) where() (condition string, args []any) {
 	parts := []string{"1 = 1"}
@@ -87,11 +83,12 @@ func (f *Filter) where() (condition string, args []any) {
 	}
 	const account = "EXISTS (SELECT 1 FROM accounts a WHERE a.client = s.client AND a.ja4 = s.ja4 AND "
 	if f.Account != "" {
-		add(account+"lower(a.account) = $%d)", strings.ToLower(f.Account))
+		args = append(args, f.Account) // a hash may have capitals
+		add(account+fmt.Sprintf("a.account IN ($%d, $%%d))", len(args)), strings.ToLower(f.Account))
 	}
 	if f.Software != "" {
-		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(f.Software))
-		add(account+"lower(a.software) LIKE $%d ESCAPE '!')", "%"+like+"%")
+		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(clean(f.Software, maxSoftware)))
+		add(account+"a.folded LIKE $%d ESCAPE '!')", "%"+like+"%")
 	}
 	return strings.Join(parts, " AND "), args
 }
@@ -99,7 +96,7 @@ func (f *Filter) where() (condition string, args []any) {
 // Count is how many clients there are.
 func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	where, args := f.where()
-	err = s.db.QueryRowContext(ctx, "SELECT count(*)"+fromSightings+"WHERE "+where, args...).Scan(&n)
+	err = s.db.QueryRowContext(ctx, "SELECT count(*)"+" FROM sightings s WHERE "+where, args...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("counting clients: %w", err)
 	}
@@ -116,16 +113,16 @@ var ErrCursor = errors.New("not a cursor of an earlier answer")
 func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int) (list []Client, next string, err error) {
 	where, args := f.where()
 	if cursor != "" {
-		first, id, err := parseCursor(cursor)
+		added, id, err := parseCursor(cursor)
 		if err != nil {
 			return nil, "", err
 		}
-		args = append(args, first, id)
-		where += fmt.Sprintf(" AND (s.first_seen > $%[1]d OR s.first_seen = $%[1]d AND s.id > $%[2]d)", len(args)-1, len(args))
+		args = append(args, added, id)
+		where += fmt.Sprintf(" AND (s.added, s.id) > ($%d, $%d)", len(args)-1, len(args))
 	}
-	query := `SELECT s.id, s.client, s.network, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
-		s.observed, s.explained, s.rejected, s.failed, COALESCE(l.ok, 0), COALESCE(l.failed, 0),
-		CASE WHEN ` + noise + ` THEN 1 ELSE 0 END` + fromSightings + "WHERE " + where + " ORDER BY s.first_seen, s.id"
+	query := `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
+		s.observed, s.explained, s.rejected, s.failed, s.login_ok, s.login_failed,
+		CASE WHEN ` + noise + ` THEN 1 ELSE 0 END FROM sightings s WHERE ` + where + " ORDER BY s.added, s.id"
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit+1) // one more tells whether there is more
 	}
@@ -134,20 +131,21 @@ func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int)
 		return nil, "", fmt.Errorf("reading clients: %w", err)
 	}
 	defer rows.Close()
-	var last int64
+	var added, id int64
 	for rows.Next() {
 		if limit > 0 && len(list) == limit {
-			next = formatCursor(list[limit-1].First.Unix(), last)
+			next = formatCursor(added, id)
 			break
 		}
 		var c Client
 		var addr string
 		var first, seen, ok, failed, isNoise int64
-		if err := rows.Scan(&last, &addr, &c.Network, &c.Listener, &c.Name, &c.Port, &c.Version, &c.Reason, &c.JA4, &first, &seen,
+		if err := rows.Scan(&added, &id, &addr, &c.Listener, &c.Name, &c.Port, &c.Version, &c.Reason, &c.JA4, &first, &seen,
 			&c.Counts.Observed, &c.Counts.Explained, &c.Counts.Rejected, &c.Counts.Failed, &ok, &failed, &isNoise); err != nil {
 			return nil, "", fmt.Errorf("reading clients: %w", err)
 		}
 		c.Addr, _ = netip.ParseAddr(addr)
+		c.Network = network(c.Addr)
 		c.First, c.Last = time.Unix(first, 0).UTC(), time.Unix(seen, 0).UTC()
 		c.Login, c.Noise = loginOf(ok, failed), isNoise == 1
 		list = append(list, c)
@@ -169,22 +167,22 @@ func loginOf(ok, failed int64) Login {
 	return LoginUnknown
 }
 
-func formatCursor(first, id int64) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%d", first, id))
+func formatCursor(added, id int64) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%d", added, id))
 }
 
-func parseCursor(s string) (first, id int64, err error) {
+func parseCursor(s string) (added, id int64, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
 		return 0, 0, ErrCursor
 	}
 	a, z, _ := strings.Cut(string(b), ".")
-	first, ferr := strconv.ParseInt(a, 10, 64)
+	added, aerr := strconv.ParseInt(a, 10, 64)
 	id, ierr := strconv.ParseInt(z, 10, 64)
-	if ferr != nil || ierr != nil {
+	if aerr != nil || ierr != nil {
 		return 0, 0, ErrCursor
 	}
-	return first, id, nil
+	return added, id, nil
 }
 
 // namesAtOnce is how many clients are asked for by address; for more of them all
@@ -258,40 +256,59 @@ type Distinct struct {
 }
 
 // Distinct counts the distinct clients before now, by listener and version, each
-// also for any of them.
+// also for any of them; where there is none, there is no element.
+//
+// The rows are read once and counted here: that takes a tenth of what it takes
+// a database to tell the distinct ones for every combination.
 func (s *Store) Distinct(ctx context.Context, now time.Time) ([]Distinct, error) {
-	var columns []string
-	var args []any
-	for _, w := range Windows {
-		args = append(args, now.Add(-w.For).Unix())
-		columns = append(columns, fmt.Sprintf("count(DISTINCT CASE WHEN s.last_seen >= $%d THEN s.network END)", len(args)))
+	oldest := now.Add(-Windows[len(Windows)-1].For).Unix()
+	rows, err := s.db.QueryContext(ctx, "SELECT s.network, s.last_seen, s.listener, s.version FROM sightings s WHERE s.last_seen >= $1 AND NOT "+noise, oldest)
+	if err != nil {
+		return nil, fmt.Errorf("counting distinct clients: %w", err)
 	}
-	var all []Distinct
-	for _, by := range []struct{ listener, version, group string }{
-		{"s.listener", "s.version", " GROUP BY s.listener, s.version"},
-		{"s.listener", "'any'", " GROUP BY s.listener"},
-		{"'any'", "s.version", " GROUP BY s.version"},
-		{"'any'", "'any'", ""},
-	} {
-		query := "SELECT " + by.listener + ", " + by.version + ", " + strings.Join(columns, ", ") + fromSightings +
-			"WHERE s.last_seen >= $4 AND NOT " + noise + by.group
-		rows, err := s.db.QueryContext(ctx, query, args...)
-		if err != nil {
+	defer rows.Close()
+	type group struct{ listener, version string }
+	last := make(map[group]map[int64]int64) // by network: when it was last seen
+	see := func(g group, network, seen int64) {
+		if last[g] == nil {
+			last[g] = make(map[int64]int64)
+		}
+		last[g][network] = max(last[g][network], seen)
+	}
+	var listener, version sql.RawBytes
+	for rows.Next() {
+		var network, seen int64
+		if err := rows.Scan(&network, &seen, &listener, &version); err != nil {
 			return nil, fmt.Errorf("counting distinct clients: %w", err)
 		}
-		for rows.Next() {
-			var d Distinct
-			if err := rows.Scan(&d.Listener, &d.Version, &d.ByWindow[0], &d.ByWindow[1], &d.ByWindow[2], &d.ByWindow[3]); err != nil {
-				rows.Close()
-				return nil, fmt.Errorf("counting distinct clients: %w", err)
+		see(group{string(listener), string(version)}, network, seen)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("counting distinct clients: %w", err)
+	}
+	for _, g := range slices.Collect(maps.Keys(last)) {
+		for network, seen := range last[g] {
+			see(group{g.listener, Any}, network, seen)
+			see(group{Any, g.version}, network, seen)
+			see(group{Any, Any}, network, seen)
+		}
+	}
+	all := make([]Distinct, 0, len(last))
+	for g, networks := range last {
+		d := Distinct{Listener: g.listener, Version: g.version}
+		for i, w := range Windows {
+			since := now.Add(-w.For).Unix()
+			for _, seen := range networks {
+				if seen >= since {
+					d.ByWindow[i]++
+				}
 			}
-			all = append(all, d)
 		}
-		rows.Close()
-		if err := rows.Err(); err != nil {
-			return nil, fmt.Errorf("counting distinct clients: %w", err)
-		}
+		all = append(all, d)
 	}
+	slices.SortFunc(all, func(a, b Distinct) int {
+		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Version, b.Version))
+	})
 	return all, nil
 }
 
@@ -307,7 +324,7 @@ type Day struct {
 func (s *Store) Days(ctx context.Context, since time.Time) ([]Day, error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT d.day, s.version, count(DISTINCT s.network),
 		sum(d.observed), sum(d.explained), sum(d.rejected), sum(d.failed)
-		FROM days d JOIN sightings s ON s.id = d.sighting LEFT JOIN logins l ON l.client = s.client AND l.ja4 = s.ja4
+		FROM days d JOIN sightings s ON s.id = d.sighting
 		WHERE d.day >= $1 AND NOT `+noise+` GROUP BY d.day, s.version ORDER BY d.day, s.version`, since.Unix()/secondsADay)
 	if err != nil {
 		return nil, fmt.Errorf("reading days: %w", err)
@@ -371,31 +388,33 @@ func (s *Store) accountsSince(ctx context.Context, since int64) ([]accountSeen, 
 	return all, rows.Err()
 }
 
-// Forget erases an account, or all that is known of an address, and says how
-// many rows that were.
-func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
-	statements := []string{`DELETE FROM accounts WHERE lower(account) = $1`}
-	who = strings.ToLower(who)
-	if a, err := netip.ParseAddr(who); err == nil {
-		who = a.Unmap().WithZone("").String()
-		statements = []string{
-			`DELETE FROM days WHERE sighting IN (SELECT id FROM sightings WHERE client = $1)`,
-			`DELETE FROM sightings WHERE client = $1`, `DELETE FROM logins WHERE client = $1`, `DELETE FROM accounts WHERE client = $1`,
-		}
+// fingerprints lists those whose hellos are kept.
+func (s *Store) fingerprints(ctx context.Context) (map[policy.JA4]bool, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT ja4 FROM hellos`)
+	if err != nil {
+		return nil, fmt.Errorf("reading hellos: %w", err)
 	}
-	err = s.within(ctx, func(tx *sql.Tx) error {
-		for _, statement := range statements {
-			result, err := tx.ExecContext(ctx, statement, who)
-			if err != nil {
-				return fmt.Errorf("erasing: %w", err)
-			}
-			rows, err := result.RowsAffected()
-			if err != nil {
-				return fmt.Errorf("erasing: %w", err)
-			}
-			n += rows
+	defer rows.Close()
+	known := make(map[policy.JA4]bool)
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, fmt.Errorf("reading hellos: %w", err)
 		}
-		return nil
-	})
-	return n, err
+		var ja4 policy.JA4
+		copy(ja4[:], s)
+		known[ja4] = true
+	}
+	return known, rows.Err()
+}
+
+// stamp tells whether accounts have changed.
+type stamp struct{ n, sum int64 }
+
+func (s *Store) accountsStamp(ctx context.Context) (t stamp, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT count(*), CAST(COALESCE(sum(last_seen), 0) AS BIGINT) FROM accounts`).Scan(&t.n, &t.sum)
+	if err != nil {
+		return stamp{}, fmt.Errorf("reading accounts: %w", err)
+	}
+	return t, nil
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
@@ -17,26 +20,39 @@ import (
 type Store struct {
 	db *sql.DB
 	dialect
+	// others: other processes may write it too.
+	others bool
+
+	mu        sync.Mutex
+	recorders []*Recorder // that write here, to be told what is erased
+	erased    uint64      // how often something was
 }
 
 // dialect is what differs between the databases.
 type dialect struct {
 	driver string
-	// shared: other processes may write too.
-	shared bool
+	// columns: the server takes whole columns of many rows in one statement,
+	// since each statement is a journey there and back. Where there is no
+	// journey, one row at a time costs least: see writer.
+	columns bool
 	// greatest and least are functions of two numbers.
 	greatest, least string
-	// rowsAtOnce is how many rows one statement writes: many where each is a
-	// journey to a server and back.
-	rowsAtOnce int
-	// lock keeps others from migrating at the same time.
+	// schema puts the database's own words into a migration.
+	schema *strings.Replacer
+	// lock makes a transaction the only one that writes, until it ends. Replicas
+	// write every few seconds and for milliseconds: that they wait for each
+	// other costs nothing, and none can wait in a circle. One that hangs loses
+	// its transaction.
 	lock string
 }
 
 var (
-	sqlite   = dialect{driver: "sqlite", rowsAtOnce: 1, greatest: "max", least: "min"}
-	postgres = dialect{driver: "pgx", shared: true, rowsAtOnce: 500, greatest: "greatest", least: "least",
-		lock: "SELECT pg_advisory_xact_lock(7073737)"}
+	sqlite = dialect{driver: "sqlite", greatest: "max", least: "min",
+		// An INTEGER PRIMARY KEY is the table's own key there.
+		schema: strings.NewReplacer("@key", "INTEGER PRIMARY KEY", "@without_rowid", " WITHOUT ROWID")}
+	postgres = dialect{driver: "pgx", columns: true, greatest: "greatest", least: "least",
+		schema: strings.NewReplacer("@key", "BIGINT PRIMARY KEY", "@without_rowid", ""),
+		lock:   "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
 )
 
 // connectTimeout bounds how long a database is waited for at the start.
@@ -114,7 +130,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		}
 		return sqlite, "file::memory:?" + pragmas(nil), ""
 	case "sqlite":
-		path := strings.TrimPrefix(rest, "//")
+		path := sqlitePath(ledgerURL)
 		if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "?#") {
 			return d, "", "not sqlite: and the absolute path of a file"
 		}
@@ -141,6 +157,11 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 	return d, "", forms
 }
 
+// sqlitePath is the file that the URL names.
+func sqlitePath(ledgerURL string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(ledgerURL, "sqlite:"), "//")
+}
+
 // pragmas adds how long one writer waits for another.
 func pragmas(q url.Values) string {
 	if q == nil {
@@ -155,6 +176,11 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	if reason != "" {
 		return nil, errors.New(reason)
 	}
+	if d.driver == sqlite.driver && ledgerURL != Memory && !readOnly {
+		if err := makePrivate(sqlitePath(ledgerURL)); err != nil {
+			return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), err)
+		}
+	}
 	db, err := sql.Open(d.driver, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: its URL cannot be used", Redacted(ledgerURL))
@@ -165,116 +191,79 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 		db.SetMaxOpenConns(4)
 		db.SetConnMaxIdleTime(5 * time.Minute)
 	}
-	return &Store{db, d}, nil
+	return &Store{db: db, dialect: d, others: ledgerURL != Memory}, nil
+}
+
+// makePrivate makes the file where there is none, for this user alone: it tells
+// who uses which program from where. SQLite makes its other files alike.
+func makePrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // Close ends it. A ledger in memory is gone then.
 func (s *Store) Close() error { return s.db.Close() }
 
-// within runs f in one transaction.
+// within runs f in one transaction, as the only one that writes.
 func (s *Store) within(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
+	if s.lock != "" {
+		if _, err = tx.ExecContext(ctx, s.lock); err != nil {
+			tx.Rollback()
+			return err
+		}
+	}
 	if err := f(tx); err != nil {
 		tx.Rollback()
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("%w: %w", errInDoubt, err)
+	}
+	return nil
 }
 
-var errNewer = errors.New("it has been written by a newer version of this program")
+// errInDoubt is the error of a transaction that may have been committed, as the
+// answer was lost.
+var errInDoubt = errors.New("committing")
 
-// migrations bring the tables from one version to the next; they are never
-// changed, only added to.
-var migrations = [][]string{
-	{
-		`CREATE TABLE sightings (
-			id BIGINT PRIMARY KEY,
-			client TEXT NOT NULL,
-			network TEXT NOT NULL,
-			listener TEXT NOT NULL,
-			name TEXT NOT NULL,
-			port INTEGER NOT NULL,
-			version TEXT NOT NULL,
-			reason TEXT NOT NULL,
-			ja4 TEXT NOT NULL,
-			first_seen BIGINT NOT NULL,
-			last_seen BIGINT NOT NULL,
-			observed BIGINT NOT NULL,
-			explained BIGINT NOT NULL,
-			rejected BIGINT NOT NULL,
-			failed BIGINT NOT NULL,
-			scanner SMALLINT NOT NULL)`,
-		`CREATE INDEX sightings_by_time ON sightings (last_seen)`,
-		`CREATE INDEX sightings_by_age ON sightings (first_seen, id)`,
-		`CREATE INDEX sightings_by_client ON sightings (client, ja4)`,
-		`CREATE TABLE days (
-			sighting BIGINT NOT NULL,
-			day INTEGER NOT NULL,
-			observed BIGINT NOT NULL,
-			explained BIGINT NOT NULL,
-			rejected BIGINT NOT NULL,
-			failed BIGINT NOT NULL,
-			PRIMARY KEY (sighting, day))`,
-		`CREATE INDEX days_by_day ON days (day)`,
-		`CREATE TABLE hellos (ja4 TEXT PRIMARY KEY, hello TEXT NOT NULL)`,
-		`CREATE TABLE logins (
-			client TEXT NOT NULL,
-			ja4 TEXT NOT NULL,
-			ok BIGINT NOT NULL,
-			failed BIGINT NOT NULL,
-			last_seen BIGINT NOT NULL,
-			PRIMARY KEY (client, ja4))`,
-		`CREATE TABLE accounts (
-			client TEXT NOT NULL,
-			ja4 TEXT NOT NULL,
-			account TEXT NOT NULL,
-			software TEXT NOT NULL,
-			first_seen BIGINT NOT NULL,
-			last_seen BIGINT NOT NULL,
-			PRIMARY KEY (client, ja4, account, software))`,
-		`CREATE INDEX accounts_by_account ON accounts (account)`,
-		`CREATE INDEX accounts_by_time ON accounts (last_seen)`,
-	},
+func (s *Store) attach(r *Recorder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recorders = append(s.recorders, r)
 }
 
-// migrate brings the tables up to date.
-func (s *Store) migrate(ctx context.Context) error {
-	return s.within(ctx, func(tx *sql.Tx) error {
-		if s.lock != "" {
-			if _, err := tx.ExecContext(ctx, s.lock); err != nil {
-				return err
-			}
-		}
-		if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS postern_ledger (version INTEGER NOT NULL)`); err != nil {
-			return err
-		}
-		var version int
-		err := tx.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
-		if errors.Is(err, sql.ErrNoRows) {
-			_, err = tx.ExecContext(ctx, `INSERT INTO postern_ledger VALUES (0)`)
-		}
-		if err != nil {
-			return err
-		}
-		if version > len(migrations) {
-			return errNewer
-		}
-		for _, m := range migrations[version:] {
-			for _, statement := range m {
-				if _, err := tx.ExecContext(ctx, statement); err != nil {
-					return fmt.Errorf("making its tables: %w", err)
-				}
-			}
-		}
-		_, err = tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations)))
-		return err
-	})
+func (s *Store) detach(r *Recorder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.recorders = slices.DeleteFunc(s.recorders, func(have *Recorder) bool { return have == r })
 }
 
-func (s *Store) schemaVersion(ctx context.Context) (version int, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
-	return version, err
+// erasures is how often something has been erased here.
+func (s *Store) erasures() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.erased
+}
+
+// whileNobodyWrites runs f while no recorder has a batch under way.
+func (s *Store) whileNobodyWrites(f func(recorders []*Recorder) error) error {
+	s.mu.Lock()
+	recorders := slices.Clone(s.recorders)
+	s.mu.Unlock()
+	for _, r := range recorders {
+		r.writing.Lock()
+		defer r.writing.Unlock()
+	}
+	err := f(recorders)
+	s.mu.Lock()
+	s.erased++
+	s.mu.Unlock()
+	return err
 }

@@ -1,0 +1,107 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+var errNewer = errors.New("it has been written by a newer version of this program")
+
+// migrations bring the tables from one version to the next; they are never
+// changed, only added to.
+//
+// No index holds what changes with every sighting: SQLite would write it twice,
+// and PostgreSQL could not update the row in its place. A sighting's added is
+// its first_seen when it was written first, and stays, so that paging by it
+// meets each row once. What decides about noise stands in the row itself, as
+// it is asked with each query. The days of a day lie side by side, in the order
+// in which they are written.
+var migrations = [][]string{
+	{
+		`CREATE TABLE sightings (
+			id @key,
+			client TEXT NOT NULL,
+			network BIGINT NOT NULL,
+			listener TEXT NOT NULL,
+			name TEXT NOT NULL,
+			port INTEGER NOT NULL,
+			version TEXT NOT NULL,
+			reason TEXT NOT NULL,
+			ja4 TEXT NOT NULL,
+			added BIGINT NOT NULL,
+			first_seen BIGINT NOT NULL,
+			last_seen BIGINT NOT NULL,
+			observed BIGINT NOT NULL,
+			explained BIGINT NOT NULL,
+			rejected BIGINT NOT NULL,
+			failed BIGINT NOT NULL,
+			login_ok BIGINT NOT NULL,
+			login_failed BIGINT NOT NULL,
+			scanner INTEGER NOT NULL)`,
+		`CREATE INDEX sightings_by_age ON sightings (added, id)`,
+		`CREATE INDEX sightings_by_client ON sightings (client, ja4)`,
+		`CREATE TABLE days (
+			day INTEGER NOT NULL,
+			sighting BIGINT NOT NULL,
+			observed BIGINT NOT NULL,
+			explained BIGINT NOT NULL,
+			rejected BIGINT NOT NULL,
+			failed BIGINT NOT NULL,
+			PRIMARY KEY (day, sighting))@without_rowid`,
+		`CREATE TABLE hellos (ja4 TEXT PRIMARY KEY, hello TEXT NOT NULL)`,
+		// folded is the software in lower case, as databases differ in what
+		// that is.
+		`CREATE TABLE accounts (
+			client TEXT NOT NULL,
+			ja4 TEXT NOT NULL,
+			account TEXT NOT NULL,
+			software TEXT NOT NULL,
+			folded TEXT NOT NULL,
+			first_seen BIGINT NOT NULL,
+			last_seen BIGINT NOT NULL,
+			PRIMARY KEY (client, ja4, account, software))`,
+		`CREATE INDEX accounts_by_account ON accounts (account)`,
+		`CREATE INDEX accounts_by_time ON accounts (last_seen)`,
+		// The last batch of each process that writes here.
+		`CREATE TABLE batches (writer BIGINT PRIMARY KEY, number BIGINT NOT NULL, written BIGINT NOT NULL)`,
+	},
+}
+
+// migrate brings the tables up to date.
+func (s *Store) migrate(ctx context.Context) error {
+	return s.within(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS postern_ledger (version INTEGER NOT NULL)`); err != nil {
+			return err
+		}
+		var version int
+		err := tx.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
+		if errors.Is(err, sql.ErrNoRows) {
+			_, err = tx.ExecContext(ctx, `INSERT INTO postern_ledger VALUES (0)`)
+		}
+		if err != nil {
+			return err
+		}
+		switch {
+		case version > len(migrations):
+			return errNewer
+		case version == len(migrations):
+			return nil
+		}
+		for _, m := range migrations[version:] {
+			for _, statement := range m {
+				if _, err := tx.ExecContext(ctx, s.schema.Replace(statement)); err != nil {
+					return fmt.Errorf("making its tables: %w", err)
+				}
+			}
+		}
+		_, err = tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations)))
+		return err
+	})
+}
+
+func (s *Store) schemaVersion(ctx context.Context) (version int, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
+	return version, err
+}
