@@ -35,6 +35,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 // many rows that were. An account is given as it is kept, in any case: where
 // accounts are hashed, as the hash.
 func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
+	who = asked(who)
 	lower := strings.ToLower(who)
 	statements, args := []string{`DELETE FROM accounts WHERE account = $1 OR account = $2`}, []any{who, lower}
 	account := func(a string) bool { return a == who || a == lower }

@@ -66,6 +66,9 @@ type Filter struct {
 func (f *Filter) where() (condition string, args []any) {
 	parts := []string{"1 = 1"}
 	add := func(format string, value any) {
+		if s, ok := value.(string); ok {
+			value = asked(s)
+		}
 		args = append(args, value)
 		parts = append(parts, fmt.Sprintf(format, len(args)))
 	}
@@ -83,7 +86,7 @@ func (f *Filter) where() (condition string, args []any) {
 	}
 	const account = "EXISTS (SELECT 1 FROM accounts a WHERE a.client = s.client AND a.ja4 = s.ja4 AND "
 	if f.Account != "" {
-		args = append(args, f.Account) // a hash may have capitals
+		args = append(args, asked(f.Account)) // a hash may have capitals
 		add(account+fmt.Sprintf("a.account IN ($%d, $%%d))", len(args)), strings.ToLower(f.Account))
 	}
 	if f.Software != "" {
@@ -92,6 +95,10 @@ func (f *Filter) where() (condition string, args []any) {
 	}
 	return strings.Join(parts, " AND "), args
 }
+
+// asked is a text that PostgreSQL lets one ask for; there is none like those that
+// it refuses.
+func asked(s string) string { return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd") }
 
 // Count is how many clients there are.
 func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {

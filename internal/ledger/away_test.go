@@ -1,0 +1,314 @@
+package ledger
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// briefly tries to write, for as long as an operator's patience in a test.
+func (g *gate) briefly(d time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return g.Flush(ctx)
+}
+
+func TestADatabaseThatIsAwayCostsNoSighting(t *testing.T) {
+	for name, away := range map[string]struct{ begin, end func() error }{
+		"stopped": {pg(t).Stop, pg(t).Start},
+		"frozen":  {pg(t).Pause, pg(t).Resume},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGate(t, newURL(t, "postgres"))
+			g.session(hello("192.0.2.7"), "anna", "")
+			g.flush()
+			if err := away.begin(); err != nil {
+				t.Fatal(err)
+			}
+			const rounds, clients = 3, 100
+			for range rounds {
+				for i := range clients {
+					g.session(hello(fmt.Sprintf("10.0.0.%d", i)), "bert", "")
+				}
+				g.session(hello("192.0.2.7"), "anna", "")
+				g.later(time.Minute)
+				if g.briefly(300*time.Millisecond) == nil {
+					t.Error("it was written to a database that is away")
+				}
+			}
+			g.wantNamed(hello("192.0.2.7"), "1 anna/")
+			if err := away.end(); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, "the database", func() bool { return g.briefly(10*time.Second) == nil })
+			list := g.clients(Filter{})
+			if len(list) != clients+1 || g.Dropped() != 0 {
+				t.Errorf("%d clients, %d dropped", len(list), g.Dropped())
+			}
+			for _, c := range list {
+				want := Counts{Observed: rounds}
+				if c.Addr.String() == "192.0.2.7" {
+					want = Counts{Observed: rounds + 1, Rejected: 1}
+				} else if !c.First.Equal(noon) || !c.Last.Equal(noon.Add((rounds-1)*time.Minute)) {
+					t.Errorf("%v: %v to %v", c.Addr, c.First, c.Last)
+				}
+				if c.Counts != want || c.Login != LoginOK || len(c.Accounts) != 1 {
+					t.Errorf("%+v, want %+v", c, want)
+				}
+			}
+		})
+	}
+}
+
+// TestACommitWhoseAnswerIsLost goes through a line that breaks just then: what
+// was committed is not added once more, and what was not is.
+func TestACommitWhoseAnswerIsLost(t *testing.T) {
+	for _, arrives := range []bool{true, false} {
+		t.Run(fmt.Sprintf("arrives %v", arrives), func(t *testing.T) {
+			u, err := url.Parse(newURL(t, "postgres"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			line := breakingLine(t, u.Host, arrives)
+			u.Host = line.addr
+			g := newGate(t, u.String())
+			g.meet(hello("192.0.2.7"))
+			g.flush()
+			line.armed.Store(true)
+			g.session(hello("192.0.2.7"), "anna", "")
+			g.meet(hello("192.0.2.8"))
+			if err := g.Flush(t.Context()); err == nil {
+				t.Fatal("the line did not break")
+			}
+			g.meet(hello("192.0.2.7"))
+			g.flush()
+			g.flush()
+			for _, c := range g.clients(Filter{}) {
+				want := Counts{Rejected: 1}
+				if c.Addr.String() == "192.0.2.7" {
+					want = Counts{Rejected: 2, Observed: 1}
+				}
+				if c.Counts != want {
+					t.Errorf("%v: %+v, want %+v", c.Addr, c.Counts, want)
+				}
+			}
+		})
+	}
+}
+
+type line struct {
+	addr  string
+	armed atomic.Bool
+}
+
+// breakingLine forwards to an address. Once it is armed, it breaks the next
+// connection that commits: behind the commit, or before it.
+func breakingLine(t *testing.T, to string, arrives bool) *line {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	b := &line{addr: l.Addr().String()}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s, err := net.Dial("tcp", to)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			var broken atomic.Bool
+			go func() {
+				defer s.Close()
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := c.Read(buf)
+					if err != nil {
+						return
+					}
+					if bytes.Contains(bytes.ToLower(buf[:n]), []byte("commit")) && b.armed.CompareAndSwap(true, false) {
+						broken.Store(true)
+						if arrives {
+							s.Write(buf[:n])
+							time.Sleep(300 * time.Millisecond) // what is answered is thrown away
+						}
+						c.Close()
+						return
+					}
+					s.Write(buf[:n])
+				}
+			}()
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := s.Read(buf)
+					if err != nil {
+						return
+					}
+					if !broken.Load() {
+						c.Write(buf[:n])
+					}
+				}
+			}()
+		}
+	}()
+	return b
+}
+
+func TestWhatWaitsIsBounded(t *testing.T) {
+	g := newGate(t, Memory)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h := hello("10.0.0.0")
+	meet := func(i int) {
+		h.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 4000)
+		g.meet(h)
+	}
+	for i := range maxPending {
+		meet(i)
+	}
+	if g.Flush(ctx) == nil {
+		t.Fatal("it was written")
+	}
+	if n := g.Dropped(); n != 0 {
+		t.Errorf("%d were dropped within the bound", n)
+	}
+	for i := range maxPending + 50 {
+		meet(i)
+	}
+	if n := g.Dropped(); n != 50 {
+		t.Errorf("%d were dropped beyond the bound, not 50", n)
+	}
+	g.flush()
+	meet(maxPending) // there is room again
+	g.flush()
+	if n, err := g.store.Count(t.Context(), Filter{}); n != maxPending+1 || err != nil {
+		t.Errorf("%d clients, %v", n, err)
+	}
+	days, err := g.store.Days(t.Context(), noon)
+	if err != nil || len(days) != 1 || days[0].Counts.Rejected != 2*maxPending+1 {
+		t.Errorf("%+v, %v", days, err)
+	}
+	if n := g.Dropped(); n != 50 {
+		t.Errorf("%d were dropped in the end", n)
+	}
+}
+
+func TestNothingNewIsNoQuery(t *testing.T) {
+	g := newGate(t, newURL(t, "sqlite"))
+	g.session(hello("192.0.2.7"), "anna", "")
+	g.flush()
+	g.store.Close() // whoever asks now gets an error
+	for range 3 {
+		g.flush()
+		g.later(FlushEvery)
+	}
+	g.meet(hello("192.0.2.7"))
+	if g.Flush(t.Context()) == nil {
+		t.Error("a closed store was written")
+	}
+}
+
+func TestTheEndWritesTheRest(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		ctx, stop := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		group.Go(func() { g.Run(ctx) })
+		g.meet(hello("192.0.2.7"))
+		stop()
+		group.Wait()
+		if err := g.Recorder.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := g.store.Count(t.Context(), Filter{}); n != 1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+	})
+}
+
+func TestTheEndWaitsForADatabaseOnlySoLong(t *testing.T) {
+	g := newGate(t, newURL(t, "sqlite"))
+	g.meet(hello("192.0.2.7"))
+	g.store.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := g.Recorder.Close(ctx); err == nil {
+		t.Error("no error")
+	}
+	if ctx.Err() == nil {
+		t.Error("it did not try again")
+	}
+}
+
+// child records one client after the other, and says when it has, until it is
+// killed.
+func child(path string) {
+	s, err := Open(context.Background(), "sqlite:"+path)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	r := NewRecorder(Options{Store: s, Log: silent})
+	go r.Run(context.Background())
+	for i := 0; ; i++ {
+		r.Handshake(hello(fmt.Sprintf("10.0.%d.%d", i>>8, i&0xff)))
+		fmt.Println(i, time.Now().UnixMilli())
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func TestAKilledGateLosesFiveSecondsAtMost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "POSTERN_TEST_LEDGER_CHILD="+path)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(7*time.Second, func() { cmd.Process.Kill() })
+	var said []time.Time
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		i, at, _ := strings.Cut(lines.Text(), " ")
+		ms, err := strconv.ParseInt(at, 10, 64)
+		if err != nil || i != strconv.Itoa(len(said)) {
+			t.Fatalf("the child says %q", lines.Text())
+		}
+		said = append(said, time.UnixMilli(ms))
+	}
+	killed := time.Now()
+	_ = cmd.Wait()
+	n, err := openStore(t, "sqlite:"+path).Count(t.Context(), Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d of %d", n, len(said))
+	if n == 0 || n > len(said)+1 {
+		t.Fatalf("%d clients are there of %d", n, len(said))
+	}
+	if n < len(said) && killed.Sub(said[n]) > 5*time.Second {
+		t.Errorf("what was seen %v before the end is lost", killed.Sub(said[n]))
+	}
+}

@@ -1,0 +1,230 @@
+package ledger
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+func (g *gate) wantLeft(want string) {
+	g.t.Helper()
+	if got := fmt.Sprint(addresses(g.clients(Filter{}))); got != want {
+		g.t.Errorf("clients left %s, want %s", got, want)
+	}
+	for _, c := range g.clients(Filter{Noise: true}) {
+		g.t.Logf("%v %s %+v login %s noise %v", c.Addr, c.JA4, c.Counts, c.Login, c.Noise)
+	}
+}
+
+func TestAScannerIsNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for i := range burstHellos {
+			g.meet(hello("192.0.2.66", program(i)))
+			g.later(7 * time.Second)
+			if i == 3 {
+				g.flush()
+			}
+		}
+		g.meet(hello("192.0.2.7"))
+		g.wantLeft("[192.0.2.7]")
+		g.restart(nil)
+		g.later(48 * time.Hour)
+		g.meet(hello("192.0.2.66", program(100))) // a new way of the same scanner
+		g.wantLeft("[192.0.2.7]")
+	})
+}
+
+func TestAScannerOfVersionsIsNoise(t *testing.T) {
+	g := newGate(t, Memory)
+	for _, v := range []policy.Version{policy.SSL2, policy.SSL3, policy.TLS10, policy.TLS11} {
+		g.meet(hello("192.0.2.66", version(v), program(1)))
+		g.meet(hello("192.0.2.66", version(v), program(2)))
+	}
+	g.wantLeft("[]")
+}
+
+func TestSevenProgramsOrEightInAMinuteAreNoScanner(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for i := range burstHellos {
+			if i < burstHellos-1 {
+				g.meet(hello("192.0.2.7", program(i)))
+			}
+			g.meet(hello("192.0.2.8", program(i)))
+			// The same hello again and again, for other names, is one program.
+			g.meet(hello("192.0.2.9", program(1), serverName(fmt.Sprintf("imap%d.example.org", i))))
+			g.later(9 * time.Second)
+		}
+		if list := g.clients(Filter{}); len(list) != 3*burstHellos-1 {
+			t.Errorf("%d are left", len(list))
+		}
+	})
+}
+
+// TestAnOfficeIsNoNoise has more programs behind one address than a scanner has
+// hellos, which come back all at once when the gate was away.
+func TestAnOfficeIsNoNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		const programs = 20
+		for i := range programs {
+			g.meet(hello("192.0.2.7", program(i)))
+			g.flush()
+			g.later(time.Minute)
+		}
+		for range 3 {
+			g.restart(nil)
+			for i := range programs {
+				g.meet(hello("192.0.2.7", program(i)))
+			}
+			g.flush()
+			g.later(24 * time.Hour)
+		}
+		if list := g.clients(Filter{}); len(list) != programs {
+			t.Errorf("%d are left, want %d", len(list), programs)
+		}
+	})
+}
+
+func TestWhereSomebodyHasLoggedInIsNoScanner(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for i := range 2 * burstHellos { // the whole office in the first minute
+			g.meet(hello("192.0.2.7", program(i)))
+		}
+		g.wantLeft("[]")
+		g.session(hello("192.0.2.7", program(3)), "anna", "")
+		if list := g.clients(Filter{}); len(list) != 2*burstHellos {
+			t.Errorf("%d are left after a login", len(list))
+		}
+		g.meet(hello("192.0.2.7", program(100)))
+		if list := g.clients(Filter{}); len(list) != 2*burstHellos+1 {
+			t.Errorf("%d are left after a login and one more program", len(list))
+		}
+	})
+}
+
+func TestAProbeIsNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for range 5 {
+			g.meet(hello("192.0.2.66", outcome(proxy.Failed)))
+			g.meet(hello("192.0.2.7", outcome(proxy.Failed)))
+		}
+		g.wantLeft("[]")
+		g.meet(hello("192.0.2.7", outcome(proxy.Explained))) // one that got through makes it a client
+		g.wantLeft("[192.0.2.7]")
+	})
+}
+
+func TestAFallbackRetryIsNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		g.meet(hello("192.0.2.7", reason(policy.ReasonFallback)))
+		g.wantLeft("[]")
+		g.meet(hello("192.0.2.7"))
+		g.wantLeft("[192.0.2.7]")
+	})
+}
+
+func TestWhoOnlyEverFailedToLogInIsNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		observed := func(client string, failed int) *proxy.Handshake {
+			h := hello(client, outcome(proxy.Observed))
+			g.meet(h)
+			g.flush()
+			g.Closed(&proxy.Closed{Conn: h.Conn, FailedLogins: failed})
+			g.flush()
+			return h
+		}
+		observed("192.0.2.66", 2)
+		observed("192.0.2.7", 1)
+		h := observed("192.0.2.7", 0)
+		g.Login(&proxy.Login{Conn: h.Conn})
+		observed("192.0.2.8", 0)
+		g.wantLeft("[192.0.2.7 192.0.2.8]")
+		logins := map[string]Login{"192.0.2.66": LoginFailed, "192.0.2.7": LoginOK, "192.0.2.8": LoginUnknown}
+		for _, c := range g.clients(Filter{Noise: true}) {
+			if c.Login != logins[c.Addr.String()] || c.Noise != (c.Addr.String() == "192.0.2.66") {
+				t.Errorf("%+v", c)
+			}
+		}
+		g.restart(nil)
+		// The same program at another port is the same guesser, or is not.
+		g.meet(hello("192.0.2.66", listener(proxy.POP3S, 995)))
+		g.meet(hello("192.0.2.7", listener(proxy.POP3S, 995)))
+		g.wantLeft("[192.0.2.7 192.0.2.7 192.0.2.8]")
+	})
+}
+
+// TestRandomHellosFillNoDatabase has one address that never says the same twice.
+func TestRandomHellosFillNoDatabase(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		const n = 1000
+		for i := range n {
+			g.meet(hello("192.0.2.66", program(i), serverName(fmt.Sprintf("n%d.example.org", i))))
+			g.meet(hello(fmt.Sprintf("2001:db8::%x", i+1), program(i)))
+			if i == n/2 {
+				g.flush()
+			}
+		}
+		g.meet(hello("192.0.2.66", program(1), serverName("n1.example.org"))) // known from before
+		g.meet(hello("192.0.2.7"))
+		rows, sum := make(map[string]int), make(map[string]int64)
+		for _, c := range g.clients(Filter{Noise: true}) {
+			rows[c.Network]++
+			sum[c.Network] += c.Counts.Rejected
+			if collapsed := c.JA4 == ""; collapsed != (c.Name == "") || collapsed && c.Counts.Rejected != n-maxWays {
+				t.Errorf("%+v", c)
+			}
+		}
+		if want := fmt.Sprint(map[string]int{"192.0.2.66": maxWays + 1, "192.0.2.7": 1, "2001:db8::/64": n}); fmt.Sprint(rows) != want {
+			t.Errorf("rows %v, want %s", rows, want)
+		}
+		if sum["192.0.2.66"] != n+1 || sum["2001:db8::/64"] != n {
+			t.Errorf("sightings %v", sum)
+		}
+	})
+}
+
+func TestANetworkOfRandomAddressesIsOneInTheEnd(t *testing.T) {
+	g := newGate(t, Memory)
+	const more = 500
+	for i := range maxWaysOfNetwork + more {
+		g.meet(hello(fmt.Sprintf("2001:db8::%x", i+1), serverName("")))
+	}
+	list := g.clients(Filter{Noise: true})
+	if last := list[len(list)-1]; len(list) != maxWaysOfNetwork+1 {
+		t.Errorf("%d rows, the last one %+v", len(list), last)
+	}
+	for _, c := range list {
+		if c.Addr.String() == "2001:db8::" && (c.Counts.Rejected != more || c.JA4 != "") {
+			t.Errorf("%+v", c)
+		}
+	}
+	g.later(24 * time.Hour) // another day, another thousand
+	g.meet(hello("2001:db8::ffff"))
+	if got := len(g.clients(Filter{Noise: true})); got != len(list)+1 {
+		t.Errorf("%d rows on the next day, %d before", got, len(list))
+	}
+}
+
+// TestManyProgramsBehindOneAddressKeepTheirNames: what is added up still knows
+// who has logged in.
+func TestManyProgramsBehindOneAddressKeepTheirNames(t *testing.T) {
+	g := newGate(t, Memory)
+	for i := range maxWays + 20 {
+		g.session(hello("192.0.2.7", program(i)), fmt.Sprintf("u%d", i), "")
+	}
+	list := g.clients(Filter{})
+	if len(list) != maxWays+1 {
+		t.Fatalf("%d rows", len(list))
+	}
+	for _, c := range list {
+		want := 1
+		if c.JA4 == "" {
+			want = 20
+		}
+		if len(c.Accounts) != want || c.Login != LoginOK {
+			t.Errorf("%+v: want %d accounts", c, want)
+		}
+	}
+}

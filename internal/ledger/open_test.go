@@ -1,0 +1,182 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestAnOlderLedgerIsBroughtUp(t *testing.T) {
+	defer func(before [][]string) { migrations = before }(migrations)
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			released := migrations
+			defer func() { migrations = released }()
+			g := newGate(t, newURL(t, kind))
+			g.session(hello("192.0.2.7"), "anna", "")
+			g.flush()
+			migrations = append(released[:len(released):len(released)],
+				[]string{`ALTER TABLE accounts ADD COLUMN note TEXT NOT NULL DEFAULT 'none'`},
+				[]string{`UPDATE accounts SET note = 'there was one'`})
+			if _, err := OpenReadOnly(t.Context(), g.url); err == nil || !strings.Contains(err.Error(), "has not opened it yet") {
+				t.Errorf("reading an older one: %v", err)
+			}
+			var group sync.WaitGroup
+			for range 4 { // as many replicas start at once
+				group.Go(func() { openStore(t, g.url) })
+			}
+			group.Wait()
+			g.restart(plainIdentity)
+			g.session(hello("192.0.2.8"), "bert", "")
+			if list := g.clients(Filter{}); len(list) != 2 {
+				t.Errorf("%+v", list)
+			}
+			var notes string
+			if err := g.store.db.QueryRow(`SELECT min(note) || ', ' || max(note) FROM accounts`).Scan(&notes); err != nil || notes != "none, there was one" {
+				t.Errorf("%q, %v", notes, err)
+			}
+			migrations = released
+			for _, open := range []func(context.Context, string) (*Store, error){Open, OpenReadOnly} {
+				if _, err := open(t.Context(), g.url); !errors.Is(err, errNewer) {
+					t.Errorf("opening a newer one: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestGatesThatStartTogetherMakeOneLedger(t *testing.T) {
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			url := newURL(t, kind)
+			var group sync.WaitGroup
+			for range 8 {
+				group.Go(func() {
+					s, err := Open(t.Context(), url)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					s.Close()
+				})
+			}
+			group.Wait()
+		})
+	}
+}
+
+func TestALedgerThatIsReadIsNotWritten(t *testing.T) {
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			url := newURL(t, kind)
+			if _, err := OpenReadOnly(t.Context(), url); err == nil {
+				t.Error("a ledger that is not there was opened")
+			}
+			g := newGate(t, url)
+			g.meet(hello("192.0.2.7"))
+			g.flush()
+			s, err := OpenReadOnly(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if n, err := s.Count(t.Context(), Filter{}); n != 1 || err != nil {
+				t.Errorf("%d clients, %v", n, err)
+			}
+			g.meet(hello("192.0.2.8"))
+			g.flush() // the gate writes on
+			if n, err := s.Count(t.Context(), Filter{}); n != 2 || err != nil {
+				t.Errorf("%d clients, %v", n, err)
+			}
+			if err := s.Prune(t.Context(), time.Now()); err == nil {
+				t.Error("it was written")
+			}
+		})
+	}
+	if _, err := OpenReadOnly(t.Context(), Memory); err == nil {
+		t.Error("the memory of another process was opened")
+	}
+}
+
+func TestTheFileIsForItsOwnerAlone(t *testing.T) {
+	g := newGate(t, newURL(t, "sqlite"))
+	g.meet(hello("192.0.2.7"))
+	g.flush()
+	files, err := filepath.Glob(strings.TrimPrefix(g.url, "sqlite:") + "*")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v", f, info.Mode())
+		}
+	}
+}
+
+func TestAURLThatCannotBeUsed(t *testing.T) {
+	for _, url := range []string{"memory:", "sqlite:/var/lib/postern/a b.db", "sqlite:///var/lib/x.db", "postgres://u:p@db/postern", "postgresql:///postern?host=/run/postgresql"} {
+		if why := Check(url); why != "" {
+			t.Errorf("%s: %s", url, why)
+		}
+	}
+	for _, url := range []string{"", "memory", "memory:x", "sqlite:", "sqlite:relative.db", "sqlite:/dir/", "sqlite:/a?b", "mysql://u:hunter2@db/x",
+		"postgres:", "postgres://u:hunter2@/x", "postgres://u:hunter2@db:port/x", "postgres://u:hunter2%@db/x"} {
+		why := Check(url)
+		_, err := Open(t.Context(), url)
+		if url == "memory" {
+			continue
+		}
+		if why == "" || err == nil {
+			t.Errorf("%s: %q, %v", url, why, err)
+			continue
+		}
+		if strings.Contains(why+err.Error()+Redacted(url), "hunter2") {
+			t.Errorf("%s: the password is told: %s, %v, %s", url, why, err, Redacted(url))
+		}
+	}
+}
+
+func TestAnErrorTellsNoPassword(t *testing.T) {
+	url := strings.Replace(pg(t).URL("nowhere"), "postern@", "postern:hunter2@", 1)
+	for _, url := range []string{url, url + "&password=hunter2", strings.Replace(url, "127.0.0.1", "nowhere.invalid", 1), "sqlite:/nowhere/hunter.db"} {
+		_, err := Open(t.Context(), url)
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "nowhere") {
+			t.Errorf("%v", err)
+		}
+		if s := Redacted(url); strings.Contains(s, "hunter2") {
+			t.Error(s)
+		}
+	}
+}
+
+// TestAQueryThatIsCutShortLosesNoMemory: the database lives in a connection.
+func TestAQueryThatIsCutShortLosesNoMemory(t *testing.T) {
+	g := newGate(t, Memory)
+	g.meet(hello("192.0.2.7"))
+	g.flush()
+	for i := range 200 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			time.Sleep(time.Duration(i) * 5 * time.Microsecond)
+			cancel()
+		}()
+		g.store.Distinct(ctx, g.now())
+		g.meet(hello("192.0.2.7"))
+		g.Flush(ctx)
+		g.store.within(ctx, func(tx *sql.Tx) error { return ctx.Err() })
+		cancel()
+	}
+	if c := g.only(Filter{}); c.Counts.Rejected != 201 {
+		t.Errorf("%+v", c)
+	}
+}

@@ -1,0 +1,327 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+func TestSightingsOfOneClientAddUp(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for _, o := range []proxy.Outcome{proxy.Rejected, proxy.Rejected, proxy.Observed, proxy.Explained, proxy.Failed} {
+			g.meet(hello("192.0.2.7", outcome(o)))
+		}
+		g.flush()
+		g.later(time.Hour)
+		g.meet(hello("192.0.2.7"))
+		g.restart(nil)
+		g.later(time.Hour)
+		g.meet(hello("192.0.2.7", outcome(proxy.Failed)))
+		g.flush()
+		g.later(time.Minute)
+		g.meet(hello("192.0.2.7", serverName("IMAP.Example.Org"))) // names do not go by case
+		c := g.only(Filter{})
+		want := Client{
+			Addr: hello("192.0.2.7").Client.Addr(), Network: "192.0.2.7", Listener: "imaps", Name: "imap.example.org", Port: 993, Version: "tls1.0",
+			Reason: "version", JA4: hello("192.0.2.7").JA4.String(), First: noon, Last: noon.Add(2*time.Hour + time.Minute),
+			Counts: Counts{Observed: 1, Explained: 1, Rejected: 4, Failed: 2}, Login: LoginUnknown,
+		}
+		if fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", want) {
+			t.Errorf("got  %+v\nwant %+v", c, want)
+		}
+		if e := c.Endpoint(); e != "imap.example.org:993" {
+			t.Errorf("endpoint %q", e)
+		}
+	})
+}
+
+func TestEachWayOfDoingTLSIsARowOfItsOwn(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for _, change := range []func(*proxy.Handshake){
+			func(*proxy.Handshake) {}, serverName("mail.example.org"), serverName(""), listener(proxy.IMAP, 143), listener(proxy.IMAPS, 10993),
+			version(policy.TLS11), reason(policy.ReasonCipher), program(1),
+		} {
+			g.meet(hello("192.0.2.7", change))
+			g.meet(hello("192.0.2.7", change))
+		}
+		g.meet(hello("192.0.2.8"))
+		g.meet(hello("2001:db8::8"))
+		all := g.clients(Filter{Noise: true})
+		if len(all) != 10 {
+			t.Errorf("%d rows, want 10", len(all))
+		}
+		for _, c := range all {
+			if want := int64(2); c.Addr.String() == "192.0.2.7" && c.Counts.Rejected != want {
+				t.Errorf("%+v: want %d", c, want)
+			}
+		}
+	})
+}
+
+func TestWhatIsNotLegacyIsNotRemembered(t *testing.T) {
+	g := newGate(t, Memory)
+	g.meet(hello("192.0.2.7", reason(policy.NotLegacy)))
+	g.meet(&proxy.Handshake{Conn: &proxy.Conn{}, Outcome: proxy.Failed})
+	g.Login(&proxy.Login{Conn: &proxy.Conn{}, Account: "anna"})
+	g.Closed(&proxy.Closed{Conn: &proxy.Conn{}, FailedLogins: 3})
+	if list := g.clients(Filter{Noise: true}); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestTwoGatesWriteOneLedgerAtTheSameTime(t *testing.T) {
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) { writeTogether(t, newGate(t, newURL(t, kind))) })
+	}
+}
+
+func writeTogether(t *testing.T, first *gate) {
+	const gates, rounds, clients = 3, 8, 151 // a prime, so that each order meets all
+	var group sync.WaitGroup
+	for n := range gates {
+		g := first
+		if n > 0 {
+			g = first.another()
+		}
+		group.Go(func() {
+			for round := range rounds {
+				for i := range clients {
+					// Each in another order, and each with clients of its own.
+					c := (i*(2*n+1) + round) % clients
+					g.session(hello(fmt.Sprintf("10.0.0.%d", c)), fmt.Sprintf("u%d", c), "P")
+					g.meet(hello(fmt.Sprintf("10.1.%d.%d", n, c)))
+				}
+				if err := g.Flush(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	list := first.clients(Filter{Noise: true})
+	if len(list) != clients+gates*clients {
+		t.Errorf("%d clients", len(list))
+	}
+	for _, c := range list {
+		want := Counts{Rejected: rounds}
+		if c.Addr.As4()[1] == 0 {
+			want = Counts{Observed: gates * rounds}
+			if c.Login != LoginOK || !slices.Equal(c.Accounts, []string{fmt.Sprintf("u%d", c.Addr.As4()[3])}) {
+				t.Errorf("%+v", c)
+			}
+		}
+		if c.Counts != want {
+			t.Errorf("%v: %+v, want %+v", c.Addr, c.Counts, want)
+		}
+	}
+	days, err := first.store.Days(t.Context(), noon.Add(-time.Hour))
+	if err != nil || len(days) != 1 || days[0].Counts != (Counts{Observed: clients * gates * rounds, Rejected: clients * gates * rounds}) {
+		t.Errorf("days %+v, %v", days, err)
+	}
+}
+
+func TestADayEndsAtMidnightUTC(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		midnight := time.Date(2026, 6, 2, 0, 0, 0, 0, time.UTC)
+		g.at(midnight.Add(-time.Second))
+		g.meet(hello("192.0.2.7"))
+		g.meet(hello("192.0.2.8", version(policy.TLS11), outcome(proxy.Observed)))
+		g.meet(hello("192.0.2.66", outcome(proxy.Failed))) // noise
+		g.at(midnight)
+		g.meet(hello("192.0.2.7")) // both days of one client in one batch
+		g.meet(hello("192.0.2.9"))
+		g.flush()
+		g.meet(hello("192.0.2.9"))
+		g.flush()
+		days, err := g.store.Days(t.Context(), midnight.Add(-time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []Day{
+			{midnight.AddDate(0, 0, -1), "tls1.0", 1, Counts{Rejected: 1}},
+			{midnight.AddDate(0, 0, -1), "tls1.1", 1, Counts{Observed: 1}},
+			{midnight, "tls1.0", 2, Counts{Rejected: 3}},
+		}
+		if !slices.Equal(days, want) {
+			t.Errorf("got  %+v\nwant %+v", days, want)
+		}
+		if days, err := g.store.Days(t.Context(), midnight); err != nil || !slices.Equal(days, want[2:]) {
+			t.Errorf("since midnight %+v, %v", days, err)
+		}
+		if list := g.clients(Filter{}); len(list) != 3 || list[0].First.After(list[2].First) {
+			t.Errorf("not in the order in which they were seen: %+v", list)
+		}
+	})
+}
+
+func TestFilters(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		g.session(hello("192.0.2.1"), "Anna@Example.org", "Outlook 14.0")
+		g.session(hello("192.0.2.2", version(policy.TLS11)), "bert@example.org", "100% Mail_Är")
+		g.session(hello("192.0.2.2", version(policy.TLS11)), "anna@example.org", "")
+		g.later(time.Hour)
+		g.session(hello("192.0.2.3", listener(proxy.POP3S, 995)), "ÄNNA@example.org", "")
+		g.meet(hello("192.0.2.4", reason(policy.ReasonFallback)))
+		for _, c := range []struct {
+			f    Filter
+			want string
+		}{
+			{Filter{}, "[192.0.2.1 192.0.2.2 192.0.2.3]"},
+			{Filter{Noise: true}, "[192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4]"},
+			{Filter{Version: "tls1.1"}, "[192.0.2.2]"},
+			{Filter{Listener: "pop3s"}, "[192.0.2.3]"},
+			{Filter{Listener: "pop3s", Version: "tls1.1"}, "[]"},
+			{Filter{Account: "ANNA@example.org"}, "[192.0.2.1 192.0.2.2]"},
+			{Filter{Account: "änna@example.org"}, "[192.0.2.3]"},
+			{Filter{Account: "anna"}, "[]"},
+			{Filter{Account: "anna@example.org", Version: "tls1.0", Software: "outlook"}, "[192.0.2.1]"},
+			{Filter{Software: "outLOOK"}, "[192.0.2.1]"},
+			{Filter{Software: "0% m"}, "[192.0.2.2]"},
+			{Filter{Software: "l_är"}, "[192.0.2.2]"},
+			{Filter{Software: "l_Ä"}, "[192.0.2.2]"},
+			{Filter{Software: "k_1"}, "[]"},
+			{Filter{Software: "'; --"}, "[]"},
+			{Filter{Since: noon.Add(time.Hour)}, "[192.0.2.3]"},
+			{Filter{Since: noon.Add(time.Hour + time.Second)}, "[]"},
+		} {
+			if got := fmt.Sprint(addresses(g.clients(c.f))); got != c.want {
+				t.Errorf("%+v: %s, want %s", c.f, got, c.want)
+			}
+		}
+	})
+}
+
+func TestDistinctClients(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		now := noon
+		see := func(ago time.Duration, client string, change ...func(*proxy.Handshake)) {
+			g.at(now.Add(-ago))
+			g.meet(hello(client, change...))
+			g.flush()
+		}
+		const day = 24 * time.Hour
+		see(31*day, "192.0.2.99")
+		see(30*day-time.Second, "192.0.2.5")
+		see(6*day, "192.0.2.4", version(policy.TLS11))
+		see(2*day, "192.0.2.3")
+		see(2*day, "192.0.2.3", listener(proxy.POP3S, 995)) // one client at two listeners
+		see(time.Hour+time.Second, "192.0.2.2")
+		see(time.Minute, "192.0.2.1")
+		see(time.Minute, "192.0.2.1", serverName("other.example.org"))
+		see(time.Minute, "192.0.2.1", version(policy.TLS11))
+		see(time.Minute, "2001:db8:1:2::1")
+		see(time.Minute, "2001:db8:1:2:ffff::2")
+		see(time.Minute, "2001:db8:1:3::1")
+		see(time.Minute, "192.0.2.66", outcome(proxy.Failed)) // noise
+		see(time.Minute, "192.0.2.67", reason(policy.ReasonFallback))
+		g.at(now)
+		g.restart(nil)
+		got, err := g.store.Distinct(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []Distinct{
+			{"any", "any", [4]int{3, 4, 6, 7}},
+			{"any", "tls1.0", [4]int{3, 4, 5, 6}},
+			{"any", "tls1.1", [4]int{1, 1, 2, 2}},
+			{"imaps", "any", [4]int{3, 4, 6, 7}},
+			{"imaps", "tls1.0", [4]int{3, 4, 5, 6}},
+			{"imaps", "tls1.1", [4]int{1, 1, 2, 2}},
+			{"pop3s", "any", [4]int{0, 0, 1, 1}},
+			{"pop3s", "tls1.0", [4]int{0, 0, 1, 1}},
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+	})
+}
+
+func TestTheHelloBehindAFingerprintIsKept(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		h := hello("192.0.2.7", func(h *proxy.Handshake) {
+			h.Hello.Groups, h.Hello.SSL2Ciphers, h.Hello.ALPN = append(h.Hello.Groups, 23), []uint32{0x10080}, []string{"imap"}
+		})
+		g.meet(h)
+		g.restart(nil)
+		g.meet(h)
+		g.flush()
+		all, err := g.store.Hellos(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		want := *h.Hello
+		want.ServerName, want.ALPN = "", nil // what is not judged is not kept
+		if got := all[h.JA4.String()]; fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+	})
+}
+
+func TestTenThousandHellosAreKeptAndNoMore(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		note := func(from, n int) {
+			for i := range n {
+				ja4 := policy.JA4{}
+				copy(ja4[:], fmt.Sprintf("t10i020000_%012d_000000000000", from+i))
+				g.hellos.note(ja4, &policy.Hello{Versions: []uint16{0x301}})
+			}
+		}
+		note(0, maxHellos-10)
+		other := g
+		if g.url != Memory {
+			other = g.another()
+		}
+		g.restart(nil)
+		note(maxHellos-20, 100) // ten are known, ten find room
+		g.flush()
+		other.hellos.note(policy.JA4{'x'}, &policy.Hello{})
+		other.flush() // it does not know that there is no room
+		all, err := g.store.Hellos(t.Context())
+		if err != nil || len(all) != maxHellos {
+			t.Errorf("%d hellos, %v", len(all), err)
+		}
+	})
+}
+
+func TestWhatWasNotSeenForLongGoes(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		g.session(hello("192.0.2.1", program(1)), "old@example.org", "")
+		g.session(hello("192.0.2.2", program(2)), "anna@example.org", "")
+		g.later(91 * 24 * time.Hour)
+		g.session(hello("192.0.2.2", program(2)), "anna@example.org", "")
+		g.flush()
+		if err := g.store.Prune(t.Context(), g.now().AddDate(0, 0, -90)); err != nil {
+			t.Fatal(err)
+		}
+		c := g.only(Filter{Noise: true})
+		if c.Addr.String() != "192.0.2.2" || c.Counts.Observed != 2 || !c.First.Equal(noon) {
+			t.Errorf("%+v", c)
+		}
+		if list := g.clients(Filter{Account: "old@example.org"}); len(list) != 0 {
+			t.Errorf("%+v", list)
+		}
+		days, err := g.store.Days(t.Context(), noon.AddDate(0, 0, -1))
+		if err != nil || len(days) != 1 || days[0].Counts.Observed != 1 {
+			t.Errorf("days %+v, %v", days, err)
+		}
+		hellos, err := g.store.Hellos(t.Context())
+		if err != nil || len(hellos) != 1 {
+			t.Errorf("%d hellos, %v", len(hellos), err)
+		}
+		// The one that went comes back whole, hello and all.
+		g.refresh(t.Context())
+		g.meet(hello("192.0.2.1", program(1)))
+		if list := g.clients(Filter{}); len(list) != 2 {
+			t.Errorf("%+v", list)
+		}
+		if hellos, err := g.store.Hellos(t.Context()); err != nil || len(hellos) != 2 {
+			t.Errorf("%d hellos, %v", len(hellos), err)
+		}
+	})
+}

@@ -1,0 +1,249 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/postgrestest"
+	"postern/policy"
+	"postern/proxy"
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv("POSTERN_TEST_LEDGER_CHILD"); path != "" {
+		child(path)
+		return
+	}
+	code := m.Run()
+	if launched {
+		if s, err := server(); err == nil {
+			if err := s.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				code = 1
+			}
+		}
+	}
+	os.Exit(code)
+}
+
+// server is the PostgreSQL of all tests; each has a database of its own.
+var server = sync.OnceValues(func() (*postgrestest.Server, error) {
+	launched = true
+	return postgrestest.Launch()
+})
+
+var launched bool
+
+func pg(t testing.TB) *postgrestest.Server {
+	t.Helper()
+	s, err := server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// newURL is the URL of an empty ledger of a kind.
+func newURL(t testing.TB, kind string) string {
+	t.Helper()
+	switch kind {
+	case "sqlite":
+		return "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
+	case "postgres":
+		return pg(t).NewDatabase(t)
+	}
+	return Memory
+}
+
+// each runs a test with a gate on each kind of store.
+func each(t *testing.T, test func(t *testing.T, g *gate)) {
+	for _, kind := range []string{"memory", "sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) { test(t, newGate(t, newURL(t, kind))) })
+	}
+}
+
+// gate is a recorder with its store and its clock.
+type gate struct {
+	t   testing.TB
+	url string
+	*Recorder
+	store *Store
+	clock *atomic.Int64
+}
+
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+func plainIdentity(account string) string { return account }
+
+func newGate(t testing.TB, url string) *gate {
+	t.Helper()
+	g := &gate{t: t, url: url, clock: new(atomic.Int64)}
+	g.clock.Store(noon.Unix())
+	g.store = openStore(t, url)
+	g.restart(plainIdentity)
+	return g
+}
+
+func openStore(t testing.TB, url string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// restart begins with a recorder that knows nothing but the store: in a file or
+// a server, one that is opened anew.
+func (g *gate) restart(identity func(string) string) {
+	g.t.Helper()
+	if g.Recorder != nil {
+		g.flush()
+		if g.url != Memory {
+			g.store.Close()
+			g.store = openStore(g.t, g.url)
+		}
+	}
+	g.Recorder = NewRecorder(Options{Store: g.store, Log: silent, Identity: identity, Now: func() time.Time { return time.Unix(g.clock.Load(), 0) }})
+	g.refresh(context.Background())
+}
+
+// another is a second gate with the same ledger and the same clock.
+func (g *gate) another() *gate {
+	g.t.Helper()
+	o := &gate{t: g.t, url: g.url, clock: g.clock, store: g.store}
+	if g.url != Memory {
+		o.store = openStore(g.t, g.url)
+	}
+	o.restart(plainIdentity)
+	return o
+}
+
+func (g *gate) at(t time.Time)          { g.clock.Store(t.Unix()) }
+func (g *gate) later(d time.Duration)   { g.clock.Add(int64(d / time.Second)) }
+func (g *gate) now() time.Time          { return time.Unix(g.clock.Load(), 0).UTC() }
+func (g *gate) meet(h *proxy.Handshake) { g.Handshake(h) }
+
+func (g *gate) flush() {
+	g.t.Helper()
+	if err := g.Flush(context.Background()); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// clients flushes and lists.
+func (g *gate) clients(f Filter) []Client {
+	g.t.Helper()
+	g.flush()
+	list, next, err := g.store.Clients(context.Background(), f, "", 0)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if next != "" {
+		g.t.Errorf("all clients, and yet a cursor %q", next)
+	}
+	n, err := g.store.Count(context.Background(), f)
+	if err != nil || n != len(list) {
+		g.t.Errorf("%d clients are listed, and %d counted, %v", len(list), n, err)
+	}
+	return list
+}
+
+// only is the one client that there is.
+func (g *gate) only(f Filter) Client {
+	g.t.Helper()
+	list := g.clients(f)
+	if len(list) != 1 {
+		g.t.Fatalf("%d clients, want one: %+v", len(list), list)
+	}
+	return list[0]
+}
+
+// addresses are those of a list, in order.
+func addresses(list []Client) (all []string) {
+	for _, c := range list {
+		all = append(all, c.Addr.String())
+	}
+	slices.Sort(all)
+	return all
+}
+
+// hello makes the handshake of a client with the address; change it as you like.
+func hello(client string, change ...func(*proxy.Handshake)) *proxy.Handshake {
+	h := &proxy.Handshake{
+		Conn: &proxy.Conn{
+			Listener: proxy.IMAPS, Client: netip.AddrPortFrom(netip.MustParseAddr(client), 4000),
+			Local: netip.MustParseAddrPort("198.51.100.1:993"), Legacy: true,
+		},
+		Hello:   &policy.Hello{Versions: []uint16{0x301}, CipherSuites: []uint16{0x2f, 0x35}, ServerName: "imap.example.org"},
+		Verdict: policy.Verdict{Version: policy.TLS10, Reason: policy.ReasonVersion},
+		Outcome: proxy.Rejected,
+	}
+	for _, f := range change {
+		f(h)
+	}
+	h.JA4 = h.Hello.Fingerprint()
+	return h
+}
+
+func outcome(o proxy.Outcome) func(*proxy.Handshake) {
+	return func(h *proxy.Handshake) { h.Outcome = o }
+}
+
+func program(n int) func(*proxy.Handshake) {
+	return func(h *proxy.Handshake) { h.Hello.CipherSuites = []uint16{0x2f, uint16(0x100 + n)} }
+}
+
+func serverName(s string) func(*proxy.Handshake) {
+	return func(h *proxy.Handshake) { h.Hello.ServerName = s }
+}
+
+func version(v policy.Version) func(*proxy.Handshake) {
+	return func(h *proxy.Handshake) { h.Verdict.Version, h.Hello.Versions = v, []uint16{uint16(v)} }
+}
+
+func reason(r policy.Reason) func(*proxy.Handshake) {
+	return func(h *proxy.Handshake) { h.Verdict.Reason = r }
+}
+
+func listener(l proxy.Listener, port uint16) func(*proxy.Handshake) {
+	return func(h *proxy.Handshake) { h.Listener, h.Local = l, netip.AddrPortFrom(h.Local.Addr(), port) }
+}
+
+// session is an observed handshake and a login as somebody.
+func (g *gate) session(h *proxy.Handshake, account, software string) {
+	h.Outcome = proxy.Observed
+	g.meet(h)
+	g.Login(&proxy.Login{Conn: h.Conn, Account: account, Software: software})
+	g.Closed(&proxy.Closed{Conn: h.Conn})
+}
+
+// asks is what a handshake of the client is told about it.
+func (g *gate) asks(h *proxy.Handshake) (known int, account, software string) {
+	h.AccountsKnown, h.Account, h.Software = 0, "", ""
+	g.meet(h)
+	return h.AccountsKnown, h.Account, h.Software
+}
+
+// wait waits for something.
+func wait(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waiting for %s", what)
+		}
+	}
+}

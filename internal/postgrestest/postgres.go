@@ -1,0 +1,294 @@
+// Package postgrestest runs a real PostgreSQL for tests: a cluster of its own in
+// a temporary directory, on a free loopback port, without durability. The
+// system's own clusters are never touched.
+package postgrestest
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
+)
+
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 20 * time.Second
+	superuser    = "postern"
+)
+
+// Server is a PostgreSQL.
+type Server struct {
+	// Addr is host:port on 127.0.0.1. It stays the same over Stop and Start.
+	Addr string
+
+	dir       string // short, as a unix socket's path has room for 108 bytes
+	bin       string // where the programs are
+	process   *os.Process
+	gone      chan struct{}
+	databases atomic.Int64
+}
+
+// New runs a server until the test ends.
+func New(t testing.TB) *Server {
+	t.Helper()
+	s, err := Launch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("postgres's log:\n%s", s.Log())
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// Launch runs a server until Close: for the tests of a package, by TestMain. A
+// missing Debian package is an error that names it.
+func Launch() (*Server, error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if len(found) == 0 {
+		return nil, errors.New("this test needs the Debian package postgresql: there is no /usr/lib/postgresql/*/bin/initdb")
+	}
+	slices.Sort(found)
+	dir, err := os.MkdirTemp("", "pg")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir, bin: filepath.Dir(found[len(found)-1])}
+	if err := s.create(); err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("making a cluster: %w", err)
+	}
+	// Between choosing a free port and the server's bind another process may
+	// take it.
+	for range 3 {
+		if s.Addr, err = freeAddr(); err != nil {
+			break
+		}
+		if err = s.Start(); err == nil {
+			return s, nil
+		}
+	}
+	err = fmt.Errorf("starting postgres: %w\n%s", err, s.Log())
+	os.RemoveAll(dir)
+	return nil, err
+}
+
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// create makes the cluster. Its directory belongs to whom the server runs as.
+func (s *Server) create() error {
+	if id := unprivileged(); id != nil {
+		if err := os.Chown(s.dir, int(id.Uid), int(id.Gid)); err != nil {
+			return err
+		}
+	}
+	cmd := s.command("initdb", "-D", s.data(), "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+// unprivileged is whom the server runs as where this process is root, as
+// PostgreSQL refuses to run as root.
+func unprivileged() *syscall.Credential {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
+		gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
+		if uerr == nil && gerr == nil {
+			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), NoSetGroups: true}
+		}
+	}
+	return &syscall.Credential{Uid: 65534, Gid: 65534, NoSetGroups: true}
+}
+
+func (s *Server) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, program), args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
+	// A test binary that panics cleans nothing up: then the kernel ends it, and
+	// SIGQUIT is the one on which PostgreSQL waits for nobody.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: unprivileged(), Pdeathsig: syscall.SIGQUIT}
+	return cmd
+}
+
+// Start starts a server that was stopped; it answers by the time that Start
+// returns.
+func (s *Server) Start() error {
+	_, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := s.command("postgres", "-D", s.data(), "-k", s.dir, "-p", port, "-c", "listen_addresses=127.0.0.1",
+		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=32MB", "-c", "max_connections=50", "-c", "jit=off")
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	gone := make(chan struct{})
+	s.process, s.gone = cmd.Process, gone
+	go func() {
+		_ = cmd.Wait()
+		close(gone)
+	}()
+	if err := s.waitReady(); err != nil {
+		_ = s.process.Kill()
+		<-gone
+		return err
+	}
+	return nil
+}
+
+func (s *Server) waitReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	db, err := sql.Open("pgx", s.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for {
+		err := db.PingContext(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.gone:
+			return fmt.Errorf("it ended at once, last answer: %w", err)
+		case <-ctx.Done():
+			return fmt.Errorf("asking it for %v: %w", startTimeout, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Stop ends the server and all connections to it; its databases stay.
+func (s *Server) Stop() error {
+	if err := s.process.Signal(syscall.SIGINT); err != nil {
+		return err
+	}
+	select {
+	case <-s.gone:
+		return nil
+	case <-time.After(stopTimeout):
+		_ = s.process.Signal(syscall.SIGQUIT)
+		<-s.gone
+		return fmt.Errorf("postgres did not end within %v of SIGINT", stopTimeout)
+	}
+}
+
+// Pause freezes the server, connections and all, until Resume.
+func (s *Server) Pause() error { return s.signalAll(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *Server) Resume() error { return s.signalAll(syscall.SIGCONT) }
+
+// signalAll reaches the server's children too: each has a session of its own.
+func (s *Server) signalAll(sig syscall.Signal) error {
+	if err := s.process.Signal(sig); err != nil {
+		return err
+	}
+	list, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return err
+	}
+	for _, path := range list {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// pid (name) state ppid
+		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(s.process.Pid) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			return err
+		}
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close stops the server and removes its cluster.
+func (s *Server) Close() error {
+	var err error
+	select {
+	case <-s.gone:
+	default:
+		err = s.Stop()
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// URL is that of a database.
+func (s *Server) URL(database string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", superuser, s.Addr, database)
+}
+
+// NewDatabase makes an empty database and returns its URL.
+func (s *Server) NewDatabase(t testing.TB) string {
+	t.Helper()
+	db, err := sql.Open("pgx", s.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	name := fmt.Sprintf("test%d", s.databases.Add(1))
+	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatalf("making a database: %v\n%s", err, s.Log())
+	}
+	return s.URL(name)
+}
+
+// Log is what the server has logged so far.
+func (s *Server) Log() string {
+	b, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
