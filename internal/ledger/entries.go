@@ -112,8 +112,15 @@ var seed = maphash.MakeSeed()
 
 // shard is the one of an address: a /64 has one, so that it can be watched.
 func (r *Recorder) shard(client netip.Addr) *shard {
-	const odd = 0x9e3779b97f4a7c15 // spreads addresses that count upwards
-	return &r.shards[uint64(networkNumber(client))*odd>>60%shards]
+	return &r.shards[spread(client)>>60%shards]
+}
+
+// spread is a number of a network that is far from that of its neighbour. Its
+// first bits choose the shard, and begin the id of each row: the rows of a shard
+// lie side by side in their table.
+func spread(client netip.Addr) uint64 {
+	const odd = 0x9e3779b97f4a7c15
+	return uint64(networkNumber(client)) * odd
 }
 
 func (s *shard) init() {

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -98,7 +97,9 @@ func (f *Filter) where() (condition string, args []any) {
 
 // asked is a text that PostgreSQL lets one ask for; there is none like those that
 // it refuses.
-func asked(s string) string { return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd") }
+func asked(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
+}
 
 // Count is how many clients there are.
 func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
@@ -274,49 +275,75 @@ func (s *Store) Distinct(ctx context.Context, now time.Time) ([]Distinct, error)
 		return nil, fmt.Errorf("counting distinct clients: %w", err)
 	}
 	defer rows.Close()
-	type group struct{ listener, version string }
-	last := make(map[group]map[int64]int64) // by network: when it was last seen
-	see := func(g group, network, seen int64) {
-		if last[g] == nil {
-			last[g] = make(map[int64]int64)
-		}
-		last[g][network] = max(last[g][network], seen)
-	}
+	var list []lastSeen
+	var g group
 	var listener, version sql.RawBytes
 	for rows.Next() {
-		var network, seen int64
-		if err := rows.Scan(&network, &seen, &listener, &version); err != nil {
+		l := lastSeen{}
+		if err := rows.Scan(&l.network, &l.at, &listener, &version); err != nil {
 			return nil, fmt.Errorf("counting distinct clients: %w", err)
 		}
-		see(group{string(listener), string(version)}, network, seen)
+		if string(listener) != g.listener || string(version) != g.version {
+			g = group{string(listener), string(version)}
+		}
+		l.group = g
+		list = append(list, l)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("counting distinct clients: %w", err)
 	}
-	for _, g := range slices.Collect(maps.Keys(last)) {
-		for network, seen := range last[g] {
-			see(group{g.listener, Any}, network, seen)
-			see(group{Any, g.version}, network, seen)
-			see(group{Any, Any}, network, seen)
+	return distinct(list, now), nil
+}
+
+// group is one of the rows in a Distinct.
+type group struct{ listener, version string }
+
+// lastSeen is when a network was seen in a group.
+type lastSeen struct {
+	network, at int64
+	group
+}
+
+func distinct(list []lastSeen, now time.Time) []Distinct {
+	slices.SortFunc(list, func(a, b lastSeen) int { return cmp.Compare(a.network, b.network) })
+	counts := make(map[group]*Distinct)
+	count := func(l lastSeen) {
+		d := counts[l.group]
+		if d == nil {
+			d = &Distinct{Listener: l.listener, Version: l.version}
+			counts[l.group] = d
 		}
-	}
-	all := make([]Distinct, 0, len(last))
-	for g, networks := range last {
-		d := Distinct{Listener: g.listener, Version: g.version}
 		for i, w := range Windows {
-			since := now.Add(-w.For).Unix()
-			for _, seen := range networks {
-				if seen >= since {
-					d.ByWindow[i]++
-				}
+			if l.at >= now.Add(-w.For).Unix() {
+				d.ByWindow[i]++
 			}
 		}
-		all = append(all, d)
+	}
+	var one []lastSeen // of one network, in each group
+	for i, l := range list {
+		for _, g := range [...]group{l.group, {l.listener, Any}, {Any, l.version}, {Any, Any}} {
+			at := slices.IndexFunc(one, func(o lastSeen) bool { return o.group == g })
+			if at < 0 {
+				one = append(one, lastSeen{l.network, l.at, g})
+				continue
+			}
+			one[at].at = max(one[at].at, l.at)
+		}
+		if i == len(list)-1 || list[i+1].network != l.network {
+			for _, o := range one {
+				count(o)
+			}
+			one = one[:0]
+		}
+	}
+	all := make([]Distinct, 0, len(counts))
+	for _, d := range counts {
+		all = append(all, *d)
 	}
 	slices.SortFunc(all, func(a, b Distinct) int {
 		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Version, b.Version))
 	})
-	return all, nil
+	return all
 }
 
 // Day is what was seen on one day, in UTC, noise left out.

@@ -21,6 +21,10 @@ const (
 	refreshEvery = time.Minute
 	// flushTimeout bounds one attempt to write.
 	flushTimeout = 30 * time.Second
+	// batchRows is how many rows are written in one transaction, or somewhat
+	// more: who reads waits no longer than that takes, and only so many are
+	// copied at a time.
+	batchRows = 5000
 	// closePause is the time between two attempts at the end.
 	closePause = 200 * time.Millisecond
 )
@@ -200,34 +204,39 @@ func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {
 			r.settle(b)
 		}
 	}
-	b := r.gather()
-	if b.empty() {
-		r.forgetIdle()
-		return false, nil
-	}
-	r.number++
-	b.writer, b.number = r.writer, r.number
-	if err := r.store.add(ctx, b); err != nil {
-		if errors.Is(err, errInDoubt) {
-			r.doubted = b
+	// Logins before sightings: that of a handshake that comes meanwhile would
+	// find no row to be added to.
+	last := &batch{logins: r.logins.gather(), accounts: r.names.waiting(), hellos: r.hellos.waiting()}
+	for i := 0; i < shards; {
+		b := &batch{}
+		for ; i < shards && len(b.sightings) < batchRows; i++ {
+			r.shards[i].gather(b)
 		}
-		return false, err
+		if i == shards {
+			b.logins, b.accounts, b.hellos = last.logins, last.accounts, last.hellos
+		}
+		if b.empty() {
+			continue
+		}
+		if err := r.commit(ctx, b); err != nil {
+			return wrote, err
+		}
+		wrote = true
 	}
-	r.settle(b)
 	r.forgetIdle()
-	return true, nil
+	return wrote, nil
 }
 
-// gather copies what is to be written.
-func (r *Recorder) gather() *batch {
-	b := &batch{hellos: r.hellos.waiting(), logins: r.logins.gather(), accounts: r.names.waiting()}
-	if n := r.pending.Load(); n > 0 {
-		b.sightings = make([]sighting, 0, n)
+func (r *Recorder) commit(ctx context.Context, b *batch) error {
+	r.number++
+	b.writer, b.number = r.writer, r.number
+	err := r.store.add(ctx, b)
+	if err == nil {
+		r.settle(b)
+	} else if errors.Is(err, errInDoubt) {
+		r.doubted = b
 	}
-	for i := range r.shards {
-		r.shards[i].gather(b)
-	}
-	return b
+	return err
 }
 
 // settle takes off what has been written.

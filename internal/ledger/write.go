@@ -54,7 +54,8 @@ func (k *entryKey) row() int64 {
 	}
 	b = binary.BigEndian.AppendUint16(append(b, 0), k.port)
 	sum := sha256.Sum256(b)
-	return int64(binary.BigEndian.Uint64(sum[:8]) >> 1)
+	const networkBits = 16
+	return int64((spread(k.client)>>(64-networkBits)<<(64-networkBits) | binary.BigEndian.Uint64(sum[:8])>>networkBits) >> 1)
 }
 
 // add writes a batch in one transaction.
