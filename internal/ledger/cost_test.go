@@ -62,6 +62,17 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
+func BenchmarkDistinct(b *testing.B) {
+	g := newGate(b, Memory)
+	g.crowd(many)
+	g.flush()
+	for b.Loop() {
+		if _, err := g.store.Distinct(b.Context(), g.now()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkRecordFromManyConnections(b *testing.B) {
 	g := newGate(b, Memory)
 	g.Recorder.now = time.Now
@@ -110,23 +121,33 @@ func cpuTime() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// within fails where none of five attempts is as quick as it should be: the
-// machine may be busy with something else.
-func within(t *testing.T, what string, bound time.Duration, f func() error) {
-	t.Helper()
-	best := time.Hour
+// within fails where none of five attempts is as quick as it should be. Where the
+// work is done in this process, its CPU time is what counts: the machine may be
+// busy with something else. For the same reason a server has three times as long.
+func (g *gate) within(what string, bound time.Duration, f func() error) {
+	g.t.Helper()
+	bound *= slower
+	if g.store.columns {
+		bound *= 3
+	}
+	best, wall := time.Hour, time.Hour
 	for range 5 {
-		begun := time.Now()
+		cpu, begun := cpuTime(), time.Now()
 		if err := f(); err != nil {
-			t.Fatal(err)
+			g.t.Fatal(err)
 		}
-		if best = min(best, time.Since(begun)); best <= bound*slower {
+		took := time.Since(begun)
+		wall = min(wall, took)
+		if !g.store.columns {
+			took = min(took, cpuTime()-cpu)
+		}
+		if best = min(best, took); best <= bound {
 			break
 		}
 	}
-	t.Logf("%s: %v", what, best.Round(time.Microsecond))
-	if best > bound*slower {
-		t.Errorf("%s takes %v, more than %v", what, best, bound*slower)
+	g.t.Logf("%s: %v (%v on the clock)", what, best.Round(time.Microsecond), wall.Round(time.Microsecond))
+	if best > bound {
+		g.t.Errorf("%s takes %v, more than %v", what, best, bound)
 	}
 }
 
@@ -179,15 +200,15 @@ func TestFiftyThousandClientsArePagedOnceEach(t *testing.T) {
 			}
 		}
 		const pageTime, countTime = 200 * time.Millisecond, 150 * time.Millisecond
-		within(t, "the first page", pageTime, page(Filter{}, ""))
-		within(t, "a page in the middle", pageTime, page(Filter{}, formatCursor(noon.Unix(), 1<<62)))
-		within(t, "a page that finds nothing", pageTime, page(Filter{Version: "tls1.1", Since: noon}, ""))
-		within(t, "a page by software", pageTime, page(Filter{Software: "outlook"}, ""))
-		within(t, "distinct clients", countTime, func() error {
+		g.within("the first page", pageTime, page(Filter{}, ""))
+		g.within("a page in the middle", pageTime, page(Filter{}, formatCursor(noon.Unix(), 1<<62)))
+		g.within("a page that finds nothing", pageTime, page(Filter{Version: "tls1.1", Since: noon}, ""))
+		g.within("a page by software", pageTime, page(Filter{Software: "outlook"}, ""))
+		g.within("distinct clients", countTime, func() error {
 			_, err := g.store.Distinct(ctx, g.now())
 			return err
 		})
-		within(t, "days", 2*pageTime, func() error {
+		g.within("days", 2*pageTime, func() error {
 			_, err := g.store.Days(ctx, noon.AddDate(0, 0, -1))
 			return err
 		})

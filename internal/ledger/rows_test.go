@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -322,6 +323,99 @@ func TestWhatWasNotSeenForLongGoes(t *testing.T) {
 		}
 		if hellos, err := g.store.Hellos(t.Context()); err != nil || len(hellos) != 2 {
 			t.Errorf("%d hellos, %v", len(hellos), err)
+		}
+	})
+}
+
+func TestWhatIsSeenDuringAWriteIsWrittenNext(t *testing.T) {
+	g := newGate(t, Memory)
+	g.meet(hello("192.0.2.7"))
+	b := &batch{}
+	for i := range g.shards {
+		g.shards[i].gather(b)
+	}
+	g.meet(hello("192.0.2.7", outcome(proxy.Observed)))
+	if err := g.commit(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if c := g.only(Filter{}); c.Counts != (Counts{Rejected: 1, Observed: 1}) {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestAClientThatWasPrunedComesBack although its recorder has written it before.
+func TestAClientThatWasPrunedComesBack(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		g.meet(hello("192.0.2.7"))
+		g.flush()
+		if err := g.store.Prune(t.Context(), g.now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if list := g.clients(Filter{}); len(list) != 0 {
+			t.Errorf("%+v", list)
+		}
+		g.later(time.Minute)
+		g.meet(hello("192.0.2.7"))
+		if c := g.only(Filter{}); c.Counts != (Counts{Rejected: 1}) || !c.First.Equal(g.now()) {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// TestClientsAreListedAsTheyWereFirstSeen and stay in their place when they are
+// seen again, so that no page misses one.
+func TestClientsAreListedAsTheyWereFirstSeen(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for i := range 10 {
+			g.meet(hello(fmt.Sprintf("192.0.2.%d", i)))
+			g.later(time.Minute)
+		}
+		g.meet(hello("192.0.2.0"))
+		g.flush()
+		cursor := ""
+		for i := range 5 {
+			list, next, err := g.store.Clients(t.Context(), Filter{}, cursor, 2)
+			if err != nil || len(list) != 2 || (next == "") != (i == 4) {
+				t.Fatalf("%+v, %q, %v", list, next, err)
+			}
+			for n, c := range list {
+				if want := fmt.Sprintf("192.0.2.%d", 2*i+n); c.Addr.String() != want {
+					t.Errorf("%v in the place of %s", c.Addr, want)
+				}
+			}
+			cursor = next
+			g.meet(hello(fmt.Sprintf("192.0.2.%d", 9-i)))
+			g.flush()
+		}
+		for _, cursor := range []string{"x", "YQ", "MS4", "!", "MS4y.", "MQ"} {
+			if _, _, err := g.store.Clients(t.Context(), Filter{}, cursor, 2); !errors.Is(err, ErrCursor) {
+				t.Errorf("cursor %q: %v", cursor, err)
+			}
+		}
+	})
+}
+
+// TestACommitInDoubtIsAskedFor before anything is written again.
+func TestACommitInDoubtIsAskedFor(t *testing.T) {
+	each(t, func(t *testing.T, g *gate) {
+		for _, arrives := range []bool{true, false} {
+			g.meet(hello("192.0.2.7"))
+			b := &batch{}
+			for i := range g.shards {
+				g.shards[i].gather(b)
+			}
+			g.number++
+			b.writer, b.number = g.writer, g.number
+			if arrives {
+				if err := g.store.add(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g.doubted = b
+			g.flush()
+		}
+		if c := g.only(Filter{}); c.Counts != (Counts{Rejected: 2}) || g.pending.Load() != 0 {
+			t.Errorf("%+v, %d pending", c, g.pending.Load())
 		}
 	})
 }

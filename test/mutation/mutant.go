@@ -52,6 +52,7 @@ func all() []mutant {
 		namingMutants(),
 		apiMutants(),
 		reportMutants(),
+		ledgerMutants(),
 	)
 }
 
