@@ -158,7 +158,7 @@ func TestWhoOnlyEverFailedToLogInIsNoise(t *testing.T) {
 // TestRandomHellosFillNoDatabase has one address that never says the same twice.
 func TestRandomHellosFillNoDatabase(t *testing.T) {
 	each(t, func(t *testing.T, g *gate) {
-		const n = 1000
+		const n = 400
 		for i := range n {
 			g.meet(hello("192.0.2.66", program(i), serverName(fmt.Sprintf("n%d.example.org", i))))
 			g.meet(hello(fmt.Sprintf("2001:db8::%x", i+1), program(i)))

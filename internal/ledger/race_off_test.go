@@ -2,4 +2,4 @@
 
 package ledger
 
-const slower = 1
+const raced = false

@@ -2,5 +2,4 @@
 
 package ledger
 
-// slower is how much slower the race detector makes everything.
-const slower = 15
+const raced = true

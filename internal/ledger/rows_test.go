@@ -84,12 +84,12 @@ func TestTwoGatesWriteOneLedgerAtTheSameTime(t *testing.T) {
 
 func writeTogether(t *testing.T, first *gate) {
 	const gates, rounds, clients = 3, 8, 151 // a prime, so that each order meets all
+	all := []*gate{first}
+	for len(all) < gates {
+		all = append(all, first.another())
+	}
 	var group sync.WaitGroup
-	for n := range gates {
-		g := first
-		if n > 0 {
-			g = first.another()
-		}
+	for n, g := range all {
 		group.Go(func() {
 			for round := range rounds {
 				for i := range clients {

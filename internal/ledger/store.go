@@ -167,7 +167,7 @@ func pragmas(q url.Values) string {
 	if q == nil {
 		q = url.Values{}
 	}
-	q.Add("_pragma", "busy_timeout(5000)")
+	q.Add("_pragma", "busy_timeout(10000)")
 	return q.Encode()
 }
 

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 			}
 		}
 	}
+	os.RemoveAll(unracedDir)
 	os.Exit(code)
 }
 
