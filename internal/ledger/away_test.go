@@ -178,6 +178,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	if raced && !alone(t) {
 		return
 	}
+	const bound = 100_000
 	g := newGate(t, Memory)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -186,7 +187,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		h.Client = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 4000)
 		g.meet(h)
 	}
-	for i := range maxPending {
+	for i := range bound {
 		meet(i)
 	}
 	if g.Flush(ctx) == nil {
@@ -195,20 +196,20 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	if n := g.Dropped(); n != 0 {
 		t.Errorf("%d were dropped within the bound", n)
 	}
-	for i := range maxPending + 50 {
+	for i := range bound + 50 {
 		meet(i)
 	}
 	if n := g.Dropped(); n != 50 {
 		t.Errorf("%d were dropped beyond the bound, not 50", n)
 	}
 	g.flush()
-	meet(maxPending) // there is room again
+	meet(bound) // there is room again
 	g.flush()
-	if n, err := g.store.Count(t.Context(), Filter{}); n != maxPending+1 || err != nil {
+	if n, err := g.store.Count(t.Context(), Filter{}); n != bound+1 || err != nil {
 		t.Errorf("%d clients, %v", n, err)
 	}
 	days, err := g.store.Days(t.Context(), noon)
-	if err != nil || len(days) != 1 || days[0].Counts.Rejected != 2*maxPending+1 {
+	if err != nil || len(days) != 1 || days[0].Counts.Rejected != 2*bound+1 {
 		t.Errorf("%+v, %v", days, err)
 	}
 	if n := g.Dropped(); n != 50 {

@@ -123,12 +123,12 @@ func Redacted(ledgerURL string) string {
 // source is the driver and its data source for a URL.
 func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 	const forms = "use memory:, sqlite:/path/file.db or postgres://user@host/database"
-	switch scheme, rest, _ := strings.Cut(ledgerURL, ":"); scheme {
+	switch scheme, _, _ := strings.Cut(ledgerURL, ":"); scheme {
 	case "memory":
-		if rest != "" {
-			return d, "", "nothing follows memory:"
+		if ledgerURL != Memory {
+			return d, "", "nothing follows memory:, and the colon belongs to it"
 		}
-		return sqlite, "file::memory:?" + pragmas(nil), ""
+		return sqlite, "file::memory:", ""
 	case "sqlite":
 		path := sqlitePath(ledgerURL)
 		if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "?#") {
@@ -139,9 +139,13 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 			q.Set("mode", "ro")
 		} else {
 			q.Set("_txlock", "immediate")
-			q["_pragma"] = []string{"journal_mode(WAL)", "synchronous(NORMAL)"}
 		}
-		return sqlite, "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + pragmas(q), ""
+		q.Add("_pragma", busy)
+		if !readOnly {
+			q.Add("_pragma", "journal_mode(WAL)")
+			q.Add("_pragma", "synchronous(NORMAL)")
+		}
+		return sqlite, "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode(), ""
 	case "postgres", "postgresql":
 		u, err := url.Parse(ledgerURL)
 		if err != nil || u.Host == "" && u.Query().Get("host") == "" {
@@ -162,14 +166,8 @@ func sqlitePath(ledgerURL string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(ledgerURL, "sqlite:"), "//")
 }
 
-// pragmas adds how long one writer waits for another.
-func pragmas(q url.Values) string {
-	if q == nil {
-		q = url.Values{}
-	}
-	q.Add("_pragma", "busy_timeout(10000)")
-	return q.Encode()
-}
+// busy is how many milliseconds one process waits for another's write.
+const busy = "busy_timeout(10000)"
 
 func open(ledgerURL string, readOnly bool) (*Store, error) {
 	d, dsn, reason := source(ledgerURL, readOnly)

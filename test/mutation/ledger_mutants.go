@@ -22,7 +22,7 @@ func ledgerMutants() []mutant {
 			name: "clients are kept without bound while the database is away",
 			file: "internal/ledger/entries.go",
 			old:  "maxPending = 100_000",
-			new:  "maxPending = 1_000_000",
+			new:  "maxPending = 120_000",
 			seen: ledger("^TestWhatWaitsIsBounded$"),
 		},
 		{
