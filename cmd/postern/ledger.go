@@ -138,7 +138,7 @@ func (b *book) close(ctx context.Context) {
 	case <-b.done:
 	case <-ctx.Done():
 	}
-	b.recorder.Flush(ctx)
+	b.recorder.Close(ctx)
 	b.store.Close()
 }
 

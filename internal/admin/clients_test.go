@@ -308,7 +308,7 @@ type closing struct {
 }
 
 func (c *closing) Write(p []byte) (int, error) {
-	c.b.Close()
+	c.b.Store.Close()
 	return c.ResponseWriter.Write(p)
 }
 
@@ -317,7 +317,7 @@ func (c *closing) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 func TestALedgerThatCannotBeReadIsSaid(t *testing.T) {
 	b := village(t)
 	h := b.clients(t, someRules)
-	b.Close()
+	b.Store.Close()
 	for _, query := range []string{"", "format=csv"} {
 		w := get(h, query)
 		if w.Code != 503 || !strings.Contains(w.Body.String(), `"error": "the ledger cannot be read now`) {

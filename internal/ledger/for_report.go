@@ -113,7 +113,7 @@ func (s *Store) Trend(ctx context.Context, first time.Time, n, days int) ([]Peri
 		all[i].First = time.Unix((day+int64(i*days))*secondsADay, 0).UTC()
 	}
 	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT (d.day - %d) / %d, count(DISTINCT s.network), `, day, days)+sums+`
-		FROM days d JOIN sightings s ON s.id = d.sighting LEFT JOIN logins l ON l.client = s.client AND l.ja4 = s.ja4
+		FROM days d JOIN sightings s ON s.id = d.sighting 
 		WHERE d.day >= $1 AND NOT `+noise+` GROUP BY 1`, day)
 	if err != nil {
 		return nil, fmt.Errorf("reading days: %w", err)
