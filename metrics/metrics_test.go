@@ -221,10 +221,17 @@ func orEmpty(m map[string]float64) map[string]float64 {
 func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
 	got := snapshot(t, newMetrics())
 	want := map[string]float64{
-		"log_suppressed_total{}": 0, "certificate_reload_failures_total{}": 0, "policy_reload_failures_total{}": 0,
+		"log_suppressed_total{}": 0, "ledger_dropped_total{}": 0, "certificate_reload_failures_total{}": 0, "policy_reload_failures_total{}": 0,
 		"policy_last_reload_timestamp_seconds{}": 0, // by the clock of this test
 	}
 	zero := func(format string, args ...any) { want[fmt.Sprintf(format, args...)] = 0 }
+	for _, l := range []string{"imaps", "pop3", "any"} {
+		for _, v := range strings.Fields("ssl2 ssl3 tls1.0 tls1.1 tls1.2 tls1.3 any") {
+			for _, w := range strings.Fields("1h 24h 7d 30d") {
+				zero("legacy_clients{listener=%s version=%s window=%s}", l, v, w)
+			}
+		}
+	}
 	for _, l := range []string{"imaps", "pop3"} {
 		for _, name := range []string{"connections_total", "connections_open", "cleartext_logins_total",
 			"starttls_injections_total", "proxy_header_failures_total", "handshake_duration_seconds", "upstream_connect_duration_seconds"} {

@@ -24,7 +24,8 @@ type policySeries struct {
 	matches, refusals *prometheus.CounterVec
 	failures          prometheus.Counter
 	reloaded          prometheus.Gauge
-	mode, share       *prometheus.Desc
+
+	mode, share, exemption *prometheus.Desc
 }
 
 type policyCounters struct {
@@ -55,6 +56,8 @@ func (f factory) policy(o Options) *policySeries {
 			[]string{"listener", "mode"}, nil),
 		share: prometheus.NewDesc(namespace+"_policy_share_ratio",
 			"Share of the handshakes which it matches that a rule takes now, 0 to 1.", []string{"rule"}, nil),
+		exemption: prometheus.NewDesc(namespace+"_policy_exemption_until_timestamp_seconds",
+			"When an exemption, which is a rule with an owner and an end, ends or has ended, in seconds since 1970.", []string{"rule"}, nil),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -122,6 +125,7 @@ func (s *policySeries) handshake(h *proxy.Handshake) {
 func (s *policySeries) Describe(ch chan<- *prometheus.Desc) {
 	ch <- s.mode
 	ch <- s.share
+	ch <- s.exemption
 }
 
 // Collect implements [prometheus.Collector]: what is in force is worked out when
@@ -138,6 +142,9 @@ func (s *policySeries) Collect(ch chan<- prometheus.Metric) {
 	for i := range p.Rules() {
 		r := &p.Rules()[i]
 		ch <- prometheus.MustNewConstMetric(s.share, prometheus.GaugeValue, r.ShareAt(t), r.Name)
+		if r.Exemption() {
+			ch <- prometheus.MustNewConstMetric(s.exemption, prometheus.GaugeValue, float64(r.Until.Unix()), r.Name)
+		}
 	}
 }
 

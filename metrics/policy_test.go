@@ -75,6 +75,39 @@ rules:
 	}
 }
 
+// An exemption has its end there, also one that has not begun or has ended; a
+// rule without an owner or an end is none.
+func TestExemptionsSayWhenTheyEnd(t *testing.T) {
+	m := New(Options{
+		Listeners: []proxy.Listener{proxy.IMAPS},
+		Now:       func() time.Time { return time.Unix(1000, 0) },
+		Policy: parsePolicy(t, `
+rules:
+  - {name: ended, mode: observe, match: {client: [10.1.0.0/16]}, owner: a@example.org, until: 1970-01-01T00:10:00Z}
+  - {name: open, mode: observe, match: {client: [10.2.0.0/16]}, owner: b@example.org, from: 1970-01-01T00:01:00Z, until: 1970-01-01T01:00:00Z}
+  - {name: later, mode: observe, match: {client: [10.3.0.0/16]}, owner: c@example.org, from: 1970-01-02T00:00:00Z, until: 1970-01-03T00:00:00+01:00}
+  - {name: no end, mode: observe, match: {client: [10.4.0.0/16]}, owner: d@example.org}
+  - {name: no owner, mode: observe, match: {client: [10.5.0.0/16]}, until: 1970-01-01T01:00:00Z}
+`),
+	})
+	ends := func() map[string]float64 {
+		all := policySnapshot(t, m)
+		maps.DeleteFunc(all, func(series string, _ float64) bool { return !strings.HasPrefix(series, "policy_exemption_") })
+		return all
+	}
+	end := func(rule string) string { return "policy_exemption_until_timestamp_seconds{rule=" + rule + "}" }
+	want := map[string]float64{end("ended"): 600, end("open"): 3600, end("later"): 2*86400 - 3600}
+	if diff := cmp.Diff(want, ends()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	m.SetPolicy(parsePolicy(t, `
+rules: [{name: open, mode: observe, match: {client: [10.2.0.0/16]}, owner: b@example.org, until: 1970-01-01T02:00:00Z}]
+`))
+	if diff := cmp.Diff(map[string]float64{end("open"): 7200}, ends()); diff != "" {
+		t.Errorf("another policy (-want +got):\n%s", diff)
+	}
+}
+
 // judged is a handshake that the policy has judged.
 func judged(p *policy.Policy, version uint16) *proxy.Handshake {
 	hello := policy.Hello{
