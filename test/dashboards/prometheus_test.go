@@ -1,0 +1,327 @@
+package dashboards
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+)
+
+// patience is for what has to come, however busy the machine is.
+const patience = time.Minute
+
+// prometheus is a real one that scrapes a gate.
+type prometheus struct{ addr string }
+
+// startPrometheus runs one that scrapes the gate every second, under two names,
+// as if there were two with one ledger, and that evaluates the rules.
+func startPrometheus(t *testing.T, g *posterntest.Gate) *prometheus {
+	t.Helper()
+	dir := t.TempDir()
+	rules, err := filepath.Abs(filepath.Join(root, rulesFile))
+	must(t, err)
+	config := filepath.Join(dir, "prometheus.yml")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, `
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [%q]
+scrape_configs:
+  - job_name: postern
+    static_configs:
+      - {targets: [%[2]q], labels: {instance: gate-a}}
+      - {targets: [%[2]q], labels: {instance: gate-b}}
+`, rules, g.Admin()), 0o600))
+	p := &prometheus{addr: posterntest.FreeAddr(t)}
+	cmd := exec.Command(program(t, "prometheus"), "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+p.addr, "--log.level=warn")
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("Prometheus says:\n%s", log.String())
+		}
+	})
+	p.until(t, "Prometheus", func() bool {
+		resp, err := http.Get("http://" + p.addr + "/-/ready")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return p
+}
+
+func (p *prometheus) until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("no %s in %v", what, patience)
+		}
+	}
+}
+
+// get asks the API.
+func (p *prometheus) get(path string, form url.Values, into any) error {
+	resp, err := http.PostForm("http://"+p.addr+path, form)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Status, Error string
+		Data          json.RawMessage
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return fmt.Errorf("reading the answer of %s: %w", path, err)
+	}
+	if answer.Status != "success" {
+		return fmt.Errorf("%s: %s", answer.Status, answer.Error)
+	}
+	return json.Unmarshal(answer.Data, into)
+}
+
+// point is one series of an answer.
+type point struct {
+	labels map[string]string
+	value  float64
+}
+
+// query gives the numbers that there are now; one that is none is left out.
+func (p *prometheus) query(expr string) ([]point, error) {
+	var data struct {
+		ResultType string
+		Result     []struct {
+			Metric map[string]string
+			Value  [2]any
+		}
+	}
+	if err := p.get("/api/v1/query", url.Values{"query": {expr}}, &data); err != nil {
+		return nil, err
+	}
+	if data.ResultType != "vector" {
+		return nil, fmt.Errorf("the answer is a %s", data.ResultType)
+	}
+	var points []point
+	for _, r := range data.Result {
+		text, _ := r.Value[1].(string)
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil, err
+		}
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			points = append(points, point{r.Metric, v})
+		}
+	}
+	return points, nil
+}
+
+// filled is an expression of the dashboard with a reader's choice in it.
+var filled = strings.NewReplacer(
+	"$job", "postern", "$instance", ".+", "$__rate_interval", "30s", "$__interval", "30s", "$__range", "1h",
+).Replace
+
+// found fails the test where an expression finds nothing, or one of its selectors
+// does; it returns what it finds.
+func (p *prometheus) found(t *testing.T, what, expr string) []point {
+	t.Helper()
+	if strings.Contains(quoted.ReplaceAllString(expr, ""), "$") {
+		t.Errorf("%s: a variable is left in %s", what, expr)
+	}
+	points, err := p.query(expr)
+	if err != nil || len(points) == 0 {
+		t.Errorf("%s: finds nothing (%v): %s", what, err, expr)
+	}
+	names := selectorsOf(expr)
+	if len(names) == 0 {
+		t.Errorf("%s: asks for no metric: %s", what, expr)
+	}
+	for _, s := range names {
+		if points, err := p.query(s); err != nil || len(points) == 0 {
+			t.Errorf("%s: there is no %s (%v)", what, s, err)
+		}
+	}
+	return points
+}
+
+// One Prometheus and one gate for all that needs them.
+func TestEveryQueryAndEveryRuleFindsWhatItAsksFor(t *testing.T) {
+	g := startGate(t)
+	p := startPrometheus(t, g)
+	mixedTraffic(t, g)
+	p.until(t, "count of the clients", func() bool {
+		points, err := p.query(`postern_legacy_clients{listener="any",version="any",window="7d"}`)
+		return err == nil && len(points) == 2 && points[0].value >= legacyClients && points[1].value >= legacyClients
+	})
+	// A window of a rate has seen some of everything by then.
+	p.until(t, "rate of handshakes", func() bool {
+		points, err := p.query(`rate(postern_handshakes_total{outcome="observed",version="tls1.0",listener="imaps"}[30s]) > 0`)
+		return err == nil && len(points) == 2
+	})
+
+	t.Run("dashboard", func(t *testing.T) { checkDashboard(t, p) })
+	t.Run("numbers", func(t *testing.T) { checkNumbers(t, p) })
+	t.Run("variables", func(t *testing.T) { checkVariables(t, p) })
+	t.Run("rules", func(t *testing.T) { checkRules(t, p) })
+	t.Run("metrics", func(t *testing.T) { checkMetrics(t, g) })
+}
+
+func checkDashboard(t *testing.T, p *prometheus) {
+	d := theDashboard(t)
+	for _, panel := range d.Panels {
+		for _, q := range panel.Targets {
+			points := p.found(t, panel.Title, filled(q.Expr))
+			for _, m := range legendLabel.FindAllStringSubmatch(q.LegendFormat, -1) {
+				for _, point := range points {
+					if point.labels[m[1]] == "" {
+						t.Errorf("%q: the legend %q has no %s in %v", panel.Title, q.LegendFormat, m[1], point.labels)
+					}
+				}
+			}
+		}
+	}
+	for _, a := range d.Annotations.List {
+		if a.Expr != "" {
+			p.found(t, "annotation", opened(filled(a.Expr)))
+		}
+	}
+}
+
+// The numbers are right where they can be foretold.
+func checkNumbers(t *testing.T, p *prometheus) {
+	exprs := make(map[string]string)
+	for _, panel := range theDashboard(t).Panels {
+		if len(panel.Targets) == 1 {
+			exprs[panel.Title] = filled(panel.Targets[0].Expr)
+		}
+	}
+	for _, c := range []struct {
+		title, label, value string
+		from, to            float64
+	}{
+		{"How many old clients came in the last 7 days?", "", "", legacyClients, legacyClients},
+		{"How many in the last 24 hours?", "", "", legacyClients, legacyClients},
+		{"Which share of all handshakes was legacy?", "", "", 0.3, 0.9},
+		{"How many exemptions are open?", "", "", 1, 1},
+		{"How long until the first of them ends?", "", "", (exemptionLeft - time.Hour).Seconds(), exemptionLeft.Seconds()},
+		{"Do all gates say so?", "", "", 1, 1},
+		{"Are the old clients becoming fewer?", "window", "1h", legacyClients, legacyClients},
+		{"On which listeners?", "listener", "pop3s", 1, 1},
+		{"On which listeners?", "listener", "imap", 2, 2},
+		{"Which versions do they offer?", "version", "tls1.0", legacyClients, legacyClients},
+		{"Which versions do they offer?", "version", "tls1.1", 1, 1},
+		{"Which versions do they offer?", "version", "tls1.3", 0, 0},
+		{"What does an old client meet?", "listener", "imaps", 0, 0},
+		{"What does an old client meet?", "listener", "pop3s", 2, 2},
+		{"How much does each rule take?", "rule", "half", 0.5, 0.5},
+		{"Could a policy file not be read?", "instance", "gate-a", 0, 0},
+		{"How many days are the certificates valid?", "", "", 0.9 / 24, 1.0 / 24},
+	} {
+		points, err := p.query(exprs[c.title])
+		if err != nil {
+			t.Errorf("%q: %v", c.title, err)
+		}
+		hits := 0
+		for _, point := range points {
+			if point.labels[c.label] != c.value {
+				continue
+			}
+			if hits++; point.value < c.from || point.value > c.to {
+				t.Errorf("%q: %v is %v, want %v to %v", c.title, point.labels, point.value, c.from, c.to)
+			}
+		}
+		if hits == 0 {
+			t.Errorf("%q: nothing for %s=%q in %v", c.title, c.label, c.value, points)
+		}
+	}
+}
+
+var labelValues = regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
+
+func checkVariables(t *testing.T, p *prometheus) {
+	want := map[string][]string{"job": {"postern"}, "instance": {"gate-a", "gate-b"}}
+	for _, v := range theDashboard(t).Templating.List {
+		if v.Type != "query" {
+			continue
+		}
+		m := labelValues.FindStringSubmatch(v.Definition)
+		if m == nil || !strings.Contains(string(v.Query), strconv.Quote(v.Definition)) {
+			t.Errorf("%s: %q, %s", v.Name, v.Definition, v.Query)
+			continue
+		}
+		points, err := p.query("group by (" + m[2] + ") (" + filled(m[1]) + ")")
+		must(t, err)
+		var got []string
+		for _, point := range points {
+			got = append(got, point.labels[m[2]])
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want[v.Name]) {
+			t.Errorf("%s can be %q", v.Name, got)
+		}
+	}
+}
+
+func checkRules(t *testing.T, p *prometheus) {
+	for _, r := range theRules(t) {
+		if r.Record != "" {
+			p.found(t, r.Record, r.Expr)
+			p.until(t, r.Record, func() bool {
+				points, err := p.query(`{__name__="` + r.Record + `"}`)
+				return err == nil && len(points) > 0
+			})
+			continue
+		}
+		p.found(t, r.Alert, opened(r.Expr))
+		if _, err := p.query(r.Expr); err != nil {
+			t.Errorf("%s: %v", r.Alert, err)
+		}
+	}
+	var loaded struct {
+		Groups []struct {
+			Rules []struct{ Name, Health, LastError string }
+		}
+	}
+	resp, err := http.Get("http://" + p.addr + "/api/v1/rules")
+	must(t, err)
+	defer resp.Body.Close()
+	must(t, json.NewDecoder(resp.Body).Decode(&struct{ Data any }{&loaded}))
+	bad := 0
+	for _, g := range loaded.Groups {
+		for _, r := range g.Rules {
+			if r.Health == "err" {
+				bad++
+				t.Errorf("%s: %s", r.Name, r.LastError)
+			}
+		}
+	}
+	if len(loaded.Groups) == 0 {
+		t.Error("Prometheus has no rules")
+	}
+}
+
+// checkMetrics: there is nothing that the gate tells and no panel shows.
+func checkMetrics(t *testing.T, g *posterntest.Gate) {
+	text := string(read(t, dashboardFile))
+	for name := range g.Metrics(t) {
+		base := strings.TrimSuffix(strings.TrimSuffix(name, "_count"), "_sum")
+		if strings.HasPrefix(base, "postern_") && !strings.Contains(text, base) {
+			t.Errorf("no panel shows %s", base)
+		}
+	}
+}
