@@ -202,8 +202,26 @@ func checkDashboard(t *testing.T, p *prometheus) {
 	}
 }
 
-// The numbers are right where they can be foretold.
+// The numbers are right where they can be foretold, once the ledger has been
+// written: a scanner may be known as one only then.
 func checkNumbers(t *testing.T, p *prometheus) {
+	for end := time.Now().Add(settled); ; time.Sleep(time.Second) {
+		problems := wrongNumbers(t, p)
+		if len(problems) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Error(strings.Join(problems, "\n"))
+			return
+		}
+	}
+}
+
+// settled is when the ledger has been written and scraped.
+const settled = 15 * time.Second
+
+func wrongNumbers(t *testing.T, p *prometheus) (problems []string) {
+	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	exprs := make(map[string]string)
 	for _, panel := range theDashboard(t).Panels {
 		if len(panel.Targets) == 1 {
@@ -234,7 +252,7 @@ func checkNumbers(t *testing.T, p *prometheus) {
 	} {
 		points, err := p.query(exprs[c.title])
 		if err != nil {
-			t.Errorf("%q: %v", c.title, err)
+			complain("%q: %v", c.title, err)
 		}
 		hits := 0
 		for _, point := range points {
@@ -242,13 +260,14 @@ func checkNumbers(t *testing.T, p *prometheus) {
 				continue
 			}
 			if hits++; point.value < c.from || point.value > c.to {
-				t.Errorf("%q: %v is %v, want %v to %v", c.title, point.labels, point.value, c.from, c.to)
+				complain("%q: %v is %v, want %v to %v", c.title, point.labels, point.value, c.from, c.to)
 			}
 		}
 		if hits == 0 {
-			t.Errorf("%q: nothing for %s=%q in %v", c.title, c.label, c.value, points)
+			complain("%q: nothing for %s=%q in %v", c.title, c.label, c.value, points)
 		}
 	}
+	return problems
 }
 
 var labelValues = regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)

@@ -53,6 +53,7 @@ func all() []mutant {
 		apiMutants(),
 		reportMutants(),
 		ledgerMutants(),
+		dashboardMutants(),
 	)
 }
 
