@@ -65,15 +65,10 @@ type dashboard struct {
 type datasource struct{ Type, UID string }
 
 type variable struct {
-	Name, Type      string
-	Multi           bool
-	Datasource      datasource
-	Query           json.RawMessage
-	Definition      string
-	Current         json.RawMessage
-	IncludeAll      bool
-	SkipURLSync     bool
-	Label, AllValue string
+	Name, Type, Definition string
+	Multi                  bool
+	Datasource             datasource
+	Query                  json.RawMessage
 }
 
 type panel struct {

@@ -237,7 +237,7 @@ func wrongNumbers(t *testing.T, p *prometheus) (problems []string) {
 		{"Which share of all handshakes was legacy?", "", "", 0.3, 0.9},
 		{"How many exemptions are open?", "", "", 1, 1},
 		{"How long until the first of them ends?", "", "", (exemptionLeft - time.Hour).Seconds(), exemptionLeft.Seconds()},
-		{"Do all gates say so?", "", "", 1, 1},
+		{"Do all gates answer?", "", "", 1, 1},
 		{"Are the old clients becoming fewer?", "window", "1h", legacyClients, legacyClients},
 		{"On which listeners?", "listener", "pop3s", 1, 1},
 		{"On which listeners?", "listener", "imap", 2, 2},
