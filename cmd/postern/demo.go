@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/mailbox"
+	"postern/internal/policyfile"
+	"postern/internal/report"
 	"postern/internal/table"
 )
 
@@ -25,12 +28,14 @@ type demoMail struct {
 	gate     *gate
 	log      *demoLog
 	addrs    map[string]string // by listener
+	// mode is empty for the policy of demoPolicy.
+	mode, floor string
 }
 
 func demo(ctx context.Context, sys system) int {
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
 	once := fs.Bool("once", false, "leave after the table")
-	mode := fs.String("mode", "enforce", "what meets old clients: enforce, explain or observe")
+	mode := fs.String("mode", "", "what meets old clients everywhere: enforce, explain or observe; otherwise imaps and pop3s enforce, imap and pop3 observe")
 	floor := fs.String("floor", "tls1.2", "the floor: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3")
 	if code, done := sys.parse(fs, demoHelp); done {
 		return code
@@ -38,14 +43,14 @@ func demo(ctx context.Context, sys system) int {
 	d, err := newDemo(ctx, *mode, *floor)
 	if err != nil {
 		sys.errorf("postern demo: %v", err)
-		if _, ok := err.(config.Problems); ok {
+		if errors.As(err, new(config.Problems)) || errors.As(err, new(policyfile.Problems)) {
 			return exitUsage
 		}
 		return exitBroken
 	}
 	defer d.close()
-	fmt.Fprintf(sys.stdout, "Postern in front of an embedded mail server, mode %s, floor %s.\n"+
-		"One client of each generation knocks at each listener:\n\n", *mode, *floor)
+	fmt.Fprintf(sys.stdout, "Postern in front of an embedded mail server, %s, floor %s.\n"+
+		"One client of each generation knocks at each listener:\n\n", d.policyWords(), *floor)
 	rows := d.visitAll()
 	color := false
 	if f, ok := sys.stdout.(*os.File); ok {
@@ -56,10 +61,16 @@ func demo(ctx context.Context, sys system) int {
 		return exitBroken
 	}
 	code := demoVerdict(sys.stdout, rows)
+	if !*once {
+		d.tryIt(sys.stdout)
+	}
+	if err := d.report(ctx, sys.stdout); err != nil {
+		sys.errorf("postern demo: making the report: %v", err)
+		return exitBroken
+	}
 	if *once {
 		return code
 	}
-	d.tryIt(sys.stdout)
 	select {
 	case <-sys.stop:
 	case <-ctx.Done():
@@ -72,15 +83,15 @@ func demoHelp(w io.Writer) {
 	fmt.Fprint(w, `postern demo shows the whole thing on loopback, with nothing to set up: an
 embedded IMAP and POP3 server with a few messages, a throw-away certificate, a
 policy, and one client of every TLS generation on every listener. It prints
-what each of them met, and what log and counter said of it; then it stays up
-until Ctrl-C. The exit code is 0 only where every row is what the policy says.
+what each of them met, and what log and counter said of it, and ends with the
+report on who is left. It stays up until Ctrl-C. The exit code is 0 only where every row is what the policy says.
 
 `)
 }
 
 // newDemo starts everything.
 func newDemo(ctx context.Context, mode, floor string) (d *demoMail, err error) {
-	d = &demoMail{log: &demoLog{}, addrs: make(map[string]string)}
+	d = &demoMail{log: &demoLog{}, addrs: make(map[string]string), mode: mode, floor: floor}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -99,9 +110,17 @@ func newDemo(ctx context.Context, mode, floor string) (d *demoMail, err error) {
 		"POSTERN_UPSTREAM_IMAP=imap://" + d.upstream.IMAPAddr(),
 		"POSTERN_UPSTREAM_POP3=pop3://" + d.upstream.POP3Addr(),
 		"POSTERN_TLS_CERT_FILE=" + filepath.Join(d.dir, "ecdsa.pem") + "," + filepath.Join(d.dir, "rsa.pem"),
-		"POSTERN_POLICY_MODE=" + mode,
-		"POSTERN_POLICY_FLOOR=" + floor,
+		"POSTERN_LEDGER_IDENTITY=plain",
 		"POSTERN_TIMEOUT_DRAIN=2s",
+	}
+	if mode != "" {
+		environ = append(environ, "POSTERN_POLICY_MODE="+mode, "POSTERN_POLICY_FLOOR="+floor)
+	} else {
+		path := filepath.Join(d.dir, "policy.yaml")
+		if err := os.WriteFile(path, fmt.Appendf(nil, demoPolicy, floor), 0o600); err != nil {
+			return d, err
+		}
+		environ = append(environ, "POSTERN_POLICY_FILE="+path)
 	}
 	for _, p := range []struct {
 		name, variable string
@@ -124,6 +143,39 @@ func newDemo(ctx context.Context, mode, floor string) (d *demoMail, err error) {
 	}
 	d.gate.start()
 	return d, nil
+}
+
+// demoPolicy is the first step of a cut: the ports with TLS from the first byte
+// enforce, those with STARTTLS still observe.
+const demoPolicy = `floor: %q
+mode: enforce
+rules:
+  - name: starttls may wait
+    mode: observe
+    match: {listener: [imap, pop3]}
+`
+
+// policyWords is the policy in a few words.
+func (d *demoMail) policyWords() string {
+	if d.mode != "" {
+		return "mode " + d.mode
+	}
+	return "mode enforce on imaps and pop3s, observe on imap and pop3"
+}
+
+// report prints who is left, which is what it all is for.
+func (d *demoMail) report(ctx context.Context, w io.Writer) error {
+	g := d.gate
+	if err := g.book.recorder.Flush(ctx); err != nil {
+		return err
+	}
+	const since = 24 * time.Hour
+	r, err := g.report(ctx, report.Options{Since: since})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return r.WriteText(w)
 }
 
 // freeAddr is the loopback address with that port, or with another one where

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -37,11 +38,15 @@ type demoRow struct {
 func (d *demoMail) visitAll() []demoRow {
 	var rows []demoRow
 	accounts := d.upstream.Accounts()
-	for _, l := range proxy.Listeners {
+	for li, l := range proxy.Listeners {
 		for i, g := range democlient.Generations {
-			a := accounts[i%len(accounts)]
-			c := democlient.Client{Generation: g, Roots: d.cert.roots, Account: a.Name, Password: a.Password}
-			row := demoRow{listener: l, generation: g, want: d.expected(g)}
+			person := (li + i + 2) % len(demoPeople)
+			a := accounts[person]
+			c := democlient.Client{
+				Generation: g, Roots: d.cert.roots, Account: a.Name, Password: a.Password,
+				From: demoPeople[person].from, Software: demoPeople[person].software,
+			}
+			row := demoRow{listener: l, generation: g, want: d.expected(l, g)}
 			before := d.handshakes(l, g)
 			row.met, row.err = c.Visit(d.addrs[string(l)], string(l.Protocol()), !l.ImplicitTLS())
 			row.counted = moved(before, func() map[string]float64 { return d.handshakes(l, g) })
@@ -52,11 +57,25 @@ func (d *demoMail) visitAll() []demoRow {
 	return rows
 }
 
+// demoPeople own the first accounts of the mail server: each comes from an
+// address of its own, with one mail program.
+var demoPeople = []struct {
+	from     netip.Addr
+	software string
+}{
+	{netip.AddrFrom4([4]byte{127, 0, 0, 11}), "Outlook 14.0"},
+	{netip.AddrFrom4([4]byte{127, 0, 0, 12}), "K-9 Mail 4.2"},
+	{netip.AddrFrom4([4]byte{127, 0, 0, 13}), "Thunderbird 3.1"},
+}
+
 // expected is what the policy says of a generation, worked out from the mode
 // and the floor's version alone.
-func (d *demoMail) expected(g policy.Version) proxy.Outcome {
-	floor, _ := policy.ParseFloor(d.gate.cfg.PolicyFloor)
-	mode, _ := policy.ParseMode(d.gate.cfg.PolicyMode)
+func (d *demoMail) expected(l proxy.Listener, g policy.Version) proxy.Outcome {
+	floor, _ := policy.ParseFloor(d.floor)
+	mode, _ := policy.ParseMode(d.mode)
+	if d.mode == "" && !l.ImplicitTLS() {
+		mode = policy.Observe
+	}
 	switch {
 	case g >= floor.MinVersion():
 		return proxy.Accepted

@@ -32,9 +32,13 @@ var demoStories = map[string]*regexp.Regexp{
 }
 
 func TestDemoOnceShowsWhatThePolicySays(t *testing.T) {
-	for mode, outcomes := range demoOutcomes {
+	for _, mode := range []string{"", "enforce", "explain", "observe"} {
 		t.Run(mode, func(t *testing.T) {
-			o := runCommand(t, []string{"POSTERN_NONSENSE=1"}, "demo", "-once", "-mode", mode)
+			args := []string{"demo", "-once"}
+			if mode != "" {
+				args = append(args, "-mode", mode)
+			}
+			o := runCommand(t, []string{"POSTERN_NONSENSE=1"}, args...)
 			if o.code != exitOK || o.stderr != "" || !strings.Contains(o.stdout, "All 24 rows are what the policy says.") {
 				t.Fatalf("exit %d, stderr %q, stdout:\n%s", o.code, o.stderr, o.stdout)
 			}
@@ -52,6 +56,10 @@ func TestDemoOnceShowsWhatThePolicySays(t *testing.T) {
 				if !strings.HasPrefix(strings.TrimSpace(row), string(l)+" ") || !strings.Contains(row, " "+generationName(g)+" ") {
 					t.Errorf("row %d is not %s and %s: %s", i, l, generationName(g), row)
 				}
+				outcomes := demoOutcomes[mode]
+				if mode == "" { // the ports with TLS from the first byte come first
+					outcomes = demoOutcomes[map[bool]string{true: "enforce", false: "observe"}[l.ImplicitTLS()]]
+				}
 				if !demoStories[outcomes[i%6]].MatchString(row) {
 					t.Errorf("want %s: %s", outcomes[i%6], row)
 				}
@@ -63,8 +71,26 @@ func TestDemoOnceShowsWhatThePolicySays(t *testing.T) {
 // With the strictest floor a TLS 1.2 client is old too.
 func TestDemoFollowsTheFloor(t *testing.T) {
 	o := runCommand(t, nil, "demo", "-once", "-floor", "tls1.3")
-	if o.code != exitOK || strings.Count(o.stdout, "rejected +1") != 20 || strings.Count(o.stdout, "accepted +1") != 4 {
+	if o.code != exitOK || strings.Count(o.stdout, "rejected +1") != 14 || strings.Count(o.stdout, "observed +1") != 6 ||
+		strings.Count(o.stdout, "accepted +1") != 4 {
 		t.Errorf("exit %d, stdout:\n%s", o.code, o.stdout)
+	}
+}
+
+// The demo's last words are who is left: three people, by account, with their
+// programs where those have said what they are.
+func TestDemoEndsWithWhoIsLeft(t *testing.T) {
+	o := runCommand(t, nil, "demo", "-once")
+	_, report, found := strings.Cut(o.stdout, "All 24 rows are what the policy says.\n")
+	if !found || !strings.HasPrefix(report, "\nNO-GO: 3 clients with old TLS are left.\n") {
+		t.Fatalf("exit %d, stdout:\n%s", o.code, o.stdout)
+	}
+	for _, line := range []string{
+		`anna@example\.org +Outlook 14\.0 +1\.0 +1 `, `bert@example\.org +K-9 Mail 4\.2 +1\.0, 1\.1 +1 `, `carla@example\.org +- +1\.1 +1 `,
+	} {
+		if !regexp.MustCompile("(?m)^" + line).MatchString(report) {
+			t.Errorf("no line %q in:\n%s", line, report)
+		}
 	}
 }
 

@@ -175,14 +175,17 @@ func reportFacts(cfg *config.Config, now time.Time) report.Facts {
 
 // reportHandler answers with the report of this gate.
 func (g *gate) reportHandler() http.Handler {
-	return report.Handler(g.log, func(ctx context.Context, o report.Options) (*report.Report, error) {
-		facts := reportFacts(g.cfg, g.now())
-		facts.Policy = g.policy.Load().Policy
-		if err := facts.Read(ctx, g.book.store, o); err != nil {
-			return nil, err
-		}
-		return report.Build(facts, o), nil
-	})
+	return report.Handler(g.log, g.report)
+}
+
+// report is made of what the ledger of this gate knows.
+func (g *gate) report(ctx context.Context, o report.Options) (*report.Report, error) {
+	facts := reportFacts(g.cfg, g.now())
+	facts.Policy = g.policy.Load().Policy
+	if err := facts.Read(ctx, g.book.store, o); err != nil {
+		return nil, err
+	}
+	return report.Build(facts, o), nil
 }
 
 // knownAccounts are the accounts of -accounts by their hashes; nil without it.

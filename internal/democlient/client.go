@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,9 @@ type Client struct {
 	Roots *x509.CertPool
 	// Account and Password are what it logs in with.
 	Account, Password string
+	// Software is what it says of itself in an ID (RFC 2971) once it has logged in
+	// to IMAP; empty says nothing.
+	Software string
 	// From is the address that it comes from; the zero Addr leaves that to the
 	// system.
 	From netip.Addr
@@ -200,6 +204,9 @@ func (d *dialogue) readMail(c Client, m *Met, greeted bool) error {
 		return nil
 	}
 	commands := []string{"LOGIN " + c.Account + " " + c.Password, "SELECT INBOX", "LOGOUT"}
+	if c.Software != "" {
+		commands = slices.Insert(commands, 1, fmt.Sprintf("ID (\"name\" %q)", c.Software))
+	}
 	if d.protocol == "pop3" {
 		commands = []string{"USER " + c.Account, "PASS " + c.Password, "STAT", "QUIT"}
 	}
@@ -208,7 +215,8 @@ func (d *dialogue) readMail(c Client, m *Met, greeted bool) error {
 		if err != nil {
 			return err
 		}
-		if !strings.HasPrefix(answer, "+OK") && !strings.HasPrefix(answer, "a OK") {
+		good := strings.HasPrefix(answer, "+OK") || strings.HasPrefix(answer, "a OK")
+		if !good && !strings.HasPrefix(command, "ID ") { // not every server knows ID
 			return errors.New(answer)
 		}
 		switch {
