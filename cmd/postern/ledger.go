@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -41,7 +42,10 @@ func (b *book) counts() ([]ledger.Distinct, time.Time) {
 // openLedger opens what LEDGER_URL names.
 func (g *gate) openLedger(ctx context.Context) error {
 	store, err := ledger.Open(ctx, g.cfg.LedgerURL)
-	if err != nil {
+	if errors.Is(err, ledger.ErrAway) {
+		// Mail does not wait for it, and until it is back nothing is lost.
+		g.log.Error("the ledger cannot be written yet, trying again", "error", err.Error())
+	} else if err != nil {
 		return err
 	}
 	b := &book{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,6 +26,37 @@ func (g *gate) briefly(d time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return g.Flush(ctx)
+}
+
+// A gate starts beside a database that does not answer, and fills it when it
+// comes; one that says no is another matter.
+func TestADatabaseMayComeLaterThanTheGate(t *testing.T) {
+	url := newURL(t, "postgres")
+	if err := pg(t).Stop(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), url)
+	if !errors.Is(err, ErrAway) || s == nil {
+		t.Fatalf("a store %v, error %v", s, err)
+	}
+	t.Cleanup(func() { s.Close() })
+	g := &gate{t: t, url: url, clock: new(atomic.Int64), store: s}
+	g.clock.Store(noon.Unix())
+	g.restart(plainIdentity)
+	g.session(hello("192.0.2.7"), "anna", "")
+	if g.briefly(time.Second) == nil {
+		t.Error("it was written to a database that is away")
+	}
+	if err := pg(t).Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the database", func() bool { return g.briefly(10*time.Second) == nil })
+	if c := g.only(Filter{}); c.Accounts[0] != "anna" {
+		t.Errorf("%+v", c)
+	}
+	if s, err := Open(t.Context(), pg(t).URL("nowhere")); err == nil || errors.Is(err, ErrAway) || s != nil {
+		t.Errorf("a database that does not exist: %v, %v", s, err)
+	}
 }
 
 func TestADatabaseThatIsAwayCostsNoSighting(t *testing.T) {

@@ -60,6 +60,7 @@ type Recorder struct {
 	doubted        *batch
 
 	refreshed time.Time // when names were read
+	unread    bool      // the last attempt to do so failed
 	stamp     stamp     // of the names that were read
 	erased    uint64    // how often something had been erased by then
 }
@@ -271,15 +272,16 @@ func (r *Recorder) refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := r.load(ctx, now, first || erased != r.erased); err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !r.unread {
 			r.log.Warn("reading the ledger failed, trying again", "error", err.Error())
 		}
+		r.unread = true
 		if !first {
 			r.refreshed = now
 		}
 		return
 	}
-	r.refreshed, r.erased = now, erased
+	r.refreshed, r.erased, r.unread = now, erased, false
 }
 
 // load reads the names, and with all the fingerprints too.

@@ -71,7 +71,10 @@ var migrations = [][]string{
 
 // migrate brings the tables up to date.
 func (s *Store) migrate(ctx context.Context) error {
-	return s.within(ctx, func(tx *sql.Tx) error {
+	if s.migrated.Load() {
+		return nil
+	}
+	err := s.within(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS postern_ledger (version INTEGER NOT NULL)`); err != nil {
 			return err
 		}
@@ -99,6 +102,8 @@ func (s *Store) migrate(ctx context.Context) error {
 		_, err = tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations)))
 		return err
 	})
+	s.migrated.Store(err == nil)
+	return err
 }
 
 func (s *Store) schemaVersion(ctx context.Context) (version int, err error) {

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
 	_ "modernc.org/sqlite"             // registers sqlite
 )
@@ -22,6 +24,8 @@ type Store struct {
 	dialect
 	// others: other processes may write it too.
 	others bool
+	// migrated: the tables are up to date.
+	migrated atomic.Bool
 
 	mu        sync.Mutex
 	recorders []*Recorder // that write here, to be told what is erased
@@ -62,7 +66,8 @@ const connectTimeout = 10 * time.Second
 const Memory = "memory:"
 
 // Open opens the ledger of a LEDGER_URL and brings its tables up to date:
-// memory:, sqlite:/path/file.db or postgres://. No error holds a password.
+// memory:, sqlite:/path/file.db or postgres://. No error holds a password. Where
+// it is ErrAway, there is a Store too.
 func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 	s, err := open(ledgerURL, false)
 	if err != nil {
@@ -70,11 +75,32 @@ func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if err := s.migrate(ctx); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), err)
+	err = s.migrate(ctx)
+	switch {
+	case err == nil:
+		return s, nil
+	case s.columns && away(err):
+		return s, fmt.Errorf("%w: %s: %w", ErrAway, Redacted(ledgerURL), err)
 	}
-	return s, nil
+	s.Close()
+	return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), err)
+}
+
+// ErrAway is the error of a database server that does not answer now. The Store
+// that comes with it is good: its tables are brought up to date by the first
+// write that finds it back.
+var ErrAway = errors.New("the ledger's database does not answer")
+
+// away tells a server that cannot be reached, or is not ready, from one that
+// has said no.
+func away(err error) bool {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		const cannotConnectNow, tooManyConnections = "57P03", "53300"
+		return said.Code == cannotConnectNow || said.Code == tooManyConnections
+	}
+	var connecting *pgconn.ConnectError
+	return errors.As(err, &connecting) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // OpenReadOnly opens a ledger that another process writes, to read it.

@@ -60,6 +60,9 @@ func (k *entryKey) row() int64 {
 
 // add writes a batch in one transaction.
 func (s *Store) add(ctx context.Context, b *batch) error {
+	if err := s.migrate(ctx); err != nil {
+		return err
+	}
 	rows := make([]*sighting, len(b.sightings))
 	for i := range b.sightings {
 		rows[i] = &b.sightings[i]
