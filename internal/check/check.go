@@ -36,6 +36,7 @@ func Run(ctx context.Context, environ []string, offline bool) *Report {
 	roots := r.files(cfg, time.Now())
 	r.api(cfg)
 	r.listeners(cfg)
+	r.ledger(ctx, cfg, offline)
 	if !offline {
 		r.upstreams(ctx, cfg, roots)
 		r.passthrough(ctx, cfg)

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/config"
 	"postern/internal/posterntest"
 )
 
@@ -184,7 +185,8 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 			if test.mode == "" {
 				test.mode = "enforce"
 			}
-			r := Run(t.Context(), environ(t, "TLS_CERT_FILE="+longLived(t, test.key, test.change), "POLICY_MODE="+test.mode), true)
+			r := Run(t.Context(), environ(t, "TLS_CERT_FILE="+longLived(t, test.key, test.change), "POLICY_MODE="+test.mode,
+				"LEDGER_URL=sqlite:"+t.TempDir()+"/ledger.db"), true)
 			one := func(what string, got []string, want string) {
 				if want == "" && len(got) > 0 || want != "" && len(got) != 1 {
 					t.Errorf("%s: %q, want %q", what, got, want)
@@ -246,4 +248,28 @@ func TestAPortThatIsTakenIsAWarning(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	expectLine(t, "warning", r.Warnings, fmt.Sprintf("POSTERN_ADMIN_LISTEN: %s is in use", l.Addr()))
+}
+
+// What the ledger is kept in is looked at before a gate needs it.
+func TestALedgerThatCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	for url, want := range map[string]struct{ problem, warning string }{
+		"sqlite:" + dir + "/ledger.db":            {},
+		"sqlite:" + dir + "/missing/ledger.db":    {problem: "POSTERN_LEDGER_URL: " + dir + "/missing: no such file or directory: the ledger cannot be made there"},
+		"postgres://u:hunter2@127.0.0.1:1/ledger": {warning: "POSTERN_LEDGER_URL: opening the ledger postgres://u:xxxxx@127.0.0.1:1/ledger: "},
+	} {
+		r := &Report{}
+		r.ledger(t.Context(), &config.Config{LedgerURL: url}, false)
+		if got := strings.Join(r.Errors, "\n"); got != want.problem {
+			t.Errorf("%s: %q, want %q", url, got, want.problem)
+		}
+		if got := strings.Join(r.Warnings, "\n"); !strings.HasPrefix(got, want.warning) || want.warning == "" && got != "" || strings.Contains(got, "hunter2") {
+			t.Errorf("%s: warning %q, want %q", url, got, want.warning)
+		}
+		offline := &Report{}
+		offline.ledger(t.Context(), &config.Config{LedgerURL: url}, true)
+		if len(offline.Warnings) != 0 {
+			t.Errorf("%s: offline, and yet %q", url, offline.Warnings)
+		}
+	}
 }

@@ -128,6 +128,21 @@ func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
 	return s, nil
 }
 
+// Ping says whether the database of a LEDGER_URL answers, and lets us in.
+func Ping(ctx context.Context, ledgerURL string) error {
+	s, err := open(ledgerURL, true)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := s.db.PingContext(ctx); err != nil {
+		return fmt.Errorf("opening the ledger %s: %s", Redacted(ledgerURL), strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return nil
+}
+
 // Check says what is wrong with a LEDGER_URL, as far as its text tells; empty
 // where nothing is. It never holds a password.
 func Check(ledgerURL string) string {

@@ -1,0 +1,31 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"postern/internal/config"
+	"postern/internal/ledger"
+)
+
+// ledger looks whether what legacy clients are remembered in can be written. A
+// database that does not answer keeps no gate from running.
+func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
+	name := variable("LEDGER_URL")
+	switch path, isFile := strings.CutPrefix(cfg.LedgerURL, "sqlite:"); {
+	case cfg.LedgerURL == "" || ledger.Check(cfg.LedgerURL) != "": // it did not parse, which was said
+	case isFile:
+		dir := filepath.Dir(path)
+		const write, search = 2, 1
+		if err := syscall.Access(dir, write|search); err != nil {
+			r.Errors = append(r.Errors, fmt.Sprintf("%s: %s: %v: the ledger cannot be made there", name, dir, err))
+		}
+	case cfg.LedgerURL != ledger.Memory && !offline:
+		if err := ledger.Ping(ctx, cfg.LedgerURL); err != nil {
+			r.Warnings = append(r.Warnings, name+": "+err.Error())
+		}
+	}
+}
