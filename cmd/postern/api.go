@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"net/http"
+	"time"
 
 	"postern/internal/admin"
 	"postern/internal/ledger"
@@ -17,7 +19,23 @@ func (g *gate) api() http.Handler {
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
 	mux.Handle("GET /api/v1/report", g.reportHandler())
 	mux.Handle("GET /api/v1/hellos", report.HellosHandler(g.log, g.book.store.Hellos))
-	return mux
+	return impatient(mux)
+}
+
+// apiTime bounds what one question to the API may ask of the ledger. A CSV of
+// all clients takes as long as its reader does.
+const apiTime = 20 * time.Second
+
+// impatient answers with an error where the ledger's database hangs.
+func impatient(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("format") != "csv" {
+			ctx, cancel := context.WithTimeout(r.Context(), apiTime)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (g *gate) legacyClients() *admin.Clients {

@@ -117,7 +117,7 @@ func label(m *dto.Metric, name string) string {
 }
 
 // patience bounds how long the demo waits for a counter or a log line.
-const patience = 2 * time.Second
+const patience = 5 * time.Second
 
 // moved waits for a counter to move, and returns its outcome if it was the
 // only one, and by one.

@@ -191,12 +191,9 @@ func (g *gate) start() {
 		"mode", g.policy.Load().Mode().String(), "floor", g.policy.Load().Floor().String(), "rules", len(g.policy.Load().Rules()))
 }
 
-// flushTime is how long the admin port and the log may take at the end, and
-// flushAtLeast what they have even when the drain took all of its time.
-const (
-	flushTime    = time.Second
-	flushAtLeast = 100 * time.Millisecond
-)
+// flushAtLeast is what admin port, ledger and log have at the end even when the
+// drain took all of its time.
+const flushAtLeast = 100 * time.Millisecond
 
 // stop ends the gate: the sessions first, then who listens to them, the log
 // last. When ctx ends, sessions are cut.
@@ -208,14 +205,23 @@ func (g *gate) stop(ctx context.Context) {
 	// would keep the process.
 	g.stopBackground()
 	<-g.foldDone
-	// The process is to be gone by the end of TIMEOUT_DRAIN.
-	left := max(flushAtLeast, min(flushTime, time.Until(end)))
-	closing, cancel := context.WithTimeout(context.Background(), left)
-	defer cancel()
-	g.book.close(closing)
-	g.admin.Close(closing)
+	// The process is to be gone by the end of TIMEOUT_DRAIN: what the drain has
+	// left of it is for the ledger, but for a little.
+	within(ctx, time.Until(end), g.admin.Close)
+	if err := within(ctx, time.Until(end.Add(-flushAtLeast)), g.book.close); err != nil {
+		g.log.Error("the ledger could not be written at the end, clients are lost", "error", err.Error())
+	}
 	g.log.Info("stopped")
-	g.logWriter.Close(closing)
+	within(ctx, time.Until(end), g.logWriter.Close)
+}
+
+// within ends something in that time; in next to no time where there is none
+// left, or ctx is over.
+func within(ctx context.Context, left time.Duration, end func(context.Context) error) error {
+	closing, cancel := context.WithTimeout(context.Background(), max(flushAtLeast, left))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(flushAtLeast, cancel) })()
+	return end(closing)
 }
 
 // listen binds every address, and says all at once which cannot be bound.

@@ -82,6 +82,8 @@ const (
 	countEvery = time.Minute
 	countRest  = 20
 	pruneEvery = time.Hour
+	// databaseTime bounds one of these, where a database hangs.
+	databaseTime = time.Minute
 )
 
 // run writes, counts and prunes until the context ends.
@@ -92,7 +94,7 @@ func (b *book) run(ctx context.Context, g *gate) {
 		defer close(flushing)
 		b.recorder.Run(ctx)
 	}()
-	count, prune := time.NewTimer(0), time.NewTicker(pruneEvery)
+	count, prune := time.NewTimer(0), time.NewTimer(0)
 	defer count.Stop()
 	defer prune.Stop()
 	var rest time.Time
@@ -105,14 +107,28 @@ func (b *book) run(ctx context.Context, g *gate) {
 			count.Reset(time.Until(rest))
 		case <-count.C:
 			begun := time.Now()
-			g.countClients(ctx)
+			bounded(ctx, g.countClients)
 			rest = time.Now().Add(countRest * time.Since(begun))
 			count.Reset(countEvery)
 		case <-prune.C:
-			if err := b.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention)); err != nil {
-				g.log.Error("pruning the ledger failed", "error", err.Error())
-			}
+			bounded(ctx, g.prune)
+			prune.Reset(pruneEvery)
 		}
+	}
+}
+
+// bounded does something with the database within databaseTime.
+func bounded(ctx context.Context, f func(context.Context)) {
+	ctx, cancel := context.WithTimeout(ctx, databaseTime)
+	defer cancel()
+	f(ctx)
+}
+
+// prune forgets who has not come for LEDGER_RETENTION.
+func (g *gate) prune(ctx context.Context) {
+	err := g.book.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
+		g.log.Error("pruning the ledger failed", "error", err.Error())
 	}
 }
 
@@ -121,7 +137,7 @@ func (g *gate) countClients(ctx context.Context) {
 	now := g.now()
 	counts, err := g.book.store.Distinct(ctx, now)
 	if err != nil {
-		if ctx.Err() == nil {
+		if !errors.Is(ctx.Err(), context.Canceled) {
 			g.log.Error("counting legacy clients failed", "error", err.Error())
 		}
 		return
@@ -137,13 +153,13 @@ func (g *gate) countClients(ctx context.Context) {
 }
 
 // close writes what is left.
-func (b *book) close(ctx context.Context) {
+func (b *book) close(ctx context.Context) error {
 	select {
 	case <-b.done:
 	case <-ctx.Done():
 	}
-	b.recorder.Close(ctx)
-	b.store.Close()
+	defer b.store.Close()
+	return b.recorder.Close(ctx)
 }
 
 // readIdentityKey reads the key of hashed accounts; nil where none is needed.

@@ -59,7 +59,7 @@ type clientJSON struct {
 	Noise     bool         `json:"noise"`
 	Rule      string       `json:"rule"`
 	Owner     string       `json:"owner"`
-	Until     *time.Time   `json:"until,omitempty"`
+	Until     *time.Time   `json:"until"` // null: none
 }
 
 type outcomesJSON struct {
@@ -126,7 +126,7 @@ func (c *Clients) failed(w http.ResponseWriter, r *http.Request, err error) {
 		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())
 		return
 	}
-	if r.Context().Err() == nil {
+	if !errors.Is(r.Context().Err(), context.Canceled) { // the client may be gone
 		c.Log.Error("reading the ledger for the admin port failed", "error", err.Error())
 	}
 	writeError(w, http.StatusServiceUnavailable, "the ledger cannot be read now; the log says why")

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"context"
 	"encoding/csv"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -47,7 +49,7 @@ func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuer
 			return
 		}
 		if list, next, err = c.page(r.Context(), q.filter, next, limit); err != nil {
-			if r.Context().Err() == nil {
+			if !errors.Is(r.Context().Err(), context.Canceled) { // the client may be gone
 				c.Log.Error("reading the ledger for the admin port failed", "error", err.Error())
 			}
 			panic(http.ErrAbortHandler)

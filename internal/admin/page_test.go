@@ -116,7 +116,7 @@ func TestThePageSaysWhereTheDeprecationStands(t *testing.T) {
 		"Version 1h 24h 7d 30d SSL 3 0 1 1 1 TLS 1.0 0 1 1 1 TLS 1.1 0 1 1 1 TLS 1.2 0 0 1 1",
 		"Listener 1h 24h 7d 30d imaps 0 1 2 2 imap 0 1 1 1 pop3 0 1 1 1",
 		"All 4, by address",
-		"192.0.2.7 TLS 1.0 Anton@example.org anna@example.org Outlook 14.0 imaps imap.example.org:993 90 minutes ago 12 observed 1 failed observe by warehouse scanners until 31 Dec 2026 facilities@example.org",
+		"192.0.2.7 TLS 1.0 anna@example.org anton@example.org Outlook 14.0 imaps imap.example.org:993 90 minutes ago 12 observed 1 failed observe by warehouse scanners until 31 Dec 2026 facilities@example.org",
 		"192.0.2.8 TLS 1.1 bert@example.org not known pop3 :110 90 minutes ago 1 observed 2 explained explain by ramp until 17 Jun 2026",
 		"2001:db8::6 SSL 3 not known not known imap :143",
 		"192.0.2.9 TLS 1.2 ciphers too old",

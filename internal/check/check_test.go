@@ -256,6 +256,7 @@ func TestALedgerThatCannotBeWritten(t *testing.T) {
 	for url, want := range map[string]struct{ problem, warning string }{
 		"sqlite:" + dir + "/ledger.db":            {},
 		"sqlite:" + dir + "/missing/ledger.db":    {problem: "POSTERN_LEDGER_URL: " + dir + "/missing: no such file or directory: the ledger cannot be made there"},
+		"sqlite:" + filepath.Dir(dir):             {problem: "POSTERN_LEDGER_URL: " + filepath.Dir(dir) + " is not a file"},
 		"postgres://u:hunter2@127.0.0.1:1/ledger": {warning: "POSTERN_LEDGER_URL: opening the ledger postgres://u:xxxxx@127.0.0.1:1/ledger: "},
 	} {
 		r := &Report{}

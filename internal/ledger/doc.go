@@ -17,9 +17,10 @@
 //
 // What is read from it is a [Client]: one address with one way of doing TLS at
 // one place. Some of them are noise, and are left out where clients are counted:
-// scanners, which try many hellos within a minute; fallback retries, which
-// belong to a client that does better; those whose every handshake broke off;
-// and those that have tried to log in and never could.
+// scanners, which try many hellos within a minute and do not come again with
+// them for days; fallback retries, which belong to a client that does better;
+// those whose every handshake broke off; and those that have tried to log in and
+// never could.
 //
 // Passwords and tokens do not come here: the proxy does not tell them.
 package ledger

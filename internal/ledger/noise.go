@@ -23,5 +23,7 @@ func burst(first []int64) bool {
 }
 
 // noise is the condition on sightings s, as the package's documentation has it.
+// What comes again for three days (in seconds) with the same hello is no burst:
+// an office that appeared at once is not to be lost.
 const noise = `(s.reason = 'fallback' OR s.observed + s.explained + s.rejected = 0
-	OR (s.login_ok = 0 AND (s.scanner = 1 OR s.login_failed > 0)))`
+	OR (s.login_ok = 0 AND (s.scanner = 1 AND s.last_seen - s.first_seen < 259200 OR s.login_failed > 0)))`

@@ -80,11 +80,17 @@ func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 	case err == nil:
 		return s, nil
 	case s.columns && away(err):
-		return s, fmt.Errorf("%w: %s: %w", ErrAway, Redacted(ledgerURL), err)
+		return s, fmt.Errorf("%w: %s: %w", ErrAway, Redacted(ledgerURL), oneLine{err})
 	}
 	s.Close()
-	return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), err)
+	return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{err})
 }
+
+// oneLine is an error on one line: pgx lists every address that it tried.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
+func (e oneLine) Unwrap() error { return e.error }
 
 // ErrAway is the error of a database server that does not answer now. The Store
 // that comes with it is good: its tables are brought up to date by the first
@@ -123,7 +129,7 @@ func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
 	}
 	if err != nil {
 		s.Close()
-		return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), err)
+		return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{err})
 	}
 	return s, nil
 }
@@ -138,7 +144,7 @@ func Ping(ctx context.Context, ledgerURL string) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	if err := s.db.PingContext(ctx); err != nil {
-		return fmt.Errorf("opening the ledger %s: %s", Redacted(ledgerURL), strings.Join(strings.Fields(err.Error()), " "))
+		return fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{err})
 	}
 	return nil
 }
@@ -191,6 +197,10 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		u, err := url.Parse(ledgerURL)
 		if err != nil || u.Host == "" && u.Query().Get("host") == "" {
 			return d, "", "not a postgres:// URL with a host"
+		}
+		if _, err := pgconn.ParseConfig(ledgerURL); err != nil {
+			// Nothing of it is shown: it may quote a password.
+			return d, "", "a parameter of the postgres:// URL cannot be used (sslmode, files it names, or the like)"
 		}
 		if readOnly {
 			q := u.Query()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -116,7 +117,7 @@ func Handler(log *slog.Logger, make func(context.Context, Options) (*Report, err
 
 // failed answers for a ledger that cannot be read: why is for the log alone.
 func failed(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
-	if r.Context().Err() == nil {
+	if !errors.Is(r.Context().Err(), context.Canceled) { // the client may be gone
 		log.Error("reading the ledger for a report failed", "error", err.Error())
 	}
 	writeError(w, http.StatusServiceUnavailable, "the ledger cannot be read now; the log says why")
