@@ -56,6 +56,8 @@ func TestUnitIsHardened(t *testing.T) {
 		"SystemCallArchitectures": "native",
 		"SystemCallErrorNumber":   "EPERM",
 		"UMask":                   "0077",
+		"StateDirectory":          "postern",
+		"StateDirectoryMode":      "0700",
 	} {
 		if v := got["Service."+name]; !slices.Equal(v, []string{want}) {
 			t.Errorf("%s is %q, want %q", name, v, want)
