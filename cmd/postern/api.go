@@ -39,9 +39,13 @@ func impatient(next http.Handler) http.Handler {
 }
 
 func (g *gate) legacyClients() *admin.Clients {
-	return &admin.Clients{
+	c := &admin.Clients{
 		Store: g.book.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
 	}
+	if g.cfg.LedgerIdentity == "hashed" {
+		c.Hash = g.identity()
+	}
+	return c
 }
 
 // policyState is what is in force now.

@@ -260,6 +260,9 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 		of = "row"
 	}
 	fmt.Fprintf(sys.stdout, "Erased %d %s about %q from %s.\n", rows, of, f.forget, ledger.Redacted(cfg.LedgerURL))
+	if rows == 0 && notIP != nil && len(names) == 1 {
+		fmt.Fprintf(sys.stdout, "An account that is kept hashed is found only with the key, %sLEDGER_IDENTITY_KEY_FILE.\n", config.Prefix)
+	}
 	if notIP != nil {
 		fmt.Fprintln(sys.stdout, "A gate that runs may name the account in its log for some time yet.")
 	}

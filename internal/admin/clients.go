@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"postern/internal/ledger"
@@ -18,6 +19,9 @@ type Clients struct {
 	// Policy is the one that is running.
 	Policy func() *policy.Policy
 	Now    func() time.Time
+	// Hash is what the ledger keeps of an account's name; nil where it keeps the
+	// name.
+	Hash func(account string) string
 	// Log is told where the ledger cannot be read.
 	Log *slog.Logger
 }
@@ -26,6 +30,9 @@ type Clients struct {
 func (c *Clients) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseClientsQuery(r.URL.RawQuery, c.Now())
+		if name := q.filter.Account; c.Hash != nil && name != "" && !strings.HasPrefix(name, "h:") {
+			q.filter.Account = c.Hash(name)
+		}
 		switch {
 		case err != nil:
 			writeError(w, http.StatusBadRequest, err.Error())
