@@ -8,11 +8,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"postern/internal/prose"
 	"postern/policy"
 )
-
-// width is how many columns a line may have.
-const width = 100
 
 // row is a label, and words that may go on in the lines below.
 type row struct{ label, words string }
@@ -42,8 +40,8 @@ func columns(rows []row) string {
 	}
 	var b strings.Builder
 	for _, r := range rows {
-		label := plain(r.label)
-		for i, line := range wrap(r.words, width-left) {
+		label := prose.Plain(r.label)
+		for i, line := range wrap(r.words, prose.Width-left) {
 			if i == 0 && utf8.RuneCountInString(label) > left-2 {
 				b.WriteString(label + "\n")
 				label = ""
@@ -56,62 +54,15 @@ func columns(rows []row) string {
 }
 
 // wrap breaks words into lines; those after the first stand further in.
-func wrap(text string, width int) []string {
-	const further = "   "
-	var lines []string
-	line := ""
-	for word := range strings.SplitSeq(strings.ReplaceAll(text, " %", glue+"%"), " ") {
-		word = plain(word)
-		switch {
-		case line == "":
-			line = word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
-			lines = append(lines, line)
-			line = further + word
-		default:
-			line += " " + word
-		}
-	}
-	return append(lines, line)
+func wrap(text string, columns int) []string {
+	return prose.Wrap(strings.ReplaceAll(text, " %", prose.Glued(" %")), "   ", columns)
 }
 
 // lines wraps a sentence.
-func lines(text string) string { return strings.Join(wrap(text, width), "\n") + "\n" }
-
-// glued keeps the words of a date or of a name on one line.
-func glued(s string) string { return strings.ReplaceAll(s, " ", glue) }
-
-const glue = "\u00a0"
-
-// plain is text without glue.
-func plain(s string) string { return strings.ReplaceAll(s, glue, " ") }
+func lines(text string) string { return strings.Join(wrap(text, prose.Width), "\n") + "\n" }
 
 // named quotes a rule's name.
-func named(r *policy.Rule) string { return glued(strconv.Quote(r.Name)) }
-
-// date writes a time for people, with the day of the week and the zone.
-func date(t time.Time, zone *time.Location) string {
-	form := "Mon 2 Jan 2006 15:04 MST"
-	if t.Second() != 0 {
-		form = "Mon 2 Jan 2006 15:04:05 MST"
-	}
-	if zone == nil {
-		zone = time.UTC
-	}
-	return glued(t.In(zone).Format(form))
-}
-
-// ahead says how far away something is.
-func ahead(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d >= 2*day:
-		return fmt.Sprintf("in %d days", d/day)
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("in %d hours", d/time.Hour)
-	}
-	return fmt.Sprintf("in %d minutes", d/time.Minute)
-}
+func named(r *policy.Rule) string { return prose.Glued(strconv.Quote(r.Name)) }
 
 // short writes a duration without its zeroes, as in 10m.
 func short(d time.Duration) string {
@@ -155,7 +106,7 @@ func eventWords(e policy.Event) string {
 		words += windowWords(r, e)
 	}
 	if !r.Until.IsZero() && !r.Share.Changes() {
-		words += "; until " + date(r.Until, r.Zone)
+		words += "; until " + prose.Date(r.Until, r.Zone)
 	}
 	if r.Owner != "" {
 		words += "; owner " + r.Owner
@@ -175,7 +126,7 @@ func shareWords(r *policy.Rule, now float64) string {
 		if r.Share.To < r.Share.From {
 			way = "shrinking"
 		}
-		words += fmt.Sprintf(", %s to %s by %s", way, policy.Percent(r.Share.To), date(r.Until, r.Zone))
+		words += fmt.Sprintf(", %s to %s by %s", way, policy.Percent(r.Share.To), prose.Date(r.Until, r.Zone))
 	}
 	return words
 }
@@ -187,10 +138,10 @@ func windowWords(r *policy.Rule, e policy.Event) string {
 	if r.Share != nil {
 		words = ","
 	}
-	words += fmt.Sprintf(" for %s at %s (%s)", short(r.Schedule.For), glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
+	words += fmt.Sprintf(" for %s at %s (%s)", short(r.Schedule.For), prose.Glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
 	switch {
 	case w.Open && !w.Closes.IsZero():
-		words += ", open now until " + date(w.Closes, r.Zone)
+		words += ", open now until " + prose.Date(w.Closes, r.Zone)
 	case w.Open:
 		words += ", open now"
 	}
@@ -203,9 +154,9 @@ func windowWords(r *policy.Rule, e policy.Event) string {
 	case 0:
 		words += "no" + more + " window"
 	case 1:
-		words += "one" + more + " window, " + date(w.First, r.Zone)
+		words += "one" + more + " window, " + prose.Date(w.First, r.Zone)
 	default:
-		words += fmt.Sprintf("%d%s windows: %s%s, the last %s", w.Count, more, first, date(w.First, r.Zone), date(w.Last, r.Zone))
+		words += fmt.Sprintf("%d%s windows: %s%s, the last %s", w.Count, more, first, prose.Date(w.First, r.Zone), prose.Date(w.Last, r.Zone))
 	}
 	if !r.Until.Equal(w.Until) {
 		words += " in the time of this plan"
@@ -232,7 +183,7 @@ func softWords(m policy.Milder) string {
 	if m.Until.IsZero() {
 		return m.String()
 	}
-	return m.String() + ", bit by bit until " + date(m.Until, m.Rules[0].Zone)
+	return m.String() + ", bit by bit until " + prose.Date(m.Until, m.Rules[0].Zone)
 }
 
 // listed is how many values of a match are written out.

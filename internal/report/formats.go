@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"postern/internal/prose"
 )
 
 // Format is how a report is written.
@@ -146,8 +148,8 @@ func (r *Report) markdownExempted(b *strings.Builder) {
 		b.WriteString("\n### Exempted\n")
 	}
 	for _, e := range r.Exempted {
-		fmt.Fprintf(b, "\n%s, %s: until %s, %s; owner %s\n\n", code(e.Rule), number(e.Clients, "client"), plain(date(e.Until)),
-			ahead(e.Until.Sub(r.Now)), code(e.Owner))
+		fmt.Fprintf(b, "\n%s, %s: until %s, %s; owner %s\n\n", code(e.Rule), number(e.Clients, "client"), prose.Plain(date(e.Until)),
+			prose.Ahead(e.Until.Sub(r.Now)), code(e.Owner))
 		markdownGroups(b, e.Groups, r.By)
 	}
 }
@@ -177,7 +179,7 @@ func (r *Report) markdownNumbers(b *strings.Builder) {
 	for _, n := range notes {
 		b.WriteString("- " + n + "\n")
 	}
-	fmt.Fprintf(b, "\nFrom %s to %s.\n", plain(date(r.Since)), plain(date(r.Now)))
+	fmt.Fprintf(b, "\nFrom %s to %s.\n", prose.Plain(date(r.Since)), prose.Plain(date(r.Now)))
 }
 
 // markdownGroups writes the same columns as the text, with nothing shortened

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"postern/internal/prose"
 )
 
 // forged are what strangers may call themselves.
@@ -63,7 +65,7 @@ func TestForgedTextDoesNoHarm(t *testing.T) {
 			checkHarmless(t, string(by)+" "+string(f), strings.ReplaceAll(b.String(), "\r\n", "\n"))
 		}
 		for line := range strings.Lines(written[Text]) {
-			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width && !strings.HasPrefix(line, "Policy ") {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > prose.Width && !strings.HasPrefix(line, "Policy ") {
 				t.Errorf("by %s: %d columns: %s", by, n, line)
 			}
 			if strings.HasPrefix(line, "GO") {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/prose"
 	"postern/policy"
 )
 
@@ -212,7 +213,7 @@ func (j *Judgement) headline() string {
 // WriteText writes the judgement for people, 100 columns wide.
 func (j *Judgement) WriteText(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString(wrap(j.headline(), "", width))
+	b.WriteString(wrap(j.headline(), "", prose.Width))
 	for _, a := range j.Answers {
 		if a.Clients == 0 {
 			continue
@@ -222,7 +223,7 @@ func (j *Judgement) WriteText(w io.Writer) error {
 	}
 	b.WriteByte('\n')
 	for _, n := range j.Notes {
-		b.WriteString(wrap(n, "", width))
+		b.WriteString(wrap(n, "", prose.Width))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/prose"
 	"postern/policy"
 )
 
@@ -373,7 +374,7 @@ func (r *Report) judge(left []row, max int) {
 		j.Reasons = append(j.Reasons, fmt.Sprintf("%d%s %s not counted, since nobody has logged in there.", n, more, be(n)))
 	}
 	for i := range j.Reasons {
-		j.Reasons[i] = plain(j.Reasons[i])
+		j.Reasons[i] = prose.Plain(j.Reasons[i])
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"postern/internal/prose"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -73,7 +75,7 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 			}
 			if tt.format == Text {
 				for line := range strings.Lines(b.String()) {
-					if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width || strings.HasSuffix(line, " \n") {
+					if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > prose.Width || strings.HasSuffix(line, " \n") {
 						t.Errorf("%d columns: %q", n, line)
 					}
 				}
@@ -81,7 +83,7 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 			if tt.format == JSON && !json.Valid(b.Bytes()) {
 				t.Errorf("not JSON:\n%s", b.String())
 			}
-			if strings.Contains(b.String(), glue) {
+			if strings.Contains(b.String(), "\u00a0") {
 				t.Errorf("glue is left:\n%s", b.String())
 			}
 			golden(t, tt.golden, b.String())

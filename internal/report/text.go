@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/prose"
 	"postern/internal/table"
 )
 
@@ -63,7 +64,7 @@ func (r *Report) WriteReadiness(w io.Writer) error {
 func (r *Report) reasons() string {
 	var b strings.Builder
 	for _, reason := range r.Readiness.Reasons {
-		b.WriteString(wrap(reason, "   ", width))
+		b.WriteString(wrap(reason, "   ", prose.Width))
 	}
 	return b.String()
 }
@@ -100,12 +101,12 @@ func unnamed(list []Group) *Group {
 // writeGroups writes a table of groups.
 func writeGroups(b *strings.Builder, list []Group, by By) {
 	t := tableOf(list, by)
-	_ = table.Write(b, false, t.header(), cells(t.rows(width))) // a Builder takes all
+	_ = table.Write(b, false, t.header(), cells(t.rows(prose.Width))) // a Builder takes all
 	if more := len(list) - shown; more > 0 {
 		fmt.Fprintf(b, "and %d more; -format csv has them all\n", more)
 	}
 	if g := unnamed(list); g != nil && by != ByNetwork {
-		b.WriteString("\n" + wrap(fmt.Sprintf("Without a known %s: %s", by.heading(), some(g.Addresses, 3*width)), "   ", width))
+		b.WriteString("\n" + wrap(fmt.Sprintf("Without a known %s: %s", by.heading(), some(g.Addresses, 3*prose.Width)), "   ", prose.Width))
 	}
 }
 
@@ -134,7 +135,7 @@ func (r *Report) writeExempted(b *strings.Builder) {
 	}
 	b.WriteString("\nExempted, and not among those left:\n")
 	for _, e := range r.Exempted {
-		b.WriteString("\n" + wrap(e.words(r.Now), "   ", width) + "\n")
+		b.WriteString("\n" + wrap(e.words(r.Now), "   ", prose.Width) + "\n")
 		writeGroups(b, e.Groups, r.By)
 	}
 }
@@ -149,7 +150,7 @@ func (r *Report) writeNoise(b *strings.Builder) {
 
 // words say whose exemption it is, and until when.
 func (e *Exemption) words(now time.Time) string {
-	return fmt.Sprintf("%q, %s: until %s, %s; owner %s", e.Rule, number(e.Clients, "client"), date(e.Until), ahead(e.Until.Sub(now)), e.Owner)
+	return fmt.Sprintf("%q, %s: until %s, %s; owner %s", e.Rule, number(e.Clients, "client"), date(e.Until), prose.Ahead(e.Until.Sub(now)), e.Owner)
 }
 
 // bars is how long the longest bar of a trend is.
@@ -223,7 +224,7 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		if i == 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString(wrap(n, "", width))
+		b.WriteString(wrap(n, "", prose.Width))
 	}
 }
 

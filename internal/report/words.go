@@ -6,57 +6,17 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"postern/internal/prose"
 	"postern/policy"
 )
 
-// width is how many columns a line of text may have.
-const width = 100
-
-// glue keeps the words of a date on one line.
-const glue = "\u00a0"
-
-// wrap breaks a text into lines of so many columns; all after the first are
-// indented.
+// wrap breaks a text into lines; all after the first are indented.
 func wrap(text, indent string, columns int) string {
-	var b strings.Builder
-	n := 0
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ' ' }) {
-		size := utf8.RuneCountInString(word)
-		switch {
-		case n == 0:
-		case n+1+size > columns:
-			b.WriteString("\n" + indent)
-			n = len(indent)
-		default:
-			b.WriteByte(' ')
-			n++
-		}
-		b.WriteString(word)
-		n += size
-	}
-	return plain(b.String()) + "\n"
+	return strings.Join(prose.Wrap(text, indent, columns), "\n") + "\n"
 }
-
-// plain is text without glue.
-func plain(s string) string { return strings.ReplaceAll(s, glue, " ") }
 
 // date writes a time for people, in UTC.
-func date(t time.Time) string {
-	form := "Mon 2 Jan 2006 15:04 UTC"
-	return strings.ReplaceAll(t.UTC().Format(form), " ", glue)
-}
-
-// ahead says how far away something is.
-func ahead(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d >= 2*day:
-		return fmt.Sprintf("in %d days", d/day)
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("in %d hours", d/time.Hour)
-	}
-	return fmt.Sprintf("in %d minutes", d/time.Minute)
-}
+func date(t time.Time) string { return prose.Date(t.Truncate(time.Minute), nil) }
 
 // days writes a window.
 func days(d time.Duration) string {
