@@ -129,16 +129,25 @@ func fillPorts(t testing.TB, env map[string]string) {
 	}
 }
 
-// FreeAddr returns a loopback address on which nothing listens now.
+// FreeAddr returns a loopback address on which nothing listens now, and not the
+// same one twice: the system may hand out a port again as soon as it is free.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		l.Close()
+		if _, again := handedOut.LoadOrStore(addr, true); !again {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
+
+// handedOut are the addresses that FreeAddr has returned.
+var handedOut sync.Map
 
 // run starts the process and waits until it is ready; on an error the
 // process is gone.
