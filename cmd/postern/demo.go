@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -129,9 +131,14 @@ func newDemo(ctx context.Context, mode, floor string) (d *demoMail, err error) {
 		{"imaps", "LISTEN_IMAPS", 1993}, {"pop3s", "LISTEN_POP3S", 1995},
 		{"imap", "LISTEN_IMAP", 1143}, {"pop3", "LISTEN_POP3", 1110}, {"admin", "ADMIN_LISTEN", 9993},
 	} {
-		if d.addrs[p.name], err = freeAddr(p.port); err != nil {
+		addr, err := freeAddr(p.port)
+		for err == nil && slices.Contains(slices.Collect(maps.Values(d.addrs)), addr) {
+			addr, err = freeAddr(0)
+		}
+		if err != nil {
 			return d, err
 		}
+		d.addrs[p.name] = addr
 		environ = append(environ, "POSTERN_"+p.variable+"="+d.addrs[p.name])
 	}
 	cfg, err := config.Load(environ)
