@@ -23,7 +23,11 @@ func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.
 	}
 	warnings := p.Warnings(now, policyfile.Site(cfg, certificates))
 	for _, w := range warnings {
-		r.Warnings = append(r.Warnings, cfg.PolicyFile+":"+w.String())
+		place := cfg.PolicyFile + ":"
+		if w.Line == 0 {
+			place += " " // it is about no line
+		}
+		r.Warnings = append(r.Warnings, place+w.String())
 	}
 	if w := policyfile.MemoryWarning(cfg, p, now); w != "" {
 		r.Warnings = append(r.Warnings, w)

@@ -106,8 +106,20 @@ func writeGroups(b *strings.Builder, list []Group, by By) {
 		fmt.Fprintf(b, "and %d more; -format csv has them all\n", more)
 	}
 	if g := unnamed(list); g != nil && by != ByNetwork {
-		b.WriteString("\n" + wrap(fmt.Sprintf("Without a known %s: %s", by.heading(), some(g.Addresses, 3*prose.Width)), "   ", prose.Width))
+		words := "Without a known " + by.heading()
+		if within(g, list[:len(list)-1]) {
+			words = "The same clients, also without a known " + by.heading()
+		}
+		b.WriteString("\n" + wrap(words+": "+some(g.Addresses, 3*prose.Width), "   ", prose.Width))
 	}
+}
+
+// within reports whether all addresses of a group are in others, as far as they
+// are listed: its clients come in several ways, and are not to be added up.
+func within(g *Group, others []Group) bool {
+	return !slices.ContainsFunc(g.Addresses, func(addr string) bool {
+		return !slices.ContainsFunc(others, func(o Group) bool { return slices.Contains(o.Addresses, addr) })
+	})
 }
 
 func cells(rows [][]string) [][]table.Cell {
