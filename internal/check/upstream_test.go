@@ -105,7 +105,7 @@ func TestWhatUpstreamsSay(t *testing.T) {
 		"imap - PREAUTH":            {scheme: "imap", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
 		"imap - POP3 there":         {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `not an IMAP greeting: "+OK ready"`},
 		"imap - silent":             {scheme: "imap", reply: imapWith(""), failure: "no answer in 500ms"},
-		"imap - no capabilities":    {scheme: "imap", greeting: imapOK, reply: func(line string) string { return line[:2] + " BAD no\r\n" }, failure: "does not tell its capabilities"},
+		"imap - no capabilities":    {scheme: "imap", greeting: imapOK, reply: func(line string) string { return line[:min(2, len(line))] + " BAD no\r\n" }, failure: "does not tell its capabilities"},
 		"imaps":                     {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
 		"imaps - another name":      {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS: tls: failed to verify certificate"},
 		"imaps - named":             {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), set: []string{"UPSTREAM_SERVER_NAME=mail.example.org"}},
@@ -117,7 +117,7 @@ func TestWhatUpstreamsSay(t *testing.T) {
 		"imap+starttls - missing": {scheme: "imap+starttls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS with STARTTLS: imap: BAD no"},
 		"imap+starttls - PREAUTH": {scheme: "imap+starttls", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
 		"imap+starttls - injected": {scheme: "imap+starttls", kind: "", greeting: imapOK, reply: func(line string) string {
-			return line[:2] + " OK go\r\n* CAPABILITY injected\r\n"
+			return line[:min(2, len(line))] + " OK go\r\n* CAPABILITY injected\r\n"
 		}, failure: "beginning TLS with STARTTLS: "},
 		"pop3":                    {scheme: "pop3", greeting: pop3OK, reply: pop3With(pop3Caps)},
 		"pop3 - refuses logins":   {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSTLS\r\nSASL\r\n.\r\n"), warning: refuses},
