@@ -29,11 +29,12 @@ import (
 func main() {
 	list := flag.Bool("list", false, "print the defects and leave")
 	match := flag.String("run", "", "plant only the defects whose name matches this `regexp`")
+	portion := flag.String("part", "", "plant only one part of the defects, as in `1/4`: every fourth from the second on")
 	verbose := flag.Bool("v", false, "print what each test said")
 	workers := flag.Int("parallel", 2*runtime.NumCPU(), "how many defects are tried at once")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, options{list: *list, match: *match, verbose: *verbose, workers: max(1, *workers)})
+	err := run(ctx, options{list: *list, match: *match, part: *portion, verbose: *verbose, workers: max(1, *workers)})
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -43,7 +44,7 @@ func main() {
 
 type options struct {
 	list, verbose bool
-	match         string
+	match, part   string
 	workers       int
 }
 
@@ -57,6 +58,13 @@ func run(ctx context.Context, o options) error {
 		if wanted.MatchString(m.name) {
 			chosen = append(chosen, m)
 		}
+	}
+	every := len(chosen)
+	if chosen, err = part(chosen, o.part); err != nil {
+		return err
+	}
+	if len(chosen) < every {
+		fmt.Printf("%d of %d defects, part %s; without -part all are tried\n", len(chosen), every, o.part)
 	}
 	if o.list {
 		for _, m := range chosen {
@@ -73,6 +81,22 @@ func run(ctx context.Context, o options) error {
 	}
 	defer l.close()
 	return try(ctx, l, chosen, o.verbose)
+}
+
+// part takes every n-th defect from the k-th on, for k/n; all for an empty text.
+func part(all []mutant, text string) ([]mutant, error) {
+	if text == "" {
+		return all, nil
+	}
+	var k, n int
+	if _, err := fmt.Sscanf(text, "%d/%d", &k, &n); err != nil || n < 1 || k < 0 || k >= n {
+		return nil, fmt.Errorf("reading -part: %q is not k/n with k from 0 to n-1", text)
+	}
+	var chosen []mutant
+	for i := k; i < len(all); i += n {
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
 }
 
 // try plants the chosen defects and tells of each.

@@ -115,3 +115,27 @@ func TestAPatternThatMatchesNothingIsNoBaseline(t *testing.T) {
 		t.Error("no test is taken for one")
 	}
 }
+
+// The parts of a run are all of it, and no defect is in two.
+func TestThePartsAreTheWhole(t *testing.T) {
+	seen := make(map[string]int)
+	for _, text := range []string{"0/4", "1/4", "2/4", "3/4"} {
+		chosen, err := part(all(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range chosen {
+			seen[m.name]++
+		}
+	}
+	for _, m := range all() {
+		if seen[m.name] != 1 {
+			t.Errorf("%q is tried %d times", m.name, seen[m.name])
+		}
+	}
+	for _, text := range []string{"4/4", "-1/4", "1", "a/b", "0/0"} {
+		if _, err := part(all(), text); err == nil {
+			t.Errorf("%q is a part", text)
+		}
+	}
+}
