@@ -62,7 +62,9 @@ const (
 func (c *clientConn) Read(p []byte) (int, error) {
 	if len(c.unread) > 0 {
 		n := copy(p, c.unread)
-		c.unread = c.unread[n:]
+		if c.unread = c.unread[n:]; len(c.unread) == 0 {
+			c.unread = nil
+		}
 		c.watchReceived(p[:n])
 		return n, nil
 	}
@@ -75,6 +77,13 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	n, err := c.tcpConn.Read(p)
 	c.watchReceived(p[:n])
 	return n, err
+}
+
+// Close closes; a direction that is parked goes on, to find that.
+func (c *clientConn) Close() error {
+	err := c.tcpConn.Close()
+	c.poll.stay()
+	return err
 }
 
 // Write sends p. crypto/tls gathers a flight into one write, so that an alert

@@ -17,9 +17,9 @@ const cutTime = 250 * time.Millisecond
 // evenly over its second half, so that they do not all come back at once. It
 // returns when all are gone; when ctx ends, it cuts them.
 func (srv *Server) Shutdown(ctx context.Context) {
-	for _, list := range srv.cfg.Listeners {
-		for _, nl := range list {
-			nl.Close()
+	for _, list := range srv.acceptors {
+		for _, a := range list {
+			a.close()
 		}
 	}
 	srv.mu.Lock()
@@ -43,6 +43,8 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	defer cancel()
 	srv.drain(ctx)
 	srv.cut()
+	srv.lot.close()
+	srv.crew.stop()
 	srv.work.Wait()
 }
 

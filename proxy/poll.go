@@ -1,22 +1,36 @@
-//go:build unix
+//go:build linux
 
 package proxy
 
 import (
+	"cmp"
+	"errors"
 	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // This is the one file that knows about file descriptors.
 //
 // A session that has logged in may be silent for half an hour, and there may be
-// a hundred thousand of them. So nothing is held for it while it is silent: a
-// buffer is taken only when there is something to read. crypto/tls wants a
+// a hundred thousand of them. So nothing is held for it while it is silent.
+//
+// A buffer is taken only when there is something to read. crypto/tls wants a
 // buffer before it waits; the poller turns that round. It calls the reader,
 // with a buffer from the pool, inside RawConn.Read: the runtime resets its
 // readiness before that call, so that what arrives between a read that found
 // nothing and the wait is not missed. In there the connection's own Read asks
 // the descriptor once, and returns errWouldBlock instead of waiting.
+//
+// A goroutine, whose stack is the larger part of what is left, waits for a
+// second. Then it parks: the descriptor is put into an epoll instance of the
+// server's own, the goroutine ends, and a new one goes on when there is
+// something to read. That instance is in turn waited for by the runtime.
 
 // errWouldBlock ends a read that found nothing. It is temporary, which keeps
 // crypto/tls from remembering it.
@@ -41,15 +55,26 @@ type poller struct {
 	n    int
 	err  error
 	try  func(fd uintptr) bool
+
+	// lot is where p parks; resume goes on, on another goroutine, when it is no
+	// longer parked.
+	lot    *lot
+	resume func()
+	// What follows is guarded by the lot: p is parked in a slot, or not; its
+	// descriptor is known to the epoll instance; it is not to park any more.
+	slot           int32
+	parked         bool
+	known, staying bool
 }
 
-// start makes p read from c by way of read; nil means from c itself.
-func (p *poller) start(c tcpConn, read func([]byte) (int, error)) error {
+// start makes p read from c by way of read; nil means from c itself. What
+// resume does is to be done once p is no longer parked.
+func (p *poller) start(c tcpConn, read func([]byte) (int, error), resume func()) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
-	p.raw, p.read, p.active = raw, read, true
+	p.raw, p.read, p.resume, p.active = raw, read, resume, true
 	if read == nil {
 		p.read = p.readNow
 	}
@@ -63,7 +88,7 @@ func (p *poller) start(c tcpConn, read func([]byte) (int, error)) error {
 func (p *poller) next() (*buffer, int, error) {
 	p.buf, p.n, p.err = nil, 0, nil
 	if err := p.raw.Read(p.try); err != nil {
-		return nil, 0, err
+		return nil, 0, endOfWait(err)
 	}
 	if p.n == 0 && p.buf != nil {
 		p.buf.put()
@@ -88,9 +113,12 @@ func (p *poller) tryRead(fd uintptr) bool {
 }
 
 // readNow reads once, inside of next only.
-func (p *poller) readNow(b []byte) (int, error) {
+func (p *poller) readNow(b []byte) (int, error) { return readNow(int(p.fd), b) }
+
+// readNow reads what there is; where there is nothing it does not wait.
+func readNow(fd int, b []byte) (int, error) {
 	for {
-		n, err := syscall.Read(int(p.fd), b)
+		n, err := syscall.Read(fd, b)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -105,6 +133,373 @@ func (p *poller) readNow(b []byte) (int, error) {
 	}
 }
 
+// endOfWait names what ends a wait: a deadline, or that the connection was
+// closed here, for which package os has no exported error.
+func endOfWait(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return os.ErrDeadlineExceeded
+	}
+	return net.ErrClosed
+}
+
+// lot is where pollers park. A slot that was left is given to another one; its
+// turn tells an event for that one from a late event for the one before.
+type lot struct {
+	raw    syscall.RawConn // of file
+	file   *os.File        // the epoll instance
+	fd     int
+	events [128]syscall.EpollEvent
+
+	mu    sync.Mutex
+	slots []slot
+	free  []int32
+}
+
+type slot struct {
+	p    *poller
+	turn int32
+}
+
+// openLot makes a lot; watch has to run, and close ends it.
+func openLot() (*lot, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil { // else package os would not wait for it
+		syscall.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l := &lot{file: os.NewFile(uintptr(fd), "epoll"), fd: fd}
+	if l.raw, err = l.file.SyscallConn(); err != nil {
+		l.file.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *lot) close() { l.file.Close() }
+
+// park puts p aside until there is something to read, its connection is
+// closed, or it is told to stay; then it is resumed. Where park returns true
+// that may have happened already, and p belongs to another goroutine. It
+// returns false where p cannot be parked.
+func (p *poller) park() bool {
+	l := p.lot
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.staying {
+		return false
+	}
+	i := l.take(p)
+	event := syscall.EpollEvent{Events: syscall.EPOLLIN | syscall.EPOLLONESHOT, Fd: i, Pad: l.slots[i].turn}
+	op := syscall.EPOLL_CTL_ADD
+	if p.known {
+		op = syscall.EPOLL_CTL_MOD
+	}
+	var failed error
+	err := p.raw.Control(func(fd uintptr) { failed = syscall.EpollCtl(l.fd, op, int(fd), &event) })
+	if err != nil || failed != nil {
+		l.leave(i)
+		return false
+	}
+	p.known = true
+	return true
+}
+
+// stay resumes p if it is parked, and keeps it from parking again.
+func (p *poller) stay() {
+	p.lot.mu.Lock()
+	p.staying = true
+	parked := p.parked
+	if parked {
+		p.lot.leave(p.slot)
+	}
+	p.lot.mu.Unlock()
+	if parked {
+		p.resume()
+	}
+}
+
+// take gives p a slot; mu is held.
+func (l *lot) take(p *poller) (i int32) {
+	if n := len(l.free); n > 0 {
+		i = l.free[n-1]
+		l.free = l.free[:n-1]
+	} else {
+		i = int32(len(l.slots))
+		l.slots = append(l.slots, slot{})
+	}
+	l.slots[i].p = p
+	p.slot, p.parked = i, true
+	return i
+}
+
+// leave empties a slot; mu is held.
+func (l *lot) leave(i int32) *poller {
+	p := l.slots[i].p
+	l.slots[i] = slot{turn: l.slots[i].turn + 1}
+	l.free = append(l.free, i)
+	p.parked = false
+	return p
+}
+
+// watch resumes the pollers that there is something to read for, until close.
+func (l *lot) watch() { l.raw.Read(l.look) }
+
+// look takes the events that there are; it returns false, to wait for more.
+func (l *lot) look(fd uintptr) bool {
+	for {
+		n, err := syscall.EpollWait(int(fd), l.events[:], 0)
+		if err == syscall.EINTR {
+			continue
+		}
+		if n <= 0 {
+			return false
+		}
+		for _, e := range l.events[:n] {
+			l.mu.Lock()
+			var p *poller
+			if s := l.slots[e.Fd]; s.p != nil && s.turn == e.Pad {
+				p = l.leave(e.Fd)
+			}
+			l.mu.Unlock()
+			if p != nil {
+				p.resume()
+			}
+		}
+	}
+}
+
+// acceptor takes connections from a listener. From a TCP socket it takes bare
+// descriptors: one whose client is refused at once never has a net.Conn, nor is
+// the runtime ever told of it.
+type acceptor struct {
+	listener net.Listener // where it is no TCP socket
+	file     *os.File
+	raw      syscall.RawConn
+	// local is the address of all connections; invalid where they have several.
+	local netip.AddrPort
+
+	// Of the accept under way.
+	fd   int
+	peer syscall.Sockaddr
+	err  error
+	try  func(fd uintptr) bool
+}
+
+// Dead clients are noticed after some four minutes; that often, and no more, a
+// telephone that waits in IDLE is woken up for it. Linux hands these options on
+// to the connections that are accepted.
+const (
+	keepAliveIdle     = 120 // seconds
+	keepAliveInterval = 30  // seconds
+	keepAliveProbes   = 4
+)
+
+var acceptedOptions = []struct{ level, name, value int }{
+	{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
+	{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
+	{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, keepAliveIdle},
+	{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, keepAliveInterval},
+	{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, keepAliveProbes},
+}
+
+// newAcceptor takes a listener over, which is closed with the acceptor.
+func newAcceptor(nl net.Listener) (*acceptor, error) {
+	tcp, ok := nl.(*net.TCPListener)
+	if !ok {
+		return &acceptor{listener: nl}, nil
+	}
+	defer tcp.Close()
+	file, err := tcp.File()
+	if err != nil {
+		return nil, err
+	}
+	a := &acceptor{file: file}
+	a.try = a.tryAccept
+	if local := addrPort(tcp.Addr()); !local.Addr().IsUnspecified() {
+		a.local = local
+	}
+	if a.raw, err = file.SyscallConn(); err == nil {
+		err = a.raw.Control(func(fd uintptr) {
+			for _, o := range acceptedOptions {
+				err = cmp.Or(err, os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), o.level, o.name, o.value)))
+			}
+		})
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// close ends accept with net.ErrClosed.
+func (a *acceptor) close() {
+	if a.file == nil {
+		a.listener.Close()
+		return
+	}
+	a.file.Close()
+}
+
+// accept waits for the next connection.
+func (a *acceptor) accept() (arrival, error) {
+	if a.file == nil {
+		c, err := a.listener.Accept()
+		if err != nil {
+			return arrival{}, err
+		}
+		return arrival{conn: c.(tcpConn), local: addrPort(c.LocalAddr()), peer: addrPort(c.RemoteAddr())}, nil
+	}
+	if err := a.raw.Read(a.try); err != nil {
+		return arrival{}, endOfWait(err)
+	}
+	if a.err != nil {
+		return arrival{}, os.NewSyscallError("accept4", a.err)
+	}
+	n := arrival{fd: a.fd, local: a.local, peer: sockaddr(a.peer)}
+	if !n.local.IsValid() {
+		local, err := syscall.Getsockname(a.fd)
+		if err != nil {
+			syscall.Close(a.fd)
+			return arrival{}, os.NewSyscallError("getsockname", err)
+		}
+		n.local = sockaddr(local)
+	}
+	return n, nil
+}
+
+func (a *acceptor) tryAccept(fd uintptr) bool {
+	for {
+		a.fd, a.peer, a.err = syscall.Accept4(int(fd), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		switch a.err {
+		case syscall.EINTR, syscall.ECONNABORTED:
+			continue
+		case syscall.EAGAIN:
+			return false
+		}
+		return true
+	}
+}
+
+// sockaddr is the address of a TCP peer; one that came over a dual-stack socket
+// is unmapped.
+func sockaddr(sa syscall.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *syscall.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *syscall.SockaddrInet6:
+		addr := netip.AddrFrom16(sa.Addr).Unmap()
+		if sa.ZoneId != 0 && addr.Is6() {
+			addr = addr.WithZone(zone(int(sa.ZoneId)))
+		}
+		return netip.AddrPortFrom(addr, uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// zone is the name of an interface, for link-local addresses.
+func zone(index int) string {
+	if i, err := net.InterfaceByIndex(index); err == nil {
+		return i.Name
+	}
+	return strconv.Itoa(index)
+}
+
+// arrival is a connection that has been accepted, and that nobody waits for
+// yet: a bare descriptor, or conn where it came by a net.Listener.
+type arrival struct {
+	fd          int
+	conn        tcpConn
+	local, peer netip.AddrPort
+}
+
+// readNow reads what has come already; errWouldBlock where that is nothing.
+func (a *arrival) readNow(b []byte) (int, error) {
+	if a.conn != nil {
+		return 0, errWouldBlock
+	}
+	return readNow(a.fd, b)
+}
+
+// dismiss sends the last words, with the end of the stream, and closes. It
+// reports false where the client has sent more meanwhile: then it is still to be
+// listened to for a while, or a reset would overtake the words.
+func (a *arrival) dismiss(words []byte) bool {
+	// In one segment: the words wait for the FIN.
+	syscall.SendmsgN(a.fd, words, nil, nil, syscall.MSG_NOSIGNAL|syscall.MSG_MORE)
+	syscall.Shutdown(a.fd, syscall.SHUT_WR)
+	if pending(a.fd) {
+		return false
+	}
+	syscall.Close(a.fd)
+	return true
+}
+
+// open makes a connection of it.
+func (a *arrival) open() tcpConn {
+	if a.conn != nil {
+		return a.conn
+	}
+	return &socket{file: os.NewFile(uintptr(a.fd), "tcp"), local: a.local, peer: a.peer}
+}
+
+// socket is a TCP connection that was not accepted by package net: what that
+// asks the kernel for each one, and keeps of the answers, is known already.
+type socket struct {
+	file        *os.File
+	local, peer netip.AddrPort
+}
+
+func (c *socket) Read(b []byte) (int, error) {
+	n, err := c.file.Read(b)
+	return n, c.wrap("read", err)
+}
+
+func (c *socket) Write(b []byte) (int, error) {
+	n, err := c.file.Write(b)
+	return n, c.wrap("write", err)
+}
+
+// wrap makes the errors of package os those of package net, which crypto/tls
+// and we tell apart.
+func (c *socket) wrap(op string, err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	if errors.Is(err, os.ErrClosed) {
+		err = net.ErrClosed
+	}
+	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+func (c *socket) Close() error                          { return c.file.Close() }
+func (c *socket) LocalAddr() net.Addr                   { return net.TCPAddrFromAddrPort(c.local) }
+func (c *socket) RemoteAddr() net.Addr                  { return net.TCPAddrFromAddrPort(c.peer) }
+func (c *socket) SetDeadline(t time.Time) error         { return c.file.SetDeadline(t) }
+func (c *socket) SetReadDeadline(t time.Time) error     { return c.file.SetReadDeadline(t) }
+func (c *socket) SetWriteDeadline(t time.Time) error    { return c.file.SetWriteDeadline(t) }
+func (c *socket) SyscallConn() (syscall.RawConn, error) { return c.file.SyscallConn() }
+
+// CloseWrite sends the end of the stream.
+func (c *socket) CloseWrite() error {
+	raw, err := c.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = syscall.Shutdown(int(fd), syscall.SHUT_WR) }); err != nil {
+		return net.ErrClosed
+	}
+	return os.NewSyscallError("shutdown", failed)
+}
+
 // pendingBytes reports whether there are bytes to read from c, without taking
 // them.
 func pendingBytes(c tcpConn) bool {
@@ -114,10 +509,14 @@ func pendingBytes(c tcpConn) bool {
 	}
 	found := false
 	raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		found = err == nil && n > 0
+		found = pending(int(fd))
 		return true
 	})
 	return found
+}
+
+func pending(fd int) bool {
+	var b [1]byte
+	n, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	return err == nil && n > 0
 }

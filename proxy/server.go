@@ -66,6 +66,7 @@ type Config struct {
 // Server is the gate.
 type Server struct {
 	cfg       Config
+	acceptors map[Listener][]*acceptor
 	tls       tlsState
 	clients   *clientLimits
 	upstreams map[Protocol][]*upstream
@@ -77,6 +78,11 @@ type Server struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	draining chan struct{}
+
+	crew *crew
+	lot  *lot // where silent sessions are parked
+	// started is what moments are counted from that many sessions have in common.
+	started time.Time
 
 	lastID atomic.Uint64
 	work   sync.WaitGroup // accept loops and probes
@@ -91,7 +97,7 @@ func New(cfg Config) (*Server, error) {
 	srv := &Server{
 		cfg: cfg, draining: make(chan struct{}), idle: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
-		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream),
+		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream), crew: newCrew(), started: time.Now(), acceptors: make(map[Listener][]*acceptor),
 	}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	for l := range cfg.Listeners {
@@ -120,11 +126,25 @@ func New(cfg Config) (*Server, error) {
 	}
 	srv.rebuild()
 	srv.SetUpstreamRoots(cfg.UpstreamRoots)
+	var err error
+	if srv.lot, err = openLot(); err != nil {
+		return nil, err
+	}
+	for l, list := range cfg.Listeners {
+		for _, nl := range list {
+			a, err := newAcceptor(nl)
+			if err != nil {
+				return nil, fmt.Errorf("listener %s: %w", l, err)
+			}
+			srv.acceptors[l] = append(srv.acceptors[l], a)
+		}
+	}
 	return srv, nil
 }
 
 // Start begins to accept and to ask the upstreams whether they answer.
 func (srv *Server) Start() {
+	srv.work.Go(srv.lot.watch)
 	for p, list := range srv.upstreams {
 		for _, up := range list {
 			srv.work.Go(func() { srv.probe(up, dialectOf(p)) })
@@ -133,9 +153,9 @@ func (srv *Server) Start() {
 	if len(srv.cfg.TicketKeys) == 0 {
 		srv.work.Go(func() { srv.rotateTicketKeys(srv.ctx) })
 	}
-	for l, list := range srv.cfg.Listeners {
-		for _, nl := range list {
-			srv.work.Go(func() { srv.accept(l, nl) })
+	for l, list := range srv.acceptors {
+		for _, a := range list {
+			srv.work.Go(func() { srv.accept(l, a) })
 		}
 	}
 }
@@ -145,10 +165,10 @@ const maxAcceptWait = 100 * time.Millisecond
 
 // accept takes connections until the listener is closed. When descriptors run
 // out it waits a little, as net/http does.
-func (srv *Server) accept(l Listener, nl net.Listener) {
+func (srv *Server) accept(l Listener, a *acceptor) {
 	var wait time.Duration
 	for {
-		c, err := nl.Accept()
+		c, err := a.accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
@@ -170,20 +190,17 @@ func (srv *Server) accept(l Listener, nl net.Listener) {
 }
 
 // begin gives a connection its session.
-func (srv *Server) begin(l Listener, c net.Conn) {
+func (srv *Server) begin(l Listener, a arrival) {
 	s := &session{
-		Conn: Conn{
-			ID: srv.lastID.Add(1), Listener: l, Accepted: time.Now(),
-			Client: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()),
-		},
-		srv: srv, dialect: dialectOf(l.Protocol()),
+		Conn: Conn{ID: srv.lastID.Add(1), Listener: l, Accepted: time.Now(), Client: a.peer, Local: a.local},
+		srv:  srv, dialect: dialectOf(l.Protocol()),
 	}
 	s.destination = s.Local
-	s.raw = &clientConn{tcpConn: c.(tcpConn), s: s}
+	s.raw = &clientConn{tcpConn: a.open(), s: s, poll: poller{lot: srv.lot}}
 	srv.mu.Lock()
 	if srv.isDraining() {
 		srv.mu.Unlock()
-		c.Close()
+		s.raw.Close()
 		return
 	}
 	srv.open[s] = struct{}{}
@@ -192,11 +209,11 @@ func (srv *Server) begin(l Listener, c net.Conn) {
 	}
 	srv.mu.Unlock()
 	srv.cfg.Meter.Opened(l)
-	go func() {
+	srv.crew.do(func() {
 		if why, over := s.serve(); over {
 			s.end(why)
 		}
-	}()
+	})
 }
 
 // addrPort is the address of a TCP peer; one that came over a dual-stack
@@ -213,6 +230,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 // end is the last thing that happens to a session.
 func (s *session) end(why Why) {
 	s.raw.Close()
+	s.stopWatching()
 	if s.counted {
 		s.srv.clients.leave(s.Client.Addr())
 	}

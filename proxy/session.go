@@ -49,8 +49,10 @@ type session struct {
 	half atomic.Bool
 	// closing: the server has chosen it to be closed at shutdown.
 	closing atomic.Bool
-	endMu   sync.Mutex
+	endMu   sync.Mutex // guards the next three
 	endWhy  Why
+	ended   bool
+	idle    *time.Timer  // ends a silent session, once it has parked
 	ends    atomic.Int32 // directions that have ended
 
 	toClient, toUpstream atomic.Int64
@@ -108,8 +110,9 @@ func dialectOf(p Protocol) dialect {
 	return pop3Dialect{}
 }
 
-// serve is the life of a connection up to login. After that it goes on in two
-// goroutines of its own, with small stacks, and is not over.
+// serve is the life of a connection up to login, and then of its direction to the
+// upstream. Where it returns that the session is not over, that goes on, or ends,
+// elsewhere.
 func (s *session) serve() (why Why, over bool) {
 	if s.proxyHeaderDue() {
 		if err := s.readProxyHeader(); err != nil {
@@ -153,7 +156,7 @@ func (s *session) mail() (why Why, over bool) {
 		}
 	}
 	for {
-		go func() { r.upstreamOver(s.dialect.replies(r)) }()
+		s.srv.crew.do(func() { r.upstreamOver(s.dialect.replies(r)) })
 		login, err := s.dialect.commands(r)
 		if login != nil {
 			<-r.over

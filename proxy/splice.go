@@ -11,12 +11,20 @@ import (
 // a client that was passed through, which is then as good as logged in: nobody
 // here sees when it is.
 
-// halfCloseTime is how long a session may be silent once one side has closed:
-// the other may still have much to say, or may have gone without a word.
-const halfCloseTime = 30 * time.Second
+const (
+	// halfCloseTime is how long a session may be silent once one side has closed:
+	// the other may still have much to say, or may have gone without a word.
+	halfCloseTime = 30 * time.Second
+	// parkAfter is how long a session is silent before its goroutines go, or
+	// somewhat longer: they go at whole multiples of parkTogether, since to wake
+	// up for one alone costs more than what it does then.
+	parkAfter    = time.Second
+	parkTogether = 250 * time.Millisecond
+)
 
 // copyBoth copies in both directions, first what was read ahead, until both
-// have ended; the session's end is named by the first of them.
+// have ended; the session's end is named by the first of them. It returns when
+// the client's direction has ended or is parked.
 func (s *session) copyBoth(early, late []byte) {
 	if err := s.startCopies(); err != nil {
 		s.abort()
@@ -25,13 +33,22 @@ func (s *session) copyBoth(early, late []byte) {
 	}
 	s.touch()
 	s.loggedIn.Store(true)
-	go s.ended(s.copyToClient, late)
-	go s.ended(s.copyToUpstream, early)
+	s.srv.crew.do(func() { s.run(ToClient, late) })
+	s.run(ToUpstream, early)
 }
 
-// ended runs one direction; the last one to end ends the session.
-func (s *session) ended(run func([]byte) Why, ahead []byte) {
-	s.nameEnd(run(ahead))
+// run copies in one direction, until that has ended or parks; the last one to
+// end ends the session.
+func (s *session) run(d Direction, ahead []byte) {
+	run := s.copyToClient
+	if d == ToUpstream {
+		run = s.copyToUpstream
+	}
+	why, over := run(ahead)
+	if !over {
+		return
+	}
+	s.nameEnd(why)
 	if s.ends.Add(1) == 2 {
 		s.upstream.Close()
 		s.end(s.endWhy)
@@ -50,13 +67,12 @@ func (s *session) nameEnd(why Why) {
 func (s *session) startCopies() error {
 	s.raw.SetDeadline(time.Time{})
 	s.upstream.raw.SetDeadline(time.Time{})
-	idle := time.Now().Add(s.srv.cfg.TimeoutIdle)
-	s.raw.SetReadDeadline(idle)
-	s.upstream.raw.SetReadDeadline(idle)
-	if err := s.upstream.startPolling(); err != nil {
+	crew := s.srv.crew
+	toClient, toUpstream := func() { s.run(ToClient, nil) }, func() { s.run(ToUpstream, nil) }
+	if err := s.upstream.startPolling(func() { crew.do(toClient) }); err != nil {
 		return err
 	}
-	return s.raw.poll.start(s.raw.tcpConn, s.client().Read)
+	return s.raw.poll.start(s.raw.tcpConn, s.client().Read, func() { crew.do(toUpstream) })
 }
 
 // client is the client's side as the copies see it: inside TLS, or below it
@@ -77,57 +93,65 @@ func (s *session) closeNotify() {
 
 // copyToUpstream is the client's direction. When the client closes its side,
 // the upstream is told, and may go on sending.
-func (s *session) copyToUpstream(early []byte) Why {
+func (s *session) copyToUpstream(early []byte) (why Why, over bool) {
 	var to io.Writer = s.upstream
 	if s.overhears != nil {
 		to = s.overhears
 	}
 	err := s.copy(&s.raw.poll, s.raw.tcpConn, to, early, ToUpstream)
 	switch {
+	case err == errParked:
+		return "", false
 	case err == errIdle:
 		s.nameEnd(WhyTimeout) // before the other direction notices
 		s.abort()
-		return WhyTimeout
+		return WhyTimeout, true
 	case err == errWrite:
 		// What the upstream sent before it went is still delivered.
 	case endingOf(err) == endReset:
 		s.abort()
-		return WhyClient
+		return WhyClient, true
 	default:
+		s.nameEnd(WhyClient) // before the upstream answers by closing, too
 		s.upstream.CloseWrite()
 	}
-	s.halfClosed(s.upstream.raw)
+	s.halfClosed(s.upstream.raw, &s.upstream.raw.poll)
 	if err == errWrite {
-		return WhyUpstream
+		return WhyUpstream, true
 	}
-	return WhyClient
+	return WhyClient, true
 }
 
 // copyToClient is the upstream's direction. Its end is passed on as
 // close_notify and FIN, and never as a word: it may have come in the middle of
 // a literal.
-func (s *session) copyToClient(late []byte) Why {
+func (s *session) copyToClient(late []byte) (why Why, over bool) {
 	err := s.copy(&s.upstream.raw.poll, s.upstream.raw.tcpConn, s.client(), late, ToClient)
 	switch err {
+	case errParked:
+		return "", false
 	case errIdle:
 		s.nameEnd(WhyTimeout)
 		s.closeInOrder()
-		return WhyTimeout
+		return WhyTimeout, true
 	case errWrite:
 		s.abort()
-		return WhyClient
+		return WhyClient, true
 	}
+	s.nameEnd(WhyUpstream) // before the client answers by closing, too
 	s.raw.SetWriteDeadline(time.Now().Add(halfCloseTime))
 	s.closeNotify()
 	s.raw.CloseWrite()
-	s.halfClosed(s.raw)
-	return WhyUpstream
+	s.halfClosed(s.raw, &s.raw.poll)
+	return WhyUpstream, true
 }
 
-// halfClosed leaves the other direction a while.
-func (s *session) halfClosed(other net.Conn) {
+// halfClosed leaves the other direction a while, and the goroutine that counts
+// it.
+func (s *session) halfClosed(other net.Conn, p *poller) {
 	s.half.Store(true)
-	other.SetReadDeadline(time.Now().Add(halfCloseTime))
+	other.SetReadDeadline(s.touch().Add(halfCloseTime))
+	p.stay()
 }
 
 // abort ends both directions at once.
@@ -149,12 +173,14 @@ type copyError string
 func (e copyError) Error() string { return string(e) }
 
 const (
-	errIdle  copyError = "idle for too long"
-	errWrite copyError = "write failed"
+	errIdle   copyError = "idle for too long"
+	errWrite  copyError = "write failed"
+	errParked copyError = "parked"
 )
 
 // copy passes on what was read ahead, then all that comes from p, until the
-// end of it, an error, or the idle time.
+// end of it, an error, or the idle time; or until it parks, after which the
+// session is another goroutine's.
 func (s *session) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d Direction) error {
 	deadliner := s.raw.tcpConn
 	if d == ToUpstream {
@@ -183,6 +209,7 @@ func (s *session) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d D
 			return err
 		}
 	}
+	s.setSilence(from, s.srv.cfg.TimeoutIdle)
 	for {
 		buf, n, err := p.next()
 		if n > 0 {
@@ -193,7 +220,7 @@ func (s *session) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d D
 			}
 		}
 		if err != nil && endingOf(err) == endTimeout {
-			if err = s.rearm(from); err == nil {
+			if err = s.silence(p, from, deadliner); err == nil {
 				continue
 			}
 		}
@@ -215,24 +242,88 @@ func (s *session) silent(now time.Time) time.Duration {
 	return now.Sub(s.Accepted) - time.Duration(s.active.Load())
 }
 
-// rearm is called when a read has waited for its deadline: the session is idle
-// only if the other direction was silent for as long (RFC 9051, Section 5.4).
-func (s *session) rearm(from net.Conn) error {
+// silence is called when a read has waited for its deadline. It sets the next
+// one, or parks the direction. The session is idle only if the other direction
+// was silent for as long (RFC 9051, Section 5.4).
+func (s *session) silence(p *poller, from, to net.Conn) error {
+	half := s.half.Load()
 	limit := s.srv.cfg.TimeoutIdle
-	if s.half.Load() {
+	if half {
 		limit = min(limit, halfCloseTime)
 	}
 	now := time.Now()
-	left := limit - s.silent(now)
+	silent := s.silent(now)
+	left := limit - silent
 	if s.writing.Load() > 0 {
 		left = limit
 	}
 	if left <= 0 {
 		return errIdle
 	}
-	from.SetReadDeadline(now.Add(left))
-	if s.half.Load() && limit > halfCloseTime {
-		from.SetReadDeadline(now.Add(halfCloseTime)) // half-closed just now
+	if !half && silent >= parkAfter {
+		// Without deadlines: nobody would notice that they have passed.
+		from.SetReadDeadline(time.Time{})
+		to.SetWriteDeadline(time.Time{})
+		s.watchIdle(left)
+		if p.park() {
+			return errParked
+		}
+	}
+	if half {
+		from.SetReadDeadline(now.Add(left))
+	} else {
+		s.setSilence(from, left)
 	}
 	return nil
+}
+
+// setSilence sets the deadline after which silence is called: when it is time
+// to park, or the time left is over; or that of halfClosed, which may be setting
+// it just now.
+func (s *session) setSilence(from net.Conn, left time.Duration) {
+	now := time.Now()
+	if left > parkAfter+parkTogether {
+		left = parkAfter + parkTogether - now.Add(parkAfter).Sub(s.srv.started)%parkTogether
+	}
+	from.SetReadDeadline(now.Add(left))
+	if s.half.Load() {
+		from.SetReadDeadline(now.Add(halfCloseTime))
+	}
+}
+
+// watchIdle has somebody look after that time whether the session is idle,
+// since a direction that is parked does not.
+func (s *session) watchIdle(after time.Duration) {
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	if s.idle == nil && !s.ended {
+		s.idle = time.AfterFunc(after, s.checkIdle)
+	}
+}
+
+func (s *session) checkIdle() {
+	left := s.srv.cfg.TimeoutIdle - s.silent(time.Now())
+	if s.writing.Load() > 0 {
+		left = s.srv.cfg.TimeoutIdle
+	}
+	if left <= 0 {
+		s.nameEnd(WhyTimeout)
+		s.closeInOrder()
+		return
+	}
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	if !s.ended {
+		s.idle.Reset(left)
+	}
+}
+
+// stopWatching ends what watchIdle has begun.
+func (s *session) stopWatching() {
+	s.endMu.Lock()
+	defer s.endMu.Unlock()
+	s.ended = true
+	if s.idle != nil {
+		s.idle.Stop()
+	}
 }

@@ -61,6 +61,13 @@ func (c *pollConn) Read(p []byte) (int, error) {
 	return c.tcpConn.Read(p)
 }
 
+// Close closes; a direction that is parked goes on, to find that.
+func (c *pollConn) Close() error {
+	err := c.tcpConn.Close()
+	c.poll.stay()
+	return err
+}
+
 // upstreamConn is a connection to an upstream, until its end.
 type upstreamConn struct {
 	raw *pollConn
@@ -106,12 +113,12 @@ func (c *upstreamConn) Close() error {
 	return c.raw.Close()
 }
 
-func (c *upstreamConn) startPolling() error {
+func (c *upstreamConn) startPolling(resume func()) error {
 	c.lines = nil
 	if c.tls != nil {
-		return c.raw.poll.start(c.raw.tcpConn, c.tls.Read)
+		return c.raw.poll.start(c.raw.tcpConn, c.tls.Read, resume)
 	}
-	return c.raw.poll.start(c.raw.tcpConn, nil)
+	return c.raw.poll.start(c.raw.tcpConn, nil, resume)
 }
 
 // greeting is an upstream's first line, as it came and as a client may see it.
@@ -220,13 +227,13 @@ func (srv *Server) dial(up *upstream, d dialect, header []byte, dialWithin, with
 // the server, until stop is called.
 func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *upstreamConn, stop func() bool, err error) {
 	begun := time.Now()
-	dialer := net.Dialer{Deadline: begun.Add(dialWithin)}
+	dialer := net.Dialer{Deadline: begun.Add(dialWithin), KeepAlive: -1}
 	nc, err := dialer.DialContext(srv.ctx, "tcp", up.Addr)
 	if err != nil {
 		return nil, nil, &upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}
 	}
 	up.open.Add(1)
-	c = &upstreamConn{raw: &pollConn{tcpConn: nc.(*net.TCPConn)}, up: up}
+	c = &upstreamConn{raw: &pollConn{tcpConn: nc.(*net.TCPConn), poll: poller{lot: srv.lot}}, up: up}
 	c.raw.SetDeadline(begun.Add(within))
 	return c, context.AfterFunc(srv.ctx, func() { c.raw.SetDeadline(past) }), nil
 }
