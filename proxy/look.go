@@ -21,6 +21,7 @@ type look struct {
 
 	// What hello's lists lie in. They hold what honest clients of the old
 	// versions send; a hello that needs more is not understood.
+	versions   [4]uint16
 	suites     [128]uint16
 	groups     [32]tls.CurveID
 	points     [8]uint8
@@ -57,6 +58,7 @@ const (
 	extSCT                  = 18
 	extExtendedMasterSecret = 23
 	extSessionTicket        = 35
+	extSupportedVersions    = 43
 	extRenegotiationInfo    = 0xff01
 )
 
@@ -74,6 +76,10 @@ var skippedExtensions = []uint16{
 
 // legacyVersions are those below every floor.
 var legacyVersions = []uint16{uint16(policy.TLS11), uint16(policy.TLS10), uint16(policy.SSL3)}
+
+// aboveLegacy reports whether v may be more than a client of that age offers:
+// it need not be known.
+func aboveLegacy(v uint16) bool { return !slices.Contains(legacyVersions, v) }
 
 // read reports whether b is one record with one whole ClientHello and nothing
 // else, understood in every byte, that crypto/tls would refuse for its version
@@ -131,7 +137,7 @@ func (l *look) readHello(b octets) bool {
 	return extensions != nil && l.readExtensions(extensions)
 }
 
-// readVersion takes the version that a client names for all that it offers, as
+// readVersion takes the version that a client names, and those below it, as
 // crypto/tls lists them.
 func (l *look) readVersion(v uint16) bool {
 	switch policy.Version(v) {
@@ -189,6 +195,11 @@ func (l *look) readExtension(number uint16, data octets) (ok bool) {
 		return len(data) == 0
 	case extSessionTicket:
 		return true // a ticket of any form
+	case extSupportedVersions:
+		// Java and Go list TLS 1.0 there too. It overrides what the hello names
+		// (RFC 8446, Section 4.2.1), which must be as old all the same.
+		h.Versions, ok = words(l.versions[:], data.whole8())
+		return ok && !slices.ContainsFunc(h.Versions, aboveLegacy)
 	case extRenegotiationInfo:
 		return len(data) == 1 && data[0] == 0 // RFC 5746, Section 3.4
 	default:

@@ -125,6 +125,17 @@ func capturedHellos(t testing.TB) (list []namedHello) {
 	return list
 }
 
+// goHello is what crypto/tls itself sends as a client.
+func goHello(version uint16) []byte {
+	c := new(helloConn)
+	tls.Client(c, &tls.Config{
+		MinVersion: tls.VersionTLS10, MaxVersion: version,
+		ServerName: "mail.example.org", NextProtos: []string{"imap"}, CipherSuites: hello.Typical(version).CipherSuites,
+	}).Handshake()
+	clear(c.written[11:43]) // the random
+	return c.written
+}
+
 // typicalHello is that of internal/hello, with changes, and the same each time.
 func typicalHello(version uint16, change func(*hello.Spec)) []byte {
 	s := hello.Typical(version)
@@ -139,7 +150,7 @@ func typicalHello(version uint16, change func(*hello.Spec)) []byte {
 
 // legacyHellos are all that a look must understand.
 func legacyHellos(t testing.TB) []namedHello {
-	list := capturedHellos(t)
+	list := append(capturedHellos(t), namedHello{"Go TLS 1.0", goHello(tls.VersionTLS10)}, namedHello{"Go TLS 1.1", goHello(tls.VersionTLS11)})
 	for name, version := range map[string]uint16{"SSL 3.0": 0x0300, "TLS 1.0": 0x0301, "TLS 1.1": 0x0302} {
 		for change, f := range map[string]func(*hello.Spec){
 			"":                         nil,
@@ -154,6 +165,7 @@ func legacyHellos(t testing.TB) []namedHello {
 			" in a record of SSL 3.0":  func(s *hello.Spec) { s.RecordVersion = 0x0300 },
 			" in a record of TLS 1.2":  func(s *hello.Spec) { s.RecordVersion = 0x0303 },
 			" padded":                  func(s *hello.Spec) { s.NoExtensions, s.Size = false, 512 },
+			" in supported_versions":   func(s *hello.Spec) { s.NoExtensions, s.SupportedVersions = false, []uint16{version} },
 			" as large as a record is": func(s *hello.Spec) { s.NoExtensions, s.Size = false, maxRecord },
 		} {
 			list = append(list, namedHello{name + change, typicalHello(version, f)})
@@ -276,10 +288,16 @@ func TestLookLeavesTheRestToCryptoTLS(t *testing.T) {
 		{"an extension beyond the end", framed(message(1, append(bytes.Clone(bare[9:]), 0, 4, 0, 35, 0, 1))), framed(message(1, append(bytes.Clone(bare[9:]), 0, 5, 0, 35, 0, 1, 9)))},
 		{"25 extensions", spec(manyExtensions(25)), spec(manyExtensions(24))},
 
-		{"TLS 1.3 in supported_versions", extra(43, 2, 3, 4), plain},
-		{"TLS 1.2 in supported_versions", extra(43, 4, 3, 3, 3, 1), plain},
-		{"GREASE in supported_versions", extra(43, 4, 0x1a, 0x1a, 3, 1), plain},
-		{"empty supported_versions", extra(43, 0), plain},
+		{"TLS 1.3 in supported_versions", extra(43, 2, 3, 4), extra(43, 2, 3, 1)},
+		{"TLS 1.2 behind TLS 1.0 in supported_versions", extra(43, 4, 3, 1, 3, 3), extra(43, 4, 3, 1, 3, 2)},
+		{"a version of the future in supported_versions", extra(43, 4, 3, 5, 3, 1), extra(43, 4, 3, 0, 3, 1)},
+		{"SSL 2.0 in supported_versions", extra(43, 4, 0, 2, 3, 1), extra(43, 4, 3, 0, 3, 1)},
+		{"GREASE in supported_versions", extra(43, 4, 0x1a, 0x1a, 3, 1), extra(43, 4, 3, 1, 3, 1)},
+		{"TLS 1.2 that offers TLS 1.0", typicalHello(0x0303, func(s *hello.Spec) { s.SupportedVersions = []uint16{0x0301} }), extra(43, 2, 3, 1)},
+		{"empty supported_versions", extra(43, 0), extra(43, 2, 3, 1)},
+		{"half a version in supported_versions", extra(43, 3, 3, 1, 3), extra(43, 2, 3, 1)},
+		{"a byte behind supported_versions", extra(43, 2, 3, 1, 3), extra(43, 2, 3, 1)},
+		{"five versions in supported_versions", extra(43, 10, 3, 1, 3, 1, 3, 1, 3, 1, 3, 1), extra(43, 8, 3, 1, 3, 1, 3, 1, 3, 1)},
 		{"a key share", extra(51, 0, 0), plain},
 		{"a pre-shared key", extra(41, 0, 0), plain},
 		{"a cookie", extra(44, 0, 1, 0), plain},
@@ -620,7 +638,7 @@ func FuzzLook(f *testing.F) {
 
 func BenchmarkLook(b *testing.B) {
 	for _, h := range capturedHellos(b) {
-		if h.name != "openssl -tls1 plain" && h.name != "gnutls TLS1.0 LEGACY sni alpn" {
+		if h.name != "openssl -tls1 plain" && h.name != "java TLSv1" {
 			continue
 		}
 		b.Run(h.name, func(b *testing.B) {
