@@ -351,13 +351,15 @@ func TestLookLeavesTheRestToCryptoTLS(t *testing.T) {
 		{"empty renegotiation_info", only(0xff01), only(0xff01, 0)},
 		{"a byte behind renegotiation_info", only(0xff01, 0, 0), only(0xff01, 0)},
 	} {
-		var l look
-		if !checkLook(t, &l, tt.before) {
-			t.Errorf("%s: not even what comes before it is understood", tt.name)
-		}
-		if checkLook(t, &l, tt.b) {
-			t.Errorf("%s: understood", tt.name)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			var l look
+			if !checkLook(t, &l, tt.before) {
+				t.Error("not even what comes before it is understood")
+			}
+			if checkLook(t, &l, tt.b) {
+				t.Error("understood")
+			}
+		})
 	}
 }
 

@@ -38,6 +38,7 @@ func all() []mutant {
 	return slices.Concat(
 		policyMutants(),
 		handshakeMutants(),
+		lookMutants(),
 		frontMutants(),
 		relayMutants(),
 		copyMutants(),
