@@ -158,9 +158,14 @@ const (
 
 // linger closes the write side, throws away what still comes, and closes.
 func (c *clientConn) linger() {
+	linger(c.tcpConn)
+	c.Close()
+}
+
+func linger(c tcpConn) {
 	c.CloseWrite()
 	c.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, c.tcpConn, lingerBytes)
+	io.CopyN(io.Discard, c, lingerBytes)
 	c.Close()
 }
 

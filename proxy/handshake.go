@@ -44,6 +44,8 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 		return s.ssl2()
 	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
 		return s.notTLS(deadline)
+	case s.turnAway():
+		return Rejected
 	}
 	s.raw.recorder.on = s.passesThrough()
 	return s.tlsHandshake()
@@ -235,11 +237,16 @@ func (s *session) ssl2() Outcome {
 	return Rejected
 }
 
-// sendAlert sends a fatal alert in a record of a version that the client can
-// read.
+// sendAlert sends a fatal alert.
 func (s *session) sendAlert(a alert, offered policy.Version) {
+	record := alertRecord(a, offered)
+	s.raw.Write(record[:])
+}
+
+// alertRecord is a fatal alert in a record of a version that the client can read.
+func alertRecord(a alert, offered policy.Version) [alertRecordLen]byte {
 	version := min(max(offered, policy.SSL3), policy.TLS10)
-	s.raw.Write([]byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a - 1)})
+	return [...]byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a - 1)}
 }
 
 const (

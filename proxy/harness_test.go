@@ -177,9 +177,11 @@ func (r *Recorder) note(change func()) {
 // Handshake, Login, Software and Closed make it an Observer.
 func (r *Recorder) Handshake(h *Handshake) {
 	r.note(func() {
-		kept := *h
-		if kept.Hello != nil {
+		kept, conn := *h, *h.Conn
+		if kept.Conn = &conn; kept.Hello != nil {
 			hello := *h.Hello
+			hello.Versions, hello.CipherSuites = slices.Clone(hello.Versions), slices.Clone(hello.CipherSuites)
+			hello.Extensions, hello.ALPN = slices.Clone(hello.Extensions), slices.Clone(hello.ALPN)
 			kept.Hello = &hello
 		}
 		r.shakes = append(r.shakes, kept)
@@ -203,7 +205,9 @@ func (r *Recorder) Software(e *Software) {
 
 func (r *Recorder) Closed(c *Closed) {
 	r.note(func() {
-		r.closes = append(r.closes, *c)
+		kept, conn := *c, *c.Conn
+		kept.Conn = &conn
+		r.closes = append(r.closes, kept)
 		r.events[c.ID] = append(r.events[c.ID], "closed")
 	})
 }

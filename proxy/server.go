@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -166,6 +167,7 @@ const maxAcceptWait = 100 * time.Millisecond
 // accept takes connections until the listener is closed. When descriptors run
 // out it waits a little, as net/http does.
 func (srv *Server) accept(l Listener, a *acceptor) {
+	door := &door{srv: srv, listener: l}
 	var wait time.Duration
 	for {
 		c, err := a.accept()
@@ -185,18 +187,29 @@ func (srv *Server) accept(l Listener, a *acceptor) {
 			continue
 		}
 		wait = 0
-		srv.begin(l, c)
+		door.enter(c)
 	}
 }
 
-// begin gives a connection its session.
-func (srv *Server) begin(l Listener, a arrival) {
+// full reports whether there are as many connections as may be.
+func (srv *Server) full() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.cfg.Limits.Connections > 0 && srv.served >= srv.cfg.Limits.Connections
+}
+
+// begin gives a connection its session. Its first bytes may have been read
+// already, and err then.
+func (srv *Server) begin(l Listener, a arrival, first []byte, err error) {
 	s := &session{
 		Conn: Conn{ID: srv.lastID.Add(1), Listener: l, Accepted: time.Now(), Client: a.peer, Local: a.local},
 		srv:  srv, dialect: dialectOf(l.Protocol()),
 	}
 	s.destination = s.Local
-	s.raw = &clientConn{tcpConn: a.open(), s: s, poll: poller{lot: srv.lot}}
+	s.raw = &clientConn{tcpConn: a.open(), s: s, poll: poller{lot: srv.lot}, readErr: err}
+	if len(first) > 0 {
+		s.raw.unread = slices.Clone(first)
+	}
 	srv.mu.Lock()
 	if srv.isDraining() {
 		srv.mu.Unlock()
@@ -234,10 +247,7 @@ func (s *session) end(why Why) {
 	if s.counted {
 		s.srv.clients.leave(s.Client.Addr())
 	}
-	s.srv.cfg.Observer.Closed(&Closed{
-		Conn: &s.Conn, Why: why, Duration: time.Since(s.Accepted),
-		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
-	})
+	s.tellClosed(why)
 	srv := s.srv
 	srv.mu.Lock()
 	delete(srv.open, s)
@@ -249,6 +259,13 @@ func (s *session) end(why Why) {
 	if last {
 		srv.closeIdle()
 	}
+}
+
+func (s *session) tellClosed(why Why) {
+	s.srv.cfg.Observer.Closed(&Closed{
+		Conn: &s.Conn, Why: why, Duration: time.Since(s.Accepted),
+		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
+	})
 }
 
 func (srv *Server) closeIdle() {
