@@ -1,0 +1,87 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"postern/bench/internal/report"
+)
+
+// write puts figures and report where the options say. What was interrupted
+// goes nowhere into the documentation.
+func write(o options, run *report.Run, complete bool) error {
+	var errs []error
+	if o.json != "" {
+		errs = append(errs, writeJSON(run, o.json))
+	}
+	if o.whole() && complete {
+		errs = append(errs, writeJSON(run, filepath.Join(o.docs, "performance.json")), writeDocs(o, run))
+	}
+	if o.md != "" || !o.whole() || !complete {
+		findings, _ := os.ReadFile(o.findings)
+		md, err := run.Markdown(string(findings), nil)
+		errs = append(errs, err)
+		if o.md != "" {
+			errs = append(errs, os.WriteFile(o.md, []byte(md), 0o644))
+		} else {
+			fmt.Print(md)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// render makes the documentation again from its figures.
+func render(o options) error {
+	if o.docs == "" {
+		return errors.New("-render needs -docs")
+	}
+	run, err := readJSON(filepath.Join(o.docs, "performance.json"))
+	if err != nil {
+		return err
+	}
+	return writeDocs(o, run)
+}
+
+// writeDocs writes performance.md and the plots.
+func writeDocs(o options, run *report.Run) error {
+	findings, err := os.ReadFile(o.findings)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(o.docs, 0o755); err != nil {
+		return err
+	}
+	md, err := run.Markdown(string(findings), nil)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(o.docs, "performance.md"), []byte(md), 0o644)
+}
+
+// readJSON reads the figures of a run.
+func readJSON(path string) (*report.Run, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	run := new(report.Run)
+	if err := json.Unmarshal(b, run); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	return run, nil
+}
+
+// writeJSON writes the figures of a run.
+func writeJSON(run *report.Run, path string) error {
+	b, err := json.MarshalIndent(run, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}

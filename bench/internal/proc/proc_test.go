@@ -1,0 +1,51 @@
+package proc
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+func TestSmapsRollup(t *testing.T) {
+	b := []byte("55d0c0a00000-7ffd3a1f2000 ---p 00000000 00:00 0    [rollup]\n" +
+		"Rss:               14104 kB\n" +
+		"Pss:               13010 kB\n" +
+		"Pss_Dirty:          5120 kB\n")
+	if got := field(b, "Rss:"); got != 14104 {
+		t.Errorf("RSS %d", got)
+	}
+	if got := field(b, "Pss:"); got != 13010 {
+		t.Errorf("PSS %d", got)
+	}
+	if got := field(b, "Swap:"); got != 0 {
+		t.Errorf("a field that is not there: %d", got)
+	}
+}
+
+func TestStatOfAProcessWithSpacesInItsName(t *testing.T) {
+	line := []byte("42 (a ) b) S 7 42 42 0 -1 4194304 100 0 0 0 12 34 5 6 20 0 1 0 99 1 1\n")
+	got, ok := parseStat(42, line)
+	want := stat{pid: 42, ppid: 7, user: 120 * time.Millisecond, sys: 340 * time.Millisecond, reaped: 110 * time.Millisecond}
+	if !ok || got != want {
+		t.Errorf("%+v, %v", got, ok)
+	}
+	if _, ok := parseStat(42, []byte("42 (x) S 7 1")); ok {
+		t.Error("half a line was taken")
+	}
+}
+
+func TestOwnCostIsSeen(t *testing.T) {
+	roots := []int{os.Getpid()}
+	before := CPU(roots)
+	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
+	}
+	if used := CPU(roots).Sub(before); used.Total < 5*time.Millisecond || used.Total > 5*time.Second {
+		t.Errorf("50 ms of work cost %v", used.Total)
+	}
+	if m := Memory(roots); m.PSS < 1000 || m.RSS < m.PSS {
+		t.Errorf("memory %+v", m)
+	}
+	if Threads(roots) < 1 {
+		t.Error("no threads")
+	}
+}

@@ -1,0 +1,100 @@
+// Package profiles takes profiles of a running Postern over its admin port.
+package profiles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/pprof/profile"
+)
+
+// CPU profiles a process in pieces of a second, since it must be told how long
+// a profile is before anybody knows how long the work takes.
+type CPU struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	pieces []*profile.Profile
+	err    error
+}
+
+// StartCPU begins to profile what serves /debug/pprof/ at addr.
+func StartCPU(addr string) *CPU {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &CPU{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		for ctx.Err() == nil && p.err == nil {
+			var b *profile.Profile
+			if b, p.err = fetch(addr, "profile?seconds=1"); p.err == nil {
+				p.pieces = append(p.pieces, b)
+			}
+		}
+	}()
+	return p
+}
+
+// Stop ends with the piece that is being taken and returns them as one.
+func (p *CPU) Stop() (*profile.Profile, error) {
+	p.cancel()
+	<-p.done
+	if p.err != nil {
+		return nil, p.err
+	}
+	return profile.Merge(p.pieces)
+}
+
+// fetch gets one profile.
+func fetch(addr, name string) (*profile.Profile, error) {
+	c := http.Client{Timeout: 30 * time.Second}
+	resp, err := c.Get("http://" + addr + "/debug/pprof/" + name)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		return nil, fmt.Errorf("profile %s: %s: %s", name, resp.Status, b)
+	}
+	return profile.Parse(resp.Body)
+}
+
+// Snapshot writes the heap and the goroutines as <prefix>-heap.pprof and
+// <prefix>-goroutine.pprof.
+func Snapshot(addr, prefix string) error {
+	for _, name := range []string{"heap", "goroutine"} {
+		p, err := fetch(addr, name)
+		if err != nil {
+			return err
+		}
+		if err := Write(p, prefix+"-"+name+".pprof"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Write writes a profile to a file, whose directory it makes if need be.
+func Write(p *profile.Profile, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.Write(f), f.Close())
+}
+
+// Merge makes one profile of several, for profile-guided optimisation.
+func Merge(ps []*profile.Profile) (*profile.Profile, error) {
+	if len(ps) == 0 {
+		return nil, errors.New("no profiles to merge")
+	}
+	return profile.Merge(ps)
+}

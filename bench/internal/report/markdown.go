@@ -1,0 +1,35 @@
+package report
+
+import (
+	_ "embed"
+	"strings"
+	"text/template"
+)
+
+// page is docs/performance.md without its figures.
+//
+//go:embed performance.md.tmpl
+var page string
+
+// Page is what the template is filled with.
+type Page struct {
+	*Run
+	// Findings is prose that stands in the report word for word.
+	Findings string
+	// Plots are names of files beside the report.
+	Plots []Plot
+}
+
+// Plot is a picture and what it shows.
+type Plot struct{ File, Shows string }
+
+// Markdown is the whole report.
+func (r *Run) Markdown(findings string, plots []Plot) (string, error) {
+	t, err := template.New("performance.md").Parse(page)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = t.Execute(&b, Page{Run: r, Findings: strings.TrimSpace(findings), Plots: plots})
+	return b.String(), err
+}
