@@ -24,7 +24,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, func() { fmt.Fprintln(os.Stderr, "ending after this measure") })
+	quiet := context.AfterFunc(ctx, func() { fmt.Fprintln(os.Stderr, "ending after this measure") })
+	defer quiet()
 	var err error
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == "stub": // the harness starts these two itself

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"postern/bench/internal/plots"
 	"postern/bench/internal/report"
 )
 
@@ -45,7 +46,7 @@ func render(o options) error {
 	return writeDocs(o, run)
 }
 
-// writeDocs writes performance.md and the plots.
+// writeDocs draws the plots and writes performance.md.
 func writeDocs(o options, run *report.Run) error {
 	findings, err := os.ReadFile(o.findings)
 	if err != nil {
@@ -54,7 +55,11 @@ func writeDocs(o options, run *report.Run) error {
 	if err := os.MkdirAll(o.docs, 0o755); err != nil {
 		return err
 	}
-	md, err := run.Markdown(string(findings), nil)
+	pictures, err := plots.Write(run, o.docs)
+	if err != nil {
+		return err
+	}
+	md, err := run.Markdown(string(findings), pictures)
 	if err != nil {
 		return err
 	}

@@ -45,8 +45,8 @@ type Run struct {
 	Records   []Record
 }
 
-// ours is the name of the subject that is judged.
-const ours = "postern"
+// Ours is the name of the subject that is judged.
+const Ours = "postern"
 
 // series is one figure by round.
 type series map[int]float64
@@ -146,4 +146,10 @@ func show(v float64, ok bool, format string) string {
 		return none
 	}
 	return fmt.Sprintf(format, v)
+}
+
+// Lowest is the lowest of the rounds of a figure; ok is false where there is
+// none.
+func (r *Run) Lowest(subject, meas, key string) (v float64, ok bool) {
+	return r.series(subject, meas, key).lowest()
 }

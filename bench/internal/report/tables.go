@@ -22,12 +22,15 @@ func table(head []string, rows [][]string) string {
 // TargetTable has a row for each target.
 func (r *Run) TargetTable() string {
 	head := []string{"", "target"}
-	shown := []string{ours, "haproxy", "nginx-mail", "nginx-stream"}
+	shown := []string{Ours, "haproxy", "nginx-mail", "nginx-stream"}
 	head = append(head, shown...)
 	head = append(head, "by lowest", "by round: median (min–max)", "met")
 	var rows [][]string
 	for _, v := range r.Verdicts() {
 		title := v.Title
+		if v.Idle {
+			title += fmt.Sprintf(" at %d", r.IdleSteps[len(r.IdleSteps)-1])
+		}
 		if v.Unit != "" && !v.Flat {
 			title += ", " + v.Unit
 		}
@@ -76,7 +79,7 @@ func (r *Run) SummaryTable() string {
 			for _, name := range names {
 				v, ok := r.series(name, m.Name, c.Key).lowest()
 				cell := show(v, ok, c.Format)
-				if name == ours && ok && okBase && base > 0 {
+				if name == Ours && ok && okBase && base > 0 {
 					cell += fmt.Sprintf(" (%.2f)", v/base)
 				}
 				row = append(row, cell)
@@ -135,7 +138,7 @@ func (r *Run) measureTable(m *measure.Measure) string {
 			seen = seen || ok
 			row = append(row, show(v, ok, c.Format))
 			if c.Ratio {
-				row = append(row, figures.over(r.series("haproxy", m.Name, c.Key)).spread("%.2f"))
+				row = append(row, r.overHaproxy(s.Name, m.Name, c.Key))
 			}
 			if c.OverDirect {
 				d, ok := figures.minus(r.series("direct", m.Name, c.Key)).median()
@@ -147,6 +150,14 @@ func (r *Run) measureTable(m *measure.Measure) string {
 		}
 	}
 	return table(head, rows)
+}
+
+// overHaproxy is a cell with the ratio to haproxy within each round.
+func (r *Run) overHaproxy(subject, meas, key string) string {
+	if subject == "haproxy" {
+		return "1"
+	}
+	return r.series(subject, meas, key).over(r.series("haproxy", meas, key)).spread("%.2f")
 }
 
 // SubjectTable says how each subject was set up.

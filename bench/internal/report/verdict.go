@@ -132,15 +132,15 @@ func (r *Run) figure(t Target, subject string) string {
 // round.
 func (r *Run) judged(t Target) (low float64, rounds series, ok bool) {
 	if t.Flat {
-		low, ok = r.flatness(ours, t)
+		low, ok = r.flatness(Ours, t)
 		rounds = r.roundsFlatness(t)
 		return low, rounds, ok && len(rounds) > 0
 	}
-	mine := r.series(ours, t.Measure, r.key(t))
+	mine := r.series(Ours, t.Measure, r.key(t))
 	base := r.series(t.Against, t.Measure, r.key(t))
 	switch {
 	case t.Of != "":
-		base = r.series(ours, t.Measure, t.Of)
+		base = r.series(Ours, t.Measure, t.Of)
 	case t.Against == "":
 		low, ok = mine.lowest()
 		return low, mine, ok
@@ -175,7 +175,7 @@ func (r *Run) flatness(subject string, t Target) (float64, bool) {
 func (r *Run) roundsFlatness(t Target) series {
 	byRound := map[int][]float64{}
 	for _, n := range r.IdleSteps {
-		for round, v := range r.series(ours, t.Measure, measure.At(t.Key, n)) {
+		for round, v := range r.series(Ours, t.Measure, measure.At(t.Key, n)) {
 			byRound[round] = append(byRound[round], v)
 		}
 	}
@@ -207,7 +207,7 @@ func (r *Run) Losses() []Loss {
 			if !c.Ratio {
 				continue
 			}
-			mine, ok := r.series(ours, m.Name, c.Key).lowest()
+			mine, ok := r.series(Ours, m.Name, c.Key).lowest()
 			if !ok {
 				continue
 			}
