@@ -62,6 +62,7 @@ func measureAll(ctx context.Context, o options) (*report.Run, error) {
 			Name: s.Name, Version: s.Version(), Note: s.Note, Size: s.Size(), Peer: s.Peer, Direct: s.Direct})
 	}
 	t0 := time.Now()
+	fmt.Fprintln(os.Stderr, r.left)
 	if o.whole() {
 		fmt.Fprintln(os.Stderr, "what the machine can do: half a minute")
 		if r.out.Limits, err = limits.Measure(); err != nil {

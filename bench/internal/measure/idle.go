@@ -11,24 +11,25 @@ import (
 	"postern/bench/internal/subject"
 )
 
-// idleColumns are a column for each number of connections, the last of which
-// is compared.
+// idleColumns are a column for each number of connections, at least one, the
+// last of which is compared.
 func idleColumns(steps []int) []Column {
 	var cols []Column
-	add := func(key, title, format string, ratio bool) {
-		for i, n := range steps {
+	last := steps[len(steps)-1:]
+	add := func(steps []int, key, title, format string, ratio bool) {
+		for _, n := range steps {
 			cols = append(cols, Column{Key: At(key, n), Title: fmt.Sprintf("%s @%d", title, n), Format: format,
-				Ratio: ratio && i == len(steps)-1})
+				Ratio: ratio && n == last[0]})
 		}
 	}
-	add("pss_kb", "PSS KB/session", "%.1f", true)
-	add("rss_kb", "RSS KB/session", "%.1f", false)
-	add("kernel_kb", "kernel KB/session", "%.1f", false)
-	add("hs_cpu_ms", "handshake CPU ms", "%.3f", true)
-	add("idle_cpu_pct", "idle CPU %", "%.2f", false)
+	add(steps, "pss_kb", "PSS KB/session", "%.1f", true)
+	add(last, "rss_kb", "RSS KB/session", "%.1f", false)
+	add(last, "kernel_kb", "kernel KB/session", "%.1f", false)
+	add(steps, "hs_cpu_ms", "handshake CPU ms", "%.3f", true)
+	add(steps, "idle_cpu_pct", "idle CPU %", "%.2f", false)
 	return append(cols,
 		Column{Key: "hs_growth", Title: "dearest handshake / cheapest", Format: "%.2f"},
-		Column{Key: "empty_mb", Title: "PSS MB before", Format: "%.1f"},
+		Column{Key: "empty_mb", Title: "PSS MB when empty", Format: "%.1f"},
 		Column{Key: "after_mb", Title: "PSS MB 10 s after all left", Format: "%.1f", Ratio: true})
 }
 
@@ -40,58 +41,75 @@ func At(key string, connections int) string { return fmt.Sprintf("%s_%d", key, c
 var idle = &Measure{
 	Name: "idle", Title: "Sessions in IDLE: memory and CPU, and the cost of a full handshake beside them", Group: Fresh, Slow: true, Seconds: 45,
 	Run: func(e *Env, in *subject.Instance, v Values, n Notes) error {
-		cfg := client.Config(tls.VersionTLS13, false, false)
-		t := target(in, cfg)
-		if err := warm(t); err != nil {
+		h := holder{Env: e, in: in, t: target(in, client.Config(tls.VersionTLS13, false, false))}
+		defer func() { closeAll(h.held) }()
+		time.Sleep(500 * time.Millisecond)
+		v["empty_mb"] = mb(proc.Memory(in.Roots).PSS)
+		if err := warm(h.t); err != nil {
 			return err
 		}
-		before, kernel := proc.Memory(in.Roots), proc.Kernel()
-		v["empty_mb"] = mb(before.PSS)
-		var held []*client.Conn
-		defer func() { closeAll(held) }()
+		h.memory, h.kernel = proc.Memory(in.Roots), proc.Kernel()
 		var costs []float64
 		for i, step := range e.IdleSteps {
-			more, err := openIdle(t, step-len(held))
-			held = append(held, more...)
-			if err != nil {
-				return fmt.Errorf("at %d connections: %w", len(held), err)
-			}
-			last := i == len(e.IdleSteps)-1
-			settle := 3 * time.Second
-			if last && !e.Quick {
-				settle = 10 * time.Second
-			}
-			t0 := proc.CPU(in.Roots)
-			time.Sleep(settle)
-			v[At("idle_cpu_pct", step)] = 100 * proc.CPU(in.Roots).Sub(t0).Total.Seconds() / settle.Seconds()
-			m := proc.Memory(in.Roots)
-			v[At("pss_kb", step)] = float64(m.PSS-before.PSS) / float64(step)
-			v[At("rss_kb", step)] = float64(m.RSS-before.RSS) / float64(step)
-			v[At("kernel_kb", step)] = float64(proc.Kernel()-kernel) / float64(step)
-			if last && e.Snapshot != nil {
-				if err := e.Snapshot(in); err != nil {
-					return err
-				}
-			}
-			hs := Values{}
-			if err := connections(in, e.span(2*time.Second), func() *tls.Config { return cfg }, false, hs, n); err != nil {
+			if err := h.step(step, i == len(e.IdleSteps)-1, v, n); err != nil {
 				return err
 			}
-			v[At("hs_cpu_ms", step)] = hs["cpu_ms"]
-			costs = append(costs, hs["cpu_ms"])
+			costs = append(costs, v[At("hs_cpu_ms", step)])
 		}
 		v["hs_growth"] = slices.Max(costs) / slices.Min(costs)
 		// They are all still alive, and memory comes back when they go.
-		for _, c := range held[:min(100, len(held))] {
+		for _, c := range h.held[:min(100, len(h.held))] {
 			if err := c.Done(); err != nil {
 				return fmt.Errorf("an idle connection was dead: %w", err)
 			}
 		}
-		closeAll(held)
+		closeAll(h.held)
 		time.Sleep(10 * time.Second)
 		v["after_mb"] = mb(proc.Memory(in.Roots).PSS)
 		return nil
 	},
+}
+
+// holder holds idle connections.
+type holder struct {
+	*Env
+	in     *subject.Instance
+	t      client.Target
+	memory proc.Mem // before they came
+	kernel int64
+	held   []*client.Conn
+}
+
+// step holds n connections and measures beside them.
+func (h *holder) step(n int, last bool, v Values, notes Notes) error {
+	more, err := openIdle(h.t, n-len(h.held))
+	h.held = append(h.held, more...)
+	if err != nil {
+		return fmt.Errorf("at %d connections: %w", len(h.held), err)
+	}
+	settle := 3 * time.Second
+	if last && !h.Quick {
+		settle = 10 * time.Second
+	}
+	t0 := proc.CPU(h.in.Roots)
+	time.Sleep(settle)
+	v[At("idle_cpu_pct", n)] = 100 * proc.CPU(h.in.Roots).Sub(t0).Total.Seconds() / settle.Seconds()
+	m := proc.Memory(h.in.Roots)
+	v[At("pss_kb", n)] = float64(m.PSS-h.memory.PSS) / float64(n)
+	v[At("rss_kb", n)] = float64(m.RSS-h.memory.RSS) / float64(n)
+	v[At("kernel_kb", n)] = float64(proc.Kernel()-h.kernel) / float64(n)
+	if last && h.Snapshot != nil {
+		if err := h.Snapshot(h.in); err != nil {
+			return err
+		}
+	}
+	hs := Values{}
+	cfg := func() *tls.Config { return h.t.TLS }
+	if err := connections(h.in, h.span(2*time.Second), cfg, false, hs, notes); err != nil {
+		return err
+	}
+	v[At("hs_cpu_ms", n)] = hs["cpu_ms"]
+	return nil
 }
 
 // usedSessions is how many sessions move data before they idle.
@@ -100,7 +118,7 @@ const usedSessions = 1000
 // used has sessions idle that have moved data before.
 var used = &Measure{
 	Name: "used", Title: "1,000 sessions in IDLE: PSS each when new, after 1 MB to the client, and after 1 MB more from it (16 KB records)",
-	Group: Fresh, Slow: true, Seconds: 30,
+	Group: Fresh, Slow: true, Seconds: 40,
 	Columns: []Column{
 		{Key: "new_kb", Title: "KB/session, new", Format: "%.1f"},
 		{Key: "down_kb", Title: "after 1 MB down", Format: "%.1f", Ratio: true},

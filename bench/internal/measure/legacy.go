@@ -25,6 +25,9 @@ var legacy = &Measure{
 		for _, l := range client.Legacies() {
 			answer, err := client.Refused(imaps(in), src(0), l.Bytes)
 			s := fmt.Sprintf("%x", answer)
+			if text := strings.TrimSpace(string(answer)); strings.HasPrefix(text, "*") {
+				s = fmt.Sprintf("%q", text)
+			}
 			switch {
 			case err != nil && strings.Contains(err.Error(), "reset"):
 				s += " RST"

@@ -66,7 +66,7 @@ type Measure struct {
 // ColumnsAt are the columns, of which some measures have one for each number
 // of idle connections.
 func (m *Measure) ColumnsAt(steps []int) []Column {
-	if m == idle {
+	if m == idle && len(steps) > 0 {
 		return idleColumns(steps)
 	}
 	return m.Columns

@@ -29,10 +29,15 @@ func StartCPU(addr string) *CPU {
 	p := &CPU{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		for ctx.Err() == nil && p.err == nil {
-			var b *profile.Profile
-			if b, p.err = fetch(addr, "profile?seconds=1"); p.err == nil {
-				p.pieces = append(p.pieces, b)
+		for { // at least one
+			piece, err := fetch(addr, "profile?seconds=1")
+			if err != nil {
+				p.err = err
+				return
+			}
+			p.pieces = append(p.pieces, piece)
+			if ctx.Err() != nil {
+				return
 			}
 		}
 	}()
