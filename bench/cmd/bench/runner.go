@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"postern/bench/internal/certs"
@@ -21,6 +22,8 @@ type runner struct {
 	out  *report.Run
 	left *left
 	prof *profiler
+	// noted is by subject, measure and note.
+	noted map[[3]string]bool
 }
 
 // measureAll sets everything up, goes all rounds and takes it down again.
@@ -51,7 +54,7 @@ func measureAll(ctx context.Context, o options) (*report.Run, error) {
 	defer stop()
 	env.Stub = ports
 
-	r := &runner{o: o, env: env, left: newLeft(o), out: &report.Run{
+	r := &runner{o: o, env: env, left: newLeft(o), noted: map[[3]string]bool{}, out: &report.Run{
 		Started: time.Now().UTC().Format("2006-01-02 15:04 MST"), IdleSteps: o.steps, Rounds: o.repeat, Machine: machine()}}
 	if o.profile != "" {
 		r.prof = newProfiler(o.profile)
@@ -125,10 +128,31 @@ func (r *runner) round(ctx context.Context, round int, s *subject.Subject) {
 		if err != nil {
 			rec.Error = err.Error()
 		}
-		r.out.Records = append(r.out.Records, rec)
+		r.out.Records = append(r.out.Records, r.tidy(rec))
 		r.left.done(m, time.Since(t0))
 		fmt.Fprintf(os.Stderr, "%s round %d %s %s: %s%s\n", r.left, round, s.Name, m.Name, r.brief(m, rec), rec.Error)
 	}
+}
+
+// tidy leaves out of a record the notes that an earlier round had too, which
+// only differ by times and ports, and digits that mean nothing.
+func (r *runner) tidy(rec report.Record) report.Record {
+	for k := range rec.Notes {
+		if k == "error" {
+			continue
+		}
+		name := [3]string{rec.Subject, rec.Measure, k}
+		if r.noted[name] {
+			delete(rec.Notes, k)
+		}
+		r.noted[name] = true
+	}
+	for k, v := range rec.Values {
+		if short, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 6, 64), 64); err == nil {
+			rec.Values[k] = short
+		}
+	}
+	return rec
 }
 
 // measure runs one measure, with a profile if one is asked for.

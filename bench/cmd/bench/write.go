@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,10 +15,10 @@ import (
 func write(o options, run *report.Run, complete bool) error {
 	var errs []error
 	if o.json != "" {
-		errs = append(errs, writeJSON(run, o.json))
+		errs = append(errs, run.WriteFile(o.json))
 	}
 	if o.whole() && complete {
-		errs = append(errs, writeJSON(run, filepath.Join(o.docs, "performance.json")), writeDocs(o, run))
+		errs = append(errs, run.WriteFile(filepath.Join(o.docs, "performance.json")), writeDocs(o, run))
 	}
 	if o.md != "" || !o.whole() || !complete {
 		findings, _ := os.ReadFile(o.findings)
@@ -39,7 +38,7 @@ func render(o options) error {
 	if o.docs == "" {
 		return errors.New("-render needs -docs")
 	}
-	run, err := readJSON(filepath.Join(o.docs, "performance.json"))
+	run, err := report.ReadFile(filepath.Join(o.docs, "performance.json"))
 	if err != nil {
 		return err
 	}
@@ -64,29 +63,4 @@ func writeDocs(o options, run *report.Run) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(o.docs, "performance.md"), []byte(md), 0o644)
-}
-
-// readJSON reads the figures of a run.
-func readJSON(path string) (*report.Run, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	run := new(report.Run)
-	if err := json.Unmarshal(b, run); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	return run, nil
-}
-
-// writeJSON writes the figures of a run.
-func writeJSON(run *report.Run, path string) error {
-	b, err := json.MarshalIndent(run, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(b, '\n'), 0o644)
 }

@@ -1,7 +1,6 @@
 package plots
 
 import (
-	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -16,12 +15,8 @@ import (
 // sample is a run with figures that are made up.
 func sample(t *testing.T) *report.Run {
 	t.Helper()
-	b, err := os.ReadFile("../report/testdata/run.json")
+	run, err := report.ReadFile("../report/testdata/run.json")
 	if err != nil {
-		t.Fatal(err)
-	}
-	run := new(report.Run)
-	if err := json.Unmarshal(b, run); err != nil {
 		t.Fatal(err)
 	}
 	return run

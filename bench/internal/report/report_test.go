@@ -1,9 +1,10 @@
 package report
 
 import (
-	"encoding/json"
 	"flag"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,12 +15,8 @@ var update = flag.Bool("update", false, "write golden files")
 // sample is a run with figures that are made up.
 func sample(t *testing.T) *Run {
 	t.Helper()
-	b, err := os.ReadFile("testdata/run.json")
+	run, err := ReadFile("testdata/run.json")
 	if err != nil {
-		t.Fatal(err)
-	}
-	run := new(Run)
-	if err := json.Unmarshal(b, run); err != nil {
 		t.Fatal(err)
 	}
 	return run
@@ -52,15 +49,11 @@ func TestTheReport(t *testing.T) {
 // would bring into the documentation.
 func TestTheDocumentationIsTheReport(t *testing.T) {
 	const docs = "../../../docs/"
-	b, err := os.ReadFile(docs + "performance.json")
+	run, err := ReadFile(docs + "performance.json")
 	if os.IsNotExist(err) {
 		t.Skip("no figures yet")
 	}
 	if err != nil {
-		t.Fatal(err)
-	}
-	run := new(Run)
-	if err := json.Unmarshal(b, run); err != nil {
 		t.Fatal(err)
 	}
 	findings, err := os.ReadFile("../../findings.md")
@@ -157,6 +150,15 @@ func TestOneFailureInOneRoundIsAFailure(t *testing.T) {
 	}
 }
 
+func TestWhatBrokeIsNotHidden(t *testing.T) {
+	run := sample(t)
+	run.Records = append(run.Records, Record{Round: 2, Subject: Ours, Measure: "bulk", Error: "postern has ended"})
+	md, err := run.Markdown("", nil)
+	if err != nil || !strings.Contains(md, "\n- bulk, round 2: postern has ended\n") {
+		t.Errorf("%v, a report without it", err)
+	}
+}
+
 func TestLossesAreBeyondNoise(t *testing.T) {
 	var got []string
 	for _, l := range sample(t).Losses() {
@@ -177,6 +179,18 @@ func TestLossesAreBeyondNoise(t *testing.T) {
 	for _, g := range got {
 		if strings.HasPrefix(g, "rtt") || strings.Contains(g, "naive") {
 			t.Errorf("noise, or no peer: %s", g)
+		}
+	}
+}
+
+func TestFiguresAreReadAsTheyWereWritten(t *testing.T) {
+	for _, run := range []*Run{sample(t), {Rounds: 1, IdleSteps: []int{5}}} {
+		path := filepath.Join(t.TempDir(), "new", "run.json")
+		if err := run.WriteFile(path); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ReadFile(path); err != nil || !reflect.DeepEqual(got, run) {
+			t.Errorf("%d records, not the %d that were written, %v", len(got.Records), len(run.Records), err)
 		}
 	}
 }

@@ -42,7 +42,7 @@ type Run struct {
 	Machine   []Fact
 	Limits    []limits.Figure `json:",omitempty"`
 	Subjects  []Subject
-	Records   []Record
+	Records   []Record `json:",omitempty"`
 }
 
 // Ours is the name of the subject that is judged.

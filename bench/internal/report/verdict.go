@@ -188,6 +188,18 @@ func (r *Run) roundsFlatness(t Target) series {
 	return out
 }
 
+// Failures lists the measures that Postern did not get through, by round; its
+// figures above lack them.
+func (r *Run) Failures() []Record {
+	var out []Record
+	for _, rec := range r.Records {
+		if rec.Subject == Ours && rec.Error != "" {
+			out = append(out, rec)
+		}
+	}
+	return out
+}
+
 // Loss is a figure in which a peer is better than Postern.
 type Loss struct {
 	Measure, Figure string
