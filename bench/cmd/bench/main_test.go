@@ -1,11 +1,15 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"postern/bench/internal/measure"
+	"postern/bench/internal/report"
 )
 
 func TestOnlyAWholeRunGoesIntoTheDocumentation(t *testing.T) {
@@ -36,6 +40,38 @@ func TestDefaults(t *testing.T) {
 	o, err = parse([]string{"-quick"})
 	if err != nil || o.repeat != 1 || !slices.Equal(o.steps, []int{1000}) {
 		t.Errorf("-quick: %+v, %v", o, err)
+	}
+}
+
+func TestWhatIsWritten(t *testing.T) {
+	run, err := report.ReadFile("../../internal/report/testdata/run.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs := filepath.Join(t.TempDir(), "docs")
+	o, err := parse([]string{"-docs", docs, "-findings", "../../findings.md", "-md", filepath.Join(t.TempDir(), "report.md")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := write(o, run, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(docs); err == nil {
+		t.Error("a run that was interrupted is in the documentation")
+	}
+	if err := write(o, run, true); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(filepath.Join(docs, "performance.md"))
+	if err != nil || !strings.Contains(string(before), "](performance-cpu.svg)") {
+		t.Errorf("no plot in the report, %v", err)
+	}
+	if err := render(o); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(filepath.Join(docs, "performance.md"))
+	if err != nil || string(after) != string(before) {
+		t.Errorf("made again from its figures, the report is another, %v", err)
 	}
 }
 

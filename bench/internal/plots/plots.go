@@ -70,11 +70,19 @@ func cpu(run *report.Run) chart {
 func memory(run *report.Run) chart {
 	c := chart{title: "Memory of a session in IDLE", axis: "KB, PSS, lowest of the rounds; less is better", format: "%.1f"}
 	if n := len(run.IdleSteps); n > 0 {
-		c.add(run, fmt.Sprintf("new, at %d sessions", run.IdleSteps[n-1]), "idle", measure.At("pss_kb", run.IdleSteps[n-1]), 1)
+		c.add(run, "new, at "+thousands(run.IdleSteps[n-1])+" sessions", "idle", measure.At("pss_kb", run.IdleSteps[n-1]), 1)
 	}
 	c.add(run, "at 1,000 sessions, after 1 MB to the client", "used", "down_kb", 1)
 	c.add(run, "and after 1 MB from the client too", "used", "up_kb", 1)
 	return c
+}
+
+// thousands is a number with a comma, if it has more than three digits.
+func thousands(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%d,%03d", n/1000, n%1000)
 }
 
 // left shows what is kept when nobody is there.
