@@ -35,6 +35,9 @@ type clientConn struct {
 	sent alert
 	tail [alertRecordLen]byte
 	poll poller
+	// ahead is what unread lies in, where that is from the pool.
+	ahead   *buffer
+	records records
 	// recorder is on while the client may have to be passed through.
 	recorder recorder
 }
@@ -58,14 +61,21 @@ const (
 	alertRecordLen  = 7
 )
 
-// Read takes what is unread first. Once the poller is on, it never waits.
+// Read takes what is unread first. Once the poller is on, it never waits, and
+// returns a record at most.
 func (c *clientConn) Read(p []byte) (int, error) {
+	if c.poll.active && !c.s.passed {
+		if err := c.readAhead(); err != nil {
+			return 0, err
+		}
+		p = p[:min(len(p), c.records.left())]
+	}
 	if len(c.unread) > 0 {
 		n := copy(p, c.unread)
+		c.took(p[:n])
 		if c.unread = c.unread[n:]; len(c.unread) == 0 {
-			c.unread = nil
+			c.forget()
 		}
-		c.watchReceived(p[:n])
 		return n, nil
 	}
 	if c.readErr != nil {
@@ -75,8 +85,76 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		return c.poll.readNow(p)
 	}
 	n, err := c.tcpConn.Read(p)
-	c.watchReceived(p[:n])
+	c.took(p[:n])
 	return n, err
+}
+
+// readAhead has something unread, or returns why not.
+func (c *clientConn) readAhead() error {
+	if len(c.unread) > 0 {
+		return nil
+	}
+	if c.readErr != nil {
+		return c.readErr
+	}
+	buf := getBuffer()
+	n, err := c.poll.readNow(buf[:])
+	if n == 0 {
+		buf.put()
+		return err
+	}
+	c.ahead, c.unread = buf, buf[:n]
+	return nil
+}
+
+// forget ends what is unread.
+func (c *clientConn) forget() {
+	if c.ahead != nil {
+		c.ahead.put()
+	}
+	c.ahead, c.unread = nil, nil
+}
+
+// took follows what was read.
+func (c *clientConn) took(p []byte) {
+	c.records.advance(p)
+	c.watchReceived(p)
+}
+
+// records knows where records end in what crypto/tls has been given. Its buffer
+// grows to whatever it gets at once, and is kept for as long as the session: so
+// it gets no more than a record.
+type records struct {
+	header int // bytes of it that have been given
+	length int // of what is behind it and has not been given
+}
+
+// left is how much is left of the header or of what is behind it.
+func (r *records) left() int {
+	if r.length > 0 && r.header == 0 {
+		return r.length
+	}
+	return recordHeaderLen - r.header
+}
+
+// advance notes that p has been given.
+func (r *records) advance(p []byte) {
+	for len(p) > 0 {
+		if r.header == 0 && r.length > 0 {
+			n := min(r.length, len(p))
+			r.length -= n
+			p = p[n:]
+			continue
+		}
+		switch r.header {
+		case recordHeaderLen - 2:
+			r.length = int(p[0]) << 8
+		case recordHeaderLen - 1:
+			r.length |= int(p[0])
+		}
+		r.header = (r.header + 1) % recordHeaderLen
+		p = p[1:]
+	}
 }
 
 // Close closes; a direction that is parked goes on, to find that.

@@ -66,7 +66,11 @@ func StartGate(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*C
 		t.Fatal(err)
 	}
 	g.Start()
-	t.Cleanup(func() { g.Shutdown(t.Context()) })
+	t.Cleanup(func() {
+		if !g.isDraining() {
+			g.Shutdown(t.Context())
+		}
+	})
 	return g
 }
 

@@ -258,16 +258,21 @@ func (l *lot) look(fd uintptr) bool {
 			return false
 		}
 		for _, e := range l.events[:n] {
-			l.mu.Lock()
-			var p *poller
-			if s := l.slots[e.Fd]; s.p != nil && s.turn == e.Pad {
-				p = l.leave(e.Fd)
-			}
-			l.mu.Unlock()
-			if p != nil {
-				p.resume()
-			}
+			l.happened(e)
 		}
+	}
+}
+
+// happened resumes the poller that an event is for, if it is still parked.
+func (l *lot) happened(e syscall.EpollEvent) {
+	l.mu.Lock()
+	var p *poller
+	if s := l.slots[e.Fd]; s.p != nil && s.turn == e.Pad {
+		p = l.leave(e.Fd)
+	}
+	l.mu.Unlock()
+	if p != nil {
+		p.resume()
 	}
 }
 

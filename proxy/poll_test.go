@@ -3,9 +3,19 @@
 package proxy
 
 import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
+
+	"postern/internal/hello"
+	"postern/internal/posterntest"
+	"postern/policy"
 )
 
 // What the listening socket is told, the connections know.
@@ -41,5 +51,261 @@ func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
 			t.Errorf("accepted from %v at %v, want %v and %v", n.peer, n.local, client.LocalAddr(), client.RemoteAddr())
 		}
 		n.open().Close()
+	}
+}
+
+// parkedNow is how many directions are parked.
+func (srv *Server) parkedNow() int {
+	srv.lot.mu.Lock()
+	defer srv.lot.mu.Unlock()
+	return len(srv.lot.slots) - len(srv.lot.free)
+}
+
+// waitParked waits until so many directions are parked.
+func waitParked(t *testing.T, g *Gate, n int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); g.parkedNow() != n; {
+		if time.Now().After(end) {
+			t.Fatalf("%d directions are parked, want %d", g.parkedNow(), n)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func startIMAP(t *testing.T, change func(*Config)) *Gate {
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	return StartGate(t, policy.Enforce, up.Addr(), "", change)
+}
+
+// A session parks after a second of silence, goes on when either side speaks,
+// and parks again.
+func TestASilentSessionParksAndGoesOn(t *testing.T) {
+	g := startIMAP(t, nil)
+	c := loggedIn(t, g)
+	for i := range 3 {
+		waitParked(t, g, 2)
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		fmt.Fprintf(c, "b%d NOOP\r\n", i)
+		if got, want := readLine(t, c), fmt.Sprintf("b%d OK done\r\n", i); got != want {
+			t.Errorf("answered %q, want %q", got, want)
+		}
+	}
+	waitParked(t, g, 2)
+	c.Close()
+	if end := g.WaitClosed(t, 1); end.Why != WhyClient {
+		t.Errorf("ended for %s", end.Why)
+	}
+	waitParked(t, g, 0)
+}
+
+func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
+	leave := make(chan struct{})
+	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		io.WriteString(c, posterntest.IMAPGreeting)
+		c.Read(make([]byte, 100))
+		io.WriteString(c, "a OK in\r\n")
+		<-leave
+		io.WriteString(c, "* BYE gone\r\n")
+	})
+	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	c := loggedIn(t, g)
+	waitParked(t, g, 2)
+	close(leave)
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if rest, err := io.ReadAll(c); err != nil || string(rest) != "* BYE gone\r\n" {
+		t.Errorf("told %q, %v", rest, err)
+	}
+	c.Close()
+	if end := g.WaitClosed(t, 1); end.Why != WhyUpstream {
+		t.Errorf("ended for %s", end.Why)
+	}
+}
+
+func TestAParkedSessionEndsAfterTheIdleTime(t *testing.T) {
+	const idle = 2500 * time.Millisecond
+	g := startIMAP(t, func(c *Config) { c.TimeoutIdle = idle })
+	c := loggedIn(t, g)
+	waitParked(t, g, 2)
+	c.SetDeadline(time.Now().Add(idle + 5*time.Second))
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		t.Errorf("told %q, %v; want close_notify alone", rest, err)
+	}
+	if end := g.WaitClosed(t, 1); end.Why != WhyTimeout || end.Duration < idle || end.Duration > idle+3*time.Second {
+		t.Errorf("ended for %s after %v", end.Why, end.Duration)
+	}
+	waitParked(t, g, 0)
+}
+
+// The idle time counts from the last byte, also where it came while parked.
+func TestAParkedSessionThatSpeaksHasItsIdleTimeAnew(t *testing.T) {
+	const idle = 3 * time.Second
+	g := startIMAP(t, func(c *Config) { c.TimeoutIdle = idle })
+	c := loggedIn(t, g)
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	for range 2 {
+		waitParked(t, g, 2)
+		time.Sleep(700 * time.Millisecond)
+		io.WriteString(c, "b NOOP\r\n")
+		readLine(t, c)
+	}
+	spoke := time.Now()
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		t.Errorf("told %q, %v", rest, err)
+	}
+	if after := time.Since(spoke); after < idle-100*time.Millisecond || after > idle+2*time.Second {
+		t.Errorf("ended %v after the last word, want %v", after, idle)
+	}
+}
+
+func TestParkedSessionsEndAtShutdown(t *testing.T) {
+	noLeak(t)
+	g := startIMAP(t, func(c *Config) { c.TimeoutDrain = 3 * time.Second })
+	const sessions = 20
+	for range sessions {
+		loggedIn(t, g)
+	}
+	waitParked(t, g, 2*sessions)
+	begun := time.Now()
+	g.Shutdown(t.Context())
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Errorf("the drain took %v", took)
+	}
+	for i := range sessions {
+		g.WaitClosed(t, i+1)
+	}
+	if n := g.parkedNow(); n != 0 {
+		t.Errorf("%d directions are still parked", n)
+	}
+}
+
+// A slot that has been left is given to others; a late event for the one before
+// does not wake them.
+func TestALateEventWakesNobodyElse(t *testing.T) {
+	l := &lot{}
+	var woken atomic.Int32
+	first, second := &poller{lot: l, resume: func() { woken.Add(1) }}, &poller{lot: l, resume: func() { woken.Add(10) }}
+	l.mu.Lock()
+	i := l.take(first)
+	late := syscall.EpollEvent{Fd: i, Pad: l.slots[i].turn}
+	l.mu.Unlock()
+	first.stay()
+	l.mu.Lock()
+	if j := l.take(second); j != i {
+		t.Fatalf("slot %d, want the free one, %d", j, i)
+	}
+	l.mu.Unlock()
+	l.happened(late)
+	if woken.Load() != 1 || !second.parked {
+		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
+	}
+	l.happened(syscall.EpollEvent{Fd: i, Pad: l.slots[i].turn})
+	if woken.Load() != 11 || second.parked {
+		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
+	}
+}
+
+// Sessions that speak, fall silent and leave at random lose no byte.
+func TestParkingUnderTraffic(t *testing.T) {
+	noLeak(t)
+	g := startIMAP(t, nil)
+	const sessions = 40
+	done := make(chan error)
+	for i := range sessions {
+		c := loggedIn(t, g)
+		go func() {
+			r := rand.New(rand.NewPCG(7, uint64(i)))
+			done <- func() error {
+				defer c.Close()
+				for n := range 8 {
+					time.Sleep(time.Duration(900+r.IntN(500)) * time.Millisecond)
+					word := bytes.Repeat([]byte{'x'}, 1+r.IntN(2000))
+					fmt.Fprintf(c, "b%d NOOP %s\r\n", n, word)
+					c.SetDeadline(time.Now().Add(5 * time.Second))
+					want := fmt.Sprintf("b%d OK done\r\n", n)
+					got := make([]byte, len(want))
+					if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+						return fmt.Errorf("session %d: %q, %v", i, got, err)
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	for range sessions {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range sessions {
+		if end := g.WaitClosed(t, i+1); end.Why != WhyClient {
+			t.Errorf("ended for %s", end.Why)
+		}
+	}
+}
+
+// Whatever pieces the stream comes in, left never reaches behind a record.
+func TestRecordsKnowsWhereRecordsEnd(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var stream []byte
+	ends := map[int]bool{}
+	for range 300 {
+		n := []int{0, 1, 5, 255, 256, 1 << 14}[r.IntN(6)]
+		ends[len(stream)+recordHeaderLen] = true
+		stream = append(stream, 23, 3, 3, byte(n>>8), byte(n))
+		stream = append(stream, make([]byte, n)...)
+		ends[len(stream)] = true
+	}
+	var c records
+	for at := 0; at < len(stream); {
+		left := c.left()
+		if left <= 0 || !ends[at+left] {
+			t.Fatalf("at %d: %d are left, but nothing ends there", at, left)
+		}
+		n := 1 + r.IntN(left)
+		c.advance(stream[at : at+n])
+		at += n
+	}
+	if c != (records{}) {
+		t.Errorf("at the end: %+v", c)
+	}
+	// Reads during the handshake are not bounded.
+	var all records
+	all.advance(stream[:len(stream)-3])
+	all.advance(stream[len(stream)-3:])
+	if all != (records{}) {
+		t.Errorf("in two pieces: %+v", all)
+	}
+}
+
+// A client that is turned away on the threshold gets the alert and the end of
+// the stream; so does one that has sent more behind its hello.
+func TestTheThresholdSaysTheSameAsASession(t *testing.T) {
+	first := hello.ClientHello(hello.Typical(0x0301))
+	var facts []Handshake
+	for _, limit := range []int{0, 1000} { // with a limit by client everybody gets a session
+		up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+		g := StartGate(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Limits.ConnectionsPerClient = limit })
+		for i, more := range []string{"", "and more"} {
+			c := g.Dial(t, IMAPS)
+			c.Write(append(bytes.Clone(first), more...))
+			if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, []byte{21, 3, 1, 0, 2, 2, 70}) {
+				t.Errorf("limit %d, %q: told % x, %v", limit, more, got, err)
+			}
+			h := g.WaitHandshake(t, i+1)
+			if end := g.WaitClosed(t, i+1); end.Why != WhyHandshake || end.ID != h.ID {
+				t.Errorf("limit %d: ended for %s, %d and %d", limit, end.Why, end.ID, h.ID)
+			}
+			h.Conn.ID, h.Conn.Accepted, h.Conn.Client, h.Conn.Local, h.Duration = 0, time.Time{}, h.Client, h.Local, 0
+			facts = append(facts, h)
+		}
+		if n := up.Connections(); n > 1 { // the prober's
+			t.Errorf("%d connections went upstream", n)
+		}
+	}
+	for _, h := range facts[1:] {
+		same := facts[0]
+		if h.Outcome != Rejected || h.JA4 != same.JA4 || !h.Legacy || fmt.Sprint(h.Verdict) != fmt.Sprint(same.Verdict) || fmt.Sprint(*h.Hello) != fmt.Sprint(*same.Hello) {
+			t.Errorf("told %+v,\nthen %+v", same, h)
+		}
 	}
 }

@@ -1,0 +1,75 @@
+//go:build !linux
+
+package proxy
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+)
+
+// Elsewhere than on Linux the gate serves by what package net offers, so that
+// it can be worked on there: a waiting session keeps its goroutines and buffers.
+
+var errWouldBlock = errors.New("nothing to read now")
+
+type poller struct {
+	active bool
+	conn   tcpConn
+	read   func([]byte) (int, error)
+	lot    *lot
+}
+
+func (p *poller) start(c tcpConn, read func([]byte) (int, error), _ func()) error {
+	p.conn, p.read, p.active = c, read, true
+	if read == nil {
+		p.read = c.Read
+	}
+	return nil
+}
+
+func (p *poller) next() (*buffer, int, error) {
+	buf := getBuffer()
+	n, err := p.read(buf[:])
+	if n == 0 {
+		buf.put()
+		buf = nil
+	}
+	return buf, n, err
+}
+
+func (p *poller) readNow(b []byte) (int, error) { return p.conn.Read(b) }
+
+func (p *poller) park() bool { return false }
+func (p *poller) stay()      {}
+
+type lot struct{ over chan struct{} }
+
+func openLot() (*lot, error) { return &lot{make(chan struct{})}, nil }
+func (l *lot) watch()        { <-l.over }
+func (l *lot) close()        { close(l.over) }
+
+type acceptor struct{ listener net.Listener }
+
+func newAcceptor(nl net.Listener) (*acceptor, error) { return &acceptor{nl}, nil }
+func (a *acceptor) close()                           { a.listener.Close() }
+
+func (a *acceptor) accept() (arrival, error) {
+	c, err := a.listener.Accept()
+	if err != nil {
+		return arrival{}, err
+	}
+	return arrival{conn: c.(tcpConn), local: addrPort(c.LocalAddr()), peer: addrPort(c.RemoteAddr())}, nil
+}
+
+type arrival struct {
+	conn        tcpConn
+	local, peer netip.AddrPort
+}
+
+func (a *arrival) readNow([]byte) (int, error) { return 0, errWouldBlock }
+func (a *arrival) dismiss([]byte) bool         { return false }
+func (a *arrival) open() tcpConn               { return a.conn }
+
+// pendingBytes cannot be told without a descriptor.
+func pendingBytes(tcpConn) bool { return false }
