@@ -47,9 +47,12 @@ func (d *door) enter(a arrival) {
 // asked before.
 func (d *door) looksAt() bool {
 	cfg := &d.srv.cfg
-	return d.listener.ImplicitTLS() && len(cfg.ProxyProtocolFrom) == 0 &&
-		cfg.Limits.ConnectionsPerClient == 0 && cfg.Limits.HandshakesPerClient == 0 &&
-		!d.srv.full() && !d.srv.isDraining()
+	if !d.listener.ImplicitTLS() || len(cfg.ProxyProtocolFrom) > 0 || cfg.Limits.ConnectionsPerClient > 0 || cfg.Limits.HandshakesPerClient > 0 {
+		return false
+	}
+	d.srv.mu.Lock()
+	defer d.srv.mu.Unlock()
+	return !d.srv.full() && !d.srv.isDraining()
 }
 
 // turnAway refuses a client, if its first bytes are a hopeless hello.

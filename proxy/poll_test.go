@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -285,7 +286,7 @@ func TestTheThresholdSaysTheSameAsASession(t *testing.T) {
 	for _, limit := range []int{0, 1000} { // with a limit by client everybody gets a session
 		up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 		g := StartGate(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Limits.ConnectionsPerClient = limit })
-		for i, more := range []string{"", "and more"} {
+		for i, more := range []string{"", "and more"} { // a look does not take the second one
 			c := g.Dial(t, IMAPS)
 			c.Write(append(bytes.Clone(first), more...))
 			if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, []byte{21, 3, 1, 0, 2, 2, 70}) {
@@ -307,5 +308,24 @@ func TestTheThresholdSaysTheSameAsASession(t *testing.T) {
 		if h.Outcome != Rejected || h.JA4 != same.JA4 || !h.Legacy || fmt.Sprint(h.Verdict) != fmt.Sprint(same.Verdict) || fmt.Sprint(*h.Hello) != fmt.Sprint(*same.Hello) {
 			t.Errorf("told %+v,\nthen %+v", same, h)
 		}
+	}
+}
+
+// Where the policy does not enforce, old clients come in, by way of the threshold
+// too.
+func TestTheThresholdLetsInWhoMayComeIn(t *testing.T) {
+	for mode, want := range map[policy.Mode]Outcome{policy.Observe: Observed, policy.Explain: Explained} {
+		up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+		g := StartGate(t, mode, up.Addr(), "", nil)
+		config := g.ClientConfig()
+		config.MinVersion, config.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
+		c := tls.Client(g.Dial(t, IMAPS), config)
+		if err := c.Handshake(); err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+		if h := g.WaitHandshake(t, 1); h.Outcome != want {
+			t.Errorf("%s: %s", mode, h.Outcome)
+		}
+		c.Close()
 	}
 }

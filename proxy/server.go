@@ -191,10 +191,8 @@ func (srv *Server) accept(l Listener, a *acceptor) {
 	}
 }
 
-// full reports whether there are as many connections as may be.
+// full reports whether there are as many connections as may be; mu is held.
 func (srv *Server) full() bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
 	return srv.cfg.Limits.Connections > 0 && srv.served >= srv.cfg.Limits.Connections
 }
 
@@ -217,7 +215,7 @@ func (srv *Server) begin(l Listener, a arrival, first []byte, err error) {
 		return
 	}
 	srv.open[s] = struct{}{}
-	if s.over = srv.cfg.Limits.Connections > 0 && srv.served >= srv.cfg.Limits.Connections; !s.over {
+	if s.over = srv.full(); !s.over {
 		srv.served++
 	}
 	srv.mu.Unlock()

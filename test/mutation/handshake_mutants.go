@@ -109,8 +109,8 @@ func endingMutants() []mutant {
 		{
 			name: "a dripping hello puts its deadline off",
 			file: "proxy/conn.go",
-			old:  "\tn, err := c.tcpConn.Read(p)\n\tc.watchReceived(p[:n])\n",
-			new:  "\tif c.handshaking {\n\t\tc.SetDeadline(time.Now().Add(c.s.srv.cfg.TimeoutHandshake))\n\t}\n\tn, err := c.tcpConn.Read(p)\n\tc.watchReceived(p[:n])\n",
+			old:  "\tn, err := c.tcpConn.Read(p)\n\tc.took(p[:n])\n",
+			new:  "\tif c.handshaking {\n\t\tc.SetDeadline(time.Now().Add(c.s.srv.cfg.TimeoutHandshake))\n\t}\n\tn, err := c.tcpConn.Read(p)\n\tc.took(p[:n])\n",
 			seen: handshakes("^TestADrippingHelloRunsIntoTheTimeout$/^imaps$"),
 		},
 	}

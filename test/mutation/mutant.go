@@ -42,6 +42,7 @@ func all() []mutant {
 		frontMutants(),
 		relayMutants(),
 		copyMutants(),
+		parkMutants(),
 		tellingMutants(),
 		outwardMutants(),
 		adminMutants(),

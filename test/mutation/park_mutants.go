@@ -1,0 +1,95 @@
+package main
+
+// parkMutants break what is done for sessions that are silent, and on the
+// threshold.
+func parkMutants() []mutant {
+	const splice, poll = "proxy/splice.go", "proxy/poll.go"
+	parks, ends := proxyUnit("^TestASilentSessionParksAndGoesOn$"), proxyUnit("^TestAParkedSessionEndsAfterTheIdleTime$")
+	late := proxyUnit("^TestALateEventWakesNobodyElse$")
+	return []mutant{
+		{
+			name: "a silent session keeps its goroutines",
+			file: splice,
+			old:  "if !half && silent >= parkAfter {",
+			new:  "if half && silent >= parkAfter {",
+			seen: parks,
+		},
+		{
+			name: "a session parks only once",
+			file: splice,
+			old:  "\ts.setSilence(from, s.srv.cfg.TimeoutIdle)\n\tfor {",
+			new:  "\tfor {",
+			seen: parks,
+		},
+		{
+			name: "nobody looks whether a parked session is idle",
+			file: splice,
+			old:  "\t\ts.watchIdle(left)\n",
+			new:  "",
+			seen: ends,
+		},
+		{
+			name: "a parked session is idle though it has just spoken",
+			file: splice,
+			old:  "left := s.srv.cfg.TimeoutIdle - s.silent(time.Now())",
+			new:  "left := time.Duration(0)",
+			seen: proxyUnit("^TestAParkedSessionThatSpeaksHasItsIdleTimeAnew$"),
+		},
+		{
+			name: "a parked session does not notice that it is closed",
+			file: "proxy/conn.go",
+			old:  "\terr := c.tcpConn.Close()\n\tc.poll.stay()\n",
+			new:  "\terr := c.tcpConn.Close()\n",
+			seen: ends,
+		},
+		{
+			name: "a late event wakes somebody else",
+			file: poll,
+			old:  "s.p != nil && s.turn == e.Pad",
+			new:  "s.p != nil",
+			seen: late,
+		},
+		{
+			name: "a slot has the same turn again",
+			file: poll,
+			old:  "slot{turn: l.slots[i].turn + 1}",
+			new:  "slot{turn: l.slots[i].turn}",
+			seen: late,
+		},
+		{
+			name: "a descriptor that is known is made known again",
+			file: poll,
+			old:  "\tp.known = true\n",
+			new:  "",
+			seen: parks,
+		},
+		{
+			name: "an option of accepted sockets is left out",
+			file: poll,
+			old:  "\t{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},\n",
+			new:  "",
+			seen: proxyUnit("^TestAcceptedConnectionsHaveTheirOptions$"),
+		},
+		{
+			name: "crypto/tls is given more than a record",
+			file: "proxy/conn.go",
+			old:  "\t\treturn r.length\n",
+			new:  "\t\treturn r.length + recordHeaderLen\n",
+			seen: proxyUnit("^TestRecordsKnowsWhereRecordsEnd$"),
+		},
+		{
+			name: "who may come in is turned away on the threshold",
+			file: "proxy/door.go",
+			old:  "return hs.verdict.Legacy() && hs.verdict.Mode == policy.Enforce",
+			new:  "return hs.verdict.Legacy()",
+			seen: proxyUnit("^TestTheThresholdLetsInWhoMayComeIn$"),
+		},
+		{
+			name: "the threshold forgets to tell the end",
+			file: "proxy/door.go",
+			old:  "\td.s.tellClosed(WhyHandshake)\n",
+			new:  "",
+			seen: proxyUnit("^TestTheThresholdSaysTheSameAsASession$"),
+		},
+	}
+}
