@@ -43,9 +43,15 @@ func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range acceptedOptions {
-			if got, err := syscall.GetsockoptInt(n.fd, o.level, o.name); err != nil || got != o.value {
-				t.Errorf("multipath %v: option %d of level %d is %d, %v; want %d", multipath, o.name, o.level, got, err, o.value)
+		for _, o := range []struct{ level, name, want int }{
+			{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
+			{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
+			{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 120},
+			{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 30},
+			{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4},
+		} {
+			if got, err := syscall.GetsockoptInt(n.fd, o.level, o.name); err != nil || got != o.want {
+				t.Errorf("multipath %v: option %d of level %d is %d, %v; want %d", multipath, o.name, o.level, got, err, o.want)
 			}
 		}
 		if n.peer != addrPort(client.LocalAddr()) || n.local != addrPort(client.RemoteAddr()) {
@@ -278,32 +284,64 @@ func TestRecordsKnowsWhereRecordsEnd(t *testing.T) {
 	}
 }
 
+// enterLate has a client come in by the threshold when its first bytes have
+// arrived, for certain.
+func enterLate(t *testing.T, g *Gate, first []byte) net.Conn {
+	t.Helper()
+	nl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := nl.Addr().String()
+	a, err := newAcceptor(nl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.Write(first)
+	n, err := a.accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !pending(n.fd) {
+		time.Sleep(time.Millisecond)
+	}
+	(&door{srv: g.Server, listener: IMAPS}).enter(n)
+	return c
+}
+
 // A client that is turned away on the threshold gets the alert and the end of
-// the stream; so does one that has sent more behind its hello.
+// the stream, and is told of, as if it had had a session. So does one with more
+// behind its hello, who has one.
 func TestTheThresholdSaysTheSameAsASession(t *testing.T) {
 	first := hello.ClientHello(hello.Typical(0x0301))
 	var facts []Handshake
 	for _, limit := range []int{0, 1000} { // with a limit by client everybody gets a session
 		up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 		g := StartGate(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Limits.ConnectionsPerClient = limit })
-		for i, more := range []string{"", "and more"} { // a look does not take the second one
-			c := g.Dial(t, IMAPS)
-			c.Write(append(bytes.Clone(first), more...))
+		for i, more := range []string{"", "and more"} {
+			c := enterLate(t, g, append(bytes.Clone(first), more...))
 			if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, []byte{21, 3, 1, 0, 2, 2, 70}) {
 				t.Errorf("limit %d, %q: told % x, %v", limit, more, got, err)
 			}
+			c.Close()
 			h := g.WaitHandshake(t, i+1)
-			if end := g.WaitClosed(t, i+1); end.Why != WhyHandshake || end.ID != h.ID {
-				t.Errorf("limit %d: ended for %s, %d and %d", limit, end.Why, end.ID, h.ID)
+			if end := g.WaitClosed(t, i+1); end.Why != WhyHandshake || end.ID != h.ID || h.Client != addrPort(c.LocalAddr()) || h.Local != addrPort(c.RemoteAddr()) {
+				t.Errorf("limit %d: ended for %s, %d and %d, at %v", limit, end.Why, end.ID, h.ID, h.Client)
 			}
-			h.Conn.ID, h.Conn.Accepted, h.Conn.Client, h.Conn.Local, h.Duration = 0, time.Time{}, h.Client, h.Local, 0
 			facts = append(facts, h)
 		}
 		if n := up.Connections(); n > 1 { // the prober's
 			t.Errorf("%d connections went upstream", n)
 		}
 	}
-	for _, h := range facts[1:] {
+	for _, h := range facts {
 		same := facts[0]
 		if h.Outcome != Rejected || h.JA4 != same.JA4 || !h.Legacy || fmt.Sprint(h.Verdict) != fmt.Sprint(same.Verdict) || fmt.Sprint(*h.Hello) != fmt.Sprint(*same.Hello) {
 			t.Errorf("told %+v,\nthen %+v", same, h)
@@ -311,21 +349,50 @@ func TestTheThresholdSaysTheSameAsASession(t *testing.T) {
 	}
 }
 
+// Whatever else comes in is served from its first byte on.
+func TestTheThresholdLosesNothingOfOthers(t *testing.T) {
+	g := startIMAP(t, nil)
+	for i := range 2 {
+		var first bytes.Buffer
+		tls.Client(&captured{&first}, g.ClientConfig()).Handshake()
+		c := enterLate(t, g, first.Bytes())
+		answer := make([]byte, recordHeaderLen)
+		if _, err := io.ReadFull(c, answer); err != nil || answer[0] != recordHandshake {
+			t.Errorf("answered % x, %v", answer, err)
+		}
+		c.Close()
+		if h := g.WaitHandshake(t, i+1); h.Verdict.Version != policy.TLS13 {
+			t.Errorf("taken for %s", h.Verdict.Version)
+		}
+	}
+}
+
+// captured keeps what is written, and has nothing to read.
+type captured struct{ to io.Writer }
+
+func (c *captured) Read([]byte) (int, error)         { return 0, io.EOF }
+func (c *captured) Write(p []byte) (int, error)      { return c.to.Write(p) }
+func (c *captured) Close() error                     { return nil }
+func (c *captured) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *captured) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *captured) SetDeadline(time.Time) error      { return nil }
+func (c *captured) SetReadDeadline(time.Time) error  { return nil }
+func (c *captured) SetWriteDeadline(time.Time) error { return nil }
+
 // Where the policy does not enforce, old clients come in, by way of the threshold
 // too.
 func TestTheThresholdLetsInWhoMayComeIn(t *testing.T) {
-	for mode, want := range map[policy.Mode]Outcome{policy.Observe: Observed, policy.Explain: Explained} {
+	for _, mode := range []policy.Mode{policy.Observe, policy.Explain} {
 		up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 		g := StartGate(t, mode, up.Addr(), "", nil)
-		config := g.ClientConfig()
-		config.MinVersion, config.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
-		c := tls.Client(g.Dial(t, IMAPS), config)
-		if err := c.Handshake(); err != nil {
-			t.Errorf("%s: %v", mode, err)
-		}
-		if h := g.WaitHandshake(t, 1); h.Outcome != want {
-			t.Errorf("%s: %s", mode, h.Outcome)
+		c := enterLate(t, g, hello.ClientHello(hello.Typical(0x0301)))
+		answer := make([]byte, recordHeaderLen)
+		if _, err := io.ReadFull(c, answer); err != nil || answer[0] != recordHandshake {
+			t.Errorf("%s: answered % x, %v", mode, answer, err)
 		}
 		c.Close()
+		if h := g.WaitHandshake(t, 1); h.Verdict.Serve != mode || h.Outcome != Failed {
+			t.Errorf("%s: %s, to be served by %s", mode, h.Outcome, h.Verdict.Serve)
+		}
 	}
 }

@@ -37,9 +37,9 @@ func parkMutants() []mutant {
 		},
 		{
 			name: "a parked session does not notice that it is closed",
-			file: "proxy/conn.go",
-			old:  "\terr := c.tcpConn.Close()\n\tc.poll.stay()\n",
-			new:  "\terr := c.tcpConn.Close()\n",
+			file: poll,
+			old:  "\tp.lot.mu.Unlock()\n\tif parked {\n",
+			new:  "\tp.lot.mu.Unlock()\n\tif false {\n",
 			seen: ends,
 		},
 		{
