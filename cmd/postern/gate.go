@@ -16,6 +16,7 @@ import (
 	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/logging"
+	"postern/internal/memory"
 	"postern/internal/policyfile"
 	"postern/internal/watch"
 	"postern/metrics"
@@ -178,6 +179,7 @@ func (g *gate) start() {
 	go g.policyFiles.Run(ctx)
 	go g.followClock(ctx)
 	go g.book.run(ctx, g)
+	go memory.Run(ctx)
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
 	if g.cfg.APIOff() {

@@ -1,0 +1,84 @@
+package memory
+
+import "time"
+
+const (
+	mb = 1 << 20
+
+	// headroom is what a small heap may grow by until the next collection:
+	// garbage of some hundred handshakes.
+	headroom = 24 * mb
+	// leastPercent is what a large heap may grow by, in percent. Where sessions
+	// hold a hundred megabytes, a collection takes 50 ms of a core.
+	leastPercent = 75
+	// mostPercent also bounds the heap before the first collection, which the
+	// runtime puts at 4 MB for each 100.
+	mostPercent = 600
+)
+
+// percentFor is the percentage for what the last collection has found.
+func percentFor(r reading) int {
+	return int(min(max(headroom*100/max(r.live+r.roots, 1), leastPercent), mostPercent))
+}
+
+const (
+	// worthAtLeast and worthPart are how much there must be to hand back, the
+	// latter as a divisor of what the process has.
+	worthAtLeast = 4 * mb
+	worthPart    = 4
+	// A second is quiet when less is allocated in it than quietRate, or than
+	// the quietPart-th of what was allocated in the busiest since the last time.
+	quietRate = 256 << 10
+	quietPart = 8
+	// restAtLeast and restFactor are how long it is waited after handing back,
+	// the latter times as long as that took.
+	restAtLeast = 5 * time.Second
+	restFactor  = 100
+)
+
+// keeper decides when memory is handed back.
+type keeper struct {
+	last reading
+	// peak is the most that was allocated in a second, since the last time.
+	peak float64
+	// held is how many goroutines there were when the last collection ended, or
+	// somewhat more: what is live now may be theirs.
+	held uint64
+	// until is the end of the rest.
+	until time.Time
+}
+
+// due decides by a reading, to be called about once a second.
+func (k *keeper) due(r reading) bool {
+	seconds := r.at.Sub(k.last.at).Seconds()
+	if seconds <= 0 {
+		return false
+	}
+	rate := float64(r.allocated-k.last.allocated) / seconds
+	k.peak = max(k.peak, rate)
+	if r.cycles != k.last.cycles {
+		k.held = max(k.last.goroutines, r.goroutines)
+	}
+	k.last = r
+	quiet := rate <= max(quietRate, k.peak/quietPart)
+	return quiet && !r.at.Before(k.until) && worth(r, k.held)
+}
+
+// handed notes what was left, and how long handing back took.
+func (k *keeper) handed(r reading, took time.Duration) {
+	*k = keeper{last: r, held: r.goroutines, until: r.at.Add(max(restAtLeast, restFactor*took))}
+}
+
+// worth reports whether there is much to be had: free pages, what was allocated
+// since the last collection and may be garbage, and the share of those
+// goroutines that are gone in what was live then.
+func worth(r reading, held uint64) bool {
+	back := r.free
+	if r.objects > r.live {
+		back += r.objects - r.live
+	}
+	if r.goroutines < held {
+		back += uint64(float64(r.live+r.stacks) * (1 - float64(r.goroutines)/float64(held)))
+	}
+	return back >= worthAtLeast && back >= r.mapped/worthPart
+}

@@ -1,0 +1,93 @@
+// Package memory paces the garbage collection of a gate and hands memory back.
+//
+// What a gate keeps is small, a few megabytes, while each handshake leaves some
+// tens of kilobytes of garbage. At Go's own pace, which is a collection whenever
+// the heap has doubled, it would collect many times a second under load. And what
+// many sessions held stays with the process long after they have left. So:
+//
+//   - After each collection the percentage that is otherwise GOGC's is set from
+//     what is live: a small heap may grow by a fixed amount before the next
+//     collection, a large one by a part of itself. The runtime itself says when a
+//     collection has ended, so nothing is late however fast sessions come.
+//   - Once a second it is looked whether much could be handed back: garbage, free
+//     pages, and what belonged to goroutines that are gone. When a burst is over,
+//     it is collected and handed back. That comes again only after a hundred
+//     times as long as it took, so that it takes a hundredth of a core at most,
+//     and not at all under a steady load, whose garbage is needed again at once.
+//
+// An operator's GOGC stays in force. GOMEMLIMIT is the runtime's to obey, which
+// collects earlier than the percentage says where it must.
+package memory
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+)
+
+// lookEvery is how often it looks whether memory can be handed back.
+const lookEvery = time.Second
+
+// Run keeps the process small until the context ends. It is to run once, as what
+// it sets belongs to the whole process.
+func Run(ctx context.Context) { run(ctx, lookEvery, os.Getenv("GOGC") == "") }
+
+func run(ctx context.Context, every time.Duration, pace bool) {
+	if pace {
+		p := &pacer{read: newReader(), percent: defaultPercent, done: ctx.Done()}
+		p.collected()
+	}
+	read := newReader()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	k := keeper{last: read.now()}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if r := read.now(); k.due(r) {
+			handBack()
+			k.handed(read.now(), time.Since(r.at))
+		}
+	}
+}
+
+// handBack collects twice, since a sync.Pool outlives one collection.
+func handBack() {
+	runtime.GC()
+	debug.FreeOSMemory()
+}
+
+// defaultPercent is the runtime's where there is no GOGC.
+const defaultPercent = 100
+
+// pacer sets the percentage after each collection.
+type pacer struct {
+	read    *reader
+	percent int
+	done    <-chan struct{}
+}
+
+// collected runs after each collection: the runtime calls it when it has found
+// that nothing refers to the last sentinel.
+func (p *pacer) collected() {
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	// Setting it stops the world for some microseconds.
+	if percent := percentFor(p.read.now()); percent > p.percent+p.percent/8 || percent < p.percent-p.percent/8 {
+		p.percent = percent
+		debug.SetGCPercent(percent)
+	}
+	runtime.AddCleanup(new(sentinel), (*pacer).collected, p)
+}
+
+// sentinel has a pointer, since an object without one may share its memory with
+// others and live as long as they do.
+type sentinel struct{ _ *byte }

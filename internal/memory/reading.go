@@ -1,0 +1,59 @@
+package memory
+
+import (
+	"runtime/metrics"
+	"time"
+)
+
+// reading is what the runtime says of its memory, in bytes where it is not said
+// otherwise.
+type reading struct {
+	at time.Time
+	// live and roots are of the last collection: what it left, and what it
+	// looked through besides, stacks and variables.
+	live, roots uint64
+	// objects are those of the heap, live or not yet collected, free are pages
+	// that hold none and are still the process's, stacks those of goroutines;
+	// mapped is all that is the process's.
+	objects, free, stacks, mapped uint64
+	// allocated is everything since the start.
+	allocated uint64
+	// cycles and goroutines are numbers: of collections, and of goroutines now.
+	cycles, goroutines uint64
+}
+
+// reader reads without allocating.
+type reader struct{ samples []metrics.Sample }
+
+var names = []string{
+	"/gc/heap/live:bytes",
+	"/gc/scan/stack:bytes",
+	"/gc/scan/globals:bytes",
+	"/memory/classes/heap/objects:bytes",
+	"/memory/classes/heap/free:bytes",
+	"/memory/classes/heap/stacks:bytes",
+	"/memory/classes/heap/released:bytes",
+	"/memory/classes/total:bytes",
+	"/gc/heap/allocs:bytes",
+	"/gc/cycles/total:gc-cycles",
+	"/sched/goroutines:goroutines",
+}
+
+func newReader() *reader {
+	r := &reader{samples: make([]metrics.Sample, len(names))}
+	for i, name := range names {
+		r.samples[i].Name = name
+	}
+	return r
+}
+
+// now reads. One goroutine at a time.
+func (r *reader) now() reading {
+	metrics.Read(r.samples)
+	v := func(i int) uint64 { return r.samples[i].Value.Uint64() }
+	return reading{
+		at: time.Now(), live: v(0), roots: v(1) + v(2),
+		objects: v(3), free: v(4), stacks: v(5), mapped: v(7) - v(6),
+		allocated: v(8), cycles: v(9), goroutines: v(10),
+	}
+}
