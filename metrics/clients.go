@@ -1,9 +1,6 @@
 package metrics
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
-	"postern/policy"
 	"postern/proxy"
 )
 
@@ -21,32 +18,22 @@ type LegacyClients struct {
 }
 
 // clientGauges are the distinct clients by listener, version and window.
-type clientGauges map[clientsKey]prometheus.Gauge
+type clientGauges struct {
+	*grid
+	listeners, versions []string
+}
 
 type clientsKey struct{ listener, version, window string }
 
-func (f factory) clients(listeners []proxy.Listener) clientGauges {
-	v := f.gauge("legacy_clients",
+func (f factory) clients(listeners []proxy.Listener) *clientGauges {
+	c := &clientGauges{
+		listeners: append([]string{Any}, names(listeners)...),
+		versions:  append([]string{Any}, texts(offeredVersions)...),
+	}
+	c.grid = f.gaugeGrid("legacy_clients",
 		"Distinct addresses (IPv6: /64) of legacy clients in the ledger that were seen within the window, noise left out; never to be added up.",
-		"listener", "version", "window")
-	names, versions := []string{Any}, []string{Any}
-	for _, l := range listeners {
-		names = append(names, string(l))
-	}
-	for _, version := range policy.Versions {
-		if version != policy.NoVersion {
-			versions = append(versions, version.String())
-		}
-	}
-	all := make(clientGauges)
-	for _, l := range names {
-		for _, version := range versions {
-			for _, window := range ClientWindows {
-				all[clientsKey{l, version, window}] = v.WithLabelValues(l, version, window)
-			}
-		}
-	}
-	return all
+		label{"listener", c.listeners}, label{"version", c.versions}, label{"window", ClientWindows})
+	return c
 }
 
 // SetLegacyClients says how many legacy clients there are; those that are not
@@ -56,7 +43,11 @@ func (m *Metrics) SetLegacyClients(list []LegacyClients) {
 	for _, c := range list {
 		now[clientsKey{c.Listener, c.Version, c.Window}] = c.Clients
 	}
-	for k, gauge := range m.clients {
-		gauge.Set(float64(now[k]))
+	for i, l := range m.clients.listeners {
+		for j, v := range m.clients.versions {
+			for k, w := range ClientWindows {
+				m.clients.at(i, j, k).Store(int64(now[clientsKey{l, v, w}]))
+			}
+		}
 	}
 }

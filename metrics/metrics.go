@@ -9,6 +9,7 @@ package metrics
 import (
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,7 +53,7 @@ type Metrics struct {
 	listeners map[proxy.Listener]*listener
 	upstreams map[string]*upstream
 	policy    *policySeries
-	clients   clientGauges
+	clients   *clientGauges
 	notAfter  *prometheus.GaugeVec
 	reloads   prometheus.Counter // that failed
 
@@ -114,8 +115,8 @@ func (m *Metrics) Handler() http.Handler {
 // Opened counts a connection that was accepted.
 func (m *Metrics) Opened(name proxy.Listener) {
 	if l := m.listeners[name]; l != nil {
-		l.opened.Inc()
-		l.open.Inc()
+		l.opened.add(1, l.index)
+		l.open.add(1, l.index)
 	}
 }
 
@@ -136,42 +137,42 @@ func (m *Metrics) Software(*proxy.Software) {}
 // Closed counts down what Opened counted up.
 func (m *Metrics) Closed(c *proxy.Closed) {
 	if l := m.listeners[c.Listener]; l != nil {
-		l.open.Dec()
+		l.open.add(-1, l.index)
 	}
 }
 
 // CleartextLogin counts a login that was tried before TLS.
 func (m *Metrics) CleartextLogin(name proxy.Listener) {
 	if l := m.listeners[name]; l != nil {
-		l.cleartextLogins.Inc()
+		l.cleartextLogins.add(1, l.index)
 	}
 }
 
 // Injection counts a connection with bytes pipelined behind STARTTLS or STLS.
 func (m *Metrics) Injection(name proxy.Listener) {
 	if l := m.listeners[name]; l != nil {
-		l.injections.Inc()
+		l.injections.add(1, l.index)
 	}
 }
 
 // LimitRefused counts a connection or handshake that was over a limit.
 func (m *Metrics) LimitRefused(name proxy.Listener, limit proxy.Limit) {
 	if l := m.listeners[name]; l != nil {
-		l.limits.add(limit, 1)
+		l.limits.add(1, l.index, slices.Index(proxy.LimitNames, limit))
 	}
 }
 
 // ProxyHeaderFailed counts a connection without the PROXY header that is due.
 func (m *Metrics) ProxyHeaderFailed(name proxy.Listener) {
 	if l := m.listeners[name]; l != nil {
-		l.proxyHeaders.Inc()
+		l.proxyHeaders.add(1, l.index)
 	}
 }
 
 // Relayed counts n bytes of application data.
 func (m *Metrics) Relayed(name proxy.Listener, d proxy.Direction, n int) {
 	if l := m.listeners[name]; l != nil {
-		l.relayed.add(d, n)
+		l.relayed.add(n, l.index, slices.Index(proxy.Directions, d))
 	}
 }
 

@@ -433,8 +433,10 @@ func TestEventsDoNotAllocate(t *testing.T) {
 	rejected.Verdict.Reason = policy.ReasonVersion
 	failed := handshake(proxy.IMAPS, policy.NoVersion, proxy.Failed)
 	failed.Failure = proxy.FailTimeout
+	closed := &proxy.Closed{Conn: accepted.Conn}
 	for name, event := range map[string]func(){
 		"Opened":             func() { m.Opened(proxy.IMAPS) },
+		"Closed":             func() { m.Closed(closed) },
 		"Relayed":            func() { m.Relayed(proxy.IMAPS, proxy.ToClient, 4096) },
 		"Handshake accepted": func() { m.Handshake(accepted) },
 		"Handshake rejected": func() { m.Handshake(rejected) },

@@ -2,7 +2,6 @@ package metrics
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,7 +12,8 @@ import (
 
 const namespace = "postern"
 
-// counters is one counter for each value of a closed set.
+// counters is one counter for each value of a set that is not known from the
+// start.
 type counters[K comparable] map[K]prometheus.Counter
 
 // add leaves out what is in no set: an event never breaks a connection.
@@ -23,40 +23,28 @@ func (c counters[K]) add(k K, n int) {
 	}
 }
 
-// listener is the series of one listener.
+// listener is the series of one listener: the index-th of each grid.
 type listener struct {
-	opened, cleartextLogins, injections, proxyHeaders prometheus.Counter
-	open                                              prometheus.Gauge
-
-	handshakes counters[handshakeKey]
-	legacy     counters[legacyKey]
-	failures   counters[proxy.Failure]
-	sessions   counters[sessionKey]
-	relayed    counters[proxy.Direction]
-	limits     counters[proxy.Limit]
+	*listenerGrids
+	index int
 
 	handshakeTime, upstreamTime prometheus.Observer
 }
 
-type handshakeKey struct {
-	version policy.Version
-	outcome proxy.Outcome
+type listenerGrids struct {
+	opened, open, cleartextLogins, injections, proxyHeaders *grid
+
+	handshakes, legacy, sessions *grid
+	failures, relayed, limits    *grid
 }
 
-type legacyKey struct {
-	version policy.Version
-	reason  policy.Reason
-	outcome proxy.Outcome
-}
-
-type sessionKey struct {
-	version policy.Version
-	key     proxy.KeyType
-	resumed bool
-}
-
-// sessionVersions are those that crypto/tls can negotiate.
-var sessionVersions = []policy.Version{policy.TLS10, policy.TLS11, policy.TLS12, policy.TLS13}
+var (
+	// offeredVersions are those that a hello can offer: a handshake is legacy by
+	// what was offered.
+	offeredVersions = slices.DeleteFunc(slices.Clone(policy.Versions), func(v policy.Version) bool { return v == policy.NoVersion })
+	// sessionVersions are those that crypto/tls can negotiate.
+	sessionVersions = []policy.Version{policy.TLS10, policy.TLS11, policy.TLS12, policy.TLS13}
+)
 
 // upstream is the series of one upstream.
 type upstream struct {
@@ -68,9 +56,10 @@ type upstream struct {
 // reason.
 func (l *listener) handshake(h *proxy.Handshake) {
 	version := h.Verdict.Version
-	l.handshakes.add(handshakeKey{version, h.Outcome}, 1)
+	l.handshakes.add(1, l.index, slices.Index(policy.Versions, version), slices.Index(proxy.Outcomes, h.Outcome))
 	if h.Verdict.Legacy() {
-		l.legacy.add(legacyKey{version, h.Verdict.Reason, h.Outcome}, 1)
+		l.legacy.add(1, l.index, slices.Index(offeredVersions, version), slices.Index(policy.Reasons, h.Verdict.Reason),
+			slices.Index(proxy.LegacyOutcomes, h.Outcome))
 	}
 	switch h.Outcome {
 	case proxy.Failed:
@@ -78,12 +67,16 @@ func (l *listener) handshake(h *proxy.Handshake) {
 		if failure == proxy.NoFailure {
 			failure = proxy.FailOther
 		}
-		l.failures.add(failure, 1)
+		l.failures.add(1, l.index, slices.Index(proxy.Failures, failure))
 	case proxy.Accepted, proxy.Observed, proxy.Explained:
 		if h.Version == policy.NoVersion {
 			return // passed through: what becomes of its handshake is not seen here
 		}
-		l.sessions.add(sessionKey{h.Version, h.Key, h.Resumed}, 1)
+		resumed := 0
+		if h.Resumed {
+			resumed = 1
+		}
+		l.sessions.add(1, l.index, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), resumed)
 		l.handshakeTime.Observe(h.Duration.Seconds())
 	}
 }
@@ -116,6 +109,19 @@ func (f factory) gauge(name, help string, labels ...string) *prometheus.GaugeVec
 	return v
 }
 
+func (f factory) grid(name, help string, labels ...label) *grid {
+	g := newGrid(name, help, labels)
+	f.r.MustRegister(g)
+	return g
+}
+
+func (f factory) gaugeGrid(name, help string, labels ...label) *grid {
+	g := newGrid(name, help, labels)
+	g.gauge = true
+	f.r.MustRegister(g)
+	return g
+}
+
 // durationBuckets, in seconds: from a handshake on the same host to one that
 // TIMEOUT_HANDSHAKE ends.
 var durationBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
@@ -134,109 +140,59 @@ func (f factory) duration(name, help string) *prometheus.HistogramVec {
 	return v
 }
 
-func (f factory) listeners(names []proxy.Listener) map[proxy.Listener]*listener {
+func (f factory) listeners(list []proxy.Listener) map[proxy.Listener]*listener {
 	var (
-		opened     = f.counter("connections_total", "Connections accepted.", "listener")
-		open       = f.gauge("connections_open", "Connections open now.", "listener")
-		handshakes = f.counter("handshakes_total", "TLS handshakes that ended, by the highest version offered and what became of them.", "listener", "version", "outcome")
-		legacy     = f.counter("legacy_handshakes_total", "Handshakes below the floor, by the highest version offered, why, and what became of them.", "listener", "version", "reason", "outcome")
-		failures   = f.counter("handshake_failures_total", "Handshakes that broke off, by reason.", "listener", "reason")
-		cleartext  = f.counter("cleartext_logins_total", "Logins tried before TLS, all refused.", "listener")
-		injections = f.counter("starttls_injections_total", "Connections ended because of bytes behind STARTTLS or STLS.", "listener")
-		headers    = f.counter("proxy_header_failures_total", "Connections closed because the PROXY header was missing or broken.", "listener")
-		limits     = f.counter("limit_refusals_total", "Connections and handshakes refused for a limit.", "listener", "limit")
-		sessions   = f.counter("tls_sessions_total", "Handshakes completed, by what was negotiated.", "listener", "version", "key", "resumed")
-		relayed    = f.counter("relayed_bytes_total", "Application bytes relayed.", "listener", "direction")
-		handshake  = f.duration("handshake_duration_seconds", "Time that completed handshakes took.")
-		connect    = f.duration("upstream_connect_duration_seconds", "Time until an upstream was dialled and had greeted.")
+		listeners = label{"listener", names(list)}
+		versions  = label{"version", texts(policy.Versions)}
+		offered   = label{"version", texts(offeredVersions)}
+		agreed    = label{"version", texts(sessionVersions)}
 	)
-	all := make(map[proxy.Listener]*listener, len(names))
-	for _, name := range names {
-		label := string(name)
-		l := &listener{
-			opened:          opened.WithLabelValues(label),
-			open:            open.WithLabelValues(label),
-			cleartextLogins: cleartext.WithLabelValues(label),
-			injections:      injections.WithLabelValues(label),
-			proxyHeaders:    headers.WithLabelValues(label),
-			handshakes:      handshakeCounters(handshakes, label),
-			legacy:          legacyCounters(legacy, label),
-			failures:        counters[proxy.Failure]{},
-			sessions:        sessionCounters(sessions, label),
-			relayed:         counters[proxy.Direction]{},
-			limits:          counters[proxy.Limit]{},
-			handshakeTime:   handshake.WithLabelValues(label),
-			upstreamTime:    connect.WithLabelValues(label),
+	grids := &listenerGrids{
+		opened: f.grid("connections_total", "Connections accepted.", listeners),
+		open:   f.gaugeGrid("connections_open", "Connections open now.", listeners),
+		handshakes: f.grid("handshakes_total", "TLS handshakes that ended, by the highest version offered and what became of them.",
+			listeners, versions, label{"outcome", names(proxy.Outcomes)}),
+		legacy: f.grid("legacy_handshakes_total", "Handshakes below the floor, by the highest version offered, why, and what became of them.",
+			listeners, offered, label{"reason", texts(policy.Reasons)}, label{"outcome", names(proxy.LegacyOutcomes)}),
+		failures: f.grid("handshake_failures_total", "Handshakes that broke off, by reason.",
+			listeners, label{"reason", names(proxy.Failures)}),
+		cleartextLogins: f.grid("cleartext_logins_total", "Logins tried before TLS, all refused.", listeners),
+		injections:      f.grid("starttls_injections_total", "Connections ended because of bytes behind STARTTLS or STLS.", listeners),
+		proxyHeaders:    f.grid("proxy_header_failures_total", "Connections closed because the PROXY header was missing or broken.", listeners),
+		limits: f.grid("limit_refusals_total", "Connections and handshakes refused for a limit.",
+			listeners, label{"limit", names(proxy.LimitNames)}),
+		sessions: f.grid("tls_sessions_total", "Handshakes completed, by what was negotiated.",
+			listeners, agreed, label{"key", names(proxy.KeyTypes)}, label{"resumed", []string{"false", "true"}}),
+		relayed: f.grid("relayed_bytes_total", "Application bytes relayed.",
+			listeners, label{"direction", names(proxy.Directions)}),
+	}
+	handshake := f.duration("handshake_duration_seconds", "Time that completed handshakes took.")
+	connect := f.duration("upstream_connect_duration_seconds", "Time until an upstream was dialled and had greeted.")
+	all := make(map[proxy.Listener]*listener, len(list))
+	for i, name := range list {
+		all[name] = &listener{
+			listenerGrids: grids, index: i,
+			handshakeTime: handshake.WithLabelValues(string(name)),
+			upstreamTime:  connect.WithLabelValues(string(name)),
 		}
-		for _, failure := range proxy.Failures {
-			l.failures[failure] = failures.WithLabelValues(label, string(failure))
-		}
-		for _, limit := range proxy.LimitNames {
-			l.limits[limit] = limits.WithLabelValues(label, string(limit))
-		}
-		for _, d := range proxy.Directions {
-			l.relayed[d] = relayed.WithLabelValues(label, string(d))
-		}
-		all[name] = l
 	}
 	return all
 }
 
-func handshakeCounters(v *prometheus.CounterVec, label string) counters[handshakeKey] {
-	c := counters[handshakeKey]{}
-	for _, version := range policy.Versions {
-		for _, outcome := range proxy.Outcomes {
-			c[handshakeKey{version, outcome}] = v.WithLabelValues(label, version.String(), string(outcome))
-		}
-	}
-	return c
-}
-
-// legacyCounters has no series without a version: a handshake is legacy by
-// what was offered.
-func legacyCounters(v *prometheus.CounterVec, label string) counters[legacyKey] {
-	c := counters[legacyKey]{}
-	for _, version := range policy.Versions {
-		if version == policy.NoVersion {
-			continue
-		}
-		for _, reason := range policy.Reasons {
-			for _, outcome := range proxy.LegacyOutcomes {
-				c[legacyKey{version, reason, outcome}] =
-					v.WithLabelValues(label, version.String(), reason.String(), string(outcome))
-			}
-		}
-	}
-	return c
-}
-
-func sessionCounters(v *prometheus.CounterVec, label string) counters[sessionKey] {
-	c := counters[sessionKey]{}
-	for _, version := range sessionVersions {
-		for _, key := range proxy.KeyTypes {
-			for _, resumed := range []bool{false, true} {
-				c[sessionKey{version, key, resumed}] =
-					v.WithLabelValues(label, version.String(), string(key), strconv.FormatBool(resumed))
-			}
-		}
-	}
-	return c
-}
-
 // upstreams makes the series of those that are probed, and of those that
 // clients are passed through to.
-func (f factory) upstreams(names, passthrough []string) map[string]*upstream {
+func (f factory) upstreams(probed, passthrough []string) map[string]*upstream {
 	failures := f.counter("upstream_failures_total", "Sessions that an upstream could not serve, by reason.", "upstream", "reason")
 	up := f.gauge("upstream_up", "Whether the upstream answers: 1, or 0.", "upstream")
-	all := make(map[string]*upstream, len(names)+len(passthrough))
-	for _, name := range slices.Concat(names, passthrough) {
+	all := make(map[string]*upstream, len(probed)+len(passthrough))
+	for _, name := range slices.Concat(probed, passthrough) {
 		u := &upstream{failures: counters[proxy.UpstreamFailure]{}}
 		for _, reason := range proxy.UpstreamFailures {
 			u.failures[reason] = failures.WithLabelValues(utf8Label(name), string(reason))
 		}
 		all[name] = u
 	}
-	for _, name := range names {
+	for _, name := range probed {
 		all[name].up = up.WithLabelValues(utf8Label(name))
 	}
 	return all

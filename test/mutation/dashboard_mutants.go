@@ -38,8 +38,8 @@ func dashboardMutants() []mutant {
 		{
 			name: "old clients that are gone stay in the gauges",
 			file: "metrics/clients.go",
-			old:  "\t\tgauge.Set(float64(now[k]))",
-			new:  "\t\tif n := now[k]; n > 0 {\n\t\t\tgauge.Set(float64(n))\n\t\t}",
+			old:  "\t\t\t\tm.clients.at(i, j, k).Store(int64(now[clientsKey{l, v, w}]))",
+			new:  "\t\t\t\tif n := now[clientsKey{l, v, w}]; n > 0 {\n\t\t\t\t\tm.clients.at(i, j, k).Store(int64(n))\n\t\t\t\t}",
 			seen: clients,
 		},
 		{
