@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -74,17 +75,24 @@ func (f *file) each(n *yaml.Node, what string, name *string, read func(*yaml.Nod
 // of it.
 func nameIn(n *yaml.Node) string {
 	for i := 0; i+1 < len(n.Content) && n.Kind == yaml.MappingNode; i += 2 {
-		if value := resolve(n.Content[i+1]); n.Content[i].Value == "name" && nameForm.MatchString(value.Value) {
+		if value := resolve(n.Content[i+1]); n.Content[i].Value == "name" && nameForm().MatchString(value.Value) {
 			return value.Value
 		}
 	}
 	return ""
 }
 
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9 ._-]{1,64}$`)
+// form is a regular expression that is compiled when it is needed: all of them
+// would take half a millisecond and 200 KB of the start of a gate, which needs
+// none without a policy file.
+func form(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
+
+var nameForm = form(`^[A-Za-z0-9 ._-]{1,64}$`)
 
 func parseName(s string) (string, error) {
-	if !nameForm.MatchString(s) {
+	if !nameForm().MatchString(s) {
 		return "", fmt.Errorf("%q is not a name: use 1 to 64 letters, digits, blanks and . _ -", clip(s))
 	}
 	return s, nil
@@ -254,13 +262,13 @@ func parsePort(s string) (uint16, error) {
 	return uint16(n), nil
 }
 
-var labelForm = regexp.MustCompile(`^[a-z0-9_-]{1,63}$`)
+var labelForm = form(`^[a-z0-9_-]{1,63}$`)
 
 func parseServerName(s string) (string, error) {
 	name := strings.TrimSuffix(lowerASCII(s), ".")
 	plain := strings.TrimPrefix(name, "*.")
 	for label := range strings.SplitSeq(plain, ".") {
-		if !labelForm.MatchString(label) {
+		if !labelForm().MatchString(label) {
 			return "", fmt.Errorf("%q is not a host name, with or without *. in front", clip(s))
 		}
 	}
@@ -280,10 +288,10 @@ func parseVersion(s string) (Version, error) {
 	return 0, fmt.Errorf("no such version %q: use %s", clip(s), names)
 }
 
-var ja4Form = regexp.MustCompile(`^t(s2|s3|1[0-3])[di]\d{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$`)
+var ja4Form = form(`^t(s2|s3|1[0-3])[di]\d{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$`)
 
 func parseJA4(s string) (string, error) {
-	if !ja4Form.MatchString(s) {
+	if !ja4Form().MatchString(s) {
 		return "", fmt.Errorf("%q is not a JA4 fingerprint such as %s", clip(s), examples["ja4"])
 	}
 	return s, nil
@@ -301,13 +309,13 @@ func parseOwner(s string) (string, error) {
 
 // timeForm is RFC 3339: time.Parse takes more, one digit for an hour and a
 // comma for a point.
-var timeForm = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):\d\d)$`)
+var timeForm = form(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):\d\d)$`)
 
 // parseTime reads a moment; years before 1970 can only be a slip.
 func parseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
 	t = t.UTC()
-	if err != nil || !timeForm.MatchString(s) || t.Year() < 1970 || t.Year() > 9999 {
+	if err != nil || !timeForm().MatchString(s) || t.Year() < 1970 || t.Year() > 9999 {
 		return time.Time{}, fmt.Errorf("%q is not a date and time such as 2026-07-01T00:00:00Z", clip(s))
 	}
 	return t, nil
@@ -336,10 +344,10 @@ func parseOpen(s string) (time.Duration, error) {
 	return d, nil
 }
 
-var percentForm = regexp.MustCompile(`^-?\d{1,9}(\.\d{1,9})?%$`)
+var percentForm = form(`^-?\d{1,9}(\.\d{1,9})?%$`)
 
 func parsePercent(s string) (float64, error) {
-	if !percentForm.MatchString(s) {
+	if !percentForm().MatchString(s) {
 		return 0, fmt.Errorf("%q is not a percentage such as 5%%", clip(s))
 	}
 	p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)

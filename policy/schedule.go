@@ -35,22 +35,22 @@ var cronFields = []struct {
 	name     string
 	position int
 	min, max int
-	names    *regexp.Regexp
+	names    func() *regexp.Regexp
 	// moment is one at which the field has that value.
 	moment func(v int) time.Time
 }{
 	{"minute", 1, 0, 59, nil, func(v int) time.Time { return time.Date(2023, 1, 1, 0, v, 0, 0, time.UTC) }},
 	{"hour", 2, 0, 23, nil, func(v int) time.Time { return time.Date(2023, 1, 1, v, 0, 0, 0, time.UTC) }},
 	{"day of the month", 3, 1, 31, nil, func(v int) time.Time { return time.Date(2023, 1, v, 0, 0, 0, 0, time.UTC) }},
-	{"month", 4, 1, 12, regexp.MustCompile(`(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\b`),
+	{"month", 4, 1, 12, form(`(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\b`),
 		func(v int) time.Time { return time.Date(2023, time.Month(v), 1, 0, 0, 0, 0, time.UTC) }},
 	// 1 January 2023 was a Sunday; so is the seventh day after it.
-	{"day of the week", 5, 0, 7, regexp.MustCompile(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)\b`),
+	{"day of the week", 5, 0, 7, form(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)\b`),
 		func(v int) time.Time { return time.Date(2023, 1, 1+v, 0, 0, 0, 0, time.UTC) }},
 }
 
 // cronItem is an entry of a field's list, names aside; it finds the first value.
-var cronItem = regexp.MustCompile(`^(?:\*|(\d{1,2})(?:-\d{1,2})?)(?:/\d{1,2})?$`)
+var cronItem = form(`^(?:\*|(\d{1,2})(?:-\d{1,2})?)(?:/\d{1,2})?$`)
 
 // maxCron bounds a cron expression, in bytes: all sixty minutes one by one take 169.
 const maxCron = 1024
@@ -84,9 +84,9 @@ func cronSet(i int, field string) (set uint64, err error) {
 	for item := range strings.SplitSeq(field, ",") {
 		plain := item
 		if f.names != nil {
-			plain = f.names.ReplaceAllString(item, "1")
+			plain = f.names().ReplaceAllString(item, "1")
 		}
-		parts := cronItem.FindStringSubmatch(plain)
+		parts := cronItem().FindStringSubmatch(plain)
 		if parts == nil {
 			return 0, fmt.Errorf("%s: not an entry of a cron field: %q", f.name, clip(item))
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,17 +103,17 @@ func decode(d *yaml.Decoder, n *yaml.Node) (err error) {
 	return nil
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+): `)
+var yamlLine = form(`line (\d+): `)
 
 // yamlPlace is where the yaml package found a fault. Often that is where what
 // holds it begins; of bytes that are no text it says nothing.
 func yamlPlace(err error, data []byte) *yaml.Node {
 	place := &yaml.Node{Line: 1, Column: 1}
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+	if m := yamlLine().FindStringSubmatch(err.Error()); m != nil {
 		place.Line, _ = strconv.Atoi(m[1])
 		return place
 	}
-	if !noText.MatchString(err.Error()) {
+	if !noText().MatchString(err.Error()) {
 		return place
 	}
 	for len(data) > 0 {
@@ -132,12 +131,12 @@ func yamlPlace(err error, data []byte) *yaml.Node {
 	return &yaml.Node{Line: 1, Column: 1}
 }
 
-var noText = regexp.MustCompile(`UTF-8|control characters`)
+var noText = form(`UTF-8|control characters`)
 
 // yamlText is the error on one line, without its place.
 func yamlText(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = yamlLine.ReplaceAllString(text, "")
+	text = yamlLine().ReplaceAllString(text, "")
 	return strings.Join(strings.Fields(text), " ")
 }
 

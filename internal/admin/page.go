@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/internal/ledger"
@@ -53,9 +54,12 @@ var (
 	//go:embed page.css
 	pageCSS string
 
-	pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-		"class": class, "short": func(s string) string { return shorten(s, maxShown) }, "number": number, "tls": tlsName,
-	}).Parse(pageHTML))
+	// pageTemplate is parsed when somebody looks: most gates are never looked at.
+	pageTemplate = sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("page").Funcs(template.FuncMap{
+			"class": class, "short": func(s string) string { return shorten(s, maxShown) }, "number": number, "tls": tlsName,
+		}).Parse(pageHTML))
+	})
 
 	// pagePolicy lets a browser load nothing, run nothing, and put the page into
 	// no frame: what is on it is the style alone.
@@ -76,7 +80,7 @@ func (p *Page) Handler() http.Handler {
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "no-referrer")
 		var b bytes.Buffer
-		if err := pageTemplate.Execute(&b, p.view(r.Context())); err != nil {
+		if err := pageTemplate().Execute(&b, p.view(r.Context())); err != nil {
 			p.Log.Error("writing the page failed", "error", err.Error())
 			writeText(w, http.StatusInternalServerError, "the page cannot be written; the log says why\n")
 			return

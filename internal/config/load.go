@@ -209,7 +209,7 @@ func cut(s string) string {
 }
 
 // kubernetesLink matches what the kubelet sets for a Service of another name.
-var kubernetesLink = regexp.MustCompile(`_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
+const kubernetesLink = `_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`
 
 // refuseUnknown reports variables with our prefix that we do not have. Their
 // values are never shown: one may be a secret under a mistyped name.
@@ -221,7 +221,7 @@ func (l *loader) refuseUnknown() {
 		problem := "unknown variable"
 		if near := l.nearest(name); near != "" {
 			problem += fmt.Sprintf("; did you mean %s?", near)
-		} else if kubernetesLink.MatchString(name) {
+		} else if regexp.MustCompile(kubernetesLink).MatchString(name) {
 			problem += "; if Kubernetes set it, put enableServiceLinks: false into the pod"
 		}
 		l.add(name, problem)
