@@ -15,7 +15,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
-	_ "modernc.org/sqlite"             // registers sqlite
 )
 
 // Store is a ledger in a database. Safe for concurrent use.
@@ -230,17 +229,16 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 			return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), err)
 		}
 	}
+	if ledgerURL == Memory {
+		return openMemory(dsn)
+	}
 	db, err := sql.Open(d.driver, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: its URL cannot be used", Redacted(ledgerURL))
 	}
-	if ledgerURL == Memory {
-		db.SetMaxOpenConns(1) // each connection would be a database of its own
-	} else {
-		db.SetMaxOpenConns(4)
-		db.SetConnMaxIdleTime(5 * time.Minute)
-	}
-	return &Store{db: db, dialect: d, others: ledgerURL != Memory}, nil
+	db.SetMaxOpenConns(4)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return &Store{db: db, dialect: d, others: true}, nil
 }
 
 // makePrivate makes the file where there is none, for this user alone: it tells
