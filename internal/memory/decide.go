@@ -25,7 +25,7 @@ const (
 	// worthAtLeast and worthPart are how much there must be to hand back, the
 	// latter as a divisor of what the process has.
 	worthAtLeast = 4 * mb
-	worthPart    = 4
+	worthPart    = 8
 	// A second is quiet when less is allocated in it than quietRate, or than
 	// the quietPart-th of what was allocated in the busiest since the last time.
 	quietRate = 256 << 10
@@ -33,7 +33,7 @@ const (
 	// restAtLeast and restFactor are how long it is waited after handing back,
 	// the latter times as long as that took.
 	restAtLeast = 5 * time.Second
-	restFactor  = 100
+	restFactor  = 20
 )
 
 // keeper decides when memory is handed back.

@@ -11,9 +11,9 @@
 //     collection has ended, so nothing is late however fast sessions come.
 //   - Once a second it is looked whether much could be handed back: garbage, free
 //     pages, and what belonged to goroutines that are gone. When a burst is over,
-//     it is collected and handed back. That comes again only after a hundred
-//     times as long as it took, so that it takes a hundredth of a core at most,
-//     and not at all under a steady load, whose garbage is needed again at once.
+//     that is collected and handed back, and so are pages of the program itself.
+//     It comes again only after twenty times as long as it took, and not at all
+//     under a steady load, which needs its garbage's place again at once.
 //
 // An operator's GOGC stays in force. GOMEMLIMIT is the runtime's to obey, which
 // collects earlier than the percentage says where it must.
@@ -30,6 +30,10 @@ import (
 // lookEvery is how often it looks whether memory can be handed back.
 const lookEvery = time.Second
 
+// startTakes is after how long what only the start needed is let go, which is the
+// most of the program's code: by then everything serves.
+const startTakes = 200 * time.Millisecond
+
 // Run keeps the process small until the context ends. It is to run once, as what
 // it sets belongs to the whole process.
 func Run(ctx context.Context) { run(ctx, lookEvery, os.Getenv("GOGC") == "") }
@@ -42,11 +46,15 @@ func run(ctx context.Context, every time.Duration, pace bool) {
 	read := newReader()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	started := time.After(startTakes)
 	k := keeper{last: read.now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-started:
+			letGo()
+			continue
 		case <-tick.C:
 		}
 		if r := read.now(); k.due(r) {
@@ -60,6 +68,7 @@ func run(ctx context.Context, every time.Duration, pace bool) {
 func handBack() {
 	runtime.GC()
 	debug.FreeOSMemory()
+	letGo()
 }
 
 // defaultPercent is the runtime's where there is no GOGC.
