@@ -46,6 +46,7 @@ func all() []mutant {
 		tellingMutants(),
 		outwardMutants(),
 		adminMutants(),
+		memoryMutants(),
 		passthroughMutants(),
 		planMutants(),
 		reloadMutants(),
