@@ -120,6 +120,15 @@ func (m *Metrics) Opened(name proxy.Listener) {
 	}
 }
 
+// Open is how many connections are open now.
+func (m *Metrics) Open() int {
+	n := 0
+	for _, l := range m.listeners {
+		n += int(l.open.at(l.index).Load())
+	}
+	return n
+}
+
 // Handshake counts the end of a handshake.
 func (m *Metrics) Handshake(h *proxy.Handshake) {
 	if l := m.listeners[h.Listener]; l != nil {

@@ -425,6 +425,17 @@ func TestNativeHistogramStandsBesideTheClassicOne(t *testing.T) {
 	t.Error("no such histogram")
 }
 
+func TestOpenConnectionsOfAllListenersAreCounted(t *testing.T) {
+	m := newMetrics()
+	for _, l := range []proxy.Listener{proxy.IMAPS, proxy.POP3, proxy.POP3, "192.0.2.7"} {
+		m.Opened(l)
+	}
+	m.Closed(&proxy.Closed{Conn: &proxy.Conn{Listener: proxy.POP3}})
+	if n := m.Open(); n != 2 {
+		t.Errorf("%d, want 2", n)
+	}
+}
+
 func TestEventsDoNotAllocate(t *testing.T) {
 	m := newMetrics()
 	accepted := handshake(proxy.IMAPS, policy.TLS13, proxy.Accepted)

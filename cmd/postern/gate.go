@@ -179,7 +179,7 @@ func (g *gate) start() {
 	go g.policyFiles.Run(ctx)
 	go g.followClock(ctx)
 	go g.book.run(ctx, g)
-	go memory.Run(ctx)
+	go memory.Run(ctx, g.metrics.Open)
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
 	if g.cfg.APIOff() {

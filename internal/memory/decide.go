@@ -41,9 +41,9 @@ type keeper struct {
 	last reading
 	// peak is the most that was allocated in a second, since the last time.
 	peak float64
-	// held is how many goroutines there were when the last collection ended, or
-	// somewhat more: what is live now may be theirs.
-	held uint64
+	// goroutines and sessions are how many there were when the last collection
+	// ended, or somewhat more: what is live now may be theirs.
+	goroutines, sessions uint64
 	// until is the end of the rest.
 	until time.Time
 }
@@ -57,28 +57,33 @@ func (k *keeper) due(r reading) bool {
 	rate := float64(r.allocated-k.last.allocated) / seconds
 	k.peak = max(k.peak, rate)
 	if r.cycles != k.last.cycles {
-		k.held = max(k.last.goroutines, r.goroutines)
+		k.goroutines, k.sessions = max(k.last.goroutines, r.goroutines), max(k.last.sessions, r.sessions)
 	}
 	k.last = r
 	quiet := rate <= max(quietRate, k.peak/quietPart)
-	return quiet && !r.at.Before(k.until) && worth(r, k.held)
+	return quiet && !r.at.Before(k.until) && k.worth(r)
 }
 
 // handed notes what was left, and how long handing back took.
 func (k *keeper) handed(r reading, took time.Duration) {
-	*k = keeper{last: r, held: r.goroutines, until: r.at.Add(max(restAtLeast, restFactor*took))}
+	*k = keeper{last: r, goroutines: r.goroutines, sessions: r.sessions, until: r.at.Add(max(restAtLeast, restFactor*took))}
 }
 
 // worth reports whether there is much to be had: free pages, what was allocated
-// since the last collection and may be garbage, and the share of those
-// goroutines that are gone in what was live then.
-func worth(r reading, held uint64) bool {
-	back := r.free
+// since the last collection and may be garbage, and of what was live then, the
+// share of those sessions and stacks that are gone.
+func (k *keeper) worth(r reading) bool {
+	back := r.free + gone(r.live, k.sessions, r.sessions) + gone(r.stacks, k.goroutines, r.goroutines)
 	if r.objects > r.live {
 		back += r.objects - r.live
 	}
-	if r.goroutines < held {
-		back += uint64(float64(r.live+r.stacks) * (1 - float64(r.goroutines)/float64(held)))
-	}
 	return back >= worthAtLeast && back >= r.mapped/worthPart
+}
+
+// gone is the share of bytes that belonged to those who are not there now.
+func gone(bytes, then, now uint64) uint64 {
+	if now >= then {
+		return 0
+	}
+	return uint64(float64(bytes) * float64(then-now) / float64(then))
 }

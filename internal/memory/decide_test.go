@@ -32,7 +32,7 @@ type clock struct {
 
 func newClock(r reading) *clock {
 	r.at = time.Unix(0, 0)
-	return &clock{k: keeper{last: r, held: r.goroutines}, r: r, took: 10 * time.Millisecond}
+	return &clock{k: keeper{last: r, goroutines: r.goroutines, sessions: r.sessions}, r: r, took: 10 * time.Millisecond}
 }
 
 // seconds passes that many of them, in each of which so much is allocated and
@@ -116,15 +116,28 @@ func TestHandingBackRests(t *testing.T) {
 	}
 }
 
-// Sessions that end allocate nothing, so that there is no collection, and all
-// they held looks live.
-func TestWhatGoroutinesHeldThatAreGoneIsHandedBack(t *testing.T) {
-	full := reading{live: 30 * mb, objects: 31 * mb, roots: 20 * mb, stacks: 40 * mb, mapped: 90 * mb, goroutines: 10_000}
-	c := newClock(full)
+// many is a gate with silent sessions, some of which have a goroutine.
+var many = reading{live: 30 * mb, objects: 31 * mb, roots: 20 * mb, stacks: 20 * mb, mapped: 80 * mb, goroutines: 4000, sessions: 5000}
+
+// Sessions that end allocate next to nothing, so that there is no collection,
+// and all they held looks live.
+func TestWhatSessionsHeldThatHaveLeftIsHandedBack(t *testing.T) {
+	c := newClock(many)
 	if n := c.seconds(60, 1000, nil); n != 0 {
 		t.Error("handed back while they are there")
 	}
-	if n := c.seconds(1, 1000, func(r *reading) { r.goroutines = 9_000 }); n != 0 {
+	if n := c.seconds(1, 1000, func(r *reading) { r.sessions = 4500 }); n != 0 {
+		t.Error("handed back for a tenth of them")
+	}
+	if n := c.seconds(1, 1000, func(r *reading) { r.sessions = 10 }); n != 1 {
+		t.Error("not handed back when they had left")
+	}
+}
+
+// A session that is silent stays without its goroutine.
+func TestStacksOfGoroutinesThatAreGoneAreHandedBack(t *testing.T) {
+	c := newClock(many)
+	if n := c.seconds(1, 1000, func(r *reading) { r.goroutines = 3600 }); n != 0 {
 		t.Error("handed back for a tenth of them")
 	}
 	if n := c.seconds(1, 1000, func(r *reading) { r.goroutines = 20 }); n != 1 {
@@ -134,9 +147,9 @@ func TestWhatGoroutinesHeldThatAreGoneIsHandedBack(t *testing.T) {
 
 // A collection while sessions leave has found a part of them alive.
 func TestACollectionWhileSessionsLeaveIsNotTheLastWord(t *testing.T) {
-	c := newClock(reading{live: 30 * mb, objects: 30 * mb, stacks: 40 * mb, mapped: 90 * mb, goroutines: 10_000})
+	c := newClock(many)
 	c.seconds(1, 1000, nil)
-	n := c.seconds(1, 1000, func(r *reading) { r.cycles, r.goroutines = r.cycles+1, 1000 })
+	n := c.seconds(1, 1000, func(r *reading) { r.cycles, r.sessions = r.cycles+1, 500 })
 	if n != 1 {
 		t.Error("not handed back")
 	}

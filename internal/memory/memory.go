@@ -10,7 +10,7 @@
 //     collection, a large one by a part of itself. The runtime itself says when a
 //     collection has ended, so nothing is late however fast sessions come.
 //   - Once a second it is looked whether much could be handed back: garbage, free
-//     pages, and what belonged to goroutines that are gone. When a burst is over,
+//     pages, and what belonged to sessions and goroutines that are gone. When a burst is over,
 //     that is collected and handed back, and so are pages of the program itself.
 //     It comes again only after twenty times as long as it took, and not at all
 //     under a steady load, which needs its garbage's place again at once.
@@ -34,16 +34,18 @@ const lookEvery = time.Second
 // most of the program's code: by then everything serves.
 const startTakes = 200 * time.Millisecond
 
-// Run keeps the process small until the context ends. It is to run once, as what
-// it sets belongs to the whole process.
-func Run(ctx context.Context) { run(ctx, lookEvery, os.Getenv("GOGC") == "") }
+// Run keeps the process small until the context ends; sessions says how many are
+// open now. It is to run once, as what it sets belongs to the whole process.
+func Run(ctx context.Context, sessions func() int) {
+	run(ctx, sessions, lookEvery, os.Getenv("GOGC") == "")
+}
 
-func run(ctx context.Context, every time.Duration, pace bool) {
+func run(ctx context.Context, sessions func() int, every time.Duration, pace bool) {
 	if pace {
-		p := &pacer{read: newReader(), percent: defaultPercent, done: ctx.Done()}
+		p := &pacer{read: newReader(sessions), percent: defaultPercent, done: ctx.Done()}
 		p.collected()
 	}
-	read := newReader()
+	read := newReader(sessions)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	started := time.After(startTakes)

@@ -4,17 +4,20 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
-func start(t *testing.T) {
+func none() int { return 0 }
+
+func start(t *testing.T, sessions func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	percent := debug.SetGCPercent(defaultPercent)
 	go func() {
 		defer close(done)
-		run(ctx, 10*time.Millisecond, true)
+		run(ctx, sessions, 10*time.Millisecond, true)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -34,9 +37,10 @@ func within(t *testing.T, d time.Duration, what string, so func() bool) {
 }
 
 func TestMemoryComesBackAfterABurst(t *testing.T) {
-	r := newReader()
+	r := newReader(none)
 	before := r.now().mapped
-	start(t)
+	var open atomic.Int64
+	start(t, func() int { return int(open.Load()) })
 	leave := make(chan struct{})
 	ready := make(chan struct{})
 	const sessions, each = 1000, 64 << 10
@@ -46,9 +50,11 @@ func TestMemoryComesBackAfterABurst(t *testing.T) {
 			for i := range buf {
 				buf[i] = 1
 			}
+			open.Add(1)
 			ready <- struct{}{}
 			<-leave
 			runtime.KeepAlive(buf)
+			open.Add(-1)
 		}()
 	}
 	for range sessions {
@@ -64,8 +70,8 @@ func TestMemoryComesBackAfterABurst(t *testing.T) {
 }
 
 func TestThePercentageFollowsTheHeap(t *testing.T) {
-	start(t)
-	r := newReader()
+	start(t, none)
+	r := newReader(none)
 	within(t, time.Minute, "that a small heap has its headroom", func() bool {
 		runtime.GC()
 		return gcGoal() >= r.now().live+headroom/2
@@ -88,7 +94,7 @@ func TestGOGCStaysInForce(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		Run(ctx)
+		Run(ctx, none)
 	}()
 	for range 10 {
 		runtime.GC()
@@ -103,7 +109,7 @@ func TestGOGCStaysInForce(t *testing.T) {
 
 // Looking costs nothing, once a second or after each collection.
 func TestLookingAllocatesNothing(t *testing.T) {
-	r := newReader()
+	r := newReader(none)
 	k := keeper{last: r.now()}
 	if n := testing.AllocsPerRun(100, func() { k.due(r.now()) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -118,7 +124,7 @@ func gcGoal() uint64 {
 }
 
 func BenchmarkLook(b *testing.B) {
-	r := newReader()
+	r := newReader(none)
 	k := keeper{last: r.now()}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -18,12 +18,16 @@ type reading struct {
 	objects, free, stacks, mapped uint64
 	// allocated is everything since the start.
 	allocated uint64
-	// cycles and goroutines are numbers: of collections, and of goroutines now.
-	cycles, goroutines uint64
+	// cycles, goroutines and sessions are numbers: of collections so far, the
+	// others of now.
+	cycles, goroutines, sessions uint64
 }
 
 // reader reads without allocating.
-type reader struct{ samples []metrics.Sample }
+type reader struct {
+	samples  []metrics.Sample
+	sessions func() int
+}
 
 var names = []string{
 	"/gc/heap/live:bytes",
@@ -39,8 +43,8 @@ var names = []string{
 	"/sched/goroutines:goroutines",
 }
 
-func newReader() *reader {
-	r := &reader{samples: make([]metrics.Sample, len(names))}
+func newReader(sessions func() int) *reader {
+	r := &reader{make([]metrics.Sample, len(names)), sessions}
 	for i, name := range names {
 		r.samples[i].Name = name
 	}
@@ -54,6 +58,6 @@ func (r *reader) now() reading {
 	return reading{
 		at: time.Now(), live: v(0), roots: v(1) + v(2),
 		objects: v(3), free: v(4), stacks: v(5), mapped: v(7) - v(6),
-		allocated: v(8), cycles: v(9), goroutines: v(10),
+		allocated: v(8), cycles: v(9), goroutines: v(10), sessions: uint64(max(r.sessions(), 0)),
 	}
 }

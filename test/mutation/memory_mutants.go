@@ -44,9 +44,9 @@ func memoryMutants() []mutant {
 		{
 			name: "what sessions held that have left stays until there is garbage",
 			file: decide,
-			old:  "\tif r.goroutines < held {\n",
-			new:  "\tif r.goroutines > held {\n",
-			seen: memoryUnit("^TestWhatGoroutinesHeldThatAreGoneIsHandedBack$"),
+			old:  "r.free + gone(r.live, k.sessions, r.sessions)",
+			new:  "r.free",
+			seen: memoryUnit("^TestWhatSessionsHeldThatHaveLeftIsHandedBack$"),
 		},
 		{
 			name: "pages that the dynamic linker has changed are thrown away",
