@@ -2,8 +2,8 @@ package proxy
 
 import "sync"
 
-// bufferSize fits two full TLS records.
-const bufferSize = 32 << 10
+// bufferSize fits four full TLS records: what is read at once costs one call.
+const bufferSize = 64 << 10
 
 // buffer is what a read takes from the pool.
 type buffer [bufferSize]byte

@@ -173,6 +173,9 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
 		c.sent = alert(p[len(p)-1]) + 1
 	}
+	if c.poll.active {
+		return c.poll.write(p)
+	}
 	return c.tcpConn.Write(p)
 }
 

@@ -11,8 +11,10 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // This is the one file that knows about file descriptors.
@@ -56,6 +58,16 @@ type poller struct {
 	err  error
 	try  func(fd uintptr) bool
 
+	// Of the write under way: what is still to be written, and what has failed.
+	out    []byte
+	outErr error
+	waited bool
+	put    func(fd uintptr) bool
+	// deadliner bounds a write that waits by patience, in nanoseconds, from the
+	// last byte that went.
+	deadliner interface{ SetWriteDeadline(time.Time) error }
+	patience  atomic.Int64
+
 	// lot is where p parks; resume goes on, on another goroutine, when it is no
 	// longer parked.
 	lot    *lot
@@ -67,9 +79,10 @@ type poller struct {
 	known, staying bool
 }
 
-// start makes p read from c by way of read; nil means from c itself. What
-// resume does is to be done once p is no longer parked.
-func (p *poller) start(c tcpConn, read func([]byte) (int, error), resume func()) error {
+// start makes p read from c by way of read; nil means from c itself. A write
+// waits no longer than patience for the peer to take something. What resume does
+// is to be done once p is no longer parked.
+func (p *poller) start(c tcpConn, read func([]byte) (int, error), patience time.Duration, resume func()) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
@@ -79,6 +92,8 @@ func (p *poller) start(c tcpConn, read func([]byte) (int, error), resume func())
 		p.read = p.readNow
 	}
 	p.try = p.tryRead
+	p.deadliner, p.put = c, p.tryWrite
+	p.patience.Store(int64(patience))
 	return nil
 }
 
@@ -115,22 +130,88 @@ func (p *poller) tryRead(fd uintptr) bool {
 // readNow reads once, inside of next only.
 func (p *poller) readNow(b []byte) (int, error) { return readNow(int(p.fd), b) }
 
+// write writes all of b, one at a time.
+func (p *poller) write(b []byte) (int, error) {
+	p.out, p.outErr, p.waited = b, nil, false
+	err := p.raw.Write(p.put)
+	if err != nil {
+		err = endOfWait(err)
+	} else if p.outErr != nil {
+		err = os.NewSyscallError("write", p.outErr)
+	}
+	if p.waited && err == nil {
+		p.deadliner.SetWriteDeadline(time.Time{})
+	}
+	n := len(b) - len(p.out)
+	p.out = nil
+	return n, err
+}
+
+func (p *poller) tryWrite(fd uintptr) bool {
+	for len(p.out) > 0 {
+		n, err := nonblocking(syscall.SYS_WRITE, int(fd), p.out)
+		switch err {
+		case 0:
+			p.out = p.out[n:]
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			p.waited = true
+			p.bound()
+			return false
+		default:
+			p.outErr = err
+			return true
+		}
+	}
+	return true
+}
+
+// bound sets the deadline of a write that has to wait.
+func (p *poller) bound() {
+	for patience := p.patience.Load(); ; {
+		p.deadliner.SetWriteDeadline(time.Now().Add(time.Duration(patience)))
+		now := p.patience.Load()
+		if now == patience {
+			return
+		}
+		patience = now // hurry has been called
+	}
+}
+
+// hurry bounds writes by less, also one that waits already.
+func (p *poller) hurry(patience time.Duration) {
+	p.patience.Store(int64(patience))
+	if p.deadliner != nil {
+		p.deadliner.SetWriteDeadline(time.Now().Add(patience))
+	}
+}
+
 // readNow reads what there is; where there is nothing it does not wait.
 func readNow(fd int, b []byte) (int, error) {
 	for {
-		n, err := syscall.Read(fd, b)
+		n, err := nonblocking(syscall.SYS_READ, fd, b)
 		switch {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
 			return 0, errWouldBlock
-		case err != nil:
-			return 0, err
+		case err != 0:
+			return 0, os.NewSyscallError("read", err)
 		case n == 0 && len(b) > 0:
 			return 0, io.EOF
 		}
 		return n, nil
 	}
+}
+
+// nonblocking reads or writes on a descriptor that never blocks. So the runtime
+// need not be told of the call: for one that it is told of it gets ready to take
+// the thread's place, and while there is traffic a thread of its own wakes up every
+// 20 µs to see whether it has to. That took a tenth of the CPU time here.
+// The price is that a collection may have to wait for the copy of a buffer.
+func nonblocking(trap uintptr, fd int, b []byte) (int, syscall.Errno) {
+	n, _, err := syscall.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return int(n), err
 }
 
 // endOfWait names what ends a wait: a deadline, or that the connection was

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
+	"time"
 )
 
 // Elsewhere than on Linux the gate serves by what package net offers, so that
@@ -18,10 +20,13 @@ type poller struct {
 	conn   tcpConn
 	read   func([]byte) (int, error)
 	lot    *lot
+
+	patience atomic.Int64
 }
 
-func (p *poller) start(c tcpConn, read func([]byte) (int, error), _ func()) error {
+func (p *poller) start(c tcpConn, read func([]byte) (int, error), patience time.Duration, _ func()) error {
 	p.conn, p.read, p.active = c, read, true
+	p.patience.Store(int64(patience))
 	if read == nil {
 		p.read = c.Read
 	}
@@ -36,6 +41,18 @@ func (p *poller) next() (*buffer, int, error) {
 		buf = nil
 	}
 	return buf, n, err
+}
+
+func (p *poller) write(b []byte) (int, error) {
+	p.conn.SetWriteDeadline(time.Now().Add(time.Duration(p.patience.Load())))
+	return p.conn.Write(b)
+}
+
+func (p *poller) hurry(patience time.Duration) {
+	p.patience.Store(int64(patience))
+	if p.conn != nil {
+		p.conn.SetWriteDeadline(time.Now().Add(patience))
+	}
 }
 
 func (p *poller) readNow(b []byte) (int, error) { return p.conn.Read(b) }

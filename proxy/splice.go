@@ -69,10 +69,11 @@ func (s *session) startCopies() error {
 	s.upstream.raw.SetDeadline(time.Time{})
 	crew := s.srv.crew
 	toClient, toUpstream := func() { s.run(ToClient, nil) }, func() { s.run(ToUpstream, nil) }
-	if err := s.upstream.startPolling(func() { crew.do(toClient) }); err != nil {
+	patience := s.srv.cfg.TimeoutIdle
+	if err := s.upstream.startPolling(patience, func() { crew.do(toClient) }); err != nil {
 		return err
 	}
-	return s.raw.poll.start(s.raw.tcpConn, s.client().Read, func() { crew.do(toUpstream) })
+	return s.raw.poll.start(s.raw.tcpConn, s.client().Read, patience, func() { crew.do(toUpstream) })
 }
 
 // client is the client's side as the copies see it: inside TLS, or below it
@@ -139,7 +140,7 @@ func (s *session) copyToClient(late []byte) (why Why, over bool) {
 		return WhyClient, true
 	}
 	s.nameEnd(WhyUpstream) // before the client answers by closing, too
-	s.raw.SetWriteDeadline(time.Now().Add(halfCloseTime))
+	s.raw.poll.hurry(halfCloseTime)
 	s.closeNotify()
 	s.raw.CloseWrite()
 	s.halfClosed(s.raw, &s.raw.poll)
@@ -163,7 +164,7 @@ func (s *session) abort() {
 // closeInOrder ends both directions, the client's with close_notify where its TLS
 // ends here.
 func (s *session) closeInOrder() {
-	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
+	s.raw.poll.hurry(lingerTime)
 	s.closeNotify()
 	s.abort()
 }
@@ -182,26 +183,16 @@ const (
 // end of it, an error, or the idle time; or until it parks, after which the
 // session is another goroutine's.
 func (s *session) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d Direction) error {
-	deadliner := s.raw.tcpConn
-	if d == ToUpstream {
-		deadliner = s.upstream.raw.tcpConn
-	}
-	var armed time.Time
 	write := func(b []byte) error {
-		now := s.touch()
-		if timeout := s.srv.cfg.TimeoutIdle; armed.Sub(now) < timeout/2 {
-			armed = now.Add(timeout)
-			deadliner.SetWriteDeadline(armed)
-		}
 		s.asked.Store(d == ToUpstream)
 		s.writing.Add(1)
 		n, err := to.Write(b)
+		s.touch()
 		s.writing.Add(-1)
 		s.relayed(d, n)
 		if err != nil {
 			return errWrite
 		}
-		s.touch()
 		return nil
 	}
 	if len(ahead) > 0 {
@@ -220,7 +211,7 @@ func (s *session) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d D
 			}
 		}
 		if err != nil && endingOf(err) == endTimeout {
-			if err = s.silence(p, from, deadliner); err == nil {
+			if err = s.silence(p, from); err == nil {
 				continue
 			}
 		}
@@ -245,7 +236,7 @@ func (s *session) silent(now time.Time) time.Duration {
 // silence is called when a read has waited for its deadline. It sets the next
 // one, or parks the direction. The session is idle only if the other direction
 // was silent for as long (RFC 9051, Section 5.4).
-func (s *session) silence(p *poller, from, to net.Conn) error {
+func (s *session) silence(p *poller, from net.Conn) error {
 	half := s.half.Load()
 	limit := s.srv.cfg.TimeoutIdle
 	if half {
@@ -261,9 +252,7 @@ func (s *session) silence(p *poller, from, to net.Conn) error {
 		return errIdle
 	}
 	if !half && silent >= parkAfter {
-		// Without deadlines: nobody would notice that they have passed.
-		from.SetReadDeadline(time.Time{})
-		to.SetWriteDeadline(time.Time{})
+		from.SetReadDeadline(time.Time{}) // nobody would notice that it has passed
 		s.watchIdle(left)
 		if p.park() {
 			return errParked

@@ -61,6 +61,13 @@ func (c *pollConn) Read(p []byte) (int, error) {
 	return c.tcpConn.Read(p)
 }
 
+func (c *pollConn) Write(p []byte) (int, error) {
+	if c.poll.active {
+		return c.poll.write(p)
+	}
+	return c.tcpConn.Write(p)
+}
+
 // Close closes; a direction that is parked goes on, to find that.
 func (c *pollConn) Close() error {
 	err := c.tcpConn.Close()
@@ -106,6 +113,7 @@ func (c *upstreamConn) Close() error {
 	c.once.Do(func() {
 		c.up.open.Add(-1)
 		if c.tls != nil {
+			c.raw.poll.hurry(lingerTime)
 			c.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 			c.tls.CloseWrite()
 		}
@@ -113,12 +121,13 @@ func (c *upstreamConn) Close() error {
 	return c.raw.Close()
 }
 
-func (c *upstreamConn) startPolling(resume func()) error {
+func (c *upstreamConn) startPolling(patience time.Duration, resume func()) error {
 	c.lines = nil
+	var read func([]byte) (int, error)
 	if c.tls != nil {
-		return c.raw.poll.start(c.raw.tcpConn, c.tls.Read, resume)
+		read = c.tls.Read
 	}
-	return c.raw.poll.start(c.raw.tcpConn, nil, resume)
+	return c.raw.poll.start(c.raw.tcpConn, read, patience, resume)
 }
 
 // greeting is an upstream's first line, as it came and as a client may see it.
