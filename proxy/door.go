@@ -93,7 +93,8 @@ func (s *session) turnAway() bool {
 		return false
 	}
 	s.raw.unread = nil
-	s.sendAlert(alertProtocolVersion, policy.TLS10)
+	alert := alertRecord(alertProtocolVersion, policy.TLS10)
+	dismissConn(s.raw.tcpConn, alert[:])
 	s.report(Rejected, NoFailure)
 	s.raw.finish()
 	return true

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // This is the one file that knows about file descriptors.
@@ -149,7 +152,7 @@ func (p *poller) write(b []byte) (int, error) {
 
 func (p *poller) tryWrite(fd uintptr) bool {
 	for len(p.out) > 0 {
-		n, err := nonblocking(syscall.SYS_WRITE, int(fd), p.out)
+		n, err := send(int(fd), p.out, 0)
 		switch err {
 		case 0:
 			p.out = p.out[n:]
@@ -189,7 +192,7 @@ func (p *poller) hurry(patience time.Duration) {
 // readNow reads what there is; where there is nothing it does not wait.
 func readNow(fd int, b []byte) (int, error) {
 	for {
-		n, err := nonblocking(syscall.SYS_READ, fd, b)
+		n, err := recv(fd, b, 0)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -204,14 +207,55 @@ func readNow(fd int, b []byte) (int, error) {
 	}
 }
 
-// nonblocking reads or writes on a descriptor that never blocks. So the runtime
-// need not be told of the call: for one that it is told of it gets ready to take
-// the thread's place, and while there is traffic a thread of its own wakes up every
-// 20 µs to see whether it has to. That took a tenth of the CPU time here.
+// The calls that are made for each chunk and for each connection that comes in
+// are ones that the runtime is not told of. None of them blocks, since the
+// descriptors are non-blocking. For a call that it is told of, the runtime gets
+// ready to take the thread's place, and while there is traffic a thread of its own
+// wakes up every 20 µs to see whether it has to: that took a tenth of the CPU time.
 // The price is that a collection may have to wait for the copy of a buffer.
-func nonblocking(trap uintptr, fd int, b []byte) (int, syscall.Errno) {
-	n, _, err := syscall.RawSyscall(trap, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+
+func recv(fd int, b []byte, flags int) (int, syscall.Errno) {
+	n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags), 0, 0)
 	return int(n), err
+}
+
+func send(fd int, b []byte, flags int) (int, syscall.Errno) {
+	n, _, err := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
+	return int(n), err
+}
+
+// accept takes a connection from a listening socket, and says whose it is.
+func accept(listening int) (fd int, peer netip.AddrPort, err syscall.Errno) {
+	var sa unix.RawSockaddrInet6 // one of IPv4 is shorter
+	size := uint32(unsafe.Sizeof(sa))
+	n, _, err := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listening), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)),
+		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+	if err != 0 {
+		return -1, netip.AddrPort{}, err
+	}
+	return int(n), peerOf(&sa), 0
+}
+
+// peerOf is the address of a TCP peer; one that came over a dual-stack socket is
+// unmapped.
+func peerOf(sa *unix.RawSockaddrInet6) netip.AddrPort {
+	var port [2]byte // in network byte order
+	binary.NativeEndian.PutUint16(port[:], sa.Port)
+	addr := netip.AddrFrom16(sa.Addr).Unmap()
+	switch {
+	case sa.Family == unix.AF_INET:
+		addr = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(sa)).Addr)
+	case sa.Scope_id != 0 && addr.Is6():
+		addr = addr.WithZone(zone(int(sa.Scope_id)))
+	}
+	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port[:]))
+}
+
+// dismiss sends the last words, with the end of the stream behind them, in one
+// segment.
+func dismiss(fd int, words []byte) {
+	send(fd, words, unix.MSG_MORE)
+	unix.RawSyscall(unix.SYS_SHUTDOWN, uintptr(fd), unix.SHUT_WR, 0)
 }
 
 // endOfWait names what ends a wait: a deadline, or that the connection was
@@ -369,8 +413,8 @@ type acceptor struct {
 
 	// Of the accept under way.
 	fd   int
-	peer syscall.Sockaddr
-	err  error
+	peer netip.AddrPort
+	err  syscall.Errno
 	try  func(fd uintptr) bool
 }
 
@@ -442,24 +486,24 @@ func (a *acceptor) accept() (arrival, error) {
 	if err := a.raw.Read(a.try); err != nil {
 		return arrival{}, endOfWait(err)
 	}
-	if a.err != nil {
+	if a.err != 0 {
 		return arrival{}, os.NewSyscallError("accept4", a.err)
 	}
-	n := arrival{fd: a.fd, local: a.local, peer: sockaddr(a.peer)}
+	n := arrival{fd: a.fd, local: a.local, peer: a.peer}
 	if !n.local.IsValid() {
-		local, err := syscall.Getsockname(a.fd)
-		if err != nil {
-			syscall.Close(a.fd)
+		local, err := localOf(a.fd)
+		if err != 0 {
+			unix.Close(a.fd)
 			return arrival{}, os.NewSyscallError("getsockname", err)
 		}
-		n.local = sockaddr(local)
+		n.local = local
 	}
 	return n, nil
 }
 
 func (a *acceptor) tryAccept(fd uintptr) bool {
 	for {
-		a.fd, a.peer, a.err = syscall.Accept4(int(fd), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+		a.fd, a.peer, a.err = accept(int(fd))
 		switch a.err {
 		case syscall.EINTR, syscall.ECONNABORTED:
 			continue
@@ -470,20 +514,12 @@ func (a *acceptor) tryAccept(fd uintptr) bool {
 	}
 }
 
-// sockaddr is the address of a TCP peer; one that came over a dual-stack socket
-// is unmapped.
-func sockaddr(sa syscall.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *syscall.SockaddrInet6:
-		addr := netip.AddrFrom16(sa.Addr).Unmap()
-		if sa.ZoneId != 0 && addr.Is6() {
-			addr = addr.WithZone(zone(int(sa.ZoneId)))
-		}
-		return netip.AddrPortFrom(addr, uint16(sa.Port))
-	}
-	return netip.AddrPort{}
+// localOf is the address that a connection has reached.
+func localOf(fd int) (netip.AddrPort, syscall.Errno) {
+	var sa unix.RawSockaddrInet6
+	size := uint32(unsafe.Sizeof(sa))
+	_, _, err := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)))
+	return peerOf(&sa), err
 }
 
 // zone is the name of an interface, for link-local addresses.
@@ -514,13 +550,14 @@ func (a *arrival) readNow(b []byte) (int, error) {
 // reports false where the client has sent more meanwhile: then it is still to be
 // listened to for a while, or a reset would overtake the words.
 func (a *arrival) dismiss(words []byte) bool {
-	// In one segment: the words wait for the FIN.
-	syscall.SendmsgN(a.fd, words, nil, nil, syscall.MSG_NOSIGNAL|syscall.MSG_MORE)
-	syscall.Shutdown(a.fd, syscall.SHUT_WR)
+	if a.conn != nil {
+		return false
+	}
+	dismiss(a.fd, words)
 	if pending(a.fd) {
 		return false
 	}
-	syscall.Close(a.fd)
+	unix.RawSyscall(unix.SYS_CLOSE, uintptr(a.fd), 0, 0) // nothing lingers, nothing waits
 	return true
 }
 
@@ -586,6 +623,13 @@ func (c *socket) CloseWrite() error {
 	return os.NewSyscallError("shutdown", failed)
 }
 
+// dismissConn is dismiss for a connection that has been opened.
+func dismissConn(c tcpConn, words []byte) {
+	if raw, err := c.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { dismiss(int(fd), words) })
+	}
+}
+
 // pendingBytes reports whether there are bytes to read from c, without taking
 // them.
 func pendingBytes(c tcpConn) bool {
@@ -603,6 +647,6 @@ func pendingBytes(c tcpConn) bool {
 
 func pending(fd int) bool {
 	var b [1]byte
-	n, _, err := syscall.Recvfrom(fd, b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	return err == nil && n > 0
+	n, err := recv(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err == 0 && n > 0
 }

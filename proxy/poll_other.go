@@ -90,3 +90,8 @@ func (a *arrival) open() tcpConn               { return a.conn }
 
 // pendingBytes cannot be told without a descriptor.
 func pendingBytes(tcpConn) bool { return false }
+
+func dismissConn(c tcpConn, words []byte) {
+	c.Write(words)
+	c.CloseWrite()
+}

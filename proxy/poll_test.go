@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"postern/internal/hello"
 	"postern/internal/posterntest"
 	"postern/policy"
@@ -394,5 +396,41 @@ func TestTheThresholdLetsInWhoMayComeIn(t *testing.T) {
 		if h := g.WaitHandshake(t, 1); h.Verdict.Serve != mode || h.Outcome != Failed {
 			t.Errorf("%s: %s, to be served by %s", mode, h.Outcome, h.Verdict.Serve)
 		}
+	}
+}
+
+// Addresses are told as package net tells them.
+func TestAcceptedAddressesAreThoseOfPackageNet(t *testing.T) {
+	for _, x := range []struct{ network, listen, dial string }{
+		{"tcp", ":0", "127.0.0.1"}, {"tcp", ":0", "::1"}, {"tcp6", "[::1]:0", "::1"}, {"tcp4", "0.0.0.0:0", "127.0.0.2"},
+	} {
+		nl, err := net.Listen(x.network, x.listen)
+		if err != nil {
+			t.Skipf("no IPv6 here: %v", err)
+		}
+		port := addrPort(nl.Addr()).Port()
+		a, err := newAcceptor(nl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.close()
+		c, err := net.Dial("tcp", net.JoinHostPort(x.dial, fmt.Sprint(port)))
+		if err != nil {
+			t.Skipf("no IPv6 here: %v", err)
+		}
+		defer c.Close()
+		n, err := a.accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened := n.open()
+		defer opened.Close()
+		if n.peer != addrPort(c.LocalAddr()) || n.local != addrPort(c.RemoteAddr()) || addrPort(opened.RemoteAddr()) != n.peer {
+			t.Errorf("%s: %v at %v, want %v at %v", x.listen, n.peer, n.local, c.LocalAddr(), c.RemoteAddr())
+		}
+	}
+	sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: 0x0102, Addr: [16]byte{0xfe, 0x80, 15: 1}, Scope_id: 4_000_000}
+	if got := peerOf(&sa).Addr(); got.Zone() != "4000000" || !got.IsLinkLocalUnicast() {
+		t.Errorf("a link-local peer is %v", got)
 	}
 }
