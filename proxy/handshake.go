@@ -55,6 +55,7 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 // result.
 func (s *session) tlsHandshake() Outcome {
 	s.raw.handshaking = true
+	s.raw.records = records{} // what came before was none, or is read again
 	first := s.raw.unread[0]
 	regime, _ := s.srv.regime()
 	s.tls = tls.Server(s.raw, regime.strict[s.Listener.Protocol()])

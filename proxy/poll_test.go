@@ -286,6 +286,27 @@ func TestRecordsKnowsWhereRecordsEnd(t *testing.T) {
 	}
 }
 
+// What is said before STARTTLS is no record.
+func TestRecordsBeginWithTLS(t *testing.T) {
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	nc := g.Dial(t, IMAP)
+	readLine(t, nc)
+	io.WriteString(nc, "a STARTTLS\r\n")
+	readLine(t, nc)
+	c := tls.Client(nc, g.ClientConfig())
+	io.WriteString(c, "b LOGIN u p\r\n")
+	readLine(t, c)
+	waitParked(t, g, 2)
+	g.Server.mu.Lock()
+	defer g.Server.mu.Unlock()
+	for s := range g.open {
+		if s.raw.records != (records{}) {
+			t.Errorf("between two records: %+v", s.raw.records)
+		}
+	}
+}
+
 // enterLate has a client come in by the threshold when its first bytes have
 // arrived, for certain.
 func enterLate(t *testing.T, g *Gate, first []byte) net.Conn {

@@ -78,6 +78,13 @@ func parkMutants() []mutant {
 			seen: proxyUnit("^TestRecordsKnowsWhereRecordsEnd$"),
 		},
 		{
+			name: "what is said before STARTTLS counts as records",
+			file: "proxy/handshake.go",
+			old:  "\ts.raw.records = records{}",
+			new:  "\t_ = records{}",
+			seen: proxyUnit("^TestRecordsBeginWithTLS$"),
+		},
+		{
 			name: "who may come in is turned away on the threshold",
 			file: "proxy/door.go",
 			old:  "return hs.verdict.Legacy() && hs.verdict.Mode == policy.Enforce",
