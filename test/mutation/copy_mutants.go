@@ -50,8 +50,8 @@ func copyMutants() []mutant {
 		{
 			name: "a word is said into a stream whose upstream died",
 			file: file,
-			old:  "\ts.raw.SetWriteDeadline(time.Now().Add(halfCloseTime))\n",
-			new:  "\ts.raw.SetWriteDeadline(time.Now().Add(halfCloseTime))\n\ts.tls.Write(s.dialect.goodbye(noticeUnavailable, \"The mail server went away.\"))\n",
+			old:  "\ts.raw.poll.hurry(halfCloseTime)\n",
+			new:  "\ts.raw.poll.hurry(halfCloseTime)\n\ts.tls.Write(s.dialect.goodbye(noticeUnavailable, \"The mail server went away.\"))\n",
 			seen: relays("^TestAnUpstreamThatDiesAfterLoginLeavesNoWord$"),
 		},
 		{
