@@ -3,20 +3,20 @@ package proxy
 import (
 	"math/rand/v2"
 	"sync"
-	"time"
 
 	"postern/policy"
 )
 
-// A door is where the connections of one listening socket come in. Most old
-// clients have sent their hello by then. Where that cannot reach the floor, and
-// the policy enforces, they are turned away on the threshold: without a
-// goroutine, a net.Conn, or crypto/tls. It may only refuse; who is not
-// understood, or may come in after all, begins a session like anybody else, with
-// what has been read of it.
+// A door is where the connections of one listening socket come in. Most clients
+// have sent their hello by then, or do a moment later. Where that cannot reach the
+// floor, and the policy enforces, they are turned away on the threshold: without a
+// goroutine, a net.Conn, or crypto/tls. It may only refuse; who is not understood,
+// or may come in after all, begins a session like anybody else, with what has been
+// read of it.
 type door struct {
 	srv      *Server
 	listener Listener
+	acceptor *acceptor
 	// One client at a time: observers keep nothing of it.
 	first [maxFirst]byte
 	look  look
@@ -36,6 +36,9 @@ func (d *door) enter(a arrival) {
 	}
 	n, err := a.readNow(d.first[:])
 	if err == errWouldBlock {
+		if d.acceptor.wait(a) {
+			return
+		}
 		err = nil
 	}
 	if n == 0 || !d.turnAway(a, d.first[:n]) {
@@ -60,11 +63,10 @@ func (d *door) turnAway(a arrival, first []byte) bool {
 	if !d.look.read(first) {
 		return false
 	}
-	now := time.Now()
 	d.s = session{srv: d.srv, hs: &d.hs, Conn: Conn{
-		ID: d.srv.lastID.Add(1), Listener: d.listener, Accepted: now, Client: a.peer, Local: a.local,
+		ID: d.srv.lastID.Add(1), Listener: d.listener, Accepted: a.at, Client: a.peer, Local: a.local,
 	}}
-	d.hs = handshake{begun: now, dice: rand.Uint64()}
+	d.hs = handshake{begun: a.at, dice: rand.Uint64()}
 	if d.s.judge(d.look.hello); !d.hs.hopeless() {
 		return false
 	}

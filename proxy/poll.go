@@ -224,6 +224,15 @@ func send(fd int, b []byte, flags int) (int, syscall.Errno) {
 	return int(n), err
 }
 
+// epollWait takes the events that there are, and does not wait.
+func epollWait(fd int, events []syscall.EpollEvent) (int, syscall.Errno) {
+	n, _, err := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
+	if err != 0 {
+		return 0, err
+	}
+	return int(n), 0
+}
+
 // accept takes a connection from a listening socket, and says whose it is.
 func accept(listening int) (fd int, peer netip.AddrPort, err syscall.Errno) {
 	var sa unix.RawSockaddrInet6 // one of IPv4 is shorter
@@ -286,16 +295,11 @@ type slot struct {
 }
 
 // openLot makes a lot; watch has to run, and close ends it.
-func openLot() (*lot, error) {
-	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
+func openLot() (l *lot, err error) {
+	l = new(lot)
+	if l.file, l.fd, err = newEpoll(); err != nil {
+		return nil, err
 	}
-	if err := syscall.SetNonblock(fd, true); err != nil { // else package os would not wait for it
-		syscall.Close(fd)
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	l := &lot{file: os.NewFile(uintptr(fd), "epoll"), fd: fd}
 	if l.raw, err = l.file.SyscallConn(); err != nil {
 		l.file.Close()
 		return nil, err
@@ -375,7 +379,7 @@ func (l *lot) watch() { l.raw.Read(l.look) }
 // look takes the events that there are; it returns false, to wait for more.
 func (l *lot) look(fd uintptr) bool {
 	for {
-		n, err := syscall.EpollWait(int(fd), l.events[:], 0)
+		n, err := epollWait(int(fd), l.events[:])
 		if err == syscall.EINTR {
 			continue
 		}
@@ -403,20 +407,35 @@ func (l *lot) happened(e syscall.EpollEvent) {
 
 // acceptor takes connections from a listener. From a TCP socket it takes bare
 // descriptors: one whose client is refused at once never has a net.Conn, nor is
-// the runtime ever told of it.
+// the runtime ever told of it. A client may be let wait a little in a room of the
+// acceptor's, until it has said something: one goroutine waits for all of them and
+// for new ones, by an epoll instance. All methods but close are for that
+// goroutine.
 type acceptor struct {
 	listener net.Listener // where it is no TCP socket
-	file     *os.File
-	raw      syscall.RawConn
+	socket   *os.File
 	// local is the address of all connections; invalid where they have several.
 	local netip.AddrPort
 
-	// Of the accept under way.
-	fd   int
-	peer netip.AddrPort
-	err  syscall.Errno
-	try  func(fd uintptr) bool
+	epoll     *os.File
+	raw       syscall.RawConn // of epoll
+	fd        int             // of epoll
+	listening int
+	try       func(fd uintptr) bool
+	events    [64]syscall.EpollEvent
+
+	room  map[int32]arrival // by descriptor
+	next  []arrival         // to be handed out
+	given int               // of these
+	err   error             // of the last accept4
 }
+
+const (
+	// roomSize is how many may wait in the room, and roomTime how long at least;
+	// at most it is twice that.
+	roomSize = 256
+	roomTime = 50 * time.Millisecond
+)
 
 // Dead clients are noticed after some four minutes; that often, and no more, a
 // telephone that waits in IDLE is woken up for it. Linux hands these options on
@@ -442,76 +461,184 @@ func newAcceptor(nl net.Listener) (*acceptor, error) {
 		return &acceptor{listener: nl}, nil
 	}
 	defer tcp.Close()
-	file, err := tcp.File()
-	if err != nil {
-		return nil, err
-	}
-	a := &acceptor{file: file}
-	a.try = a.tryAccept
+	a := &acceptor{room: make(map[int32]arrival)}
+	a.try = a.look
 	if local := addrPort(tcp.Addr()); !local.Addr().IsUnspecified() {
 		a.local = local
 	}
-	if a.raw, err = file.SyscallConn(); err == nil {
-		err = a.raw.Control(func(fd uintptr) {
-			for _, o := range acceptedOptions {
-				err = cmp.Or(err, os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), o.level, o.name, o.value)))
-			}
-		})
-	}
+	err := a.open(tcp)
 	if err != nil {
-		file.Close()
+		a.close()
 		return nil, err
 	}
 	return a, nil
 }
 
+func (a *acceptor) open(tcp *net.TCPListener) (err error) {
+	if a.epoll, a.fd, err = newEpoll(); err != nil {
+		return err
+	}
+	if a.raw, err = a.epoll.SyscallConn(); err != nil {
+		return err
+	}
+	if a.socket, err = tcp.File(); err != nil {
+		return err
+	}
+	raw, err := a.socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		a.listening = int(fd)
+		for _, o := range acceptedOptions {
+			failed = cmp.Or(failed, os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), o.level, o.name, o.value)))
+		}
+		failed = cmp.Or(failed, os.NewSyscallError("epoll_ctl", watch(a.fd, int(fd))))
+	})
+	return cmp.Or(err, failed)
+}
+
+// newEpoll makes an epoll instance that the runtime can wait for.
+func newEpoll() (*os.File, int, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, -1, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := syscall.SetNonblock(fd, true); err != nil { // else package os would not
+		syscall.Close(fd)
+		return nil, -1, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fd), "epoll"), fd, nil
+}
+
+func watch(epoll, fd int) error {
+	return syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)})
+}
+
 // close ends accept with net.ErrClosed.
 func (a *acceptor) close() {
-	if a.file == nil {
+	if a.listener != nil {
 		a.listener.Close()
 		return
 	}
-	a.file.Close()
+	for _, f := range []*os.File{a.epoll, a.socket} {
+		if f != nil {
+			f.Close()
+		}
+	}
 }
 
-// accept waits for the next connection.
+// accept waits for the next connection, or for one in the room that has said
+// something or has waited long enough.
 func (a *acceptor) accept() (arrival, error) {
-	if a.file == nil {
+	if a.listener != nil {
 		c, err := a.listener.Accept()
 		if err != nil {
 			return arrival{}, err
 		}
-		return arrival{conn: c.(tcpConn), local: addrPort(c.LocalAddr()), peer: addrPort(c.RemoteAddr())}, nil
+		return arrival{conn: c.(tcpConn), local: addrPort(c.LocalAddr()), peer: addrPort(c.RemoteAddr()), at: time.Now()}, nil
 	}
-	if err := a.raw.Read(a.try); err != nil {
-		return arrival{}, endOfWait(err)
-	}
-	if a.err != 0 {
-		return arrival{}, os.NewSyscallError("accept4", a.err)
-	}
-	n := arrival{fd: a.fd, local: a.local, peer: a.peer}
-	if !n.local.IsValid() {
-		local, err := localOf(a.fd)
-		if err != 0 {
-			unix.Close(a.fd)
-			return arrival{}, os.NewSyscallError("getsockname", err)
+	for a.given == len(a.next) {
+		a.next, a.given = a.next[:0], 0
+		err := a.raw.Read(a.try)
+		switch {
+		case err == nil && a.err != nil:
+			err, a.err = a.err, nil
+			return arrival{}, err
+		case err == nil:
+		case endOfWait(err) == os.ErrDeadlineExceeded:
+			a.clearRoom(time.Now().Add(-roomTime))
+		default:
+			a.clearRoom(time.Now())
+			for _, n := range a.next {
+				unix.Close(n.fd)
+			}
+			return arrival{}, net.ErrClosed
 		}
-		n.local = local
 	}
-	return n, nil
+	a.given++
+	return a.next[a.given-1], nil
 }
 
-func (a *acceptor) tryAccept(fd uintptr) bool {
-	for {
-		a.fd, a.peer, a.err = accept(int(fd))
-		switch a.err {
-		case syscall.EINTR, syscall.ECONNABORTED:
-			continue
-		case syscall.EAGAIN:
-			return false
+// wait leaves a client in the room, if there is a place in it.
+func (a *acceptor) wait(n arrival) bool {
+	if n.waited || n.conn != nil || len(a.room) >= roomSize || a.control(func() error { return watch(a.fd, n.fd) }) != nil {
+		return false
+	}
+	if len(a.room) == 0 {
+		a.epoll.SetReadDeadline(n.at.Add(roomTime))
+	}
+	n.waited = true
+	a.room[int32(n.fd)] = n
+	return true
+}
+
+// clearRoom hands out who has waited since then.
+func (a *acceptor) clearRoom(since time.Time) {
+	for _, n := range a.room {
+		if !n.at.After(since) {
+			a.leave(n)
 		}
+	}
+	if len(a.room) > 0 {
+		a.epoll.SetReadDeadline(time.Now().Add(roomTime))
+	}
+}
+
+// control does something with the epoll instance, unless that is closed.
+func (a *acceptor) control(do func() error) (failed error) {
+	if err := a.raw.Control(func(uintptr) { failed = do() }); err != nil {
+		return net.ErrClosed
+	}
+	return failed
+}
+
+// leave hands out one who has waited.
+func (a *acceptor) leave(n arrival) {
+	delete(a.room, int32(n.fd))
+	a.control(func() error { return syscall.EpollCtl(a.fd, syscall.EPOLL_CTL_DEL, n.fd, nil) })
+	if len(a.room) == 0 {
+		a.epoll.SetReadDeadline(time.Time{})
+	}
+	a.next = append(a.next, n)
+}
+
+// look looks who is there; it returns false where that is nobody, to wait.
+func (a *acceptor) look(fd uintptr) bool {
+	n, err := epollWait(int(fd), a.events[:])
+	if err == syscall.EINTR {
 		return true
 	}
+	for _, e := range a.events[:max(n, 0)] {
+		if n, ok := a.room[e.Fd]; ok {
+			a.leave(n)
+			continue
+		}
+		n, err := a.acceptOne()
+		switch err {
+		case 0:
+			a.next = append(a.next, n)
+		case syscall.EINTR, syscall.EAGAIN, syscall.ECONNABORTED:
+		default:
+			a.err = os.NewSyscallError("accept4", err)
+		}
+	}
+	return n > 0
+}
+
+func (a *acceptor) acceptOne() (arrival, syscall.Errno) {
+	fd, peer, err := accept(a.listening)
+	if err != 0 {
+		return arrival{}, err
+	}
+	n := arrival{fd: fd, local: a.local, peer: peer, at: time.Now()}
+	if !n.local.IsValid() {
+		if n.local, err = localOf(fd); err != 0 {
+			unix.Close(fd)
+		}
+	}
+	return n, err
 }
 
 // localOf is the address that a connection has reached.
@@ -536,6 +663,8 @@ type arrival struct {
 	fd          int
 	conn        tcpConn
 	local, peer netip.AddrPort
+	at          time.Time
+	waited      bool // in the room
 }
 
 // readNow reads what has come already; errWouldBlock where that is nothing.

@@ -76,12 +76,15 @@ func (a *acceptor) accept() (arrival, error) {
 	if err != nil {
 		return arrival{}, err
 	}
-	return arrival{conn: c.(tcpConn), local: addrPort(c.LocalAddr()), peer: addrPort(c.RemoteAddr())}, nil
+	return arrival{conn: c.(tcpConn), local: addrPort(c.LocalAddr()), peer: addrPort(c.RemoteAddr()), at: time.Now()}, nil
 }
+
+func (a *acceptor) wait(arrival) bool { return false }
 
 type arrival struct {
 	conn        tcpConn
 	local, peer netip.AddrPort
+	at          time.Time
 }
 
 func (a *arrival) readNow([]byte) (int, error) { return 0, errWouldBlock }

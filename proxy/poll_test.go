@@ -335,7 +335,7 @@ func enterLate(t *testing.T, g *Gate, first []byte) net.Conn {
 	for !pending(n.fd) {
 		time.Sleep(time.Millisecond)
 	}
-	(&door{srv: g.Server, listener: IMAPS}).enter(n)
+	(&door{srv: g.Server, listener: IMAPS, acceptor: a}).enter(n)
 	return c
 }
 
@@ -368,6 +368,47 @@ func TestTheThresholdSaysTheSameAsASession(t *testing.T) {
 		same := facts[0]
 		if h.Outcome != Rejected || h.JA4 != same.JA4 || !h.Legacy || fmt.Sprint(h.Verdict) != fmt.Sprint(same.Verdict) || fmt.Sprint(*h.Hello) != fmt.Sprint(*same.Hello) {
 			t.Errorf("told %+v,\nthen %+v", same, h)
+		}
+	}
+}
+
+// Who says nothing for a moment waits without a session, then has one.
+func TestASilentClientHasASessionSoon(t *testing.T) {
+	g := startIMAP(t, nil)
+	opened := func() int {
+		g.Recorder.mu.Lock()
+		defer g.Recorder.mu.Unlock()
+		return g.opened
+	}
+	var clients []net.Conn
+	for range roomSize + 10 {
+		clients = append(clients, g.Dial(t, IMAPS))
+	}
+	for end := time.Now().Add(5 * time.Second); opened() < len(clients); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d silent clients have a session", opened(), len(clients))
+		}
+	}
+	for _, c := range clients[:20] {
+		c.Write(hello.ClientHello(hello.Typical(0x0301)))
+		if got, err := io.ReadAll(c); err != nil || len(got) != alertRecordLen || got[alertRecordLen-1] != 70 {
+			t.Errorf("told % x, %v", got, err)
+		}
+	}
+}
+
+// In the room the hello may come at any time.
+func TestAHelloInTheRoomIsAnswered(t *testing.T) {
+	g := startIMAP(t, nil)
+	for i := range 40 {
+		c := g.Dial(t, IMAPS)
+		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+		c.Write(hello.ClientHello(hello.Typical(0x0302)))
+		if got, err := io.ReadAll(c); err != nil || len(got) != alertRecordLen || got[alertRecordLen-1] != 70 {
+			t.Errorf("after %d ms: told % x, %v", 3*i, got, err)
+		}
+		if h := g.WaitHandshake(t, i+1); h.Outcome != Rejected {
+			t.Errorf("after %d ms: %s", 3*i, h.Outcome)
 		}
 	}
 }

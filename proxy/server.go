@@ -167,7 +167,7 @@ const maxAcceptWait = 100 * time.Millisecond
 // accept takes connections until the listener is closed. When descriptors run
 // out it waits a little, as net/http does.
 func (srv *Server) accept(l Listener, a *acceptor) {
-	door := &door{srv: srv, listener: l}
+	door := &door{srv: srv, listener: l, acceptor: a}
 	var wait time.Duration
 	for {
 		c, err := a.accept()
@@ -200,7 +200,7 @@ func (srv *Server) full() bool {
 // already, and err then.
 func (srv *Server) begin(l Listener, a arrival, first []byte, err error) {
 	s := &session{
-		Conn: Conn{ID: srv.lastID.Add(1), Listener: l, Accepted: time.Now(), Client: a.peer, Local: a.local},
+		Conn: Conn{ID: srv.lastID.Add(1), Listener: l, Accepted: a.at, Client: a.peer, Local: a.local},
 		srv:  srv, dialect: dialectOf(l.Protocol()),
 	}
 	s.destination = s.Local
