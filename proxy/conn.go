@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// tcpConn is what both sides are made of: *net.TCPConn.
+// tcpConn is what both sides are made of: *net.TCPConn, and *socket for who was
+// accepted as a bare descriptor.
 type tcpConn interface {
 	net.Conn
 	CloseWrite() error
@@ -239,14 +240,9 @@ const (
 
 // linger closes the write side, throws away what still comes, and closes.
 func (c *clientConn) linger() {
-	linger(c.tcpConn)
-	c.Close()
-}
-
-func linger(c tcpConn) {
 	c.CloseWrite()
 	c.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, c, lingerBytes)
+	io.CopyN(io.Discard, c.tcpConn, lingerBytes)
 	c.Close()
 }
 

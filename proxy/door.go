@@ -30,8 +30,10 @@ const maxFirst = 2048
 
 // enter turns a connection away, or begins its session.
 func (d *door) enter(a arrival) {
+	// Thrown once, whoever asks the policy.
+	dice := rand.Uint64()
 	if !d.looksAt() {
-		d.srv.begin(d.listener, a, nil, nil)
+		d.srv.begin(d.listener, a, dice, nil, nil)
 		return
 	}
 	n, err := a.readNow(d.first[:])
@@ -41,8 +43,8 @@ func (d *door) enter(a arrival) {
 		}
 		err = nil
 	}
-	if n == 0 || !d.turnAway(a, d.first[:n]) {
-		d.srv.begin(d.listener, a, d.first[:n], err)
+	if n == 0 || !d.turnAway(a, dice, d.first[:n]) {
+		d.srv.begin(d.listener, a, dice, d.first[:n], err)
 	}
 }
 
@@ -58,23 +60,22 @@ func (d *door) looksAt() bool {
 	return !d.srv.full() && !d.srv.isDraining()
 }
 
-// turnAway refuses a client, if its first bytes are a hopeless hello.
-func (d *door) turnAway(a arrival, first []byte) bool {
-	if !d.look.read(first) {
+// turnAway refuses a client, if its first bytes are a hopeless hello, and all
+// that it has said.
+func (d *door) turnAway(a arrival, dice uint64, first []byte) bool {
+	if !d.look.read(first) || a.pending() {
 		return false
 	}
 	d.s = session{srv: d.srv, hs: &d.hs, Conn: Conn{
 		ID: d.srv.lastID.Add(1), Listener: d.listener, Accepted: a.at, Client: a.peer, Local: a.local,
 	}}
-	d.hs = handshake{begun: a.at, dice: rand.Uint64()}
+	d.hs = handshake{begun: a.at, dice: dice}
 	if d.s.judge(d.look.hello); !d.hs.hopeless() {
 		return false
 	}
 	d.srv.cfg.Meter.Opened(d.listener)
-	if alert := alertRecord(alertProtocolVersion, policy.TLS10); !a.dismiss(alert[:]) {
-		c := a.open()
-		d.srv.crew.do(func() { linger(c) })
-	}
+	alert := alertRecord(alertProtocolVersion, policy.TLS10)
+	a.dismiss(alert[:])
 	d.s.report(Rejected, NoFailure)
 	d.s.tellClosed(WhyHandshake)
 	return true

@@ -17,11 +17,7 @@ const cutTime = 250 * time.Millisecond
 // evenly over its second half, so that they do not all come back at once. It
 // returns when all are gone; when ctx ends, it cuts them.
 func (srv *Server) Shutdown(ctx context.Context) {
-	for _, list := range srv.acceptors {
-		for _, a := range list {
-			a.close()
-		}
-	}
+	srv.stopAccepting()
 	srv.mu.Lock()
 	close(srv.draining)
 	sessions := make([]*session, 0, len(srv.open))
@@ -110,7 +106,7 @@ func (srv *Server) cut() {
 	srv.mu.Unlock()
 	for _, s := range left {
 		if s.loggedIn.Load() {
-			s.abort()
+			srv.crew.do(s.abort) // an upstream may be slow to take a close_notify
 		} else {
 			s.raw.Close()
 		}

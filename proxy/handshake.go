@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"time"
 
@@ -31,7 +30,7 @@ type handshake struct {
 // shakeHands does TLS with the client, tells the observer how it ended, and
 // returns that: accepted, observed and explained sessions go on.
 func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
-	hs := &handshake{begun: time.Now(), startTLS: startTLS, dice: rand.Uint64()}
+	hs := &handshake{begun: time.Now(), startTLS: startTLS, dice: s.dice}
 	s.hs = hs
 	defer func() { s.hs = nil }()
 	deadline := hs.begun.Add(s.srv.cfg.TimeoutHandshake)

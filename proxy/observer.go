@@ -10,8 +10,9 @@ import (
 // An Observer is told what becomes of each connection: Handshake exactly once
 // if TLS was to begin, Login at most once, Software at most once and only after
 // that, Closed exactly once, in that order.
-// It is called on the connection's goroutine: it must not block, and it must
-// not keep what the events point to.
+// It is called on the connection's goroutine, or on the one that accepts, which
+// then waits: it must not block, and it must not keep what the events point to,
+// nor what a Hello's lists lie in.
 type Observer interface {
 	Handshake(*Handshake)
 	Login(*Login)

@@ -60,6 +60,7 @@ type poller struct {
 	n    int
 	err  error
 	try  func(fd uintptr) bool
+	dry  bool // the last read has found nothing
 
 	// Of the write under way: what is still to be written, and what has failed.
 	out    []byte
@@ -104,7 +105,7 @@ func (p *poller) start(c tcpConn, read func([]byte) (int, error), patience time.
 // the caller puts back; nil with an error. The connection's read deadline
 // applies.
 func (p *poller) next() (*buffer, int, error) {
-	p.buf, p.n, p.err = nil, 0, nil
+	p.buf, p.n, p.err, p.dry = nil, 0, nil, false
 	if err := p.raw.Read(p.try); err != nil {
 		return nil, 0, endOfWait(err)
 	}
@@ -121,6 +122,7 @@ func (p *poller) tryRead(fd uintptr) bool {
 	n, err := p.read(buf[:])
 	if n == 0 && err == errWouldBlock {
 		buf.put()
+		p.dry = true
 		return false
 	}
 	if err == errWouldBlock {
@@ -129,6 +131,11 @@ func (p *poller) tryRead(fd uintptr) bool {
 	p.buf, p.n, p.err = buf, n, err
 	return true
 }
+
+// drained reports whether next has waited in vain. A deadline may have passed
+// before it has looked: then there may be something left in the upper layer, of
+// which the descriptor knows nothing.
+func (p *poller) drained() bool { return p.dry }
 
 // readNow reads once, inside of next only.
 func (p *poller) readNow(b []byte) (int, error) { return readNow(int(p.fd), b) }
@@ -199,7 +206,7 @@ func readNow(fd int, b []byte) (int, error) {
 		case err == syscall.EAGAIN:
 			return 0, errWouldBlock
 		case err != 0:
-			return 0, os.NewSyscallError("read", err)
+			return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("recvfrom", err)}
 		case n == 0 && len(b) > 0:
 			return 0, io.EOF
 		}
@@ -215,11 +222,13 @@ func readNow(fd int, b []byte) (int, error) {
 // The price is that a collection may have to wait for the copy of a buffer.
 
 func recv(fd int, b []byte, flags int) (int, syscall.Errno) {
+	raceWrite(b)
 	n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags), 0, 0)
 	return int(n), err
 }
 
 func send(fd int, b []byte, flags int) (int, syscall.Errno) {
+	raceRead(b)
 	n, _, err := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0)
 	return int(n), err
 }
@@ -284,9 +293,10 @@ type lot struct {
 	fd     int
 	events [128]syscall.EpollEvent
 
-	mu    sync.Mutex
-	slots []slot
-	free  []int32
+	mu     sync.Mutex
+	slots  []slot
+	free   []int32
+	closed bool
 }
 
 type slot struct {
@@ -307,7 +317,22 @@ func openLot() (l *lot, err error) {
 	return l, nil
 }
 
-func (l *lot) close() { l.file.Close() }
+// close ends the lot, and resumes who is still parked.
+func (l *lot) close() {
+	l.mu.Lock()
+	l.closed = true
+	var parked []*poller
+	for i, s := range l.slots {
+		if s.p != nil {
+			parked = append(parked, l.leave(int32(i)))
+		}
+	}
+	l.mu.Unlock()
+	l.file.Close()
+	for _, p := range parked {
+		p.resume()
+	}
+}
 
 // park puts p aside until there is something to read, its connection is
 // closed, or it is told to stay; then it is resumed. Where park returns true
@@ -317,7 +342,7 @@ func (p *poller) park() bool {
 	l := p.lot
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p.staying {
+	if p.staying || l.closed {
 		return false
 	}
 	i := l.take(p)
@@ -446,6 +471,36 @@ const (
 	keepAliveProbes   = 4
 )
 
+// ListenConfig is what listening sockets are best made with: connections have
+// their options from the first one on. Multipath TCP, which package net turns on,
+// is off: mail programs do not speak it, and each accept would ask for it.
+func ListenConfig() net.ListenConfig {
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		return cmp.Or(c.Control(func(fd uintptr) { failed = setOptions(int(fd)) }), failed)
+	}}
+	lc.SetMultipathTCP(false)
+	return lc
+}
+
+// keepAlive has a dead upstream noticed, as far as it is not on this host.
+func keepAlive(c tcpConn) {
+	if tcp, ok := c.(*net.TCPConn); ok && !addrPort(c.RemoteAddr()).Addr().IsLoopback() {
+		tcp.SetKeepAliveConfig(net.KeepAliveConfig{
+			Enable: true, Idle: keepAliveIdle * time.Second, Interval: keepAliveInterval * time.Second, Count: keepAliveProbes,
+		})
+	}
+}
+
+func setOptions(fd int) error {
+	for _, o := range acceptedOptions {
+		if err := syscall.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
 var acceptedOptions = []struct{ level, name, value int }{
 	{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
 	{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
@@ -491,10 +546,7 @@ func (a *acceptor) open(tcp *net.TCPListener) (err error) {
 	var failed error
 	err = raw.Control(func(fd uintptr) {
 		a.listening = int(fd)
-		for _, o := range acceptedOptions {
-			failed = cmp.Or(failed, os.NewSyscallError("setsockopt", syscall.SetsockoptInt(int(fd), o.level, o.name, o.value)))
-		}
-		failed = cmp.Or(failed, os.NewSyscallError("epoll_ctl", watch(a.fd, int(fd))))
+		failed = cmp.Or(setOptions(int(fd)), os.NewSyscallError("epoll_ctl", watch(a.fd, int(fd))))
 	})
 	return cmp.Or(err, failed)
 }
@@ -516,7 +568,8 @@ func watch(epoll, fd int) error {
 	return syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)})
 }
 
-// close ends accept with net.ErrClosed.
+// close ends accept with net.ErrClosed. The epoll instance goes first: that waits
+// until nobody uses the listening descriptor.
 func (a *acceptor) close() {
 	if a.listener != nil {
 		a.listener.Close()
@@ -675,19 +728,14 @@ func (a *arrival) readNow(b []byte) (int, error) {
 	return readNow(a.fd, b)
 }
 
-// dismiss sends the last words, with the end of the stream, and closes. It
-// reports false where the client has sent more meanwhile: then it is still to be
-// listened to for a while, or a reset would overtake the words.
-func (a *arrival) dismiss(words []byte) bool {
-	if a.conn != nil {
-		return false
-	}
+// pending reports whether more has come than was read.
+func (a *arrival) pending() bool { return a.conn != nil || pending(a.fd) }
+
+// dismiss sends the last words, with the end of the stream, and closes. What
+// comes in this moment is answered with a reset, but behind the words.
+func (a *arrival) dismiss(words []byte) {
 	dismiss(a.fd, words)
-	if pending(a.fd) {
-		return false
-	}
 	unix.RawSyscall(unix.SYS_CLOSE, uintptr(a.fd), 0, 0) // nothing lingers, nothing waits
-	return true
 }
 
 // open makes a connection of it.

@@ -57,8 +57,9 @@ func (p *poller) hurry(patience time.Duration) {
 
 func (p *poller) readNow(b []byte) (int, error) { return p.conn.Read(b) }
 
-func (p *poller) park() bool { return false }
-func (p *poller) stay()      {}
+func (p *poller) park() bool    { return false }
+func (p *poller) drained() bool { return true }
+func (p *poller) stay()         {}
 
 type lot struct{ over chan struct{} }
 
@@ -88,7 +89,8 @@ type arrival struct {
 }
 
 func (a *arrival) readNow([]byte) (int, error) { return 0, errWouldBlock }
-func (a *arrival) dismiss([]byte) bool         { return false }
+func (a *arrival) pending() bool               { return true }
+func (a *arrival) dismiss([]byte)              {}
 func (a *arrival) open() tcpConn               { return a.conn }
 
 // pendingBytes cannot be told without a descriptor.
@@ -98,3 +100,8 @@ func dismissConn(c tcpConn, words []byte) {
 	c.Write(words)
 	c.CloseWrite()
 }
+
+// ListenConfig is what listening sockets are best made with.
+func ListenConfig() net.ListenConfig { return net.ListenConfig{} }
+
+func keepAlive(tcpConn) {}

@@ -45,21 +45,26 @@ func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range []struct{ level, name, want int }{
-			{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
-			{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
-			{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 120},
-			{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 30},
-			{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4},
-		} {
-			if got, err := syscall.GetsockoptInt(n.fd, o.level, o.name); err != nil || got != o.want {
-				t.Errorf("multipath %v: option %d of level %d is %d, %v; want %d", multipath, o.name, o.level, got, err, o.want)
-			}
-		}
+		wantOptions(t, n.fd)
 		if n.peer != addrPort(client.LocalAddr()) || n.local != addrPort(client.RemoteAddr()) {
 			t.Errorf("accepted from %v at %v, want %v and %v", n.peer, n.local, client.LocalAddr(), client.RemoteAddr())
 		}
 		n.open().Close()
+	}
+}
+
+func wantOptions(t *testing.T, fd int) {
+	t.Helper()
+	for _, o := range []struct{ level, name, want int }{
+		{syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1},
+		{syscall.SOL_SOCKET, syscall.SO_KEEPALIVE, 1},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPIDLE, 120},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPINTVL, 30},
+		{syscall.IPPROTO_TCP, syscall.TCP_KEEPCNT, 4},
+	} {
+		if got, err := syscall.GetsockoptInt(fd, o.level, o.name); err != nil || got != o.want {
+			t.Errorf("option %d of level %d is %d, %v; want %d", o.name, o.level, got, err, o.want)
+		}
 	}
 }
 

@@ -135,6 +135,8 @@ func New(cfg Config) (*Server, error) {
 		for _, nl := range list {
 			a, err := newAcceptor(nl)
 			if err != nil {
+				srv.stopAccepting()
+				srv.lot.close()
 				return nil, fmt.Errorf("listener %s: %w", l, err)
 			}
 			srv.acceptors[l] = append(srv.acceptors[l], a)
@@ -157,6 +159,14 @@ func (srv *Server) Start() {
 	for l, list := range srv.acceptors {
 		for _, a := range list {
 			srv.work.Go(func() { srv.accept(l, a) })
+		}
+	}
+}
+
+func (srv *Server) stopAccepting() {
+	for _, list := range srv.acceptors {
+		for _, a := range list {
+			a.close()
 		}
 	}
 }
@@ -198,10 +208,10 @@ func (srv *Server) full() bool {
 
 // begin gives a connection its session. Its first bytes may have been read
 // already, and err then.
-func (srv *Server) begin(l Listener, a arrival, first []byte, err error) {
+func (srv *Server) begin(l Listener, a arrival, dice uint64, first []byte, err error) {
 	s := &session{
 		Conn: Conn{ID: srv.lastID.Add(1), Listener: l, Accepted: a.at, Client: a.peer, Local: a.local},
-		srv:  srv, dialect: dialectOf(l.Protocol()),
+		srv:  srv, dialect: dialectOf(l.Protocol()), dice: dice,
 	}
 	s.destination = s.Local
 	s.raw = &clientConn{tcpConn: a.open(), s: s, poll: poller{lot: srv.lot}, readErr: err}

@@ -32,6 +32,8 @@ type session struct {
 	// destination is what the client connected to: Local, or what a PROXY
 	// header says.
 	destination netip.AddrPort
+	// dice are thrown once, for rules that take a share of connections.
+	dice uint64
 	// over says that there were too many connections when it came; counted
 	// that it is among those of its client.
 	over, counted bool

@@ -15,6 +15,8 @@ const (
 	// halfCloseTime is how long a session may be silent once one side has closed:
 	// the other may still have much to say, or may have gone without a word.
 	halfCloseTime = 30 * time.Second
+	// closeNotifyTime is how long it may take to say so inside TLS.
+	closeNotifyTime = 5 * time.Second
 	// parkAfter is how long a session is silent before its goroutines go, or
 	// somewhat longer: they go at whole multiples of parkTogether, since to wake
 	// up for one alone costs more than what it does then.
@@ -114,6 +116,7 @@ func (s *session) copyToUpstream(early []byte) (why Why, over bool) {
 		return WhyClient, true
 	default:
 		s.nameEnd(WhyClient) // before the upstream answers by closing, too
+		s.upstream.raw.poll.hurry(closeNotifyTime)
 		s.upstream.CloseWrite()
 	}
 	s.halfClosed(s.upstream.raw, &s.upstream.raw.poll)
@@ -140,7 +143,7 @@ func (s *session) copyToClient(late []byte) (why Why, over bool) {
 		return WhyClient, true
 	}
 	s.nameEnd(WhyUpstream) // before the client answers by closing, too
-	s.raw.poll.hurry(halfCloseTime)
+	s.raw.poll.hurry(closeNotifyTime)
 	s.closeNotify()
 	s.raw.CloseWrite()
 	s.halfClosed(s.raw, &s.raw.poll)
@@ -251,7 +254,7 @@ func (s *session) silence(p *poller, from net.Conn) error {
 	if left <= 0 {
 		return errIdle
 	}
-	if !half && silent >= parkAfter {
+	if !half && silent >= parkAfter && p.drained() {
 		from.SetReadDeadline(time.Time{}) // nobody would notice that it has passed
 		s.watchIdle(left)
 		if p.park() {

@@ -123,6 +123,7 @@ func (c *upstreamConn) Close() error {
 
 func (c *upstreamConn) startPolling(patience time.Duration, resume func()) error {
 	c.lines = nil
+	keepAlive(c.raw.tcpConn)
 	var read func([]byte) (int, error)
 	if c.tls != nil {
 		read = c.tls.Read

@@ -226,22 +226,14 @@ func within(ctx context.Context, left time.Duration, end func(context.Context) e
 	return end(closing)
 }
 
-// plainTCP leaves to the proxy what its sockets are told, and does without
-// Multipath TCP, which package net turns on: mail programs do not speak it, and
-// each accept would ask for it.
-var plainTCP = func() (lc net.ListenConfig) {
-	lc.KeepAlive = -1
-	lc.SetMultipathTCP(false)
-	return lc
-}()
-
 // listen binds every address, and says all at once which cannot be bound.
 func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener, error) {
 	bound := make(map[proxy.Listener][]net.Listener)
 	var all []net.Listener
 	var problems []error
+	lc := proxy.ListenConfig()
 	bind := func(variable, addr string) net.Listener {
-		nl, err := plainTCP.Listen(context.Background(), config.Network(addr), addr)
+		nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", variable, err))
 			return nil

@@ -36,8 +36,8 @@ func copyMutants() []mutant {
 		{
 			name: "the client's half-close does not reach the upstream",
 			file: file,
-			old:  "answers by closing, too\n\t\ts.upstream.CloseWrite()\n",
-			new:  "answers by closing, too\n",
+			old:  "poll.hurry(closeNotifyTime)\n\t\ts.upstream.CloseWrite()\n",
+			new:  "poll.hurry(closeNotifyTime)\n",
 			seen: relays("^TestAClientThatClosesItsSideStillReads$"),
 		},
 		{
@@ -50,8 +50,8 @@ func copyMutants() []mutant {
 		{
 			name: "a word is said into a stream whose upstream died",
 			file: file,
-			old:  "\ts.raw.poll.hurry(halfCloseTime)\n",
-			new:  "\ts.raw.poll.hurry(halfCloseTime)\n\ts.tls.Write(s.dialect.goodbye(noticeUnavailable, \"The mail server went away.\"))\n",
+			old:  "\ts.raw.poll.hurry(closeNotifyTime)\n\ts.closeNotify()\n",
+			new:  "\ts.tls.Write(s.dialect.goodbye(noticeUnavailable, \"The mail server went away.\"))\n\ts.closeNotify()\n",
 			seen: relays("^TestAnUpstreamThatDiesAfterLoginLeavesNoWord$"),
 		},
 		{

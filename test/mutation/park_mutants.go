@@ -10,7 +10,7 @@ func parkMutants() []mutant {
 		{
 			name: "a silent session keeps its goroutines",
 			file: splice,
-			old:  "if !half && silent >= parkAfter {",
+			old:  "if !half && silent >= parkAfter && p.drained() {",
 			new:  "if half && silent >= parkAfter {",
 			seen: parks,
 		},
@@ -76,6 +76,27 @@ func parkMutants() []mutant {
 			old:  "\t\treturn r.length\n",
 			new:  "\t\treturn r.length + recordHeaderLen\n",
 			seen: proxyUnit("^TestRecordsKnowsWhereRecordsEnd$"),
+		},
+		{
+			name: "a session parks on what has left the socket alone",
+			file: splice,
+			old:  "silent >= parkAfter && p.drained() {",
+			new:  "silent >= parkAfter {",
+			seen: proxyUnit("^TestASessionParksOnlyWhenItHasNothingLeft$"),
+		},
+		{
+			name: "dice are thrown twice",
+			file: "proxy/door.go",
+			old:  "d.srv.begin(d.listener, a, dice, d.first[:n], err)",
+			new:  "d.srv.begin(d.listener, a, rand.Uint64(), d.first[:n], err)",
+			seen: proxyUnit("^TestAShareOfConnectionsIsTheSameOnTheThreshold$"),
+		},
+		{
+			name: "who waits in the room stays there",
+			file: poll,
+			old:  "\t\tif !n.at.After(since) {\n",
+			new:  "\t\tif false {\n",
+			seen: proxyUnit("^TestASilentClientHasASessionSoon$"),
 		},
 		{
 			name: "what is said before STARTTLS counts as records",
