@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"runtime"
 	"sync/atomic"
+	"time"
 )
 
 // A crew does jobs on goroutines that it keeps for the next ones. A handshake
@@ -10,11 +12,12 @@ import (
 type crew struct {
 	jobs    chan func()
 	idle    atomic.Int32
+	least   atomic.Int32 // idle at once, since the last trim
 	stopped atomic.Bool
 }
 
-// crewIdle is how many goroutines are kept at most; more are there while there
-// is something to do for them.
+// crewIdle is how many goroutines are kept at most, for a second or two; more are
+// there while there is something to do for them.
 const crewIdle = 64
 
 func newCrew() *crew { return &crew{jobs: make(chan func())} }
@@ -37,8 +40,39 @@ func (c *crew) work(job func()) {
 			return
 		}
 		job = <-c.jobs
-		c.idle.Add(-1)
+		for left := c.idle.Add(-1); ; {
+			if least := c.least.Load(); left >= least || c.least.CompareAndSwap(least, left) {
+				break
+			}
+		}
 	}
+}
+
+// trimEvery is how often it is looked who had nothing to do.
+const trimEvery = time.Second
+
+// run sends home who had nothing to do, until the context ends.
+func (c *crew) run(ctx context.Context) {
+	tick := time.NewTicker(trimEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			c.trim()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *crew) trim() {
+	for n := c.least.Load(); n > 0; n-- {
+		select {
+		case c.jobs <- nil:
+		default:
+		}
+	}
+	c.least.Store(c.idle.Load())
 }
 
 // stop sends home who has nothing to do, now or later.

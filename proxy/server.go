@@ -148,6 +148,7 @@ func New(cfg Config) (*Server, error) {
 // Start begins to accept and to ask the upstreams whether they answer.
 func (srv *Server) Start() {
 	srv.work.Go(srv.lot.watch)
+	srv.work.Go(func() { srv.crew.run(srv.ctx) })
 	for p, list := range srv.upstreams {
 		for _, up := range list {
 			srv.work.Go(func() { srv.probe(up, dialectOf(p)) })

@@ -231,8 +231,7 @@ func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener
 	bound := make(map[proxy.Listener][]net.Listener)
 	var all []net.Listener
 	var problems []error
-	lc := proxy.ListenConfig()
-	bind := func(variable, addr string) net.Listener {
+	bind := func(lc net.ListenConfig, variable, addr string) net.Listener {
 		nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", variable, err))
@@ -244,10 +243,10 @@ func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener
 	for _, l := range cfg.Listeners() {
 		for _, addr := range l.Addrs {
 			name := proxy.Listener(l.Name)
-			bound[name] = append(bound[name], bind(l.Variable, addr))
+			bound[name] = append(bound[name], bind(proxy.ListenConfig(), l.Variable, addr))
 		}
 	}
-	admin := bind(config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+	admin := bind(net.ListenConfig{}, config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
 	if len(problems) > 0 {
 		for _, nl := range all {
 			nl.Close()

@@ -7,13 +7,13 @@ const (
 
 	// headroom is what a small heap may grow by until the next collection:
 	// garbage of some hundred handshakes.
-	headroom = 24 * mb
+	headroom = 8 * mb
 	// leastPercent is what a large heap may grow by, in percent. Where sessions
 	// hold a hundred megabytes, a collection takes 50 ms of a core.
 	leastPercent = 75
 	// mostPercent also bounds the heap before the first collection, which the
 	// runtime puts at 4 MB for each 100.
-	mostPercent = 600
+	mostPercent = 200
 )
 
 // percentFor is the percentage for what the last collection has found.

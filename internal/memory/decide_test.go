@@ -11,10 +11,10 @@ func TestSmallHeapsMayGrowByAFixedAmountAndLargeOnesByAPart(t *testing.T) {
 		live, roots uint64
 		want        int
 	}{
-		{"before the first collection", 0, 0, 600},
-		{"an empty gate", 2 * mb, 1 * mb, 600},
-		{"under load", 5 * mb, 1 * mb, 400},
-		{"two thousand sessions", 18 * mb, 6 * mb, 100},
+		{"before the first collection", 0, 0, 200},
+		{"an empty gate", 2 * mb, 1 * mb, 200},
+		{"under load", 4 * mb, 1 * mb, 160},
+		{"a thousand sessions", 6 * mb, 2 * mb, 100},
 		{"many sessions", 100 * mb, 50 * mb, 75},
 	} {
 		if got := percentFor(reading{live: c.live, roots: c.roots}); got != c.want {
