@@ -114,3 +114,26 @@ func (quietMeter) UpstreamFailed(string, UpstreamFailure)    {}
 func (quietMeter) UpstreamUp(string, bool)                   {}
 func (quietMeter) LimitRefused(Listener, Limit)              {}
 func (quietMeter) ProxyHeaderFailed(Listener)                {}
+
+// That a session is not idle is noted for each chunk, and its next deadline set
+// each second.
+func TestTheIdleTimerAllocatesNothing(t *testing.T) {
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	loggedIn(t, g)
+	g.Server.mu.Lock()
+	var s *session
+	for s = range g.open {
+	}
+	g.Server.mu.Unlock()
+	p := new(poller) // one that has nothing to park for
+	n := testing.AllocsPerRun(1000, func() {
+		s.touch()
+		if err := s.silence(p, s.raw.tcpConn); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}

@@ -2,8 +2,12 @@
 //
 // The life of one connection, as session.serve tells it:
 //
-//	begin        A connection is accepted and gets its session, one goroutine,
-//	             and one reader, which it keeps to the end.
+//	enter        A connection is accepted as a bare descriptor. With implicit TLS
+//	             it is looked at on the threshold (see door.go): an old hello that
+//	             the policy refuses is refused there, and was never a session. Who
+//	             has said nothing yet waits a moment for that.
+//	begin        The others get a session, one goroutine of the crew's, and one
+//	             reader, which they keep to the end.
 //	overLimit    Who it is: from some peers a PROXY header says so first. One
 //	             client, or all together, may be too many.
 //	startTLS     On imap and pop3 the gate greets, and answers what may be
@@ -39,7 +43,9 @@
 //	             to on their way, if the client is a legacy one.
 //	copyBoth     The upstream has accepted a login. From here on bytes are
 //	             bytes, in two goroutines, each passing on the end of its side;
-//	             what the client sent behind its login goes first. Where it is
+//	             what the client sent behind its login goes first. After a second
+//	             of silence both are parked: no goroutine and no buffer is theirs
+//	             until somebody speaks (see poll.go). Where it is
 //	             still to be known what a legacy client is, its first commands
 //	             are read along for an ID, behind their copy.
 //	end          The connection is closed and the observer told why.

@@ -45,7 +45,7 @@ func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantOptions(t, n.fd)
+		wantOptions(t, int(n.fd))
 		if n.peer != addrPort(client.LocalAddr()) || n.local != addrPort(client.RemoteAddr()) {
 			t.Errorf("accepted from %v at %v, want %v and %v", n.peer, n.local, client.LocalAddr(), client.RemoteAddr())
 		}
@@ -200,7 +200,7 @@ func TestALateEventWakesNobodyElse(t *testing.T) {
 	first, second := &poller{lot: l, resume: func() { woken.Add(1) }}, &poller{lot: l, resume: func() { woken.Add(10) }}
 	l.mu.Lock()
 	i := l.take(first)
-	late := syscall.EpollEvent{Fd: i, Pad: l.slots[i].turn}
+	late := event{i, l.slots[i].turn}
 	l.mu.Unlock()
 	first.stay()
 	l.mu.Lock()
@@ -212,7 +212,7 @@ func TestALateEventWakesNobodyElse(t *testing.T) {
 	if woken.Load() != 1 || !second.parked {
 		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
 	}
-	l.happened(syscall.EpollEvent{Fd: i, Pad: l.slots[i].turn})
+	l.happened(event{i, l.slots[i].turn})
 	if woken.Load() != 11 || second.parked {
 		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
 	}
@@ -337,7 +337,7 @@ func enterLate(t *testing.T, g *Gate, first []byte) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for !pending(n.fd) {
+	for !n.fd.pending() {
 		time.Sleep(time.Millisecond)
 	}
 	(&door{srv: g.Server, listener: IMAPS, acceptor: a}).enter(n)

@@ -154,6 +154,6 @@ func TestListenConfigSetsOptionsFromTheFirstConnectionOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantOptions(t, n.fd)
+	wantOptions(t, int(n.fd))
 	n.open().Close()
 }

@@ -3,7 +3,7 @@ package main
 // parkMutants break what is done for sessions that are silent, and on the
 // threshold.
 func parkMutants() []mutant {
-	const splice, poll = "proxy/splice.go", "proxy/poll.go"
+	const splice, poll, park = "proxy/splice.go", "proxy/poll.go", "proxy/park.go"
 	parks, ends := proxyUnit("^TestASilentSessionParksAndGoesOn$"), proxyUnit("^TestAParkedSessionEndsAfterTheIdleTime$")
 	late := proxyUnit("^TestALateEventWakesNobodyElse$")
 	return []mutant{
@@ -37,28 +37,28 @@ func parkMutants() []mutant {
 		},
 		{
 			name: "a parked session does not notice that it is closed",
-			file: poll,
+			file: park,
 			old:  "\tp.lot.mu.Unlock()\n\tif parked {\n",
 			new:  "\tp.lot.mu.Unlock()\n\tif false {\n",
 			seen: ends,
 		},
 		{
 			name: "a late event wakes somebody else",
-			file: poll,
-			old:  "s.p != nil && s.turn == e.Pad",
+			file: park,
+			old:  "s.p != nil && s.turn == e.turn",
 			new:  "s.p != nil",
 			seen: late,
 		},
 		{
 			name: "a slot has the same turn again",
-			file: poll,
+			file: park,
 			old:  "slot{turn: l.slots[i].turn + 1}",
 			new:  "slot{turn: l.slots[i].turn}",
 			seen: late,
 		},
 		{
 			name: "a descriptor that is known is made known again",
-			file: poll,
+			file: park,
 			old:  "\tp.known = true\n",
 			new:  "",
 			seen: parks,
@@ -93,7 +93,7 @@ func parkMutants() []mutant {
 		},
 		{
 			name: "who waits in the room stays there",
-			file: poll,
+			file: "proxy/accept.go",
 			old:  "\t\tif !n.at.After(since) {\n",
 			new:  "\t\tif false {\n",
 			seen: proxyUnit("^TestASilentClientHasASessionSoon$"),
