@@ -142,11 +142,18 @@ func countingMutants() []mutant {
 			seen: handshakes("^TestClientsThatLeave$/^imaps in order amid the hello$"),
 		},
 		{
+			name: "who is turned away on the threshold is counted as failed",
+			file: "proxy/door.go",
+			old:  "\td.s.report(Rejected, NoFailure)\n",
+			new:  "\td.s.report(Failed, FailOther)\n",
+			seen: proxyUnit("^TestTheThresholdSaysTheSameAsASession$"),
+		},
+		{
 			name: "rejected is counted as failed",
 			file: file,
 			old:  "\t\ts.report(Rejected, NoFailure)\n\t\ts.raw.finish()\n\t\treturn Rejected\n",
 			new:  "\t\ts.report(Failed, FailOther)\n\t\ts.raw.finish()\n\t\treturn Rejected\n",
-			seen: refusal("TLS 1.0"),
+			seen: refusal("TLS 1.2, RSA key exchange only"),
 		},
 		{
 			name: "observed is counted as accepted",
