@@ -35,7 +35,7 @@ func servingMutants() []mutant {
 			file: "proxy/session.go",
 			old:  "\tswitch s.shakeHands(!s.Listener.ImplicitTLS()) {",
 			new:  "\tif _, err := s.connect(nil); err == nil {\n\t\ts.upstream.Close()\n\t}\n\tswitch s.shakeHands(!s.Listener.ImplicitTLS()) {",
-			seen: refusal("TLS 1.0"),
+			seen: refusal("TLS 1.2, RSA key exchange only"),
 		},
 		{
 			name: "explain goes on to the upstream",

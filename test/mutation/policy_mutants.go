@@ -33,7 +33,7 @@ func policyMutants() []mutant {
 			file: "policy/hello.go",
 			old:  "h.Versions = onlySSL3",
 			new:  "h.Versions = nil",
-			seen: refusal("SSLv3"),
+			seen: proxyUnit("^TestLookKnowsTheHellosOfOldClients$"),
 		},
 		{
 			name: "TLS_FALLBACK_SCSV is ignored in the reason",
