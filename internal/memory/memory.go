@@ -10,10 +10,11 @@
 //     collection, a large one by a part of itself. The runtime itself says when a
 //     collection has ended, so nothing is late however fast sessions come.
 //   - Once a second it is looked whether much could be handed back: garbage, free
-//     pages, and what belonged to sessions and goroutines that are gone. When a burst is over,
-//     that is collected and handed back, and so are pages of the program itself.
-//     It comes again only after twenty times as long as it took, and not at all
-//     under a steady load, which needs its garbage's place again at once.
+//     pages, and what belonged to sessions and goroutines that are gone. When a
+//     burst is over, that is collected and handed back, and so are pages of the
+//     program itself. It comes again only after twenty times as long as it took,
+//     and not at all under a steady load, which needs its garbage's place again at
+//     once.
 //
 // An operator's GOGC stays in force. GOMEMLIMIT is the runtime's to obey, which
 // collects earlier than the percentage says where it must.
