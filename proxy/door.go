@@ -66,13 +66,14 @@ func (d *door) turnAway(a arrival, dice uint64, first []byte) bool {
 	if !d.look.read(first) || a.pending() {
 		return false
 	}
-	d.s = session{srv: d.srv, hs: &d.hs, Conn: Conn{
-		ID: d.srv.lastID.Add(1), Listener: d.listener, Accepted: a.at, Client: a.peer, Local: a.local,
+	d.s = session{srv: d.srv, hs: &d.hs, dice: dice, Conn: Conn{
+		Listener: d.listener, Accepted: a.at, Client: a.peer, Local: a.local,
 	}}
-	d.hs = handshake{begun: a.at, dice: dice}
+	d.hs = handshake{begun: a.at}
 	if d.s.judge(d.look.hello); !d.hs.hopeless() {
 		return false
 	}
+	d.s.ID = d.srv.lastID.Add(1)
 	d.srv.cfg.Meter.Opened(d.listener)
 	alert := alertRecord(alertProtocolVersion, policy.TLS10)
 	a.dismiss(alert[:])
@@ -83,8 +84,8 @@ func (d *door) turnAway(a arrival, dice uint64, first []byte) bool {
 
 var looks = sync.Pool{New: func() any { return new(look) }}
 
-// turnAway refuses a client that came in otherwise, if all it has sent is a
-// hopeless hello.
+// turnAway refuses a client that came in without a look at it, if all it has sent
+// is a hopeless hello.
 func (s *session) turnAway() bool {
 	l := looks.Get().(*look)
 	defer looks.Put(l)

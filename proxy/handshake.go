@@ -16,9 +16,7 @@ import (
 type handshake struct {
 	begun    time.Time
 	startTLS bool
-	// dice are thrown once, for rules that take a share of connections.
-	dice  uint64
-	hello policy.Hello
+	hello    policy.Hello
 	// judged: there was a hello that could be read, and a verdict on it.
 	judged  bool
 	verdict policy.Verdict
@@ -30,7 +28,7 @@ type handshake struct {
 // shakeHands does TLS with the client, tells the observer how it ended, and
 // returns that: accepted, observed and explained sessions go on.
 func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
-	hs := &handshake{begun: time.Now(), startTLS: startTLS, dice: s.dice}
+	hs := &handshake{begun: time.Now(), startTLS: startTLS}
 	s.hs = hs
 	defer func() { s.hs = nil }()
 	deadline := hs.begun.Add(s.srv.cfg.TimeoutHandshake)
@@ -43,7 +41,7 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 		return s.ssl2()
 	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
 		return s.notTLS(deadline)
-	case s.turnAway():
+	case !s.looked && s.turnAway():
 		return Rejected
 	}
 	s.raw.recorder.on = s.passesThrough()
@@ -120,7 +118,7 @@ func (s *session) judge(hello policy.Hello) *regime {
 	regime, now := s.srv.regime()
 	hs.verdict = regime.snapshot.Decide(&hs.hello, policy.Place{
 		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
-	}, now, hs.dice)
+	}, now, s.dice)
 	hs.judged = true
 	return regime
 }

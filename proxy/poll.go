@@ -391,9 +391,9 @@ func ListenConfig() net.ListenConfig {
 	return lc
 }
 
-// keepAlive has a dead upstream noticed, as far as it is not on this host.
-func keepAlive(c tcpConn) {
-	if tcp, ok := c.(*net.TCPConn); ok && !addrPort(c.RemoteAddr()).Addr().IsLoopback() {
+// keepAlive has an upstream noticed that has died, unless it is on this host.
+func keepAlive(c tcpConn, upstream netip.Addr) {
+	if tcp, ok := c.(*net.TCPConn); ok && !upstream.IsLoopback() {
 		tcp.SetKeepAliveConfig(net.KeepAliveConfig{
 			Enable: true, Idle: keepAliveIdle * time.Second, Interval: keepAliveInterval * time.Second, Count: keepAliveProbes,
 		})

@@ -104,4 +104,4 @@ func dismissConn(c tcpConn, words []byte) {
 // ListenConfig is what listening sockets are best made with.
 func ListenConfig() net.ListenConfig { return net.ListenConfig{} }
 
-func keepAlive(tcpConn) {}
+func keepAlive(tcpConn, netip.Addr) {}

@@ -98,7 +98,8 @@ func New(cfg Config) (*Server, error) {
 	srv := &Server{
 		cfg: cfg, draining: make(chan struct{}), idle: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
-		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream), crew: newCrew(), started: time.Now(), acceptors: make(map[Listener][]*acceptor),
+		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream),
+		acceptors: make(map[Listener][]*acceptor), crew: newCrew(), started: time.Now(),
 	}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	for l := range cfg.Listeners {
@@ -217,7 +218,7 @@ func (srv *Server) begin(l Listener, a arrival, dice uint64, first []byte, err e
 	s.destination = s.Local
 	s.raw = &clientConn{tcpConn: a.open(), s: s, poll: poller{lot: srv.lot}, readErr: err}
 	if len(first) > 0 {
-		s.raw.unread = slices.Clone(first)
+		s.raw.unread, s.looked = slices.Clone(first), true
 	}
 	srv.mu.Lock()
 	if srv.isDraining() {

@@ -34,6 +34,8 @@ type session struct {
 	destination netip.AddrPort
 	// dice are thrown once, for rules that take a share of connections.
 	dice uint64
+	// looked: its first bytes were looked at on the threshold.
+	looked bool
 	// over says that there were too many connections when it came; counted
 	// that it is among those of its client.
 	over, counted bool
@@ -51,7 +53,7 @@ type session struct {
 	half atomic.Bool
 	// closing: the server has chosen it to be closed at shutdown.
 	closing atomic.Bool
-	endMu   sync.Mutex // guards the next three
+	endMu   sync.Mutex // guards endWhy, ended and idle
 	endWhy  Why
 	ended   bool
 	idle    *time.Timer  // ends a silent session, once it has parked

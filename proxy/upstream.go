@@ -123,7 +123,7 @@ func (c *upstreamConn) Close() error {
 
 func (c *upstreamConn) startPolling(patience time.Duration, resume func()) error {
 	c.lines = nil
-	keepAlive(c.raw.tcpConn)
+	keepAlive(c.raw.tcpConn, addrPort(c.raw.RemoteAddr()).Addr())
 	var read func([]byte) (int, error)
 	if c.tls != nil {
 		read = c.tls.Read
