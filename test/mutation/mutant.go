@@ -43,6 +43,8 @@ func all() []mutant {
 		relayMutants(),
 		copyMutants(),
 		parkMutants(),
+		flowMutants(),
+		thresholdMutants(),
 		tellingMutants(),
 		outwardMutants(),
 		adminMutants(),

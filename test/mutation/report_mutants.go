@@ -1,17 +1,18 @@
 package main
 
+import "slices"
+
 // reportMutants tell people something else than the ledger knows, or let
 // strangers speak in it.
 func reportMutants() []mutant {
+	return slices.Concat(readyMutants(), askingMutants(), tellingPeopleMutants(), replayMutants())
+}
+
+// readyMutants say go where it is no-go, or the other way round.
+func readyMutants() []mutant {
 	unit := func(run string) check { return check{pkg: "internal/report", run: run} }
 	command := func(run string) check { return check{pkg: "cmd/postern", run: run} }
-	const (
-		build  = "internal/report/report.go"
-		people = "internal/report/formats.go"
-		group  = "internal/report/group.go"
-		replay = "internal/report/replay.go"
-		asks   = "cmd/postern/instance.go"
-	)
+	const build = "internal/report/report.go"
 	whoIsInTheWay := func(name string) check { return unit("^TestWhoIsInTheWay$/^" + name + "$") }
 	return []mutant{
 		{
@@ -77,6 +78,14 @@ func reportMutants() []mutant {
 			new:  "if f.ready && !r.Readiness.Ready && format != report.JSON {",
 			seen: command("^TestReadyIsAnExitCode$"),
 		},
+	}
+}
+
+// askingMutants ask the wrong one, or tell it too much.
+func askingMutants() []mutant {
+	command := func(run string) check { return check{pkg: "cmd/postern", run: run} }
+	const asks = "cmd/postern/instance.go"
+	return []mutant{
 		{
 			name: "an account's hash stays when the account is forgotten",
 			file: "cmd/postern/report.go",
@@ -119,6 +128,14 @@ func reportMutants() []mutant {
 			new:  `if page.NextCursor == "" || len(all) > 0 ||`,
 			seen: command("^TestAReplayAsksTheRunningGate$"),
 		},
+	}
+}
+
+// tellingPeopleMutants let strangers speak in the report.
+func tellingPeopleMutants() []mutant {
+	unit := func(run string) check { return check{pkg: "internal/report", run: run} }
+	const people, group = "internal/report/formats.go", "internal/report/group.go"
+	return []mutant{
 		{
 			name: "a formula stays one",
 			file: people,
@@ -154,6 +171,14 @@ func reportMutants() []mutant {
 			new:  `return strings.Join(strings.Fields(s), " ")`,
 			seen: unit("^TestLongTextIsCut$"),
 		},
+	}
+}
+
+// replayMutants judge a client by what it has not said.
+func replayMutants() []mutant {
+	unit := func(run string) check { return check{pkg: "internal/report", run: run} }
+	const replay = "internal/report/replay.go"
+	return []mutant{
 		{
 			name: "a fingerprint of a rule is made anew from half a hello",
 			file: replay,

@@ -1,12 +1,19 @@
 package main
 
+import "slices"
+
 func rules(run string) check { return check{pkg: "policy", run: run} }
 
 // ruleMutants have the wrong rule decide, or at the wrong time.
 func ruleMutants() []mutant {
+	return slices.Concat(matchMutants(), forceMutants(), scheduleMutants(), shareMutants(), policyFileMutants())
+}
+
+// matchMutants have the wrong rule decide.
+func matchMutants() []mutant {
 	const compile, rule = "policy/compile.go", "policy/rule.go"
 	life := rules("^TestTheExamplePolicyThroughItsLife$")
-	return append(scheduleMutants(), append(shareMutants(), append(policyFileMutants(), []mutant{
+	return []mutant{
 		{
 			name: "a rule is still in force at its until",
 			file: rule,
@@ -91,6 +98,13 @@ func ruleMutants() []mutant {
 			new:  "",
 			seen: rules("^TestTablesDecideAsARuleByRuleWalk$"),
 		},
+	}
+}
+
+// forceMutants take what is in force, or may be, for something else.
+func forceMutants() []mutant {
+	const compile, rule = "policy/compile.go", "policy/rule.go"
+	return []mutant{
 		{
 			name: "a cut-over does not end what may be served",
 			file: rule,
@@ -147,7 +161,7 @@ func ruleMutants() []mutant {
 			new:  "return t.Before(s.Until)",
 			seen: rules("^TestASnapshotIsNotValidOutsideItsTime$"),
 		},
-	}...)...)...)
+	}
 }
 
 // scheduleMutants open and close windows at the wrong time.

@@ -1,0 +1,296 @@
+//go:build linux
+
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+	"postern/policy"
+)
+
+// Who is parked when the lot closes goes on, and parks no more.
+func TestNobodyIsLeftInALotThatCloses(t *testing.T) {
+	l, err := openLot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _ := writing(t, time.Hour)
+	resumed := make(chan struct{}, 2)
+	p.lot, p.resume = l, func() { resumed <- struct{}{} }
+	if !p.park() {
+		t.Fatal("does not park")
+	}
+	l.close()
+	select {
+	case <-resumed:
+	case <-time.After(5 * time.Second):
+		t.Fatal("not resumed")
+	}
+	if p.park() {
+		t.Error("parks in a closed lot")
+	}
+}
+
+// parkedNow is how many directions are parked.
+func (srv *Server) parkedNow() int {
+	srv.lot.mu.Lock()
+	defer srv.lot.mu.Unlock()
+	return len(srv.lot.slots) - len(srv.lot.free)
+}
+
+// waitParked waits until so many directions are parked.
+func waitParked(t *testing.T, g *Gate, n int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); g.parkedNow() != n; {
+		if time.Now().After(end) {
+			t.Fatalf("%d directions are parked, want %d", g.parkedNow(), n)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func startIMAP(t *testing.T, change func(*Config)) *Gate {
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	return StartGate(t, policy.Enforce, up.Addr(), "", change)
+}
+
+// A session parks after a second of silence, goes on when either side speaks,
+// and parks again.
+func TestASilentSessionParksAndGoesOn(t *testing.T) {
+	g := startIMAP(t, nil)
+	c := loggedIn(t, g)
+	for i := range 3 {
+		waitParked(t, g, 2)
+		c.SetDeadline(time.Now().Add(5 * time.Second))
+		fmt.Fprintf(c, "b%d NOOP\r\n", i)
+		if got, want := readLine(t, c), fmt.Sprintf("b%d OK done\r\n", i); got != want {
+			t.Errorf("answered %q, want %q", got, want)
+		}
+	}
+	waitParked(t, g, 2)
+	c.Close()
+	if end := g.WaitClosed(t, 1); end.Why != WhyClient {
+		t.Errorf("ended for %s", end.Why)
+	}
+	waitParked(t, g, 0)
+}
+
+func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
+	leave := make(chan struct{})
+	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		io.WriteString(c, posterntest.IMAPGreeting)
+		c.Read(make([]byte, 100))
+		io.WriteString(c, "a OK in\r\n")
+		<-leave
+		io.WriteString(c, "* BYE gone\r\n")
+	})
+	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	c := loggedIn(t, g)
+	waitParked(t, g, 2)
+	close(leave)
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	if rest, err := io.ReadAll(c); err != nil || string(rest) != "* BYE gone\r\n" {
+		t.Errorf("told %q, %v", rest, err)
+	}
+	c.Close()
+	if end := g.WaitClosed(t, 1); end.Why != WhyUpstream {
+		t.Errorf("ended for %s", end.Why)
+	}
+}
+
+func TestAParkedSessionEndsAfterTheIdleTime(t *testing.T) {
+	const idle = 2500 * time.Millisecond
+	g := startIMAP(t, func(c *Config) { c.TimeoutIdle = idle })
+	c := loggedIn(t, g)
+	waitParked(t, g, 2)
+	c.SetDeadline(time.Now().Add(idle + 5*time.Second))
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		t.Errorf("told %q, %v; want close_notify alone", rest, err)
+	}
+	if end := g.WaitClosed(t, 1); end.Why != WhyTimeout || end.Duration < idle || end.Duration > idle+3*time.Second {
+		t.Errorf("ended for %s after %v", end.Why, end.Duration)
+	}
+	waitParked(t, g, 0)
+}
+
+// The idle time counts from the last byte, also where it came while parked.
+func TestAParkedSessionThatSpeaksHasItsIdleTimeAnew(t *testing.T) {
+	const idle = 3 * time.Second
+	g := startIMAP(t, func(c *Config) { c.TimeoutIdle = idle })
+	c := loggedIn(t, g)
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	for range 2 {
+		waitParked(t, g, 2)
+		time.Sleep(700 * time.Millisecond)
+		io.WriteString(c, "b NOOP\r\n")
+		readLine(t, c)
+	}
+	spoke := time.Now()
+	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+		t.Errorf("told %q, %v", rest, err)
+	}
+	if after := time.Since(spoke); after < idle-100*time.Millisecond || after > idle+2*time.Second {
+		t.Errorf("ended %v after the last word, want %v", after, idle)
+	}
+}
+
+func TestParkedSessionsEndAtShutdown(t *testing.T) {
+	noLeak(t)
+	g := startIMAP(t, func(c *Config) { c.TimeoutDrain = 3 * time.Second })
+	const sessions = 20
+	for range sessions {
+		loggedIn(t, g)
+	}
+	waitParked(t, g, 2*sessions)
+	begun := time.Now()
+	g.Shutdown(t.Context())
+	if took := time.Since(begun); took > 4*time.Second {
+		t.Errorf("the drain took %v", took)
+	}
+	for i := range sessions {
+		g.WaitClosed(t, i+1)
+	}
+	if n := g.parkedNow(); n != 0 {
+		t.Errorf("%d directions are still parked", n)
+	}
+}
+
+// A slot that has been left is given to others; a late event for the one before
+// does not wake them.
+func TestALateEventWakesNobodyElse(t *testing.T) {
+	l := &lot{}
+	var woken atomic.Int32
+	first, second := &poller{lot: l, resume: func() { woken.Add(1) }}, &poller{lot: l, resume: func() { woken.Add(10) }}
+	l.mu.Lock()
+	i := l.take(first)
+	late := event{i, l.slots[i].turn}
+	l.mu.Unlock()
+	first.stay()
+	l.mu.Lock()
+	if j := l.take(second); j != i {
+		t.Fatalf("slot %d, want the free one, %d", j, i)
+	}
+	l.mu.Unlock()
+	l.happened(late)
+	if woken.Load() != 1 || !second.parked {
+		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
+	}
+	l.happened(event{i, l.slots[i].turn})
+	if woken.Load() != 11 || second.parked {
+		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
+	}
+}
+
+// Sessions that speak, fall silent and leave at random lose no byte.
+func TestParkingUnderTraffic(t *testing.T) {
+	noLeak(t)
+	g := startIMAP(t, nil)
+	const sessions = 40
+	done := make(chan error)
+	for i := range sessions {
+		c := loggedIn(t, g)
+		go func() {
+			r := rand.New(rand.NewPCG(7, uint64(i)))
+			done <- func() error {
+				defer c.Close()
+				for n := range 8 {
+					time.Sleep(time.Duration(900+r.IntN(500)) * time.Millisecond)
+					word := bytes.Repeat([]byte{'x'}, 1+r.IntN(2000))
+					fmt.Fprintf(c, "b%d NOOP %s\r\n", n, word)
+					c.SetDeadline(time.Now().Add(5 * time.Second))
+					want := fmt.Sprintf("b%d OK done\r\n", n)
+					got := make([]byte, len(want))
+					if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
+						return fmt.Errorf("session %d: %q, %v", i, got, err)
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	for range sessions {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range sessions {
+		if end := g.WaitClosed(t, i+1); end.Why != WhyClient {
+			t.Errorf("ended for %s", end.Why)
+		}
+	}
+}
+
+// slowMeter has the client's direction wait for two seconds, once, as a machine
+// may that has much to do.
+type slowMeter struct {
+	*Recorder
+	once atomic.Bool
+}
+
+func (m *slowMeter) Relayed(l Listener, d Direction, n int) {
+	m.Recorder.Relayed(l, d, n)
+	if d == ToUpstream && n > 10_000 && m.once.CompareAndSwap(false, true) {
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// A session does not park on records that have left the socket, but not the gate.
+func TestASessionParksOnlyWhenItHasNothingLeft(t *testing.T) {
+	got := make(chan int, 1000)
+	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		io.WriteString(c, posterntest.IMAPGreeting)
+		buf := make([]byte, 64<<10)
+		if _, err := c.Read(buf); err != nil {
+			return
+		}
+		io.WriteString(c, "a OK in\r\n")
+		for n, err := c.Read(buf); err == nil; n, err = c.Read(buf) {
+			got <- n
+		}
+	})
+	g := StartGate(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Meter = &slowMeter{Recorder: c.Meter.(*Recorder)} })
+	config := g.ClientConfig()
+	config.DynamicRecordSizingDisabled = true
+	held := &holding{Conn: g.Dial(t, IMAPS)}
+	c := tls.Client(held, config)
+	io.WriteString(c, "a LOGIN u p\r\n")
+	readLine(t, c)
+	readLine(t, c)
+	held.hold = true
+	c.Write(bytes.Repeat([]byte("x"), 3<<14)) // three records, in one write
+	held.Conn.Write(held.bytes)
+	left := 3 << 14
+	for end := time.After(8 * time.Second); left > 0; {
+		select {
+		case n := <-got:
+			left -= n
+		case <-end:
+			t.Fatalf("%d bytes have not arrived", left)
+		}
+	}
+	waitParked(t, g, 2)
+}
+
+// holding keeps what is written while hold is set.
+type holding struct {
+	net.Conn
+	hold  bool
+	bytes []byte
+}
+
+func (h *holding) Write(b []byte) (int, error) {
+	if h.hold {
+		h.bytes = append(h.bytes, b...)
+		return len(b), nil
+	}
+	return h.Conn.Write(b)
+}
