@@ -55,15 +55,15 @@ func TestOnlyPagesThatTheFileHasTooAreLetGo(t *testing.T) {
 func TestTheProgramGoesOnWithoutItsPages(t *testing.T) {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	size := func() (kb int) {
 		b, err := os.ReadFile("/proc/self/smaps")
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
 		if len(unchanged(strings.NewReader(string(b)), program)) == 0 {
-			t.Skip("no mapping that can be let go")
+			t.Fatal("no mapping that can be let go")
 		}
 		return fileKB(string(b), program)
 	}
