@@ -268,7 +268,7 @@ func (r *relay) refuseIMAP(cmd imapCommand, line []byte) error {
 	if lit, ok := literalAtEnd(line); ok && !lit.sync {
 		return errProtocol
 	}
-	return r.say(fmt.Appendf(nil, "%s BAD %s is not available here.\r\n", cmd.tag, bytes.ToUpper(cmd.name)))
+	return r.reply(fmt.Appendf(nil, "%s BAD %s is not available here.\r\n", cmd.tag, bytes.ToUpper(cmd.name)))
 }
 
 // forwarding is one command on its way upstream, with its literals and the

@@ -157,7 +157,7 @@ func (pop3Dialect) commands(r *relay) (*Login, error) {
 		name, args := pop3Command(line)
 		is := func(s string) bool { return equalFold(name, s) }
 		if is("STLS") || is("XCLIENT") {
-			err := r.say(fmt.Appendf(nil, "-ERR %s is not available here.\r\n", bytes.ToUpper(name)))
+			err := r.reply(fmt.Appendf(nil, "-ERR %s is not available here.\r\n", bytes.ToUpper(name)))
 			if err != nil {
 				return nil, err
 			}
@@ -168,7 +168,7 @@ func (pop3Dialect) commands(r *relay) (*Login, error) {
 		}
 		if is("APOP") && r.s.reconnects > 0 {
 			// The digest is of another upstream's timestamp.
-			if err := r.say([]byte("-ERR [SYS/TEMP] Please connect again.\r\n")); err != nil {
+			if err := r.reply([]byte("-ERR [SYS/TEMP] Please connect again.\r\n")); err != nil {
 				return nil, err
 			}
 			continue

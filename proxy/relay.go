@@ -140,12 +140,19 @@ func (r *relay) deliver(p []byte) error {
 	return nil
 }
 
-// say tells the client something in the gate's own words. The deadline for
-// all that comes before login may have passed: that is what it may have to say.
-func (r *relay) say(p []byte) error {
-	r.s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
+// reply answers a command that is not for the upstream. The session goes on, and
+// with it the deadline for all that comes before login.
+func (r *relay) reply(p []byte) error {
 	_, err := r.s.tls.Write(p)
 	return err
+}
+
+// lastWord is Postern's own and the last to the client. The deadline for all that
+// comes before login may have passed, so it has one of its own; nothing may be
+// written after it.
+func (r *relay) lastWord(p []byte) {
+	r.s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
+	r.s.tls.Write(p)
 }
 
 // await waits for the answer to what was sent.
@@ -239,19 +246,19 @@ func (r *relay) ended(err error) Why {
 	d := r.s.dialect
 	switch {
 	case r.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
-		r.say(d.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
+		r.lastWord(d.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
 		return WhyShutdown
 	case err == errUpstreamLost:
 		return r.lostUpstream()
 	case err == errUpstreamSilent:
 		r.s.upstreamFailed(UpstreamTimeout, err)
-		r.say(d.goodbye(noticeUnavailable, "The mail server does not answer, please try again later."))
+		r.lastWord(d.goodbye(noticeUnavailable, "The mail server does not answer, please try again later."))
 		return WhyUpstream
 	case err == errLineTooLong, err == errLiterals, err == errLineEnd, err == errID, err == errProtocol:
-		r.say(d.goodbye(noticeProtocol, protocolFault(err)))
+		r.lastWord(d.goodbye(noticeProtocol, protocolFault(err)))
 		return WhyProtocol
 	case endingOf(err) == endTimeout:
-		r.say(d.goodbye(noticeTimeout, "Too slow to log in."))
+		r.lastWord(d.goodbye(noticeTimeout, "Too slow to log in."))
 		return WhyTimeout
 	}
 	if errors.Is(err, io.EOF) {
@@ -284,7 +291,7 @@ func (r *relay) lostUpstream() Why {
 	default:
 		r.s.upstreamFailed(UpstreamClosed, errUpstreamLost)
 	}
-	r.say(r.s.dialect.goodbye(noticeUnavailable, "The mail server went away, please try again later."))
+	r.lastWord(r.s.dialect.goodbye(noticeUnavailable, "The mail server went away, please try again later."))
 	return WhyUpstream
 }
 

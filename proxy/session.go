@@ -195,7 +195,7 @@ func (s *session) reconnect(r *relay) bool {
 	r.told = true
 	s.upstream.Close()
 	<-r.gone
-	s.raw.SetReadDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
+	s.setDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
 	greeting, err := s.connect(lost)
 	s.greeted = greeting
 	return err == nil
