@@ -45,7 +45,7 @@ type Options struct {
 	LedgerDropped func() uint64
 }
 
-// Metrics implements [proxy.Observer] and [proxy.Meter]. Safe for concurrent
+// Metrics implements [proxy.Observer] and [proxy.Metrics]. Safe for concurrent
 // use. Events of listeners and upstreams that Options did not name are not
 // counted: they would be labels out of nowhere.
 type Metrics struct {
@@ -63,7 +63,7 @@ type Metrics struct {
 
 var (
 	_ proxy.Observer = (*Metrics)(nil)
-	_ proxy.Meter    = (*Metrics)(nil)
+	_ proxy.Metrics  = (*Metrics)(nil)
 )
 
 // New makes all series. They are in a registry of their own, with those of the

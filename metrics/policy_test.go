@@ -117,7 +117,7 @@ func judged(p *policy.Policy, version uint16) *proxy.Handshake {
 		SignatureSchemes: []tls.SignatureScheme{tls.PKCS1WithSHA256},
 	}
 	now := time.Unix(0, 0)
-	v := p.At(now).Decide(&hello, policy.Place{Keys: policy.RSA, Listener: "imaps"}, now, 0)
+	v := p.At(now).Decide(&hello, policy.ConnInfo{Keys: policy.RSA, Listener: "imaps"}, now, 0)
 	return &proxy.Handshake{Conn: &proxy.Conn{Listener: proxy.IMAPS}, Hello: &hello, Verdict: v, Outcome: proxy.Accepted}
 }
 

@@ -25,7 +25,7 @@ func FuzzEveryAlertHasItsReason(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, floor, keys byte, legacyVersion uint16, versions, suites, groups, shares, schemes, points []byte, quirks uint16) {
 		raw := rawOffer{
-			policy.Keys(keys), legacyVersion, versions, suites, groups, shares, schemes, points, quirk(quirks),
+			policy.KeyTypes(keys), legacyVersion, versions, suites, groups, shares, schemes, points, quirk(quirks),
 		}
 		holdToVerdict(t, policy.Floors[int(floor)%len(policy.Floors)], raw.keySet(), raw.offer(), nil)
 	})
@@ -81,7 +81,7 @@ func expectedIn(floor policy.Floor) []string {
 
 // holdToVerdict compares what the policy says of a hello with what crypto/tls
 // does, under the floor and under the lenient configuration.
-func holdToVerdict(t *testing.T, floor policy.Floor, keys policy.Keys, o *offer, met census) {
+func holdToVerdict(t *testing.T, floor policy.Floor, keys policy.KeyTypes, o *offer, met census) {
 	t.Helper()
 	enforce := gate{snapshot: policy.Snapshot{Floor: floor, Mode: policy.Enforce}, keys: keys}
 	a := enforce.ask(t, o)
@@ -103,7 +103,7 @@ func holdToVerdict(t *testing.T, floor policy.Floor, keys policy.Keys, o *offer,
 	}
 
 	for _, mode := range []policy.Mode{policy.Explain, policy.Observe} {
-		again := policy.Snapshot{Floor: floor, Mode: mode}.Decide(&a.hello, policy.Place{Keys: keys}, time.Time{}, 0)
+		again := policy.Snapshot{Floor: floor, Mode: mode}.Decide(&a.hello, policy.ConnInfo{Keys: keys}, time.Time{}, 0)
 		if again.Reason != v.Reason || again.Version != v.Version || again.Serve != policy.Enforce && again.Serve != mode {
 			t.Fatalf("%s: %+v in mode enforce, %+v in mode %s", describe(), v, again, mode)
 		}
@@ -115,7 +115,7 @@ func holdToVerdict(t *testing.T, floor policy.Floor, keys policy.Keys, o *offer,
 
 // holdToServe lets the lenient configuration answer a legacy hello: it must
 // serve what the verdict says it does, and nothing else.
-func holdToServe(t *testing.T, floor policy.Floor, keys policy.Keys, o *offer, met census) {
+func holdToServe(t *testing.T, floor policy.Floor, keys policy.KeyTypes, o *offer, met census) {
 	t.Helper()
 	observe := gate{snapshot: policy.Snapshot{Floor: floor, Mode: policy.Observe}, keys: keys, lenient: true}
 	a := observe.ask(t, o)
@@ -198,7 +198,7 @@ func randomOffer(random *rand.Rand) rawOffer {
 		return b
 	}
 	raw := rawOffer{
-		keys:          policy.Keys(random.IntN(32)),
+		keys:          policy.KeyTypes(random.IntN(32)),
 		legacyVersion: tls.VersionTLS12,
 		versions:      bytes(3), suites: bytes(10), groups: bytes(5), shares: bytes(2), schemes: bytes(6),
 	}

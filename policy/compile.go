@@ -165,7 +165,7 @@ func (t *tables) compileClients(rules []Rule) {
 }
 
 // matching are the rules that a handshake matches, but for their JA4.
-func (t *tables) matching(version Version, name string, at *Place) ruleSet {
+func (t *tables) matching(version Version, name string, at *ConnInfo) ruleSet {
 	set := *t.forClient(at.Client)
 	set.and(t.listeners.get(at.Listener))
 	set.and(t.ports.get(at.Port))
@@ -227,7 +227,7 @@ const maxServerName = 255
 
 // mismatch names the first key of a match that does not hold; empty where all
 // do. It says the same as the tables, one rule at a time.
-func (m *Match) mismatch(version Version, name string, ja4 func() string, at *Place) string {
+func (m *Match) mismatch(version Version, name string, ja4 func() string, at *ConnInfo) string {
 	client := at.Client.Unmap().WithZone("")
 	switch {
 	case m == nil:

@@ -38,7 +38,7 @@ const (
 // gate asks crypto/tls about hellos in the way that the product does.
 type gate struct {
 	snapshot policy.Snapshot
-	keys     policy.Keys
+	keys     policy.KeyTypes
 	// lenient answers with the lenient configuration whatever the verdict is.
 	lenient bool
 }
@@ -71,7 +71,7 @@ func (g gate) ask(t testing.TB, o *offer) answer {
 	strict.GetConfigForClient = func(chi *tls.ClientHelloInfo) (*tls.Config, error) {
 		a.judged = true
 		a.hello = policy.FromClientHello(chi)
-		a.verdict = g.snapshot.Decide(&a.hello, policy.Place{Keys: g.keys}, time.Time{}, 0)
+		a.verdict = g.snapshot.Decide(&a.hello, policy.ConnInfo{Keys: g.keys}, time.Time{}, 0)
 		if g.lenient || a.verdict.Serve != policy.Enforce {
 			return lenient, nil
 		}
@@ -164,15 +164,15 @@ func retryGroup(message []byte) uint16 {
 
 // certificates has one for every type of key. What is in them does not matter:
 // nobody reads them here.
-var certificates = sync.OnceValue(func() map[policy.Keys]*tls.Certificate {
-	all := make(map[policy.Keys]*tls.Certificate)
-	add := func(k policy.Keys, key any, err error) {
+var certificates = sync.OnceValue(func() map[policy.KeyTypes]*tls.Certificate {
+	all := make(map[policy.KeyTypes]*tls.Certificate)
+	add := func(k policy.KeyTypes, key any, err error) {
 		if err != nil {
 			panic(err)
 		}
 		all[k] = &tls.Certificate{Certificate: [][]byte{{0x30, 0}}, PrivateKey: key}
 	}
-	for k, curve := range map[policy.Keys]elliptic.Curve{
+	for k, curve := range map[policy.KeyTypes]elliptic.Curve{
 		policy.ECDSAP256: elliptic.P256(), policy.ECDSAP384: elliptic.P384(), policy.ECDSAP521: elliptic.P521(),
 	} {
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)

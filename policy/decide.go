@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Keys is the set of key types that we can present for a name.
-type Keys uint8
+// KeyTypes is the set of key types that we can present for a name.
+type KeyTypes uint8
 
 // The key types. ECDSA keys differ in TLS 1.3, where a signature scheme names
 // the curve (RFC 8446, Section 4.2.3).
 const (
-	ECDSAP256 Keys = 1 << iota
+	ECDSAP256 KeyTypes = 1 << iota
 	ECDSAP384
 	ECDSAP521
 	Ed25519
@@ -23,13 +23,13 @@ const (
 )
 
 // preferredKeys is the order in which a key is chosen: the cheap ones first.
-var preferredKeys = [...]Keys{ECDSAP256, Ed25519, ECDSAP384, ECDSAP521, RSA}
+var preferredKeys = [...]KeyTypes{ECDSAP256, Ed25519, ECDSAP384, ECDSAP521, RSA}
 
-// Place is where a hello arrived and from whom, and with what it can be
+// ConnInfo is where a hello arrived and from whom, and with what it can be
 // answered there.
-type Place struct {
+type ConnInfo struct {
 	// Keys for the name that the client asks for, or for the default one.
-	Keys Keys
+	Keys KeyTypes
 	// Listener is one of ListenerNames, Port the local one.
 	Listener string
 	Port     uint16
@@ -135,7 +135,7 @@ func (v Verdict) Legacy() bool { return v.Reason != NotLegacy }
 //
 // A client that falls back is refused in any mode: its better attempt is the
 // one that counts, and crypto/tls would refuse it anyway.
-func (s Snapshot) Decide(h *Hello, at Place, t time.Time, dice uint64) Verdict {
+func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, dice uint64) Verdict {
 	v := Verdict{
 		Version: h.Version(),
 		Floor:   s.Floor,
@@ -165,7 +165,7 @@ func (s Snapshot) Decide(h *Hello, at Place, t time.Time, dice uint64) Verdict {
 }
 
 // rule is the first one in force that takes the handshake, or nil.
-func (s *Snapshot) rule(h *Hello, version Version, at *Place, t time.Time, dice uint64) *Rule {
+func (s *Snapshot) rule(h *Hello, version Version, at *ConnInfo, t time.Time, dice uint64) *Rule {
 	if s.inForce == (ruleSet{}) {
 		return nil
 	}
@@ -192,14 +192,14 @@ func (s *Snapshot) rule(h *Hello, version Version, at *Place, t time.Time, dice 
 
 // lenientServes reports whether crypto/tls can complete the handshake of a
 // legacy client.
-func lenientServes(h *Hello, keys Keys) bool {
+func lenientServes(h *Hello, keys KeyTypes) bool {
 	return !h.SSL2Format && lenient.judge(h, keys) == NotLegacy
 }
 
 // judge says why crypto/tls, configured by the floor, would refuse the hello
 // for its version, suites, groups or signatures. Other faults of a hello, and
 // one that offers no version that is known, are not legacy.
-func (f Floor) judge(h *Hello, keys Keys) Reason {
+func (f Floor) judge(h *Hello, keys KeyTypes) Reason {
 	offered := h.Version()
 	if offered == NoVersion {
 		return NotLegacy
@@ -223,7 +223,7 @@ func (f Floor) judge(h *Hello, keys Keys) Reason {
 // with which the handshake succeeds under the floor (or, when lenientMode is
 // set, under the lenient configuration), ECDSA before RSA; zero where there is
 // none.
-func (f Floor) PickKey(h *Hello, keys Keys, lenientMode bool) Keys {
+func (f Floor) PickKey(h *Hello, keys KeyTypes, lenientMode bool) KeyTypes {
 	if lenientMode {
 		f = lenient
 	}
@@ -235,8 +235,8 @@ func (f Floor) PickKey(h *Hello, keys Keys, lenientMode bool) Keys {
 	return key
 }
 
-func (f Floor) pickKey(h *Hello, version Version, keys Keys) (Keys, bool) {
-	var second Keys
+func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (KeyTypes, bool) {
+	var second KeyTypes
 	for _, k := range preferredKeys {
 		if keys&k == 0 || !f.servesWith(h, version, k) {
 			continue
@@ -253,7 +253,7 @@ func (f Floor) pickKey(h *Hello, version Version, keys Keys) (Keys, bool) {
 	return second, second != 0
 }
 
-func knowsCurve(h *Hello, k Keys) bool {
+func knowsCurve(h *Hello, k KeyTypes) bool {
 	switch k {
 	case ECDSAP256:
 		return slices.Contains(h.Groups, tls.CurveP256)
@@ -267,7 +267,7 @@ func knowsCurve(h *Hello, k Keys) bool {
 
 // servesWith follows crypto/tls: which suite it would take with that key, and
 // whether it could then go on.
-func (f Floor) servesWith(h *Hello, version Version, key Keys) bool {
+func (f Floor) servesWith(h *Hello, version Version, key KeyTypes) bool {
 	if version == TLS13 {
 		return slices.ContainsFunc(h.CipherSuites, suiteIn13) &&
 			slices.ContainsFunc(h.Groups, groupIn13) &&
@@ -301,7 +301,7 @@ func (f Floor) servesWith(h *Hello, version Version, key Keys) bool {
 }
 
 // signs reports whether the client takes a signature that the key can make.
-func signs(h *Hello, version Version, key Keys) bool {
+func signs(h *Hello, version Version, key KeyTypes) bool {
 	switch {
 	case version < TLS12:
 		// There is but one scheme for a key: SHA-1, with MD5 for RSA.

@@ -71,9 +71,9 @@ func (c *oneWayConn) answer(t testing.TB) answer {
 	return a
 }
 
-var testKeys = sync.OnceValue(func() map[Keys]*tls.Certificate {
-	made := make(map[Keys]*tls.Certificate)
-	add := func(k Keys, key crypto.Signer, err error) {
+var testKeys = sync.OnceValue(func() map[KeyTypes]*tls.Certificate {
+	made := make(map[KeyTypes]*tls.Certificate)
+	add := func(k KeyTypes, key crypto.Signer, err error) {
 		if err != nil {
 			panic(err)
 		}
@@ -85,7 +85,7 @@ var testKeys = sync.OnceValue(func() map[Keys]*tls.Certificate {
 		leaf, _ := x509.ParseCertificate(der)
 		made[k] = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 	}
-	for k, curve := range map[Keys]elliptic.Curve{ECDSAP256: elliptic.P256(), ECDSAP384: elliptic.P384(), ECDSAP521: elliptic.P521()} {
+	for k, curve := range map[KeyTypes]elliptic.Curve{ECDSAP256: elliptic.P256(), ECDSAP384: elliptic.P384(), ECDSAP521: elliptic.P521()} {
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)
 		add(k, key, err)
 	}
@@ -98,7 +98,7 @@ var testKeys = sync.OnceValue(func() map[Keys]*tls.Certificate {
 
 // serve lets crypto/tls answer the hello under config, with the key that the
 // policy picks, and returns the facts that its hook saw.
-func serve(t testing.TB, wire []byte, config *tls.Config, f Floor, keys Keys) (Hello, answer) {
+func serve(t testing.TB, wire []byte, config *tls.Config, f Floor, keys KeyTypes) (Hello, answer) {
 	t.Helper()
 	conn := &oneWayConn{in: bytes.NewReader(wire)}
 	var seen Hello
@@ -123,7 +123,7 @@ func serve(t testing.TB, wire []byte, config *tls.Config, f Floor, keys Keys) (H
 }
 
 // compare holds the verdict on one hello against crypto/tls.
-func compare(t testing.TB, spec hello.Spec, f Floor, keys Keys) {
+func compare(t testing.TB, spec hello.Spec, f Floor, keys KeyTypes) {
 	t.Helper()
 	if spec.Version > tls.VersionTLS12 && slices.Contains(spec.CipherSuites, tls.TLS_FALLBACK_SCSV) {
 		// RFC 7507 compares the version field, which no client sets above TLS
@@ -137,7 +137,7 @@ func compare(t testing.TB, spec hello.Spec, f Floor, keys Keys) {
 		t.Errorf("floor %s, keys %05b: reason %q, but crypto/tls answered %+v\nhello %+v", f, keys, f.judge(&h, keys), got, h)
 	}
 	for _, mode := range Modes {
-		v := Snapshot{Floor: f, Mode: mode}.Decide(&h, Place{Keys: keys}, time.Time{}, 0)
+		v := Snapshot{Floor: f, Mode: mode}.Decide(&h, ConnInfo{Keys: keys}, time.Time{}, 0)
 		if !v.Legacy() || mode == Enforce {
 			if v.Serve != Enforce {
 				t.Errorf("mode %s: %+v is served leniently", mode, v)
@@ -212,10 +212,10 @@ func choose[T any](b *bitSource, from []T, most int) []T {
 }
 
 // helloFrom makes a hello, a floor and a set of keys of arbitrary bytes.
-func helloFrom(data []byte) (hello.Spec, Floor, Keys) {
+func helloFrom(data []byte) (hello.Spec, Floor, KeyTypes) {
 	b := &bitSource{data}
 	f := Floors[b.next()%len(Floors)]
-	keys := Keys(b.next()%31 + 1)
+	keys := KeyTypes(b.next()%31 + 1)
 	flags := b.next()
 	spec := hello.Spec{
 		Version:      someVersions[b.next()%len(someVersions)],

@@ -4,7 +4,7 @@
 // context, no logger and no clock of its own, so a verdict can be computed for
 // a live handshake, for a remembered one, or for a date that is still to come.
 //
-// The facts are a [Hello] (what was offered) and a [Place] (where, by whom, and
+// The facts are a [Hello] (what was offered) and a [ConnInfo] (where, by whom, and
 // with which keys we can answer). [Parse] compiles a policy file, once, or tells
 // everything that is wrong with it. [Policy.At] gives what is in force at a time
 // and how long that holds; [Snapshot.Decide] is the only call on the hot path,

@@ -8,7 +8,7 @@ import (
 
 // Client is what the rules ask of a legacy handshake.
 type Client struct {
-	Place
+	ConnInfo
 	Version    Version
 	ServerName string // empty: it sends none
 	JA4        string // empty: not known
@@ -102,7 +102,7 @@ const searched = 9 * 366 * 24 * time.Hour
 // ask has the rule answer.
 func (s *Step) ask(c *Client, t time.Time) {
 	r := s.Rule
-	s.Key = r.Match.mismatch(c.Version, c.ServerName, func() string { return c.JA4 }, &c.Place)
+	s.Key = r.Match.mismatch(c.Version, c.ServerName, func() string { return c.JA4 }, &c.ConnInfo)
 	switch {
 	case r.ended(t):
 		s.Answer, s.Key, s.Time = HasEnded, "", r.Until

@@ -41,7 +41,7 @@ func TestAnExplanationAgreesWithDecide(t *testing.T) {
 	for range 20000 {
 		h := hellos[random.IntN(len(hellos))]
 		h.ServerName = []string{"", "a.example.org", "MAIL.example.com", "example.org"}[random.IntN(4)]
-		at := Place{Keys: RSA, Listener: ListenerNames[random.IntN(4)], Port: []uint16{993, 10993}[random.IntN(2)], Client: randomIPv4(random)}
+		at := ConnInfo{Keys: RSA, Listener: ListenerNames[random.IntN(4)], Port: []uint16{993, 10993}[random.IntN(2)], Client: randomIPv4(random)}
 		if random.IntN(4) == 0 {
 			at.Client = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(random.IntN(2)), byte(random.Uint32())})
 		}
@@ -49,7 +49,7 @@ func TestAnExplanationAgreesWithDecide(t *testing.T) {
 		dice := random.Uint64()
 		now := p.At(when)
 		want := now.Decide(&h, at, when, dice)
-		client := &Client{Place: at, Version: h.Version(), ServerName: h.ServerName, JA4: h.JA4(), Dice: &dice}
+		client := &Client{ConnInfo: at, Version: h.Version(), ServerName: h.ServerName, JA4: h.JA4(), Dice: &dice}
 		if r := now.Taken(client, when); r != p.Rule(want.Rule) {
 			t.Fatalf("%+v at %v: taken by %v, decided by %q", at, when, r, want.Rule)
 		}
@@ -80,7 +80,7 @@ func TestAnExplanationSaysWhyAndUntilWhen(t *testing.T) {
 	p := example(t)
 	client := netip.MustParseAddr("192.0.2.7")
 	ask := func(at string) []Step {
-		return p.Explain(&Client{Place: Place{Listener: "imaps", Port: 993, Client: client}, Version: TLS10}, moment(t, at))
+		return p.Explain(&Client{ConnInfo: ConnInfo{Listener: "imaps", Port: 993, Client: client}, Version: TLS10}, moment(t, at))
 	}
 	answers := func(steps []Step) (all []Answer) {
 		for _, s := range steps {
@@ -112,8 +112,8 @@ func TestAnExplanationSaysWhyAndUntilWhen(t *testing.T) {
 		t.Errorf("outside the share: %v, want %v", answers(steps), want)
 	}
 	turn := steps[4].Time
-	before := p.Explain(&Client{Place: Place{Client: client}}, turn.Add(-2*time.Second))[4]
-	after := p.Explain(&Client{Place: Place{Client: client}}, turn)[4]
+	before := p.Explain(&Client{ConnInfo: ConnInfo{Client: client}}, turn.Add(-2*time.Second))[4]
+	after := p.Explain(&Client{ConnInfo: ConnInfo{Client: client}}, turn)[4]
 	if before.Answer != OutsideShare || after.Answer != Takes || after.Position != steps[4].Position {
 		t.Errorf("its turn is %v, but %+v, then %+v", turn, before, after)
 	}
@@ -122,12 +122,12 @@ func TestAnExplanationSaysWhyAndUntilWhen(t *testing.T) {
 func TestWithoutAnAddressAShareIsLeftOpen(t *testing.T) {
 	p := example(t)
 	for at, want := range map[string]Answer{"2026-06-15 00:00": OutsideShare, "2026-06-20 00:00": TakesSome} {
-		if got := p.Explain(&Client{Place: Place{Listener: "imaps"}}, moment(t, at))[4]; got.Answer != want {
+		if got := p.Explain(&Client{ConnInfo: ConnInfo{Listener: "imaps"}}, moment(t, at))[4]; got.Answer != want {
 			t.Errorf("%s: %+v, want %v", at, got, want)
 		}
 	}
 	p = parsed(t, "rules: [{name: few, mode: observe, share: {from: 5%, to: 5%, by: connection}, from: 2026-06-01T00:00:00Z, until: 2026-07-01T00:00:00Z}]")
-	if got := p.Explain(&Client{Place: Place{Client: netip.MustParseAddr("::1")}}, moment(t, "2026-06-02 00:00"))[0]; got.Answer != TakesSome || got.Share != 0.05 {
+	if got := p.Explain(&Client{ConnInfo: ConnInfo{Client: netip.MustParseAddr("::1")}}, moment(t, "2026-06-02 00:00"))[0]; got.Answer != TakesSome || got.Share != 0.05 {
 		t.Errorf("by connection: %+v", got)
 	}
 }

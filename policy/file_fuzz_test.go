@@ -28,7 +28,7 @@ const slow = 30 * time.Second
 
 // exercise asks a policy all that there is to ask.
 func exercise(t *testing.T, p *Policy) {
-	place := Place{Keys: RSA, Listener: "imaps", Port: 993, Client: netip.MustParseAddr("::ffff:10.20.0.1")}
+	place := ConnInfo{Keys: RSA, Listener: "imaps", Port: 993, Client: netip.MustParseAddr("::ffff:10.20.0.1")}
 	h := with(old, func(h *Hello) { h.ServerName = "imap-legacy.example.org" })
 	if len(p.Rules())+len(p.Candidates()) > maxNames {
 		t.Errorf("%d rules and %d candidates", len(p.Rules()), len(p.Candidates()))
@@ -50,7 +50,7 @@ func exercise(t *testing.T, p *Policy) {
 		for _, listener := range ListenerNames {
 			s.ModeFor(listener)
 		}
-		p.Explain(&Client{Place: place, Version: TLS10, ServerName: h.ServerName}, at)
+		p.Explain(&Client{ConnInfo: place, Version: TLS10, ServerName: h.ServerName}, at)
 		for i := range p.Rules() {
 			if share := p.Rules()[i].ShareAt(at); !(share >= 0 && share <= 1) {
 				t.Errorf("at %s the share is %v", at, share)
@@ -63,7 +63,7 @@ func exercise(t *testing.T, p *Policy) {
 func foretell(p *Policy) {
 	at := eventful[3]
 	p.Warnings(at, Site{})
-	p.Milder(at, at.AddDate(0, 3, 0))
+	p.Relaxations(at, at.AddDate(0, 3, 0))
 	p.Timeline(at, at.AddDate(0, 3, 0), ListenerNames)
 	p.Changes(at, at.AddDate(0, 3, 0), 10)
 }

@@ -32,9 +32,9 @@ func TestTheKeyIsOneThatTheClientCanUse(t *testing.T) {
 		suites   []uint16
 		groups   []tls.CurveID
 		schemes  []tls.SignatureScheme
-		have     policy.Keys
-		want     policy.Keys // under the floor tls1.2
-		lenient  policy.Keys
+		have     policy.KeyTypes
+		want     policy.KeyTypes // under the floor tls1.2
+		lenient  policy.KeyTypes
 	}{
 		{"TLS 1.3 takes ECDSA before RSA", of13, []uint16{tls.TLS_AES_128_GCM_SHA256}, []tls.CurveID{tls.X25519}, all, p256 | rsaKey, p256, p256},
 		{"TLS 1.3 names the curve in the scheme", of13, []uint16{tls.TLS_AES_128_GCM_SHA256}, []tls.CurveID{tls.X25519}, all, p384 | rsaKey, rsaKey, rsaKey},
@@ -59,7 +59,7 @@ func TestTheKeyIsOneThatTheClientCanUse(t *testing.T) {
 			t.Errorf("%s: key %05b under the lenient configuration, want %05b", tt.name, got, tt.lenient)
 		}
 		// A verdict and the key that bears it out are one.
-		v := policy.Snapshot{Floor: policy.FloorTLS12}.Decide(&h, policy.Place{Keys: tt.have}, time.Time{}, 0)
+		v := policy.Snapshot{Floor: policy.FloorTLS12}.Decide(&h, policy.ConnInfo{Keys: tt.have}, time.Time{}, 0)
 		if v.Legacy() != (tt.want == 0) {
 			t.Errorf("%s: reason %q with key %05b", tt.name, v.Reason, tt.want)
 		}
@@ -76,7 +76,7 @@ func TestARaisedFloorLetsNobodyIn(t *testing.T) {
 		a := gate{snapshot: policy.Snapshot{Floor: policy.FloorTLS12}, keys: raw.keySet()}.ask(t, o)
 		refused := false
 		for _, f := range policy.Floors {
-			v := policy.Snapshot{Floor: f}.Decide(&a.hello, policy.Place{Keys: raw.keySet()}, time.Time{}, 0)
+			v := policy.Snapshot{Floor: f}.Decide(&a.hello, policy.ConnInfo{Keys: raw.keySet()}, time.Time{}, 0)
 			if refused && !v.Legacy() {
 				t.Errorf("seed %d: %s lets in what a lower floor refuses: %s", i, f, o)
 			}
@@ -134,7 +134,7 @@ func TestAVerdictOnAHugeHelloTakesNoMemory(t *testing.T) {
 	for _, f := range policy.Floors {
 		s := policy.Snapshot{Floor: f, Mode: policy.Observe}
 		allocs := testing.AllocsPerRun(10, func() {
-			if !s.Decide(&h, policy.Place{Keys: 31}, time.Time{}, 0).Legacy() {
+			if !s.Decide(&h, policy.ConnInfo{Keys: 31}, time.Time{}, 0).Legacy() {
 				t.Error("it is not legacy")
 			}
 		})

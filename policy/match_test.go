@@ -88,7 +88,7 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 		for range 200 {
 			h := poolHellos[r.IntN(len(poolHellos))]
 			h.ServerName = poolNames[r.IntN(len(poolNames))]
-			place := Place{Keys: RSA, Listener: ListenerNames[r.IntN(4)], Port: []uint16{993, 995, 143, 10993, 1}[r.IntN(5)],
+			place := ConnInfo{Keys: RSA, Listener: ListenerNames[r.IntN(4)], Port: []uint16{993, 995, 143, 10993, 1}[r.IntN(5)],
 				Client: netip.MustParseAddr(poolAddresses[r.IntN(len(poolAddresses))])}
 			dice := r.Uint64()
 			want, wantMode := "", p.Mode()
@@ -166,7 +166,7 @@ func crowdedDecision(t testing.TB, kind string, h *Hello) func() Verdict {
 	p := policyOf(t, crowdedFile(crowdedRules[kind]))
 	at := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	s := p.At(at)
-	place := Place{Keys: RSA | ECDSAP256, Listener: "imaps", Port: 993, Client: netip.MustParseAddr("::ffff:10.50.5.5")}
+	place := ConnInfo{Keys: RSA | ECDSAP256, Listener: "imaps", Port: 993, Client: netip.MustParseAddr("::ffff:10.50.5.5")}
 	return func() Verdict { return s.Decide(h, place, at, 1<<63) }
 }
 
@@ -201,7 +201,7 @@ func BenchmarkDecideWithRules(b *testing.B) {
 		s := p.At(time.Time{})
 		b.ReportAllocs()
 		for b.Loop() {
-			s.Decide(&modern, Place{Keys: RSA | ECDSAP256}, time.Time{}, 0)
+			s.Decide(&modern, ConnInfo{Keys: RSA | ECDSAP256}, time.Time{}, 0)
 		}
 	})
 }

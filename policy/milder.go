@@ -41,8 +41,8 @@ func Percent(part float64) string {
 	return strconv.FormatFloat(math.Round(part*1e4)/100, 'f', -1, 64) + " %"
 }
 
-// Milder is a time at which some legacy clients meet less than before.
-type Milder struct {
+// Relaxation is a time at which some legacy clients meet less than before.
+type Relaxation struct {
 	Time time.Time
 	// Until is when a share stops shrinking; zero where it happens at once.
 	Until time.Time
@@ -56,7 +56,7 @@ type Milder struct {
 }
 
 // String returns what happens, without the time.
-func (m Milder) String() string {
+func (m Relaxation) String() string {
 	who := "everybody else"
 	switch {
 	case m.Of != nil:
@@ -75,12 +75,12 @@ func (m Milder) String() string {
 	return words + " (" + strings.Join(names, ", ") + ")"
 }
 
-// Milder lists the times in [from, to) at which the policy becomes milder than
+// Relaxations lists the times in [from, to) at which the policy becomes milder than
 // before: because a rule begins or ends, or because a share shrinks. Windows of
 // schedules open and close by design, so their rules are left aside. It asks
 // for clients that no rule is special about, and for one of each rule's match.
-func (p *Policy) Milder(from, to time.Time) []Milder {
-	var all []Milder
+func (p *Policy) Relaxations(from, to time.Time) []Relaxation {
+	var all []Relaxation
 	edges := p.edges(from.Round(0))
 	groups := p.groups()
 	for i, edge := range edges {
@@ -100,13 +100,13 @@ func (p *Policy) Milder(from, to time.Time) []Milder {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Milder) int { return a.Time.Compare(b.Time) })
+	slices.SortStableFunc(all, func(a, b Relaxation) int { return a.Time.Compare(b.Time) })
 	return all
 }
 
 // known reports whether the same is noted for the same clients, maybe on other
 // listeners, or for all on that listener.
-func known(others []Milder, m Milder) bool {
+func known(others []Relaxation, m Relaxation) bool {
 	for i := range others {
 		o := &others[i]
 		switch {
@@ -172,7 +172,7 @@ func (p *Policy) groups() []group {
 // matched are the rules that a client matches which has the first value of each
 // key of m.
 func (p *Policy) matched(m *Match, listener string) (set ruleSet) {
-	at := Place{Listener: listener}
+	at := ConnInfo{Listener: listener}
 	var version Version
 	var name, ja4 string
 	if m != nil {
@@ -202,11 +202,11 @@ func (p *Policy) matched(m *Match, listener string) (set ruleSet) {
 
 // milderFor finds where a group meets less than before: at the edge, and from
 // there until end while its rules stay.
-func (p *Policy) milderFor(g group, edge, end time.Time) []Milder {
-	var all []Milder
+func (p *Policy) milderFor(g group, edge, end time.Time) []Relaxation {
+	var all []Relaxation
 	before, after := p.parts(g.rules, edge, true), p.parts(g.rules, edge, false)
 	if after.milder(before) {
-		all = append(all, Milder{Time: edge, Rules: p.concerned(g.rules, func(r *Rule) bool {
+		all = append(all, Relaxation{Time: edge, Rules: p.concerned(g.rules, func(r *Rule) bool {
 			return r.From.Equal(edge) || r.Until.Equal(edge)
 		}), Of: g.of, Listeners: g.listeners, Before: before, After: after})
 	}
@@ -228,7 +228,7 @@ func (p *Policy) milderFor(g group, edge, end time.Time) []Milder {
 		case milder && falls:
 			all[len(all)-1].Until, all[len(all)-1].After = t, now
 		case milder:
-			all = append(all, Milder{Time: lastTime, Until: t, Rules: changing, Of: g.of, Listeners: g.listeners, Before: last, After: now})
+			all = append(all, Relaxation{Time: lastTime, Until: t, Rules: changing, Of: g.of, Listeners: g.listeners, Before: last, After: now})
 			falls = true
 		default:
 			falls = false

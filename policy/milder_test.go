@@ -74,7 +74,7 @@ rules:
 		{"an ended exemption for nobody", "rules: [{name: nobody, mode: observe, match: {client: []}, from: 2026-07-01T00:00:00Z}]", nil},
 	} {
 		var got []string
-		for _, m := range parsed(t, tt.text).Milder(moment(t, "2026-06-01 00:00"), moment(t, "2027-06-01 00:00")) {
+		for _, m := range parsed(t, tt.text).Relaxations(moment(t, "2026-06-01 00:00"), moment(t, "2027-06-01 00:00")) {
 			line := m.Time.Format("01-02 15:04 ")
 			if !m.Until.IsZero() {
 				line += "to " + m.Until.Format("01-02 15:04 ")
@@ -88,7 +88,7 @@ rules:
 }
 
 func TestAWellMadePolicyNeverBecomesMilder(t *testing.T) {
-	if got := example(t).Milder(moment(t, "2026-06-01 00:00"), moment(t, "2036-06-01 00:00")); len(got) != 0 {
+	if got := example(t).Relaxations(moment(t, "2026-06-01 00:00"), moment(t, "2036-06-01 00:00")); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
 }
@@ -104,7 +104,7 @@ func TestMilderIsQuickForManyRules(t *testing.T) {
 	}
 	p := parsed(t, b.String())
 	began := time.Now()
-	got := p.Milder(begin, begin.AddDate(10, 0, 0))
+	got := p.Relaxations(begin, begin.AddDate(10, 0, 0))
 	if took := time.Since(began); took > 5*time.Second || len(got) < maxNames {
 		t.Errorf("%d found, took %v", len(got), took)
 	}

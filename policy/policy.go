@@ -175,7 +175,7 @@ func (s *Snapshot) ModeFor(listener string) Mode {
 	set := s.inForce
 	for i := set.first(); i >= 0; i = set.first() {
 		r := &s.policy.rules[i]
-		if r.Share == nil && (r.Match == nil || r.Match.onlyListeners() && r.Match.mismatch(NoVersion, "", nil, &Place{Listener: listener}) == "") {
+		if r.Share == nil && (r.Match == nil || r.Match.onlyListeners() && r.Match.mismatch(NoVersion, "", nil, &ConnInfo{Listener: listener}) == "") {
 			return r.Mode
 		}
 	}

@@ -36,7 +36,7 @@ func TestVerdictsByHelloAndFloor(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		hello   Hello
-		keys    Keys
+		keys    KeyTypes
 		version Version
 		// by floor: compat, tls1.2, aead, tls1.3
 		reasons [4]Reason
@@ -72,7 +72,7 @@ func TestVerdictsByHelloAndFloor(t *testing.T) {
 			[4]Reason{ReasonCipher, ReasonCipher, ReasonCipher, ReasonCipher}},
 	} {
 		for i, f := range Floors {
-			v := Snapshot{Floor: f}.Decide(&tt.hello, Place{Keys: tt.keys}, time.Time{}, 0)
+			v := Snapshot{Floor: f}.Decide(&tt.hello, ConnInfo{Keys: tt.keys}, time.Time{}, 0)
 			if v.Version != tt.version || v.Reason != tt.reasons[i] || v.Legacy() != (tt.reasons[i] != NotLegacy) {
 				t.Errorf("%s at %s: version %s reason %q, want %s and %q", tt.name, f, v.Version, v.Reason, tt.version, tt.reasons[i])
 			}
@@ -85,7 +85,7 @@ func TestWhoIsServedBelowTheFloor(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		hello Hello
-		keys  Keys
+		keys  KeyTypes
 		// served: observe and explain can be what they say; passed: observe can
 		// with a server that speaks what Go does not.
 		served, passed bool
@@ -103,12 +103,12 @@ func TestWhoIsServedBelowTheFloor(t *testing.T) {
 			if tt.served {
 				want = m
 			}
-			if v := (Snapshot{Mode: m}).Decide(&tt.hello, Place{Keys: tt.keys}, time.Time{}, 0); v.Serve != want || v.Mode != m || v.PassThrough != (tt.passed && m == Observe) {
+			if v := (Snapshot{Mode: m}).Decide(&tt.hello, ConnInfo{Keys: tt.keys}, time.Time{}, 0); v.Serve != want || v.Mode != m || v.PassThrough != (tt.passed && m == Observe) {
 				t.Errorf("%s in %s: serve %s, mode %s, pass through %v; want serve %s", tt.name, m, v.Serve, v.Mode, v.PassThrough, want)
 			}
 		}
 	}
-	if v := (Snapshot{Mode: Observe}).Decide(&modern, Place{Keys: RSA}, time.Time{}, 0); v.Serve != Enforce || v.PassThrough {
+	if v := (Snapshot{Mode: Observe}).Decide(&modern, ConnInfo{Keys: RSA}, time.Time{}, 0); v.Serve != Enforce || v.PassThrough {
 		t.Errorf("a modern client is served by the lenient configuration")
 	}
 }
@@ -228,7 +228,7 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 	for name, h := range map[string]Hello{"modern": modern, "old": old} {
 		for _, m := range Modes {
 			s := Snapshot{Mode: m}
-			if n := testing.AllocsPerRun(100, func() { s.Decide(&h, Place{Keys: RSA | ECDSAP256}, time.Time{}, 0) }); n != 0 {
+			if n := testing.AllocsPerRun(100, func() { s.Decide(&h, ConnInfo{Keys: RSA | ECDSAP256}, time.Time{}, 0) }); n != 0 {
 				t.Errorf("%s in %s: %v allocations", name, m, n)
 			}
 		}
@@ -254,7 +254,7 @@ func FuzzHelloFacts(f *testing.F) {
 				t.Errorf("version %v has no label", h.Version())
 			}
 			for _, m := range Modes {
-				Snapshot{Mode: m}.Decide(&h, Place{Keys: RSA}, time.Time{}, 0)
+				Snapshot{Mode: m}.Decide(&h, ConnInfo{Keys: RSA}, time.Time{}, 0)
 			}
 			return nil, fmt.Errorf("seen")
 		}
@@ -269,7 +269,7 @@ func BenchmarkDecide(b *testing.B) {
 			s := Snapshot{Mode: Observe}
 			b.ReportAllocs()
 			for b.Loop() {
-				s.Decide(&h, Place{Keys: RSA | ECDSAP256}, time.Time{}, 0)
+				s.Decide(&h, ConnInfo{Keys: RSA | ECDSAP256}, time.Time{}, 0)
 			}
 		})
 	}

@@ -163,7 +163,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 			t.Errorf("%s: %q, want %q", client, got.Rule, want)
 		}
 	}
-	if got := p.At(at).Decide(&old, Place{Keys: RSA}, at, 0); got.Rule != "everybody" {
+	if got := p.At(at).Decide(&old, ConnInfo{Keys: RSA}, at, 0); got.Rule != "everybody" {
 		t.Errorf("a client without an address: %q", got.Rule)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // list of known values below, and 255 says that the next two bytes are a value
 // themselves.
 type rawOffer struct {
-	keys                                              policy.Keys
+	keys                                              policy.KeyTypes
 	legacyVersion                                     uint16
 	versions, suites, groups, shares, schemes, points []byte
 	quirks                                            quirk
@@ -42,7 +42,7 @@ var (
 )
 
 // keySet is the keys of the place; there is always one.
-func (r rawOffer) keySet() policy.Keys {
+func (r rawOffer) keySet() policy.KeyTypes {
 	if keys := r.keys & 31; keys != 0 {
 		return keys
 	}
@@ -76,7 +76,7 @@ func values(known []uint16, raw []byte) []uint16 {
 }
 
 // seed writes an offer as a fuzzer would; it is the inverse of rawOffer.offer.
-func seed(keys policy.Keys, o offer) rawOffer {
+func seed(keys policy.KeyTypes, o offer) rawOffer {
 	places := func(known, list []uint16) []byte {
 		var raw []byte
 		for _, v := range list {
@@ -100,7 +100,7 @@ func seed(keys policy.Keys, o offer) rawOffer {
 var seeds = func() []rawOffer {
 	const both = policy.ECDSAP256 | policy.RSA
 	var list []rawOffer
-	add := func(keys policy.Keys, change func(o *offer)) {
+	add := func(keys policy.KeyTypes, change func(o *offer)) {
 		o := offer{
 			legacyVersion: tls.VersionTLS12,
 			versions:      []uint16{0x2a2a, 0x0304, 0x0303},

@@ -36,7 +36,7 @@ func decide(p *Policy, at time.Time, a caller) Verdict {
 		h = *a.hello
 	}
 	h.ServerName = a.name
-	place := Place{Keys: RSA, Listener: a.listener, Port: a.port}
+	place := ConnInfo{Keys: RSA, Listener: a.listener, Port: a.port}
 	if a.client != "" {
 		place.Client = netip.MustParseAddr(a.client)
 	}

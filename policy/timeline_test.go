@@ -235,7 +235,7 @@ func TestATimelineAgreesWithDecide(t *testing.T) {
 			}
 		}
 		s := p.At(at)
-		v := s.Decide(&old, Place{Keys: RSA, Listener: "imaps", Client: randomIPv4(random)}, at, 0)
+		v := s.Decide(&old, ConnInfo{Keys: RSA, Listener: "imaps", Client: randomIPv4(random)}, at, 0)
 		ok := v.Mode == meets[0].Rest && !slices.ContainsFunc(meets[0].Layers, func(l Layer) bool { return l.Rule.Name == v.Rule })
 		for _, l := range meets[0].Layers {
 			ok = ok || l.Rule.Name == v.Rule && v.Mode == l.Rule.Mode

@@ -54,7 +54,7 @@ func (p *Policy) Warnings(now time.Time, site Site) []Warning {
 	}
 	slices.SortStableFunc(all, func(a, b Warning) int { return cmp.Compare(a.Line, b.Line) })
 	// What has been is known: from now on.
-	for _, m := range p.Milder(now, endOfTime) {
+	for _, m := range p.Relaxations(now, endOfTime) {
 		all = append(all, Warning{Text: "becomes milder at " + m.Time.UTC().Format(time.RFC3339) + ": " + m.String()})
 	}
 	return all

@@ -36,7 +36,7 @@ func TestClientThatResetsIsNotTheUpstreamsFault(t *testing.T) {
 	raw.SetLinger(0)
 	raw.Close()
 	close(reset)
-	if end := g.WaitClosed(t, 1); end.Why != WhyClient || g.failures[UpstreamClosed] != 0 {
-		t.Errorf("ended for %q, upstream failures %v", end.Why, g.failures)
+	if end := g.WaitClosed(t, 1); end.Reason != ReasonClient || g.failures[UpstreamClosed] != 0 {
+		t.Errorf("ended for %q, upstream failures %v", end.Reason, g.failures)
 	}
 }

@@ -104,7 +104,7 @@ func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
 	logger := logging.New(log, slog.LevelDebug, "json")
 	fold := logging.NewFold(time.Now, func(netip.Addr, uint64) {}, func(uint64) {})
 	return func(c *proxy.Config) {
-		c.Log, c.Meter = logger, m
+		c.Log, c.Metrics = logger, m
 		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Fold: fold}, m}
 	}
 }

@@ -74,11 +74,11 @@ func (d *door) turnAway(a arrival, dice uint64, first []byte) bool {
 		return false
 	}
 	d.s.ID = d.srv.lastID.Add(1)
-	d.srv.cfg.Meter.Opened(d.listener)
+	d.srv.cfg.Metrics.Opened(d.listener)
 	alert := alertRecord(alertProtocolVersion, policy.TLS10)
 	a.dismiss(alert[:])
 	d.s.report(Rejected, NoFailure)
-	d.s.tellClosed(WhyHandshake)
+	d.s.tellClosed(ReasonHandshake)
 	return true
 }
 

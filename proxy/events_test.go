@@ -164,7 +164,7 @@ func eventsOf(t *testing.T, mode policy.Mode, visitors []visitor) {
 	for _, c := range g.closes {
 		m := byPorts[[2]uint16{c.Client.Port(), c.Local.Port()}]
 		if got := strings.Join(g.Events(c.ID), " "); got != m.want {
-			t.Errorf("%s: %q, want %q (closed: %s)", m.name, got, m.want, c.Why)
+			t.Errorf("%s: %q, want %q (closed: %s)", m.name, got, m.want, c.Reason)
 		}
 	}
 	g.checkHandshakes(t)

@@ -97,7 +97,7 @@ func (f *front) sayf(format string, args ...any) error {
 }
 
 // cleartextLogin counts a login that is refused.
-func (f *front) cleartextLogin() { f.s.srv.cfg.Meter.CleartextLogin(f.s.Listener) }
+func (f *front) cleartextLogin() { f.s.srv.cfg.Metrics.CleartextLogin(f.s.Listener) }
 
 func (imapDialect) frontGreeting() []byte {
 	return []byte("* OK [CAPABILITY " + frontCapabilities + "] Postern ready, STARTTLS first.\r\n")
@@ -199,34 +199,34 @@ func (pop3Dialect) frontCommand(f *front, line []byte) (begin []byte, err error)
 }
 
 // frontEnded ends a connection that did not come to TLS.
-func (s *session) frontEnded(err error) Why {
+func (s *session) frontEnded(err error) CloseReason {
 	d := s.dialect
 	switch {
 	case err == errTLSTooSoon:
 		s.tlsTooSoon()
 		s.raw.linger()
-		return WhyHandshake
+		return ReasonHandshake
 	case err == errInjection:
-		s.srv.cfg.Meter.Injection(s.Listener)
+		s.srv.cfg.Metrics.Injection(s.Listener)
 		s.farewell(d.goodbye(noticeProtocol, "Data behind the command that begins TLS."))
-		return WhyInjection
+		return ReasonInjection
 	case err == errHandshakeLimit:
-		s.srv.cfg.Meter.LimitRefused(s.Listener, LimitHandshakesPerClient)
+		s.srv.cfg.Metrics.LimitRefused(s.Listener, LimitHandshakesPerClient)
 		s.raw.finish()
-		return WhyLimit
+		return ReasonLimit
 	case err == errLineTooLong, err == errLiterals, err == errBabble:
 		s.farewell(d.goodbye(noticeProtocol, "Too much before TLS."))
-		return WhyProtocol
+		return ReasonProtocol
 	case s.srv.isDraining() && endingOf(err) == endTimeout:
 		s.farewell(d.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
-		return WhyShutdown
+		return ReasonShutdown
 	case endingOf(err) == endTimeout:
 		s.farewell(d.goodbye(noticeTimeout, "Too slow to log in."))
-		return WhyTimeout
+		return ReasonTimeout
 	case err == errLeft:
 		s.raw.linger()
 	}
-	return WhyClient
+	return ReasonClient
 }
 
 // farewell is the last word to a client below TLS.

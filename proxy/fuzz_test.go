@@ -311,7 +311,7 @@ func FuzzSSL2Hello(f *testing.F) {
 		if h.Version() == policy.TLS13 || h.Versions[0] > binary.BigEndian.Uint16(b[3:]) {
 			t.Fatalf("% x offers %v", b, h.Versions)
 		}
-		verdict := policy.New(policy.FloorTLS12Compat, policy.Observe).At(time.Now()).Decide(&h, policy.Place{Keys: policy.RSA}, time.Time{}, 0)
+		verdict := policy.New(policy.FloorTLS12Compat, policy.Observe).At(time.Now()).Decide(&h, policy.ConnInfo{Keys: policy.RSA}, time.Time{}, 0)
 		if verdict.Serve != policy.Enforce || h.Version() != policy.NoVersion && !verdict.Legacy() {
 			t.Fatalf("% x: %+v", b, verdict)
 		}

@@ -22,7 +22,7 @@ type handshake struct {
 	verdict policy.Verdict
 	certs   *certs.Set
 	// answered is the key of the certificate that was presented.
-	answered policy.Keys
+	answered policy.KeyTypes
 }
 
 // shakeHands does TLS with the client, tells the observer how it ended, and
@@ -116,7 +116,7 @@ func (s *session) judge(hello policy.Hello) *regime {
 	hs.hello = hello
 	hs.certs = s.srv.tls.certificates.Load().Lookup(hello.ServerName)
 	regime, now := s.srv.regime()
-	hs.verdict = regime.snapshot.Decide(&hs.hello, policy.Place{
+	hs.verdict = regime.snapshot.Decide(&hs.hello, policy.ConnInfo{
 		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
 	}, now, s.dice)
 	hs.judged = true

@@ -42,7 +42,7 @@ func StartGate(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*C
 		Certificates: store, Upstreams: make(map[Protocol][]UpstreamConfig),
 		UpstreamTimeout: 2 * time.Second, TimeoutHandshake: 5 * time.Second, TimeoutLogin: 20 * time.Second,
 		TimeoutIdle: time.Minute, TimeoutDrain: 2 * time.Second, ExplainText: DefaultExplainText,
-		Observer: g.Recorder, Meter: g.Recorder, Log: slog.New(slog.DiscardHandler),
+		Observer: g.Recorder, Metrics: g.Recorder, Log: slog.New(slog.DiscardHandler),
 	}
 	for p, addr := range map[Protocol]string{ProtocolIMAP: imap, ProtocolPOP3: pop3} {
 		if addr != "" {

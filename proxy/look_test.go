@@ -88,7 +88,7 @@ func checkLook(t testing.TB, l *look, b []byte) (understood bool) {
 		if !reflect.DeepEqual(l.hello, c.seen) {
 			t.Fatalf("%x:\n     %#v\nwant %#v", b, l.hello, c.seen)
 		}
-		verdict := policy.New(floor, policy.Enforce).At(time.Time{}).Decide(&l.hello, policy.Place{Keys: policy.RSA}, time.Time{}, 0)
+		verdict := policy.New(floor, policy.Enforce).At(time.Time{}).Decide(&l.hello, policy.ConnInfo{Keys: policy.RSA}, time.Time{}, 0)
 		if r := verdict.Reason; verdict.Serve != policy.Enforce || r != policy.ReasonVersion && r != policy.ReasonFallback {
 			t.Fatalf("%x: floor %s: the verdict is %+v", b, floor, verdict)
 		}

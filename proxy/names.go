@@ -94,7 +94,7 @@ const (
 // KeyTypes lists all key types.
 var KeyTypes = []KeyType{KeyECDSA, KeyRSA, KeyNone}
 
-func keyType(k policy.Keys) KeyType {
+func keyType(k policy.KeyTypes) KeyType {
 	switch {
 	case k == 0:
 		return KeyNone

@@ -52,7 +52,7 @@ func TestNamesAreClosedSets(t *testing.T) {
 	if slices.Contains(LegacyOutcomes, Accepted) || len(LegacyOutcomes) != len(Outcomes)-1 {
 		t.Errorf("legacy outcomes %q", LegacyOutcomes)
 	}
-	for k, want := range map[policy.Keys]KeyType{
+	for k, want := range map[policy.KeyTypes]KeyType{
 		0: KeyNone, policy.RSA: KeyRSA, policy.ECDSAP256: KeyECDSA, policy.ECDSAP521: KeyECDSA, policy.Ed25519: KeyECDSA,
 	} {
 		if got := keyType(k); got != want {

@@ -20,9 +20,9 @@ type Observer interface {
 	Closed(*Closed)
 }
 
-// A Meter counts what is no event of a connection's life. Its methods are
+// A Metrics counts what is no event of a connection's life. Its methods are
 // called often and from many goroutines.
-type Meter interface {
+type Metrics interface {
 	// Opened: a connection was accepted; Closed of the Observer ends it.
 	Opened(Listener)
 	// CleartextLogin: a login was tried before TLS, and refused.
@@ -114,23 +114,23 @@ type Closed struct {
 	// FailedLogins is how many logins the upstream has refused; one that the
 	// client itself has cancelled is none.
 	FailedLogins int
-	// Why is one of a few constant phrases.
-	Why Why
+	// Reason is one of a few constant phrases.
+	Reason CloseReason
 }
 
-// Why is the reason for which a connection ended.
-type Why string
+// CloseReason is the reason for which a connection ended.
+type CloseReason string
 
 const (
-	WhyHandshake   Why = "handshake"    // it did not get past TLS
-	WhyExplained   Why = "explained"    // legacy, told why
-	WhyClient      Why = "client"       // the client left
-	WhyUpstream    Why = "upstream"     // the upstream closed
-	WhyLimit       Why = "limit"        // one of the limits
-	WhyProxyHeader Why = "proxy_header" // no PROXY header where one is due
-	WhyNoUpstream  Why = "no_upstream"  // no upstream could be reached
-	WhyTimeout     Why = "timeout"      // TIMEOUT_LOGIN or TIMEOUT_IDLE
-	WhyProtocol    Why = "protocol"     // what was said before login cannot be relayed
-	WhyInjection   Why = "injection"    // bytes behind STARTTLS
-	WhyShutdown    Why = "shutdown"     // this program stops
+	ReasonHandshake   CloseReason = "handshake"    // it did not get past TLS
+	ReasonExplained   CloseReason = "explained"    // legacy, told why
+	ReasonClient      CloseReason = "client"       // the client left
+	ReasonUpstream    CloseReason = "upstream"     // the upstream closed
+	ReasonLimit       CloseReason = "limit"        // one of the limits
+	ReasonProxyHeader CloseReason = "proxy_header" // no PROXY header where one is due
+	ReasonNoUpstream  CloseReason = "no_upstream"  // no upstream could be reached
+	ReasonTimeout     CloseReason = "timeout"      // TIMEOUT_LOGIN or TIMEOUT_IDLE
+	ReasonProtocol    CloseReason = "protocol"     // what was said before login cannot be relayed
+	ReasonInjection   CloseReason = "injection"    // bytes behind STARTTLS
+	ReasonShutdown    CloseReason = "shutdown"     // this program stops
 )

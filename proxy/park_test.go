@@ -78,8 +78,8 @@ func TestASilentSessionParksAndGoesOn(t *testing.T) {
 	}
 	waitParked(t, g, 2)
 	c.Close()
-	if end := g.WaitClosed(t, 1); end.Why != WhyClient {
-		t.Errorf("ended for %s", end.Why)
+	if end := g.WaitClosed(t, 1); end.Reason != ReasonClient {
+		t.Errorf("ended for %s", end.Reason)
 	}
 	waitParked(t, g, 0)
 }
@@ -102,8 +102,8 @@ func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
 		t.Errorf("told %q, %v", rest, err)
 	}
 	c.Close()
-	if end := g.WaitClosed(t, 1); end.Why != WhyUpstream {
-		t.Errorf("ended for %s", end.Why)
+	if end := g.WaitClosed(t, 1); end.Reason != ReasonUpstream {
+		t.Errorf("ended for %s", end.Reason)
 	}
 }
 
@@ -116,8 +116,8 @@ func TestAParkedSessionEndsAfterTheIdleTime(t *testing.T) {
 	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
 		t.Errorf("told %q, %v; want close_notify alone", rest, err)
 	}
-	if end := g.WaitClosed(t, 1); end.Why != WhyTimeout || end.Duration < idle || end.Duration > idle+3*time.Second {
-		t.Errorf("ended for %s after %v", end.Why, end.Duration)
+	if end := g.WaitClosed(t, 1); end.Reason != ReasonTimeout || end.Duration < idle || end.Duration > idle+3*time.Second {
+		t.Errorf("ended for %s after %v", end.Reason, end.Duration)
 	}
 	waitParked(t, g, 0)
 }
@@ -223,8 +223,8 @@ func TestParkingUnderTraffic(t *testing.T) {
 		}
 	}
 	for i := range sessions {
-		if end := g.WaitClosed(t, i+1); end.Why != WhyClient {
-			t.Errorf("ended for %s", end.Why)
+		if end := g.WaitClosed(t, i+1); end.Reason != ReasonClient {
+			t.Errorf("ended for %s", end.Reason)
 		}
 	}
 }
@@ -257,7 +257,7 @@ func TestASessionParksOnlyWhenItHasNothingLeft(t *testing.T) {
 			got <- n
 		}
 	})
-	g := StartGate(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Meter = &slowMeter{Recorder: c.Meter.(*Recorder)} })
+	g := StartGate(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Metrics = &slowMeter{Recorder: c.Metrics.(*Recorder)} })
 	config := g.ClientConfig()
 	config.DynamicRecordSizingDisabled = true
 	held := &holding{Conn: g.Dial(t, IMAPS)}

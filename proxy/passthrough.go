@@ -108,7 +108,7 @@ func (s *session) oldServerFailed(up *upstream, err error, within time.Duration)
 	hangsUp := reason == UpstreamClosed && up.answered.Load()
 	hurried := reason == UpstreamTimeout && within < min(leastPatience, s.srv.cfg.UpstreamTimeout)
 	if hangsUp || hurried {
-		s.srv.cfg.Meter.UpstreamFailed(up.Name, reason)
+		s.srv.cfg.Metrics.UpstreamFailed(up.Name, reason)
 		s.srv.cfg.Log.Debug("upstream does not answer a client", "upstream", up.Name,
 			"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
 		return

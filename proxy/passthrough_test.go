@@ -114,8 +114,8 @@ func TestAClientThatGoCannotServeIsPassedThroughUntouched(t *testing.T) {
 					t.Errorf("%s: %+v", l, h)
 				}
 				end := g.WaitClosed(t, i+1)
-				if got := strings.Join(g.Events(end.ID), " "); got != "handshake closed" || end.Why != WhyClient && end.Why != WhyUpstream {
-					t.Errorf("%s: events %q, %s", l, got, end.Why)
+				if got := strings.Join(g.Events(end.ID), " "); got != "handshake closed" || end.Reason != ReasonClient && end.Reason != ReasonUpstream {
+					t.Errorf("%s: events %q, %s", l, got, end.Reason)
 				}
 				if end.ToUpstream != int64(len(sent)) || end.ToClient != int64(len(serverHello)+len(behind)+len(more)) {
 					t.Errorf("%s: counted %d to the old server, %d to the client", l, end.ToUpstream, end.ToClient)
@@ -302,8 +302,8 @@ func TestAPassedThroughClientEndsAfterTheIdleTime(t *testing.T) {
 	if got, err := io.ReadAll(c); err != nil || string(got) != serverHello {
 		t.Errorf("the client was told % x, %v", got, err)
 	}
-	if end := g.WaitClosed(t, 1); end.Why != WhyTimeout || end.Duration < 300*time.Millisecond || end.Duration > 5*time.Second {
-		t.Errorf("%s after %v", end.Why, end.Duration)
+	if end := g.WaitClosed(t, 1); end.Reason != ReasonTimeout || end.Duration < 300*time.Millisecond || end.Duration > 5*time.Second {
+		t.Errorf("%s after %v", end.Reason, end.Duration)
 	}
 }
 
@@ -316,8 +316,8 @@ func TestAnOldServerThatLeavesEndsAPassedThroughClient(t *testing.T) {
 		t.Errorf("the client was told %q, %v", got, err)
 	}
 	c.Close()
-	if end := g.WaitClosed(t, 1); end.Why != WhyUpstream {
-		t.Errorf("the connection ended for %s", end.Why)
+	if end := g.WaitClosed(t, 1); end.Reason != ReasonUpstream {
+		t.Errorf("the connection ended for %s", end.Reason)
 	}
 }
 

@@ -172,10 +172,10 @@ func openSSLVersion(v policy.Version) string {
 }
 
 // proxyHeaderFailed ends a connection without the header that is due.
-func (s *session) proxyHeaderFailed(err error) Why {
-	s.srv.cfg.Meter.ProxyHeaderFailed(s.Listener)
+func (s *session) proxyHeaderFailed(err error) CloseReason {
+	s.srv.cfg.Metrics.ProxyHeaderFailed(s.Listener)
 	s.srv.cfg.Log.Debug("proxy header failed", "listener", string(s.Listener),
 		"peer", s.Client.Addr(), "error", err.Error(), "conn_id", s.ID)
 	s.raw.finish()
-	return WhyProxyHeader
+	return ReasonProxyHeader
 }

@@ -234,7 +234,7 @@ const afterEOF = 5 * time.Second
 
 // ended says goodbye in the protocol's words where that makes sense, and names
 // the reason; err is what ended the commands side.
-func (r *relay) ended(err error) Why {
+func (r *relay) ended(err error) CloseReason {
 	defer close(r.quit)
 	select {
 	case <-r.over:
@@ -247,19 +247,19 @@ func (r *relay) ended(err error) Why {
 	switch {
 	case r.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
 		r.lastWord(d.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
-		return WhyShutdown
+		return ReasonShutdown
 	case err == errUpstreamLost:
 		return r.lostUpstream()
 	case err == errUpstreamSilent:
 		r.s.upstreamFailed(UpstreamTimeout, err)
 		r.lastWord(d.goodbye(noticeUnavailable, "The mail server does not answer, please try again later."))
-		return WhyUpstream
+		return ReasonUpstream
 	case err == errLineTooLong, err == errLiterals, err == errLineEnd, err == errID, err == errProtocol:
 		r.lastWord(d.goodbye(noticeProtocol, protocolFault(err)))
-		return WhyProtocol
+		return ReasonProtocol
 	case endingOf(err) == endTimeout:
 		r.lastWord(d.goodbye(noticeTimeout, "Too slow to log in."))
-		return WhyTimeout
+		return ReasonTimeout
 	}
 	if errors.Is(err, io.EOF) {
 		// The client has said all that it will; what it asked is answered.
@@ -274,25 +274,25 @@ func (r *relay) ended(err error) Why {
 			break
 		}
 	}
-	return WhyClient
+	return ReasonClient
 }
 
 // lostUpstream ends a session whose upstream went away before login.
-func (r *relay) lostUpstream() Why {
+func (r *relay) lostUpstream() CloseReason {
 	<-r.over
 	switch {
 	case r.err == errClientLost:
-		return WhyClient
+		return ReasonClient
 	case r.told:
 	case r.saidBye.Load() || r.err == io.EOF && r.s.loggingOut:
-		return WhyUpstream
+		return ReasonUpstream
 	case r.err == errLineTooLong, r.err == errLiterals, r.err == errOutOfStep:
 		r.s.upstreamFailed(UpstreamClosed, r.err)
 	default:
 		r.s.upstreamFailed(UpstreamClosed, errUpstreamLost)
 	}
 	r.lastWord(r.s.dialect.goodbye(noticeUnavailable, "The mail server went away, please try again later."))
-	return WhyUpstream
+	return ReasonUpstream
 }
 
 func protocolFault(err error) string {

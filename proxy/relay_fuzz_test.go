@@ -55,7 +55,7 @@ func FuzzRelay(f *testing.F) {
 		if run.loggedIn && run.mode&fuzzRaw == 0 && len(rest) > 0 {
 			t.Fatalf("after the login %q was lost", rest)
 		}
-		if run.mode&fuzzRaw == 0 && why == WhyClient && !run.hungUp && !bytes.Contains(client, []byte("{")) {
+		if run.mode&fuzzRaw == 0 && why == ReasonClient && !run.hungUp && !bytes.Contains(client, []byte("{")) {
 			for line := range bytes.Lines(rest) {
 				if bytes.HasSuffix(line, crlf) && !refusedCommand(run.mode, line) {
 					t.Fatalf("%q was lost", line)
@@ -93,7 +93,7 @@ const watchdog = 2 * time.Second
 
 // session sends what the client has to say and returns what it was answered
 // and why the gate ended it.
-func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answered []byte, why Why) {
+func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answered []byte, why CloseReason) {
 	<-s.runs
 	s.runs <- run
 	guard := time.AfterFunc(watchdog, func() {
@@ -127,11 +127,11 @@ func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answere
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	loggedIn := slices.Contains(s.gate.Events(end.ID), "login")
-	if run.mode&fuzzRaw == 0 && run.loggedIn && !loggedIn && end.Why == WhyClient && len(answered) > 0 {
+	if run.mode&fuzzRaw == 0 && run.loggedIn && !loggedIn && end.Reason == ReasonClient && len(answered) > 0 {
 		t.Fatalf("the login was not noticed; events %v, answered %q", s.gate.Events(end.ID), answered)
 	}
 	run.loggedIn = loggedIn
-	return answered, end.Why
+	return answered, end.Reason
 }
 
 // checkCopied walks through what the client sent and what came, line by line,

@@ -60,7 +60,7 @@ type Config struct {
 	ExplainText string
 
 	Observer Observer
-	Meter    Meter
+	Metrics  Metrics
 	Log      *slog.Logger
 }
 
@@ -231,7 +231,7 @@ func (srv *Server) begin(l Listener, a arrival, dice uint64, first []byte, err e
 		srv.served++
 	}
 	srv.mu.Unlock()
-	srv.cfg.Meter.Opened(l)
+	srv.cfg.Metrics.Opened(l)
 	srv.crew.do(func() {
 		if why, over := s.serve(); over {
 			s.end(why)
@@ -251,7 +251,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 }
 
 // end is the last thing that happens to a session.
-func (s *session) end(why Why) {
+func (s *session) end(why CloseReason) {
 	s.raw.Close()
 	s.stopWatching()
 	if s.counted {
@@ -271,9 +271,9 @@ func (s *session) end(why Why) {
 	}
 }
 
-func (s *session) tellClosed(why Why) {
+func (s *session) tellClosed(why CloseReason) {
 	s.srv.cfg.Observer.Closed(&Closed{
-		Conn: &s.Conn, Why: why, Duration: time.Since(s.Accepted),
+		Conn: &s.Conn, Reason: why, Duration: time.Since(s.Accepted),
 		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
 	})
 }

@@ -54,7 +54,7 @@ type session struct {
 	// closing: the server has chosen it to be closed at shutdown.
 	closing atomic.Bool
 	endMu   sync.Mutex // guards endWhy, ended and idle
-	endWhy  Why
+	endWhy  CloseReason
 	ended   bool
 	idle    *time.Timer  // ends a silent session, once it has parked
 	ends    atomic.Int32 // directions that have ended
@@ -117,7 +117,7 @@ func dialectOf(p Protocol) dialect {
 // serve is the life of a connection up to login, and then of its direction to the
 // upstream. Where it returns that the session is not over, that goes on, or ends,
 // elsewhere.
-func (s *session) serve() (why Why, over bool) {
+func (s *session) serve() (why CloseReason, over bool) {
 	if s.proxyHeaderDue() {
 		if err := s.readProxyHeader(); err != nil {
 			return s.proxyHeaderFailed(err), true
@@ -139,13 +139,13 @@ func (s *session) serve() (why Why, over bool) {
 		return "", false
 	case Explained:
 		s.tlsFarewell(s.dialect.goodbye(noticeExplain, s.srv.explanation(s.verdict)))
-		return WhyExplained, true
+		return ReasonExplained, true
 	}
-	return WhyHandshake, true
+	return ReasonHandshake, true
 }
 
 // mail connects the client to the upstream and relays until login.
-func (s *session) mail() (why Why, over bool) {
+func (s *session) mail() (why CloseReason, over bool) {
 	s.setDeadline(s.Accepted.Add(s.srv.cfg.TimeoutLogin))
 	greeting, err := s.connect(nil)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *session) mail() (why Why, over bool) {
 	if s.Listener.ImplicitTLS() {
 		if err := r.deliver(greeting.shown); err != nil {
 			s.upstream.Close()
-			return WhyClient, true
+			return ReasonClient, true
 		}
 	}
 	for {
@@ -203,17 +203,17 @@ func (s *session) reconnect(r *relay) bool {
 
 // noUpstream ends a session that no upstream will serve. One that was greeted
 // with a goodbye is told that.
-func (s *session) noUpstream(g greeting, err error) Why {
+func (s *session) noUpstream(g greeting, err error) CloseReason {
 	if errors.Is(err, errDraining) {
 		s.tlsFarewell(s.dialect.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
-		return WhyShutdown
+		return ReasonShutdown
 	}
 	text := g.shown
 	if text == nil {
 		text = s.dialect.goodbye(noticeUnavailable, "The mail server cannot be reached, please try again later.")
 	}
 	s.tlsFarewell(text)
-	return WhyNoUpstream
+	return ReasonNoUpstream
 }
 
 // tlsFarewell is the last word to a client inside TLS: text, close_notify, FIN,
@@ -254,7 +254,7 @@ func (s *session) relayed(d Direction, n int) {
 		s.toUpstream.Add(int64(n))
 	}
 	if !s.passed {
-		s.srv.cfg.Meter.Relayed(s.Listener, d, n)
+		s.srv.cfg.Metrics.Relayed(s.Listener, d, n)
 	}
 }
 
@@ -276,13 +276,13 @@ func (s *session) overLimit() Limit {
 
 // refuse turns a connection away for a limit: in words where TLS was not asked
 // for yet, else by closing.
-func (s *session) refuse(l Limit) Why {
-	s.srv.cfg.Meter.LimitRefused(s.Listener, l)
+func (s *session) refuse(l Limit) CloseReason {
+	s.srv.cfg.Metrics.LimitRefused(s.Listener, l)
 	if s.Listener.ImplicitTLS() {
 		s.hs = &handshake{begun: time.Now()}
 		s.failed(FailLimit)
-		return WhyLimit
+		return ReasonLimit
 	}
 	s.farewell(s.dialect.goodbye(noticeLimit, "Too many connections, please try again later."))
-	return WhyLimit
+	return ReasonLimit
 }

@@ -30,7 +30,7 @@ const (
 func (s *session) copyBoth(early, late []byte) {
 	if err := s.startCopies(); err != nil {
 		s.abort()
-		s.end(WhyClient)
+		s.end(ReasonClient)
 		return
 	}
 	s.touch()
@@ -58,7 +58,7 @@ func (s *session) run(d Direction, ahead []byte) {
 }
 
 // nameEnd says why the session ends, unless that has a name already.
-func (s *session) nameEnd(why Why) {
+func (s *session) nameEnd(why CloseReason) {
 	s.endMu.Lock()
 	defer s.endMu.Unlock()
 	if s.endWhy == "" {
@@ -96,7 +96,7 @@ func (s *session) closeNotify() {
 
 // copyToUpstream is the client's direction. When the client closes its side,
 // the upstream is told, and may go on sending.
-func (s *session) copyToUpstream(early []byte) (why Why, over bool) {
+func (s *session) copyToUpstream(early []byte) (why CloseReason, over bool) {
 	var to io.Writer = s.upstream
 	if s.overhears != nil {
 		to = s.overhears
@@ -106,48 +106,48 @@ func (s *session) copyToUpstream(early []byte) (why Why, over bool) {
 	case err == errParked:
 		return "", false
 	case err == errIdle:
-		s.nameEnd(WhyTimeout) // before the other direction notices
+		s.nameEnd(ReasonTimeout) // before the other direction notices
 		s.abort()
-		return WhyTimeout, true
+		return ReasonTimeout, true
 	case err == errWrite:
 		// What the upstream sent before it went is still delivered.
 	case endingOf(err) == endReset:
 		s.abort()
-		return WhyClient, true
+		return ReasonClient, true
 	default:
-		s.nameEnd(WhyClient) // before the upstream answers by closing, too
+		s.nameEnd(ReasonClient) // before the upstream answers by closing, too
 		s.upstream.raw.poll.hurry(closeNotifyTime)
 		s.upstream.CloseWrite()
 	}
 	s.halfClosed(s.upstream.raw, &s.upstream.raw.poll)
 	if err == errWrite {
-		return WhyUpstream, true
+		return ReasonUpstream, true
 	}
-	return WhyClient, true
+	return ReasonClient, true
 }
 
 // copyToClient is the upstream's direction. Its end is passed on as
 // close_notify and FIN, and never as a word: it may have come in the middle of
 // a literal.
-func (s *session) copyToClient(late []byte) (why Why, over bool) {
+func (s *session) copyToClient(late []byte) (why CloseReason, over bool) {
 	err := s.copy(&s.upstream.raw.poll, s.upstream.raw.tcpConn, s.client(), late, ToClient)
 	switch err {
 	case errParked:
 		return "", false
 	case errIdle:
-		s.nameEnd(WhyTimeout)
+		s.nameEnd(ReasonTimeout)
 		s.closeInOrder()
-		return WhyTimeout, true
+		return ReasonTimeout, true
 	case errWrite:
 		s.abort()
-		return WhyClient, true
+		return ReasonClient, true
 	}
-	s.nameEnd(WhyUpstream) // before the client answers by closing, too
+	s.nameEnd(ReasonUpstream) // before the client answers by closing, too
 	s.raw.poll.hurry(closeNotifyTime)
 	s.closeNotify()
 	s.raw.CloseWrite()
 	s.halfClosed(s.raw, &s.raw.poll)
-	return WhyUpstream, true
+	return ReasonUpstream, true
 }
 
 // halfClosed leaves the other direction a while, and the goroutine that counts
@@ -299,7 +299,7 @@ func (s *session) checkIdle() {
 		left = s.srv.cfg.TimeoutIdle
 	}
 	if left <= 0 {
-		s.nameEnd(WhyTimeout)
+		s.nameEnd(ReasonTimeout)
 		s.closeInOrder()
 		return
 	}

@@ -45,8 +45,8 @@ func TestTheThresholdSaysTheSameAsASession(t *testing.T) {
 			}
 			c.Close()
 			h := g.WaitHandshake(t, i+1)
-			if end := g.WaitClosed(t, i+1); end.Why != WhyHandshake || end.ID != h.ID || h.Client != addrPort(c.LocalAddr()) || h.Local != addrPort(c.RemoteAddr()) {
-				t.Errorf("limit %d: ended for %s, %d and %d, at %v", limit, end.Why, end.ID, h.ID, h.Client)
+			if end := g.WaitClosed(t, i+1); end.Reason != ReasonHandshake || end.ID != h.ID || h.Client != addrPort(c.LocalAddr()) || h.Local != addrPort(c.RemoteAddr()) {
+				t.Errorf("limit %d: ended for %s, %d and %d, at %v", limit, end.Reason, end.ID, h.ID, h.Client)
 			}
 			facts = append(facts, h)
 		}

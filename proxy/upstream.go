@@ -164,7 +164,7 @@ func (s *session) connect(lost *upstream) (g greeting, err error) {
 			dialWithin = min(within, impatience)
 		}
 		if g, err = s.connectTo(up, header, dialWithin, within); err == nil {
-			s.srv.cfg.Meter.UpstreamConnected(s.Listener, time.Since(begun))
+			s.srv.cfg.Metrics.UpstreamConnected(s.Listener, time.Since(begun))
 			return g, nil
 		}
 		if s.srv.isDraining() {
@@ -341,7 +341,7 @@ func (srv *Server) upstreamFailed(up *upstream, err error) {
 // and when it becomes another one.
 func (srv *Server) tellFailure(up *upstream, err error) {
 	reason := reasonOf(err)
-	srv.cfg.Meter.UpstreamFailed(up.Name, reason)
+	srv.cfg.Metrics.UpstreamFailed(up.Name, reason)
 	fault := string(reason)
 	if reason == UpstreamStartTLS {
 		fault = err.Error()
@@ -354,7 +354,7 @@ func (srv *Server) tellFailure(up *upstream, err error) {
 // refusedClient counts an upstream's goodbye to a client that it knows by
 // address: that may be meant for this one alone. The prober finds out.
 func (srv *Server) refusedClient(up *upstream, conn uint64) {
-	srv.cfg.Meter.UpstreamFailed(up.Name, UpstreamRefused)
+	srv.cfg.Metrics.UpstreamFailed(up.Name, UpstreamRefused)
 	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "conn_id", conn)
 	up.ask()
 }
@@ -369,7 +369,7 @@ func (up *upstream) ask() {
 
 // upstreamFailed counts a failure of the upstream that serves the session.
 func (s *session) upstreamFailed(reason UpstreamFailure, err error) {
-	s.srv.cfg.Meter.UpstreamFailed(s.upstream.up.Name, reason)
+	s.srv.cfg.Metrics.UpstreamFailed(s.upstream.up.Name, reason)
 	s.srv.cfg.Log.Info("upstream failed before login", "upstream", s.upstream.up.Name,
 		"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
 }
@@ -384,7 +384,7 @@ func (srv *Server) upstreamUp(up *upstream, answers bool) {
 	} else {
 		up.ask()
 	}
-	srv.cfg.Meter.UpstreamUp(up.Name, answers)
+	srv.cfg.Metrics.UpstreamUp(up.Name, answers)
 }
 
 const (

@@ -118,7 +118,7 @@ func (g *gate) proxyConfig() proxy.Config {
 		UpstreamTimeout: cfg.UpstreamTimeout, TimeoutHandshake: cfg.TimeoutHandshake, TimeoutLogin: cfg.TimeoutLogin,
 		TimeoutIdle: cfg.TimeoutIdle, TimeoutDrain: cfg.TimeoutDrain,
 		ExplainText: cfg.ExplainText, Identity: cfg.LedgerIdentity != "off", Log: g.log,
-		Meter:    &meter{Metrics: g.metrics, readiness: g.readiness, protocols: protocolsByUpstream(cfg)},
+		Metrics:  &meter{Metrics: g.metrics, readiness: g.readiness, protocols: protocolsByUpstream(cfg)},
 		Observer: observers,
 	}
 }

@@ -272,8 +272,8 @@ func (th *theater) forecast(v *visitor) string {
 		name = "" // SSL has no extensions
 	}
 	for _, s := range th.policy.Explain(&policy.Client{
-		Place:   policy.Place{Listener: v.door.listener, Port: v.door.port(), Client: v.From},
-		Version: v.Generation, ServerName: name,
+		ConnInfo: policy.ConnInfo{Listener: v.door.listener, Port: v.door.port(), Client: v.From},
+		Version:  v.Generation, ServerName: name,
 	}, th.now()) {
 		if s.Answer == policy.Takes {
 			return s.Rule.Mode.String() + " by " + s.Rule.Name

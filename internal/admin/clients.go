@@ -109,8 +109,8 @@ func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limi
 func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
 	version, _ := policy.ParseVersion(c.Version) // none is NoVersion
 	return s.Taken(&policy.Client{
-		Place:   policy.Place{Listener: c.Listener, Port: c.Port, Client: c.Addr},
-		Version: version, ServerName: c.Name, JA4: c.JA4,
+		ConnInfo: policy.ConnInfo{Listener: c.Listener, Port: c.Port, Client: c.Addr},
+		Version:  version, ServerName: c.Name, JA4: c.JA4,
 	}, now)
 }
 

@@ -70,15 +70,15 @@ const keyTypes = 8
 type Set struct {
 	byKey [keyTypes]*tls.Certificate
 	first *tls.Certificate
-	keys  policy.Keys
+	keys  policy.KeyTypes
 }
 
 // Keys returns the types of key that the set has a certificate for.
-func (s *Set) Keys() policy.Keys { return s.keys }
+func (s *Set) Keys() policy.KeyTypes { return s.keys }
 
 // Certificate returns the certificate with that type of key. Where there is
 // none, or k is zero, it is the one that was named first: never nil.
-func (s *Set) Certificate(k policy.Keys) *tls.Certificate {
+func (s *Set) Certificate(k policy.KeyTypes) *tls.Certificate {
 	if k &= s.keys; k != 0 {
 		return s.byKey[bits.TrailingZeros8(uint8(k))]
 	}
@@ -86,7 +86,7 @@ func (s *Set) Certificate(k policy.Keys) *tls.Certificate {
 }
 
 // add takes the certificate in unless there is one with such a key already.
-func (s *Set) add(cert *tls.Certificate, k policy.Keys) {
+func (s *Set) add(cert *tls.Certificate, k policy.KeyTypes) {
 	if cert == nil || s.keys&k != 0 {
 		return
 	}
@@ -107,7 +107,7 @@ func (s *Set) fill(other *Set) {
 // pair is a certificate with its key, and the type of it.
 type pair struct {
 	name string
-	key  policy.Keys
+	key  policy.KeyTypes
 	cert *tls.Certificate
 }
 

@@ -12,7 +12,7 @@ import (
 
 func TestLookup(t *testing.T) {
 	d, keys := newTree(t), testKeys()
-	file := func(name string, k policy.Keys, c *x509.Certificate) string {
+	file := func(name string, k policy.KeyTypes, c *x509.Certificate) string {
 		return d.put(name, keyPEM(t, keys[k]), certPEM(t, keys[k], c))
 	}
 	cnOnly := template()
@@ -27,19 +27,19 @@ func TestLookup(t *testing.T) {
 	}, nil)
 	for _, test := range []struct {
 		server string
-		keys   policy.Keys
-		files  map[policy.Keys]string
+		keys   policy.KeyTypes
+		files  map[policy.KeyTypes]string
 	}{
 		{"mail.example.org", policy.ECDSAP256 | policy.ECDSAP384,
-			map[policy.Keys]string{0: "default", policy.ECDSAP256: "default", policy.ECDSAP384: "wildcard", policy.RSA: "default"}},
-		{"MAIL.example.ORG", policy.ECDSAP256 | policy.ECDSAP384, map[policy.Keys]string{0: "default"}},
-		{"imap.example.org", policy.ECDSAP256 | policy.ECDSAP384 | policy.RSA, map[policy.Keys]string{policy.RSA: "same-rsa"}},
-		{"late.example.org", policy.ECDSAP256 | policy.ECDSAP384, map[policy.Keys]string{0: "late"}},
-		{"pop.example.org", policy.ECDSAP384, map[policy.Keys]string{0: "wildcard", policy.ECDSAP256: "wildcard"}},
-		{"old.example.net", policy.Ed25519 | policy.RSA, map[policy.Keys]string{0: "common-name", policy.RSA: "other-rsa"}},
-		{"any.example.net", policy.RSA, map[policy.Keys]string{policy.RSA: "other-rsa"}},
+			map[policy.KeyTypes]string{0: "default", policy.ECDSAP256: "default", policy.ECDSAP384: "wildcard", policy.RSA: "default"}},
+		{"MAIL.example.ORG", policy.ECDSAP256 | policy.ECDSAP384, map[policy.KeyTypes]string{0: "default"}},
+		{"imap.example.org", policy.ECDSAP256 | policy.ECDSAP384 | policy.RSA, map[policy.KeyTypes]string{policy.RSA: "same-rsa"}},
+		{"late.example.org", policy.ECDSAP256 | policy.ECDSAP384, map[policy.KeyTypes]string{0: "late"}},
+		{"pop.example.org", policy.ECDSAP384, map[policy.KeyTypes]string{0: "wildcard", policy.ECDSAP256: "wildcard"}},
+		{"old.example.net", policy.Ed25519 | policy.RSA, map[policy.KeyTypes]string{0: "common-name", policy.RSA: "other-rsa"}},
+		{"any.example.net", policy.RSA, map[policy.KeyTypes]string{policy.RSA: "other-rsa"}},
 		// The default has every type of key, RSA by the shared name.
-		{"", 31 &^ policy.ECDSAP521, map[policy.Keys]string{
+		{"", 31 &^ policy.ECDSAP521, map[policy.KeyTypes]string{
 			0: "default", policy.RSA: "same-rsa", policy.ECDSAP384: "wildcard", policy.Ed25519: "common-name"}},
 		{"a.b.example.org", 31 &^ policy.ECDSAP521, nil},
 		{"example.org", 31 &^ policy.ECDSAP521, nil},

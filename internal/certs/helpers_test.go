@@ -23,7 +23,7 @@ import (
 )
 
 // keys made once: RSA takes its time.
-var testKeys = sync.OnceValue(func() map[policy.Keys]crypto.Signer {
+var testKeys = sync.OnceValue(func() map[policy.KeyTypes]crypto.Signer {
 	ec := func(c elliptic.Curve) crypto.Signer {
 		k, err := ecdsa.GenerateKey(c, rand.Reader)
 		if err != nil {
@@ -39,7 +39,7 @@ var testKeys = sync.OnceValue(func() map[policy.Keys]crypto.Signer {
 	if err != nil {
 		panic(err)
 	}
-	return map[policy.Keys]crypto.Signer{
+	return map[policy.KeyTypes]crypto.Signer{
 		policy.ECDSAP256: ec(elliptic.P256()),
 		policy.ECDSAP384: ec(elliptic.P384()),
 		policy.ECDSAP521: ec(elliptic.P521()),
@@ -131,7 +131,7 @@ func mustLoad(t testing.TB, certFiles, keyFiles []string) *Store {
 }
 
 // serves returns the file whose certificate the set has for the key.
-func serves(s *Store, serverName string, k policy.Keys) string {
+func serves(s *Store, serverName string, k policy.KeyTypes) string {
 	leaf := s.Lookup(serverName).Certificate(k).Leaf
 	for _, info := range s.Certificates() {
 		if bytes.Equal(info.Leaf.Raw, leaf.Raw) {

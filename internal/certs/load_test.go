@@ -22,7 +22,7 @@ import (
 
 func TestEveryKeyTypeAndFormIsRead(t *testing.T) {
 	keys := testKeys()
-	sec1 := func(k policy.Keys) string {
+	sec1 := func(k policy.KeyTypes) string {
 		der, err := x509.MarshalECPrivateKey(keys[k].(*ecdsa.PrivateKey))
 		if err != nil {
 			t.Fatal(err)
@@ -32,7 +32,7 @@ func TestEveryKeyTypeAndFormIsRead(t *testing.T) {
 	pkcs1 := block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(keys[policy.RSA].(*rsa.PrivateKey)))
 	for _, test := range []struct {
 		name string
-		key  policy.Keys
+		key  policy.KeyTypes
 		pem  string
 	}{
 		{"P-256 PKCS8", policy.ECDSAP256, keyPEM(t, keys[policy.ECDSAP256])},
@@ -88,7 +88,7 @@ func TestPairsAreFoundByKeyNotByPlace(t *testing.T) {
 	}
 }
 
-func mustKeyType(t *testing.T, public crypto.PublicKey) policy.Keys {
+func mustKeyType(t *testing.T, public crypto.PublicKey) policy.KeyTypes {
 	t.Helper()
 	k, err := keyType(public)
 	if err != nil {

@@ -113,7 +113,7 @@ func blockName(blockType string) string {
 var errKeyType = errors.New("the key is of a type that cannot be used: use ECDSA with P-256, P-384 or P-521, Ed25519 or RSA")
 
 // keyType returns the one bit of policy.Keys that a public key stands for.
-func keyType(public crypto.PublicKey) (policy.Keys, error) {
+func keyType(public crypto.PublicKey) (policy.KeyTypes, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
 		switch k.Curve {

@@ -70,7 +70,7 @@ func (o *Observer) Software(*proxy.Software) {}
 
 // Closed logs the end of a connection at debug.
 func (o *Observer) Closed(c *proxy.Closed) {
-	o.Log.Debug("closed", "listener", c.Listener, "client", c.Client.Addr(), "why", c.Why,
+	o.Log.Debug("closed", "listener", c.Listener, "client", c.Client.Addr(), "why", c.Reason,
 		"to_client", c.ToClient, "to_upstream", c.ToUpstream,
 		"seconds", c.Duration.Seconds(), "conn_id", c.ID)
 }

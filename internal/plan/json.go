@@ -128,7 +128,7 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 		Exemptions: each(p.exemptions(), func(r *policy.Rule) exemptionJSON {
 			return exemptionJSON{r.Name, r.Owner, r.Until.UTC()}
 		}),
-		Milder: each(p.milder(), func(m policy.Milder) milderJSON {
+		Milder: each(p.milder(), func(m policy.Relaxation) milderJSON {
 			return milderJSON{m.Time.UTC(), utc(m.Until), each(m.Rules, nameOf), m.String(), partsOf(m.Before), partsOf(m.After)}
 		}),
 	}

@@ -24,9 +24,9 @@ type Plan struct {
 }
 
 // milder are the softenings that anybody can notice here.
-func (p *Plan) milder() []policy.Milder {
-	var all []policy.Milder
-	for _, m := range p.Policy.Milder(p.From, p.Until) {
+func (p *Plan) milder() []policy.Relaxation {
+	var all []policy.Relaxation
+	for _, m := range p.Policy.Relaxations(p.From, p.Until) {
 		m.Listeners = slices.DeleteFunc(slices.Clone(m.Listeners), func(l string) bool { return !slices.Contains(p.Listeners, l) })
 		if len(m.Listeners) > 0 {
 			all = append(all, m)
@@ -71,7 +71,7 @@ func title(source string) string {
 	return "Policy " + source
 }
 
-func (p *Plan) nowRows(tl *policy.Timeline, milder []policy.Milder) []row {
+func (p *Plan) nowRows(tl *policy.Timeline, milder []policy.Relaxation) []row {
 	var lines []string
 	for _, e := range tl.Running {
 		lines = append(lines, eventWords(e))
@@ -84,7 +84,7 @@ func (p *Plan) nowRows(tl *policy.Timeline, milder []policy.Milder) []row {
 	return rowsOf("now", lines)
 }
 
-func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Milder) []row {
+func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Relaxation) []row {
 	var rows []row
 	last := p.meets(tl.Meets)
 	for _, m := range tl.Moments {
@@ -110,7 +110,7 @@ func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Milder) []row {
 const mark = "!! MILDER: "
 
 // marked says what becomes milder at that time.
-func marked(milder []policy.Milder, at time.Time) []string {
+func marked(milder []policy.Relaxation, at time.Time) []string {
 	var lines []string
 	for _, m := range milder {
 		if m.Time.Equal(at) {
@@ -141,7 +141,7 @@ func (p *Plan) meets(all []policy.Meeting) []string {
 }
 
 // summary is what is open at the end.
-func (p *Plan) summary(tl *policy.Timeline, milder []policy.Milder) []row {
+func (p *Plan) summary(tl *policy.Timeline, milder []policy.Relaxation) []row {
 	var rows []row
 	switch {
 	case len(tl.Moments) > 0:

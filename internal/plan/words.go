@@ -179,7 +179,7 @@ func meetingWords(m policy.Meeting) string {
 }
 
 // softWords says how a policy becomes milder.
-func softWords(m policy.Milder) string {
+func softWords(m policy.Relaxation) string {
 	if m.Until.IsZero() {
 		return m.String()
 	}

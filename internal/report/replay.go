@@ -146,7 +146,7 @@ func (t *Trial) ask(lenient *policy.Snapshot, c *ledger.Client) (Answer, string)
 		return Unknown, ""
 	}
 	hello.ServerName = c.Name
-	place := policy.Place{Keys: keysAssumed, Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()}
+	place := policy.ConnInfo{Keys: keysAssumed, Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()}
 	v := lenient.Decide(&hello, place, t.At, 0)
 	// One that is passed through needs an old server, as it has had so far.
 	passed := v.PassThrough && c.Counts.Observed > 0

@@ -246,8 +246,8 @@ func exemption(p *policy.Policy, c *ledger.Client, now time.Time) *policy.Rule {
 func asked(c *ledger.Client) *policy.Client {
 	version, _ := policy.ParseVersion(c.Version)
 	return &policy.Client{
-		Place:   policy.Place{Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()},
-		Version: version, ServerName: c.Name, JA4: c.JA4,
+		ConnInfo: policy.ConnInfo{Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()},
+		Version:  version, ServerName: c.Name, JA4: c.JA4,
 	}
 }
 

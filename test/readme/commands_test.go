@@ -50,7 +50,7 @@ func TestFreshMachine(t *testing.T) {
 	if len(blocks) != 1 || !slices.Equal(blocks[0].lines, []string{demoCommand, testCommand}) {
 		t.Fatalf("under %q stands %v, not the two commands", freshMachine, blocks)
 	}
-	for _, script := range []string{"test/run", ".ci/run", "test/mutants"} {
+	for _, script := range []string{"test/run", ".ci/run"} {
 		info, err := os.Stat(filepath.Join(root, script))
 		if err != nil {
 			t.Fatal(err)
