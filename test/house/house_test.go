@@ -1,0 +1,81 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+const connFile = `package proxy
+
+/* A comment
+of two lines. */
+type session struct {
+	server
+	srv *server
+	a, b int
+}
+
+type otherConn struct{ a, b, c, d, e int }
+
+const words = ` + "`one\n\ntwo`" + `
+
+func (s *session) serve() {
+
+	return
+}
+`
+
+func loadSample(t *testing.T) map[string]figure {
+	t.Helper()
+	long := "package proxy\n\nfunc long() {\n" + strings.Repeat("\t_ = 1\n", maxFileLines) + "}\n"
+	h, err := load(fstest.MapFS{
+		"proxy/conn.go":                   {Data: []byte(connFile)},
+		"proxy/long.go":                   {Data: []byte(long)},
+		"proxy/conn_test.go":              {Data: []byte(long)},
+		"internal/mailbox/pop3.go":        {Data: []byte("package mailbox\n")},
+		"internal/posterntest/gate.go":    {Data: []byte(long)},
+		"internal/netpoll/poller_linux.s": {Data: []byte("nothing")},
+	}, "proxy", "internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures := make(map[string]figure)
+	for _, f := range h.figures() {
+		figures[f.name] = f
+	}
+	return figures
+}
+
+func TestFigures(t *testing.T) {
+	figures := loadSample(t)
+	connLines := strings.Count(connFile, "\n")
+	for name, want := range map[string]int{
+		"product lines":            connLines + maxFileLines + 4 + 1,
+		"proxy lines":              connLines + maxFileLines + 4,
+		"proxy files":              2,
+		"fields of the connection": 4,
+		"longest file":             maxFileLines + 4,
+		"longest function":         maxFileLines + 2,
+		"demo lines":               1,
+	} {
+		if got := figures[name].got; got != want {
+			t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+	if got := codeLines([]byte(connFile)); got != 13 {
+		t.Errorf("%d lines of code, want 13", got)
+	}
+}
+
+func TestWhatIsTooLongIsNamed(t *testing.T) {
+	var text strings.Builder
+	if report(&text, []figure{loadSample(t)["longest function"]}) {
+		t.Error("a function that is too long passed")
+	}
+	for _, want := range []string{"OVER", "proxy/long.go:3 long"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%q is missing in\n%s", want, text.String())
+		}
+	}
+}
