@@ -1,6 +1,6 @@
-// Package memory paces the garbage collection of a gate and hands memory back.
+// Package memory paces the garbage collection of a proxy and hands memory back.
 //
-// What a gate keeps is small, a few megabytes, while each handshake leaves some
+// What a proxy keeps is small, a few megabytes, while each handshake leaves some
 // tens of kilobytes of garbage. At Go's own pace, which is a collection whenever
 // the heap has doubled, it would collect many times a second under load. And what
 // many sessions held stays with the process long after they have left. So:
@@ -9,12 +9,11 @@
 //     what is live: a small heap may grow by a fixed amount before the next
 //     collection, a large one by a part of itself. The runtime itself says when a
 //     collection has ended, so nothing is late however fast sessions come.
-//   - Once a second it is looked whether much could be handed back: garbage, free
+//   - Once a second it checks whether much could be handed back: garbage, free
 //     pages, and what belonged to sessions and goroutines that are gone. When a
-//     burst is over, that is collected and handed back, and so are pages of the
-//     program itself. It comes again only after twenty times as long as it took,
-//     and not at all under a steady load, which needs its garbage's place again at
-//     once.
+//     burst is over, that is collected and handed back. The next time comes only
+//     after twenty times as long as it took, and never under a steady load, which
+//     would need the memory again at once.
 //
 // An operator's GOGC stays in force. GOMEMLIMIT is the runtime's to obey, which
 // collects earlier than the percentage says where it must.
@@ -28,17 +27,13 @@ import (
 	"time"
 )
 
-// lookEvery is how often it looks whether memory can be handed back.
-const lookEvery = time.Second
-
-// startTakes is after how long what only the start needed is let go, which is the
-// most of the program's code: by then everything serves.
-const startTakes = 200 * time.Millisecond
+// checkEvery is how often Run checks whether memory can be handed back.
+const checkEvery = time.Second
 
 // Run keeps the process small until the context ends; sessions says how many are
 // open now. It is to run once, as what it sets belongs to the whole process.
 func Run(ctx context.Context, sessions func() int) {
-	run(ctx, sessions, lookEvery, os.Getenv("GOGC") == "")
+	run(ctx, sessions, checkEvery, os.Getenv("GOGC") == "")
 }
 
 func run(ctx context.Context, sessions func() int, every time.Duration, pace bool) {
@@ -49,15 +44,11 @@ func run(ctx context.Context, sessions func() int, every time.Duration, pace boo
 	read := newReader(sessions)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	started := time.After(startTakes)
 	k := keeper{last: read.now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-started:
-			letGo()
-			continue
 		case <-tick.C:
 		}
 		if r := read.now(); k.due(r) {
@@ -71,7 +62,6 @@ func run(ctx context.Context, sessions func() int, every time.Duration, pace boo
 func handBack() {
 	runtime.GC()
 	debug.FreeOSMemory()
-	letGo()
 }
 
 // defaultPercent is the runtime's where there is no GOGC.

@@ -107,8 +107,8 @@ func TestGOGCStaysInForce(t *testing.T) {
 	}
 }
 
-// Looking costs nothing, once a second or after each collection.
-func TestLookingAllocatesNothing(t *testing.T) {
+// A check costs nothing, once a second or after each collection.
+func TestCheckingAllocatesNothing(t *testing.T) {
 	r := newReader(none)
 	k := keeper{last: r.now()}
 	if n := testing.AllocsPerRun(100, func() { k.due(r.now()) }); n != 0 {
@@ -123,7 +123,7 @@ func gcGoal() uint64 {
 	return m.NextGC
 }
 
-func BenchmarkLook(b *testing.B) {
+func BenchmarkCheck(b *testing.B) {
 	r := newReader(none)
 	k := keeper{last: r.now()}
 	b.ReportAllocs()
