@@ -20,7 +20,7 @@ func (s *Share) takes(r *Rule, client netip.Addr, t time.Time, dice uint64) bool
 func (s *Share) position(r *Rule, client netip.Addr, dice uint64) float64 {
 	x := dice
 	if !s.Connection {
-		x = clientKey(client)
+		x = clientNumber(client)
 	}
 	// Every rule shuffles anew: the tenth that one takes is not the tenth that
 	// another takes.
@@ -28,14 +28,26 @@ func (s *Share) position(r *Rule, client netip.Addr, dice uint64) float64 {
 	return float64(x>>11) / (1 << 53)
 }
 
-// clientKey is what a client is known by: its IPv4 address or its IPv6 /64.
-func clientKey(client netip.Addr) uint64 {
-	client = client.Unmap()
+// ClientPrefix returns what counts as one client: the address itself for IPv4,
+// also where it is mapped into IPv6, and the /64 for IPv6, without a zone. It is
+// the zero Prefix for the zero Addr. It does not allocate.
+func ClientPrefix(client netip.Addr) netip.Prefix {
+	client = client.Unmap().WithZone("")
+	bits := 64
 	if client.Is4() {
-		b := client.As4()
-		return uint64(binary.BigEndian.Uint32(b[:]))
+		bits = client.BitLen()
 	}
+	p, _ := client.Prefix(bits) // no error: IPv6 has as many bits
+	return p
+}
+
+// clientNumber is the client as a number.
+func clientNumber(client netip.Addr) uint64 {
+	client = ClientPrefix(client).Addr()
 	b := client.As16()
+	if client.Is4() {
+		return uint64(binary.BigEndian.Uint32(b[12:]))
+	}
 	return binary.BigEndian.Uint64(b[:8])
 }
 

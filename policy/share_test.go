@@ -159,6 +159,29 @@ func TestAShareThatShrinksLetsClientsGo(t *testing.T) {
 	}
 }
 
+func TestOneClientIsAnIPv4AddressOrAnIPv6Network(t *testing.T) {
+	for client, want := range map[string]string{
+		"192.0.2.7":         "192.0.2.7/32",
+		"192.0.2.8":         "192.0.2.8/32",
+		"::ffff:192.0.2.7":  "192.0.2.7/32",
+		"2001:db8:0:7::1":   "2001:db8:0:7::/64",
+		"2001:db8:0:7:f::f": "2001:db8:0:7::/64",
+		"2001:db8:0:8::1":   "2001:db8:0:8::/64",
+		"fe80::1%eth0":      "fe80::/64",
+	} {
+		addr := netip.MustParseAddr(client)
+		if got := ClientPrefix(addr); got.String() != want {
+			t.Errorf("%s: got %v, want %s", client, got, want)
+		}
+		if n := testing.AllocsPerRun(10, func() { ClientPrefix(addr) }); n > 0 {
+			t.Errorf("%s: %v allocations", client, n)
+		}
+	}
+	if got := ClientPrefix(netip.Addr{}); got != (netip.Prefix{}) {
+		t.Errorf("no address: got %v", got)
+	}
+}
+
 func TestAClientIsItsNetwork(t *testing.T) {
 	p := policyOf(t, "rules:", "- {name: half, mode: explain, share: 50%}")
 	for i := range uint64(2000) {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"postern/policy"
 )
 
 // Limits bound what the gate takes; zero is no limit.
@@ -30,18 +32,6 @@ const (
 // LimitNames lists all limits.
 var LimitNames = []Limit{LimitConnections, LimitConnectionsPerClient, LimitHandshakesPerClient}
 
-// clientKey is what counts as one client: an IPv4 address or an IPv6 /64.
-func clientKey(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return a
-	}
-	p, err := a.WithZone("").Prefix(64)
-	if err != nil {
-		return a
-	}
-	return p.Addr()
-}
-
 const (
 	// handshakeMemory is how long an address is remembered after its last
 	// handshake: by then its allowance is whole again, so that forgetting it
@@ -58,17 +48,17 @@ type clientLimits struct {
 	limits Limits
 
 	mu   sync.Mutex
-	open map[netip.Addr]int
+	open map[netip.Prefix]int
 	// recent and older are two generations of handshake allowances; turned is
 	// when recent began.
-	recent, older map[netip.Addr]*rate.Limiter
+	recent, older map[netip.Prefix]*rate.Limiter
 	turned        time.Time
 }
 
 func newClientLimits(l Limits) *clientLimits {
 	return &clientLimits{
-		limits: l, open: make(map[netip.Addr]int),
-		recent: make(map[netip.Addr]*rate.Limiter), older: make(map[netip.Addr]*rate.Limiter),
+		limits: l, open: make(map[netip.Prefix]int),
+		recent: make(map[netip.Prefix]*rate.Limiter), older: make(map[netip.Prefix]*rate.Limiter),
 	}
 }
 
@@ -77,7 +67,7 @@ func (c *clientLimits) enter(client netip.Addr) bool {
 	if c.limits.ConnectionsPerClient == 0 {
 		return true
 	}
-	key := clientKey(client)
+	key := policy.ClientPrefix(client)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open[key] >= c.limits.ConnectionsPerClient {
@@ -92,7 +82,7 @@ func (c *clientLimits) leave(client netip.Addr) {
 	if c.limits.ConnectionsPerClient == 0 {
 		return
 	}
-	key := clientKey(client)
+	key := policy.ClientPrefix(client)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.open[key]--; c.open[key] <= 0 {
@@ -107,7 +97,7 @@ func (c *clientLimits) handshake(client netip.Addr, now time.Time) bool {
 	if n == 0 {
 		return true
 	}
-	key := clientKey(client)
+	key := policy.ClientPrefix(client)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now.Sub(c.turned) > handshakeMemory {

@@ -8,25 +8,6 @@ import (
 	"time"
 )
 
-func TestAnIPv6ClientIsItsNetwork(t *testing.T) {
-	key := func(s string) netip.Addr { return clientKey(netip.MustParseAddr(s)) }
-	same := [][2]string{
-		{"2001:db8:0:7::1", "2001:db8:0:7:ffff:ffff:ffff:ffff"},
-		{"fe80::1%eth0", "fe80::2"},
-		{"192.0.2.1", "192.0.2.1"},
-	}
-	for _, pair := range same {
-		if key(pair[0]) != key(pair[1]) {
-			t.Errorf("%s and %s are two clients", pair[0], pair[1])
-		}
-	}
-	for _, pair := range [][2]string{{"2001:db8:0:7::1", "2001:db8:0:8::1"}, {"192.0.2.1", "192.0.2.2"}} {
-		if key(pair[0]) == key(pair[1]) {
-			t.Errorf("%s and %s are one client", pair[0], pair[1])
-		}
-	}
-}
-
 func TestConnectionsAreCountedPerClient(t *testing.T) {
 	c := newClientLimits(Limits{ConnectionsPerClient: 2})
 	a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")

@@ -253,7 +253,7 @@ func (i *instance) Seen(ctx context.Context, f ledger.Filter) ([]ledger.Seen, er
 				continue
 			}
 			s := ledger.Seen{Client: ledger.Client{
-				Addr: c.Client, Network: network(c.Client), Listener: c.Listener, Version: c.Version, Reason: c.Reason, JA4: c.JA4,
+				Addr: c.Client, Network: ledger.Network(c.Client), Listener: c.Listener, Version: c.Version, Reason: c.Reason, JA4: c.JA4,
 				First: c.FirstSeen, Last: c.LastSeen, Counts: c.Counts, Login: c.Login, Noise: c.Noise, Accounts: c.Accounts, Software: c.Software,
 			}}
 			name, port, _ := net.SplitHostPort(c.Endpoint)
@@ -272,15 +272,6 @@ func (i *instance) Seen(ctx context.Context, f ledger.Filter) ([]ledger.Seen, er
 		}
 		query.Set("cursor", page.NextCursor)
 	}
-}
-
-// network is what counts as one client.
-func network(a netip.Addr) string {
-	if a = a.Unmap(); a.Is6() {
-		p, _ := a.WithZone("").Prefix(64)
-		return p.String()
-	}
-	return a.String()
 }
 
 // Hellos are the hellos that the gate has kept.

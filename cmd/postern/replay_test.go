@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,14 +123,6 @@ func TestWhatAReplayCannotAnswer(t *testing.T) {
 		o := runAt(t, reportNow, []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, append([]string{"replay"}, tt.args...)...)
 		if o.code != tt.code || o.stdout != "" || !strings.HasPrefix(o.stderr, tt.stderr) {
 			t.Errorf("%q: exit %d, stdout %q, stderr\n%s\nwant %d\n%s", tt.args, o.code, o.stdout, o.stderr, tt.code, tt.stderr)
-		}
-	}
-}
-
-func TestOneClientIsAnAddressOrA64(t *testing.T) {
-	for addr, want := range map[string]string{"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3::4": "2001:db8:1:2::/64"} {
-		if got := network(netip.MustParseAddr(addr)); got != want {
-			t.Errorf("%s: %s, want %s", addr, got, want)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/policy"
 )
 
 // access decides who may see the page and the API. A handler behind it is
@@ -34,7 +35,7 @@ type access struct {
 func newAccess(o Options) *access {
 	a := &access{
 		token: o.Token, loopback: config.OnLoopback(o.Listen), host: hostName(o.Listen),
-		guesses: guesses{wrong: make(map[netip.Addr][]time.Time)}, now: o.Now, log: o.Log,
+		guesses: guesses{wrong: make(map[netip.Prefix][]time.Time)}, now: o.Now, log: o.Log,
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -93,7 +94,7 @@ func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
 	}
 	right := token.is(given)
 	peer := peerAddr(r)
-	wait, last := a.guesses.try(clientKey(peer), given != "" && !right, a.now())
+	wait, last := a.guesses.try(policy.ClientPrefix(peer), given != "" && !right, a.now())
 	if last {
 		a.log.Warn("too many wrong admin tokens, the address is refused for a minute", "client", peer)
 	}
@@ -134,15 +135,6 @@ func peerAddr(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap()
 }
 
-// clientKey is what counts as one client: an IPv4 address or an IPv6 /64.
-func clientKey(a netip.Addr) netip.Addr {
-	if !a.Is6() {
-		return a
-	}
-	p, _ := a.WithZone("").Prefix(64) // no error: IPv6 has as many bits
-	return p.Addr()
-}
-
 const (
 	// maxWrong tokens may come from one client in guessMemory; then it has to
 	// wait until the first of them is that old, whatever it gives.
@@ -159,8 +151,8 @@ const (
 type guesses struct {
 	mu sync.Mutex
 	// wrong has the times of the last maxWrong ones of a client, oldest first;
-	// the zero address is all who found no room.
-	wrong map[netip.Addr][]time.Time
+	// the zero prefix is all who found no room.
+	wrong map[netip.Prefix][]time.Time
 	swept time.Time
 }
 
@@ -168,7 +160,7 @@ type guesses struct {
 // it need not, notes a wrong one; last says that this was the last one before
 // it has to wait. Both are one step, so that no number of requests at once gets
 // more tries.
-func (g *guesses) try(client netip.Addr, wrong bool, now time.Time) (wait time.Duration, last bool) {
+func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time.Duration, last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	client = g.room(client, now)
@@ -188,18 +180,18 @@ func (g *guesses) try(client netip.Addr, wrong bool, now time.Time) (wait time.D
 
 // room returns the client where it is remembered or can be, else the address
 // of those who cannot.
-func (g *guesses) room(client netip.Addr, now time.Time) netip.Addr {
+func (g *guesses) room(client netip.Prefix, now time.Time) netip.Prefix {
 	if _, known := g.wrong[client]; known || len(g.wrong) < maxClients {
 		return client
 	}
 	if now.Sub(g.swept) >= sweepEvery {
 		g.swept = now
-		maps.DeleteFunc(g.wrong, func(_ netip.Addr, times []time.Time) bool {
+		maps.DeleteFunc(g.wrong, func(_ netip.Prefix, times []time.Time) bool {
 			return now.Sub(times[len(times)-1]) >= guessMemory
 		})
 	}
 	if len(g.wrong) < maxClients {
 		return client
 	}
-	return netip.Addr{}
+	return netip.Prefix{}
 }

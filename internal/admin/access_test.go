@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"postern/policy"
 )
 
 const (
@@ -414,11 +416,11 @@ func TestHTTPOneWithoutAHostIsMisdirected(t *testing.T) {
 	}
 }
 
-func newGuesses() *guesses { return &guesses{wrong: make(map[netip.Addr][]time.Time)} }
+func newGuesses() *guesses { return &guesses{wrong: make(map[netip.Prefix][]time.Time)} }
 
 // address is one of many networks.
-func address(i int) netip.Addr {
-	return netip.AddrFrom16([16]byte{0x20, 1, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)})
+func address(i int) netip.Prefix {
+	return policy.ClientPrefix(netip.AddrFrom16([16]byte{0x20, 1, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}))
 }
 
 func TestManyAddressesAreRememberedInBoundedMemory(t *testing.T) {

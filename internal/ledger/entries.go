@@ -69,10 +69,7 @@ func (k *entryKey) collapse() {
 
 // collapsed is the key of those that come in too many ways.
 func collapsed(client netip.Addr) clientKey {
-	if p, err := client.Prefix(64); err == nil && client.Is6() {
-		client = p.Addr()
-	}
-	return clientKey{client: client}
+	return clientKey{client: policy.ClientPrefix(client).Addr()}
 }
 
 // entry is what has been seen and not been written.

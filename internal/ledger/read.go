@@ -153,7 +153,7 @@ func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int)
 			return nil, "", fmt.Errorf("reading clients: %w", err)
 		}
 		c.Addr, _ = netip.ParseAddr(addr)
-		c.Network = network(c.Addr)
+		c.Network = Network(c.Addr)
 		c.First, c.Last = time.Unix(first, 0).UTC(), time.Unix(seen, 0).UTC()
 		c.Login, c.Noise = loginOf(ok, failed), isNoise == 1
 		list = append(list, c)

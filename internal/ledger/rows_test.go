@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -425,4 +426,12 @@ func TestACommitInDoubtIsAskedFor(t *testing.T) {
 			t.Errorf("%+v, %d pending", c, g.pending.Load())
 		}
 	})
+}
+
+func TestANetworkIsAnAddressOrA64(t *testing.T) {
+	for addr, want := range map[string]string{"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3::4": "2001:db8:1:2::/64"} {
+		if got := Network(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: got %s, want %s", addr, got, want)
+		}
+	}
 }

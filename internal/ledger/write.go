@@ -17,23 +17,24 @@ import (
 	"postern/policy"
 )
 
-// networkNumber is what counts as one client, as a number: the IPv4 address, or
-// the IPv6 /64. The two never meet, as ffff::/16 is multicast.
+// networkNumber is [policy.ClientPrefix] as a number. An IPv4 address and an
+// IPv6 /64 never have the same, as ffff::/16 is multicast.
 func networkNumber(a netip.Addr) int64 {
+	a = policy.ClientPrefix(a).Addr()
 	b := a.As16()
-	if a = a.Unmap(); a.Is4() {
+	if a.Is4() {
 		return -1<<48 | int64(binary.BigEndian.Uint32(b[12:]))
 	}
 	return int64(binary.BigEndian.Uint64(b[:8]))
 }
 
-// network is the same for people.
-func network(a netip.Addr) string {
-	if a = a.Unmap(); a.Is6() {
-		p, _ := a.Prefix(64)
+// Network is [policy.ClientPrefix] for people: 192.0.2.7 or 2001:db8::/64.
+func Network(a netip.Addr) string {
+	p := policy.ClientPrefix(a)
+	if p.Addr().Is6() {
 		return p.String()
 	}
-	return a.String()
+	return p.Addr().String()
 }
 
 // ja4Text is a fingerprint as it is stored; empty where there were too many.
