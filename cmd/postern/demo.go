@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/gate"
 	"postern/internal/mailbox"
 	"postern/internal/policyfile"
 	"postern/internal/report"
@@ -27,7 +28,7 @@ type demoMail struct {
 	upstream *mailbox.Server
 	dir      string
 	cert     *demoCertificate
-	gate     *gate
+	gate     *gate.Runtime
 	log      *demoLog
 	addrs    map[string]string // by listener
 	// mode is empty for the policy of demoPolicy.
@@ -145,10 +146,10 @@ func newDemo(ctx context.Context, mode, floor string) (d *demoMail, err error) {
 	if err != nil {
 		return d, err
 	}
-	if d.gate, err = newGate(cfg, d.log, time.Now); err != nil {
+	if d.gate, err = gate.New(cfg, buildInfo(), d.log, time.Now); err != nil {
 		return d, err
 	}
-	d.gate.start()
+	d.gate.Start()
 	return d, nil
 }
 
@@ -172,12 +173,11 @@ func (d *demoMail) policyWords() string {
 
 // report prints who is left, which is what it all is for.
 func (d *demoMail) report(ctx context.Context, w io.Writer) error {
-	g := d.gate
-	if err := g.book.recorder.Flush(ctx); err != nil {
+	if err := d.gate.FlushLedger(ctx); err != nil {
 		return err
 	}
 	const since = 24 * time.Hour
-	r, err := g.report(ctx, report.Options{Since: since})
+	r, err := d.gate.Report(ctx, report.Options{Since: since})
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func freeAddr(port int) (string, error) {
 // close ends what newDemo started, as far as it came.
 func (d *demoMail) close() {
 	if d.gate != nil {
-		d.gate.stop(context.Background())
+		d.gate.Stop(context.Background())
 	}
 	if d.upstream != nil {
 		d.upstream.Close()

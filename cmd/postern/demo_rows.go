@@ -89,7 +89,7 @@ func (d *demoMail) expected(l proxy.Listener, g policy.Version) proxy.Outcome {
 
 // handshakes reads the counters of a listener and version, by outcome.
 func (d *demoMail) handshakes(l proxy.Listener, g policy.Version) map[string]float64 {
-	families, err := d.gate.metrics.Gatherer().Gather()
+	families, err := d.gate.Gatherer().Gather()
 	if err != nil {
 		return nil
 	}
@@ -139,16 +139,8 @@ func moved(before map[string]float64, now func() map[string]float64) proxy.Outco
 // right reports whether everything about the row is what the policy says.
 func (r *demoRow) right() bool {
 	legacy := r.want != proxy.Accepted
-	if r.err != nil || r.counted != r.want || legacy != (r.logged != "") || legacy && r.logged != string(r.want) {
-		return false
-	}
-	switch r.want {
-	case proxy.Rejected:
-		return r.met.Alert == 70
-	case proxy.Explained:
-		return r.met.Version == r.generation && r.met.Text != ""
-	}
-	return r.met.LoggedIn && r.met.Version == r.generation
+	return r.err == nil && r.counted == r.want && legacy == (r.logged != "") &&
+		(!legacy || r.logged == string(r.want)) && r.met.Is(r.want, r.generation)
 }
 
 var demoHeader = []string{"listener", "client", "met", "log", "counter", ""}

@@ -6,12 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/gate"
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
@@ -135,12 +135,12 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 
 // fetchReport asks the running gate or, where none runs, its store.
 func fetchReport(ctx context.Context, cfg *config.Config, now time.Time, o report.Options, from string) (*report.Report, error) {
-	gate, err := findInstance(cfg, from)
+	running, err := findInstance(cfg, from)
 	if err != nil {
 		return nil, err
 	}
 	r := new(report.Report)
-	err = gate.get(ctx, "/api/v1/report", o.Values(), r)
+	err = running.get(ctx, "/api/v1/report", o.Values(), r)
 	if err == nil {
 		r.Clean()
 		return r, nil
@@ -157,32 +157,9 @@ func fetchReport(ctx context.Context, cfg *config.Config, now time.Time, o repor
 		return nil, err
 	}
 	defer store.Close()
-	facts := reportFacts(cfg, now)
+	facts := gate.ReportFacts(cfg, now)
 	facts.Policy = p
 	if err := facts.Read(ctx, store, o); err != nil {
-		return nil, err
-	}
-	return report.Build(facts, o), nil
-}
-
-// reportFacts is what the configuration says about a ledger.
-func reportFacts(cfg *config.Config, now time.Time) report.Facts {
-	return report.Facts{
-		Now: now, PolicyFile: cfg.PolicyFile, Identity: cfg.LedgerIdentity,
-		Memory: cfg.LedgerURL == ledger.Memory, Retention: cfg.LedgerRetention,
-	}
-}
-
-// reportHandler answers with the report of this gate.
-func (g *gate) reportHandler() http.Handler {
-	return report.Handler(g.log, g.report)
-}
-
-// report is made of what the ledger of this gate knows.
-func (g *gate) report(ctx context.Context, o report.Options) (*report.Report, error) {
-	facts := reportFacts(g.cfg, g.now())
-	facts.Policy = g.policy.Load().Policy
-	if err := facts.Read(ctx, g.book.store, o); err != nil {
 		return nil, err
 	}
 	return report.Build(facts, o), nil

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"postern/internal/config"
-	"postern/internal/policyfile"
+	"postern/internal/gate"
 )
 
 func serve(ctx context.Context, sys system) int {
@@ -21,55 +21,15 @@ func serve(ctx context.Context, sys system) int {
 		sys.errorf("%v", err)
 		return exitUsage
 	}
-	g, err := newGate(cfg, sys.stderr, time.Now)
+	g, err := gate.New(cfg, buildInfo(), sys.stderr, time.Now)
 	if err != nil {
 		sys.errorf("%v", err)
 		return exitUsage
 	}
-	for _, w := range cfg.Warnings() {
-		g.log.Warn("configuration warning", "warning", w)
+	if g.Run(ctx, sys.stop, sys.reload) != nil {
+		return exitBroken // the log has said why
 	}
-	if w := policyfile.MemoryWarning(cfg, g.policy.Load().Policy, g.now()); w != "" {
-		g.log.Warn("configuration warning", "warning", w)
-	}
-	g.warnOfPolicy()
-	g.start()
-	return g.wait(ctx, sys)
-}
-
-// wait serves until a signal or until the admin port breaks; a second signal
-// ends the drain at once.
-func (g *gate) wait(ctx context.Context, sys system) int {
-	code := exitOK
-	for serving := true; serving; {
-		select {
-		case <-sys.reload:
-			g.log.Info("reading files again")
-			g.files.Trigger()
-			g.policyFiles.Trigger()
-			continue
-		case sig := <-sys.stop:
-			g.log.Info("stopping", "signal", sig.String(), "timeout", g.cfg.TimeoutDrain.String())
-		case <-ctx.Done():
-		case err := <-g.adminDone:
-			g.log.Error("admin port failed", "error", err)
-			code = exitBroken
-		}
-		serving = false
-	}
-	insist, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	stopped := make(chan struct{})
-	go func() {
-		select {
-		case <-sys.stop:
-			cancel()
-		case <-stopped:
-		}
-	}()
-	g.stop(insist)
-	close(stopped)
-	return code
+	return exitOK
 }
 
 func serveHelp(w io.Writer) {

@@ -8,19 +8,21 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+
+	"postern/internal/gate"
 )
 
 // release is the version; a build may set it with
 // -ldflags "-X main.release=v1.2.3".
 var release = ""
 
-// buildVersion returns the version and the commit that it was built from, as
-// far as the build knows them.
-func buildVersion() (ver, revision string) {
-	ver, revision = release, "unknown"
+// buildInfo is the version and the commit that it was built from, as far as
+// the build knows them.
+func buildInfo() gate.Build {
+	ver, revision := release, "unknown"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return cmp.Or(ver, "devel"), revision
+		return gate.Build{Version: cmp.Or(ver, "devel"), Revision: revision}
 	}
 	modified := ""
 	for _, s := range info.Settings {
@@ -34,7 +36,7 @@ func buildVersion() (ver, revision string) {
 	if ver == "" && info.Main.Version != "(devel)" {
 		ver = info.Main.Version
 	}
-	return cmp.Or(ver, "devel"), revision + modified
+	return gate.Build{Version: cmp.Or(ver, "devel"), Revision: revision + modified}
 }
 
 func version(_ context.Context, sys system) int {
@@ -44,7 +46,7 @@ func version(_ context.Context, sys system) int {
 	}); done {
 		return code
 	}
-	ver, revision := buildVersion()
-	fmt.Fprintf(sys.stdout, "postern %s (commit %s, %s %s/%s)\n", ver, revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	b := buildInfo()
+	fmt.Fprintf(sys.stdout, "postern %s (commit %s, %s %s/%s)\n", b.Version, b.Revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return exitOK
 }

@@ -21,6 +21,7 @@ import (
 
 	"postern/internal/hello"
 	"postern/policy"
+	"postern/proxy"
 )
 
 // Generations lists the TLS generations that a Client can be of.
@@ -58,6 +59,17 @@ type Met struct {
 	Text string
 	// LocalPort of the client's end.
 	LocalPort uint16
+}
+
+// Is reports whether a client of that generation met what the outcome says.
+func (m Met) Is(o proxy.Outcome, generation policy.Version) bool {
+	switch o {
+	case proxy.Rejected:
+		return m.Alert == 70 // protocol_version
+	case proxy.Explained:
+		return m.Version == generation && m.Text != ""
+	}
+	return m.LoggedIn && m.Version == generation
 }
 
 // timeout bounds a whole visit.

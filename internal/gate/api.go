@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern/internal/admin"
+	"postern/internal/config"
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
@@ -13,11 +14,11 @@ import (
 )
 
 // api is what answers below /api/v1/; who may ask is decided before it.
-func (g *gate) api() http.Handler {
+func (g *Runtime) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
-	mux.Handle("GET /api/v1/report", g.reportHandler())
+	mux.Handle("GET /api/v1/report", report.Handler(g.log, g.Report))
 	mux.Handle("GET /api/v1/hellos", report.HellosHandler(g.log, g.book.store.Hellos))
 	return impatient(mux)
 }
@@ -38,7 +39,7 @@ func impatient(next http.Handler) http.Handler {
 	})
 }
 
-func (g *gate) legacyClients() *admin.Clients {
+func (g *Runtime) legacyClients() *admin.Clients {
 	c := &admin.Clients{
 		Store: g.book.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
 	}
@@ -49,7 +50,7 @@ func (g *gate) legacyClients() *admin.Clients {
 }
 
 // policyState is what is in force now.
-func (g *gate) policyState() admin.PolicyState {
+func (g *Runtime) policyState() admin.PolicyState {
 	running := g.policy.Load()
 	s := admin.PolicyState{
 		Policy: running.Policy, File: g.cfg.PolicyFile, Read: running.read, Now: g.now(),
@@ -65,11 +66,28 @@ func (g *gate) policyState() admin.PolicyState {
 }
 
 // page is what / shows.
-func (g *gate) page() http.Handler {
-	version, _ := buildVersion()
+func (g *Runtime) page() http.Handler {
 	p := &admin.Page{
 		Store: g.book.store, Counts: g.book.counts, Dropped: g.book.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
-		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: version, Log: g.log,
+		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version, Log: g.log,
 	}
 	return p.Handler()
+}
+
+// Report is made of what the ledger knows.
+func (g *Runtime) Report(ctx context.Context, o report.Options) (*report.Report, error) {
+	facts := ReportFacts(g.cfg, g.now())
+	facts.Policy = g.policy.Load().Policy
+	if err := facts.Read(ctx, g.book.store, o); err != nil {
+		return nil, err
+	}
+	return report.Build(facts, o), nil
+}
+
+// ReportFacts is what the configuration says about a ledger.
+func ReportFacts(cfg *config.Config, now time.Time) report.Facts {
+	return report.Facts{
+		Now: now, PolicyFile: cfg.PolicyFile, Identity: cfg.LedgerIdentity,
+		Memory: cfg.LedgerURL == ledger.Memory, Retention: cfg.LedgerRetention,
+	}
 }

@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"bytes"
@@ -32,7 +32,7 @@ var legacyNames = map[string]string{"imap": "imap-legacy.example.org", "pop3": "
 // clock of ours, in front of a mail server.
 type theater struct {
 	*testing.T
-	gate   *gate
+	gate   *Runtime
 	policy *policy.Policy // that of the story
 	file   string
 	text   []byte // of the file
@@ -118,7 +118,7 @@ func open(t *testing.T, name string, at time.Time) *theater {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if th.gate, err = newGate(cfg, th.log, th.now); err == nil {
+		if th.gate, err = New(cfg, Build{}, th.log, th.now); err == nil {
 			break
 		}
 		// Somebody else may take a free port before the gate does.
@@ -127,8 +127,8 @@ func open(t *testing.T, name string, at time.Time) *theater {
 		}
 	}
 	th.policy = th.gate.policy.Load().Policy
-	th.gate.start()
-	t.Cleanup(func() { th.gate.stop(context.Background()) })
+	th.gate.Start()
+	t.Cleanup(func() { th.gate.Stop(context.Background()) })
 	return th
 }
 
@@ -179,7 +179,10 @@ func (th *theater) series(metric string) map[string]float64 {
 	return values
 }
 
-// storyLog is the gate's stderr.
+// logTimeout bounds how long a counter or a line of the log is waited for.
+const logTimeout = 5 * time.Second
+
+// storyLog is what would be stderr.
 type storyLog struct {
 	mu    sync.Mutex
 	lines []storyLine

@@ -1,4 +1,7 @@
-package main
+// Package gate is the runtime of `postern serve`: it puts proxy, policy,
+// ledger, log, metrics and admin port together, and reads their files again
+// when they change.
+package gate
 
 import (
 	"context"
@@ -9,8 +12,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/internal/admin"
 	"postern/internal/certs"
@@ -24,10 +30,10 @@ import (
 	"postern/proxy"
 )
 
-// gate is everything that serves, put together: the proxy, who listens to what
-// it tells, and the admin port.
-type gate struct {
+// Runtime is Postern as it serves: the proxy, its observers and the admin port.
+type Runtime struct {
 	cfg      *config.Config
+	build    Build
 	server   *proxy.Server
 	material *material
 	files    *watch.Watcher
@@ -62,11 +68,15 @@ type gate struct {
 // logQueue is how many lines may wait for a slow stderr.
 const logQueue = 4096
 
-// newGate binds the listeners and reads the files. Its error is for a person
-// to read, and may have several lines. The policy goes by now.
-func newGate(cfg *config.Config, stderr io.Writer, now func() time.Time) (*gate, error) {
-	g := &gate{
-		cfg: cfg, adminDone: make(chan error, 1), foldDone: make(chan struct{}),
+// Build says what the program was built from.
+type Build struct{ Version, Revision string }
+
+// New binds the listeners and reads the files. Its error is for a person to
+// read, and may have several lines. The log goes to stderr. The policy goes by
+// now.
+func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time) (*Runtime, error) {
+	g := &Runtime{
+		cfg: cfg, build: build, adminDone: make(chan error, 1), foldDone: make(chan struct{}),
 		files: watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
 	}
 	g.watchFiles()
@@ -97,7 +107,7 @@ func newGate(cfg *config.Config, stderr io.Writer, now func() time.Time) (*gate,
 }
 
 // proxyConfig is what the configuration and the files say, and who listens.
-func (g *gate) proxyConfig() proxy.Config {
+func (g *Runtime) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, g.material
 	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Fold: g.fold}, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
@@ -125,10 +135,9 @@ func (g *gate) proxyConfig() proxy.Config {
 
 // makeListeners makes what listens to the proxy: metrics, readiness and the
 // fold of the log.
-func (g *gate) makeListeners(p *policy.Policy) {
-	ver, revision := buildVersion()
+func (g *Runtime) makeListeners(p *policy.Policy) {
 	o := metrics.Options{
-		Version: ver, Revision: revision,
+		Version: g.build.Version, Revision: g.build.Revision,
 		Policy: p, Now: g.now,
 		LedgerDropped: g.book.recorder.Dropped,
 		LogSuppressed: func() uint64 { return g.suppressed.Load() + g.logWriter.Dropped() },
@@ -167,8 +176,16 @@ func (g *gate) makeListeners(p *policy.Policy) {
 	g.admin = admin.New(ao)
 }
 
-// start begins to serve.
-func (g *gate) start() {
+// Start logs what of the configuration is probably not meant, and begins to
+// serve.
+func (g *Runtime) Start() {
+	for _, w := range g.cfg.Warnings() {
+		g.log.Warn("configuration warning", "warning", w)
+	}
+	if w := policyfile.MemoryWarning(g.cfg, g.policy.Load().Policy, g.now()); w != "" {
+		g.log.Warn("configuration warning", "warning", w)
+	}
+	g.warnOfPolicy()
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopBackground = cancel
 	go func() {
@@ -193,13 +210,53 @@ func (g *gate) start() {
 		"mode", g.policy.Load().Mode().String(), "floor", g.policy.Load().Floor().String(), "rules", len(g.policy.Load().Rules()))
 }
 
+// Gatherer gathers what the admin port shows at /metrics.
+func (g *Runtime) Gatherer() prometheus.Gatherer { return g.metrics.Gatherer() }
+
+// FlushLedger writes what the ledger has been told so far.
+func (g *Runtime) FlushLedger(ctx context.Context) error { return g.book.recorder.Flush(ctx) }
+
 // flushAtLeast is what admin port, ledger and log have at the end even when the
 // drain took all of its time.
 const flushAtLeast = 100 * time.Millisecond
 
-// stop ends the gate: the sessions first, then who listens to them, the log
-// last. When ctx ends, sessions are cut.
-func (g *gate) stop(ctx context.Context) {
+// Run serves until a signal comes on stop, ctx ends, or the admin port breaks,
+// which alone is an error. A signal on reload has the files read again. A second
+// one on stop ends the drain at once.
+func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error {
+	g.Start()
+	var err error
+	for serving := true; serving; {
+		select {
+		case <-reload:
+			g.log.Info("reading files again")
+			g.files.Trigger()
+			g.policyFiles.Trigger()
+			continue
+		case sig := <-stop:
+			g.log.Info("stopping", "signal", sig.String(), "timeout", g.cfg.TimeoutDrain.String())
+		case <-ctx.Done():
+		case err = <-g.adminDone:
+			g.log.Error("admin port failed", "error", err)
+		}
+		serving = false
+	}
+	drain, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-stop:
+			cancel()
+		case <-drain.Done():
+		}
+	}()
+	g.Stop(drain)
+	return err
+}
+
+// Stop ends the sessions first, then their observers, the log last. When ctx
+// ends, sessions are cut.
+func (g *Runtime) Stop(ctx context.Context) {
 	end := time.Now().Add(g.cfg.TimeoutDrain)
 	g.readiness.Draining()
 	g.server.Shutdown(ctx)

@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func (b *book) counts() ([]ledger.Distinct, time.Time) {
 }
 
 // openLedger opens what LEDGER_URL names.
-func (g *gate) openLedger(ctx context.Context) error {
+func (g *Runtime) openLedger(ctx context.Context) error {
 	store, err := ledger.Open(ctx, g.cfg.LedgerURL)
 	if errors.Is(err, ledger.ErrAway) {
 		// Mail does not wait for it, and until it is back nothing is lost.
@@ -65,7 +65,7 @@ func (b *book) wake() {
 }
 
 // identity is what is kept of an account's name.
-func (g *gate) identity() func(string) string {
+func (g *Runtime) identity() func(string) string {
 	switch g.cfg.LedgerIdentity {
 	case "plain":
 		return func(account string) string { return account }
@@ -87,7 +87,7 @@ const (
 )
 
 // run writes, counts and prunes until the context ends.
-func (b *book) run(ctx context.Context, g *gate) {
+func (b *book) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	flushing := make(chan struct{})
 	go func() {
@@ -125,7 +125,7 @@ func bounded(ctx context.Context, f func(context.Context)) {
 }
 
 // prune forgets who has not come for LEDGER_RETENTION.
-func (g *gate) prune(ctx context.Context) {
+func (g *Runtime) prune(ctx context.Context) {
 	err := g.book.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		g.log.Error("pruning the ledger failed", "error", err.Error())
@@ -133,7 +133,7 @@ func (g *gate) prune(ctx context.Context) {
 }
 
 // countClients sets the gauges of distinct clients.
-func (g *gate) countClients(ctx context.Context) {
+func (g *Runtime) countClients(ctx context.Context) {
 	now := g.now()
 	counts, err := g.book.store.Distinct(ctx, now)
 	if err != nil {
@@ -170,7 +170,7 @@ func readIdentityKey(cfg *config.Config) ([]byte, error) {
 	return secret.Read(config.Prefix+"LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
 }
 
-func (g *gate) reloadIdentityKey() error {
+func (g *Runtime) reloadIdentityKey() error {
 	key, err := readIdentityKey(g.cfg)
 	if err == nil {
 		g.book.key.Store(&key)

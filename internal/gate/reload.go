@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"crypto/x509"
@@ -41,7 +41,7 @@ func readMaterial(cfg *config.Config) (*material, error) {
 
 // watchFiles has the files read again when they change. It comes before they
 // are read for the first time.
-func (g *gate) watchFiles() {
+func (g *Runtime) watchFiles() {
 	cfg := g.cfg
 	for _, set := range []struct {
 		what   string
@@ -65,7 +65,7 @@ func (g *gate) watchFiles() {
 
 // reloading counts failures, and tells each once: an error that stays the same
 // is not news.
-func (g *gate) reloading(what string, reload func() error) func() error {
+func (g *Runtime) reloading(what string, reload func() error) func() error {
 	told := ""
 	return func() error {
 		err := reload()
@@ -85,7 +85,7 @@ func (g *gate) reloading(what string, reload func() error) func() error {
 
 // renew reads a pair of files again, and keeps what there is where the new
 // ones are no better.
-func (g *gate) renew(old *certs.Store, load func() (*certs.Store, error)) (*certs.Store, error) {
+func (g *Runtime) renew(old *certs.Store, load func() (*certs.Store, error)) (*certs.Store, error) {
 	fresh, err := load()
 	if err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (g *gate) renew(old *certs.Store, load func() (*certs.Store, error)) (*cert
 	return fresh, nil
 }
 
-func (g *gate) reloadCertificates() error {
+func (g *Runtime) reloadCertificates() error {
 	fresh, err := g.renew(g.material.certificates, func() (*certs.Store, error) {
 		return certs.Load(g.cfg.TLSCertFile, g.cfg.TLSKeyFile)
 	})
@@ -113,7 +113,7 @@ func (g *gate) reloadCertificates() error {
 	return nil
 }
 
-func (g *gate) reloadAdmin() error {
+func (g *Runtime) reloadAdmin() error {
 	fresh, err := g.renew(g.material.admin, func() (*certs.Store, error) {
 		return certs.LoadPair(g.cfg.AdminTLSCertFile, g.cfg.AdminTLSKeyFile)
 	})
@@ -125,7 +125,7 @@ func (g *gate) reloadAdmin() error {
 	return nil
 }
 
-func (g *gate) reloadClientCAs() error {
+func (g *Runtime) reloadClientCAs() error {
 	pool, err := certs.LoadPool(g.cfg.TLSClientCAFile)
 	if err == nil {
 		g.server.SetClientCAs(pool)
@@ -133,7 +133,7 @@ func (g *gate) reloadClientCAs() error {
 	return err
 }
 
-func (g *gate) reloadUpstreamRoots() error {
+func (g *Runtime) reloadUpstreamRoots() error {
 	pool, err := certs.LoadPool(g.cfg.UpstreamCAFile)
 	if err == nil {
 		g.server.SetUpstreamRoots(pool)
@@ -141,7 +141,7 @@ func (g *gate) reloadUpstreamRoots() error {
 	return err
 }
 
-func (g *gate) reloadTicketKeys() error {
+func (g *Runtime) reloadTicketKeys() error {
 	keys, err := certs.LoadTicketKeys(g.cfg.TLSTicketKeysFile)
 	if err == nil {
 		g.server.SetTicketKeys(keys)
@@ -149,7 +149,7 @@ func (g *gate) reloadTicketKeys() error {
 	return err
 }
 
-func (g *gate) reloadAdminToken() error {
+func (g *Runtime) reloadAdminToken() error {
 	token, err := admin.ReadToken(g.cfg.AdminTokenFile)
 	if err == nil {
 		g.adminToken.Store(token)
@@ -158,7 +158,7 @@ func (g *gate) reloadAdminToken() error {
 }
 
 // tellCertificates passes on which certificates are in use.
-func (g *gate) tellCertificates() {
+func (g *Runtime) tellCertificates() {
 	g.certificates.Store(g.material.certificates)
 	notAfter := make(map[string]time.Time)
 	var earliest time.Time
@@ -179,7 +179,7 @@ func (g *gate) tellCertificates() {
 }
 
 // warnOfSources says that the clients' addresses are probably not theirs.
-func (g *gate) warnOfSources(addrs []netip.Addr) {
+func (g *Runtime) warnOfSources(addrs []netip.Addr) {
 	g.log.Warn("most connections come from a few private addresses: behind a load balancer, "+
 		"clients are told apart only by a PROXY header", "clients", addrs, "variable", config.Prefix+"PROXY_PROTOCOL_FROM")
 }

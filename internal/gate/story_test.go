@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"fmt"
@@ -300,22 +300,22 @@ func (th *theater) visit(v *visitor) {
 			want = proxy.Rejected // Go cannot serve it
 		}
 	}
-	row := demoRow{generation: v.Generation, want: want, counted: want, met: met}
+	logged := ""
 	if v.below() {
-		line := th.log.about(from, patience)
+		line := th.log.about(from, logTimeout)
 		if line == nil {
 			th.Errorf("%s: not in the log", v)
 			return
 		}
-		row.logged, row.reason = line.Outcome, line.Reason
-		if line.Mode != mode || line.Rule != rule || line.Reason != "version" {
+		logged = line.Outcome
+		if line.Mode != mode || line.Rule != rule || line.Reason != "version" || logged != string(want) {
 			th.Errorf("%s: the log says %+v, want %s", v, *line, v.want)
 		}
 	} else if th.log.about(from, 0) != nil {
 		th.Errorf("%s: it reaches the floor and is in the log", v)
 	}
-	if !row.right() {
-		th.Errorf("%s: met %+v, logged %q, want %q", v, met, row.logged, want)
+	if !met.Is(want, v.Generation) {
+		th.Errorf("%s: met %+v, logged %q, want %q", v, met, logged, want)
 	}
 	if said := "TLS " + v.Generation.Number() + " is no longer accepted here; update your mail program"; want == proxy.Explained && !strings.Contains(met.Text, said) {
 		th.Errorf("%s: was told %q", v, met.Text)
@@ -326,7 +326,7 @@ func (th *theater) visit(v *visitor) {
 func (th *theater) matched(s *scene, before, decided map[string]float64) {
 	th.Helper()
 	var moved map[string]float64
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(logTimeout); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		moved = th.series("postern_policy_rule_matches_total")
 		for rule := range moved {
 			moved[rule] -= before[rule]
@@ -457,7 +457,7 @@ func (th *theater) goBack() {
 		if err != nil {
 			th.Fatal(err)
 		}
-		line := th.log.about(netip.AddrPortFrom(v.From, met.LocalPort), patience)
+		line := th.log.about(netip.AddrPortFrom(v.From, met.LocalPort), logTimeout)
 		if line == nil || met.LoggedIn != (line.Outcome == string(proxy.Observed)) {
 			th.Fatalf("met %+v, logged %+v", met, line)
 		}
@@ -488,7 +488,7 @@ func (th *theater) goBack() {
 	if n := th.series("postern_policy_rule_matches_total"); len(n) != 1 || n["way back"] < 1 {
 		th.Errorf("postern_policy_rule_matches_total: %v", n)
 	}
-	if th.log.find(patience, func(l *storyLine) bool { return l.Msg == "policy reloaded" }) == nil {
+	if th.log.find(logTimeout, func(l *storyLine) bool { return l.Msg == "policy reloaded" }) == nil {
 		th.Error("no line tells that the file was read again")
 	}
 }

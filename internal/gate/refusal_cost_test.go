@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"bufio"
@@ -62,7 +62,7 @@ func serveMeasured(ledger bool) error {
 	if err != nil {
 		return err
 	}
-	g, err := newGate(cfg, io.Discard, time.Now)
+	g, err := New(cfg, Build{}, io.Discard, time.Now)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func serveMeasured(ledger bool) error {
 	if g.server, err = proxy.New(pc); err != nil {
 		return err
 	}
-	g.start()
+	g.Start()
 	fmt.Println(pc.Listeners["imaps"][0].Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		if ledger {

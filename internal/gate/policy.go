@@ -1,4 +1,4 @@
-package main
+package gate
 
 import (
 	"context"
@@ -22,7 +22,7 @@ type running struct {
 
 // watchPolicy has the policy file read again when it changes. It comes before
 // that is read for the first time.
-func (g *gate) watchPolicy() {
+func (g *Runtime) watchPolicy() {
 	if g.cfg.PolicyFile != "" {
 		g.policyFiles.Add(g.reloadPolicy, g.cfg.PolicyFile)
 	}
@@ -30,7 +30,7 @@ func (g *gate) watchPolicy() {
 
 // reloadPolicy puts a changed file in force, or keeps what there is and says
 // why.
-func (g *gate) reloadPolicy() error {
+func (g *Runtime) reloadPolicy() error {
 	p, err := policyfile.Of(g.cfg)
 	if err != nil {
 		lines := strings.Split(err.Error(), "\n")
@@ -48,13 +48,13 @@ func (g *gate) reloadPolicy() error {
 }
 
 // usePolicy notes the policy for those who tell of it.
-func (g *gate) usePolicy(p *policy.Policy) {
+func (g *Runtime) usePolicy(p *policy.Policy) {
 	g.policy.Store(&running{p, g.now()})
 	g.metrics.SetPolicy(p)
 }
 
 // warnOfPolicy logs what of the policy is probably not meant.
-func (g *gate) warnOfPolicy() {
+func (g *Runtime) warnOfPolicy() {
 	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.certificates.Load())) {
 		g.log.Warn("policy warning", "file", g.cfg.PolicyFile, "line", w.Line, "rule", w.Rule, "warning", w.Text)
 	}
@@ -65,7 +65,7 @@ func (g *gate) warnOfPolicy() {
 const clockEvery = time.Second
 
 // followClock logs the rules that come and go by their dates.
-func (g *gate) followClock(ctx context.Context) {
+func (g *Runtime) followClock(ctx context.Context) {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	told := g.policy.Load()
@@ -89,7 +89,7 @@ func (g *gate) followClock(ctx context.Context) {
 }
 
 // tellChange logs which rules have come and gone between two moments.
-func (g *gate) tellChange(before, after *policy.Snapshot) {
+func (g *Runtime) tellChange(before, after *policy.Snapshot) {
 	begun, ended := after.Since(before)
 	if len(begun)+len(ended) == 0 {
 		return
