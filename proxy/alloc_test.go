@@ -128,8 +128,8 @@ func TestTheIdleTimerAllocatesNothing(t *testing.T) {
 	g.Server.mu.Unlock()
 	p := new(poller) // one that has nothing to park for
 	n := testing.AllocsPerRun(1000, func() {
-		s.touch()
-		if err := s.silence(p, s.raw.tcpConn); err != nil {
+		s.tunnel.Load().touch()
+		if err := s.tunnel.Load().deadlinePassed(p, s.raw.tcpConn); err != nil {
 			t.Fatal(err)
 		}
 	})

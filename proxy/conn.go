@@ -1,276 +1,241 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
-	"io"
-	"net"
-	"os"
-	"syscall"
+	"net/netip"
+	"sync/atomic"
 	"time"
+
+	"postern/policy"
 )
 
-// tcpConn is what both sides are made of: *net.TCPConn, and *socket for who was
-// accepted as a bare descriptor.
-type tcpConn interface {
-	net.Conn
-	CloseWrite() error
-	SyscallConn() (syscall.RawConn, error)
+// session is one connection, from accept to close. It is used by one goroutine
+// at a time; only what is atomic, and the deadlines of its sockets, belong to
+// others as well. What a connection needs only after its login is in its tunnel.
+type session struct {
+	Conn
+	srv     *Server
+	dialect dialect
+	// destination is what the client connected to: Local, or what a PROXY header
+	// says.
+	destination netip.AddrPort
+	// random is drawn once, for rules that take a share of connections.
+	random    uint64
+	admission admission
+	// looked: its first bytes were looked at on the threshold.
+	looked bool
+
+	raw     *clientConn    // the client's side below TLS
+	hs      *handshake     // while it is under way
+	tls     *tls.Conn      // inside it; nil for a client that is passed through
+	verdict policy.Verdict // what came of it
+
+	upstream     *upstreamConn
+	reconnects   int  // upstreams that were replaced by another one
+	loggingOut   bool // the last command was LOGOUT or QUIT
+	failedLogins int  // logins that upstreams have refused
+
+	toClient, toUpstream atomic.Int64           // bytes that went through
+	tunnel               atomic.Pointer[tunnel] // from login on
 }
 
-// clientConn is the client's side below TLS, and the net.Conn that crypto/tls
-// is given. It can look at bytes before they are read, and it remembers the
-// last alert records that passed in clear, in either direction: crypto/tls
-// does not say which alert it sent, and takes a TLS 1.3 client's alert in
-// clear for a bad record.
-type clientConn struct {
-	tcpConn
-	s *session
-	// unread are bytes that were read from the socket and not yet taken, and
-	// readErr what ended that: the kernel tells of a reset only once.
-	unread  []byte
-	readErr error
-	// handshaking: watch for alerts.
-	handshaking bool
-	// sent is the last alert that was sent in clear, received whether the last
-	// bytes that came were an alert in clear.
-	sent alert
-	tail [alertRecordLen]byte
-	poll poller
-	// ahead is what unread lies in, where that is from the pool.
-	ahead   *buffer
-	records records
-	// recorder is on while the client may have to be passed through.
-	recorder recorder
-}
-
-// alert is a description of RFC 8446, Section 6, plus one; zero is none.
-type alert uint16
+// admission says which limits a connection counts towards.
+type admission uint8
 
 const (
-	noAlert alert = 0
-
-	alertHandshakeFailure      = 40 + 1
-	alertDecodeError           = 50 + 1
-	alertProtocolVersion       = 70 + 1
-	alertInappropriateFallback = 86 + 1
-	alertNoApplicationProtocol = 120 + 1
+	overLimit      admission = iota // none: it came when LIMIT_CONNECTIONS was reached
+	countedByProxy                  // LIMIT_CONNECTIONS
+	countedByAll                    // and LIMIT_CONNECTIONS_PER_CLIENT
 )
 
-const (
-	recordAlert     = 21
-	recordHandshake = 22
-	alertRecordLen  = 7
-)
-
-// Read takes what is unread first. Once the poller is on, it never waits, and
-// returns a record at most.
-func (c *clientConn) Read(p []byte) (int, error) {
-	if c.poll.active && !c.s.passed {
-		if err := c.readAhead(); err != nil {
-			return 0, err
-		}
-		p = p[:min(len(p), c.records.left())]
-	}
-	if len(c.unread) > 0 {
-		n := copy(p, c.unread)
-		c.took(p[:n])
-		if c.unread = c.unread[n:]; len(c.unread) == 0 {
-			c.forget()
-		}
-		return n, nil
-	}
-	if c.readErr != nil {
-		return 0, c.readErr
-	}
-	if c.poll.active {
-		return c.poll.readNow(p)
-	}
-	n, err := c.tcpConn.Read(p)
-	c.took(p[:n])
-	return n, err
-}
-
-// readAhead has something unread, or returns why not.
-func (c *clientConn) readAhead() error {
-	if len(c.unread) > 0 {
-		return nil
-	}
-	if c.readErr != nil {
-		return c.readErr
-	}
-	buf := getBuffer()
-	n, err := c.poll.readNow(buf[:])
-	if n == 0 {
-		buf.put()
-		return err
-	}
-	c.ahead, c.unread = buf, buf[:n]
-	return nil
-}
-
-// forget ends what is unread.
-func (c *clientConn) forget() {
-	if c.ahead != nil {
-		c.ahead.put()
-	}
-	c.ahead, c.unread = nil, nil
-}
-
-// took follows what was read.
-func (c *clientConn) took(p []byte) {
-	c.records.advance(p)
-	c.watchReceived(p)
-}
-
-// records knows where records end in what crypto/tls has been given. Its buffer
-// grows to whatever it gets at once, and is kept for as long as the session: so
-// it gets no more than a record.
-type records struct {
-	header int // bytes of it that have been given
-	length int // of what is behind it and has not been given
-}
-
-// left is how much is left of the header or of what is behind it.
-func (r *records) left() int {
-	if r.length > 0 && r.header == 0 {
-		return r.length
-	}
-	return recordHeaderLen - r.header
-}
-
-// advance notes that p has been given.
-func (r *records) advance(p []byte) {
-	for len(p) > 0 {
-		if r.header == 0 && r.length > 0 {
-			n := min(r.length, len(p))
-			r.length -= n
-			p = p[n:]
-			continue
-		}
-		switch r.header {
-		case recordHeaderLen - 2:
-			r.length = int(p[0]) << 8
-		case recordHeaderLen - 1:
-			r.length |= int(p[0])
-		}
-		r.header = (r.header + 1) % recordHeaderLen
-		p = p[1:]
+// run is the goroutine of a connection, from accept to close, or until its tunnel
+// is idle.
+func (s *session) run() {
+	if t, reason := s.serve(); t != nil {
+		t.start()
+	} else {
+		s.end(reason)
 	}
 }
 
-// Close closes; a direction that is parked goes on, to find that.
-func (c *clientConn) Close() error {
-	err := c.tcpConn.Close()
-	c.poll.stay()
-	return err
-}
-
-// Write sends p. crypto/tls gathers a flight into one write, so that an alert
-// may stand behind other records.
-func (c *clientConn) Write(p []byte) (int, error) {
-	if c.recorder.holding {
-		return len(p), nil
-	}
-	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
-		c.sent = alert(p[len(p)-1]) + 1
-	}
-	if c.poll.active {
-		return c.poll.write(p)
-	}
-	return c.tcpConn.Write(p)
-}
-
-func (c *clientConn) watchReceived(p []byte) {
-	if !c.handshaking || len(p) == 0 {
-		return
-	}
-	c.recorder.add(p)
-	if len(p) < len(c.tail) {
-		copy(c.tail[:], c.tail[len(p):])
-	}
-	copy(c.tail[max(0, len(c.tail)-len(p)):], p[max(0, len(p)-len(c.tail)):])
-}
-
-// endedWithAlert reports whether the last bytes that came are a fatal alert in
-// clear: 15 03 0x 00 02 02 NN.
-func (c *clientConn) endedWithAlert() bool { return isAlert(c.tail[:]) }
-
-// isAlert reports whether b is the record of a fatal alert, in clear.
-func isAlert(b []byte) bool {
-	return len(b) == alertRecordLen && b[0] == recordAlert && b[1] == 3 && b[3] == 0 && b[4] == 2 && b[5] == 2
-}
-
-// peek returns at least n bytes, and more if they came along, without taking
-// them; fewer with an error.
-func (c *clientConn) peek(n int) ([]byte, error) {
-	for len(c.unread) < n {
-		if c.readErr != nil {
-			return c.unread, c.readErr
-		}
-		have := len(c.unread)
-		if cap(c.unread) < n {
-			c.unread = append(make([]byte, 0, max(n, minPeek)), c.unread...)
-		}
-		got, err := c.tcpConn.Read(c.unread[have:cap(c.unread)])
-		c.unread = c.unread[:have+got]
-		if err != nil && endingOf(err) != endTimeout {
-			c.readErr = err
-		} else if err != nil {
-			return c.unread, err
+// serve carries a connection up to its login. It returns the tunnel that it has
+// become, or nil and the reason for which it ends.
+func (s *session) serve() (*tunnel, CloseReason) {
+	if s.proxyHeaderDue() {
+		if err := s.readProxyHeader(); err != nil {
+			return nil, s.proxyHeaderFailed(err)
 		}
 	}
-	return c.unread, nil
-}
-
-// minPeek is what is made room for at least: most hellos fit.
-const minPeek = 512
-
-// pending reports whether the client has sent anything that was not read yet,
-// here or in the kernel.
-func (c *clientConn) pending() bool {
-	return len(c.unread) > 0 || pendingBytes(c.tcpConn)
-}
-
-const (
-	// lingerTime and lingerBytes bound what is thrown away after the last word
-	// to a client, so that a reset does not overtake it.
-	lingerTime  = time.Second
-	lingerBytes = 64 << 10
-)
-
-// linger closes the write side, throws away what still comes, and closes.
-func (c *clientConn) linger() {
-	c.CloseWrite()
-	c.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, c.tcpConn, lingerBytes)
-	c.Close()
-}
-
-// finish closes; where the client has sent more than was read, after a linger.
-func (c *clientConn) finish() {
-	if c.pending() {
-		c.linger()
-		return
+	if limit := s.admit(); limit != "" {
+		return nil, s.rejectOverLimit(limit)
 	}
-	c.Close()
+	if !s.Listener.ImplicitTLS() {
+		if err := s.startTLS(); err != nil {
+			return nil, s.frontEnded(err)
+		}
+	}
+	outcome, passedThrough := s.handshake()
+	if passedThrough != nil {
+		return passedThrough, ""
+	}
+	switch outcome {
+	case Accepted, Observed:
+		return s.login()
+	case Explained:
+		s.tlsFarewell(s.dialect.goodbye(noticeExplain, s.srv.explanation(s.verdict)))
+		return nil, ReasonExplained
+	default:
+		return nil, ReasonHandshake
+	}
 }
 
-// ending tells how a connection's error is to be named.
-type ending uint8
+// login connects the client to an upstream and relays commands and replies until
+// the upstream has accepted a login.
+func (s *session) login() (*tunnel, CloseReason) {
+	s.setDeadline(s.loginDeadline())
+	greeting, err := s.connect(nil)
+	if err != nil {
+		return nil, s.noUpstream(greeting, err)
+	}
+	client := &lineReader{src: s.tls}
+	r := newRelay(s, client, greeting)
+	if s.Listener.ImplicitTLS() {
+		if err := r.deliver(greeting.shown); err != nil {
+			s.upstream.Close()
+			return nil, ReasonClient
+		}
+	}
+	for {
+		s.srv.crew.do(func() { r.upstreamOver(s.dialect.replies(r)) })
+		login, err := s.dialect.commands(r)
+		if login != nil {
+			<-r.over
+			s.srv.cfg.Observer.Login(login)
+			return newTunnel(s, login, client.buffered(), r.upstream.buffered()), ""
+		}
+		if r.replaceable(err) {
+			if greeting, ok := s.reconnect(r); ok {
+				r = newRelay(s, client, greeting)
+				continue
+			}
+		}
+		reason := r.ended(err)
+		s.upstream.Close()
+		<-r.gone
+		s.closeTLS()
+		return nil, reason
+	}
+}
 
-const (
-	endClosed  ending = iota // in order
-	endTimeout               // a deadline of ours
-	endReset                 // any other error
-)
+// maxReconnects bounds the upstreams that one client may use up.
+const maxReconnects = 3
 
-// endingOf sorts the ways in which connections end.
-func endingOf(err error) ending {
+// reconnect finds another upstream for a client that has not begun to log in;
+// it has been greeted already and notices nothing.
+func (s *session) reconnect(r *relay) (greeting, bool) {
+	lost := s.upstream.up
+	if s.reconnects++; s.reconnects > maxReconnects || len(s.srv.upstreams[s.Listener.Protocol()]) == 1 {
+		return greeting{}, false
+	}
+	s.upstreamFailed(UpstreamClosed, errUpstreamLost)
+	lost.probeSoon() // it may have to be taken out
+	r.told = true
+	s.upstream.Close()
+	<-r.gone
+	s.setDeadline(s.loginDeadline())
+	g, err := s.connect(lost)
+	return g, err == nil
+}
+
+// noUpstream ends a session that no upstream will serve. One that was greeted
+// with a goodbye is given that.
+func (s *session) noUpstream(g greeting, err error) CloseReason {
+	if errors.Is(err, errDraining) {
+		s.tlsFarewell(s.dialect.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
+		return ReasonShutdown
+	}
+	text := g.shown
+	if text == nil {
+		text = s.dialect.goodbye(noticeUnavailable, "The mail server cannot be reached, please try again later.")
+	}
+	s.tlsFarewell(text)
+	return ReasonNoUpstream
+}
+
+// admit counts the connection towards the limits, and names the one that it
+// exceeds, if any.
+func (s *session) admit() Limit {
+	clients := s.srv.clients
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
-		return endClosed
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return endTimeout
+	case s.admission == overLimit:
+		return LimitConnections
+	case !clients.enter(s.Client.Addr()):
+		return LimitConnectionsPerClient
 	}
-	return endReset
+	s.admission = countedByAll
+	if s.Listener.ImplicitTLS() && !clients.handshake(s.Client.Addr(), time.Now()) {
+		return LimitHandshakesPerClient
+	}
+	return ""
+}
+
+// rejectOverLimit ends a connection for a limit: in words where TLS has not been
+// asked for yet, else by closing.
+func (s *session) rejectOverLimit(l Limit) CloseReason {
+	s.srv.cfg.Metrics.LimitRefused(s.Listener, l)
+	if s.Listener.ImplicitTLS() {
+		s.hs = &handshake{begun: time.Now()}
+		s.failed(FailLimit)
+		return ReasonLimit
+	}
+	s.farewell(s.dialect.goodbye(noticeLimit, "Too many connections, please try again later."))
+	return ReasonLimit
+}
+
+// end is the last thing that happens to a connection.
+func (s *session) end(reason CloseReason) {
+	s.raw.Close()
+	if s.admission == countedByAll {
+		s.srv.clients.leave(s.Client.Addr())
+	}
+	s.tellClosed(reason)
+	s.srv.remove(s)
+}
+
+func (s *session) tellClosed(reason CloseReason) {
+	s.srv.cfg.Observer.Closed(&Closed{
+		Conn: &s.Conn, Reason: reason, Duration: time.Since(s.Accepted),
+		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
+	})
+}
+
+// loginDeadline is when the client must have logged in.
+func (s *session) loginDeadline() time.Time { return s.Accepted.Add(s.srv.cfg.TimeoutLogin) }
+
+// setDeadline bounds what is to come before login. At shutdown reads end at
+// once, also for a session that sets its deadline just then.
+func (s *session) setDeadline(t time.Time) {
+	s.raw.SetReadDeadline(t)
+	s.raw.SetWriteDeadline(t.Add(lingerTime))
+	if s.srv.isDraining() {
+		s.raw.SetReadDeadline(past)
+	}
+}
+
+// relayed counts n application bytes that went through.
+func (s *session) relayed(d Direction, n int) {
+	if n > 0 {
+		s.countBytes(d, n)
+		s.srv.cfg.Metrics.Relayed(s.Listener, d, n)
+	}
+}
+
+// countBytes counts n bytes towards those that Closed reports.
+func (s *session) countBytes(d Direction, n int) {
+	if d == ToClient {
+		s.toClient.Add(int64(n))
+	} else {
+		s.toUpstream.Add(int64(n))
+	}
 }

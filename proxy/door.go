@@ -66,7 +66,7 @@ func (d *door) turnAway(a arrival, dice uint64, first []byte) bool {
 	if !d.look.read(first) || a.pending() {
 		return false
 	}
-	d.s = session{srv: d.srv, hs: &d.hs, dice: dice, Conn: Conn{
+	d.s = session{srv: d.srv, hs: &d.hs, random: dice, Conn: Conn{
 		Listener: d.listener, Accepted: a.at, Client: a.peer, Local: a.local,
 	}}
 	d.hs = handshake{begun: a.at}

@@ -27,7 +27,7 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	srv.mu.Unlock()
 	srv.cancel()
 	for _, s := range sessions {
-		if !s.loggedIn.Load() {
+		if s.tunnel.Load() == nil {
 			s.raw.SetReadDeadline(past)
 		}
 	}
@@ -57,10 +57,10 @@ func (srv *Server) drain(ctx context.Context) {
 	}
 	end, _ := ctx.Deadline()
 	for {
-		s, n := srv.mostIdle()
+		t, n := srv.mostIdle()
 		wait := idleBefore / 10
-		if s != nil {
-			s.closeInOrder()
+		if t != nil {
+			t.closeInOrder()
 			wait = time.Until(end) / time.Duration(n+1)
 		}
 		select {
@@ -73,25 +73,26 @@ func (srv *Server) drain(ctx context.Context) {
 	}
 }
 
-// mostIdle finds the session that has been silent for the longest time, and
-// how many are idle.
-func (srv *Server) mostIdle() (most *session, n int) {
+// mostIdle finds the tunnel that has been silent for the longest time, and how many
+// are idle.
+func (srv *Server) mostIdle() (most *tunnel, n int) {
 	now := time.Now()
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	idle := max(idleBefore, srv.cfg.TimeoutDrain/4)
 	longest := idle
 	for s := range srv.open {
-		if !s.loggedIn.Load() || s.closing.Load() || s.writing.Load() > 0 || s.asked.Load() || s.silent(now) < idle {
+		t := s.tunnel.Load()
+		if t == nil || t.state.Load() == tunnelClosing || t.writing.Load() > 0 || t.awaitingReply.Load() || t.silence(now) < idle {
 			continue
 		}
 		n++
-		if silent := s.silent(now); silent >= longest {
-			most, longest = s, silent
+		if silence := t.silence(now); silence >= longest {
+			most, longest = t, silence
 		}
 	}
 	if most != nil {
-		most.closing.Store(true)
+		most.state.Store(tunnelClosing)
 	}
 	return most, n
 }
@@ -105,8 +106,8 @@ func (srv *Server) cut() {
 	}
 	srv.mu.Unlock()
 	for _, s := range left {
-		if s.loggedIn.Load() {
-			srv.crew.do(s.abort) // an upstream may be slow to take a close_notify
+		if t := s.tunnel.Load(); t != nil {
+			srv.crew.do(t.abort) // an upstream may be slow to take a close_notify
 		} else {
 			s.raw.Close()
 		}

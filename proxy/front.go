@@ -228,10 +228,3 @@ func (s *session) frontEnded(err error) CloseReason {
 	}
 	return ReasonClient
 }
-
-// farewell is the last word to a client below TLS.
-func (s *session) farewell(text []byte) {
-	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
-	s.raw.Write(text)
-	s.raw.linger()
-}

@@ -25,24 +25,24 @@ type handshake struct {
 	answered policy.KeyTypes
 }
 
-// shakeHands does TLS with the client, tells the observer how it ended, and
-// returns that: accepted, observed and explained sessions go on.
-func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
-	hs := &handshake{begun: time.Now(), startTLS: startTLS}
-	s.hs = hs
+// handshake does TLS with the client and reports how it ended: accepted, observed and
+// explained connections go on. For one that is passed through it returns the tunnel to
+// the old server as well.
+func (s *session) handshake() (Outcome, *tunnel) {
+	s.hs = &handshake{begun: time.Now(), startTLS: !s.Listener.ImplicitTLS()}
 	defer func() { s.hs = nil }()
-	deadline := hs.begun.Add(s.srv.cfg.TimeoutHandshake)
+	deadline := s.hs.begun.Add(s.srv.cfg.TimeoutHandshake)
 	s.setDeadline(deadline)
 	first, err := s.raw.peek(1)
 	switch {
 	case err != nil:
-		return s.failed(s.failure(err))
+		return s.failed(s.failure(err)), nil
 	case s.raw.ssl2Hello():
 		return s.ssl2()
 	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
-		return s.notTLS(deadline)
+		return s.notTLS(deadline), nil
 	case !s.looked && s.turnAway():
-		return Rejected
+		return Rejected, nil
 	}
 	s.raw.recorder.on = s.passesThrough()
 	return s.tlsHandshake()
@@ -50,7 +50,7 @@ func (s *session) shakeHands(startTLS bool) (outcome Outcome) {
 
 // tlsHandshake lets crypto/tls do its work, with the hook below, and names the
 // result.
-func (s *session) tlsHandshake() Outcome {
+func (s *session) tlsHandshake() (Outcome, *tunnel) {
 	s.raw.handshaking = true
 	s.raw.records = records{} // what came before was none, or is read again
 	first := s.raw.unread[0]
@@ -61,6 +61,11 @@ func (s *session) tlsHandshake() Outcome {
 	if s.raw.recorder.holding {
 		return s.passTLS()
 	}
+	return s.tlsOutcome(first, err), nil
+}
+
+// tlsOutcome reports how crypto/tls has ended.
+func (s *session) tlsOutcome(first byte, err error) Outcome {
 	hs := s.hs
 	switch {
 	case err == nil && hs.verdict.Serve == policy.Explain:
@@ -118,7 +123,7 @@ func (s *session) judge(hello policy.Hello) *regime {
 	regime, now := s.srv.regime()
 	hs.verdict = regime.snapshot.Decide(&hs.hello, policy.ConnInfo{
 		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
-	}, now, s.dice)
+	}, now, s.random)
 	hs.judged = true
 	return regime
 }
@@ -194,7 +199,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	if hs.verdict.Legacy() {
 		s.Legacy, s.JA4 = true, hs.hello.Fingerprint()
 	}
-	if !s.passed && (o == Accepted || o == Observed || o == Explained) {
+	if s.tls != nil && (o == Accepted || o == Observed || o == Explained) {
 		state := s.tls.ConnectionState()
 		event.Version = policy.Version(state.Version)
 		event.Resumed = state.DidResume
@@ -206,33 +211,33 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	return o
 }
 
-// ssl2 passes a hello in SSL 2.0 format through, or refuses it.
-func (s *session) ssl2() Outcome {
+// ssl2 passes an SSLv2-compatible ClientHello through, or refuses it.
+func (s *session) ssl2() (Outcome, *tunnel) {
 	hs := s.hs
 	hello, length, ok, err := s.raw.readSSL2Hello()
 	if err != nil {
-		return s.failed(s.failure(err))
+		return s.failed(s.failure(err)), nil
 	}
 	whole := s.raw.unread
 	s.raw.unread = whole[length:]
 	if !ok {
 		s.sendAlert(alertDecodeError, policy.TLS10)
-		return s.failed(FailMalformed)
+		return s.failed(FailMalformed), nil
 	}
 	s.judge(hello)
 	if hs.verdict.PassThrough && s.passesThrough() {
-		if outcome, done := s.passThrough(whole); done {
+		if outcome, t := s.passThrough(whole); outcome != "" {
 			s.raw.unread = nil
-			return outcome
+			return outcome, t
 		}
 	}
 	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
 	if !hs.verdict.Legacy() {
-		return s.failed(FailOther)
+		return s.failed(FailOther), nil
 	}
 	s.report(Rejected, NoFailure)
 	s.raw.finish()
-	return Rejected
+	return Rejected, nil
 }
 
 // sendAlert sends a fatal alert.

@@ -35,11 +35,13 @@ type overhearing struct {
 	message bool
 }
 
-// overhear begins to read along, where that is of use.
-func (s *session) overhear(login *Login) {
-	if s.identified() && s.Listener.Protocol() == ProtocolIMAP && login.Software == "" {
-		s.overhears = &overhearing{to: s.upstream, observer: s.srv.cfg.Observer, login: login, left: maxOverheard}
-	}
+// sniffs reports whether it is of use to read along behind a login.
+func (s *session) sniffs(login *Login) bool {
+	return s.identified() && s.Listener.Protocol() == ProtocolIMAP && login.Software == ""
+}
+
+func newSniffer(s *session, login *Login) *overhearing {
+	return &overhearing{to: s.upstream, observer: s.srv.cfg.Observer, login: login, left: maxOverheard}
 }
 
 func (o *overhearing) Write(p []byte) (int, error) {

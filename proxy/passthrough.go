@@ -14,10 +14,6 @@ import (
 // after a login. What is inside stays between the two of them, so that there is
 // no certificate to verify, and nobody to be named.
 
-// passed is what shakeHands returns for such a client. The observer has been
-// told by then: observed, or failed where the answer was an alert.
-const passed Outcome = "passed"
-
 // maxRecorded bounds what is kept of a hello, in bytes: twice the longest one
 // that crypto/tls reads. One that is cut into so many records that it takes
 // more is not passed through.
@@ -54,13 +50,13 @@ func (r *recorder) hold(pass bool) bool {
 }
 
 // passTLS passes through what crypto/tls has read in vain. Where the old server
-// cannot be had, crypto/tls reads it once more, and refuses as in enforce.
-func (s *session) passTLS() Outcome {
+// does not answer, crypto/tls reads it once more, and refuses as in enforce.
+func (s *session) passTLS() (Outcome, *tunnel) {
 	s.tls = nil
 	hello := append(s.raw.recorder.bytes, s.raw.unread...)
 	s.raw.recorder, s.raw.unread = recorder{}, nil
-	if outcome, done := s.passThrough(hello); done {
-		return outcome
+	if outcome, t := s.passThrough(hello); outcome != "" {
+		return outcome, t
 	}
 	s.raw.unread = hello
 	return s.tlsHandshake()
@@ -69,31 +65,30 @@ func (s *session) passTLS() Outcome {
 // passesThrough reports whether there is an old server for the listener.
 func (s *session) passesThrough() bool { return s.srv.passthrough[s.Listener] != nil }
 
-// passThrough hands the client over to the old server, and reports how that
-// began; done is false where it is still to be refused.
-func (s *session) passThrough(hello []byte) (o Outcome, done bool) {
+// passThrough hands the client over to the old server: the outcome is Observed, or
+// Failed where the answer was an alert, which the tunnel passes on as well. There is
+// no outcome where the client is still to be refused.
+func (s *session) passThrough(hello []byte) (Outcome, *tunnel) {
 	up := s.srv.passthrough[s.Listener]
 	within := min(s.srv.cfg.UpstreamTimeout, time.Until(s.hs.begun.Add(s.srv.cfg.TimeoutHandshake)))
 	answer, alert, err := s.introduce(up, hello, within)
 	if err != nil && s.srv.isDraining() {
-		return s.failed(FailShutdown), true
+		return s.failed(FailShutdown), nil
 	}
 	if err != nil {
 		s.oldServerFailed(up, err, within)
-		return "", false
+		return "", nil
 	}
 	up.answered.Store(true)
 	if up.down.Swap(false) {
 		s.srv.cfg.Log.Info("upstream answers", "upstream", up.Name)
 	}
-	s.passed, s.answer = true, answer
-	s.relayed(ToUpstream, len(hello))
+	s.countBytes(ToUpstream, len(hello))
+	t := newTunnel(s, nil, nil, answer)
 	if alert {
-		s.report(Failed, FailOther)
-	} else {
-		s.report(Observed, NoFailure)
+		return s.report(Failed, FailOther), t
 	}
-	return passed, true
+	return s.report(Observed, NoFailure), t
 }
 
 // leastPatience is what an old server is given before its silence counts
@@ -183,12 +178,4 @@ func judgeAnswer(b []byte, ssl2 bool) (alert, ok bool) {
 		return b[2] == ssl2Error, b[2] == ssl2Error || b[2] == ssl2ServerHello
 	}
 	return false, false
-}
-
-// passOn is the life of a client that was passed through, from the first record
-// of the answer on.
-func (s *session) passOn() {
-	answer := s.answer
-	s.answer = nil
-	s.copyBoth(nil, answer)
 }

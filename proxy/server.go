@@ -213,7 +213,7 @@ func (srv *Server) full() bool {
 func (srv *Server) begin(l Listener, a arrival, dice uint64, first []byte, err error) {
 	s := &session{
 		Conn: Conn{ID: srv.lastID.Add(1), Listener: l, Accepted: a.at, Client: a.peer, Local: a.local},
-		srv:  srv, dialect: dialectOf(l.Protocol()), dice: dice,
+		srv:  srv, dialect: dialectOf(l.Protocol()), random: dice,
 	}
 	s.destination = s.Local
 	s.raw = &clientConn{tcpConn: a.open(), s: s, poll: poller{lot: srv.lot}, readErr: err}
@@ -227,16 +227,13 @@ func (srv *Server) begin(l Listener, a arrival, dice uint64, first []byte, err e
 		return
 	}
 	srv.open[s] = struct{}{}
-	if s.over = srv.full(); !s.over {
+	if !srv.full() {
+		s.admission = countedByProxy
 		srv.served++
 	}
 	srv.mu.Unlock()
 	srv.cfg.Metrics.Opened(l)
-	srv.crew.do(func() {
-		if why, over := s.serve(); over {
-			s.end(why)
-		}
-	})
+	srv.crew.do(s.run)
 }
 
 // addrPort is the address of a TCP peer; one that came over a dual-stack
@@ -250,18 +247,11 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// end is the last thing that happens to a session.
-func (s *session) end(why CloseReason) {
-	s.raw.Close()
-	s.stopWatching()
-	if s.counted {
-		s.srv.clients.leave(s.Client.Addr())
-	}
-	s.tellClosed(why)
-	srv := s.srv
+// remove forgets a session that has ended.
+func (srv *Server) remove(s *session) {
 	srv.mu.Lock()
 	delete(srv.open, s)
-	if !s.over {
+	if s.admission != overLimit {
 		srv.served--
 	}
 	last := len(srv.open) == 0 && srv.isDraining()
@@ -269,13 +259,6 @@ func (s *session) end(why CloseReason) {
 	if last {
 		srv.closeIdle()
 	}
-}
-
-func (s *session) tellClosed(why CloseReason) {
-	s.srv.cfg.Observer.Closed(&Closed{
-		Conn: &s.Conn, Reason: why, Duration: time.Since(s.Accepted),
-		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
-	})
 }
 
 func (srv *Server) closeIdle() {

@@ -356,11 +356,11 @@ func (srv *Server) tellFailure(up *upstream, err error) {
 func (srv *Server) refusedClient(up *upstream, conn uint64) {
 	srv.cfg.Metrics.UpstreamFailed(up.Name, UpstreamRefused)
 	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "conn_id", conn)
-	up.ask()
+	up.probeSoon()
 }
 
-// ask makes the prober look.
-func (up *upstream) ask() {
+// probeSoon wakes the prober.
+func (up *upstream) probeSoon() {
 	select {
 	case up.wake <- struct{}{}:
 	default:
@@ -382,7 +382,7 @@ func (srv *Server) upstreamUp(up *upstream, answers bool) {
 			srv.cfg.Log.Info("upstream answers", "upstream", up.Name)
 		}
 	} else {
-		up.ask()
+		up.probeSoon()
 	}
 	srv.cfg.Metrics.UpstreamUp(up.Name, answers)
 }

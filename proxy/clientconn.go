@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// tcpConn is what both sides are made of: *net.TCPConn, and *socket for who was
+// accepted as a bare descriptor.
+type tcpConn interface {
+	net.Conn
+	CloseWrite() error
+	SyscallConn() (syscall.RawConn, error)
+}
+
+// clientConn is the client's side below TLS, and the net.Conn that crypto/tls
+// is given. It can look at bytes before they are read, and it remembers the
+// last alert records that passed in clear, in either direction: crypto/tls
+// does not say which alert it sent, and takes a TLS 1.3 client's alert in
+// clear for a bad record.
+type clientConn struct {
+	tcpConn
+	s *session
+	// unread are bytes that were read from the socket and not yet taken, and
+	// readErr what ended that: the kernel tells of a reset only once.
+	unread  []byte
+	readErr error
+	// handshaking: watch for alerts.
+	handshaking bool
+	// sent is the last alert that was sent in clear, received whether the last
+	// bytes that came were an alert in clear.
+	sent alert
+	tail [alertRecordLen]byte
+	poll poller
+	// ahead is what unread lies in, where that is from the pool.
+	ahead   *buffer
+	records records
+	// recordwise: a read returns one record at most.
+	recordwise bool
+	// recorder is on while the client may have to be passed through.
+	recorder recorder
+}
+
+// alert is a description of RFC 8446, Section 6, plus one; zero is none.
+type alert uint16
+
+const (
+	noAlert alert = 0
+
+	alertHandshakeFailure      = 40 + 1
+	alertDecodeError           = 50 + 1
+	alertProtocolVersion       = 70 + 1
+	alertInappropriateFallback = 86 + 1
+	alertNoApplicationProtocol = 120 + 1
+)
+
+const (
+	recordAlert     = 21
+	recordHandshake = 22
+	alertRecordLen  = 7
+)
+
+// Read takes what is unread first. Once the poller is on, it never waits.
+func (c *clientConn) Read(p []byte) (int, error) {
+	if c.recordwise {
+		if err := c.readAhead(); err != nil {
+			return 0, err
+		}
+		p = p[:min(len(p), c.records.left())]
+	}
+	if len(c.unread) > 0 {
+		n := copy(p, c.unread)
+		c.took(p[:n])
+		if c.unread = c.unread[n:]; len(c.unread) == 0 {
+			c.forget()
+		}
+		return n, nil
+	}
+	if c.readErr != nil {
+		return 0, c.readErr
+	}
+	if c.poll.active {
+		return c.poll.readNow(p)
+	}
+	n, err := c.tcpConn.Read(p)
+	c.took(p[:n])
+	return n, err
+}
+
+// readAhead has something unread, or returns why not.
+func (c *clientConn) readAhead() error {
+	if len(c.unread) > 0 {
+		return nil
+	}
+	if c.readErr != nil {
+		return c.readErr
+	}
+	buf := getBuffer()
+	n, err := c.poll.readNow(buf[:])
+	if n == 0 {
+		buf.put()
+		return err
+	}
+	c.ahead, c.unread = buf, buf[:n]
+	return nil
+}
+
+// forget ends what is unread.
+func (c *clientConn) forget() {
+	if c.ahead != nil {
+		c.ahead.put()
+	}
+	c.ahead, c.unread = nil, nil
+}
+
+// took follows what was read.
+func (c *clientConn) took(p []byte) {
+	c.records.advance(p)
+	c.watchReceived(p)
+}
+
+// records knows where records end in what crypto/tls has been given. Its buffer
+// grows to whatever it gets at once, and is kept for as long as the session: so
+// it gets no more than a record.
+type records struct {
+	header int // bytes of it that have been given
+	length int // of what is behind it and has not been given
+}
+
+// left is how much is left of the header or of what is behind it.
+func (r *records) left() int {
+	if r.length > 0 && r.header == 0 {
+		return r.length
+	}
+	return recordHeaderLen - r.header
+}
+
+// advance notes that p has been given.
+func (r *records) advance(p []byte) {
+	for len(p) > 0 {
+		if r.header == 0 && r.length > 0 {
+			n := min(r.length, len(p))
+			r.length -= n
+			p = p[n:]
+			continue
+		}
+		switch r.header {
+		case recordHeaderLen - 2:
+			r.length = int(p[0]) << 8
+		case recordHeaderLen - 1:
+			r.length |= int(p[0])
+		}
+		r.header = (r.header + 1) % recordHeaderLen
+		p = p[1:]
+	}
+}
+
+// Close closes; a direction that is parked goes on, to find that.
+func (c *clientConn) Close() error {
+	err := c.tcpConn.Close()
+	c.poll.stay()
+	return err
+}
+
+// Write sends p. crypto/tls gathers a flight into one write, so that an alert
+// may stand behind other records.
+func (c *clientConn) Write(p []byte) (int, error) {
+	if c.recorder.holding {
+		return len(p), nil
+	}
+	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
+		c.sent = alert(p[len(p)-1]) + 1
+	}
+	if c.poll.active {
+		return c.poll.write(p)
+	}
+	return c.tcpConn.Write(p)
+}
+
+func (c *clientConn) watchReceived(p []byte) {
+	if !c.handshaking || len(p) == 0 {
+		return
+	}
+	c.recorder.add(p)
+	if len(p) < len(c.tail) {
+		copy(c.tail[:], c.tail[len(p):])
+	}
+	copy(c.tail[max(0, len(c.tail)-len(p)):], p[max(0, len(p)-len(c.tail)):])
+}
+
+// endedWithAlert reports whether the last bytes that came are a fatal alert in
+// clear: 15 03 0x 00 02 02 NN.
+func (c *clientConn) endedWithAlert() bool { return isAlert(c.tail[:]) }
+
+// isAlert reports whether b is the record of a fatal alert, in clear.
+func isAlert(b []byte) bool {
+	return len(b) == alertRecordLen && b[0] == recordAlert && b[1] == 3 && b[3] == 0 && b[4] == 2 && b[5] == 2
+}
+
+// peek returns at least n bytes, and more if they came along, without taking
+// them; fewer with an error.
+func (c *clientConn) peek(n int) ([]byte, error) {
+	for len(c.unread) < n {
+		if c.readErr != nil {
+			return c.unread, c.readErr
+		}
+		have := len(c.unread)
+		if cap(c.unread) < n {
+			c.unread = append(make([]byte, 0, max(n, minPeek)), c.unread...)
+		}
+		got, err := c.tcpConn.Read(c.unread[have:cap(c.unread)])
+		c.unread = c.unread[:have+got]
+		if err != nil && endingOf(err) != endTimeout {
+			c.readErr = err
+		} else if err != nil {
+			return c.unread, err
+		}
+	}
+	return c.unread, nil
+}
+
+// minPeek is what is made room for at least: most hellos fit.
+const minPeek = 512
+
+// pending reports whether the client has sent anything that was not read yet,
+// here or in the kernel.
+func (c *clientConn) pending() bool {
+	return len(c.unread) > 0 || pendingBytes(c.tcpConn)
+}
+
+const (
+	// lingerTime and lingerBytes bound what is thrown away after the last word
+	// to a client, so that a reset does not overtake it.
+	lingerTime  = time.Second
+	lingerBytes = 64 << 10
+)
+
+// linger closes the write side, throws away what still comes, and closes.
+func (c *clientConn) linger() {
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(lingerTime))
+	io.CopyN(io.Discard, c.tcpConn, lingerBytes)
+	c.Close()
+}
+
+// finish closes; where the client has sent more than was read, after a linger.
+func (c *clientConn) finish() {
+	if c.pending() {
+		c.linger()
+		return
+	}
+	c.Close()
+}
+
+// ending tells how a connection's error is to be named.
+type ending uint8
+
+const (
+	endClosed  ending = iota // in order
+	endTimeout               // a deadline of ours
+	endReset                 // any other error
+)
+
+// endingOf sorts the ways in which connections end.
+func endingOf(err error) ending {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return endClosed
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return endTimeout
+	}
+	return endReset
+}

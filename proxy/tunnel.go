@@ -1,0 +1,359 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A tunnel is a connection after its login: two copies, in which bytes are bytes,
+// and nothing is held while both sides are silent (see package netpoll). So is, from
+// the first record of the answer on, one that is passed through to the old server:
+// nobody here sees when it logs in.
+type tunnel struct {
+	s *session
+	// client is the client's side: inside TLS, or below it where TLS ends at the
+	// old server. upstream is the upstream, or what sniffs on the way there.
+	client   io.ReadWriter
+	upstream io.Writer
+	// fromClient and fromUpstream were read before the tunnel began.
+	fromClient, fromUpstream []byte
+
+	// lastByte is when bytes last went through, in nanoseconds since Accepted;
+	// writing counts copies that are held up by a receiver. Both tell an idle
+	// tunnel from a busy one.
+	lastByte atomic.Int64
+	writing  atomic.Int32
+	// awaitingReply: the last bytes went upstream.
+	awaitingReply atomic.Bool
+	state         atomic.Int32 // a tunnelState, which only grows
+
+	mu     sync.Mutex
+	reason CloseReason // of the direction that ended first
+	ended  int         // directions
+	idle   *time.Timer // ends a silent tunnel whose directions are parked
+}
+
+type tunnelState = int32
+
+const (
+	tunnelOpen       tunnelState = iota
+	tunnelHalfClosed             // one side has ended, the other has halfCloseTime left in silence
+	tunnelClosing                // the server has chosen it to be closed at shutdown
+)
+
+const (
+	// halfCloseTime is how long a tunnel may be silent once one side has closed:
+	// the other may still have much to say, or may have gone without a word.
+	halfCloseTime = 30 * time.Second
+	// closeNotifyTime is how long it may take to say so inside TLS.
+	closeNotifyTime = 5 * time.Second
+	// parkAfter is how long a tunnel is silent before its goroutines end, or
+	// somewhat longer: they end at whole multiples of parkTogether, since to wake
+	// up for one alone costs more than what it does then.
+	parkAfter    = time.Second
+	parkTogether = 250 * time.Millisecond
+)
+
+// newTunnel makes the tunnel of a session that has logged in, or, where TLS does not
+// end here, that is passed through; login is nil then.
+func newTunnel(s *session, login *Login, fromClient, fromUpstream []byte) *tunnel {
+	t := &tunnel{s: s, client: s.tls, upstream: s.upstream, fromClient: fromClient, fromUpstream: fromUpstream}
+	if t.passedThrough() {
+		t.client = s.raw
+	} else if s.sniffs(login) {
+		t.upstream = newSniffer(s, login)
+	}
+	return t
+}
+
+// passedThrough reports whether the client's TLS ends at the old server.
+func (t *tunnel) passedThrough() bool { return t.s.tls == nil }
+
+// start copies in both directions, first what was read ahead. It returns when the
+// client's direction has ended or is parked.
+func (t *tunnel) start() {
+	fromClient, fromUpstream := t.fromClient, t.fromUpstream
+	t.fromClient, t.fromUpstream = nil, nil
+	if err := t.startPolling(); err != nil {
+		t.abort()
+		t.s.end(ReasonClient)
+		return
+	}
+	t.touch()
+	t.s.tunnel.Store(t)
+	t.s.srv.crew.do(func() { t.run(ToClient, fromUpstream) })
+	t.run(ToUpstream, fromClient)
+}
+
+func (t *tunnel) startPolling() error {
+	s := t.s
+	s.raw.SetDeadline(time.Time{})
+	s.upstream.raw.SetDeadline(time.Time{})
+	s.raw.recordwise = !t.passedThrough()
+	crew := s.srv.crew
+	toClient, toUpstream := func() { t.run(ToClient, nil) }, func() { t.run(ToUpstream, nil) }
+	timeout := s.srv.cfg.TimeoutIdle
+	if err := s.upstream.startPolling(timeout, func() { crew.do(toClient) }); err != nil {
+		return err
+	}
+	return s.raw.poll.start(s.raw.tcpConn, t.client.Read, timeout, func() { crew.do(toUpstream) })
+}
+
+// run copies in one direction, until that has ended or parks. The one that ends
+// last ends the session, for the reason of the first.
+func (t *tunnel) run(d Direction, ahead []byte) {
+	var reason CloseReason
+	if d == ToClient {
+		reason = t.copyToClient(ahead)
+	} else {
+		reason = t.copyToUpstream(ahead)
+	}
+	if reason == "" {
+		return // parked
+	}
+	t.endsFor(reason)
+	t.mu.Lock()
+	t.ended++
+	last := t.ended == 2
+	if last && t.idle != nil {
+		t.idle.Stop()
+	}
+	t.mu.Unlock()
+	if last {
+		t.s.upstream.Close()
+		t.s.end(t.reason)
+	}
+}
+
+// endsFor notes why the tunnel ends, unless a reason is known already.
+func (t *tunnel) endsFor(reason CloseReason) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reason == "" {
+		t.reason = reason
+	}
+}
+
+// copyToUpstream is the client's direction; it returns no reason where it is parked.
+// When the client closes its side, the upstream is told, and may go on sending.
+func (t *tunnel) copyToUpstream(ahead []byte) CloseReason {
+	client, upstream := t.s.raw, t.s.upstream
+	err := t.copy(&client.poll, client.tcpConn, t.upstream, ahead, ToUpstream)
+	reason := ReasonClient
+	switch {
+	case err == errParked:
+		return ""
+	case err == errIdle:
+		t.endsFor(ReasonTimeout) // before the other direction notices
+		t.abort()
+		return ReasonTimeout
+	case err == errWrite:
+		reason = ReasonUpstream // what it sent before it went is still delivered
+	case endingOf(err) == endReset:
+		t.abort()
+		return ReasonClient
+	default:
+		t.endsFor(ReasonClient) // before the upstream answers by closing, too
+		upstream.raw.poll.hurry(closeNotifyTime)
+		upstream.CloseWrite()
+	}
+	t.halfClosed(upstream.raw, &upstream.raw.poll)
+	return reason
+}
+
+// copyToClient is the upstream's direction; it returns no reason where it is parked.
+// Its end is passed on as close_notify and FIN, and never as a word: it may have come
+// in the middle of a literal.
+func (t *tunnel) copyToClient(ahead []byte) CloseReason {
+	client, upstream := t.s.raw, t.s.upstream
+	switch err := t.copy(&upstream.raw.poll, upstream.raw.tcpConn, t.client, ahead, ToClient); err {
+	case errParked:
+		return ""
+	case errIdle:
+		t.endsFor(ReasonTimeout) // before the other direction notices
+		t.closeInOrder()
+		return ReasonTimeout
+	case errWrite:
+		t.abort()
+		return ReasonClient
+	}
+	t.endsFor(ReasonUpstream) // before the client answers by closing, too
+	client.poll.hurry(closeNotifyTime)
+	t.closeNotify()
+	client.CloseWrite()
+	t.halfClosed(client, &client.poll)
+	return ReasonUpstream
+}
+
+// halfClosed leaves the other direction a while, and keeps the goroutine that counts
+// it from parking.
+func (t *tunnel) halfClosed(other net.Conn, p *poller) {
+	t.state.CompareAndSwap(tunnelOpen, tunnelHalfClosed)
+	other.SetReadDeadline(t.touch().Add(halfCloseTime))
+	p.stay()
+}
+
+// abort ends both directions at once.
+func (t *tunnel) abort() {
+	t.s.raw.Close()
+	t.s.upstream.Close()
+}
+
+// closeInOrder ends both directions, the client's with close_notify where its TLS
+// ends here.
+func (t *tunnel) closeInOrder() {
+	t.s.raw.poll.hurry(lingerTime)
+	t.closeNotify()
+	t.abort()
+}
+
+// closeNotify says to the client, inside TLS, that nothing more comes.
+func (t *tunnel) closeNotify() {
+	if !t.passedThrough() {
+		t.s.tls.CloseWrite()
+	}
+}
+
+type copyError string
+
+func (e copyError) Error() string { return string(e) }
+
+const (
+	errIdle   copyError = "idle for too long"
+	errWrite  copyError = "write failed"
+	errParked copyError = "parked"
+)
+
+// copy passes on what was read ahead, then all that comes from p, until the end of
+// it, an error, or the idle timeout; or until it parks, after which the direction
+// belongs to another goroutine.
+func (t *tunnel) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d Direction) error {
+	if len(ahead) > 0 {
+		if err := t.write(to, ahead, d); err != nil {
+			return err
+		}
+	}
+	t.setIdleDeadline(from, t.s.srv.cfg.TimeoutIdle)
+	for {
+		buf, n, err := p.next()
+		if n > 0 {
+			werr := t.write(to, buf[:n], d)
+			buf.put()
+			if werr != nil {
+				return werr
+			}
+		}
+		if err != nil && endingOf(err) == endTimeout {
+			if err = t.deadlinePassed(p, from); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (t *tunnel) write(to io.Writer, b []byte, d Direction) error {
+	t.awaitingReply.Store(d == ToUpstream)
+	t.writing.Add(1)
+	n, err := to.Write(b)
+	t.touch()
+	t.writing.Add(-1)
+	if t.passedThrough() {
+		t.s.countBytes(d, n) // not application bytes: only Closed tells of them
+	} else {
+		t.s.relayed(d, n)
+	}
+	if err != nil {
+		return errWrite
+	}
+	return nil
+}
+
+// touch notes that the tunnel is not idle.
+func (t *tunnel) touch() time.Time {
+	now := time.Now()
+	t.lastByte.Store(int64(now.Sub(t.s.Accepted)))
+	return now
+}
+
+// silence is how long no byte has gone through.
+func (t *tunnel) silence(now time.Time) time.Duration {
+	return now.Sub(t.s.Accepted) - time.Duration(t.lastByte.Load())
+}
+
+// idleTimeLeft is what is left of the idle timeout, or of halfCloseTime. A tunnel is
+// idle only if both directions are (RFC 9051, Section 5.4).
+func (t *tunnel) idleTimeLeft(now time.Time) time.Duration {
+	limit := t.s.srv.cfg.TimeoutIdle
+	if t.state.Load() != tunnelOpen {
+		limit = min(limit, halfCloseTime)
+	}
+	if t.writing.Load() > 0 {
+		return limit
+	}
+	return limit - t.silence(now)
+}
+
+// deadlinePassed sets the next read deadline, or parks the direction.
+func (t *tunnel) deadlinePassed(p *poller, from net.Conn) error {
+	now := time.Now()
+	left := t.idleTimeLeft(now)
+	if left <= 0 {
+		return errIdle
+	}
+	if t.state.Load() != tunnelOpen {
+		from.SetReadDeadline(now.Add(left))
+		return nil
+	}
+	if t.silence(now) >= parkAfter && p.drained() {
+		from.SetReadDeadline(time.Time{}) // nobody would notice that it has passed
+		t.watchIdle(left)
+		if p.park() {
+			return errParked
+		}
+	}
+	t.setIdleDeadline(from, left)
+	return nil
+}
+
+// setIdleDeadline sets the read deadline of a direction: when it is time to park, or
+// the time left is over. halfClosed may be setting another one just now, which holds.
+func (t *tunnel) setIdleDeadline(from net.Conn, left time.Duration) {
+	now := time.Now()
+	if left > parkAfter+parkTogether {
+		left = parkAfter + parkTogether - now.Add(parkAfter).Sub(t.s.srv.started)%parkTogether
+	}
+	from.SetReadDeadline(now.Add(left))
+	if t.state.Load() != tunnelOpen {
+		from.SetReadDeadline(now.Add(halfCloseTime))
+	}
+}
+
+// watchIdle has a timer end the tunnel when it has been idle for too long, since a
+// direction that is parked does not.
+func (t *tunnel) watchIdle(after time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.idle == nil && t.ended < 2 {
+		t.idle = time.AfterFunc(after, t.checkIdle)
+	}
+}
+
+func (t *tunnel) checkIdle() {
+	left := t.idleTimeLeft(time.Now())
+	if left <= 0 {
+		t.endsFor(ReasonTimeout)
+		t.closeInOrder()
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended < 2 {
+		t.idle.Reset(left)
+	}
+}
