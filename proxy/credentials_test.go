@@ -98,6 +98,9 @@ func (s *spy) Login(l *proxy.Login)       { fmt.Fprintf(&s.named, "login %+v %+v
 func (s *spy) Software(e *proxy.Software) { fmt.Fprintf(&s.named, "software %+v %+v\n", *e, *e.Conn) }
 func (s *spy) Closed(c *proxy.Closed)     { fmt.Fprintf(&s.others, "%+v %+v\n", *c, *c.Conn) }
 
+// Identify knows nobody.
+func (s *spy) Identify(netip.Addr, policy.JA4) (int, string, string) { return 0, "", "" }
+
 // listening has all that can listen to a gate do so: the log at its finest, the
 // metrics, and a spy.
 func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
@@ -105,7 +108,7 @@ func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
 	fold := logging.NewFold(time.Now, func(netip.Addr, uint64) {}, func(uint64) {})
 	return func(c *proxy.Config) {
 		c.Log, c.Metrics = logger, m
-		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Fold: fold}, m}
+		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Fold: fold, Clients: s}, m}
 	}
 }
 

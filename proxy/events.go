@@ -77,13 +77,6 @@ type Handshake struct {
 	Resumed bool
 	// StartTLS: the handshake followed STARTTLS or STLS.
 	StartTLS bool
-
-	// AccountsKnown is how many accounts have logged in from the address with
-	// the same fingerprint. Where it is one, Account is that, and Software what
-	// it said of itself. The proxy does not know: an observer adds them for
-	// those that come after it.
-	AccountsKnown     int
-	Account, Software string
 }
 
 // Login is a login that the upstream accepted.

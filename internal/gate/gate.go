@@ -109,7 +109,7 @@ func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time
 // proxyConfig is what the configuration and the files say, and who listens.
 func (g *Runtime) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, g.material
-	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Fold: g.fold}, g.metrics}
+	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Fold: g.fold, Clients: g.book.recorder}, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
 		observers = append(observers, newSources(g.warnOfSources))
 	}

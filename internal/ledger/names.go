@@ -62,28 +62,28 @@ func (n *names) init() {
 	n.fresh = make(map[accountKey]*accountSeen)
 }
 
-// enrich adds to a handshake what is known of its client.
-func (n *names) enrich(h *proxy.Handshake, client netip.Addr, now int64) {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	if len(n.known) == 0 {
-		return
-	}
+// Identify returns how many accounts have logged in from the address with the
+// fingerprint within the last 30 days. Where that is one, it returns its name,
+// and the software it came with if that was always the same.
+func (r *Recorder) Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string) {
+	since := r.now().Unix() - knownFor
+	r.names.mu.RLock()
+	defer r.names.mu.RUnlock()
 	var only *knownAccount
-	list := n.known[clientKey{client, h.JA4}]
+	list := r.names.known[clientKey{client.WithZone(""), ja4}]
 	for i := range list {
-		if a := &list[i]; a.last >= now-knownFor {
-			only = a
-			h.AccountsKnown++
+		if list[i].last >= since {
+			only = &list[i]
+			accounts++
 		}
 	}
-	if h.AccountsKnown != 1 {
-		return
+	if accounts != 1 {
+		return accounts, "", ""
 	}
-	h.Account = only.account
 	if len(only.programs) == 1 {
-		h.Software = only.programs[0]
+		software = only.programs[0]
 	}
+	return 1, only.account, software
 }
 
 // seen notes a login, to be written and to be told. It reports false where there

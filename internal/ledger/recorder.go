@@ -30,8 +30,7 @@ const (
 )
 
 // Recorder gathers what the proxy tells and writes it to a Store. It implements
-// [proxy.Observer], and adds to a handshake what is known of its client; so it
-// comes before those who tell of it. Safe for concurrent use.
+// [proxy.Observer]. Safe for concurrent use.
 type Recorder struct {
 	store *Store
 	log   *slog.Logger
@@ -97,8 +96,8 @@ func NewRecorder(o Options) *Recorder {
 // were too many clients at once.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 
-// Handshake remembers a legacy handshake, and adds the account and the software
-// to it where the client is known. In the steady state it takes no memory.
+// Handshake remembers a legacy handshake. In the steady state it allocates
+// nothing.
 func (r *Recorder) Handshake(h *proxy.Handshake) {
 	if !h.Verdict.Legacy() || h.Hello == nil {
 		return
@@ -109,7 +108,6 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 		client: client, listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
 		version: h.Verdict.Version, port: h.Local.Port(), reason: h.Verdict.Reason, name: cleanName(h.Hello.ServerName),
 	}
-	r.names.enrich(h, client, now)
 	s := r.shard(client)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -232,11 +232,10 @@ func (g *gate) session(h *proxy.Handshake, account, software string) {
 	g.Closed(&proxy.Closed{Conn: h.Conn})
 }
 
-// asks is what a handshake of the client is told about it.
+// asks is what is known about the client of a handshake at its end.
 func (g *gate) asks(h *proxy.Handshake) (known int, account, software string) {
-	h.AccountsKnown, h.Account, h.Software = 0, "", ""
 	g.meet(h)
-	return h.AccountsKnown, h.Account, h.Software
+	return g.Identify(h.Client.Addr(), h.JA4)
 }
 
 // wait waits for something.

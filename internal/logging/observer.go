@@ -2,8 +2,10 @@ package logging
 
 import (
 	"log/slog"
+	"net/netip"
 	"strings"
 
+	"postern/policy"
 	"postern/proxy"
 )
 
@@ -11,8 +13,16 @@ import (
 // every legacy handshake, as far as the fold lets it through, and the rest at
 // debug. It implements [proxy.Observer].
 type Observer struct {
-	Log  *slog.Logger
-	Fold *Fold
+	Log     *slog.Logger
+	Fold    *Fold
+	Clients Identifier
+}
+
+// An Identifier knows which accounts have logged in from an address with a TLS
+// fingerprint. Where that is a single one, account is its name, and software
+// the program it came with, if that is known. Identify must not block.
+type Identifier interface {
+	Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string)
 }
 
 // LegacyHandshake is the message of the line that operators look for.
@@ -48,14 +58,13 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 	if h.Outcome == proxy.Failed {
 		attrs = append(attrs, "failure", h.Failure)
 	}
-	switch {
-	case h.AccountsKnown == 1:
-		attrs = append(attrs, "account", h.Account)
-		if h.Software != "" {
-			attrs = append(attrs, "software", h.Software)
-		}
-	case h.AccountsKnown > 1:
-		attrs = append(attrs, "accounts_known", h.AccountsKnown)
+	switch accounts, account, software := o.Clients.Identify(h.Client.Addr(), h.JA4); {
+	case accounts > 1:
+		attrs = append(attrs, "accounts_known", accounts)
+	case accounts == 1 && software == "":
+		attrs = append(attrs, "account", account)
+	case accounts == 1:
+		attrs = append(attrs, "account", account, "software", software)
 	}
 	o.Log.Info(LegacyHandshake, attrs...)
 }
