@@ -1,12 +1,15 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"syscall"
 	"time"
+
+	"postern/policy"
 )
 
 // tcpConn is what both sides are made of: *net.TCPConn, and *socket for who was
@@ -31,11 +34,11 @@ type clientConn struct {
 	readErr error
 	// handshaking: watch for alerts.
 	handshaking bool
-	// sent is the last alert that was sent in clear, received whether the last
-	// bytes that came were an alert in clear.
-	sent alert
-	tail [alertRecordLen]byte
-	poll poller
+	// alertSent is the last fatal alert that was sent in clear; tail are the last bytes
+	// that came.
+	alertSent tls.AlertError
+	tail      [alertRecordLen]byte
+	poll      poller
 	// ahead is what unread lies in, where that is from the pool.
 	ahead   *buffer
 	records records
@@ -45,17 +48,15 @@ type clientConn struct {
 	recorder recorder
 }
 
-// alert is a description of RFC 8446, Section 6, plus one; zero is none.
-type alert uint16
-
+// The fatal alerts that Postern tells apart (RFC 8446, Section 6).
 const (
-	noAlert alert = 0
+	noAlert tls.AlertError = 0 // close_notify, which is never fatal
 
-	alertHandshakeFailure      = 40 + 1
-	alertDecodeError           = 50 + 1
-	alertProtocolVersion       = 70 + 1
-	alertInappropriateFallback = 86 + 1
-	alertNoApplicationProtocol = 120 + 1
+	alertHandshakeFailure      tls.AlertError = 40
+	alertDecodeError           tls.AlertError = 50
+	alertProtocolVersion       tls.AlertError = 70
+	alertInappropriateFallback tls.AlertError = 86
+	alertNoApplicationProtocol tls.AlertError = 120
 )
 
 const (
@@ -173,7 +174,7 @@ func (c *clientConn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
-		c.sent = alert(p[len(p)-1]) + 1
+		c.alertSent = tls.AlertError(p[len(p)-1])
 	}
 	if c.poll.active {
 		return c.poll.write(p)
@@ -195,6 +196,12 @@ func (c *clientConn) watchReceived(p []byte) {
 // endedWithAlert reports whether the last bytes that came are a fatal alert in
 // clear: 15 03 0x 00 02 02 NN.
 func (c *clientConn) endedWithAlert() bool { return isAlert(c.tail[:]) }
+
+// alertRecord is a fatal alert in a record of a version that the client can read.
+func alertRecord(a tls.AlertError, offered policy.Version) [alertRecordLen]byte {
+	version := min(max(offered, policy.SSL3), policy.TLS10)
+	return [...]byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a)}
+}
 
 // isAlert reports whether b is the record of a fatal alert, in clear.
 func isAlert(b []byte) bool {

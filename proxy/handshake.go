@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -11,18 +10,17 @@ import (
 	"postern/policy"
 )
 
-// handshake is what is known of a handshake under way; it is gone when that is
-// over.
+// handshake is what is known of a handshake under way.
 type handshake struct {
 	begun    time.Time
 	startTLS bool
 	hello    policy.Hello
-	// judged: there was a hello that could be read, and a verdict on it.
+	// judged: there was a hello that could be read, and the policy has judged it.
 	judged  bool
 	verdict policy.Verdict
 	certs   *certs.Set
-	// answered is the key of the certificate that was presented.
-	answered policy.KeyTypes
+	// presented is the key of the certificate that was presented.
+	presented policy.KeyTypes
 }
 
 // handshake does TLS with the client and reports how it ended: accepted, observed and
@@ -48,14 +46,13 @@ func (s *session) handshake() (Outcome, *tunnel) {
 	return s.tlsHandshake()
 }
 
-// tlsHandshake lets crypto/tls do its work, with the hook below, and names the
-// result.
+// tlsHandshake lets crypto/tls do its work: configForClient is called with the hello.
 func (s *session) tlsHandshake() (Outcome, *tunnel) {
 	s.raw.handshaking = true
 	s.raw.records = records{} // what came before was none, or is read again
 	first := s.raw.unread[0]
-	regime, _ := s.srv.regime()
-	s.tls = tls.Server(s.raw, regime.strict[s.Listener.Protocol()])
+	snapshot, _ := s.srv.tlsSnapshot()
+	s.tls = tls.Server(s.raw, snapshot.strict[s.Listener.Protocol()])
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	if s.raw.recorder.holding {
@@ -88,52 +85,52 @@ func (s *session) tlsOutcome(first byte, err error) Outcome {
 	return s.failed(f)
 }
 
-// refusedFor reports whether the alert that crypto/tls sent is the one of a
-// legacy handshake: the hello may have had another fault that came first.
+// refusedFor reports whether crypto/tls has sent the alert for a legacy handshake: the
+// hello may have had another fault that came first.
 func (s *session) refusedFor(r policy.Reason) bool {
 	if r == policy.ReasonCipher {
-		return s.raw.sent == alertHandshakeFailure
+		return s.raw.alertSent == alertHandshakeFailure
 	}
-	return s.raw.sent == alertProtocolVersion
+	return s.raw.alertSent == alertProtocolVersion
 }
 
-// configForClient is the hook: it sees the hello before crypto/tls looks at
-// its version. An error would be told as an alert 80, so it returns one only
-// where nothing is told: to a client that is to be passed through. What it
-// returns else is of the regime that has judged the hello, since another one may
-// have begun while the client was silent: the strict configuration enforces the
-// floor, the lenient one is for a legacy client that the policy lets in.
+// configForClient sees the hello before crypto/tls looks at its version. It returns a
+// configuration of the snapshot that has judged the hello, since another one may have
+// come into force while the client was silent: the strict one enforces the floor, the
+// lenient one is for a legacy client that the policy lets in. crypto/tls would send
+// alert 80 for an error, so it returns one only where what crypto/tls sends is held
+// back: to a client that is to be passed through.
 func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error) {
 	s := chi.Conn.(*clientConn).s
-	regime := s.judge(policy.FromClientHello(chi))
+	snapshot := s.judge(policy.FromClientHello(chi))
 	if s.raw.recorder.hold(s.hs.verdict.PassThrough) {
 		return nil, errPassedThrough
 	}
 	if s.hs.verdict.Serve != policy.Enforce {
-		return regime.lenient[s.Listener.Protocol()], nil
+		return snapshot.lenient[s.Listener.Protocol()], nil
 	}
-	return regime.strict[s.Listener.Protocol()], nil
+	return snapshot.strict[s.Listener.Protocol()], nil
 }
 
-// judge asks the policy about a hello, and returns the regime that has judged.
-func (s *session) judge(hello policy.Hello) *regime {
+// judge asks the policy about a hello, and returns the snapshot that has judged it.
+func (s *session) judge(hello policy.Hello) *tlsSnapshot {
 	hs := s.hs
 	hs.hello = hello
 	hs.certs = s.srv.tls.certificates.Load().Lookup(hello.ServerName)
-	regime, now := s.srv.regime()
-	hs.verdict = regime.snapshot.Decide(&hs.hello, policy.ConnInfo{
+	snapshot, now := s.srv.tlsSnapshot()
+	hs.verdict = snapshot.policy.Decide(&hs.hello, policy.ConnInfo{
 		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
 	}, now, s.random)
 	hs.judged = true
-	return regime
+	return snapshot
 }
 
-// certificate chooses the one to present, by the same rules as the verdict.
+// certificate chooses the certificate to present, by the same rules as the verdict.
 func (srv *Server) certificate(chi *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	hs := chi.Conn.(*clientConn).s.hs
 	v := &hs.verdict
-	hs.answered = v.Floor.PickKey(&hs.hello, hs.certs.Keys(), v.Serve != policy.Enforce)
-	return hs.certs.Certificate(hs.answered), nil
+	hs.presented = v.Floor.PickKey(&hs.hello, hs.certs.Keys(), v.Serve != policy.Enforce)
+	return hs.certs.Certificate(hs.presented), nil
 }
 
 // failure names what went wrong where it was not the floor that refused.
@@ -141,9 +138,9 @@ func (s *session) failure(err error) Failure {
 	switch {
 	case s.hs.judged && s.hs.verdict.Version == policy.NoVersion:
 		return FailOther // only versions of the future
-	case s.raw.sent == alertNoApplicationProtocol:
+	case s.raw.alertSent == alertNoApplicationProtocol:
 		return FailALPN
-	case s.raw.sent == alertInappropriateFallback:
+	case s.raw.alertSent == alertInappropriateFallback:
 		return FailFallback
 	}
 	if s.raw.endedWithAlert() {
@@ -160,7 +157,7 @@ func (s *session) failure(err error) Failure {
 	switch errors.As(err, &op); {
 	case op != nil && op.Op == "remote error":
 		return FailClientAlert
-	case op != nil && op.Op == "local error", errors.As(err, &header), s.raw.sent != noAlert:
+	case op != nil && op.Op == "local error", errors.As(err, &header), s.raw.alertSent != noAlert:
 		return FailMalformed
 	}
 	switch endingOf(err) {
@@ -204,101 +201,9 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 		event.Version = policy.Version(state.Version)
 		event.Resumed = state.DidResume
 		if !event.Resumed {
-			event.Key = keyType(hs.answered)
+			event.Key = keyType(hs.presented)
 		}
 	}
 	s.srv.cfg.Observer.Handshake(&event)
 	return o
-}
-
-// ssl2 passes an SSLv2-compatible ClientHello through, or refuses it.
-func (s *session) ssl2() (Outcome, *tunnel) {
-	hs := s.hs
-	hello, length, ok, err := s.raw.readSSL2Hello()
-	if err != nil {
-		return s.failed(s.failure(err)), nil
-	}
-	whole := s.raw.unread
-	s.raw.unread = whole[length:]
-	if !ok {
-		s.sendAlert(alertDecodeError, policy.TLS10)
-		return s.failed(FailMalformed), nil
-	}
-	s.judge(hello)
-	if hs.verdict.PassThrough && s.passesThrough() {
-		if outcome, t := s.passThrough(whole); outcome != "" {
-			s.raw.unread = nil
-			return outcome, t
-		}
-	}
-	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
-	if !hs.verdict.Legacy() {
-		return s.failed(FailOther), nil
-	}
-	s.report(Rejected, NoFailure)
-	s.raw.finish()
-	return Rejected, nil
-}
-
-// sendAlert sends a fatal alert.
-func (s *session) sendAlert(a alert, offered policy.Version) {
-	record := alertRecord(a, offered)
-	s.raw.Write(record[:])
-}
-
-// alertRecord is a fatal alert in a record of a version that the client can read.
-func alertRecord(a alert, offered policy.Version) [alertRecordLen]byte {
-	version := min(max(offered, policy.SSL3), policy.TLS10)
-	return [...]byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a - 1)}
-}
-
-const (
-	// maxPlaintext and plaintextPatience bound what is waited for before text
-	// on a port of TLS is answered: enough to know a request of HTTP.
-	maxPlaintext      = 512
-	plaintextPatience = time.Second
-)
-
-// notTLS answers text with text, and closes on the rest.
-func (s *session) notTLS(deadline time.Time) Outcome {
-	if patience := time.Now().Add(plaintextPatience); patience.Before(deadline) {
-		s.raw.SetReadDeadline(patience)
-	}
-	for n := 1; n <= maxPlaintext && !bytes.ContainsRune(s.raw.unread, '\n'); n = len(s.raw.unread) + 1 {
-		if _, err := s.raw.peek(n); err != nil {
-			if endingOf(err) == endReset {
-				return s.failed(FailIO)
-			}
-			break
-		}
-	}
-	text := s.raw.unread
-	if !all(text, isText) {
-		return s.failed(FailMalformed)
-	}
-	f := FailPlaintext
-	if isHTTP(text) {
-		f = FailHTTP
-	}
-	s.report(Failed, f)
-	s.farewell(s.dialect.goodbye(noticeProtocol, "This is a port for TLS: choose SSL/TLS in your mail program."))
-	return Failed
-}
-
-func isText(c byte) bool { return c >= ' ' && c < 0x7f || c == '\r' || c == '\n' || c == '\t' }
-
-func isHTTP(text []byte) bool {
-	for _, m := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ", "PATCH ", "PRI "} {
-		if bytes.HasPrefix(text, []byte(m)) {
-			return true
-		}
-	}
-	return false
-}
-
-// tlsTooSoon reports TLS that came before STARTTLS or STLS.
-func (s *session) tlsTooSoon() {
-	s.hs = &handshake{begun: time.Now()}
-	s.report(Failed, FailTLSOnStartTLS)
-	s.hs = nil
 }

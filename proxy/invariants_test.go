@@ -34,19 +34,19 @@ func (g *Gate) oldClient() *tls.Config {
 func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 	imap, pop3 := stubs(t)
 	g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
-	if len(g.tls.regime.Load().lenient) != 0 {
-		t.Errorf("%d lenient configurations", len(g.tls.regime.Load().lenient))
+	if len(g.tls.snapshot.Load().lenient) != 0 {
+		t.Errorf("%d lenient configurations", len(g.tls.snapshot.Load().lenient))
 	}
-	for p, c := range g.tls.regime.Load().strict {
+	for p, c := range g.tls.snapshot.Load().strict {
 		if c.MinVersion != tls.VersionTLS12 || len(c.CipherSuites) == 0 || c.MaxVersion != 0 {
 			t.Errorf("%s: from %#x to %#x, suites %x", p, c.MinVersion, c.MaxVersion, c.CipherSuites)
 		}
 	}
 	// A policy that is wrong about what it said at the start can call an old
 	// client observed; it cannot let it in.
-	wrong := *g.tls.regime.Load()
-	wrong.snapshot = policy.New(policy.FloorTLS12, policy.Observe).At(time.Now())
-	g.tls.regime.Store(&wrong)
+	wrong := *g.tls.snapshot.Load()
+	wrong.policy = policy.New(policy.FloorTLS12, policy.Observe).At(time.Now())
+	g.tls.snapshot.Store(&wrong)
 	c := tls.Client(g.Dial(t, IMAPS), g.oldClient())
 	if err := c.Handshake(); err == nil {
 		t.Error("a TLS 1.0 client came in")
@@ -55,8 +55,8 @@ func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 		t.Errorf("outcome %s", h.Outcome)
 	}
 	for _, mode := range []policy.Mode{policy.Explain, policy.Observe} {
-		if g := StartGate(t, mode, imap.Addr(), "", nil); len(g.tls.regime.Load().lenient) != 1 {
-			t.Errorf("%s: %d lenient configurations", mode, len(g.tls.regime.Load().lenient))
+		if g := StartGate(t, mode, imap.Addr(), "", nil); len(g.tls.snapshot.Load().lenient) != 1 {
+			t.Errorf("%s: %d lenient configurations", mode, len(g.tls.snapshot.Load().lenient))
 		}
 	}
 }

@@ -52,7 +52,7 @@ var strictConfigs = func() (configs []*tls.Config) {
 	return configs
 }()
 
-var versionAlert = []byte{recordAlert, 3, 1, 0, 2, 2, byte(alertProtocolVersion - 1)}
+var versionAlert = []byte{recordAlert, 3, 1, 0, 2, 2, byte(alertProtocolVersion)}
 
 // cryptoTLS gives b to crypto/tls. refused: the hook was asked, and then there
 // was the alert for the version and nothing else.

@@ -154,7 +154,7 @@ func TestAnAlertOfTheOldServerIsDelivered(t *testing.T) {
 }
 
 // refusal is the alert for a hello in enforce.
-func refusal(name string) alert {
+func refusal(name string) tls.AlertError {
 	if strings.HasPrefix(name, "TLS 1.2") {
 		return alertHandshakeFailure
 	}
@@ -162,13 +162,13 @@ func refusal(name string) alert {
 }
 
 // expectRefused sends a hello and wants an alert, and nothing else.
-func expectRefused(t *testing.T, g *Gate, l Listener, what string, flight []byte, want alert) {
+func expectRefused(t *testing.T, g *Gate, l Listener, what string, flight []byte, want tls.AlertError) {
 	t.Helper()
 	c := g.Dial(t, l)
 	c.Write(flight)
 	got, err := io.ReadAll(c)
-	if err != nil || !isAlert(got) || alert(got[6])+1 != want {
-		t.Errorf("%s: the client was told % x, %v, want alert %d", what, got, err, want-1)
+	if err != nil || !isAlert(got) || tls.AlertError(got[6]) != want {
+		t.Errorf("%s: the client was told % x, %v, want alert %d", what, got, err, want)
 	}
 	c.Close()
 }
@@ -281,7 +281,7 @@ func TestAHelloThatTakesTooManyBytesIsNotPassedThrough(t *testing.T) {
 	}
 	c = g.Dial(t, IMAPS)
 	go c.Write(cut)
-	if got, _ := io.ReadAll(c); !isAlert(got) || alert(got[6])+1 != alertProtocolVersion {
+	if got, _ := io.ReadAll(c); !isAlert(got) || tls.AlertError(got[6]) != alertProtocolVersion {
 		t.Errorf("%d bytes of a hello: told % x", len(cut), got)
 	}
 	if h := g.WaitHandshake(t, 2); h.Outcome != Rejected {

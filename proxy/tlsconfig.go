@@ -17,60 +17,59 @@ import (
 // sessions run: a handshake takes what it finds.
 type tlsState struct {
 	certificates atomic.Pointer[certs.Store]
-	regime       atomic.Pointer[regime]
+	snapshot     atomic.Pointer[tlsSnapshot]
 	upstream     atomic.Pointer[tls.Config]
 
-	mu        sync.Mutex // guards what a regime is made of
+	mu        sync.Mutex // guards what a snapshot is made of
 	policy    *policy.Policy
 	clientCAs *x509.CertPool
 	keys      [][32]byte
 }
 
-// regime is what a hello is judged and answered by, in one piece: a policy, what
-// of it is in force, and the configurations that go with it, by protocol. The
-// strict ones enforce the floor and own the ticket keys; each has the hook.
-type regime struct {
-	policy   *policy.Policy
-	snapshot policy.Snapshot
-	strict   map[Protocol]*tls.Config
+// tlsSnapshot is what a hello is judged and answered by, in one piece: what of the
+// policy is in force, and the configurations that go with it, by protocol. The strict
+// ones enforce the floor and own the ticket keys; they call configForClient.
+type tlsSnapshot struct {
+	policy policy.Snapshot
+	strict map[Protocol]*tls.Config
 	// lenient is empty where the policy, from now on, only enforces.
 	lenient map[Protocol]*tls.Config
 }
 
-// regime returns what is in force now. Where the time of the last one is over,
-// the next handshake makes the new one: so a rule begins on the moment, and
-// nothing runs in between.
-func (srv *Server) regime() (*regime, time.Time) {
+// tlsSnapshot returns what is in force now, and the time that it goes by. Where the
+// last snapshot is no longer valid, the next handshake makes the new one: so a rule
+// comes into force on the moment, and nothing runs in between.
+func (srv *Server) tlsSnapshot() (*tlsSnapshot, time.Time) {
 	now := srv.cfg.Now()
-	if r := srv.tls.regime.Load(); r.snapshot.Valid(now) {
-		return r, now
+	if snapshot := srv.tls.snapshot.Load(); snapshot.policy.Valid(now) {
+		return snapshot, now
 	}
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
-	r := srv.tls.regime.Load()
-	if !r.snapshot.Valid(now) {
-		next := *r
-		next.snapshot = r.policy.At(now)
-		if r.policy.MayServeLegacy(now) != (len(r.lenient) > 0) {
+	snapshot := srv.tls.snapshot.Load()
+	if !snapshot.policy.Valid(now) {
+		next := *snapshot
+		next.policy = srv.tls.policy.At(now)
+		if srv.tls.policy.MayServeLegacy(now) != (len(next.lenient) > 0) {
 			next.lenient = srv.lenient(now)
 		}
-		r = &next
-		srv.tls.regime.Store(r)
+		snapshot = &next
+		srv.tls.snapshot.Store(snapshot)
 	}
-	return r, now
+	return snapshot, now
 }
 
-// rebuild makes a regime anew; mu is held.
+// rebuild makes a new snapshot; mu is held.
 func (srv *Server) rebuild() {
 	p, now := srv.tls.policy, srv.cfg.Now()
-	r := &regime{policy: p, snapshot: p.At(now), strict: make(map[Protocol]*tls.Config), lenient: srv.lenient(now)}
+	snapshot := &tlsSnapshot{policy: p.At(now), strict: make(map[Protocol]*tls.Config), lenient: srv.lenient(now)}
 	for protocol := range srv.cfg.Upstreams {
 		c := srv.complete(p.Floor().TLSConfig(), protocol)
 		c.GetConfigForClient = srv.configForClient
 		c.SetSessionTicketKeys(srv.tls.keys)
-		r.strict[protocol] = c
+		snapshot.strict[protocol] = c
 	}
-	srv.tls.regime.Store(r)
+	srv.tls.snapshot.Store(snapshot)
 }
 
 // lenient makes the configurations for clients below the floor, where the
@@ -123,7 +122,7 @@ func (srv *Server) SetTicketKeys(keys [][32]byte) {
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
 	srv.tls.keys = keys
-	for _, c := range srv.tls.regime.Load().strict {
+	for _, c := range srv.tls.snapshot.Load().strict {
 		c.SetSessionTicketKeys(keys)
 	}
 }

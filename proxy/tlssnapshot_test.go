@@ -72,7 +72,7 @@ rules:
 		if h.Outcome != tt.outcome || h.Verdict.Rule != tt.rule {
 			t.Errorf("%s: %s by rule %q, want %s by %q", tt.now, h.Outcome, h.Verdict.Rule, tt.outcome, tt.rule)
 		}
-		if got := len(g.tls.regime.Load().lenient) > 0; got != tt.lenient {
+		if got := len(g.tls.snapshot.Load().lenient) > 0; got != tt.lenient {
 			t.Errorf("%s: a lenient configuration exists: %v", tt.now, got)
 		}
 	}

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"time"
+
+	"postern/policy"
+)
+
+// What clients begin with that crypto/tls cannot read.
+
+// ssl2 passes an SSLv2-compatible ClientHello through, or refuses it.
+func (s *session) ssl2() (Outcome, *tunnel) {
+	hs := s.hs
+	hello, length, ok, err := s.raw.readSSL2Hello()
+	if err != nil {
+		return s.failed(s.failure(err)), nil
+	}
+	whole := s.raw.unread
+	s.raw.unread = whole[length:]
+	if !ok {
+		s.sendAlert(alertDecodeError, policy.TLS10)
+		return s.failed(FailMalformed), nil
+	}
+	s.judge(hello)
+	if hs.verdict.PassThrough && s.passesThrough() {
+		if outcome, t := s.passThrough(whole); outcome != "" {
+			s.raw.unread = nil
+			return outcome, t
+		}
+	}
+	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
+	if !hs.verdict.Legacy() {
+		return s.failed(FailOther), nil
+	}
+	s.report(Rejected, NoFailure)
+	s.raw.finish()
+	return Rejected, nil
+}
+
+// sendAlert sends a fatal alert.
+func (s *session) sendAlert(a tls.AlertError, offered policy.Version) {
+	record := alertRecord(a, offered)
+	s.raw.Write(record[:])
+}
+
+const (
+	// maxPlaintext, in bytes, and plaintextTimeout bound what is read before text on
+	// a TLS port is answered: enough to recognise an HTTP request.
+	maxPlaintext     = 512
+	plaintextTimeout = time.Second
+)
+
+// notTLS answers text with text, and closes on the rest.
+func (s *session) notTLS(deadline time.Time) Outcome {
+	if sooner := time.Now().Add(plaintextTimeout); sooner.Before(deadline) {
+		s.raw.SetReadDeadline(sooner)
+	}
+	for n := 1; n <= maxPlaintext && !bytes.ContainsRune(s.raw.unread, '\n'); n = len(s.raw.unread) + 1 {
+		if _, err := s.raw.peek(n); err != nil {
+			if endingOf(err) == endReset {
+				return s.failed(FailIO)
+			}
+			break
+		}
+	}
+	text := s.raw.unread
+	if !all(text, isText) {
+		return s.failed(FailMalformed)
+	}
+	f := FailPlaintext
+	if isHTTP(text) {
+		f = FailHTTP
+	}
+	s.report(Failed, f)
+	s.farewell(s.dialect.goodbye(noticeProtocol, "This is a port for TLS: choose SSL/TLS in your mail program."))
+	return Failed
+}
+
+func isText(c byte) bool { return c >= ' ' && c < 0x7f || c == '\r' || c == '\n' || c == '\t' }
+
+func isHTTP(text []byte) bool {
+	for _, m := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ", "PATCH ", "PRI "} {
+		if bytes.HasPrefix(text, []byte(m)) {
+			return true
+		}
+	}
+	return false
+}
+
+// tlsTooSoon reports TLS that came before STARTTLS or STLS.
+func (s *session) tlsTooSoon() {
+	s.hs = &handshake{begun: time.Now()}
+	s.report(Failed, FailTLSOnStartTLS)
+	s.hs = nil
+}
