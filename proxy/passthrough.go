@@ -108,7 +108,7 @@ func (s *session) oldServerFailed(up *upstream, err error, within time.Duration)
 			"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
 		return
 	}
-	s.srv.tellFailure(up, err)
+	s.srv.reportFailure(up, err)
 	up.down.Store(true)
 }
 

@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// LineSecurity is how the line to an upstream is secured.
+type LineSecurity uint8
+
+const (
+	LinePlain    LineSecurity = iota // for loopback or the same pod
+	LineTLS                          // implicit TLS (RFC 8314, Section 3)
+	LineStartTLS                     // STARTTLS or STLS
+)
+
+// UpstreamConfig names one mail server.
+type UpstreamConfig struct {
+	// Name is its URL, as label and in logs.
+	Name string
+	// Addr is its host:port; names are resolved at each connection.
+	Addr string
+	TLS  LineSecurity
+	// ServerName is sent as SNI and verified, where there is TLS.
+	ServerName string
+}
+
+// upstream is one mail server. Of those that answer, the one with the least
+// connections is taken.
+type upstream struct {
+	UpstreamConfig
+	connections atomic.Int64
+	// down says that the last attempt failed; the prober, which that wakes, brings the
+	// upstream back.
+	down atomic.Bool
+	wake chan struct{}
+	// answered is kept for an old server: it has answered a client that was passed
+	// through to it.
+	answered atomic.Bool
+	// logged is the fault that was last written to the log.
+	logged atomic.Pointer[string]
+}
+
+// dialTimeoutWithOthers is how long a TCP connection may take while there is another
+// upstream to try: a host that drops packets must not hold up a login.
+const dialTimeoutWithOthers = 2 * time.Second
+
+// connect tries the upstreams in turn, but for the one that was just lost, until one
+// greets. Where all fail it returns the last error, and the greeting with which the
+// last one refused, if it did.
+func (s *session) connect(lost *upstream) (g greeting, err error) {
+	begun := time.Now()
+	header, err := s.outgoingHeader()
+	if err != nil {
+		return greeting{}, err
+	}
+	list := slices.DeleteFunc(s.srv.candidates(s.Listener.Protocol()), func(up *upstream) bool { return up == lost })
+	for i, up := range list {
+		within := min(s.srv.cfg.UpstreamTimeout, time.Until(s.loginDeadline()))
+		dialWithin := within
+		if i+1 < len(list) && !list[i+1].down.Load() {
+			dialWithin = min(within, dialTimeoutWithOthers)
+		}
+		if g, err = s.connectTo(up, header, dialWithin, within); err == nil {
+			s.srv.cfg.Metrics.UpstreamConnected(s.Listener, time.Since(begun))
+			return g, nil
+		}
+		if s.srv.isDraining() {
+			return greeting{}, errDraining
+		}
+		if reasonOf(err) == UpstreamRefused && (header != nil || s.srv.cfg.UpstreamClientID) {
+			s.srv.refusedClient(up, s.ID)
+			continue
+		}
+		s.srv.upstreamFailed(up, err)
+	}
+	return g, err
+}
+
+// connectTo connects to one upstream and tells it of the client.
+func (s *session) connectTo(up *upstream, header []byte, dialWithin, within time.Duration) (greeting, error) {
+	c, g, err := s.srv.dial(up, s.dialect, header, dialWithin, within)
+	if err != nil {
+		return g, err
+	}
+	s.upstream = c
+	if s.srv.cfg.UpstreamClientID {
+		if err := s.dialect.identify(s); err != nil {
+			c.Close()
+			return greeting{}, err
+		}
+	}
+	return g, nil
+}
+
+// candidates lists the upstreams of a protocol: those that answer first, and among
+// these the one with the least connections.
+func (srv *Server) candidates(p Protocol) []*upstream {
+	list := slices.Clone(srv.upstreams[p])
+	slices.SortStableFunc(list, func(a, b *upstream) int {
+		if down := a.down.Load(); down != b.down.Load() {
+			if down {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(a.connections.Load(), b.connections.Load())
+	})
+	return list
+}
+
+// upstreamFailed counts a failed attempt and takes the upstream out.
+func (srv *Server) upstreamFailed(up *upstream, err error) {
+	srv.reportFailure(up, err)
+	srv.upstreamUp(up, false)
+}
+
+// reportFailure counts a failed attempt. The log has a line when a failure begins, and
+// when it becomes another one.
+func (srv *Server) reportFailure(up *upstream, err error) {
+	reason := reasonOf(err)
+	srv.cfg.Metrics.UpstreamFailed(up.Name, reason)
+	fault := string(reason)
+	if reason == UpstreamStartTLS {
+		fault = err.Error()
+	}
+	if last := up.logged.Swap(&fault); !up.down.Load() || last == nil || *last != fault {
+		srv.cfg.Log.Warn("upstream failed", "upstream", up.Name, "reason", string(reason), "error", err.Error())
+	}
+}
+
+// refusedClient counts an upstream's refusal of a client whose address it knows: it may
+// be meant for this client alone. The prober finds out.
+func (srv *Server) refusedClient(up *upstream, conn uint64) {
+	srv.cfg.Metrics.UpstreamFailed(up.Name, UpstreamRefused)
+	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "conn_id", conn)
+	up.probeSoon()
+}
+
+// probeSoon wakes the prober.
+func (up *upstream) probeSoon() {
+	select {
+	case up.wake <- struct{}{}:
+	default:
+	}
+}
+
+// upstreamFailed counts a failure of the upstream that serves the session.
+func (s *session) upstreamFailed(reason UpstreamFailure, err error) {
+	s.srv.cfg.Metrics.UpstreamFailed(s.upstream.up.Name, reason)
+	s.srv.cfg.Log.Info("upstream failed before login", "upstream", s.upstream.up.Name,
+		"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
+}
+
+// upstreamUp notes whether an upstream answers.
+func (srv *Server) upstreamUp(up *upstream, answers bool) {
+	wasDown := up.down.Swap(!answers)
+	switch {
+	case !answers:
+		up.probeSoon()
+	case wasDown:
+		srv.cfg.Log.Info("upstream answers", "upstream", up.Name)
+	}
+	srv.cfg.Metrics.UpstreamUp(up.Name, answers)
+}
+
+const (
+	probeFirst = 200 * time.Millisecond
+	probeLast  = 15 * time.Second
+	// probePause follows an answer, however often the prober is woken.
+	probePause = time.Second
+)
+
+// probe connects to an upstream for its greeting, at the start and whenever there is a
+// doubt about it, until it answers.
+func (srv *Server) probe(up *upstream, d dialect) {
+	header, err := localHeader(srv.cfg.UpstreamProxyProtocol)
+	if err != nil {
+		srv.cfg.Log.Error("making the PROXY header failed", "error", err.Error())
+	}
+	for {
+		for wait := probeFirst; ; wait = min(2*wait, probeLast) {
+			c, _, err := srv.dial(up, d, header, srv.cfg.UpstreamTimeout, srv.cfg.UpstreamTimeout)
+			if err == nil {
+				c.Close()
+				break
+			}
+			if srv.ctx.Err() != nil {
+				return
+			}
+			srv.upstreamFailed(up, err)
+			if !srv.sleep(wait) {
+				return
+			}
+		}
+		select {
+		case <-up.wake: // for the failures just now
+		default:
+		}
+		if !srv.sleep(probePause) {
+			return
+		}
+		select {
+		case <-up.wake:
+		case <-srv.ctx.Done():
+			return
+		}
+	}
+}
+
+// sleep waits for d; it returns false where the server has ended first.
+func (srv *Server) sleep(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-srv.ctx.Done():
+		return false
+	}
+}
