@@ -12,24 +12,23 @@ import (
 	"postern/policy"
 )
 
-// tcpConn is what both sides are made of: *net.TCPConn, and *socket for who was
-// accepted as a bare descriptor.
+// tcpConn is what both sides are made of: *net.TCPConn, or *socket for a connection
+// that was accepted as a bare descriptor.
 type tcpConn interface {
 	net.Conn
 	CloseWrite() error
 	SyscallConn() (syscall.RawConn, error)
 }
 
-// clientConn is the client's side below TLS, and the net.Conn that crypto/tls
-// is given. It can look at bytes before they are read, and it remembers the
-// last alert records that passed in clear, in either direction: crypto/tls
-// does not say which alert it sent, and takes a TLS 1.3 client's alert in
-// clear for a bad record.
+// clientConn is the client's side below TLS, and the net.Conn that crypto/tls is given.
+// It can peek at bytes before they are read, and it remembers the alerts that passed in
+// clear, in either direction: crypto/tls does not say which alert it sent, and takes a
+// TLS 1.3 client's alert in clear for a bad record.
 type clientConn struct {
 	tcpConn
 	s *session
-	// unread are bytes that were read from the socket and not yet taken, and
-	// readErr what ended that: the kernel tells of a reset only once.
+	// unread are bytes that were read from the socket ahead of Read, and readErr what
+	// ended that: the kernel reports a reset only once.
 	unread  []byte
 	readErr error
 	// handshaking: watch for alerts.
@@ -65,7 +64,7 @@ const (
 	alertRecordLen  = 7
 )
 
-// Read takes what is unread first. Once the poller is on, it never waits.
+// Read returns what is unread first. Once the poller is on, it never waits.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if c.recordwise {
 		if err := c.readAhead(); err != nil {
@@ -77,7 +76,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		n := copy(p, c.unread)
 		c.took(p[:n])
 		if c.unread = c.unread[n:]; len(c.unread) == 0 {
-			c.forget()
+			c.dropUnread()
 		}
 		return n, nil
 	}
@@ -92,7 +91,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readAhead has something unread, or returns why not.
+// readAhead makes sure that something is unread, or returns why nothing is.
 func (c *clientConn) readAhead() error {
 	if len(c.unread) > 0 {
 		return nil
@@ -110,23 +109,23 @@ func (c *clientConn) readAhead() error {
 	return nil
 }
 
-// forget ends what is unread.
-func (c *clientConn) forget() {
+// dropUnread gives the buffer of what was unread back.
+func (c *clientConn) dropUnread() {
 	if c.ahead != nil {
 		c.ahead.put()
 	}
 	c.ahead, c.unread = nil, nil
 }
 
-// took follows what was read.
+// took notes what Read returns.
 func (c *clientConn) took(p []byte) {
 	c.records.advance(p)
 	c.watchReceived(p)
 }
 
-// records knows where records end in what crypto/tls has been given. Its buffer
-// grows to whatever it gets at once, and is kept for as long as the session: so
-// it gets no more than a record.
+// records knows where TLS records end in what crypto/tls has been given. The buffer of
+// crypto/tls grows to whatever one Read returns, and is kept for the life of the
+// connection (golang/go#43563): so a Read returns no more than a record.
 type records struct {
 	header int // bytes of it that have been given
 	length int // of what is behind it and has not been given
@@ -160,7 +159,7 @@ func (r *records) advance(p []byte) {
 	}
 }
 
-// Close closes; a direction that is parked goes on, to find that.
+// Close closes the socket, and resumes a direction that is parked, so that it ends.
 func (c *clientConn) Close() error {
 	err := c.tcpConn.Close()
 	c.poll.stay()
@@ -240,13 +239,13 @@ func (c *clientConn) pending() bool {
 }
 
 const (
-	// lingerTime and lingerBytes bound what is thrown away after the last word
-	// to a client, so that a reset does not overtake it.
+	// lingerTime and lingerBytes bound what is discarded after the last word to a
+	// client, so that a reset does not overtake it.
 	lingerTime  = time.Second
 	lingerBytes = 64 << 10
 )
 
-// linger closes the write side, throws away what still comes, and closes.
+// linger closes the write side, discards what still comes, and closes.
 func (c *clientConn) linger() {
 	c.CloseWrite()
 	c.SetReadDeadline(time.Now().Add(lingerTime))
@@ -263,16 +262,15 @@ func (c *clientConn) finish() {
 	c.Close()
 }
 
-// ending tells how a connection's error is to be named.
+// ending sorts the errors that end a connection.
 type ending uint8
 
 const (
 	endClosed  ending = iota // in order
-	endTimeout               // a deadline of ours
+	endTimeout               // a deadline that Postern has set
 	endReset                 // any other error
 )
 
-// endingOf sorts the ways in which connections end.
 func endingOf(err error) ending {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):

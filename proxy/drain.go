@@ -9,13 +9,13 @@ import (
 // idle when the server stops; and none does whose upstream still has to answer.
 const idleBefore = time.Second
 
-// cutTime is what the end of a drain may take.
+// cutTime is what cutting the last connections may take.
 const cutTime = 250 * time.Millisecond
 
-// Shutdown stops the server: no new connections; who has not logged in is told
-// so at once; sessions run on for up to TIMEOUT_DRAIN, idle ones are closed
-// evenly over its second half, so that they do not all come back at once. It
-// returns when all are gone; when ctx ends, it cuts them.
+// Shutdown stops the server: it accepts no new connections, and clients that have not
+// logged in get a last word at once. Tunnels run on for up to TIMEOUT_DRAIN; idle ones
+// are closed evenly over its second half, so that the clients do not all come back at
+// once. Shutdown returns when all are gone; when ctx ends, it cuts them.
 func (srv *Server) Shutdown(ctx context.Context) {
 	srv.stopAccepting()
 	srv.mu.Lock()
@@ -34,7 +34,7 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	if len(sessions) == 0 {
 		srv.closeIdle()
 	}
-	// A little is left for cutting sessions, and for who stops after us.
+	// A little is left for cutting connections, and for what stops after the server.
 	ctx, cancel := context.WithTimeout(ctx, srv.cfg.TimeoutDrain-min(srv.cfg.TimeoutDrain/20, cutTime))
 	defer cancel()
 	srv.drain(ctx)

@@ -7,12 +7,10 @@ import (
 	"postern/policy"
 )
 
-// An Observer is told what becomes of each connection: Handshake exactly once
-// if TLS was to begin, Login at most once, Software at most once and only after
-// that, Closed exactly once, in that order.
-// It is called on the connection's goroutine, or on the one that accepts, which
-// then waits: it must not block, and it must not keep what the events point to,
-// nor what a Hello's lists lie in.
+// An Observer receives the events of each connection: Handshake exactly once if TLS was
+// to begin, Login at most once, Software at most once and only after Login, Closed
+// exactly once, in that order. It is called on the connection's goroutine: it must not
+// block, and it must not keep what the events point to, nor the lists of a Hello.
 type Observer interface {
 	Handshake(*Handshake)
 	Login(*Login)
@@ -20,8 +18,8 @@ type Observer interface {
 	Closed(*Closed)
 }
 
-// A Metrics counts what is no event of a connection's life. Its methods are
-// called often and from many goroutines.
+// Metrics counts what is no event of a connection. Its methods are called often and
+// from many goroutines.
 type Metrics interface {
 	// Opened: a connection was accepted; Closed of the Observer ends it.
 	Opened(Listener)
@@ -29,8 +27,8 @@ type Metrics interface {
 	CleartextLogin(Listener)
 	// Injection: bytes came pipelined behind STARTTLS or STLS.
 	Injection(Listener)
-	// Relayed: n bytes went through, in application data. What is passed
-	// through untouched is not told.
+	// Relayed: n bytes of application data were relayed. What is passed through
+	// untouched does not count.
 	Relayed(Listener, Direction, int)
 	// UpstreamConnected: dialled and greeted, in that time.
 	UpstreamConnected(l Listener, took time.Duration)

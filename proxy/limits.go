@@ -10,7 +10,7 @@ import (
 	"postern/policy"
 )
 
-// Limits bound what the gate takes; zero is no limit.
+// Limits bound what the proxy accepts; zero is no limit.
 type Limits struct {
 	// Connections at once, over all listeners.
 	Connections int
@@ -37,9 +37,9 @@ const (
 	// handshake: by then its allowance is whole again, so that forgetting it
 	// changes nothing.
 	handshakeMemory = 2 * time.Second
-	// maxRemembered bounds the addresses that are remembered at once. One that
-	// finds no room is let through: who has so many addresses is not stopped
-	// by a limit per address.
+	// maxRemembered bounds the addresses that are remembered at once. A handshake of
+	// one more is let through: a client with so many addresses is not stopped by a
+	// limit per address.
 	maxRemembered = 1 << 17
 )
 
@@ -49,10 +49,9 @@ type clientLimits struct {
 
 	mu   sync.Mutex
 	open map[netip.Prefix]int
-	// recent and older are two generations of handshake allowances; turned is
-	// when recent began.
+	// recent and older are two generations of handshake allowances.
 	recent, older map[netip.Prefix]*rate.Limiter
-	turned        time.Time
+	recentSince   time.Time
 }
 
 func newClientLimits(l Limits) *clientLimits {
@@ -100,13 +99,13 @@ func (c *clientLimits) handshake(client netip.Addr, now time.Time) bool {
 	key := policy.ClientPrefix(client)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if now.Sub(c.turned) > handshakeMemory {
-		if now.Sub(c.turned) > 2*handshakeMemory {
+	if now.Sub(c.recentSince) > handshakeMemory {
+		if now.Sub(c.recentSince) > 2*handshakeMemory {
 			clear(c.recent)
 		}
 		c.older, c.recent = c.recent, c.older
 		clear(c.recent)
-		c.turned = now
+		c.recentSince = now
 	}
 	l := c.recent[key]
 	if l == nil {

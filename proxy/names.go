@@ -2,7 +2,7 @@ package proxy
 
 import "postern/policy"
 
-// Listener is one of the four ways in; its text is a label and log value.
+// Listener is one of the four listeners; its text is a label and log value.
 type Listener string
 
 // The listeners: implicit TLS (RFC 8314, Section 3), STARTTLS (RFC 9051,
@@ -124,7 +124,7 @@ var UpstreamFailures = []UpstreamFailure{
 	UpstreamGreeting, UpstreamPreauth, UpstreamRefused, UpstreamClosed,
 }
 
-// Direction is a way through the gate.
+// Direction is a way through the proxy.
 type Direction string
 
 const (

@@ -8,19 +8,19 @@ import (
 )
 
 // A legacy client that crypto/tls cannot serve (SSL 2.0, SSL 3.0, DHE alone)
-// can go on working only with the server that has served it so far. In observe
-// it is passed through to that server's own TLS port: its hello goes there byte
-// for byte, and from the first record of the answer on bytes are bytes, as
-// after a login. What is inside stays between the two of them, so that there is
-// no certificate to verify, and nobody to be named.
+// goes on working only with the server that has served it so far. In observe it is
+// passed through to that server's own TLS port: its hello goes there byte for byte, and
+// from the first record of the answer on the connection is a tunnel. Its TLS is
+// between the two of them, so that there is no certificate to verify, and no account to
+// be seen.
 
-// maxRecorded bounds what is kept of a hello, in bytes: twice the longest one
-// that crypto/tls reads. One that is cut into so many records that it takes
-// more is not passed through.
+// maxRecorded bounds what is kept of a hello, in bytes: twice the longest one that
+// crypto/tls reads. A hello that is cut into so many records that they take more is not
+// passed through.
 const maxRecorded = 128 << 10
 
-// recorder keeps what crypto/tls reads while the client may have to be passed
-// through, and holds back what it would say to one that is.
+// recorder keeps what crypto/tls reads while the client may have to be passed through,
+// and holds back what crypto/tls would send to a client that is.
 type recorder struct {
 	on, holding bool
 	bytes       []byte
@@ -38,8 +38,8 @@ func (r *recorder) add(p []byte) {
 	}
 }
 
-// hold ends the recording once the hello has been judged, and reports whether
-// the client can be passed through: then nothing may be said to it.
+// hold ends the recording once the hello has been judged, and reports whether the
+// client can be passed through: then nothing may be sent to it.
 func (r *recorder) hold(pass bool) bool {
 	if !r.on || !pass {
 		*r = recorder{}
@@ -71,7 +71,7 @@ func (s *session) passesThrough() bool { return s.srv.passthrough[s.Listener] !=
 func (s *session) passThrough(hello []byte) (Outcome, *tunnel) {
 	up := s.srv.passthrough[s.Listener]
 	within := min(s.srv.cfg.UpstreamTimeout, time.Until(s.hs.begun.Add(s.srv.cfg.TimeoutHandshake)))
-	answer, alert, err := s.introduce(up, hello, within)
+	answer, alert, err := s.connectToOldServer(up, hello, within)
 	if err != nil && s.srv.isDraining() {
 		return s.failed(FailShutdown), nil
 	}
@@ -91,18 +91,18 @@ func (s *session) passThrough(hello []byte) (Outcome, *tunnel) {
 	return s.report(Observed, NoFailure), t
 }
 
-// leastPatience is what an old server is given before its silence counts
-// against it: a client that is slow with its hello may leave it less.
-const leastPatience = time.Second
+// minOldServerTimeout is what an old server is given before its silence counts against
+// it: a client that is slow with its hello may leave it less.
+const minOldServerTimeout = time.Second
 
-// oldServerFailed counts a failure of the old server. The log tells of it as of
-// an upstream's, but not where it may be for this client alone: OpenSSL, which
-// Dovecot uses, hangs up without an alert on versions that it cannot speak.
+// oldServerFailed counts a failure of the old server. It is logged like an upstream's,
+// but not where it may concern this client alone: OpenSSL, which Dovecot uses, hangs up
+// without an alert on versions that it cannot speak.
 func (s *session) oldServerFailed(up *upstream, err error, within time.Duration) {
 	reason := reasonOf(err)
 	hangsUp := reason == UpstreamClosed && up.answered.Load()
-	hurried := reason == UpstreamTimeout && within < min(leastPatience, s.srv.cfg.UpstreamTimeout)
-	if hangsUp || hurried {
+	tooSoon := reason == UpstreamTimeout && within < min(minOldServerTimeout, s.srv.cfg.UpstreamTimeout)
+	if hangsUp || tooSoon {
 		s.srv.cfg.Metrics.UpstreamFailed(up.Name, reason)
 		s.srv.cfg.Log.Debug("upstream does not answer a client", "upstream", up.Name,
 			"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
@@ -112,10 +112,10 @@ func (s *session) oldServerFailed(up *upstream, err error, within time.Duration)
 	up.down.Store(true)
 }
 
-// introduce connects to the old server, tells it of the client, sends the hello
-// and waits for the answer to begin. It returns what has come of that, and
-// whether it is an alert.
-func (s *session) introduce(up *upstream, hello []byte, within time.Duration) (answer []byte, alert bool, err error) {
+// connectToOldServer connects to the old server, sends the PROXY header, where one is
+// configured, and the hello, and waits for the answer to begin. It returns what has
+// come of that, and whether it is an alert.
+func (s *session) connectToOldServer(up *upstream, hello []byte, within time.Duration) (answer []byte, alert bool, err error) {
 	header, err := s.outgoingHeader()
 	if err != nil {
 		return nil, false, err
@@ -124,7 +124,7 @@ func (s *session) introduce(up *upstream, hello []byte, within time.Duration) (a
 	if err != nil {
 		return nil, false, err
 	}
-	answer, alert, err = ask(c, append(header, hello...), s.hs.hello.SSL2Format)
+	answer, alert, err = sendHello(c, append(header, hello...), s.hs.hello.SSL2Format)
 	if !stop() {
 		err = errDraining
 	}
@@ -139,9 +139,9 @@ func (s *session) introduce(up *upstream, hello []byte, within time.Duration) (a
 // answerSize is room for a flight of most servers.
 const answerSize = 4 << 10
 
-// ask sends what the old server is to hear first, and reads the beginning of
-// its answer: enough to tell what it is.
-func ask(c *upstreamConn, hello []byte, ssl2 bool) (answer []byte, alert bool, err error) {
+// sendHello sends the hello, and reads the beginning of the answer: enough to tell what
+// it is.
+func sendHello(c *upstreamConn, hello []byte, ssl2 bool) (answer []byte, alert bool, err error) {
 	if _, err := c.raw.Write(hello); err != nil {
 		return nil, false, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("passing a hello on: %w", err)}
 	}

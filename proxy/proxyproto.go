@@ -17,11 +17,11 @@ import (
 
 // The PROXY protocol (HAProxy, versions 1 and 2), in both directions.
 
-// proxyHeaderTime bounds the wait for a header that is due.
-const proxyHeaderTime = 5 * time.Second
+// proxyHeaderTimeout bounds the wait for a header that is due.
+const proxyHeaderTimeout = 5 * time.Second
 
-// proxyHeaderDue reports whether the peer is one of those that send a header;
-// from nobody else is one believed.
+// proxyHeaderDue reports whether the peer is one of those that send a header; from
+// nobody else is a header believed.
 func (s *session) proxyHeaderDue() bool {
 	peer := s.Client.Addr().WithZone("")
 	for _, p := range s.srv.cfg.ProxyProtocolFrom {
@@ -35,7 +35,7 @@ func (s *session) proxyHeaderDue() bool {
 // readProxyHeader takes the header, and with it the addresses of the client
 // and of what it connected to. LOCAL and UNKNOWN stand for the peer itself.
 func (s *session) readProxyHeader() error {
-	s.raw.SetReadDeadline(time.Now().Add(proxyHeaderTime))
+	s.raw.SetReadDeadline(time.Now().Add(proxyHeaderTimeout))
 	if s.srv.isDraining() {
 		return errDraining
 	}
@@ -115,7 +115,7 @@ func (s *session) outgoingHeader() ([]byte, error) {
 	return h.Format()
 }
 
-// localHeader is what a connection of the gate's own begins with.
+// localHeader begins a connection of Postern's own, such as a prober's.
 func localHeader(version int) ([]byte, error) {
 	if version == 0 {
 		return nil, nil
@@ -124,8 +124,8 @@ func localHeader(version int) ([]byte, error) {
 	return h.Format()
 }
 
-// setTLVs tells that and how the client's side is secured, so that the
-// upstream need not refuse logins on what it sees as a plain line.
+// setTLVs says that and how the client's side is secured, so that the upstream need not
+// refuse logins on what it sees as a plain line.
 func setTLVs(h *proxyproto.Header, state tls.ConnectionState) error {
 	info := tlvparse.PP2SSL{
 		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,

@@ -17,7 +17,8 @@ import (
 	"postern/policy"
 )
 
-// Config is what a Server is made of; what is not said to be optional is needed.
+// Config is what a Server is made of. All fields are required unless they say what
+// their zero value means.
 type Config struct {
 	// Listeners that are bound already; the server closes them.
 	Listeners map[Listener][]net.Listener
@@ -33,21 +34,21 @@ type Config struct {
 	// UpstreamProxyProtocol is the version of the PROXY header that upstreams
 	// are sent: 0 for none, 1 or 2.
 	UpstreamProxyProtocol int
-	// Passthrough is the host:port of the old server's own TLS port, for
-	// listeners with implicit TLS: a legacy client that is to be let in, and
-	// that crypto/tls cannot serve, is passed through to it.
+	// Passthrough is the host:port of the old server's own TLS port, by listener with
+	// implicit TLS: a legacy client that the policy lets in, and that crypto/tls cannot
+	// serve, is passed through to it.
 	Passthrough map[Listener]string
 	// ProxyProtocolFrom are the peers whose connections begin with a PROXY
 	// header.
 	ProxyProtocolFrom []netip.Prefix
 	// ClientCAs: clients are asked for a certificate of theirs; nil asks none.
 	ClientCAs *x509.CertPool
-	// TicketKeys are shared with other replicas, the newest first; nil means
-	// keys of our own, a new one every day.
+	// TicketKeys are shared with other replicas, the newest first; nil means that the
+	// server makes its own, a new one every day.
 	TicketKeys [][32]byte
 	Limits     Limits
-	// Identity: the accounts and the software of legacy clients that are let in
-	// are told to the observer; else they are not even read.
+	// Identity: the observer learns the accounts and the software of legacy clients
+	// that are let in; else they are not even read.
 	Identity bool
 
 	UpstreamTimeout  time.Duration // dial and greeting
@@ -64,15 +65,15 @@ type Config struct {
 	Log      *slog.Logger
 }
 
-// Server is the gate.
+// Server is the proxy.
 type Server struct {
 	cfg       Config
 	acceptors map[Listener][]*acceptor
 	tls       tlsState
 	clients   *clientLimits
 	upstreams map[Protocol][]*upstream
-	// passthrough has an entry only for listeners with implicit TLS. These are
-	// not probed: whether they answer is asked by their clients alone.
+	// passthrough has an entry only for listeners with implicit TLS. These old servers
+	// are not probed: their clients find out whether they answer.
 	passthrough map[Listener]*upstream
 
 	// ctx ends with the server, and with it all that runs beside sessions.
@@ -82,7 +83,7 @@ type Server struct {
 
 	crew *crew
 	lot  *lot // where silent sessions are parked
-	// started is what moments are counted from that many sessions have in common.
+	// started is the origin of the moments at which tunnels are parked together.
 	started time.Time
 
 	lastID atomic.Uint64
@@ -90,7 +91,7 @@ type Server struct {
 	mu     sync.Mutex
 	open   map[*session]struct{}
 	served int           // of these, how many are within the limit
-	idle   chan struct{} // closed when draining and no session is open
+	idle   chan struct{} // closed when draining and no connection is open
 }
 
 // New makes a server; Start lets it accept.
