@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/internal/parse"
+	"postern/internal/text"
 )
 
 // The pools are small, so that rules overlap and handshakes hit them.
@@ -47,7 +47,7 @@ func randomRule(r *rand.Rand, i int, at time.Time) Rule {
 			Ports: some(r, []uint16{993, 995, 143, 10993}), Versions: some(r, Versions[:5]),
 		}
 		for _, s := range some(r, poolClients) {
-			p, err := parse.Prefix(s)
+			p, err := text.ParsePrefix(s)
 			if err != nil {
 				panic(err)
 			}

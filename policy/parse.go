@@ -15,7 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"postern/internal/parse"
+	"postern/internal/text"
 )
 
 // Parse compiles a policy file. The error is of type [Problems] and holds all
@@ -240,7 +240,7 @@ var examples = map[string]string{
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {
-	p, err := parse.Prefix(s)
+	p, err := text.ParsePrefix(s)
 	if err != nil {
 		return p, fmt.Errorf("%q is %w", clip(s), err)
 	}
@@ -334,7 +334,7 @@ func parseZone(s string) (*time.Location, error) {
 const maxOpen = 366 * 24 * time.Hour
 
 func parseOpen(s string) (time.Duration, error) {
-	d, err := parse.Duration(s)
+	d, err := text.ParseDuration(s)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%q is %w", clip(s), err)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"postern/internal/text"
 	"slices"
 	"time"
 )
@@ -192,12 +193,7 @@ func ParseMode(s string) (Mode, error) {
 	return 0, fmt.Errorf("no such mode %q: use one of %s", clip(s), joinStringers(Modes))
 }
 
-// shown is how much of a stranger's text stands in an error, in bytes.
-const shown = 80
+// shown is how much of a stranger's text stands in an error, in characters.
+const shown = 80 + len("...")
 
-func clip(s string) string {
-	if len(s) > shown {
-		return s[:shown] + "..."
-	}
-	return s
-}
+func clip(s string) string { return text.Clip(s, shown, "...") }

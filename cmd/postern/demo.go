@@ -20,7 +20,7 @@ import (
 	"postern/internal/mailbox"
 	"postern/internal/policyfile"
 	"postern/internal/report"
-	"postern/internal/table"
+	"postern/internal/text"
 )
 
 // demoMail is the demo's world: a mail server, a certificate and a gate.
@@ -57,9 +57,9 @@ func demo(ctx context.Context, sys system) int {
 	rows := d.visitAll()
 	color := false
 	if f, ok := sys.stdout.(*os.File); ok {
-		color = table.ColorOK(f)
+		color = text.ColorOK(f)
 	}
-	if err := table.Write(sys.stdout, color, demoHeader, demoCells(rows)); err != nil {
+	if err := text.WriteTable(sys.stdout, color, demoHeader, demoCells(rows)); err != nil {
 		sys.errorf("postern demo: writing the table: %v", err)
 		return exitBroken
 	}

@@ -14,7 +14,7 @@ import (
 
 	"postern/internal/democlient"
 	"postern/internal/logging"
-	"postern/internal/table"
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -145,21 +145,21 @@ func (r *demoRow) right() bool {
 
 var demoHeader = []string{"listener", "client", "met", "log", "counter", ""}
 
-func demoCells(rows []demoRow) [][]table.Cell {
-	var cells [][]table.Cell
+func demoCells(rows []demoRow) [][]text.Cell {
+	var cells [][]text.Cell
 	for _, r := range rows {
-		color := map[proxy.Outcome]table.Color{
-			proxy.Accepted: table.Green, proxy.Observed: table.Yellow, proxy.Explained: table.Yellow, proxy.Rejected: table.Red,
+		color := map[proxy.Outcome]text.Color{
+			proxy.Accepted: text.Green, proxy.Observed: text.Yellow, proxy.Explained: text.Yellow, proxy.Rejected: text.Red,
 		}[r.counted]
-		verdict := table.Cell{Text: "as the policy says", Color: table.Dim}
+		verdict := text.Cell{Text: "as the policy says", Color: text.Dim}
 		if !r.right() {
-			verdict = table.Cell{Text: "NOT as the policy says: " + string(r.want), Color: table.Red}
+			verdict = text.Cell{Text: "NOT as the policy says: " + string(r.want), Color: text.Red}
 		}
-		log := table.Cell{Text: "-", Color: table.Dim}
+		log := text.Cell{Text: "-", Color: text.Dim}
 		if r.logged != "" {
-			log = table.Cell{Text: r.logged + ", reason " + r.reason}
+			log = text.Cell{Text: r.logged + ", reason " + r.reason}
 		}
-		cells = append(cells, []table.Cell{
+		cells = append(cells, []text.Cell{
 			{Text: string(r.listener)}, {Text: generationName(r.generation)}, {Text: r.story(), Color: color},
 			log, {Text: string(r.counted) + " +1"}, verdict,
 		})

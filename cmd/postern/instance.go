@@ -23,7 +23,6 @@ import (
 	"postern/internal/config"
 	"postern/internal/ledger"
 	"postern/internal/report"
-	"postern/internal/secret"
 	"postern/policy"
 )
 
@@ -70,7 +69,7 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 		return http.ErrUseLastResponse // the token goes nowhere else
 	}}
 	if cfg.AdminTokenFile != "" {
-		token, err := secret.Read(config.Prefix+"ADMIN_TOKEN_FILE", cfg.AdminTokenFile, "token", nil)
+		token, err := config.ReadSecret("ADMIN_TOKEN_FILE", cfg.AdminTokenFile, "token", nil)
 		if err != nil {
 			return nil, exitError{err, exitUsage}
 		}

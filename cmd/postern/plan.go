@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"postern/internal/config"
-	"postern/internal/parse"
 	"postern/internal/plan"
 	"postern/internal/policyfile"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -126,7 +126,7 @@ func (f *planFlags) config(environ []string) (*config.Config, error) {
 }
 
 func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
-	span, err := parse.Duration(f.span)
+	span, err := text.ParseDuration(f.span)
 	switch {
 	case err != nil:
 		return nil, flagError{"for", fmt.Sprintf("%q is %v", f.span, err)}

@@ -15,7 +15,6 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
-	"postern/internal/secret"
 )
 
 // reportFlags are the values of the flags, as they were written.
@@ -194,7 +193,7 @@ func identityKeyOf(cfg *config.Config) ([]byte, error) {
 	if cfg.LedgerIdentityKeyFile == "" {
 		return nil, nil
 	}
-	return secret.Read(config.Prefix+"LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
+	return config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
 }
 
 // erase has the ledger forget an account or an address.

@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"net/http"
+	"postern/internal/text"
 	"strconv"
 	"strings"
 	"time"
@@ -72,15 +73,7 @@ func (c *clientJSON) cells() []string {
 		c.Rule, c.Owner, until,
 	}
 	for i, cell := range cells {
-		cells[i] = defuse(cell)
+		cells[i] = text.CSV(cell)
 	}
 	return cells
-}
-
-// defuse keeps a spreadsheet from taking a text for a formula.
-func defuse(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r\n", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
 }

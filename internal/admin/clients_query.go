@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/ledger"
-	"postern/internal/parse"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -55,7 +55,7 @@ var clientsKeys = map[string]func(q *clientsQuery, value string, now time.Time) 
 		return words(value)
 	},
 	"since": func(q *clientsQuery, value string, now time.Time) (err error) {
-		q.filter.Since, err = parseSince(value, now)
+		q.filter.Since, err = text.ParseSince(value, now)
 		return err
 	},
 	"noise": func(q *clientsQuery, value string, _ time.Time) error {
@@ -99,7 +99,7 @@ func parseClientsQuery(raw string, now time.Time) (clientsQuery, error) {
 			err = read(&q, v[0], now)
 		}
 		if err != nil {
-			return q, fmt.Errorf("%s: %w", shorten(key, maxShown), err)
+			return q, fmt.Errorf("%s: %w", text.Clip(key, maxShown, "…"), err)
 		}
 	}
 	if q.limit == 0 && !q.csv {
@@ -123,18 +123,6 @@ func oneOf(value string, good ...string) error {
 	return fmt.Errorf("use %s", strings.Join(good, " or "))
 }
 
-// parseSince reads a time, or how long ago it was.
-func parseSince(s string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
-	}
-	d, err := parse.Duration(s)
-	if err != nil {
-		return time.Time{}, errors.New("neither a time such as 2026-06-01T08:00:00Z nor a duration back such as 36h or 14d")
-	}
-	return now.Add(-d), nil
-}
-
 // writeError answers with what is wrong, as JSON.
 func writeError(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "application/json")
@@ -144,11 +132,3 @@ func writeError(w http.ResponseWriter, status int, text string) {
 
 // maxShown is how much of a stranger's text is shown, in characters.
 const maxShown = 60
-
-// shorten cuts a text that is longer than n characters.
-func shorten(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "…"
-}

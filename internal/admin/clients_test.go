@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -357,7 +358,7 @@ func TestForgedTextDoesNoHarmInJSONAndCSV(t *testing.T) {
 		}
 	}
 	for _, cell := range forged[:6] {
-		if got := defuse(cell); got != "'"+cell {
+		if got := text.CSV(cell); got != "'"+cell {
 			t.Errorf("%q becomes %q", cell, got)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -57,7 +58,7 @@ var (
 	// pageTemplate is parsed when somebody looks: most gates are never looked at.
 	pageTemplate = sync.OnceValue(func() *template.Template {
 		return template.Must(template.New("page").Funcs(template.FuncMap{
-			"class": class, "short": func(s string) string { return shorten(s, maxShown) }, "number": number, "tls": tlsName,
+			"class": class, "short": func(s string) string { return text.Clip(s, maxShown, "…") }, "number": number, "tls": tlsName,
 		}).Parse(pageHTML))
 	})
 
@@ -216,7 +217,7 @@ func rowOf(c *ledger.Client, s *policy.Snapshot, now time.Time) clientRow {
 		Client: c.Addr.String(), Endpoint: c.Endpoint(), Listener: c.Listener, Version: c.Version, Reason: reasonWords[c.Reason],
 		Accounts: c.Accounts[:min(len(c.Accounts), namesShown)], More: max(0, len(c.Accounts)-namesShown),
 		Software: c.Software[:min(len(c.Software), namesShown)],
-		Login:    loginWords[c.Login], LastSeen: ago(now.Sub(c.Last)), LastSeenAt: c.Last.Format(time.RFC3339),
+		Login:    loginWords[c.Login], LastSeen: text.Ago(now.Sub(c.Last)), LastSeenAt: c.Last.Format(time.RFC3339),
 	}
 	n := c.Counts
 	for _, m := range []met{

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -118,7 +119,7 @@ func changeRowOf(s PolicyState, t time.Time, begun, ended []string) changeRow {
 		zone = s.Policy.Rule(name).Zone
 	}
 	return changeRow{
-		Time: longDate(t, zone), In: ahead(t.Sub(s.Now)), Begun: begun, Ended: ended, Meets: meetings(s.Policy, t, s.Listeners),
+		Time: text.CommaDate(t, zone), In: text.Ahead(t.Sub(s.Now)), Begun: begun, Ended: ended, Meets: meetings(s.Policy, t, s.Listeners),
 	}
 }
 
@@ -154,7 +155,7 @@ func ruleRowOf(r *policy.Rule, now time.Time) ruleRow {
 		v.Share = percent(r.ShareAt(now))
 	}
 	if !r.Until.IsZero() {
-		v.Until, v.In = longDate(r.Until, r.Zone), ahead(r.Until.Sub(now))
+		v.Until, v.In = text.CommaDate(r.Until, r.Zone), text.Ahead(r.Until.Sub(now))
 	}
 	return v
 }

@@ -92,8 +92,8 @@ func wellFormed(t testing.TB, page []byte) {
 
 var tags = regexp.MustCompile(`<[^>]*>`)
 
-// text is what somebody reads on it.
-func text(page string) string {
+// visible is what somebody reads on it.
+func visible(page string) string {
 	_, body, _ := strings.Cut(page, "<body>")
 	return strings.Join(strings.Fields(tags.ReplaceAllString(body, " ")), " ")
 }
@@ -101,8 +101,8 @@ func text(page string) string {
 func says(t *testing.T, page string, wanted ...string) {
 	t.Helper()
 	for _, want := range wanted {
-		if !strings.Contains(text(page), want) {
-			t.Errorf("the page does not say %q, but\n%s", want, text(page))
+		if !strings.Contains(visible(page), want) {
+			t.Errorf("the page does not say %q, but\n%s", want, visible(page))
 		}
 	}
 }

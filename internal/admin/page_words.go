@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"postern/internal/ledger"
 	"postern/policy"
@@ -78,44 +76,4 @@ func number(n int) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
-}
-
-// longDate writes a time with its zone.
-func longDate(t time.Time, zone *time.Location) string {
-	if zone == nil {
-		zone = time.UTC
-	}
-	form := "Mon 2 Jan 2006, 15:04 MST"
-	if t.Second() != 0 {
-		form = "Mon 2 Jan 2006, 15:04:05 MST"
-	}
-	return t.In(zone).Format(form)
-}
-
-// ago says how long something is past, and ahead how far away it is.
-func ago(d time.Duration) string {
-	if d < time.Minute {
-		return "just now"
-	}
-	return span(d) + " ago"
-}
-
-func ahead(d time.Duration) string {
-	if d < time.Minute {
-		return "within a minute"
-	}
-	return "in " + span(d)
-}
-
-func span(d time.Duration) string {
-	const hour = time.Hour
-	switch {
-	case d >= 2*day:
-		return fmt.Sprintf("%d days", d/day)
-	case d >= 2*hour:
-		return fmt.Sprintf("%d hours", d/hour)
-	case d >= 2*time.Minute:
-		return fmt.Sprintf("%d minutes", d/time.Minute)
-	}
-	return "a minute"
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"postern/internal/config"
-	"postern/internal/secret"
 )
 
 // Token is what page and API ask for. It holds a sum alone, so that nothing
@@ -23,7 +22,7 @@ func ReadToken(name string) (*Token, error) {
 	if name == "" {
 		return nil, nil
 	}
-	text, err := secret.Read(config.Prefix+"ADMIN_TOKEN_FILE", name, "token", oneWord)
+	text, err := config.ReadSecret("ADMIN_TOKEN_FILE", name, "token", oneWord)
 	if err != nil {
 		return nil, err
 	}

@@ -5,25 +5,24 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"postern/internal/secret"
 )
 
 func TestWhatATokenFileMayHold(t *testing.T) {
+	const longest = 4096
 	const sixteen = "hunter2-hunter2-"
 	for _, tt := range []struct{ text, token, problem string }{
 		{sixteen, sixteen, ""},
 		{sixteen + "\n", sixteen, ""},
 		{sixteen + "\r\n", sixteen, ""},
 		{`!"#$%&'()*+,-./~` + "\n", `!"#$%&'()*+,-./~`, ""},
-		{strings.Repeat("x", secret.Most) + "\r\n", strings.Repeat("x", secret.Most), ""},
+		{strings.Repeat("x", longest) + "\r\n", strings.Repeat("x", longest), ""},
 
 		{"", "", "the token has 0 bytes, 16 are the least"},
 		{"\n", "", "the token has 0 bytes, 16 are the least"},
 		{sixteen[1:] + "\n", "", "the token has 15 bytes, 16 are the least"},
 		{sixteen[1:] + "\r\n", "", "the token has 15 bytes, 16 are the least"},
-		{strings.Repeat("x", secret.Most+1), "", "the token has more than 4096 bytes"},
-		{strings.Repeat("x", secret.Most+1) + "\r\n", "", "the token has more than 4096 bytes"},
+		{strings.Repeat("x", longest+1), "", "the token has more than 4096 bytes"},
+		{strings.Repeat("x", longest+1) + "\r\n", "", "the token has more than 4096 bytes"},
 		{strings.Repeat("x", 1<<20), "", "the token has more than 4096 bytes"},
 	} {
 		checkTokenFile(t, tt.text, tt.token, tt.problem)

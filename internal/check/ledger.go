@@ -10,14 +10,13 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/ledger"
-	"postern/internal/secret"
 )
 
 // ledger looks whether what legacy clients are remembered in can be written. A
 // database that does not answer keeps no gate from running.
 func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
 	if cfg.LedgerIdentity == "hashed" && cfg.LedgerIdentityKeyFile != "" {
-		_, err := secret.Read(variable("LEDGER_IDENTITY_KEY_FILE"), cfg.LedgerIdentityKeyFile, "key", nil)
+		_, err := config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
 		r.addError(err)
 	}
 	name := variable("LEDGER_URL")

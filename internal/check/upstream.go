@@ -10,12 +10,12 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/text"
 )
 
 // upstreamRoots verify upstreams: nil is the system's. Where the file with them
@@ -150,8 +150,5 @@ func (t target) judge(mechanisms []string, loginRefused bool) (warnings []string
 // quoted keeps what an upstream says harmless on a terminal, and short.
 func quoted(s string) string {
 	const most = 120
-	if len(s) > most {
-		s = s[:most]
-	}
-	return strconv.QuoteToASCII(strings.TrimRight(s, "\r\n"))
+	return text.Quote(strings.TrimRight(s, "\r\n"), most)
 }

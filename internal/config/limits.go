@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"syscall"
 
-	"postern/internal/parse"
+	"postern/internal/text"
 )
 
 // Count is a number from 0 on.
@@ -62,10 +62,10 @@ func Descriptors() uint64 {
 type Prefixes []netip.Prefix
 
 // UnmarshalText reads a comma-separated list of CIDRs and single addresses.
-func (p *Prefixes) UnmarshalText(text []byte) error {
+func (p *Prefixes) UnmarshalText(list []byte) error {
 	*p = nil
-	return eachEntry(string(text), func(entry string) error {
-		network, err := parse.Prefix(entry)
+	return eachEntry(string(list), func(entry string) error {
+		network, err := text.ParsePrefix(entry)
 		if err != nil {
 			return badValue{entry, err.Error()}
 		}

@@ -7,14 +7,13 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/caarlos0/env/v11"
 
-	"postern/internal/parse"
+	"postern/internal/text"
 )
 
 // Problems is all that is wrong with an environment. Each entry is one line
@@ -103,7 +102,7 @@ func load(dst any, environ []string) *loader {
 		Environment: l.usable(),
 		FuncMap: map[reflect.Type]env.ParserFunc{
 			reflect.TypeFor[time.Duration](): func(s string) (any, error) {
-				d, err := parse.Duration(s)
+				d, err := text.ParseDuration(s)
 				if err != nil {
 					return d, badValue{s, err.Error()}
 				}
@@ -186,26 +185,15 @@ func (v variable) text(b badValue) string {
 }
 
 // shown is how many characters of a value a message holds at most.
-const shown = 80
+const shown = 80 + len("...")
 
 // show quotes a value so that it stays on one line and harmless on a terminal.
-func show(s string) string { return strconv.QuoteToASCII(cut(s)) }
+func show(s string) string { return text.Quote(s, shown) }
 
 // showName is show without the quotes.
 func showName(s string) string {
 	q := show(s)
 	return q[1 : len(q)-1]
-}
-
-func cut(s string) string {
-	n := 0
-	for i := range s {
-		if n == shown {
-			return s[:i] + "..."
-		}
-		n++
-	}
-	return s
 }
 
 // kubernetesLink matches what the kubelet sets for a Service of another name.

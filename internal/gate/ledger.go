@@ -8,7 +8,6 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/ledger"
-	"postern/internal/secret"
 	"postern/metrics"
 )
 
@@ -167,7 +166,7 @@ func readIdentityKey(cfg *config.Config) ([]byte, error) {
 	if cfg.LedgerIdentity != "hashed" {
 		return nil, nil
 	}
-	return secret.Read(config.Prefix+"LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
+	return config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
 }
 
 func (g *Runtime) reloadIdentityKey() error {

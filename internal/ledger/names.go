@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -277,11 +277,11 @@ func (r *Recorder) identify(c *proxy.Conn, account, software string) {
 	if r.identity == nil {
 		return
 	}
-	if account = strings.ToLower(clean(account, maxAccount)); account == "" {
+	if account = strings.ToLower(text.Clean(account, maxAccount)); account == "" {
 		return
 	}
 	now := r.now().Unix()
-	k := accountKey{r.key(c.Client.Addr(), c.JA4), r.identity(account), clean(software, maxSoftware)}
+	k := accountKey{r.key(c.Client.Addr(), c.JA4), r.identity(account), text.Clean(software, maxSoftware)}
 	if !r.names.seen(accountSeen{k, now, now}) {
 		r.dropped.Add(1)
 	}
@@ -292,26 +292,4 @@ func (r *Recorder) Closed(c *proxy.Closed) {
 	if c.Legacy && c.FailedLogins > 0 && !r.logins.add(r.key(c.Client.Addr(), c.JA4), 0, c.FailedLogins) {
 		r.dropped.Add(1)
 	}
-}
-
-// clean is a stranger's text on one line, without what a terminal would obey or
-// what is not seen, n bytes at most. A spreadsheet's formulas stay as they are:
-// who writes for one guards against them.
-func clean(s string, n int) string {
-	if len(s) > 8*n {
-		s = s[:8*n] // what follows could only matter behind so many spaces
-	}
-	s = strings.ToValidUTF8(s, "?")
-	s = strings.Map(func(r rune) rune {
-		// Controls, and what turns the direction of writing or has no width.
-		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > n {
-		s = strings.ToValidUTF8(s[:n], "")
-	}
-	return strings.TrimSpace(s)
 }

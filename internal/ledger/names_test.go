@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/text"
 	"postern/proxy"
 )
 
@@ -233,7 +234,7 @@ func TestForgedTextDoesNoHarm(t *testing.T) {
 		}
 		harmless := func(what, s string, n int) {
 			t.Helper()
-			if len(s) > n || clean(s, n) != s {
+			if len(s) > n || text.Clean(s, n) != s {
 				t.Errorf("%s: %.60q", what, s)
 			}
 		}
@@ -250,15 +251,4 @@ func TestForgedTextDoesNoHarm(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestCleanText(t *testing.T) {
-	for _, c := range [][2]string{
-		{"Outlook 14.0", "Outlook 14.0"}, {" a \t\r\n b ", "a b"}, {"a\x00b", "a b"}, {"a\x1b[2Jb", "a [2Jb"}, {"a\u202eb", "a b"}, {"Ä\xffÖ", "Ä?Ö"},
-		{"0123456789ä", "0123456789"}, {"012345678ää", "012345678"}, {"012345678 a", "012345678"}, {"", ""}, {"\u200b", ""},
-	} {
-		if got := clean(c[0], 10+2*len("")); got != c[1] && len(c[1]) <= 10 || len(got) > 12 {
-			t.Errorf("%q becomes %q, want %q", c[0], got, c[1])
-		}
-	}
 }

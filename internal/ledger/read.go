@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -89,7 +90,7 @@ func (f *Filter) where() (condition string, args []any) {
 		add(account+fmt.Sprintf("a.account IN ($%d, $%%d))", len(args)), strings.ToLower(f.Account))
 	}
 	if f.Software != "" {
-		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(clean(f.Software, maxSoftware)))
+		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(text.Clean(f.Software, maxSoftware)))
 		add(account+"a.folded LIKE $%d ESCAPE '!')", "%"+like+"%")
 	}
 	return strings.Join(parts, " AND "), args

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -42,7 +43,7 @@ func ja4Text(j policy.JA4) string {
 	if j == (policy.JA4{}) {
 		return ""
 	}
-	return clean(j.String(), len(j))
+	return text.Clean(j.String(), len(j))
 }
 
 // row is the primary key of a sighting's row: a hash of what it is added up by,
@@ -121,7 +122,7 @@ type writer struct {
 type column struct{ name, is string }
 
 const (
-	text    = "text"
+	textual = "text"
 	integer = "bigint"
 )
 
@@ -265,8 +266,8 @@ func (w *writer) sightings(rows []*sighting) {
 		})
 }
 
-var sightingColumns = []column{{"id", integer}, {"client", text}, {"network", integer}, {"listener", text}, {"name", text},
-	{"port", integer}, {"version", text}, {"reason", text}, {"ja4", text}, {"first_seen", integer}, {"last_seen", integer},
+var sightingColumns = []column{{"id", integer}, {"client", textual}, {"network", integer}, {"listener", textual}, {"name", textual},
+	{"port", integer}, {"version", textual}, {"reason", textual}, {"ja4", textual}, {"first_seen", integer}, {"last_seen", integer},
 	{"observed", integer}, {"explained", integer}, {"rejected", integer}, {"failed", integer}}
 
 // inherited is what a new row has from others of its client.
@@ -322,7 +323,7 @@ func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
 		}
 		rows = append(rows, [2]string{ja4Text(ja4), string(b)})
 	}
-	w.insert("hellos", []column{{"ja4", text}, {"hello", text}}, nil, len(rows), "ON CONFLICT (ja4) DO NOTHING",
+	w.insert("hellos", []column{{"ja4", textual}, {"hello", textual}}, nil, len(rows), "ON CONFLICT (ja4) DO NOTHING",
 		func(i int, to []any) []any { return append(to, rows[i][0], rows[i][1]) })
 }
 
@@ -345,7 +346,7 @@ func (w *writer) logins(list []loginDelta) {
 	}
 }
 
-var accountColumns = []column{{"client", text}, {"ja4", text}, {"account", text}, {"software", text}, {"folded", text},
+var accountColumns = []column{{"client", textual}, {"ja4", textual}, {"account", textual}, {"software", textual}, {"folded", textual},
 	{"first_seen", integer}, {"last_seen", integer}}
 
 func (w *writer) accounts(list []accountSeen) {

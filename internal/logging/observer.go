@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -51,7 +52,7 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 		"listener", h.Listener, "client", h.Client.Addr(), "client_port", h.Client.Port(),
 		"outcome", h.Outcome, "reason", h.Verdict.Reason.String(), "version", h.Verdict.Version.String(),
 		"offered_versions", h.Hello.VersionNames(), "cipher_suites", h.Hello.CipherSuiteNames(),
-		"server_name", cut(h.Hello.ServerName, maxServerName), "alpn", cutList(h.Hello.ALPN),
+		"server_name", valid(h.Hello.ServerName), "alpn", alpn(h.Hello.ALPN),
 		"ja4", h.JA4.String(), "mode", h.Verdict.Mode.String(), "rule", h.Verdict.Rule,
 		"starttls", h.StartTLS, "conn_id", h.ID,
 	}
@@ -84,17 +85,12 @@ func (o *Observer) Closed(c *proxy.Closed) {
 		"seconds", c.Duration.Seconds(), "conn_id", c.ID)
 }
 
-func cut(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "?")
-}
+func valid(s string) string { return strings.ToValidUTF8(text.Cut(s, maxServerName), "?") }
 
-func cutList(list []string) []string {
+func alpn(list []string) []string {
 	out := make([]string, 0, min(len(list), maxALPN))
 	for _, s := range list[:min(len(list), maxALPN)] {
-		out = append(out, cut(s, maxServerName))
+		out = append(out, valid(s))
 	}
 	return out
 }

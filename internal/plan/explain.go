@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -49,7 +49,7 @@ func (q *Question) WriteText(w io.Writer) error {
 	outcomes := q.outcomes(steps)
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
-	b.WriteString(lines(fmt.Sprintf("At %s: %s.", prose.Date(q.Time, time.UTC), q.who())))
+	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), q.who())))
 	if v := q.Client.Version; v >= q.Policy.Floor().MinVersion() {
 		b.WriteString(lines(fmt.Sprintf("%v reaches the floor: such a client is let in, and the rules are asked only where "+
 			"its cipher suites, groups or signatures do not reach it.", v)))
@@ -100,14 +100,14 @@ func (q *Question) stepWords(s policy.Step) string {
 	case policy.NotAsked:
 		return "not asked"
 	case policy.BeginsLater:
-		return "passed over: begins " + prose.Date(s.Time, r.Zone)
+		return "passed over: begins " + text.Date(s.Time, r.Zone)
 	case policy.HasEnded:
-		return "passed over: ended " + prose.Date(s.Time, r.Zone)
+		return "passed over: ended " + text.Date(s.Time, r.Zone)
 	case policy.BetweenWindows:
 		if s.Time.IsZero() {
 			return "passed over: no window is open, and none opens any more"
 		}
-		return "passed over: between windows, the next opens " + prose.Date(s.Time, r.Zone)
+		return "passed over: between windows, the next opens " + text.Date(s.Time, r.Zone)
 	case policy.NoMatch:
 		return "passed over: " + q.mismatchWords(s)
 	case policy.TakesSome:
@@ -134,7 +134,7 @@ func (q *Question) shareWords(s policy.Step, of string) string {
 	stands, share := apart(s.Position, s.Share)
 	words := fmt.Sprintf("this client stands at %s, the share now is %s", stands, share)
 	if !s.Time.IsZero() {
-		words += "; its turn comes " + prose.Date(s.Time, s.Rule.Zone)
+		words += "; its turn comes " + text.Date(s.Time, s.Rule.Zone)
 	}
 	return words
 }

@@ -5,7 +5,7 @@ import (
 	"io"
 	"time"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -184,7 +184,7 @@ func (q *Question) WriteJSON(w io.Writer) error {
 		Policy: q.Source, Floor: q.Policy.Floor().String(), Time: q.Time.UTC(), Listener: c.Listener, Port: c.Port,
 		Version: c.Version.String(), ServerName: c.ServerName, JA4: c.JA4,
 		Rules: each(steps, func(s policy.Step) stepJSON {
-			return stepJSON{s.Rule.Name, s.Rule.Mode.String(), s.Answer.String(), s.Key, utc(s.Time), s.Position, s.Share, prose.Plain(q.stepWords(s))}
+			return stepJSON{s.Rule.Name, s.Rule.Mode.String(), s.Answer.String(), s.Key, utc(s.Time), s.Position, s.Share, text.Unglued(q.stepWords(s))}
 		}),
 		Meets: each(q.outcomes(steps), func(o outcome) outcomeJSON {
 			j := outcomeJSON{Mode: o.mode.String(), Part: o.part}

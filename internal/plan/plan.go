@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -55,7 +55,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	milder := p.milder()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(p.Source), p.Policy.Floor())
-	fmt.Fprintf(&b, "What clients below the floor meet from %s to %s\n", prose.Plain(prose.Date(p.From, time.UTC)), prose.Plain(prose.Date(p.Until, time.UTC)))
+	fmt.Fprintf(&b, "What clients below the floor meet from %s to %s\n", text.Unglued(text.Date(p.From, time.UTC)), text.Unglued(text.Date(p.Until, time.UTC)))
 	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n")
 	b.WriteString(columns(append(p.nowRows(tl, milder), p.momentRows(tl, milder)...)))
 	b.WriteByte('\n')
@@ -101,7 +101,7 @@ func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Relaxation) []row
 		}
 		last = meets
 		lines = append(lines, marked(milder, m.Time)...)
-		rows = append(rows, rowsOf(prose.Date(m.Time, m.Events[0].Rule.Zone), lines)...)
+		rows = append(rows, rowsOf(text.Date(m.Time, m.Events[0].Rule.Zone), lines)...)
 	}
 	return rows
 }
@@ -147,14 +147,14 @@ func (p *Plan) summary(tl *policy.Timeline, milder []policy.Relaxation) []row {
 	case len(tl.Moments) > 0:
 		rows = append(rows, p.nextRow("next", &tl.Moments[0]))
 	default:
-		rows = append(rows, row{"next", "nothing changes before " + prose.Date(tl.Until, time.UTC)})
+		rows = append(rows, row{"next", "nothing changes before " + text.Date(tl.Until, time.UTC)})
 	}
 	if tl.Next != nil {
 		rows = append(rows, p.nextRow("after this plan", tl.Next))
 	}
 	var open []string
 	for _, r := range p.exemptions() {
-		open = append(open, fmt.Sprintf("%s until %s, %s; owner %s", named(r), prose.Date(r.Until, r.Zone), prose.Ahead(r.Until.Sub(p.From)), r.Owner))
+		open = append(open, fmt.Sprintf("%s until %s, %s; owner %s", named(r), text.Date(r.Until, r.Zone), text.Ahead(r.Until.Sub(p.From)), r.Owner))
 	}
 	if open == nil {
 		open = []string{"none"}
@@ -163,7 +163,7 @@ func (p *Plan) summary(tl *policy.Timeline, milder []policy.Relaxation) []row {
 	label, soft := "milder than before", []string(nil)
 	for _, m := range milder {
 		label = "!! milder than before"
-		soft = append(soft, prose.Date(m.Time, m.Rules[0].Zone)+": "+softWords(m))
+		soft = append(soft, text.Date(m.Time, m.Rules[0].Zone)+": "+softWords(m))
 	}
 	if soft == nil {
 		soft = []string{"nowhere"}
@@ -178,5 +178,5 @@ func (p *Plan) nextRow(label string, m *policy.Moment) row {
 		}
 		return eventWords(e)
 	})
-	return row{label, fmt.Sprintf("%s, %s: %s", prose.Date(m.Time, m.Events[0].Rule.Zone), prose.Ahead(m.Time.Sub(p.From)), strings.Join(words, ", "))}
+	return row{label, fmt.Sprintf("%s, %s: %s", text.Date(m.Time, m.Events[0].Rule.Zone), text.Ahead(m.Time.Sub(p.From)), strings.Join(words, ", "))}
 }

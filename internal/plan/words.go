@@ -5,10 +5,9 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -40,8 +39,8 @@ func columns(rows []row) string {
 	}
 	var b strings.Builder
 	for _, r := range rows {
-		label := prose.Plain(r.label)
-		for i, line := range wrap(r.words, prose.Width-left) {
+		label := text.Unglued(r.label)
+		for i, line := range wrap(r.words, text.Width-left) {
 			if i == 0 && utf8.RuneCountInString(label) > left-2 {
 				b.WriteString(label + "\n")
 				label = ""
@@ -54,27 +53,15 @@ func columns(rows []row) string {
 }
 
 // wrap breaks words into lines; those after the first stand further in.
-func wrap(text string, columns int) []string {
-	return prose.Wrap(strings.ReplaceAll(text, " %", prose.Glued(" %")), "   ", columns)
+func wrap(words string, columns int) []string {
+	return text.Wrap(strings.ReplaceAll(words, " %", text.Glued(" %")), "   ", columns)
 }
 
 // lines wraps a sentence.
-func lines(text string) string { return strings.Join(wrap(text, prose.Width), "\n") + "\n" }
+func lines(words string) string { return strings.Join(wrap(words, text.Width), "\n") + "\n" }
 
 // named quotes a rule's name.
-func named(r *policy.Rule) string { return prose.Glued(strconv.Quote(r.Name)) }
-
-// short writes a duration without its zeroes, as in 10m.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
+func named(r *policy.Rule) string { return text.Glued(strconv.Quote(r.Name)) }
 
 func ruleNames(rules []*policy.Rule) string {
 	return strings.Join(texts(rules, named), ", ")
@@ -106,7 +93,7 @@ func eventWords(e policy.Event) string {
 		words += windowWords(r, e)
 	}
 	if !r.Until.IsZero() && !r.Share.Changes() {
-		words += "; until " + prose.Date(r.Until, r.Zone)
+		words += "; until " + text.Date(r.Until, r.Zone)
 	}
 	if r.Owner != "" {
 		words += "; owner " + r.Owner
@@ -126,7 +113,7 @@ func shareWords(r *policy.Rule, now float64) string {
 		if r.Share.To < r.Share.From {
 			way = "shrinking"
 		}
-		words += fmt.Sprintf(", %s to %s by %s", way, policy.Percent(r.Share.To), prose.Date(r.Until, r.Zone))
+		words += fmt.Sprintf(", %s to %s by %s", way, policy.Percent(r.Share.To), text.Date(r.Until, r.Zone))
 	}
 	return words
 }
@@ -138,10 +125,10 @@ func windowWords(r *policy.Rule, e policy.Event) string {
 	if r.Share != nil {
 		words = ","
 	}
-	words += fmt.Sprintf(" for %s at %s (%s)", short(r.Schedule.For), prose.Glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
+	words += fmt.Sprintf(" for %s at %s (%s)", text.Duration(r.Schedule.For), text.Glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
 	switch {
 	case w.Open && !w.Closes.IsZero():
-		words += ", open now until " + prose.Date(w.Closes, r.Zone)
+		words += ", open now until " + text.Date(w.Closes, r.Zone)
 	case w.Open:
 		words += ", open now"
 	}
@@ -154,9 +141,9 @@ func windowWords(r *policy.Rule, e policy.Event) string {
 	case 0:
 		words += "no" + more + " window"
 	case 1:
-		words += "one" + more + " window, " + prose.Date(w.First, r.Zone)
+		words += "one" + more + " window, " + text.Date(w.First, r.Zone)
 	default:
-		words += fmt.Sprintf("%d%s windows: %s%s, the last %s", w.Count, more, first, prose.Date(w.First, r.Zone), prose.Date(w.Last, r.Zone))
+		words += fmt.Sprintf("%d%s windows: %s%s, the last %s", w.Count, more, first, text.Date(w.First, r.Zone), text.Date(w.Last, r.Zone))
 	}
 	if !r.Until.Equal(w.Until) {
 		words += " in the time of this plan"
@@ -183,7 +170,7 @@ func softWords(m policy.Relaxation) string {
 	if m.Until.IsZero() {
 		return m.String()
 	}
-	return m.String() + ", bit by bit until " + prose.Date(m.Until, m.Rules[0].Zone)
+	return m.String() + ", bit by bit until " + text.Date(m.Until, m.Rules[0].Zone)
 }
 
 // listed is how many values of a match are written out.

@@ -6,29 +6,18 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 )
-
-func TestDurationsAreWrittenAsPeopleWriteThem(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		10 * time.Minute: "10m", time.Hour: "1h", 90 * time.Minute: "1h30m", 20 * time.Hour: "20h", 100 * time.Minute: "1h40m",
-		45 * time.Second: "45s", time.Hour + time.Second: "1h0m1s", 48 * time.Hour: "48h",
-	} {
-		if got := short(d); got != want {
-			t.Errorf("%v: got %s, want %s", time.Duration(d), got, want)
-		}
-	}
-}
 
 func TestADateAndANameStayOnOneLine(t *testing.T) {
 	when := time.Date(2026, 6, 8, 0, 0, 0, 0, time.UTC)
 	for n := range 90 {
-		text := columns([]row{{prose.Date(when, nil), strings.Repeat("x ", n) + prose.Date(when, time.UTC) + " 5 % end"}})
-		if strings.Count(text, "Mon 8 Jun 2026 00:00 UTC") != 2 || strings.Count(text, "5 %") != 1 || strings.Contains(text, "\u00a0") {
-			t.Errorf("broken:\n%s", text)
+		got := columns([]row{{text.Date(when, nil), strings.Repeat("x ", n) + text.Date(when, time.UTC) + " 5 % end"}})
+		if strings.Count(got, "Mon 8 Jun 2026 00:00 UTC") != 2 || strings.Count(got, "5 %") != 1 || strings.Contains(got, "\u00a0") {
+			t.Errorf("broken:\n%s", got)
 		}
-		for line := range strings.Lines(text) {
-			if utf8.RuneCountInString(line) > prose.Width+1 || strings.HasSuffix(line, " \n") {
+		for line := range strings.Lines(got) {
+			if utf8.RuneCountInString(line) > text.Width+1 || strings.HasSuffix(line, " \n") {
 				t.Errorf("line of %d: %q", utf8.RuneCountInString(line), line)
 			}
 		}

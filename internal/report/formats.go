@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 )
 
 // Format is how a report is written.
@@ -107,17 +107,10 @@ func writeCSV(w io.Writer, rows [][]string) error {
 	out.UseCRLF = true // RFC 4180, Section 2
 	for _, row := range rows {
 		for i := range row {
-			row[i] = noFormula(row[i])
+			row[i] = text.CSV(row[i])
 		}
 	}
 	return out.WriteAll(rows)
-}
-
-func noFormula(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
-		return "'" + s
-	}
-	return s
 }
 
 // WriteMarkdown writes the report for a ticket.
@@ -148,8 +141,8 @@ func (r *Report) markdownExempted(b *strings.Builder) {
 		b.WriteString("\n### Exempted\n")
 	}
 	for _, e := range r.Exempted {
-		fmt.Fprintf(b, "\n%s, %s: until %s, %s; owner %s\n\n", code(e.Rule), number(e.Clients, "client"), prose.Plain(date(e.Until)),
-			prose.Ahead(e.Until.Sub(r.Now)), code(e.Owner))
+		fmt.Fprintf(b, "\n%s, %s: until %s, %s; owner %s\n\n", code(e.Rule), number(e.Clients, "client"), text.Unglued(date(e.Until)),
+			text.Ahead(e.Until.Sub(r.Now)), code(e.Owner))
 		markdownGroups(b, e.Groups, r.By)
 	}
 }
@@ -179,7 +172,7 @@ func (r *Report) markdownNumbers(b *strings.Builder) {
 	for _, n := range notes {
 		b.WriteString("- " + n + "\n")
 	}
-	fmt.Fprintf(b, "\nFrom %s to %s.\n", prose.Plain(date(r.Since)), prose.Plain(date(r.Now)))
+	fmt.Fprintf(b, "\nFrom %s to %s.\n", text.Unglued(date(r.Since)), text.Unglued(date(r.Now)))
 }
 
 // markdownGroups writes the same columns as the text, with nothing shortened

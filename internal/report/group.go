@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -267,38 +267,5 @@ func listenerWord(s string) string {
 const maxText = 256
 
 func oneLine(s string) string {
-	if len(s) <= maxText && harmless(s) {
-		return s
-	}
-	if len(s) > utf8.UTFMax*maxText {
-		s = s[:utf8.UTFMax*maxText]
-	}
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	return clip(strings.Join(strings.Fields(s), " "), maxText)
-}
-
-// harmless reports whether a text needs no cleaning; most do not.
-func harmless(s string) bool {
-	blank := true // one at the beginning would be taken off
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' || s[i] == ' ' && blank {
-			return false
-		}
-		blank = s[i] == ' '
-	}
-	return !blank
-}
-
-// clip shortens a text to so many characters.
-func clip(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	runes := []rune(s)
-	return string(runes[:max(n-3, 0)]) + "..."
+	return text.Clip(text.Clean(s, utf8.UTFMax*maxText), maxText, "...")
 }

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"postern/internal/parse"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -26,7 +26,7 @@ const longestWindow = 3660 * 24 * time.Hour
 
 // ParseSince reads a window.
 func ParseSince(s string) (time.Duration, error) {
-	d, err := parse.Duration(s)
+	d, err := text.ParseDuration(s)
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%.40q is %w", s, err)

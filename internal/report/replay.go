@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
-	"postern/internal/prose"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -213,7 +213,7 @@ func (j *Judgement) headline() string {
 // WriteText writes the judgement for people, 100 columns wide.
 func (j *Judgement) WriteText(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString(wrap(j.headline(), "", prose.Width))
+	b.WriteString(wrap(j.headline(), "", text.Width))
 	for _, a := range j.Answers {
 		if a.Clients == 0 {
 			continue
@@ -223,7 +223,7 @@ func (j *Judgement) WriteText(w io.Writer) error {
 	}
 	b.WriteByte('\n')
 	for _, n := range j.Notes {
-		b.WriteString(wrap(n, "", prose.Width))
+		b.WriteString(wrap(n, "", text.Width))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

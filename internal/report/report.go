@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
-	"postern/internal/prose"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -374,7 +374,7 @@ func (r *Report) judge(left []row, max int) {
 		j.Reasons = append(j.Reasons, fmt.Sprintf("%d%s %s not counted, since nobody has logged in there.", n, more, be(n)))
 	}
 	for i := range j.Reasons {
-		j.Reasons[i] = prose.Plain(j.Reasons[i])
+		j.Reasons[i] = text.Unglued(j.Reasons[i])
 	}
 }
 
@@ -388,6 +388,6 @@ func (r *Report) note(f *Facts, o Options) {
 		r.Notes = append(r.Notes, "The ledger is in memory (POSTERN_LEDGER_URL): it knows nothing from before the gate was started.")
 	}
 	if f.Retention > 0 && o.Since > f.Retention {
-		r.Notes = append(r.Notes, "The ledger forgets clients that have stayed away for "+days(f.Retention)+" (POSTERN_LEDGER_RETENTION).")
+		r.Notes = append(r.Notes, "The ledger forgets clients that have stayed away for "+text.Days(f.Retention)+" (POSTERN_LEDGER_RETENTION).")
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -75,7 +75,7 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 			}
 			if tt.format == Text {
 				for line := range strings.Lines(b.String()) {
-					if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > prose.Width || strings.HasSuffix(line, " \n") {
+					if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > text.Width || strings.HasSuffix(line, " \n") {
 						t.Errorf("%d columns: %q", n, line)
 					}
 				}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 )
 
 // groupTable is a table of groups for people: who, with what, and when.
@@ -106,12 +107,12 @@ func (t *groupTable) rows(width int) [][]string {
 	for k, c := range t.columns {
 		widest := utf8.RuneCountInString(c.heading)
 		for i := range t.list {
-			text := ""
+			cell := ""
 			if c.text != nil {
-				text = clip(c.text(&t.list[i]), widestName)
+				cell = text.Clip(c.text(&t.list[i]), widestName, "...")
 			}
-			widest = max(widest, utf8.RuneCountInString(text))
-			rows[i] = append(rows[i], text)
+			widest = max(widest, utf8.RuneCountInString(cell))
+			rows[i] = append(rows[i], cell)
 		}
 		if c.text != nil {
 			room -= widest

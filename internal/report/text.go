@@ -8,8 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"postern/internal/prose"
-	"postern/internal/table"
+	"postern/internal/text"
 )
 
 // shown is how many groups a table for people has.
@@ -64,7 +63,7 @@ func (r *Report) WriteReadiness(w io.Writer) error {
 func (r *Report) reasons() string {
 	var b strings.Builder
 	for _, reason := range r.Readiness.Reasons {
-		b.WriteString(wrap(reason, "   ", prose.Width))
+		b.WriteString(wrap(reason, "   ", text.Width))
 	}
 	return b.String()
 }
@@ -101,7 +100,7 @@ func unnamed(list []Group) *Group {
 // writeGroups writes a table of groups.
 func writeGroups(b *strings.Builder, list []Group, by By) {
 	t := tableOf(list, by)
-	_ = table.Write(b, false, t.header(), cells(t.rows(prose.Width))) // a Builder takes all
+	_ = text.WriteTable(b, false, t.header(), cells(t.rows(text.Width))) // a Builder takes all
 	if more := len(list) - shown; more > 0 {
 		fmt.Fprintf(b, "and %d more; -format csv has them all\n", more)
 	}
@@ -110,7 +109,7 @@ func writeGroups(b *strings.Builder, list []Group, by By) {
 		if within(g, list[:len(list)-1]) {
 			words = "The same clients, also without a known " + by.heading()
 		}
-		b.WriteString("\n" + wrap(words+": "+some(g.Addresses, 3*prose.Width), "   ", prose.Width))
+		b.WriteString("\n" + wrap(words+": "+some(g.Addresses, 3*text.Width), "   ", text.Width))
 	}
 }
 
@@ -122,11 +121,11 @@ func within(g *Group, others []Group) bool {
 	})
 }
 
-func cells(rows [][]string) [][]table.Cell {
-	all := make([][]table.Cell, len(rows))
+func cells(rows [][]string) [][]text.Cell {
+	all := make([][]text.Cell, len(rows))
 	for i, row := range rows {
-		for _, text := range row {
-			all[i] = append(all[i], table.Cell{Text: text})
+		for _, s := range row {
+			all[i] = append(all[i], text.Cell{Text: s})
 		}
 	}
 	return all
@@ -147,7 +146,7 @@ func (r *Report) writeExempted(b *strings.Builder) {
 	}
 	b.WriteString("\nExempted, and not among those left:\n")
 	for _, e := range r.Exempted {
-		b.WriteString("\n" + wrap(e.words(r.Now), "   ", prose.Width) + "\n")
+		b.WriteString("\n" + wrap(e.words(r.Now), "   ", text.Width) + "\n")
 		writeGroups(b, e.Groups, r.By)
 	}
 }
@@ -162,7 +161,7 @@ func (r *Report) writeNoise(b *strings.Builder) {
 
 // words say whose exemption it is, and until when.
 func (e *Exemption) words(now time.Time) string {
-	return fmt.Sprintf("%q, %s: until %s, %s; owner %s", e.Rule, number(e.Clients, "client"), date(e.Until), prose.Ahead(e.Until.Sub(now)), e.Owner)
+	return fmt.Sprintf("%q, %s: until %s, %s; owner %s", e.Rule, number(e.Clients, "client"), date(e.Until), text.Ahead(e.Until.Sub(now)), e.Owner)
 }
 
 // bars is how long the longest bar of a trend is.
@@ -214,7 +213,7 @@ func (r *Report) writeTotals(b *strings.Builder) {
 		return
 	}
 	b.WriteString("\nHandshakes in that time, with those exempted:\n\n")
-	_ = table.Write(b, false, totalHeader, cells(r.totalRows()))
+	_ = text.WriteTable(b, false, totalHeader, cells(r.totalRows()))
 }
 
 // totalRows are the totals as they are shown, the sum in the last row.
@@ -236,7 +235,7 @@ func (r *Report) writeNotes(b *strings.Builder) {
 		if i == 0 {
 			b.WriteByte('\n')
 		}
-		b.WriteString(wrap(n, "", prose.Width))
+		b.WriteString(wrap(n, "", text.Width))
 	}
 }
 

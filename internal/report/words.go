@@ -6,34 +6,17 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"postern/internal/prose"
+	"postern/internal/text"
 	"postern/policy"
 )
 
 // wrap breaks a text into lines; all after the first are indented.
-func wrap(text, indent string, columns int) string {
-	return strings.Join(prose.Wrap(text, indent, columns), "\n") + "\n"
+func wrap(s, indent string, columns int) string {
+	return strings.Join(text.Wrap(s, indent, columns), "\n") + "\n"
 }
 
 // date writes a time for people, in UTC.
-func date(t time.Time) string { return prose.Date(t.Truncate(time.Minute), nil) }
-
-// days writes a window.
-func days(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d == day:
-		return "24 hours"
-	case d%day == 0:
-		return fmt.Sprintf("%d days", d/day)
-	}
-	s := d.String()
-	s = strings.TrimSuffix(s, "0s")
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
+func date(t time.Time) string { return text.Date(t.Truncate(time.Minute), nil) }
 
 // number is a number of things.
 func number(n int, thing string) string {
@@ -73,7 +56,7 @@ func versions(labels []string) string {
 func some(list []string, columns int) string {
 	all := strings.Join(list, ", ")
 	if utf8.RuneCountInString(all) <= columns || len(list) < 2 {
-		return clip(all, columns)
+		return text.Clip(all, columns, "...")
 	}
 	for n := len(list) - 1; n > 1; n-- {
 		s := fmt.Sprintf("%s and %d more", strings.Join(list[:n], ", "), len(list)-n)
@@ -86,5 +69,5 @@ func some(list []string, columns int) string {
 	if columns-len(more) < least {
 		return fmt.Sprintf("%d of them", len(list))
 	}
-	return clip(list[0], columns-len(more)) + more
+	return text.Clip(list[0], columns-len(more), "...") + more
 }

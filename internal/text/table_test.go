@@ -1,4 +1,4 @@
-package table
+package text
 
 import (
 	"bytes"
@@ -16,10 +16,10 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var (
 	header = []string{"client", "listener", "met", "outcome"}
 	rows   = [][]Cell{
-		{{"TLS 1.0", Plain}, {"imaps", Dim}, {"alert 70", Yellow}, {"rejected", Green}},
-		{{"Jörgs TLS 1.3", Plain}, {"imap", Dim}, {"", Plain}, {"accepted", Red}},
-		{{"SSLv2", Plain}, {"pop3s", Dim}},
-		{{"odd\x1b[31m\r\n", Plain}, {"", Plain}, {"", Plain}, {"failed", Plain}, {"extra", Green}},
+		{{"TLS 1.0", ""}, {"imaps", Dim}, {"alert 70", Yellow}, {"rejected", Green}},
+		{{"Jörgs TLS 1.3", ""}, {"imap", Dim}, {"", ""}, {"accepted", Red}},
+		{{"SSLv2", ""}, {"pop3s", Dim}},
+		{{"odd\x1b[31m\r\n", ""}, {"", ""}, {"", ""}, {"failed", ""}, {"extra", Green}},
 		{},
 	}
 )
@@ -28,7 +28,7 @@ func TestTableAlignsWithAndWithoutColor(t *testing.T) {
 	for name, color := range map[string]bool{"plain.golden": false, "color.golden": true} {
 		t.Run(name, func(t *testing.T) {
 			var got bytes.Buffer
-			if err := Write(&got, color, header, rows); err != nil {
+			if err := WriteTable(&got, color, header, rows); err != nil {
 				t.Fatal(err)
 			}
 			file := filepath.Join("testdata", name)
@@ -50,7 +50,7 @@ func TestTableAlignsWithAndWithoutColor(t *testing.T) {
 
 func TestColorTakesNoRoom(t *testing.T) {
 	var plain, colored bytes.Buffer
-	if err := errors.Join(Write(&plain, false, header, rows), Write(&colored, true, header, rows)); err != nil {
+	if err := errors.Join(WriteTable(&plain, false, header, rows), WriteTable(&colored, true, header, rows)); err != nil {
 		t.Fatal(err)
 	}
 	stripped := colored.Bytes()
@@ -67,7 +67,7 @@ type fullDisk struct{}
 func (fullDisk) Write([]byte) (int, error) { return 0, os.ErrInvalid }
 
 func TestWriteReportsItsWritersError(t *testing.T) {
-	if err := Write(fullDisk{}, false, header, rows); !errors.Is(err, os.ErrInvalid) {
+	if err := WriteTable(fullDisk{}, false, header, rows); !errors.Is(err, os.ErrInvalid) {
 		t.Errorf("got %v, want os.ErrInvalid", err)
 	}
 }

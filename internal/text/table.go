@@ -1,6 +1,4 @@
-// Package table writes aligned, coloured tables. text/tabwriter counts the
-// bytes of ANSI codes as width, so colour and it do not go together.
-package table
+package text
 
 import (
 	"io"
@@ -12,11 +10,10 @@ import (
 	"golang.org/x/term"
 )
 
-// Color is how a cell looks on a terminal.
+// Color is how a cell looks on a terminal; the zero value is plain.
 type Color string
 
 const (
-	Plain  Color = ""
 	Green  Color = "\x1b[32m"
 	Yellow Color = "\x1b[33m"
 	Red    Color = "\x1b[31m"
@@ -38,11 +35,11 @@ func ColorOK(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-// Write writes header and rows in columns two spaces apart. Colours are left
-// out unless color is set. A character counts as one column, which holds for
+// WriteTable writes header and rows in columns two spaces apart. Colours are
+// left out unless color is set; text/tabwriter would count their codes as width. A character counts as one column, which holds for
 // Latin text; what does not print becomes '?'. Rows may be shorter or longer
 // than the header. The error is the first of w.
-func Write(w io.Writer, color bool, header []string, rows [][]Cell) error {
+func WriteTable(w io.Writer, color bool, header []string, rows [][]Cell) error {
 	var head []Cell
 	for _, text := range header {
 		head = append(head, Cell{text, bold})
@@ -76,7 +73,7 @@ func writeLine(b *strings.Builder, color bool, line []Cell, widths []int) {
 		if cell.Text != "" {
 			b.WriteString(strings.Repeat(" ", pad))
 			pad = 0
-			if color && cell.Color != Plain {
+			if color && cell.Color != "" {
 				b.WriteString(string(cell.Color) + cell.Text + string(reset))
 			} else {
 				b.WriteString(cell.Text)

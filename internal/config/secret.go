@@ -1,0 +1,56 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// How long a secret may be, in bytes. The most leaves room in an HTTP header,
+// also in base64.
+const (
+	leastSecret = 16
+	mostSecret  = 4 << 10
+)
+
+// ReadSecret reads the file that a variable, named without its prefix, names: a
+// secret, and one line ending behind it or none. What says what the secret is;
+// check, where it is not nil, may refuse it. The error is one line that names
+// variable and file, and never holds any of the secret.
+func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, error) {
+	text, err := readLine(file)
+	if err == nil && check != nil {
+		err = check(text)
+	}
+	switch {
+	case err != nil:
+	case len(text) < leastSecret:
+		err = fmt.Errorf("the %s has %d bytes, %d are the least", what, len(text), leastSecret)
+	case len(text) > mostSecret:
+		err = fmt.Errorf("the %s has more than %d bytes", what, mostSecret)
+	}
+	if err != nil {
+		// The path in a PathError would come twice.
+		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+			err = pathErr.Err
+		}
+		return nil, fmt.Errorf("%s: %s: %w", Prefix+variable, file, err)
+	}
+	return text, nil
+}
+
+func readLine(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, mostSecret+3)) // CRLF, and one to tell that there is more
+	if line, ok := bytes.CutSuffix(text, []byte("\n")); ok {
+		text, _ = bytes.CutSuffix(line, []byte("\r"))
+	}
+	return text, err
+}

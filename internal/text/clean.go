@@ -1,0 +1,72 @@
+package text
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Clean returns a stranger's text on one line of at most n bytes, without what
+// a terminal would obey or the eye does not see. Formulas stay as they are:
+// [CSV] guards against them where a spreadsheet may read the text.
+func Clean(s string, n int) string {
+	if len(s) <= n && harmless(s) {
+		return s
+	}
+	if len(s) > 8*n {
+		s = s[:8*n] // the rest could matter only behind that many blanks
+	}
+	s = strings.Map(func(r rune) rune {
+		// Controls, and what turns the direction of writing or has no width.
+		if unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	return strings.TrimSpace(Cut(strings.Join(strings.Fields(s), " "), n))
+}
+
+// harmless reports whether a text needs no cleaning; most do not.
+func harmless(s string) bool {
+	blank := true // one at the beginning would be taken off
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || s[i] == ' ' && blank {
+			return false
+		}
+		blank = s[i] == ' '
+	}
+	return !blank
+}
+
+// Cut returns the first n bytes of a text, or fewer where a character would be
+// cut in two.
+func Cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+// Clip returns a text of at most n characters; one that is longer ends in tail.
+func Clip(s string, n int, tail string) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:max(n-utf8.RuneCountInString(tail), 0)]) + tail
+}
+
+// Quote returns a text of at most n characters as a literal of printable ASCII.
+func Quote(s string, n int) string { return strconv.QuoteToASCII(Clip(s, n, "...")) }
+
+// CSV guards a field of a CSV file: a spreadsheet takes one that begins like a
+// formula for a formula (OWASP, CSV injection).
+func CSV(field string) string {
+	if field != "" && strings.ContainsRune("=+-@\t\r\n", rune(field[0])) {
+		return "'" + field
+	}
+	return field
+}

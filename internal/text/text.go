@@ -1,0 +1,41 @@
+// Package text reads and writes text for people: what they type as durations
+// and networks, what they read in a terminal or a spreadsheet, and what a
+// stranger has sent, made harmless.
+package text
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Width is how many columns a line may have.
+const Width = 100
+
+const glue = "\u00a0"
+
+// Glued keeps words together on one line, as those of a date or of a name.
+func Glued(s string) string { return strings.ReplaceAll(s, " ", glue) }
+
+// Unglued undoes Glued.
+func Unglued(s string) string { return strings.ReplaceAll(s, glue, " ") }
+
+// Wrap breaks text into lines of so many columns, between words that are not
+// glued; all but the first are indented. The lines are unglued.
+func Wrap(text, indent string, columns int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.SplitSeq(text, " ") {
+		switch {
+		case word == "":
+			continue
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns:
+			lines = append(lines, Unglued(line))
+			line = indent + word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, Unglued(line))
+}

@@ -1,0 +1,132 @@
+package text
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const day = 24 * time.Hour
+
+// Date writes a time, with the day of the week and the zone, for Wrap to keep
+// together; nil is UTC.
+func Date(t time.Time, zone *time.Location) string {
+	return Glued(date("Mon 2 Jan 2006 15:04", t, zone))
+}
+
+// CommaDate is Date as it stands on a page: unglued, with a comma between day
+// and hour.
+func CommaDate(t time.Time, zone *time.Location) string {
+	return date("Mon 2 Jan 2006, 15:04", t, zone)
+}
+
+func date(layout string, t time.Time, zone *time.Location) string {
+	if t.Second() != 0 {
+		layout += ":05"
+	}
+	if zone == nil {
+		zone = time.UTC
+	}
+	return t.In(zone).Format(layout + " MST")
+}
+
+// Ahead says how far away something is, and Ago how long it is past.
+func Ahead(d time.Duration) string {
+	if d < time.Minute {
+		return "within a minute"
+	}
+	return "in " + span(d)
+}
+
+// Ago says how long something is past.
+func Ago(d time.Duration) string {
+	if d < time.Minute {
+		return "just now"
+	}
+	return span(d) + " ago"
+}
+
+// span is the time in the largest unit of which there are two.
+func span(d time.Duration) string {
+	switch {
+	case d >= 2*day:
+		return fmt.Sprintf("%d days", d/day)
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d hours", d/time.Hour)
+	case d >= 2*time.Minute:
+		return fmt.Sprintf("%d minutes", d/time.Minute)
+	}
+	return "a minute"
+}
+
+// Duration writes a duration without zeroes at its end, as in 10m.
+func Duration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// Days writes a duration in days where it is a number of them.
+func Days(d time.Duration) string {
+	switch {
+	case d == day:
+		return "24 hours"
+	case d%day == 0:
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return Duration(d)
+}
+
+var (
+	errDuration = errors.New("not a duration above zero such as 10s, 30m, 36h or 90d")
+	errSince    = errors.New("neither a time such as 2026-06-01T08:00:00Z nor a duration back such as 36h or 14d")
+)
+
+// ParseDuration reads a duration above zero: Go's syntax, and days of 24 hours
+// in front, as in 90d or 1d12h. The error says what is expected and holds
+// nothing of the text.
+func ParseDuration(s string) (time.Duration, error) {
+	days, rest, found := strings.Cut(s, "d")
+	if !found {
+		days, rest = "0", s
+	}
+	n, err := strconv.ParseUint(days, 10, 64)
+	if err != nil || n > uint64(math.MaxInt64/day) {
+		return 0, errDuration
+	}
+	var d time.Duration
+	if rest != "" || !found {
+		d, err = time.ParseDuration(rest)
+		if err != nil || found && strings.ContainsAny(rest, "+-") {
+			return 0, errDuration
+		}
+	}
+	if d > math.MaxInt64-time.Duration(n)*day {
+		return 0, errDuration
+	}
+	if d += time.Duration(n) * day; d <= 0 {
+		return 0, errDuration
+	}
+	return d, nil
+}
+
+// ParseSince reads a time in RFC 3339, or how long before now it was, as
+// ParseDuration does.
+func ParseSince(s string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	d, err := ParseDuration(s)
+	if err != nil {
+		return time.Time{}, errSince
+	}
+	return now.Add(-d), nil
+}
