@@ -67,9 +67,8 @@ type Handshake struct {
 	Failure Failure
 	// Duration from the moment when TLS was to begin.
 	Duration time.Duration
-	// Version, Key and Resumed are what was negotiated; Version is NoVersion
-	// where no handshake was completed here: so it is also for a client that
-	// was passed through, whose outcome is Observed.
+	// Version, Key and Resumed are what was negotiated. Version is NoVersion where no
+	// handshake was completed here, as for a client that was passed through.
 	Version policy.Version
 	Key     KeyType
 	Resumed bool
@@ -80,16 +79,14 @@ type Handshake struct {
 // Login is a login that the upstream accepted.
 type Login struct {
 	*Conn
-	// Account is what the client has logged in as, at most 254 bytes, and Software
-	// the name and the version that its ID has told before, at most 128. Both are
-	// empty where they are not known, or not to be: only with Config.Identity, and
-	// only for a legacy client, are they asked for. They are a stranger's text: any
-	// bytes may be in them.
+	// Account is what the client has logged in as, at most 254 bytes, and Software the
+	// name and version in its ID (RFC 2971), at most 128 bytes. They are read only with
+	// Config.Identity, and only for a legacy client; else they are empty, as they are
+	// where they are not known. They are a stranger's text: they may hold any bytes.
 	Account, Software string
 }
 
-// Software is what a client has said of itself in an ID after its login, where
-// it has said nothing before.
+// Software is the ID of a client that has sent none before its login.
 type Software struct {
 	*Conn
 	Account, Software string // as in Login; Software is never empty
@@ -114,7 +111,7 @@ type CloseReason string
 
 const (
 	ReasonHandshake   CloseReason = "handshake"    // it did not get past TLS
-	ReasonExplained   CloseReason = "explained"    // legacy, told why
+	ReasonExplained   CloseReason = "explained"    // legacy, got the explanation
 	ReasonClient      CloseReason = "client"       // the client left
 	ReasonUpstream    CloseReason = "upstream"     // the upstream closed
 	ReasonLimit       CloseReason = "limit"        // one of the limits

@@ -43,9 +43,9 @@ type Outcome string
 
 const (
 	Accepted  Outcome = "accepted"  // not legacy, handshake complete
-	Observed  Outcome = "observed"  // legacy, let in all the same
-	Explained Outcome = "explained" // legacy, told why, closed
-	Rejected  Outcome = "rejected"  // legacy, refused with an alert
+	Observed  Outcome = "observed"  // legacy, let in and counted
+	Explained Outcome = "explained" // legacy, got the explanation, closed
+	Rejected  Outcome = "rejected"  // legacy, rejected with an alert
 	Failed    Outcome = "failed"    // broke off for another reason
 )
 
