@@ -170,8 +170,8 @@ func TestAPlanThatCannotBeWrittenIsNoSuccess(t *testing.T) {
 	}
 }
 
-func TestThePlansOfTheREADMEAreReal(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+func TestThePlansOfTheDocumentsAreReal(t *testing.T) {
+	page, err := os.ReadFile("../../docs/policy.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestThePlansOfTheREADMEAreReal(t *testing.T) {
 		"$ postern plan -policy policy.yaml -from \"2026-06-01 09:00\"\n":       "before",
 		"$ postern plan -policy policy.yaml -at 2026-06-16 -client 192.0.2.8\n": "client-outside",
 	} {
-		_, rest, found := strings.Cut(string(readme), "```\n"+command)
+		_, rest, found := strings.Cut(string(page), "```\n"+command)
 		shown, _, _ := strings.Cut(rest, "```")
 		printed, err := os.ReadFile(filepath.Join("testdata", "plan", golden+".golden"))
 		if err != nil || !found {

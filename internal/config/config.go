@@ -1,7 +1,7 @@
 // Package config reads what `postern serve` is told through its environment.
 //
 // The struct [Config] is the one list of variables: parsing, the table of
-// `postern serve -h` and the table in the README all come from its tags.
+// `postern serve -h` and the table in docs/reference.md all come from its tags.
 package config
 
 import (

@@ -37,7 +37,7 @@ func Table(w io.Writer) {
 	t.Flush()
 }
 
-// MarkdownTable returns the variables as the table of the README.
+// MarkdownTable returns the variables as the table of docs/reference.md.
 func MarkdownTable() string {
 	var b strings.Builder
 	b.WriteString("| variable | default | meaning |\n|---|---|---|\n")

@@ -8,33 +8,33 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the table in the README")
+var update = flag.Bool("update", false, "rewrite the table of variables in docs/reference.md")
 
 const (
-	readme     = "../../README.md"
+	reference  = "../../docs/reference.md"
 	tableBegin = "<!-- variables -->"
 	tableEnd   = "<!-- /variables -->"
 )
 
-func TestREADMETableIsThatOfTheConfig(t *testing.T) {
-	text, err := os.ReadFile(readme)
+func TestTableOfVariablesIsThatOfTheConfig(t *testing.T) {
+	text, err := os.ReadFile(reference)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before, rest, ok1 := strings.Cut(string(text), tableBegin)
 	table, after, ok2 := strings.Cut(rest, tableEnd)
 	if !ok1 || !ok2 {
-		t.Fatalf("%s has no lines %s and %s", readme, tableBegin, tableEnd)
+		t.Fatalf("%s has no lines %s and %s", reference, tableBegin, tableEnd)
 	}
 	want := "\n" + MarkdownTable()
 	if table == want {
 		return
 	}
 	if !*update {
-		t.Fatalf("the table in %s has drifted (run the test with -update):\n%s\nwant\n%s", readme, table, want)
+		t.Fatalf("the table in %s has drifted (run the test with -update):\n%s\nwant\n%s", reference, table, want)
 	}
 	fresh := before + tableBegin + want + tableEnd + after
-	if err := os.WriteFile(readme, []byte(fresh), 0o644); err != nil {
+	if err := os.WriteFile(reference, []byte(fresh), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

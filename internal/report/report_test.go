@@ -91,8 +91,8 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 	}
 }
 
-func TestTheReportsOfTheREADMEAreReal(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+func TestTheReportsOfTheDocumentsAreReal(t *testing.T) {
+	page, err := os.ReadFile("../../docs/report.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestTheReportsOfTheREADMEAreReal(t *testing.T) {
 		"$ postern report -ready -since 14d\n": "ready.txt",
 		"$ postern replay -policy next.yaml\n": "replay-last.txt",
 	} {
-		_, rest, found := strings.Cut(string(readme), "```\n"+command)
+		_, rest, found := strings.Cut(string(page), "```\n"+command)
 		shown, _, _ := strings.Cut(rest, "```")
 		printed, err := os.ReadFile(filepath.Join("testdata", file))
 		if err != nil || !found {

@@ -90,11 +90,14 @@ func TestEveryAlertHasACaseThatFiresAndOneThatDoesNot(t *testing.T) {
 	}
 }
 
+// runbooks is the page that says what to do about each alert.
+const runbooks = "docs/monitoring.md"
+
 var anchor = regexp.MustCompile(`<a id="(postern\w+)"></a>`)
 
 // Who is woken up is told what is wrong, what to do, and where to read on.
 func TestAlertsSayWhatToDo(t *testing.T) {
-	readme := string(read(t, "README.md"))
+	page := string(read(t, runbooks))
 	var named []string
 	for _, r := range theRules(t) {
 		if r.Alert == "" {
@@ -110,16 +113,16 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 		}
 		id := strings.ToLower(r.Alert)
 		named = append(named, id)
-		if r.Annotations["runbook"] != "README.md#"+id {
+		if r.Annotations["runbook"] != runbooks+"#"+id {
 			t.Errorf("%s: the runbook is %q", r.Alert, r.Annotations["runbook"])
 		}
-		if line := fmt.Sprintf("| <a id=%q></a>`%s` | %s |", id, r.Alert, r.Labels["severity"]); !strings.Contains(readme, line) {
-			t.Errorf("the README has no line that begins with %s", line)
+		if line := fmt.Sprintf("| <a id=%q></a>`%s` | %s |", id, r.Alert, r.Labels["severity"]); !strings.Contains(page, line) {
+			t.Errorf("%s has no line that begins with %s", runbooks, line)
 		}
 	}
-	for _, m := range anchor.FindAllStringSubmatch(readme, -1) {
+	for _, m := range anchor.FindAllStringSubmatch(page, -1) {
 		if !slices.Contains(named, m[1]) {
-			t.Errorf("the README has %s, which is no alert", m[1])
+			t.Errorf("%s has %s, which is no alert", runbooks, m[1])
 		}
 	}
 }

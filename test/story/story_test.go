@@ -1,5 +1,5 @@
-// Package story plays what the README says to type, in its order: from a clone
-// of this repository to the accounts behind the old clients that are left.
+// Package story plays what the documentation says to type, page by page: from a
+// clone of this repository to the accounts behind the old clients that remain.
 package story
 
 import (
@@ -32,8 +32,8 @@ type stage struct {
 	ca     *posterntest.CA
 	mail   *mailbox.Server
 	env    map[string]string // of postern.env
-	readme string
-	read   int // how much of the README has been played
+	manual string            // the pages, one after the other
+	read   int               // how much of it has been played
 }
 
 func TestFromACloneToTheNamedAccounts(t *testing.T) {
@@ -42,14 +42,18 @@ func TestFromACloneToTheNamedAccounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(mail.Close)
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	var manual strings.Builder
+	for _, page := range []string{"README.md", "docs/policy.md", "docs/report.md"} {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		manual.Write(text)
 	}
 	ca := posterntest.NewCA(t)
 	ec := ca.Issue(t, posterntest.DefaultNames, posterntest.ECDSA)
 	rsa := ca.Issue(t, posterntest.DefaultNames, posterntest.RSA)
-	s := &stage{ca: ca, mail: mail, readme: string(readme), env: map[string]string{
+	s := &stage{ca: ca, mail: mail, manual: manual.String(), env: map[string]string{
 		"UPSTREAM_IMAP": "imap://" + mail.IMAPAddr(), "UPSTREAM_POP3": "pop3://" + mail.POP3Addr(),
 		"TLS_CERT_FILE": ec.CertFile + "," + rsa.CertFile, "TLS_KEY_FILE": ec.KeyFile + "," + rsa.KeyFile,
 		"POLICY_MODE": "enforce", "LEDGER_IDENTITY": "plain", "TIMEOUT_DRAIN": "2s",
@@ -106,7 +110,7 @@ func (s *stage) set(t *testing.T, e *testscript.Env) error {
 	return nil
 }
 
-// typeIn runs a line of the README, one that stands behind those before it:
+// typeIn runs a line of the documentation, one that follows those before it:
 //
 //	type 0 'postern report'
 //
@@ -119,9 +123,9 @@ func (s *stage) typeIn(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	line := regexp.MustCompile(`(?m)^(\$ )?` + regexp.QuoteMeta(args[1]) + `$`).FindStringIndex(s.readme[s.read:])
+	line := regexp.MustCompile(`(?m)^(\$ )?` + regexp.QuoteMeta(args[1]) + `$`).FindStringIndex(s.manual[s.read:])
 	if line == nil {
-		ts.Fatalf("the README does not have %q, or not behind what was typed so far", args[1])
+		ts.Fatalf("the documentation does not have %q, or not after what was typed so far", args[1])
 	}
 	s.read += line[1]
 	work := ts.Getenv("WORK")

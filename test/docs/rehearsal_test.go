@@ -1,4 +1,4 @@
-package readme
+package docs
 
 import (
 	"crypto/tls"
@@ -20,16 +20,16 @@ import (
 
 // The sections of the rehearsal that have something to type, in their order.
 const (
-	seeWhoIsThere = "See who is there"
-	writePolicy   = "Write the policy, and read what it does"
-	putInForce    = "Put it in force"
-	theWayBack    = "The way back"
+	seeWhoWouldBeRejected = "See who would be rejected"
+	writePolicy           = "Write the policy, and read it back"
+	putInForce            = "Put it into force"
+	goBack                = "Go back"
 )
 
 // typed are the blocks of a section, which has so many.
 func typed(t *testing.T, section string, n int) []block {
 	t.Helper()
-	blocks := blocksOf(t, section, "sh")
+	blocks := blocksOf(t, policyDoc, section, "sh")
 	if len(blocks) != n {
 		t.Fatalf("%q has %d blocks to type, not %d", section, len(blocks), n)
 	}
@@ -54,7 +54,7 @@ func TestRehearsalWithDatesAsItIsTyped(t *testing.T) {
 		"postern check", binary+" check", "postern plan", binary+" plan", "journalctl -u postern -o cat", "cat "+log)
 	enter := func(b block) string { t.Helper(); return shell(t, moved.Replace(b.text()), "") }
 
-	first := typed(t, seeWhoIsThere, 2)
+	first := typed(t, seeWhoWouldBeRejected, 2)
 	enter(first[0])
 	gate := posterntest.Start(t, withoutPrefix(variablesIn(t, env)))
 	gate.CA = pool
@@ -92,7 +92,7 @@ func TestRehearsalWithDatesAsItIsTyped(t *testing.T) {
 	gate.WaitLog(t, "policy reloaded", 1)
 	knock("enforce", "cut-over")
 
-	back := typed(t, theWayBack, 2)
+	back := typed(t, goBack, 2)
 	enter(back[0])
 	gate.WaitLog(t, "policy reloaded", 2)
 	knock("observe", "")
@@ -165,20 +165,20 @@ func oldClient(t *testing.T, gate *posterntest.Gate) {
 	}
 }
 
-// Who copies a policy out of the README has to have one that is taken.
-func TestEveryPolicyInTheREADMEIsTaken(t *testing.T) {
-	blocks := blocksOf(t, "", "yaml")
+// A policy that a reader copies out of the documentation is accepted.
+func TestEveryPolicyInTheDocumentsIsAccepted(t *testing.T) {
+	blocks := allBlocks(t, "yaml")
 	if len(blocks) == 0 {
 		t.Error("there is none")
 	}
 	for _, b := range blocks {
 		p, err := policy.Parse([]byte(b.text()))
 		if err != nil {
-			t.Errorf("under %q: %v", b.section, err)
+			t.Errorf("%s, under %q: %v", b.doc, b.section, err)
 			continue
 		}
 		if w := p.Warnings(time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC), policy.Site{}); len(w) > 0 {
-			t.Errorf("under %q: %v", b.section, w)
+			t.Errorf("%s, under %q: %v", b.doc, b.section, w)
 		}
 	}
 }
@@ -189,7 +189,7 @@ var (
 )
 
 // The table of keys has those that the parser takes, where it takes them.
-func TestKeysOfAPolicyFileAreThoseOfTheREADME(t *testing.T) {
+func TestKeysOfAPolicyFileAreThoseOfTheTable(t *testing.T) {
 	_, err := policy.Parse([]byte(`
 nonsense: 1
 rules:
@@ -211,14 +211,14 @@ candidates:
 			taken[m[1]+": "+key] = true
 		}
 	}
-	_, section, _ := strings.Cut(read(t, "README.md"), "\n### The keys of a policy file\n")
+	_, section, _ := strings.Cut(read(t, policyDoc), "\n## The keys of a policy file\n")
 	section, _, _ = strings.Cut(section, "\n#")
 	said := make(map[string]bool)
 	for _, m := range keyRow.FindAllStringSubmatch(section, -1) {
 		said[m[2]+": "+m[1]] = true
 	}
 	if !maps.Equal(said, taken) {
-		t.Errorf("the README has\n%q\nthe parser takes\n%q", slices.Sorted(maps.Keys(said)), slices.Sorted(maps.Keys(taken)))
+		t.Errorf("the table has\n%q\nthe parser takes\n%q", slices.Sorted(maps.Keys(said)), slices.Sorted(maps.Keys(taken)))
 	}
 }
 
@@ -230,7 +230,7 @@ func TestTablesOfTheRehearsalHaveTheDatesOfTheFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(read(t, "README.md"), "\n### "+writePolicy+"\n")
+	_, section, _ := strings.Cut(read(t, policyDoc), "\n### "+writePolicy+"\n")
 	section, _, _ = strings.Cut(section, "\n#")
 	for _, name := range []string{"growing-share.yaml", "brownouts.yaml"} {
 		p, err := policy.Parse([]byte(read(t, "deploy/rehearsal/"+name)))

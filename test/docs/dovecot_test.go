@@ -1,4 +1,4 @@
-package readme
+package docs
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,12 +86,16 @@ var (
 	upstreamOf = map[string]string{"imap": "POSTERN_UPSTREAM_IMAP", "pop3": "POSTERN_UPSTREAM_POP3"}
 )
 
-// Everything that the README says to type, but for what would change this
-// machine: files go to a directory of the test's, and to its own ports.
+// The commands of the README and of the page on installation are the same. They
+// are run here with files in a directory of the test's, and on its own ports.
 func TestDovecotOnTheSameHost(t *testing.T) {
-	blocks := blocksOf(t, sameHost, "sh")
+	blocks := blocksOf(t, readme, sameHost, "sh")
 	if len(blocks) != 3 {
 		t.Fatalf("%d blocks", len(blocks))
+	}
+	same := func(a, b block) bool { return a.text() == b.text() }
+	if page := blocksOf(t, install, sameHost, "sh"); !slices.EqualFunc(page, blocks, same) {
+		t.Errorf("%s has other commands than the README: %v", install, page)
 	}
 	dir := t.TempDir()
 	moved := strings.NewReplacer("sudo ", "", "-o postern ", "-o "+dir+"/built ", "install postern ", "install "+dir+"/built ",

@@ -1,4 +1,4 @@
-package readme
+package docs
 
 import (
 	"bytes"
@@ -71,7 +71,7 @@ func TestEveryMetricInTheDocumentsExists(t *testing.T) {
 			if strings.HasPrefix(metric, ":") {
 				continue // what a rule records
 			}
-			// A histogram is told by the name without these.
+			// The type of a histogram stands under its name without these.
 			base := strings.TrimSuffix(strings.TrimSuffix(metric, "_bucket"), "_count")
 			if !strings.Contains(scrape, "# TYPE "+base+" ") {
 				t.Errorf("%s names %s, which does not exist", name, metric)
@@ -80,10 +80,10 @@ func TestEveryMetricInTheDocumentsExists(t *testing.T) {
 	}
 }
 
-func TestQueriesOfTheREADMEFindSeries(t *testing.T) {
+func TestQueriesFindSeries(t *testing.T) {
 	samples := startGateWithRules(t).Metrics(t)
-	queries := blocksOf(t, "Metrics", "promql")
-	if len(queries) != 4 {
+	queries := allBlocks(t, "promql")
+	if len(queries) != 5 {
 		t.Fatalf("%d queries", len(queries))
 	}
 	for _, q := range queries {
@@ -106,7 +106,7 @@ func TestQueriesOfTheREADMEFindSeries(t *testing.T) {
 	}
 }
 
-func TestLogLineOfTheREADMEIsLikeARealOne(t *testing.T) {
+func TestLogLineIsLikeARealOne(t *testing.T) {
 	gate := startGate(t)
 	conn, err := tls.Dial("tcp", gate.Addr("imaps"), &tls.Config{
 		RootCAs: gate.CA.Pool, ServerName: "mail.example.org",
@@ -123,13 +123,13 @@ func TestLogLineOfTheREADMEIsLikeARealOne(t *testing.T) {
 			real = line
 		}
 	}
-	blocks := blocksOf(t, "Logs", "json")
+	blocks := blocksOf(t, monitoring, "Logs", "json")
 	if len(blocks) != 1 || len(blocks[0].lines) != 1 {
 		t.Fatalf("not one line: %v", blocks)
 	}
 	shown := fields(t, blocks[0].lines[0])
 	if got := fields(t, real); !slices.Equal(got, shown) {
-		t.Errorf("the README shows the fields\n%v\na real line has\n%v", shown, got)
+		t.Errorf("%s shows the fields\n%v\na real line has\n%v", monitoring, shown, got)
 	}
 }
 

@@ -1,4 +1,4 @@
-package readme
+package docs
 
 import (
 	"context"
@@ -40,13 +40,13 @@ func shell(t *testing.T, script, input string) string {
 	return string(out)
 }
 
-// withoutPostern leaves out what configures a gate of somebody else's.
+// withoutPostern leaves out what configures another Postern.
 func withoutPostern(environ []string) []string {
 	return slices.DeleteFunc(environ, func(kv string) bool { return strings.HasPrefix(kv, "POSTERN_") })
 }
 
 func TestFreshMachine(t *testing.T) {
-	blocks := blocksOf(t, freshMachine, "sh")
+	blocks := blocksOf(t, readme, freshMachine, "sh")
 	if len(blocks) != 1 || !slices.Equal(blocks[0].lines, []string{demoCommand, testCommand}) {
 		t.Fatalf("under %q stands %v, not the two commands", freshMachine, blocks)
 	}
@@ -63,7 +63,7 @@ func TestFreshMachine(t *testing.T) {
 }
 
 func TestDemoPrintsWhatTheREADMEShows(t *testing.T) {
-	blocks := blocksOf(t, "Postern", "")
+	blocks := blocksOf(t, readme, "Postern", "")
 	if len(blocks) != 1 || blocks[0].lines[0] != "$ "+demoCommand {
 		t.Fatalf("the README does not begin with the demo: %v", blocks)
 	}

@@ -1,4 +1,4 @@
-package readme
+package docs
 
 import (
 	"net"
@@ -12,10 +12,9 @@ import (
 
 const withoutLoss = "Observing without loss"
 
-// The ports that the README gives to Dovecot are those that it names to
-// Postern.
+// The ports that the page gives to Dovecot are those that it names to Postern.
 func TestTheOldServersPortsAreNamedToPostern(t *testing.T) {
-	blocks := blocksOf(t, withoutLoss, "")
+	blocks := blocksOf(t, upstreams, withoutLoss, "")
 	if len(blocks) != 2 {
 		t.Fatalf("%d blocks under %q, want Dovecot's and Postern's", len(blocks), withoutLoss)
 	}
