@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"postern/internal/posterntest"
 )
 
 // outcome is what a command left behind.
@@ -131,16 +133,10 @@ func TestServeNamesAllThatIsWrongAtOnce(t *testing.T) {
 
 func TestServeNamesWhatItCannotLoadOrBind(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := writeDemoCertificate(dir); err != nil {
-		t.Fatal(err)
-	}
-	taken, err := freeAddr(0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pair := posterntest.NewCA(t).Issue(t, posterntest.DefaultNames, posterntest.ECDSA)
 	base := func(cert, imaps, pop3s string) []string {
 		return []string{"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_UPSTREAM_POP3=pop3://127.0.0.1:1", "POSTERN_TLS_CERT_FILE=" + cert,
-			"POSTERN_LISTEN_IMAPS=" + imaps, "POSTERN_LISTEN_POP3S=" + pop3s, "POSTERN_LISTEN_IMAP=off", "POSTERN_LISTEN_POP3=off", "POSTERN_ADMIN_LISTEN=" + taken}
+			"POSTERN_LISTEN_IMAPS=" + imaps, "POSTERN_LISTEN_POP3S=" + pop3s, "POSTERN_LISTEN_IMAP=off", "POSTERN_LISTEN_POP3=off", "POSTERN_ADMIN_LISTEN=127.0.0.1:0"}
 	}
 	missing := filepath.Join(dir, "missing.pem")
 	token := "POSTERN_ADMIN_TOKEN_FILE=" + filepath.Join(dir, "token")
@@ -151,7 +147,7 @@ func TestServeNamesWhatItCannotLoadOrBind(t *testing.T) {
 		"no certificate": {base(missing+","+filepath.Join(dir, "absent.pem"), "127.0.0.1:0", "off"), []string{"missing.pem", "absent.pem"}},
 		"no token": {append(base(missing, "127.0.0.1:0", "off"), token),
 			[]string{"missing.pem", token[:len("POSTERN_ADMIN_TOKEN_FILE")] + ": " + filepath.Join(dir, "token") + ": no such file"}},
-		"no address": {base(filepath.Join(dir, "ecdsa.pem"), "192.0.2.1:993", "192.0.2.1:995"), []string{"POSTERN_LISTEN_IMAPS: ", "POSTERN_LISTEN_POP3S: "}},
+		"no address": {append(base(pair.CertFile, "192.0.2.1:993", "192.0.2.1:995"), "POSTERN_TLS_KEY_FILE="+pair.KeyFile), []string{"POSTERN_LISTEN_IMAPS: ", "POSTERN_LISTEN_POP3S: "}},
 	} {
 		o := runCommand(t, tt.environ, "serve")
 		if o.code != exitUsage || strings.Count(o.stderr, "\n") != len(tt.want) {
@@ -166,16 +162,13 @@ func TestServeNamesWhatItCannotLoadOrBind(t *testing.T) {
 }
 
 func TestServeStopsOnASignal(t *testing.T) {
-	dir := t.TempDir()
-	if _, err := writeDemoCertificate(dir); err != nil {
-		t.Fatal(err)
-	}
+	pair := posterntest.NewCA(t).Issue(t, posterntest.DefaultNames, posterntest.ECDSA)
 	var stderr buffer
 	stop := make(chan os.Signal, 2)
 	code := make(chan int, 1)
 	go func() {
 		code <- run(context.Background(), system{nil, []string{
-			"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_TLS_CERT_FILE=" + filepath.Join(dir, "ecdsa.pem"),
+			"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_TLS_CERT_FILE=" + pair.CertFile, "POSTERN_TLS_KEY_FILE=" + pair.KeyFile,
 			"POSTERN_LISTEN_IMAPS=127.0.0.1:0", "POSTERN_LISTEN_IMAP=127.0.0.1:0", "POSTERN_ADMIN_LISTEN=127.0.0.1:0",
 		}, &buffer{}, &stderr, stop, nil, nil})
 	}()

@@ -1,4 +1,4 @@
-package gate
+package gate_test
 
 import (
 	"bytes"
@@ -19,8 +19,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"postern/internal/config"
+	"postern/internal/demo"
+	"postern/internal/gate"
 	"postern/internal/logging"
-	"postern/internal/mailbox"
+	"postern/internal/policyfile"
 	"postern/internal/posterntest"
 	"postern/policy"
 )
@@ -32,14 +34,14 @@ var legacyNames = map[string]string{"imap": "imap-legacy.example.org", "pop3": "
 // clock of ours, in front of a mail server.
 type theater struct {
 	*testing.T
-	gate   *Runtime
+	gate   *gate.Runtime
 	policy *policy.Policy // that of the story
 	file   string
 	text   []byte // of the file
 	log    *storyLog
 	clock  atomic.Pointer[time.Time]
 	ca     *posterntest.CA
-	mail   *mailbox.Server
+	mail   *demo.MailServer
 	// doors are where clients go in, the four listeners and the endpoint's own
 	// two ports.
 	doors doors
@@ -97,7 +99,7 @@ func open(t *testing.T, name string, at time.Time) *theater {
 	th := &theater{T: t, log: &storyLog{}, ca: posterntest.NewCA(t), used: make(map[string]int), file: filepath.Join(t.TempDir(), "policy.yaml")}
 	th.clock.Store(&at)
 	var err error
-	if th.mail, err = mailbox.Start(t.Context()); err != nil {
+	if th.mail, err = demo.StartMail(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(th.mail.Close)
@@ -118,7 +120,10 @@ func open(t *testing.T, name string, at time.Time) *theater {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if th.gate, err = New(cfg, Build{}, th.log, th.now); err == nil {
+		if th.policy, err = policyfile.Of(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if th.gate, err = gate.New(cfg, gate.Build{}, th.log, th.now); err == nil {
 			break
 		}
 		// Somebody else may take a free port before the gate does.
@@ -126,7 +131,6 @@ func open(t *testing.T, name string, at time.Time) *theater {
 			t.Fatal(err)
 		}
 	}
-	th.policy = th.gate.policy.Load().Policy
 	th.gate.Start()
 	t.Cleanup(func() { th.gate.Stop(context.Background()) })
 	return th
@@ -160,7 +164,7 @@ func (th *theater) address(network string) netip.Addr {
 // of their names.
 func (th *theater) series(metric string) map[string]float64 {
 	th.Helper()
-	families, err := th.gate.metrics.Gatherer().Gather()
+	families, err := th.gate.Gatherer().Gather()
 	if err != nil {
 		th.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package gate
+package gate_test
 
 import (
 	"fmt"
@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/internal/democlient"
-	"postern/internal/policyfile"
+	"postern/internal/demo"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -130,8 +129,8 @@ func moment(t *testing.T, s scene) time.Time {
 // play has clients of every generation meet each scene. More is called in each.
 func (th *theater) play(scenes []scene, more func(*scene)) {
 	th.Helper()
-	if w := th.policy.Warnings(th.now(), policyfile.Site(th.gate.cfg, th.gate.certificates.Load())); len(w) > 0 {
-		th.Errorf("warnings before it begins: %v", w)
+	if w := th.log.find(0, func(l *storyLine) bool { return l.Msg == "policy warning" }); w != nil {
+		th.Errorf("a warning before it begins: %+v", w)
 	}
 	th.leavesNothingOut(scenes)
 	for i := range scenes {
@@ -169,7 +168,7 @@ func (th *theater) leavesNothingOut(scenes []scene) {
 // visitor is a client, and what it is to meet if it is below the floor; empty
 // where that is for the policy to say.
 type visitor struct {
-	democlient.Client
+	demo.Client
 	door door
 	want string
 }
@@ -191,7 +190,7 @@ func (th *theater) visitors(s *scene) []visitor {
 				v.want = ""
 			}
 			a := th.mail.Accounts()[len(all)%len(th.mail.Accounts())]
-			v.Client = democlient.Client{
+			v.Client = demo.Client{
 				Generation: g, Roots: th.ca.Pool, Account: a.Name, Password: a.Password,
 				From: th.address(network), ServerName: name, NoServerName: name == "",
 			}
@@ -409,7 +408,7 @@ func (c *crowd) come(th *theater, share float64) {
 	c.came++
 	for i := range all {
 		a := th.mail.Accounts()[0]
-		all[i] = visitor{door: th.doors[l], Client: democlient.Client{
+		all[i] = visitor{door: th.doors[l], Client: demo.Client{
 			Generation: policy.TLS10, Roots: th.ca.Pool, Account: a.Name, Password: a.Password,
 			From: netip.AddrFrom4([4]byte{127, 50, byte(i), 1}), NoServerName: true,
 		}}
@@ -436,7 +435,7 @@ func (c *crowd) come(th *theater, share float64) {
 // changesAreLogged waits for the line that tells of a rule's beginning.
 func (th *theater) changesAreLogged(rule string) {
 	th.Helper()
-	if th.log.find(5*clockEvery, func(l *storyLine) bool {
+	if th.log.find(5*time.Second, func(l *storyLine) bool {
 		return l.Msg == "rules change by their dates" && slices.Contains(l.Begun, rule)
 	}) == nil {
 		th.Errorf("no line tells that %q has begun", rule)
@@ -449,7 +448,7 @@ func (th *theater) changesAreLogged(rule string) {
 func (th *theater) goBack() {
 	th.Helper()
 	knock := func() string {
-		v := visitor{door: th.doors["imaps"], Client: democlient.Client{
+		v := visitor{door: th.doors["imaps"], Client: demo.Client{
 			Generation: policy.TLS10, Roots: th.ca.Pool, From: th.address("127.60"),
 			Account: th.mail.Accounts()[0].Name, Password: th.mail.Accounts()[0].Password,
 		}}

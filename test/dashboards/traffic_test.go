@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/internal/democlient"
+	"postern/internal/demo"
 	"postern/internal/posterntest"
 )
 
@@ -72,8 +72,8 @@ func startGate(t *testing.T) *posterntest.Gate {
 
 // visitAll sends one client of every generation to every listener.
 func visitAll(g *posterntest.Gate) error {
-	for _, v := range democlient.Generations {
-		c := democlient.Client{Generation: v, Roots: g.CA.Pool, Account: "anna", Password: "secret"}
+	for _, v := range demo.Generations {
+		c := demo.Client{Generation: v, Roots: g.CA.Pool, Account: "anna", Password: "secret"}
 		for _, l := range posterntest.Listeners {
 			if _, err := c.Visit(g.Addr(l), strings.TrimSuffix(l, "s"), !strings.HasSuffix(l, "s")); err != nil {
 				return fmt.Errorf("%v on %s: %w", v, l, err)

@@ -19,8 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"postern/internal/democlient"
-	"postern/internal/mailbox"
+	"postern/internal/demo"
 	"postern/internal/posterntest"
 	"postern/policy"
 )
@@ -30,14 +29,14 @@ const root = "../.."
 // stage is what the script finds there.
 type stage struct {
 	ca     *posterntest.CA
-	mail   *mailbox.Server
+	mail   *demo.MailServer
 	env    map[string]string // of postern.env
 	manual string            // the pages, one after the other
 	read   int               // how much of it has been played
 }
 
 func TestFromACloneToTheNamedAccounts(t *testing.T) {
-	mail, err := mailbox.Start(context.Background())
+	mail, err := demo.StartMail(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +194,7 @@ func (s *stage) visit(ts *testscript.TestScript, neg bool, args []string) {
 	from, err := netip.ParseAddr(args[1])
 	ts.Check(err)
 	protocol, implicit := strings.CutSuffix(args[3], "s")
-	c := democlient.Client{
+	c := demo.Client{
 		Generation: versions[args[2]], Roots: s.ca.Pool, ServerName: posterntest.DefaultNames[0],
 		Account: args[0] + "@example.org", Password: s.mail.Accounts()[0].Password, From: from,
 	}

@@ -1,4 +1,4 @@
-package mailbox
+package demo
 
 import (
 	"bufio"

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"crypto"
@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -17,29 +18,21 @@ import (
 	"time"
 )
 
-// caName is the file with what a client of the demo has to trust.
-const caName = "ca.pem"
-
-// demoCertificate is what the demo's clients trust.
-type demoCertificate struct{ roots *x509.CertPool }
-
-// writeDemoCertificate makes two certificates for a day, one with an ECDSA key
-// and one with an RSA key: clients older than ECDSA need that.
-func writeDemoCertificate(dir string) (*demoCertificate, error) {
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("making a key: %w", err)
+// writeCertificates makes two certificates for a day, ecdsa.pem and rsa.pem:
+// clients older than ECDSA need the latter. Both are in ca.pem, and are what
+// clients have to trust.
+func writeCertificates(dir string) (*x509.CertPool, error) {
+	ec, ecErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	rs, rsErr := rsa.GenerateKey(rand.Reader, 2048)
+	if err := errors.Join(ecErr, rsErr); err != nil {
+		return nil, fmt.Errorf("making keys: %w", err)
 	}
-	rs, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return nil, fmt.Errorf("making a key: %w", err)
-	}
-	c := &demoCertificate{roots: x509.NewCertPool()}
-	var file []byte
-	for i, key := range []crypto.Signer{ec, rs} {
+	roots := x509.NewCertPool()
+	var all []byte
+	for name, key := range map[string]crypto.Signer{"ecdsa.pem": ec, "rsa.pem": rs} {
 		now := time.Now()
 		template := &x509.Certificate{
-			SerialNumber: big.NewInt(now.UnixNano() + int64(i)),
+			SerialNumber: big.NewInt(now.UnixNano()),
 			Subject:      pkix.Name{CommonName: "Postern demo"},
 			NotBefore:    now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
 			DNSNames:    []string{"localhost", "mail.example.org"},
@@ -56,13 +49,12 @@ func writeDemoCertificate(dir string) (*demoCertificate, error) {
 			return nil, fmt.Errorf("encoding a key: %w", err)
 		}
 		cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-		c.roots.AppendCertsFromPEM(cert)
-		name := filepath.Join(dir, []string{"ecdsa.pem", "rsa.pem"}[i])
+		roots.AppendCertsFromPEM(cert)
+		all = append(all, cert...)
 		pair := append(cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
-		if err := os.WriteFile(name, pair, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), pair, 0o600); err != nil {
 			return nil, err
 		}
-		file = append(file, cert...)
 	}
-	return c, os.WriteFile(filepath.Join(dir, caName), file, 0o600)
+	return roots, os.WriteFile(filepath.Join(dir, "ca.pem"), all, 0o600)
 }

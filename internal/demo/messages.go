@@ -1,4 +1,4 @@
-package mailbox
+package demo
 
 import (
 	"bytes"
@@ -6,15 +6,12 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"io/fs"
 	"net/mail"
 	"strings"
 	"time"
-
-	"github.com/emersion/go-imap/v2"
 )
 
-//go:embed messages/*.eml
+//go:embed messages
 var files embed.FS
 
 // A message is one RFC 5322 text. It is never changed once it is made, so
@@ -27,19 +24,19 @@ type message struct {
 
 // samples are the messages as written to account, oldest first.
 func samples(account string) ([]message, error) {
-	names, err := fs.Glob(files, "messages/*.eml")
+	entries, err := files.ReadDir("messages")
 	if err != nil {
 		return nil, fmt.Errorf("listing sample messages: %w", err)
 	}
 	var messages []message
-	for _, name := range names {
-		raw, err := files.ReadFile(name)
+	for _, entry := range entries {
+		raw, err := files.ReadFile("messages/" + entry.Name())
 		if err != nil {
 			return nil, fmt.Errorf("reading sample message: %w", err)
 		}
 		m, err := newMessage(strings.ReplaceAll(string(raw), "{account}", account))
 		if err != nil {
-			return nil, fmt.Errorf("parsing sample message %s: %w", name, err)
+			return nil, fmt.Errorf("parsing sample message %s: %w", entry.Name(), err)
 		}
 		messages = append(messages, m)
 	}
@@ -62,19 +59,13 @@ func newMessage(text string) (message, error) {
 	return message{text: []byte(text), uid: hex.EncodeToString(sum[:10]), date: date}, nil
 }
 
-func (m message) literal() imap.LiteralReader { return bytes.NewReader(m.text) }
-
 // top is the header, the empty line, and the first n lines of the body
 // (RFC 1939, section 7, TOP).
 func (m message) top(n int) []byte {
-	header, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
-	end := len(header) + len("\r\n\r\n")
-	for line := range bytes.Lines(body) {
-		if n == 0 {
-			break
-		}
-		n--
-		end += len(line)
+	_, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
+	left := 0
+	if lines := bytes.SplitAfterN(body, []byte("\n"), n+1); len(lines) > n {
+		left = len(lines[n])
 	}
-	return m.text[:end]
+	return m.text[:len(m.text)-left]
 }

@@ -1,4 +1,4 @@
-package mailbox
+package demo
 
 import (
 	"bufio"
@@ -39,11 +39,11 @@ func fetchPOP3(t *testing.T, addr string, account Account) [][]byte {
 	return texts
 }
 
-// dialogue plays a transcript against a server with three short messages.
+// converse plays a transcript against a server with three short messages.
 // "C: " lines are sent, "S: " lines must come back, to the letter; a server
 // line that ends in "..." may go on. C lines that follow each other go out in
 // one segment. At the end the server must have nothing more to say.
-func dialogue(t *testing.T, drops map[string]*maildrop, transcript string) {
+func converse(t *testing.T, drops map[string]*maildrop, transcript string) {
 	t.Helper()
 	client, server := loopback(t)
 	ended := make(chan struct{})
@@ -368,15 +368,15 @@ func TestPOP3Dialogues(t *testing.T) {
 			C: AUTH PLAIN
 			S: +`,
 	} {
-		t.Run(name, func(t *testing.T) { dialogue(t, smallDrops(), transcript) })
+		t.Run(name, func(t *testing.T) { converse(t, smallDrops(), transcript) })
 	}
 }
 
 func TestDeletionIsForGoodOnlyAtQuit(t *testing.T) {
 	drops := smallDrops()
-	dialogue(t, drops, loggedIn+"C: DELE 1\nS: +OK message deleted\n")
-	dialogue(t, drops, loggedIn+"C: DELE 1\nS: +OK message deleted\nC: QUIT\nS: +OK goodbye\n")
-	dialogue(t, drops, greeted+`
+	converse(t, drops, loggedIn+"C: DELE 1\nS: +OK message deleted\n")
+	converse(t, drops, loggedIn+"C: DELE 1\nS: +OK message deleted\nC: QUIT\nS: +OK goodbye\n")
+	converse(t, drops, greeted+`
 		C: USER anna
 		C: PASS de mo
 		C: UIDL
@@ -400,7 +400,7 @@ func TestDeletionIsForGoodOnlyAtQuit(t *testing.T) {
 func TestASessionKeepsWhatItSawWhileAnotherDeletes(t *testing.T) {
 	drops := smallDrops()
 	first := &pop3Session{drop: drops["anna"], view: drops["anna"].entries()}
-	dialogue(t, drops, loggedIn+"C: DELE 2\nC: QUIT\nS: +OK message deleted\nS: +OK goodbye\n")
+	converse(t, drops, loggedIn+"C: DELE 2\nC: QUIT\nS: +OK message deleted\nS: +OK goodbye\n")
 	if n, size := first.count(); n != 3 || size != 86 {
 		t.Errorf("the other session now sees %d messages, %d octets", n, size)
 	}

@@ -1,4 +1,4 @@
-package mailbox
+package demo
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func start(t *testing.T) *Server {
+func start(t *testing.T) *MailServer {
 	t.Helper()
-	s, err := Start(context.Background())
+	s, err := StartMail(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,53 +169,61 @@ func TestMessageWithoutDateIsRefused(t *testing.T) {
 
 func TestCloseEndsEveryConnection(t *testing.T) {
 	before := goleak.IgnoreCurrent()
-	s, err := Start(context.Background())
+	s, err := StartMail(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns := crowdIn(t, s)
+	conns := connsIn(t, s)
 	s.Close()
 	s.Close()
 	expectClosed(t, s, conns)
 	goleak.VerifyNone(t, before)
 }
 
-func TestCloseWaitsForThoseWhoServe(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newCrowd(l, 1, "")
+func TestAListenerWaitsForThoseWhoServe(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	l := listen(t, ctx, 1, "")
 	dial(t, l.Addr().String())
-	served, err := c.Accept()
+	served, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := make(chan struct{})
+	cancel()
+	waited := make(chan struct{})
 	go func() {
-		defer close(closed)
-		c.Close()
+		l.served.Wait()
+		close(waited)
 	}()
 	if _, err := served.Read(make([]byte, 1)); err == nil {
 		t.Error("read from a connection that was cut")
 	}
 	select {
-	case <-closed:
-		t.Error("Close returned while the connection was still served")
+	case <-waited:
+		t.Error("the connection is still served")
 	case <-time.After(50 * time.Millisecond):
 	}
 	served.Close()
-	<-closed
+	served.Close()
+	<-waited
+}
+
+func listen(t *testing.T, ctx context.Context, max int, busy string) *listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newListener(ctx, l, max, busy)
 }
 
 func TestEndOfContextEndsTheServer(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	ctx, cancel := context.WithCancel(context.Background())
-	s, err := Start(ctx)
+	s, err := StartMail(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conns := crowdIn(t, s)
+	conns := connsIn(t, s)
 	cancel()
 	expectClosed(t, s, conns)
 	s.Close()
@@ -226,7 +234,7 @@ func TestStartUnderAnEndedContext(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	s, err := Start(ctx)
+	s, err := StartMail(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,9 +242,9 @@ func TestStartUnderAnEndedContext(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-// crowdIn opens connections in every state: greeted, logged in, and in the
+// connsIn opens connections in every state: greeted, logged in, and in the
 // middle of a line, of IDLE, of AUTH.
-func crowdIn(t *testing.T, s *Server) []net.Conn {
+func connsIn(t *testing.T, s *MailServer) []net.Conn {
 	t.Helper()
 	var conns []net.Conn
 	for addr, says := range map[string][]string{
@@ -255,7 +263,7 @@ func crowdIn(t *testing.T, s *Server) []net.Conn {
 	return conns
 }
 
-func expectClosed(t *testing.T, s *Server, conns []net.Conn) {
+func expectClosed(t *testing.T, s *MailServer, conns []net.Conn) {
 	t.Helper()
 	for _, conn := range conns {
 		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
@@ -285,19 +293,17 @@ func dial(t *testing.T, addr string) net.Conn {
 }
 
 func TestOneConnectionTooManyIsToldSo(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newCrowd(l, 2, pop3Busy)
+	ctx, cancel := context.WithCancel(t.Context())
+	l := listen(t, ctx, 2, pop3Busy)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		servePOP3(c, nil)
+		servePOP3(l, nil)
 	}()
 	defer func() {
-		c.Close()
+		cancel()
 		<-done
+		l.served.Wait()
 	}()
 
 	greeting := func(conn net.Conn) string {

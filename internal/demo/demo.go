@@ -1,0 +1,207 @@
+// Package demo is `postern demo`: Postern in front of an embedded mail server,
+// and a client of every TLS generation at every listener. Tests use [Client]
+// and [MailServer] by themselves.
+package demo
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/gate"
+	"postern/internal/report"
+	"postern/internal/text"
+)
+
+// Options are what the command line says.
+type Options struct {
+	// Mode meets old clients on every listener. Empty, it is enforce on imaps and
+	// pop3s, and observe on imap and pop3.
+	Mode, Floor string
+	// Once leaves after the report.
+	Once  bool
+	Build gate.Build
+}
+
+// stage is what the clients of the demo meet.
+type stage struct {
+	Options
+	dir     string // with certificates and policy
+	roots   *x509.CertPool
+	mail    *MailServer
+	postern *gate.Runtime
+	log     legacyLog
+	addrs   map[string]string // by listener
+}
+
+// Run starts everything, has the clients visit it, and writes what they met.
+// Unless it is to leave, it stays up until a signal comes on stop or ctx ends.
+// It reports whether everything was as the policy says.
+func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (right bool, err error) {
+	s := &stage{Options: o, addrs: make(map[string]string)}
+	defer s.close()
+	if err := s.start(ctx); err != nil {
+		return false, err
+	}
+	policy := "mode " + o.Mode
+	if o.Mode == "" {
+		policy = "mode enforce on imaps and pop3s, observe on imap and pop3"
+	}
+	fmt.Fprintf(w, "Postern in front of an embedded mail server, %s, floor %s.\n"+
+		"One client of each generation knocks at each listener:\n\n", policy, o.Floor)
+	rows := s.visitAll()
+	f, ok := w.(*os.File)
+	if err := text.WriteTable(w, ok && text.ColorOK(f), header, cells(rows)); err != nil {
+		return false, fmt.Errorf("writing the table: %w", err)
+	}
+	right = sumUp(w, rows)
+	if !o.Once {
+		s.tryIt(w)
+	}
+	if err := s.report(ctx, w); err != nil {
+		return false, fmt.Errorf("making the report: %w", err)
+	}
+	if o.Once {
+		return right, nil
+	}
+	select {
+	case <-stop:
+	case <-ctx.Done():
+	}
+	fmt.Fprintln(w, "\nStopping.")
+	return right, nil
+}
+
+func (s *stage) start(ctx context.Context) (err error) {
+	if s.dir, err = os.MkdirTemp("", "postern-demo-"); err != nil {
+		return err
+	}
+	if s.roots, err = writeCertificates(s.dir); err != nil {
+		return err
+	}
+	if s.mail, err = StartMail(ctx); err != nil {
+		return err
+	}
+	environ, err := s.environ()
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(environ)
+	if err != nil {
+		return err
+	}
+	if s.postern, err = gate.New(cfg, s.Build, &s.log, time.Now); err != nil {
+		return err
+	}
+	s.postern.Start()
+	return nil
+}
+
+// close ends what start has started, as far as it came.
+func (s *stage) close() {
+	if s.postern != nil {
+		s.postern.Stop(context.Background())
+	}
+	if s.mail != nil {
+		s.mail.Close()
+	}
+	if s.dir != "" {
+		os.RemoveAll(s.dir)
+	}
+}
+
+// firstStep is the policy of the first step of a cut: the ports with TLS from
+// the first byte enforce, those with STARTTLS still observe.
+const firstStep = `floor: %q
+mode: enforce
+rules:
+  - name: starttls may wait
+    mode: observe
+    match: {listener: [imap, pop3]}
+`
+
+// environ is the configuration of the demo. It writes the policy file and finds
+// the ports.
+func (s *stage) environ() ([]string, error) {
+	environ := []string{
+		"POSTERN_UPSTREAM_IMAP=imap://" + s.mail.IMAPAddr(),
+		"POSTERN_UPSTREAM_POP3=pop3://" + s.mail.POP3Addr(),
+		"POSTERN_TLS_CERT_FILE=" + filepath.Join(s.dir, "ecdsa.pem") + "," + filepath.Join(s.dir, "rsa.pem"),
+		"POSTERN_LEDGER_IDENTITY=plain",
+		"POSTERN_TIMEOUT_DRAIN=2s",
+	}
+	if s.Mode != "" {
+		environ = append(environ, "POSTERN_POLICY_MODE="+s.Mode, "POSTERN_POLICY_FLOOR="+s.Floor)
+	} else {
+		path := filepath.Join(s.dir, "policy.yaml")
+		if err := os.WriteFile(path, fmt.Appendf(nil, firstStep, s.Floor), 0o600); err != nil {
+			return nil, err
+		}
+		environ = append(environ, "POSTERN_POLICY_FILE="+path)
+	}
+	for _, p := range []struct {
+		name, variable string
+		port           int
+	}{
+		{"imaps", "LISTEN_IMAPS", 1993}, {"pop3s", "LISTEN_POP3S", 1995},
+		{"imap", "LISTEN_IMAP", 1143}, {"pop3", "LISTEN_POP3", 1110}, {"admin", "ADMIN_LISTEN", 9993},
+	} {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)))
+		if err != nil {
+			l, err = net.Listen("tcp", "127.0.0.1:0")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("finding a free port: %w", err)
+		}
+		// All are open at once, so that no two are the same.
+		defer l.Close()
+		s.addrs[p.name] = l.Addr().String()
+		environ = append(environ, "POSTERN_"+p.variable+"="+s.addrs[p.name])
+	}
+	return environ, nil
+}
+
+// report writes which clients are left, which is what it all is for.
+func (s *stage) report(ctx context.Context, w io.Writer) error {
+	if err := s.postern.FlushLedger(ctx); err != nil {
+		return err
+	}
+	r, err := s.postern.Report(ctx, report.Options{Since: 24 * time.Hour})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return r.WriteText(w)
+}
+
+// tryIt writes what to do next.
+func (s *stage) tryIt(w io.Writer) {
+	account := s.mail.Accounts()[0]
+	login := "LOGIN " + account.Name + " " + account.Password
+	host, imaps, _ := strings.Cut(s.addrs["imaps"], ":")
+	fmt.Fprintf(w, `
+It is all still up; try it (Ctrl-C ends it):
+
+  the counters
+    curl -s http://%[1]s/metrics | grep ^postern_
+
+  the mail, as a client of today reads it
+    curl -sS --cacert %[2]s --user %[3]s:%[4]s 'imaps://localhost:%[5]s/INBOX;MAILINDEX=1'
+
+  a client of 1999 (OpenSSL lets it out of the museum with SECLEVEL=0)
+    openssl s_client -connect %[6]s:%[5]s -tls1 -cipher 'ALL:@SECLEVEL=0'
+
+  a dialogue by hand: type  a %[7]s
+    openssl s_client -quiet -crlf -connect %[8]s -starttls imap
+
+  who is left, in a browser: http://%[1]s/
+`, s.addrs["admin"], filepath.Join(s.dir, "ca.pem"), account.Name, account.Password, imaps, host, login, s.addrs["imap"])
+}

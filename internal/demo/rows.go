@@ -1,0 +1,247 @@
+package demo
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"postern/internal/logging"
+	"postern/internal/text"
+	"postern/policy"
+	"postern/proxy"
+)
+
+// row is one client on one listener.
+type row struct {
+	listener   proxy.Listener
+	generation policy.Version
+	met        Result
+	err        error
+	// want is the outcome that the policy asks for.
+	want proxy.Outcome
+	// counted is the outcome that moved the counter, by exactly one.
+	counted proxy.Outcome
+	logged  legacyLine // zero where there was none
+}
+
+// people own the first accounts of the mail server: each comes from an address
+// of its own, with one mail program.
+var people = []struct {
+	from     netip.Addr
+	software string
+}{
+	{netip.AddrFrom4([4]byte{127, 0, 0, 11}), "Outlook 14.0"},
+	{netip.AddrFrom4([4]byte{127, 0, 0, 12}), "K-9 Mail 4.2"},
+	{netip.AddrFrom4([4]byte{127, 0, 0, 13}), "Thunderbird 3.1"},
+}
+
+// visitAll has one client of each generation visit each listener, one after
+// another, so that each counter's step is its own.
+func (s *stage) visitAll() []row {
+	var rows []row
+	for li, l := range proxy.Listeners {
+		for i, g := range Generations {
+			n := (li + i + 2) % len(people)
+			c := Client{
+				Generation: g, Roots: s.roots, Account: s.mail.Accounts()[n].Name, Password: s.mail.Accounts()[n].Password,
+				From: people[n].from, Software: people[n].software,
+			}
+			r := row{listener: l, generation: g, want: s.expected(l, g)}
+			before := s.handshakes(l, g)
+			r.met, r.err = c.Visit(s.addrs[string(l)], string(l.Protocol()), !l.ImplicitTLS())
+			r.counted = await(func() proxy.Outcome { return moved(before, s.handshakes(l, g)) })
+			r.logged = s.log.about(r.met.LocalPort)
+			if r.want != proxy.Accepted {
+				r.logged = await(func() legacyLine { return s.log.about(r.met.LocalPort) })
+			}
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+// await asks until there is an answer, for a few seconds at most.
+func await[T comparable](ask func() T) (answer T) {
+	var none T
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		if answer := ask(); answer != none {
+			return answer
+		}
+	}
+	return none
+}
+
+// expected is what the policy says of a generation, worked out from the mode
+// and the floor's version alone.
+func (s *stage) expected(l proxy.Listener, g policy.Version) proxy.Outcome {
+	floor, _ := policy.ParseFloor(s.Floor)
+	mode, _ := policy.ParseMode(s.Mode)
+	if s.Mode == "" && !l.ImplicitTLS() {
+		mode = policy.Observe
+	}
+	switch {
+	case g >= floor.MinVersion():
+		return proxy.Accepted
+	case mode == policy.Enforce || g < policy.TLS10: // Go cannot serve SSL
+		return proxy.Rejected
+	case mode == policy.Explain:
+		return proxy.Explained
+	}
+	return proxy.Observed
+}
+
+// handshakes reads the counters of a listener and version, by outcome.
+func (s *stage) handshakes(l proxy.Listener, g policy.Version) map[string]int {
+	families, err := s.postern.Gatherer().Gather()
+	if err != nil {
+		return nil
+	}
+	counts := make(map[string]int)
+	for _, f := range families {
+		if f.GetName() != "postern_handshakes_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			labels := make(map[string]string)
+			for _, p := range m.GetLabel() {
+				labels[p.GetName()] = p.GetValue()
+			}
+			if labels["listener"] == string(l) && labels["version"] == g.String() {
+				counts[labels["outcome"]] = int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return counts
+}
+
+// moved is the outcome whose counter has moved by one, all of them where
+// there are more, or empty.
+func moved(before, now map[string]int) proxy.Outcome {
+	var which []string
+	for outcome, n := range now {
+		for range n - before[outcome] {
+			which = append(which, outcome)
+		}
+	}
+	return proxy.Outcome(strings.Join(which, "+"))
+}
+
+// right reports whether everything about the row is what the policy says.
+func (r *row) right() bool {
+	logged := ""
+	if r.want != proxy.Accepted {
+		logged = string(r.want)
+	}
+	return r.err == nil && r.counted == r.want && r.logged.Outcome == logged && r.met.Is(r.want, r.generation)
+}
+
+var header = []string{"listener", "client", "met", "log", "counter", ""}
+
+var colors = map[proxy.Outcome]text.Color{
+	proxy.Accepted: text.Green, proxy.Observed: text.Yellow, proxy.Explained: text.Yellow, proxy.Rejected: text.Red,
+}
+
+func cells(rows []row) [][]text.Cell {
+	var all [][]text.Cell
+	for _, r := range rows {
+		verdict := text.Cell{Text: "as the policy says", Color: text.Dim}
+		if !r.right() {
+			verdict = text.Cell{Text: "NOT as the policy says: " + string(r.want), Color: text.Red}
+		}
+		log := text.Cell{Text: "-", Color: text.Dim}
+		if r.logged.Outcome != "" {
+			log = text.Cell{Text: r.logged.Outcome + ", reason " + r.logged.Reason}
+		}
+		all = append(all, []text.Cell{
+			{Text: string(r.listener)}, {Text: generationName(r.generation)}, {Text: r.story(), Color: colors[r.counted]},
+			log, {Text: string(r.counted) + " +1"}, verdict,
+		})
+	}
+	return all
+}
+
+func generationName(v policy.Version) string {
+	if v >= policy.TLS10 {
+		return "TLS " + v.Number()
+	}
+	return v.Number()
+}
+
+// maxStory keeps the table on a screen.
+const maxStory = 58
+
+// story is what the client met, in words.
+func (r *row) story() string {
+	s := ""
+	switch {
+	case r.err != nil:
+		s = "broke: " + r.err.Error()
+	case r.met.LoggedIn:
+		s = fmt.Sprintf("%s, logged in, %s messages", generationName(r.met.Version), r.met.Messages)
+	case r.met.Text != "":
+		s = r.met.Text
+	case r.met.Alert == alertProtocolVersion:
+		s = "alert 70, protocol_version"
+	case r.met.Alert >= 0:
+		s = fmt.Sprintf("alert %d", r.met.Alert)
+	}
+	if len(s) > maxStory {
+		s = s[:maxStory-3] + "..."
+	}
+	return s
+}
+
+// sumUp writes how many rows are right, and reports whether all are.
+func sumUp(w io.Writer, rows []row) bool {
+	wrong := 0
+	for i := range rows {
+		if !rows[i].right() {
+			wrong++
+		}
+	}
+	if wrong > 0 {
+		fmt.Fprintf(w, "\n%d of %d rows are NOT what the policy says.\n", wrong, len(rows))
+		return false
+	}
+	fmt.Fprintf(w, "\nAll %d rows are what the policy says.\n", len(rows))
+	return true
+}
+
+// legacyLog is Postern's stderr: it keeps the lines about legacy handshakes.
+type legacyLog struct {
+	mu    sync.Mutex
+	lines map[uint16]legacyLine // by the client's port
+}
+
+type legacyLine struct {
+	Msg        string
+	ClientPort uint16 `json:"client_port"`
+	Outcome    string
+	Reason     string
+}
+
+// Write takes one line of JSON.
+func (l *legacyLog) Write(p []byte) (int, error) {
+	var line legacyLine
+	if err := json.Unmarshal(bytes.TrimSpace(p), &line); err == nil && line.Msg == logging.LegacyHandshake {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.lines == nil {
+			l.lines = make(map[uint16]legacyLine)
+		}
+		l.lines[line.ClientPort] = line
+	}
+	return len(p), nil
+}
+
+// about returns what the log says of the client with that port.
+func (l *legacyLog) about(port uint16) legacyLine {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines[port]
+}
