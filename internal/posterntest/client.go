@@ -31,7 +31,7 @@ type Caller struct {
 
 // Open comes to the gate over a listener, through TLS, up to the greeting:
 // that of the upstream on imaps and pop3s, the gate's own on imap and pop3.
-func (c Caller) Open(g *Gate, listener string) (*Client, error) {
+func (c Caller) Open(g *Proxy, listener string) (*Client, error) {
 	raw, err := c.dial(g, listener)
 	if err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func (c Caller) Open(g *Gate, listener string) (*Client, error) {
 	return client, nil
 }
 
-func (c Caller) dial(g *Gate, listener string) (net.Conn, error) {
+func (c Caller) dial(g *Proxy, listener string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: clientTimeout}
 	if c.From != "" {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.From)}
@@ -61,7 +61,7 @@ func (c Caller) dial(g *Gate, listener string) (net.Conn, error) {
 	return raw, nil
 }
 
-func (c Caller) secure(g *Gate, listener string, raw net.Conn) (*Client, error) {
+func (c Caller) secure(g *Proxy, listener string, raw net.Conn) (*Client, error) {
 	plain := newClient(raw, listener)
 	if listener == "imap" || listener == "pop3" {
 		greeting, err := plain.Line()
@@ -99,7 +99,7 @@ func (c Caller) secure(g *Gate, listener string, raw net.Conn) (*Client, error) 
 }
 
 // Login is Open and Client.Login.
-func (c Caller) Login(g *Gate, listener, user, password string) (*Client, error) {
+func (c Caller) Login(g *Proxy, listener, user, password string) (*Client, error) {
 	client, err := c.Open(g, listener)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 var Listeners = []string{"imaps", "pop3s", "imap", "pop3"}
 
 // Metrics scrapes /metrics.
-func (g *Gate) Metrics(t testing.TB) Samples {
+func (g *Proxy) Metrics(t testing.TB) Samples {
 	t.Helper()
 	status, body, err := g.Get("/metrics")
 	if err != nil || status != 200 {
@@ -28,7 +28,7 @@ func (g *Gate) Metrics(t testing.TB) Samples {
 
 // Wait scrapes until cond holds and returns that scrape. After five seconds
 // it fails the test and returns the last one.
-func (g *Gate) Wait(t testing.TB, cond func(Samples) bool) Samples {
+func (g *Proxy) Wait(t testing.TB, cond func(Samples) bool) Samples {
 	t.Helper()
 	deadline := time.Now().Add(pollTimeout)
 	for {
@@ -45,7 +45,7 @@ func (g *Gate) Wait(t testing.TB, cond func(Samples) bool) Samples {
 }
 
 // LogLines returns the JSON lines on stderr with the given msg, so far.
-func (g *Gate) LogLines(msg string) []map[string]any {
+func (g *Proxy) LogLines(msg string) []map[string]any {
 	var found []map[string]any
 	for line := range strings.Lines(g.stderr.String()) {
 		var fields map[string]any
@@ -58,7 +58,7 @@ func (g *Gate) LogLines(msg string) []map[string]any {
 
 // WaitLog returns the lines with the given msg once there are n of them, or
 // fails the test after five seconds. With 0 it is LogLines.
-func (g *Gate) WaitLog(t testing.TB, msg string, n int) []map[string]any {
+func (g *Proxy) WaitLog(t testing.TB, msg string, n int) []map[string]any {
 	t.Helper()
 	deadline := time.Now().Add(pollTimeout)
 	for {
@@ -78,7 +78,7 @@ func (g *Gate) WaitLog(t testing.TB, msg string, n int) []map[string]any {
 // failures and legacy handshakes agree on every listener, and, where begun is
 // given, that many handshakes were counted over all listeners since the
 // start.
-func (g *Gate) CheckIdentities(t testing.TB, begun ...int) {
+func (g *Proxy) CheckIdentities(t testing.TB, begun ...int) {
 	t.Helper()
 	deadline := time.Now().Add(pollTimeout)
 	for {
@@ -134,14 +134,14 @@ func identityProblems(s Samples, begun ...int) []string {
 var Versions = []string{"ssl2", "ssl3", "tls1.0", "tls1.1", "tls1.2", "tls1.3", "none"}
 
 // Dial connects to a listener, with ten seconds for all that follows.
-func (g *Gate) Dial(t testing.TB, listener string) *net.TCPConn {
+func (g *Proxy) Dial(t testing.TB, listener string) *net.TCPConn {
 	t.Helper()
 	return g.DialFrom(t, listener, "127.0.0.1")
 }
 
 // DialFrom is Dial from another loopback address, such as 127.0.0.9: some
 // things are counted, or folded in the log, by client.
-func (g *Gate) DialFrom(t testing.TB, listener, client string) *net.TCPConn {
+func (g *Proxy) DialFrom(t testing.TB, listener, client string) *net.TCPConn {
 	t.Helper()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
 	conn, err := dialer.Dial("tcp", g.Addr(listener))
@@ -155,13 +155,13 @@ func (g *Gate) DialFrom(t testing.TB, listener, client string) *net.TCPConn {
 
 // DialForTLS connects to a listener and goes as far as the client's hello:
 // on imap and pop3 it reads the greeting and asks for STARTTLS or STLS.
-func (g *Gate) DialForTLS(t testing.TB, listener string) *net.TCPConn {
+func (g *Proxy) DialForTLS(t testing.TB, listener string) *net.TCPConn {
 	t.Helper()
 	return g.DialForTLSFrom(t, listener, "127.0.0.1")
 }
 
 // DialForTLSFrom is DialForTLS from another loopback address.
-func (g *Gate) DialForTLSFrom(t testing.TB, listener, client string) *net.TCPConn {
+func (g *Proxy) DialForTLSFrom(t testing.TB, listener, client string) *net.TCPConn {
 	t.Helper()
 	conn := g.DialFrom(t, listener, client)
 	switch listener {

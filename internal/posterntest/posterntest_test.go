@@ -73,7 +73,7 @@ func (r *recorder) end() {
 	}
 }
 
-func startFake(t *testing.T) (*Gate, *recorder) {
+func startFake(t *testing.T) (*Proxy, *recorder) {
 	t.Helper()
 	t.Setenv("POSTERN_BIN", os.Args[0])
 	r := &recorder{TB: t}

@@ -10,12 +10,12 @@ import (
 )
 
 // RSS is the memory that the process holds now, in bytes.
-func (g *Gate) RSS(t testing.TB) int { return g.status(t, "VmRSS:") }
+func (g *Proxy) RSS(t testing.TB) int { return g.status(t, "VmRSS:") }
 
 // PeakRSS is the most memory that the process has held, in bytes.
-func (g *Gate) PeakRSS(t testing.TB) int { return g.status(t, "VmHWM:") }
+func (g *Proxy) PeakRSS(t testing.TB) int { return g.status(t, "VmHWM:") }
 
-func (g *Gate) status(t testing.TB, field string) int {
+func (g *Proxy) status(t testing.TB, field string) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.PID()))
 	if err != nil {
@@ -34,7 +34,7 @@ func (g *Gate) status(t testing.TB, field string) int {
 }
 
 // CPUTime is what the process has used so far, in user and system mode.
-func (g *Gate) CPUTime(t testing.TB) time.Duration {
+func (g *Proxy) CPUTime(t testing.TB) time.Duration {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.PID()))
 	if err != nil {

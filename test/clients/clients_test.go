@@ -34,7 +34,7 @@ type listed struct {
 	}
 }
 
-func ask(t *testing.T, g *posterntest.Gate, query string) (l listed) {
+func ask(t *testing.T, g *posterntest.Proxy, query string) (l listed) {
 	t.Helper()
 	status, body, err := g.Get("/api/v1/legacy-clients?" + query)
 	if err != nil || status != 200 {
@@ -47,7 +47,7 @@ func ask(t *testing.T, g *posterntest.Gate, query string) (l listed) {
 }
 
 // startGate lets old clients in, and has an exemption for 127.0.0.7.
-func startGate(t *testing.T, env map[string]string) *posterntest.Gate {
+func startGate(t *testing.T, env map[string]string) *posterntest.Proxy {
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(file, []byte(`
 floor: tls1.2
@@ -66,7 +66,7 @@ rules:
 }
 
 // visit logs in with an old or a new version of TLS.
-func visit(t *testing.T, g *posterntest.Gate, from, listener string, version uint16, account, id string) {
+func visit(t *testing.T, g *posterntest.Proxy, from, listener string, version uint16, account, id string) {
 	t.Helper()
 	c, err := posterntest.Caller{From: from, TLS: &tls.Config{MinVersion: version, MaxVersion: version}}.Open(g, listener)
 	if err != nil {
@@ -130,7 +130,7 @@ func TestWhoIsLeftIsToldWithinSeconds(t *testing.T) {
 }
 
 // wait is for what was seen to be written.
-func wait(t *testing.T, g *posterntest.Gate, clients int) (l listed) {
+func wait(t *testing.T, g *posterntest.Proxy, clients int) (l listed) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if l = ask(t, g, ""); l.Total == clients && len(l.Clients) == clients {
@@ -142,7 +142,7 @@ func wait(t *testing.T, g *posterntest.Gate, clients int) (l listed) {
 }
 
 // waitPage is for a text on the page: its numbers are counted a little later.
-func waitPage(t *testing.T, g *posterntest.Gate, want string) (page string) {
+func waitPage(t *testing.T, g *posterntest.Proxy, want string) (page string) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		status, body, err := g.Get("/")

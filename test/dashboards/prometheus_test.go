@@ -28,7 +28,7 @@ type prometheus struct{ addr string }
 
 // startPrometheus runs one that scrapes the gate every second, under two names,
 // as if there were two with one ledger, and that evaluates the rules.
-func startPrometheus(t *testing.T, g *posterntest.Gate) *prometheus {
+func startPrometheus(t *testing.T, g *posterntest.Proxy) *prometheus {
 	t.Helper()
 	dir := t.TempDir()
 	rules, err := filepath.Abs(filepath.Join(root, rulesFile))
@@ -335,7 +335,7 @@ func checkRules(t *testing.T, p *prometheus) {
 }
 
 // checkMetrics: there is nothing that the gate tells and no panel shows.
-func checkMetrics(t *testing.T, g *posterntest.Gate) {
+func checkMetrics(t *testing.T, g *posterntest.Proxy) {
 	text := string(read(t, dashboardFile))
 	for name := range g.Metrics(t) {
 		base := strings.TrimSuffix(strings.TrimSuffix(name, "_count"), "_sum")

@@ -53,7 +53,7 @@ const scanner = "127.0.9.1"
 // clientLimit is how many connections an address may have.
 const clientLimit = 20
 
-func startGate(t *testing.T) *posterntest.Gate {
+func startGate(t *testing.T) *posterntest.Proxy {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	must(t, os.WriteFile(file, []byte(thePolicy()), 0o600))
@@ -71,7 +71,7 @@ func startGate(t *testing.T) *posterntest.Gate {
 }
 
 // visitAll sends one client of every generation to every listener.
-func visitAll(g *posterntest.Gate) error {
+func visitAll(g *posterntest.Proxy) error {
 	for _, v := range demo.Generations {
 		c := demo.Client{Generation: v, Roots: g.CA.Pool, Account: "anna", Password: "secret"}
 		for _, l := range posterntest.Listeners {
@@ -88,7 +88,7 @@ func upTo(version uint16, suites ...uint16) *tls.Config {
 }
 
 // callOnce has the old clients with addresses of their own call, and the scanner.
-func callOnce(g *posterntest.Gate) error {
+func callOnce(g *posterntest.Proxy) error {
 	for _, c := range callers {
 		client, err := posterntest.Caller{From: c.from, TLS: upTo(tls.VersionTLS10)}.Open(g, c.listener)
 		if err != nil {
@@ -118,7 +118,7 @@ func callOnce(g *posterntest.Gate) error {
 
 // misbehave is what is no handshake: plaintext on a TLS port, a login without
 // TLS, bytes behind STARTTLS, and one who opens too many connections.
-func misbehave(g *posterntest.Gate) error {
+func misbehave(g *posterntest.Proxy) error {
 	for _, c := range []struct{ listener, says string }{
 		{"imaps", "a LOGIN anna secret\r\n"}, {"pop3s", "GET / HTTP/1.1\r\n\r\n"},
 		{"imap", "a LOGIN anna secret\r\nb LOGOUT\r\n"}, {"pop3", "USER anna\r\nQUIT\r\n"}, {"imap", "a STARTTLS\r\nb NOOP\r\n"},
@@ -144,7 +144,7 @@ func misbehave(g *posterntest.Gate) error {
 }
 
 // mixedTraffic goes on until the test ends.
-func mixedTraffic(t *testing.T, g *posterntest.Gate) {
+func mixedTraffic(t *testing.T, g *posterntest.Proxy) {
 	t.Helper()
 	must(t, visitAll(g))
 	must(t, callOnce(g))

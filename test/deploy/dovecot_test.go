@@ -117,7 +117,7 @@ func moved(t *testing.T, conf string, from, to map[string]string) string {
 	return conf
 }
 
-func login(t *testing.T, g *posterntest.Gate, listener, dialogue, want string) {
+func login(t *testing.T, g *posterntest.Proxy, listener, dialogue, want string) {
 	t.Helper()
 	conn := tls.Client(g.DialFrom(t, listener, clientAddr), &tls.Config{InsecureSkipVerify: true})
 	if _, err := fmt.Fprintf(conn, dialogue, dovecot.Anna.Name, dovecot.Anna.Password); err != nil {

@@ -17,11 +17,11 @@ import (
 )
 
 // startGate runs a gate with all four listeners.
-func startGate(t *testing.T) *posterntest.Gate { return startGateWith(t, nil) }
+func startGate(t *testing.T) *posterntest.Proxy { return startGateWith(t, nil) }
 
 // startGateWithRules runs one whose policy has rules and candidates, and so all
 // metrics of a policy.
-func startGateWithRules(t *testing.T) *posterntest.Gate {
+func startGateWithRules(t *testing.T) *posterntest.Proxy {
 	path, err := filepath.Abs(filepath.Join(root, "deploy/rehearsal/growing-share.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func startGateWithRules(t *testing.T) *posterntest.Gate {
 	return startGateWith(t, map[string]string{"POLICY_FILE": path})
 }
 
-func startGateWith(t *testing.T, env map[string]string) *posterntest.Gate {
+func startGateWith(t *testing.T, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)

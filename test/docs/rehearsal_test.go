@@ -155,7 +155,7 @@ func edit(t *testing.T, path, old, new string) {
 }
 
 // oldClient lets a client of TLS 1.0 knock at imaps.
-func oldClient(t *testing.T, gate *posterntest.Gate) {
+func oldClient(t *testing.T, gate *posterntest.Proxy) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", gate.Addr("imaps"), &tls.Config{
 		RootCAs: gate.CA.Pool, ServerName: "mail.example.org", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10,

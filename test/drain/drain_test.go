@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { posterntest.Main(m) }
 
 // start runs a gate in front of small servers of both protocols.
-func start(t *testing.T, p posterntest.Process, env map[string]string) *posterntest.Gate {
+func start(t *testing.T, p posterntest.Process, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	all := map[string]string{
 		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"),
@@ -34,7 +34,7 @@ func start(t *testing.T, p posterntest.Process, env map[string]string) *posternt
 	return p.Start(t, all)
 }
 
-func login(t *testing.T, g *posterntest.Gate, listener, user, password string) *posterntest.Client {
+func login(t *testing.T, g *posterntest.Proxy, listener, user, password string) *posterntest.Client {
 	t.Helper()
 	c, err := posterntest.Caller{}.Login(g, listener, user, password)
 	if err != nil {
@@ -45,7 +45,7 @@ func login(t *testing.T, g *posterntest.Gate, listener, user, password string) *
 }
 
 // goneBetween waits for the end of the process.
-func goneBetween(t *testing.T, g *posterntest.Gate, begun time.Time, least, most time.Duration) {
+func goneBetween(t *testing.T, g *posterntest.Proxy, begun time.Time, least, most time.Duration) {
 	t.Helper()
 	select {
 	case <-g.Exited():

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { posterntest.Main(m) }
 
 // rig is a gate with both upstreams, and what it should have counted.
 type rig struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	imap, pop3 *posterntest.Upstream
 	mode       string
 
@@ -42,7 +42,7 @@ func newRig(t *testing.T, env map[string]string) *rig {
 	if m := all["POLICY_MODE"]; m != "" {
 		r.mode = m
 	}
-	r.Gate = posterntest.Start(t, all)
+	r.Proxy = posterntest.Start(t, all)
 	r.forwarded = r.reached()
 	return r
 }

@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { posterntest.Main(m) }
 
 // start runs a gate in front of small servers of both protocols.
-func start(t *testing.T, p posterntest.Process, env map[string]string) *posterntest.Gate {
+func start(t *testing.T, p posterntest.Process, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	all := map[string]string{
 		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"),
@@ -29,7 +29,7 @@ func start(t *testing.T, p posterntest.Process, env map[string]string) *posternt
 }
 
 // holds logs in and stays.
-func holds(t *testing.T, g *posterntest.Gate, caller posterntest.Caller, listener string) *posterntest.Client {
+func holds(t *testing.T, g *posterntest.Proxy, caller posterntest.Caller, listener string) *posterntest.Client {
 	t.Helper()
 	c, err := caller.Login(g, listener, "anna", "password")
 	if err != nil {
@@ -44,7 +44,7 @@ var words = map[string]string{"imap": "* BYE [LIMIT] ", "pop3": "-ERR [SYS/TEMP]
 
 // refused wants that a client of an address is turned away, and that this is
 // counted once as the limit, and once as a handshake where TLS was to begin.
-func refused(t *testing.T, g *posterntest.Gate, address, listener, limit string) {
+func refused(t *testing.T, g *posterntest.Proxy, address, listener, limit string) {
 	t.Helper()
 	before := g.Metrics(t)
 	conn := g.DialFrom(t, listener, address)
@@ -73,7 +73,7 @@ func refused(t *testing.T, g *posterntest.Gate, address, listener, limit string)
 }
 
 // open waits until the gate has that many connections.
-func open(t *testing.T, g *posterntest.Gate, n float64) {
+func open(t *testing.T, g *posterntest.Proxy, n float64) {
 	t.Helper()
 	g.Wait(t, func(s posterntest.Samples) bool { return s.Count("postern_connections_open") == n })
 }

@@ -24,7 +24,7 @@ const (
 )
 
 // visit is one connection of the kind that its number says.
-func visit(g *posterntest.Gate, number int) error {
+func visit(g *posterntest.Proxy, number int) error {
 	listener := posterntest.Listeners[number/10%4]
 	if number%10 == 0 {
 		return login(g, listener, number)
@@ -81,7 +81,7 @@ func refused(c net.Conn, listener string) error {
 // state is what a connection could leave behind.
 type state struct{ descriptors, goroutines, open int }
 
-func stateOf(t *testing.T, g *posterntest.Gate) state {
+func stateOf(t *testing.T, g *posterntest.Proxy) state {
 	t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.PID()))
 	if err != nil {
@@ -118,7 +118,7 @@ func TestNothingIsLeftOfTwentyThousandVisits(t *testing.T) {
 }
 
 // settle waits until no connection is open, and the state is near what it was.
-func settle(t *testing.T, g *posterntest.Gate, before state) state {
+func settle(t *testing.T, g *posterntest.Proxy, before state) state {
 	t.Helper()
 	deadline := time.Now().Add(settleTime)
 	for {

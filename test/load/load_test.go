@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	posterntest.Main(m)
 }
 
-func start(t *testing.T, env map[string]string) *posterntest.Gate {
+func start(t *testing.T, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
@@ -48,7 +48,7 @@ func start(t *testing.T, env map[string]string) *posterntest.Gate {
 }
 
 // client connects from any address of 127.1.0.0/16, chosen by number.
-func client(g *posterntest.Gate, listener string, number int) (*net.TCPConn, error) {
+func client(g *posterntest.Proxy, listener string, number int) (*net.TCPConn, error) {
 	from := net.IPv4(127, 1, byte(number/250%250), byte(1+number%250))
 	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: from}}
 	c, err := d.Dial("tcp", g.Addr(listener))
@@ -105,7 +105,7 @@ func toTLS(c net.Conn, listener string) error {
 }
 
 // secure completes the handshake, too.
-func secure(g *posterntest.Gate, c net.Conn, listener string) (*tls.Conn, error) {
+func secure(g *posterntest.Proxy, c net.Conn, listener string) (*tls.Conn, error) {
 	if err := toTLS(c, listener); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func secure(g *posterntest.Gate, c net.Conn, listener string) (*tls.Conn, error)
 }
 
 // login is a whole visit of a good client.
-func login(g *posterntest.Gate, listener string, number int) error {
+func login(g *posterntest.Proxy, listener string, number int) error {
 	raw, err := client(g, listener, number)
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ const (
 // world is a gate in front of a Dovecot that itself offers STARTTLS and STLS,
 // so that the gate has something to hide.
 type world struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	dovecot *dovecot.Server
 	user    dovecot.User
 }
@@ -45,7 +45,7 @@ func newWorld(t *testing.T, mode string, messages ...[]byte) *world {
 		"UPSTREAM_POP3": "pop3://" + d.POP3,
 		"POLICY_MODE":   mode,
 	})
-	w := &world{Gate: g, dovecot: d, user: dovecot.Anna}
+	w := &world{Proxy: g, dovecot: d, user: dovecot.Anna}
 	t.Cleanup(func() {
 		for _, secret := range []string{w.user.Password, plainResponse(w.user.Name, w.user.Password)} {
 			if strings.Contains(g.Stderr(), secret) {

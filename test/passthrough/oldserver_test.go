@@ -36,7 +36,7 @@ var ancient = map[string]struct {
 
 // startObserving starts a gate before small servers, whose clients may be
 // passed through to old.
-func startObserving(t *testing.T, old string, env map[string]string) *posterntest.Gate {
+func startObserving(t *testing.T, old string, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	all := map[string]string{
 		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"),
@@ -126,7 +126,7 @@ func waitFor(t *testing.T, what string, cond func() bool) {
 }
 
 // refused sends a hello and wants an alert alone.
-func refused(t *testing.T, g *posterntest.Gate, listener string, flight []byte, want uint8) {
+func refused(t *testing.T, g *posterntest.Proxy, listener string, flight []byte, want uint8) {
 	t.Helper()
 	conn := g.Dial(t, listener)
 	conn.Write(flight)
@@ -180,7 +180,7 @@ func TestWhatARealDovecotHangsUpOnIsRefused(t *testing.T) {
 		}
 		conn.Close()
 		for _, client := range ancient {
-			refused(t, w.Gate, "imaps", client.flight, 70)
+			refused(t, w.Proxy, "imaps", client.flight, 70)
 			w.moved(t, float64(i+1), "postern_legacy_handshakes_total", "listener=imaps", "version="+client.version, "outcome=rejected")
 		}
 	}

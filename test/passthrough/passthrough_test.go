@@ -65,7 +65,7 @@ func run(t *testing.T, input, name string, args ...string) (stdout []byte, stder
 // world is a gate before a Dovecot that still has TLS ports of its own, where
 // it takes what clients offered fifteen years ago.
 type world struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	dovecot *dovecot.Server
 	ca      *posterntest.CA // of Dovecot's certificate
 	old     map[string]string
@@ -95,7 +95,7 @@ func newWorld(t *testing.T, mode string, env map[string]string, messages ...[]by
 		"POLICY_MODE": mode,
 	}
 	maps.Copy(all, env)
-	w.Gate = posterntest.Start(t, all)
+	w.Proxy = posterntest.Start(t, all)
 	return w
 }
 

@@ -34,7 +34,7 @@ rules:
 func TestABadFileChangesNothing(t *testing.T) {
 	t.Parallel()
 	g := start(t, goodPolicy, nil)
-	session, err := posterntest.Caller{}.Login(g.Gate, "imaps", "anna", "secret")
+	session, err := posterntest.Caller{}.Login(g.Proxy, "imaps", "anna", "secret")
 	must(t, err)
 	session.SetDeadline(time.Now().Add(5 * time.Minute))
 	read := g.Metrics(t).Value(lastReload)

@@ -67,7 +67,7 @@ func (g *gate) gather(t *testing.T, n int) []*posterntest.Client {
 	config := &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(1), CurvePreferences: []tls.CurveID{tls.X25519}}
 	clients := make([]*posterntest.Client, n)
 	each(t, n, func(i int) error {
-		c, err := posterntest.Caller{From: fmt.Sprintf("127.0.2.%d", 1+i%250), TLS: config}.Login(g.Gate, "imaps", "anna", "secret")
+		c, err := posterntest.Caller{From: fmt.Sprintf("127.0.2.%d", 1+i%250), TLS: config}.Login(g.Proxy, "imaps", "anna", "secret")
 		if err == nil {
 			c.SetDeadline(time.Now().Add(5 * time.Minute))
 		}

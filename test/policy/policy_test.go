@@ -51,7 +51,7 @@ func write(t testing.TB, path, text string) {
 
 // gate is one with a policy file, in front of small mail servers.
 type gate struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	file string
 }
 
@@ -70,7 +70,7 @@ func (g *gate) run(t *testing.T, env map[string]string) {
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
 	all := map[string]string{"UPSTREAM_IMAP": imap.URL("imap"), "UPSTREAM_POP3": pop3.URL("pop3"), "POLICY_FILE": g.file}
 	maps.Copy(all, env)
-	g.Gate = posterntest.Start(t, all)
+	g.Proxy = posterntest.Start(t, all)
 }
 
 // replace puts another policy in place by a rename.
@@ -138,7 +138,7 @@ func (g *gate) meets(c posterntest.Caller, listener string) (string, error) {
 	if c.TLS == nil {
 		c.TLS = upTo(tls.VersionTLS10)
 	}
-	client, err := c.Open(g.Gate, listener)
+	client, err := c.Open(g.Proxy, listener)
 	if err != nil {
 		if strings.Contains(err.Error(), "remote error: tls: protocol version not supported") {
 			return turnedBy, nil

@@ -60,7 +60,7 @@ func TestTheSTARTTLSStageGoesOnLongAfterARefusedLogin(t *testing.T) {
 func TestASessionGoesOnLongAfterARefusedAPOP(t *testing.T) {
 	t.Parallel()
 	first, second := newStage(t, pop3Greeting), newStage(t, pop3Greeting)
-	r := &rig{pop3: first, Gate: posterntest.Start(t, map[string]string{
+	r := &rig{pop3: first, Proxy: posterntest.Start(t, map[string]string{
 		"UPSTREAM_POP3": first.URL("pop3") + "," + second.URL("pop3"),
 	})}
 	for _, s := range []*stage{first, second} {

@@ -64,7 +64,7 @@ const (
 
 // rig is a gate between clients and upstreams that the test plays both.
 type rig struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	imap, pop3 *stage
 }
 
@@ -78,7 +78,7 @@ func newRigGreeting(t *testing.T, env map[string]string, imap, pop3 string) *rig
 	r := &rig{imap: newStage(t, imap), pop3: newStage(t, pop3)}
 	all := map[string]string{"UPSTREAM_IMAP": r.imap.URL("imap"), "UPSTREAM_POP3": r.pop3.URL("pop3")}
 	maps.Copy(all, env)
-	r.Gate = posterntest.Start(t, all)
+	r.Proxy = posterntest.Start(t, all)
 	r.imap.settle()
 	r.pop3.settle()
 	return r

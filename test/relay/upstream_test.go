@@ -44,7 +44,7 @@ func (m *moody) start(t *testing.T, env map[string]string) *rig {
 	for k, v := range env {
 		all[k] = v
 	}
-	return &rig{Gate: posterntest.Start(t, all)}
+	return &rig{Proxy: posterntest.Start(t, all)}
 }
 
 // saying greets with text, and stays.

@@ -48,7 +48,7 @@ func replace(t testing.TB, from, to string) {
 
 // world is a gate in front of a small mail server, with certificates in dir.
 type world struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	ca   *posterntest.CA
 	dir  string
 	cert string // as the environment names it
@@ -76,7 +76,7 @@ func (w *world) run(t *testing.T, envs ...map[string]string) {
 			env[k] = v
 		}
 	}
-	w.Gate = posterntest.Start(t, env)
+	w.Proxy = posterntest.Start(t, env)
 }
 
 func (w *world) issue(t *testing.T, name string) posterntest.Pair {

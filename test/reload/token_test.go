@@ -20,7 +20,7 @@ const (
 
 // ask returns the status of a request for what the API does not have: 404
 // where it would have answered.
-func ask(t *testing.T, g *posterntest.Gate, host, token string) int {
+func ask(t *testing.T, g *posterntest.Proxy, host, token string) int {
 	t.Helper()
 	req, err := http.NewRequest("GET", "http://"+g.Admin()+"/api/v1/none", nil)
 	must(t, err)
@@ -56,7 +56,7 @@ func TestTheAdminTokenIsReadAgain(t *testing.T) {
 	w := start(t, dir+"/c", dir+"/k", map[string]string{"ADMIN_LISTEN": everywhere(t), "ADMIN_TOKEN_FILE": file, "LOG_LEVEL": "debug"})
 	expect := func(what, host, token string, want int) {
 		t.Helper()
-		if got := ask(t, w.Gate, host, token); got != want {
+		if got := ask(t, w.Proxy, host, token); got != want {
 			t.Errorf("%s: status %d, want %d", what, got, want)
 		}
 	}
@@ -87,14 +87,14 @@ func TestTheAdminTokenIsReadAgain(t *testing.T) {
 		t.Errorf("%v failures counted, want %d", n, failures)
 	}
 	put(secondToken)
-	for end := time.Now().Add(takenOver); ask(t, w.Gate, "", secondToken) != 404; time.Sleep(2 * time.Second) { // few wrong ones
+	for end := time.Now().Add(takenOver); ask(t, w.Proxy, "", secondToken) != 404; time.Sleep(2 * time.Second) { // few wrong ones
 		if time.Now().After(end) {
 			t.Fatal("the new token is not taken")
 		}
 	}
 	expect("the old one", "", firstToken, 401)
 	for range 10 {
-		ask(t, w.Gate, "", firstToken)
+		ask(t, w.Proxy, "", firstToken)
 	}
 	expect("the right one after ten wrong ones", "", secondToken, 429)
 	w.WaitLog(t, "too many wrong admin tokens, the address is refused for a minute", 1)

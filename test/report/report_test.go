@@ -55,7 +55,7 @@ func untilToldBy(t *testing.T, env []string, want string, args ...string) told {
 }
 
 // logIn is an old client that logs in.
-func logIn(t *testing.T, g *posterntest.Gate, from string, version uint16) {
+func logIn(t *testing.T, g *posterntest.Proxy, from string, version uint16) {
 	t.Helper()
 	old := posterntest.Caller{From: from, TLS: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: version}}
 	c, err := old.Login(g, "imaps", "anna@example.org", "secret")

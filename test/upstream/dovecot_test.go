@@ -28,7 +28,7 @@ func TestARealDovecotSeesTheClientAndItsTLS(t *testing.T) {
 	t.Parallel()
 	d := dovecot.Start(t, dovecot.Options{HAProxy: true})
 	d.Deliver(t, dovecot.Anna.Name, dovecot.Message(1, nil))
-	start := func(version string) *posterntest.Gate {
+	start := func(version string) *posterntest.Proxy {
 		return posterntest.Start(t, map[string]string{
 			"UPSTREAM_IMAP": "imap://" + d.ProxyIMAP, "UPSTREAM_POP3": "pop3://" + d.ProxyPOP3,
 			"UPSTREAM_PROXY_PROTOCOL": version, "PROXY_PROTOCOL_FROM": "127.0.0.8/32",

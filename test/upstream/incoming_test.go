@@ -20,7 +20,7 @@ const proxyFrom = "127.0.0.9"
 // behindProxy is a gate that believes one peer, in front of two servers that
 // want to be told.
 type behindProxy struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	upstreams map[string]*headed
 }
 
@@ -63,7 +63,7 @@ func TestAddressesFromAPROXYHeaderAreUsed(t *testing.T) {
 	}
 	for name, c := range cases {
 		for _, listener := range posterntest.Listeners {
-			client, err := posterntest.Caller{From: proxyFrom, Header: c.header}.Login(g.Gate, listener, "anna", "password")
+			client, err := posterntest.Caller{From: proxyFrom, Header: c.header}.Login(g.Proxy, listener, "anna", "password")
 			if err != nil {
 				t.Errorf("%s, %s: %v", name, listener, err)
 				continue
@@ -105,7 +105,7 @@ func TestTheClientOfAPROXYHeaderIsTheOneThatIsLogged(t *testing.T) {
 		_, err := posterntest.Caller{
 			From: proxyFrom, Header: claim(t, 2, address+":4711", "198.51.100.1:993"),
 			TLS: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
-		}.Open(g.Gate, listener)
+		}.Open(g.Proxy, listener)
 		if err == nil {
 			t.Fatal("TLS 1.0 was let in")
 		}
@@ -277,7 +277,7 @@ func TestNobodyElseIsBelieved(t *testing.T) {
 		t.Errorf("a header on imap was answered %q, %v", got, err)
 	}
 	// Without one, others are served as ever.
-	c, err := posterntest.Caller{}.Login(g.Gate, "imaps", "anna", "password")
+	c, err := posterntest.Caller{}.Login(g.Proxy, "imaps", "anna", "password")
 	if err != nil {
 		t.Fatal(err)
 	}

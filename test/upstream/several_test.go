@@ -13,7 +13,7 @@ import (
 
 // pair is a gate in front of two servers of one protocol.
 type pair struct {
-	*posterntest.Gate
+	*posterntest.Proxy
 	a, b       *posterntest.Upstream
 	urlA, urlB string
 }
@@ -26,9 +26,9 @@ func newPair(t *testing.T, protocol string, a, b *posterntest.Upstream, env ...s
 		key, value, _ := strings.Cut(kv, "=")
 		all[key] = value
 	}
-	p.Gate = posterntest.Start(t, all)
-	isUp(t, p.Gate, p.urlA, 1)
-	isUp(t, p.Gate, p.urlB, 1)
+	p.Proxy = posterntest.Start(t, all)
+	isUp(t, p.Proxy, p.urlA, 1)
+	isUp(t, p.Proxy, p.urlB, 1)
 	return p
 }
 
@@ -53,7 +53,7 @@ func TestTheLeastBusyUpstreamIsTaken(t *testing.T) {
 		p.openNow(t, 0, 0)
 		var clients []*posterntest.Client
 		for i := range 10 {
-			clients = append(clients, serves(t, p.Gate, listenersOf(protocol)[i%2]))
+			clients = append(clients, serves(t, p.Proxy, listenersOf(protocol)[i%2]))
 		}
 		p.openNow(t, 5, 5)
 		for i, c := range clients {
@@ -63,7 +63,7 @@ func TestTheLeastBusyUpstreamIsTaken(t *testing.T) {
 		}
 		p.openNow(t, 2, 2)
 		for range 4 {
-			serves(t, p.Gate, implicit[protocol])
+			serves(t, p.Proxy, implicit[protocol])
 		}
 		p.openNow(t, 4, 4)
 	}
@@ -75,16 +75,16 @@ func TestAnUpstreamThatIsDownIsLeftOutAndTakenBack(t *testing.T) {
 		p := newPair(t, protocol, plain(t, protocol), plain(t, protocol))
 		p.a.Close()
 		for i := range 8 {
-			serves(t, p.Gate, listenersOf(protocol)[i%2])
+			serves(t, p.Proxy, listenersOf(protocol)[i%2])
 		}
-		isUp(t, p.Gate, p.urlA, 0)
-		isUp(t, p.Gate, p.urlB, 1)
-		failuresOf(t, p.Gate, p.urlA, "dial")
+		isUp(t, p.Proxy, p.urlA, 0)
+		isUp(t, p.Proxy, p.urlB, 1)
+		failuresOf(t, p.Proxy, p.urlA, "dial")
 		p.openNow(t, 0, 8)
 		p.a.Reopen(t)
-		isUp(t, p.Gate, p.urlA, 1)
+		isUp(t, p.Proxy, p.urlA, 1)
 		for i := range 8 {
-			serves(t, p.Gate, listenersOf(protocol)[i%2])
+			serves(t, p.Proxy, listenersOf(protocol)[i%2])
 		}
 		p.openNow(t, 8, 8)
 		if n := len(p.LogLines("upstream answers")); n != 1 {
@@ -133,12 +133,12 @@ func TestAnotherUpstreamIsTriedBeforeTheClientNotices(t *testing.T) {
 			p.openNow(t, 0, 0)
 			a.mood.Store(m.mood)
 			for range 4 {
-				serves(t, p.Gate, "imaps")
+				serves(t, p.Proxy, "imaps")
 			}
-			failuresOf(t, p.Gate, p.urlA, m.reason)
-			isUp(t, p.Gate, p.urlA, 0)
+			failuresOf(t, p.Proxy, p.urlA, m.reason)
+			isUp(t, p.Proxy, p.urlA, 0)
 			begun := time.Now()
-			serves(t, p.Gate, "imaps")
+			serves(t, p.Proxy, "imaps")
 			if took := time.Since(begun); took > 900*time.Millisecond {
 				t.Errorf("a client has waited %v for an upstream that is known to be down", took)
 			}
@@ -146,7 +146,7 @@ func TestAnotherUpstreamIsTriedBeforeTheClientNotices(t *testing.T) {
 				t.Errorf("%d log lines say that it failed, want 1", n)
 			}
 			a.mood.Store("good")
-			isUp(t, p.Gate, p.urlA, 1)
+			isUp(t, p.Proxy, p.urlA, 1)
 		})
 	}
 }
@@ -158,7 +158,7 @@ func TestAClientHearsInTimeThatNoUpstreamAnswers(t *testing.T) {
 	a.mood.Store("silent")
 	b.mood.Store("silent")
 	begun := time.Now()
-	expectUnavailable(t, p.Gate, "imaps")
+	expectUnavailable(t, p.Proxy, "imaps")
 	if took := time.Since(begun); took > 2500*time.Millisecond {
 		t.Errorf("it took %v, with UPSTREAM_TIMEOUT=1s and two upstreams", took)
 	}
@@ -186,7 +186,7 @@ func TestClientsBeforeLoginSurviveTheirUpstream(t *testing.T) {
 			before := map[string]string{"imap": "CAPABILITY", "pop3": "NOOP"}[protocol]
 			var clients []*posterntest.Client
 			for i := range 12 {
-				c, err := posterntest.Caller{}.Open(p.Gate, listenersOf(protocol)[i%2])
+				c, err := posterntest.Caller{}.Open(p.Proxy, listenersOf(protocol)[i%2])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -201,8 +201,8 @@ func TestClientsBeforeLoginSurviveTheirUpstream(t *testing.T) {
 			p.openNow(t, 6, 6)
 			p.a.Close()
 			p.openNow(t, 0, 12)
-			isUp(t, p.Gate, p.urlA, 0)
-			isUp(t, p.Gate, p.urlB, 1)
+			isUp(t, p.Proxy, p.urlA, 0)
+			isUp(t, p.Proxy, p.urlB, 1)
 			for i, c := range clients {
 				if err := c.Do("%s", before); err != nil {
 					t.Errorf("client %d: %v", i, err)
@@ -211,7 +211,7 @@ func TestClientsBeforeLoginSurviveTheirUpstream(t *testing.T) {
 					t.Errorf("client %d: %v", i, err)
 				}
 			}
-			failuresOf(t, p.Gate, p.urlA, "closed")
+			failuresOf(t, p.Proxy, p.urlA, "closed")
 		})
 	}
 }
@@ -220,7 +220,7 @@ func TestAClientHalfwayThroughItsLoginIsToldOfTheLoss(t *testing.T) {
 	t.Parallel()
 	u := plain(t, "pop3")
 	p := newPair(t, "pop3", u, plain(t, "pop3"))
-	c, err := posterntest.Caller{}.Open(p.Gate, "pop3s")
+	c, err := posterntest.Caller{}.Open(p.Proxy, "pop3s")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func logged(t *testing.T, d *dovecot.Server, n int, pattern string) {
 
 // fetches logs in as Anna, who must be told nothing untrue, and fetches her
 // first message.
-func fetches(t *testing.T, g *posterntest.Gate, listener string, message []byte) {
+func fetches(t *testing.T, g *posterntest.Proxy, listener string, message []byte) {
 	t.Helper()
 	c, err := posterntest.Caller{From: "127.0.0.9"}.Open(g, listener)
 	if err != nil {

@@ -103,7 +103,7 @@ const secret = "never-to-be-seen"
 
 // expectUnavailable connects to a listener, logs in without waiting, and wants
 // nothing but the words.
-func expectUnavailable(t *testing.T, g *posterntest.Gate, listener string) {
+func expectUnavailable(t *testing.T, g *posterntest.Proxy, listener string) {
 	t.Helper()
 	protocol := strings.TrimSuffix(listener, "s")
 	eager := map[string]string{"imap": "e LOGIN anna " + secret + "\r\n", "pop3": "USER anna\r\nPASS " + secret + "\r\n"}[protocol]
@@ -121,7 +121,7 @@ func expectUnavailable(t *testing.T, g *posterntest.Gate, listener string) {
 }
 
 // serves wants a whole session over a listener.
-func serves(t *testing.T, g *posterntest.Gate, listener string) *posterntest.Client {
+func serves(t *testing.T, g *posterntest.Proxy, listener string) *posterntest.Client {
 	t.Helper()
 	c, err := posterntest.Caller{}.Login(g, listener, "anna", "password")
 	if err != nil {
@@ -141,7 +141,7 @@ func noSecret(t *testing.T, u *posterntest.Upstream) {
 }
 
 // failuresOf waits until an upstream has failed for a reason.
-func failuresOf(t *testing.T, g *posterntest.Gate, url, reason string) {
+func failuresOf(t *testing.T, g *posterntest.Proxy, url, reason string) {
 	t.Helper()
 	g.Wait(t, func(s posterntest.Samples) bool {
 		return s.Count("postern_upstream_failures_total", "upstream="+url, "reason="+reason) > 0
@@ -149,7 +149,7 @@ func failuresOf(t *testing.T, g *posterntest.Gate, url, reason string) {
 }
 
 // isUp waits until the gate says whether an upstream answers.
-func isUp(t *testing.T, g *posterntest.Gate, url string, want float64) {
+func isUp(t *testing.T, g *posterntest.Proxy, url string, want float64) {
 	t.Helper()
 	s := g.Wait(t, func(s posterntest.Samples) bool { return s.Value("postern_upstream_up", "upstream="+url) == want })
 	if got := s.Value("postern_upstream_up", "upstream="+url); got != want {
@@ -159,7 +159,7 @@ func isUp(t *testing.T, g *posterntest.Gate, url string, want float64) {
 
 // failureLogged returns the error of the last line that says that an upstream
 // failed for a reason.
-func failureLogged(t *testing.T, g *posterntest.Gate, url, reason string) string {
+func failureLogged(t *testing.T, g *posterntest.Proxy, url, reason string) string {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
 	for {

@@ -30,8 +30,8 @@ var listenersOf = map[string][]string{
 	"UPSTREAM_POP3": {"pop3s", "pop3"},
 }
 
-// Gate is a running postern.
-type Gate struct {
+// Proxy is a running postern.
+type Proxy struct {
 	// CA signed the certificates that Start made; nil where the test named
 	// its own.
 	CA *CA
@@ -52,7 +52,7 @@ type Gate struct {
 //
 // When the test ends the process gets SIGTERM and ten seconds; the test fails
 // where it does not exit with 0, or where stderr tells of a race or a panic.
-func Start(t testing.TB, env map[string]string) *Gate {
+func Start(t testing.TB, env map[string]string) *Proxy {
 	t.Helper()
 	return Process{}.Start(t, env)
 }
@@ -67,13 +67,13 @@ type Process struct {
 }
 
 // Start is the function Start for such a process.
-func (p Process) Start(t testing.TB, env map[string]string) *Gate {
+func (p Process) Start(t testing.TB, env map[string]string) *Proxy {
 	t.Helper()
 	built := &raced
 	if p.Measured {
 		built = &measured
 	}
-	g := &Gate{binary: built.get(t), files: p.Descriptors}
+	g := &Proxy{binary: built.get(t), files: p.Descriptors}
 	filled := maps.Clone(env)
 	if filled == nil {
 		filled = make(map[string]string)
@@ -99,7 +99,7 @@ func (p Process) Start(t testing.TB, env map[string]string) *Gate {
 	return g
 }
 
-func (g *Gate) fillCertificates(t testing.TB, env map[string]string) {
+func (g *Proxy) fillCertificates(t testing.TB, env map[string]string) {
 	t.Helper()
 	if _, ok := env["TLS_CERT_FILE"]; ok {
 		return
@@ -151,7 +151,7 @@ var handedOut sync.Map
 
 // run starts the process and waits until it is ready; on an error the
 // process is gone.
-func (g *Gate) run() error {
+func (g *Proxy) run() error {
 	g.stderr = new(logBuffer)
 	g.exited = make(chan struct{})
 	g.cmd = exec.Command(g.binary, "serve")
@@ -192,7 +192,7 @@ func processEnv(env map[string]string) []string {
 	return append(out, "GORACE=atexit_sleep_ms=20")
 }
 
-func (g *Gate) waitReady() error {
+func (g *Proxy) waitReady() error {
 	deadline := time.Now().Add(readyTimeout)
 	last := "no answer"
 	for time.Now().Before(deadline) {
@@ -213,7 +213,7 @@ func (g *Gate) waitReady() error {
 }
 
 // Get asks the admin port, and returns the status and the body.
-func (g *Gate) Get(path string) (int, string, error) {
+func (g *Proxy) Get(path string) (int, string, error) {
 	client := http.Client{Timeout: pollTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + g.Admin() + path)
 	if err != nil {
@@ -225,22 +225,22 @@ func (g *Gate) Get(path string) (int, string, error) {
 }
 
 // Addr is the first address of a listener: imaps, pop3s, imap or pop3.
-func (g *Gate) Addr(listener string) string {
+func (g *Proxy) Addr(listener string) string {
 	first, _, _ := strings.Cut(g.env["LISTEN_"+strings.ToUpper(listener)], ",")
 	return first
 }
 
 // Admin is the address of the admin port.
-func (g *Gate) Admin() string { return g.env["ADMIN_LISTEN"] }
+func (g *Proxy) Admin() string { return g.env["ADMIN_LISTEN"] }
 
 // PID is the process id, for looking at descriptors and memory.
-func (g *Gate) PID() int { return g.cmd.Process.Pid }
+func (g *Proxy) PID() int { return g.cmd.Process.Pid }
 
 // Stderr is all that the process has written so far.
-func (g *Gate) Stderr() string { return g.stderr.String() }
+func (g *Proxy) Stderr() string { return g.stderr.String() }
 
 // Signal sends a signal to the process.
-func (g *Gate) Signal(t testing.TB, sig syscall.Signal) {
+func (g *Proxy) Signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
 	if err := g.cmd.Process.Signal(sig); err != nil {
 		t.Errorf("sending %v: %v", sig, err)
@@ -248,11 +248,11 @@ func (g *Gate) Signal(t testing.TB, sig syscall.Signal) {
 }
 
 // Exited is closed when the process is gone.
-func (g *Gate) Exited() <-chan struct{} { return g.exited }
+func (g *Proxy) Exited() <-chan struct{} { return g.exited }
 
 // Stop ends the process with SIGTERM and judges how it went, as Start says.
 // On a process that is gone already it only judges.
-func (g *Gate) Stop(t testing.TB) {
+func (g *Proxy) Stop(t testing.TB) {
 	t.Helper()
 	g.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -273,7 +273,7 @@ func (g *Gate) Stop(t testing.TB) {
 
 // Restart stops the process and starts it anew with the same environment and
 // ports. Counters and the log begin again.
-func (g *Gate) Restart(t testing.TB) {
+func (g *Proxy) Restart(t testing.TB) {
 	t.Helper()
 	g.Stop(t)
 	if err := g.run(); err != nil {
