@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern/internal/mailproto"
 	"postern/policy"
 )
 
@@ -72,7 +73,7 @@ func (s *session) serve() (*tunnel, CloseReason) {
 	}
 	if !s.Listener.ImplicitTLS() {
 		if err := s.startTLS(); err != nil {
-			return nil, s.frontEnded(err)
+			return nil, s.startTLSFailed(err)
 		}
 	}
 	outcome, passedThrough := s.handshake()
@@ -83,7 +84,7 @@ func (s *session) serve() (*tunnel, CloseReason) {
 	case Accepted, Observed:
 		return s.login()
 	case Explained:
-		s.tlsFarewell(s.dialect.goodbye(noticeExplain, s.srv.explanation(s.verdict)))
+		s.tlsFarewell(s.goodbye(s.srv.explanation(s.verdict)))
 		return nil, ReasonExplained
 	default:
 		return nil, ReasonHandshake
@@ -98,7 +99,7 @@ func (s *session) login() (*tunnel, CloseReason) {
 	if err != nil {
 		return nil, s.noUpstream(greeting, err)
 	}
-	client := &lineReader{src: s.tls}
+	client := mailproto.NewLineReader(s.tls)
 	r := newRelay(s, client, greeting)
 	if s.Listener.ImplicitTLS() {
 		if err := r.deliver(greeting.shown); err != nil {
@@ -107,12 +108,10 @@ func (s *session) login() (*tunnel, CloseReason) {
 		}
 	}
 	for {
-		s.srv.crew.do(func() { r.upstreamOver(s.dialect.replies(r)) })
-		login, err := s.dialect.commands(r)
+		login, err := r.run()
 		if login != nil {
-			<-r.over
 			s.srv.cfg.Observer.Login(login)
-			return newTunnel(s, login, client.buffered(), r.upstream.buffered()), ""
+			return newTunnel(s, login, client.Buffered(), s.upstream.lines.Buffered()), ""
 		}
 		if r.replaceable(err) {
 			if greeting, ok := s.reconnect(r); ok {
@@ -133,14 +132,14 @@ const maxReconnects = 3
 
 // reconnect finds another upstream for a client that has not begun to log in;
 // it has been greeted already and notices nothing.
-func (s *session) reconnect(r *relay) (greeting, bool) {
+func (s *session) reconnect(r *commandSide) (greeting, bool) {
 	lost := s.upstream.up
 	if s.reconnects++; s.reconnects > maxReconnects || len(s.srv.upstreams[s.Listener.Protocol()]) == 1 {
 		return greeting{}, false
 	}
 	s.upstreamFailed(UpstreamClosed, errUpstreamLost)
 	lost.probeSoon() // it may have to be taken out
-	r.told = true
+	r.lossReported = true
 	s.upstream.Close()
 	<-r.gone
 	s.setDeadline(s.loginDeadline())
@@ -152,12 +151,12 @@ func (s *session) reconnect(r *relay) (greeting, bool) {
 // with a goodbye is given that.
 func (s *session) noUpstream(g greeting, err error) CloseReason {
 	if errors.Is(err, errDraining) {
-		s.tlsFarewell(s.dialect.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
+		s.tlsFarewell(s.goodbye(noticeShutdown))
 		return ReasonShutdown
 	}
 	text := g.shown
 	if text == nil {
-		text = s.dialect.goodbye(noticeUnavailable, "The mail server cannot be reached, please try again later.")
+		text = s.goodbye(noticeNoUpstream)
 	}
 	s.tlsFarewell(text)
 	return ReasonNoUpstream
@@ -189,7 +188,7 @@ func (s *session) rejectOverLimit(l Limit) CloseReason {
 		s.failed(FailLimit)
 		return ReasonLimit
 	}
-	s.farewell(s.dialect.goodbye(noticeLimit, "Too many connections, please try again later."))
+	s.farewell(noticeConnections)
 	return ReasonLimit
 }
 

@@ -1,33 +1,39 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
+	"strings"
 	"time"
+
+	"postern/internal/mailproto"
+	"postern/policy"
 )
 
 // dialect is what differs between IMAP and POP3.
 type dialect interface {
-	// goodbye is a last word in the protocol's form.
-	goodbye(n notice, text string) []byte
-	// frontGreeting and frontCommand are the dialogue before TLS.
-	frontGreeting() []byte
-	frontCommand(f *front, line []byte) (begin []byte, err error)
-	// greeting judges an upstream's greeting, and returns it as it is true
+	// greetBeforeTLS and commandBeforeTLS are the STARTTLS stage. The latter
+	// answers one command; it returns the line that begins TLS where the client
+	// has asked for that.
+	greetBeforeTLS() []byte
+	commandBeforeTLS(st *startTLSStage, line []byte) (begin []byte, err error)
+	// judgeGreeting judges an upstream's greeting, and returns it as it holds
 	// inside TLS.
-	greeting(line []byte) ([]byte, UpstreamFailure)
-	noteGreeting(r *relay, line []byte)
-	// identify tells the upstream where the client is, as far as the protocol
-	// has a way.
-	identify(s *session) error
+	judgeGreeting(line []byte) ([]byte, UpstreamFailure)
+	// identifyClient tells the upstream where the client is, as far as the
+	// protocol has a way.
+	identifyClient(s *session) error
 	// requestTLS asks an upstream for STARTTLS or STLS; nil is its OK.
-	requestTLS(in *lineReader, out io.Writer) error
+	requestTLS(in *mailproto.LineReader, out io.Writer) error
 	// greetAgain makes a greeting of what the upstream says inside TLS, after
 	// STARTTLS, where it does not greet.
 	greetAgain(c *upstreamConn) (greeting, error)
-	// commands and replies are the two sides of the relay before login. What
-	// commands returns is the login that has succeeded, or why there is none.
-	commands(r *relay) (*Login, error)
-	replies(r *relay) error
+	// relayCommand relays one command, whose first line is given, and its
+	// answer.
+	relayCommand(c *commandSide, line []byte) (loggedIn bool, err error)
+	// readReply reads what the upstream sends next: whole, as the client may see
+	// it, and what it answers to the command under way, or nil.
+	readReply(r *replySide) ([]byte, *answer, error)
 }
 
 func dialectOf(p Protocol) dialect {
@@ -37,22 +43,62 @@ func dialectOf(p Protocol) dialect {
 	return pop3Dialect{}
 }
 
-// notice is the kind of a last word, which decides its response code.
-type notice uint8
+// notice is what a client is told when its connection ends: a response code of
+// IMAP (RFC 9051, Section 7.1; RFC 5530, Section 3) and one of POP3 (RFC 3206,
+// Section 4), and a text.
+type notice struct{ imapCode, pop3Code, text string }
 
-const (
-	noticeUnavailable notice = iota
-	noticeLimit
-	noticeExplain
-	noticeShutdown
-	noticeTimeout
-	noticeProtocol
+var (
+	noticeShutdown       = notice{"", "[SYS/TEMP] ", "Shutting down, please come back in a moment."}
+	noticeConnections    = notice{"[LIMIT] ", "[SYS/TEMP] ", "Too many connections, please try again later."}
+	noticeTooSlow        = notice{"", "[SYS/TEMP] ", "Too slow to log in."}
+	noticeNotTLS         = notice{"", "", "This is a port for TLS: choose SSL/TLS in your mail program."}
+	noticeInjection      = notice{"", "", "Data behind the command that begins TLS."}
+	noticeTooMuch        = notice{"", "", "Too much before TLS."}
+	noticeNoUpstream     = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server cannot be reached, please try again later."}
+	noticeUpstreamSilent = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server does not answer, please try again later."}
+	noticeUpstreamLost   = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server went away, please try again later."}
 )
 
-// farewell is the last word to a client below TLS.
-func (s *session) farewell(text []byte) {
+// protocolNotices are for commands that cannot be relayed.
+var protocolNotices = map[error]notice{
+	mailproto.ErrLineTooLong: {"", "", "Line too long before login."},
+	mailproto.ErrLiterals:    {"", "", "Literals too long before login."},
+	mailproto.ErrLineEnd:     {"", "", "Lines end in CRLF, and hold no CR, LF or NUL elsewhere."},
+	mailproto.ErrID:          {"", "", "Malformed command before login."},
+	errProtocol:              {"", "", "Malformed command before login."},
+}
+
+// DefaultExplainText is what a client is told whose version is too old.
+const DefaultExplainText = "TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later."
+
+// explainCipher is what a client is told whose version would do.
+const explainCipher = "The encryption that your mail program offers is no longer accepted here; please update it."
+
+// explanation is what a legacy client is told.
+func (srv *Server) explanation(v policy.Verdict) notice {
+	text := explainCipher
+	if v.Reason != policy.ReasonCipher {
+		text = strings.NewReplacer(
+			"{version}", v.Version.Number(),
+			"{floor}", v.Floor.MinVersion().Number(),
+		).Replace(srv.cfg.ExplainText)
+	}
+	return notice{"[ALERT] ", "[SYS/PERM] ", text}
+}
+
+// goodbye is a notice in the words of the client's protocol.
+func (s *session) goodbye(n notice) []byte {
+	if s.Listener.Protocol() == ProtocolIMAP {
+		return fmt.Appendf(nil, "* BYE %s%s\r\n", n.imapCode, n.text)
+	}
+	return fmt.Appendf(nil, "-ERR %s%s\r\n", n.pop3Code, n.text)
+}
+
+// farewell ends the connection of a client below TLS with a notice.
+func (s *session) farewell(n notice) {
 	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
-	s.raw.Write(text)
+	s.raw.Write(s.goodbye(n))
 	s.raw.linger()
 }
 

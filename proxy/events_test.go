@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"postern/internal/hello"
+	"postern/internal/mailproto"
 	"postern/policy"
 )
 
@@ -99,7 +100,7 @@ func visitors() []visitor {
 		{"SSL 2.0 too soon", explicit, inClear(string(hello.SSLv2()), false), "handshake closed"},
 		{"injects", explicit, inClear("s STARTTLS\r\nx NOOP\r\nSTLS\r\nNOOP\r\n", false), "closed"},
 		{"babbles", explicit, inClear(strings.Repeat("x y\r\n", 50), false), "closed"},
-		{"a long line", explicit, inClear(strings.Repeat("x", maxLine+1), false), "closed"},
+		{"a long line", explicit, inClear(strings.Repeat("x", mailproto.MaxLine+1), false), "closed"},
 		{"asks for TLS and leaves", explicit, func(_ *Gate, l Listener, c *net.TCPConn) { askTLS(c, l) }, "handshake closed"},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"postern/internal/mailproto"
 	"postern/internal/posterntest"
 	"postern/policy"
 )
@@ -148,7 +149,7 @@ type naming struct {
 }
 
 func imapNamings() []naming {
-	long := strings.Repeat("x", maxAccount)
+	long := strings.Repeat("x", mailproto.MaxAccount)
 	forged := "an\r\nna\x1b[31m<b>\"&"
 	bearer := "\x01auth=Bearer " + strings.Repeat("t", 5000) + "\x01\x01"
 	return []naming{
@@ -198,7 +199,7 @@ func imapNamings() []naming {
 		{"ID without a version", talk{{`a ID ("os" "x" "NAME" "Mail \"\\")` + "\r\n", "a BAD what\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", software: `Mail "\`}},
 		{"ID without a name", talk{{`a ID ("version" "1" "name" NIL)` + "\r\n", "a OK\r\n"}, {"a ID NIL\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna"}},
 		{"ID in literals", talk{{"a ID (" + lit("name"), plus}, {"name " + lit("Mail\r\n"), plus}, {"Mail\r\n \"version\" " + litPlus("2") + ")\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", software: "Mail\r\n 2"}},
-		{"ID of 64 KB", talk{{`a ID ("x" "` + strings.Repeat("y", 30<<10) + `" "name" ` + lit(strings.Repeat("ä", 64<<9)), plus}, {strings.Repeat("ä", 64<<9) + ` "version" "9")` + "\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", software: strings.Repeat("ä", maxSoftware/2)}},
+		{"ID of 64 KB", talk{{`a ID ("x" "` + strings.Repeat("y", 30<<10) + `" "name" ` + lit(strings.Repeat("ä", 64<<9)), plus}, {strings.Repeat("ä", 64<<9) + ` "version" "9")` + "\r\n", "a OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}, told{account: "anna", software: strings.Repeat("ä", mailproto.MaxSoftware/2)}},
 		{"ID, then a login that fails", talk{{`a ID ("name" "x")` + "\r\n", "a OK\r\n"}, {"a LOGIN bert secret\r\n", noIn}}, told{failed: 1}},
 	}
 }

@@ -196,7 +196,7 @@ func beginTLS(t testing.TB, c net.Conn, l Listener) {
 func readLine(t testing.TB, c net.Conn) string {
 	t.Helper()
 	var line []byte
-	for b := make([]byte, 1); !bytes.HasSuffix(line, crlf); line = append(line, b...) {
+	for b := make([]byte, 1); !bytes.HasSuffix(line, []byte("\r\n")); line = append(line, b...) {
 		if _, err := io.ReadFull(c, b); err != nil {
 			t.Fatalf("reading a line: %v, after %q", err, line)
 		}

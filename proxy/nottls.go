@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"crypto/tls"
+	"slices"
 	"time"
 
 	"postern/policy"
@@ -66,7 +67,7 @@ func (s *session) notTLS(deadline time.Time) Outcome {
 		}
 	}
 	text := s.raw.unread
-	if !all(text, isText) {
+	if slices.ContainsFunc(text, notText) {
 		return s.failed(FailMalformed)
 	}
 	f := FailPlaintext
@@ -74,11 +75,11 @@ func (s *session) notTLS(deadline time.Time) Outcome {
 		f = FailHTTP
 	}
 	s.report(Failed, f)
-	s.farewell(s.dialect.goodbye(noticeProtocol, "This is a port for TLS: choose SSL/TLS in your mail program."))
+	s.farewell(noticeNotTLS)
 	return Failed
 }
 
-func isText(c byte) bool { return c >= ' ' && c < 0x7f || c == '\r' || c == '\n' || c == '\t' }
+func notText(c byte) bool { return (c < ' ' || c >= 0x7f) && c != '\r' && c != '\n' && c != '\t' }
 
 func isHTTP(text []byte) bool {
 	for _, m := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ", "PATCH ", "PRI "} {

@@ -2,55 +2,69 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
 	"time"
+
+	"postern/internal/mailproto"
 )
 
-// A relay is a session between TLS and login. It is in lockstep: the commands
-// side (the connection's own goroutine) sends one whole command upstream and
-// reads no further until the replies side (a second goroutine) has seen its
-// answer. The replies side always flows; it is the only one to parse what the
-// upstream says, and the only one to know that a login succeeded, which it
-// tells through a channel. So what a client pipelines behind its login waits in
-// the one reader, in order, and both sides turn into plain copies at exactly
-// the same point of the dialogue.
+// A relay is a session between TLS and login. It is in lockstep: the command
+// side sends one whole command upstream and reads no further until the reply
+// side has seen its answer. The reply side always flows; it is the only one to
+// parse what the upstream sends, and the only one to know that a login
+// succeeded, which it tells through a channel. So what a client pipelines behind
+// its login waits in the one reader, in order, and both sides become plain copies
+// at exactly the same point of the dialogue.
+//
+// The relay itself is what both sides share. Each of the two has its own state,
+// which the other never sees.
 type relay struct {
-	s                *session
-	client, upstream *lineReader
-
+	s *session
 	// expect carries what the next answer will mean, before the command that
-	// asks for it is sent; answers carries what it was.
+	// it belongs to is sent; answers carries what it was.
 	expect  chan expectation
 	answers chan answer
-	// over is closed when the replies side has ended; then err says why, and
-	// is nil after a login.
-	over chan struct{}
-	// gone is closed when the replies side does nothing more.
+	// over is closed when the reply side has ended. Then err says why, which is
+	// nil after a login, and saidBye whether the upstream has said goodbye.
+	over    chan struct{}
+	err     error
+	saidBye bool
+	// gone is closed when the reply side does nothing more.
 	gone chan struct{}
-	err  error
-	// quit is closed when the commands side has ended without a login.
+	// quit is closed when the command side has ended without a login.
 	quit chan struct{}
-
-	// told: the loss of the upstream has been counted.
-	told bool
-	// busy: the upstream has to do with a command.
-	busy bool
-	// spent: it knows something of the client that another one would not: a
-	// login, good or bad, half of one, an ID, or a goodbye.
-	spent bool
-
-	// who is what the client says of itself; nil where nobody is to know.
-	who *introduction
-
-	// literalPlus: the upstream takes literals without synchronization.
-	literalPlus atomic.Bool
-	// saidBye: the upstream has said goodbye itself.
-	saidBye atomic.Bool
 }
 
-// expectation is what the commands side tells of a command.
+// commandSide belongs to the connection's own goroutine.
+type commandSide struct {
+	*relay
+	client *mailproto.LineReader
+	// identity is who the client is; nil where that is not to be known.
+	identity *mailproto.Identity
+	// busy: a command is under way.
+	busy bool
+	// notReplayable: the upstream knows something of the client that another
+	// one would not: a login, good or bad, half of one, an ID, or a goodbye.
+	notReplayable bool
+	// lossReported: the loss of the upstream has been counted.
+	lossReported bool
+	// nonSyncLiterals: the upstream accepts literals without synchronization.
+	nonSyncLiterals bool
+}
+
+// replySide belongs to a goroutine of its own.
+type replySide struct {
+	*relay
+	upstream *mailproto.LineReader
+	// want is of the command under way; nil where there is none.
+	want *expectation
+	// nonSyncLiterals: the upstream has said that it accepts them.
+	nonSyncLiterals bool
+}
+
+// expectation is what the command side tells of a command.
 type expectation struct {
 	tag string // IMAP
 	// login: a positive answer means that the client is logged in.
@@ -59,12 +73,14 @@ type expectation struct {
 	listing bool
 }
 
-// answer is what the replies side tells of what came back.
+// answer is what the reply side tells of what came back.
 type answer struct {
 	// more: not the answer yet, but a request for another line or literal.
 	more bool
 	// ok and bad: OK or +OK; BAD. Neither: NO or -ERR.
 	ok, bad bool
+	// nonSyncLiterals: the upstream has said that it accepts them.
+	nonSyncLiterals bool
 }
 
 var (
@@ -72,65 +88,227 @@ var (
 	errUpstreamLost   = errors.New("upstream closed before login")
 	errDraining       = errors.New("shutting down")
 	errClientLost     = errors.New("client went away")
-	errOutOfStep      = errors.New("upstream answers what was not asked")
 	errProtocol       = errors.New("command cannot be relayed")
 )
 
-// replyPatience is how many times UPSTREAM_TIMEOUT an upstream may think about
+// replyTimeouts is how many times UPSTREAM_TIMEOUT an upstream may take to answer
 // one command before login: servers slow down failed logins on purpose.
-const replyPatience = 3
+const replyTimeouts = 3
 
-func newRelay(s *session, client *lineReader, g greeting) *relay {
-	r := &relay{
-		s:        s,
-		client:   client,
-		upstream: s.upstream.lines,
-		expect:   make(chan expectation, 1),
-		answers:  make(chan answer, 1),
-		over:     make(chan struct{}),
-		gone:     make(chan struct{}),
-		quit:     make(chan struct{}),
+func newRelay(s *session, client *mailproto.LineReader, g greeting) *commandSide {
+	c := &commandSide{
+		relay: &relay{
+			s:       s,
+			expect:  make(chan expectation, 1),
+			answers: make(chan answer, 1),
+			over:    make(chan struct{}),
+			gone:    make(chan struct{}),
+			quit:    make(chan struct{}),
+		},
+		client:          client,
+		nonSyncLiterals: mailproto.AcceptsNonSyncLiterals(g.line),
 	}
 	if s.identified() {
-		r.who = new(introduction)
+		c.identity = new(mailproto.Identity)
 	}
-	s.dialect.noteGreeting(r, g.line)
-	return r
+	return c
 }
 
-// login is the one that the upstream has accepted.
-func (r *relay) login() *Login {
-	l := &Login{Conn: &r.s.Conn}
-	if r.who != nil {
-		l.Account, l.Software = r.who.account, r.who.software
+// identified reports whether the observer is to know who the client is.
+func (s *session) identified() bool { return s.srv.cfg.Identity && s.Legacy }
+
+// run relays until the upstream has accepted a login, and returns that; or what
+// ended the command side.
+func (c *commandSide) run() (*Login, error) {
+	r := &replySide{relay: c.relay, upstream: c.s.upstream.lines, nonSyncLiterals: c.nonSyncLiterals}
+	c.s.srv.crew.do(r.run)
+	for {
+		c.busy = false
+		line, err := c.client.StrictLine()
+		if err != nil {
+			return nil, err
+		}
+		c.busy = true
+		loggedIn, err := c.s.dialect.relayCommand(c, line)
+		if err != nil {
+			return nil, err
+		}
+		if loggedIn {
+			<-c.over
+			login := &Login{Conn: &c.s.Conn}
+			if c.identity != nil {
+				login.Account, login.Software = c.identity.Account, c.identity.Software
+			}
+			return login, nil
+		}
 	}
-	return l
 }
 
-// replaceable reports whether the commands side was ended by the loss of the
+// replaceable reports whether the command side was ended by the loss of the
 // upstream alone, between two commands, and before the upstream knew anything
 // of the client that another one would not.
-func (r *relay) replaceable(err error) bool {
+func (c *commandSide) replaceable(err error) bool {
 	select {
-	case <-r.over:
+	case <-c.over:
 	default:
 		return false
 	}
-	return !r.busy && !r.spent && endingOf(err) == endTimeout && r.err != errClientLost && !r.saidBye.Load() && !r.s.srv.isDraining()
+	return !c.busy && !c.notReplayable && endingOf(err) == endTimeout && c.err != errClientLost && !c.saidBye && !c.s.srv.isDraining()
 }
 
-// send passes bytes of the client's on.
-func (r *relay) send(p []byte) error {
-	n, err := r.s.upstream.Write(p)
-	r.s.relayed(ToUpstream, n)
+// send passes bytes of the client on.
+func (c *commandSide) send(p []byte) error {
+	n, err := c.s.upstream.Write(p)
+	c.s.relayed(ToUpstream, n)
 	if err != nil {
 		return errUpstreamLost
 	}
 	return nil
 }
 
-// deliver passes bytes of the upstream's on, in whole responses: so that what
-// the gate itself says stands between them.
+// reply answers a command that is not for the upstream. The session goes on, and
+// with it the deadline for all that comes before login.
+func (c *commandSide) reply(format string, args ...any) error {
+	_, err := fmt.Fprintf(c.s.tls, format, args...)
+	return err
+}
+
+// lastWord is Postern's own and the last to the client. The deadline for all that
+// comes before login may have passed, so it has one of its own; nothing may be
+// written after it.
+func (c *commandSide) lastWord(n notice) {
+	c.s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
+	c.s.tls.Write(c.s.goodbye(n))
+}
+
+// await waits for the answer to what was sent.
+func (c *commandSide) await() (answer, error) {
+	timeout, err := replyTimeouts*c.s.srv.cfg.UpstreamTimeout, errUpstreamSilent
+	if left := time.Until(c.s.loginDeadline()); left < timeout {
+		timeout, err = left, os.ErrDeadlineExceeded
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	var a answer
+	select {
+	case a = <-c.answers:
+		err = nil
+	case <-timer.C:
+	case <-c.over:
+		err = errUpstreamLost
+	case <-c.s.srv.draining:
+		err = errDraining
+	}
+	if err != nil {
+		select {
+		case a = <-c.answers: // it came at the same time
+			err = nil
+		default:
+		}
+	}
+	c.nonSyncLiterals = c.nonSyncLiterals || a.nonSyncLiterals
+	return a, err
+}
+
+// forwarding is one command on its way upstream, with its literals and the
+// lines that the upstream asks for.
+type forwarding struct {
+	*commandSide
+	login bool
+	// id filters the arguments of an ID; nil for any other command.
+	id *mailproto.IDFilter
+	// nonSync: it has a literal without synchronization.
+	nonSync  bool
+	literals int // octets in them
+	// cancelled: the client has ended the exchange (RFC 9051, Section 6.2.2;
+	// RFC 5034, Section 4).
+	cancelled bool
+}
+
+// answer waits for the final reply; before that the upstream may ask for lines,
+// as SASL does (RFC 9051, Section 6.2.2; RFC 5034, Section 4).
+func (f *forwarding) answer() (answer, error) {
+	for {
+		a, err := f.await()
+		if err != nil || !a.more {
+			return a, err
+		}
+		line, err := f.client.StrictLine()
+		if err != nil {
+			return answer{}, err
+		}
+		f.cancelled = string(line) == "*\r\n"
+		f.identity.Response(line)
+		if err := f.send(line); err != nil {
+			return answer{}, err
+		}
+	}
+}
+
+// loggedIn reports whether the command was a login that has succeeded; it counts
+// one that the upstream has refused.
+func (f *forwarding) loggedIn(a answer) bool {
+	if f.login && !a.ok && !f.cancelled {
+		f.s.failedLogins++
+	}
+	return f.login && a.ok
+}
+
+// run is the goroutine of the reply side. Unless a login has succeeded, it wakes
+// the command side, which may be waiting for the client.
+func (r *replySide) run() {
+	r.err = r.relayReplies()
+	close(r.over)
+	if r.err != nil {
+		r.s.raw.SetReadDeadline(past)
+	}
+	close(r.gone)
+}
+
+// relayReplies passes on what the upstream sends, one whole response at a time,
+// until a login has succeeded or the upstream has gone.
+func (r *replySide) relayReplies() error {
+	for {
+		text, a, err := r.s.dialect.readReply(r)
+		if err != nil {
+			return err
+		}
+		switch {
+		case a == nil:
+			err = r.deliver(text)
+		case a.ok && r.want.login:
+			if err = r.acknowledge(*a); err == nil {
+				err = r.deliver(text)
+			}
+			return err
+		default:
+			if !a.more {
+				r.want = nil
+			}
+			if err = r.deliver(text); err == nil {
+				err = r.acknowledge(*a)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// expecting returns the expectation of the command that is under way, if any.
+func (r *replySide) expecting() *expectation {
+	if r.want == nil {
+		select {
+		case e := <-r.expect:
+			r.want = &e
+		default:
+		}
+	}
+	return r.want
+}
+
+// deliver passes bytes of the upstream on, in whole responses: so that what
+// Postern itself says stands between them.
 func (r *relay) deliver(p []byte) error {
 	n, err := r.s.tls.Write(p)
 	r.s.relayed(ToClient, n)
@@ -140,89 +318,14 @@ func (r *relay) deliver(p []byte) error {
 	return nil
 }
 
-// reply answers a command that is not for the upstream. The session goes on, and
-// with it the deadline for all that comes before login.
-func (r *relay) reply(p []byte) error {
-	_, err := r.s.tls.Write(p)
-	return err
-}
-
-// lastWord is Postern's own and the last to the client. The deadline for all that
-// comes before login may have passed, so it has one of its own; nothing may be
-// written after it.
-func (r *relay) lastWord(p []byte) {
-	r.s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
-	r.s.tls.Write(p)
-}
-
-// await waits for the answer to what was sent.
-func (r *relay) await() (answer, error) {
-	select {
-	case a := <-r.answers:
-		return a, nil
-	default:
-	}
-	patience := replyPatience * r.s.srv.cfg.UpstreamTimeout
-	left := time.Until(r.s.Accepted.Add(r.s.srv.cfg.TimeoutLogin))
-	timer := time.NewTimer(min(patience, left))
-	defer timer.Stop()
-	select {
-	case a := <-r.answers:
-		return a, nil
-	case <-r.over:
-		select {
-		case a := <-r.answers:
-			return a, nil
-		default:
-		}
-		return answer{}, errUpstreamLost
-	case <-timer.C:
-		if left < patience {
-			return answer{}, os.ErrDeadlineExceeded
-		}
-		return answer{}, errUpstreamSilent
-	case <-r.s.srv.draining:
-		select {
-		case a := <-r.answers:
-			return a, nil
-		default:
-		}
-		return answer{}, errDraining
-	}
-}
-
-// expecting takes the expectation of the command that is under way, if any.
-func (r *relay) expecting(e *expectation) *expectation {
-	if e != nil {
-		return e
-	}
-	select {
-	case e := <-r.expect:
-		return &e
-	default:
-		return nil
-	}
-}
-
-// tell hands an answer to the commands side.
-func (r *relay) tell(a answer) error {
+// acknowledge hands an answer to the command side.
+func (r *replySide) acknowledge(a answer) error {
 	select {
 	case r.answers <- a:
 		return nil
 	case <-r.quit:
 		return io.EOF
 	}
-}
-
-// upstreamOver ends the replies side. Unless a login has succeeded, it wakes
-// the commands side, which may be waiting for the client.
-func (r *relay) upstreamOver(err error) {
-	r.err = err
-	close(r.over)
-	if err != nil {
-		r.s.raw.SetReadDeadline(past)
-	}
-	close(r.gone)
 }
 
 // past is a deadline that has expired.
@@ -232,77 +335,102 @@ var past = time.Unix(1, 0)
 // its side before login.
 const afterEOF = 5 * time.Second
 
-// ended says goodbye in the protocol's words where that makes sense, and names
-// the reason; err is what ended the commands side.
-func (r *relay) ended(err error) CloseReason {
-	defer close(r.quit)
+// ended says goodbye where that makes sense, and names the close reason; err is
+// what ended the command side.
+func (c *commandSide) ended(err error) CloseReason {
+	defer close(c.quit)
 	select {
-	case <-r.over:
+	case <-c.over:
 		if endingOf(err) == endTimeout {
 			err = errUpstreamLost
 		}
 	default:
 	}
-	d := r.s.dialect
+	fault, isFault := protocolNotices[err]
 	switch {
-	case r.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
-		r.lastWord(d.goodbye(noticeShutdown, "Shutting down, please come back in a moment."))
+	case c.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
+		c.lastWord(noticeShutdown)
 		return ReasonShutdown
 	case err == errUpstreamLost:
-		return r.lostUpstream()
+		return c.upstreamLost()
 	case err == errUpstreamSilent:
-		r.s.upstreamFailed(UpstreamTimeout, err)
-		r.lastWord(d.goodbye(noticeUnavailable, "The mail server does not answer, please try again later."))
+		c.s.upstreamFailed(UpstreamTimeout, err)
+		c.lastWord(noticeUpstreamSilent)
 		return ReasonUpstream
-	case err == errLineTooLong, err == errLiterals, err == errLineEnd, err == errID, err == errProtocol:
-		r.lastWord(d.goodbye(noticeProtocol, protocolFault(err)))
+	case isFault:
+		c.lastWord(fault)
 		return ReasonProtocol
 	case endingOf(err) == endTimeout:
-		r.lastWord(d.goodbye(noticeTimeout, "Too slow to log in."))
+		c.lastWord(noticeTooSlow)
 		return ReasonTimeout
-	}
-	if errors.Is(err, io.EOF) {
-		// The client has said all that it will; what it asked is answered.
-		r.s.upstream.CloseWrite()
-		for end := time.After(afterEOF); ; {
-			select {
-			case <-r.answers: // the replies side always flows
-				continue
-			case <-r.over:
-			case <-end:
-			}
-			break
-		}
+	case errors.Is(err, io.EOF):
+		c.finishReplies()
 	}
 	return ReasonClient
 }
 
-// lostUpstream ends a session whose upstream went away before login.
-func (r *relay) lostUpstream() CloseReason {
-	<-r.over
-	switch {
-	case r.err == errClientLost:
-		return ReasonClient
-	case r.told:
-	case r.saidBye.Load() || r.err == io.EOF && r.s.loggingOut:
-		return ReasonUpstream
-	case r.err == errLineTooLong, r.err == errLiterals, r.err == errOutOfStep:
-		r.s.upstreamFailed(UpstreamClosed, r.err)
-	default:
-		r.s.upstreamFailed(UpstreamClosed, errUpstreamLost)
+// finishReplies lets the upstream answer a client that has closed its side, until
+// it closes as well.
+func (c *commandSide) finishReplies() {
+	c.s.upstream.CloseWrite()
+	for end := time.After(afterEOF); ; {
+		select {
+		case <-c.answers: // the reply side always flows
+		case <-c.over:
+			return
+		case <-end:
+			return
+		}
 	}
-	r.lastWord(r.s.dialect.goodbye(noticeUnavailable, "The mail server went away, please try again later."))
+}
+
+// upstreamLost ends a session whose upstream went away before login.
+func (c *commandSide) upstreamLost() CloseReason {
+	<-c.over
+	switch {
+	case c.err == errClientLost:
+		return ReasonClient
+	case c.lossReported:
+	case c.saidBye || c.err == io.EOF && c.s.loggingOut:
+		return ReasonUpstream
+	case c.err == mailproto.ErrLineTooLong, c.err == mailproto.ErrLiterals, c.err == mailproto.ErrOutOfStep:
+		c.s.upstreamFailed(UpstreamClosed, c.err)
+	default:
+		c.s.upstreamFailed(UpstreamClosed, errUpstreamLost)
+	}
+	c.lastWord(noticeUpstreamLost)
 	return ReasonUpstream
 }
 
-func protocolFault(err error) string {
-	switch err {
-	case errLineTooLong:
-		return "Line too long before login."
-	case errLiterals:
-		return "Literals too long before login."
-	case errLineEnd:
-		return "Lines end in CRLF, and hold no CR, LF or NUL elsewhere."
+// sniffingWriter is a writer to the upstream behind a login: what it has written
+// it hands to a sniffer, and so delays or changes nothing.
+type sniffingWriter struct {
+	to       io.Writer
+	sniffer  *mailproto.Sniffer // nil once that has ended
+	observer Observer
+	login    *Login
+}
+
+// sniffs reports whether the client's software is to be found behind a login.
+func (s *session) sniffs(login *Login) bool {
+	return s.identified() && s.Listener.Protocol() == ProtocolIMAP && login.Software == ""
+}
+
+func newSniffingWriter(s *session, login *Login) *sniffingWriter {
+	return &sniffingWriter{to: s.upstream, sniffer: mailproto.NewSniffer(), observer: s.srv.cfg.Observer, login: login}
+}
+
+func (w *sniffingWriter) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	if w.sniffer == nil {
+		return n, err
 	}
-	return "Malformed command before login."
+	software, more := w.sniffer.Sniff(p[:n])
+	if software != "" {
+		w.observer.Software(&Software{Conn: w.login.Conn, Account: w.login.Account, Software: software})
+	}
+	if !more {
+		*w = sniffingWriter{to: w.to}
+	}
+	return n, err
 }

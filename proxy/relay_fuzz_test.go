@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/mailproto"
 	"postern/internal/posterntest"
 	"postern/policy"
 )
@@ -57,7 +58,7 @@ func FuzzRelay(f *testing.F) {
 		}
 		if run.mode&fuzzRaw == 0 && why == ReasonClient && !run.hungUp && !bytes.Contains(client, []byte("{")) {
 			for line := range bytes.Lines(rest) {
-				if bytes.HasSuffix(line, crlf) && !refusedCommand(run.mode, line) {
+				if bytes.HasSuffix(line, []byte("\r\n")) && !refusedCommand(run.mode, line) {
 					t.Fatalf("%q was lost", line)
 				}
 			}
@@ -180,7 +181,7 @@ func refusedCommand(mode byte, line []byte) bool {
 func isID(mode byte, line []byte) bool {
 	_, rest, _ := strings.Cut(string(line), " ")
 	name := rest[:max(0, strings.IndexAny(rest, " \r"))]
-	return mode&fuzzPOP3 == 0 && asciiUpper(name) == "ID"
+	return mode&fuzzPOP3 == 0 && posterntest.ASCIIUpper(name) == "ID"
 }
 
 // sameID compares an ID with what came of it: the same tag, and the honest
@@ -195,7 +196,7 @@ func sameID(mode byte, client, got []byte) (size, gotSize int, ok bool) {
 	if !ok1 || !ok2 || !bytes.Equal(idHead(client), idHead(got)) {
 		return 0, 0, false
 	}
-	want, _ := withoutForbidden(sent)
+	want, _ := posterntest.WithoutForbidden(sent)
 	var honest []string
 	for i := 0; i+1 < len(came); i += 2 {
 		blank := strings.Trim(came[i], "xX") == "" && len(came[i]) >= len("x-proxy-ttl")
@@ -215,27 +216,27 @@ func idHead(b []byte) []byte {
 // wholeID finds the end of the ID command that b begins with, and its strings.
 func wholeID(b []byte) (size int, list []string, ok bool) {
 	for rest := b; ; {
-		line, after, err := nextLine(rest)
+		line, after, err := posterntest.NextLine(rest)
 		if err != nil {
 			return 0, nil, false
 		}
 		size += len(line)
-		lit, more := literalAtEnd(line)
+		lit, more := mailproto.LiteralAtEnd(line)
 		if !more {
 			break
 		}
-		if lit.size > len(after) {
+		if lit.Size > len(after) {
 			return 0, nil, false
 		}
-		size, rest = size+lit.size, after[lit.size:]
+		size, rest = size+lit.Size, after[lit.Size:]
 	}
-	list, ok = idStrings(b[len(idHead(b)):size])
+	list, ok = posterntest.IDStrings(b[len(idHead(b)):size])
 	return size, list, ok
 }
 
 // partOfID reports whether b is an ID that breaks off, or is malformed.
 func partOfID(b []byte) bool {
-	if line, _, err := nextLine(b); err != nil || !isID(0, line) {
+	if line, _, err := posterntest.NextLine(b); err != nil || !isID(0, line) {
 		return false
 	}
 	_, _, whole := wholeID(b)
@@ -257,7 +258,7 @@ func checkDelivered(t *testing.T, run *relayRun, answered []byte) {
 			sent = sent[len(from):]
 		case ownLine(run.mode, line):
 			answered = answered[len(line):]
-		case !bytes.HasSuffix(line, crlf[1:]) && bytes.HasPrefix(from, line):
+		case !bytes.HasSuffix(line, []byte("\n")) && bytes.HasPrefix(from, line):
 			return // it breaks off
 		default:
 			t.Fatalf("the client was told %q where the upstream said %q\nafter %q", line, from, run.sent)
@@ -293,7 +294,7 @@ var (
 // edited is a line of the upstream's as a client may see it: the rule, once
 // more.
 func edited(mode byte, line []byte) []byte {
-	upper := asciiUpper(string(line))
+	upper := posterntest.ASCIIUpper(string(line))
 	bare := strings.TrimRight(upper, "\r\n")
 	if mode&fuzzPOP3 != 0 && (bare == "STLS" || strings.HasSuffix(bare, "-PLUS") && !strings.Contains(bare, " ")) {
 		return nil
@@ -305,7 +306,7 @@ func edited(mode byte, line []byte) []byte {
 		}
 		kept := wordInList.ReplaceAllStringFunc(string(line[at[2]:at[3]]), func(word string) string {
 			name := strings.TrimLeft(word, " ")
-			if untrueWord(name) || mode&fuzzPOP3 != 0 && strings.HasSuffix(asciiUpper(name), "-PLUS") {
+			if !posterntest.HoldsInsideTLS(name) || mode&fuzzPOP3 != 0 && strings.HasSuffix(posterntest.ASCIIUpper(name), "-PLUS") {
 				return ""
 			}
 			return word

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"postern/internal/mailproto"
+	"postern/internal/posterntest"
 )
 
 // halfCloser is what a connection can do here.
@@ -90,7 +93,7 @@ func (r *relayRun) serveRaw(c halfCloser) {
 			return
 		}
 		r.say(c, string(piece))
-		if !bytes.HasSuffix(piece, crlf[1:]) {
+		if !bytes.HasSuffix(piece, []byte("\n")) {
 			break
 		}
 	}
@@ -164,7 +167,7 @@ func (r *relayRun) readCommand(c net.Conn, in *bufio.Reader) (text string, ok bo
 			r.say(c, "+ go ahead\r\n")
 		}
 		n, err := strconv.Atoi(m[1])
-		if err != nil || n > maxLiterals {
+		if err != nil || n > mailproto.MaxLiterals {
 			return text, true
 		}
 		octets := make([]byte, n)
@@ -186,10 +189,10 @@ func (r *relayRun) readCommand(c net.Conn, in *bufio.Reader) (text string, ok bo
 func (r *relayRun) answer(c halfCloser, in *bufio.Reader, words []string) (more bool) {
 	good, fine, bad, list, login := words[0]+" OK", " done", words[0]+" BAD no\r\n", "* CAPABILITY IMAP4rev1 STARTTLS AUTH=X-PLUS AUTH=X\r\n", false
 	if len(words) > 1 {
-		login = slices.Contains([]string{"LOGIN", "AUTHENTICATE"}, asciiUpper(words[1]))
+		login = slices.Contains([]string{"LOGIN", "AUTHENTICATE"}, posterntest.ASCIIUpper(words[1]))
 	}
 	if r.mode&fuzzPOP3 != 0 {
-		verb := asciiUpper(words[0])
+		verb := posterntest.ASCIIUpper(words[0])
 		good, bad, list = "+OK", "-ERR no\r\n", ""
 		login = verb == "PASS" || verb == "APOP" || verb == "AUTH" && len(words) > 1
 		if verb == "CAPA" || len(words) == 1 && (verb == "AUTH" || verb == "LANG") {
@@ -238,9 +241,9 @@ func (r *relayRun) judge(t *testing.T, text string) {
 	if !isID(r.mode, []byte(text)) {
 		return
 	}
-	list, _ := idStrings([]byte(text)[len(idHead([]byte(text))):])
+	list, _ := posterntest.IDStrings([]byte(text)[len(idHead([]byte(text))):])
 	list = append(list, "") // the value that is still to come
-	if _, found := withoutForbidden(list); found {
+	if _, found := posterntest.WithoutForbidden(list); found {
 		t.Fatalf("the upstream was told %q", text)
 	}
 }

@@ -64,7 +64,7 @@ func newTunnel(s *session, login *Login, fromClient, fromUpstream []byte) *tunne
 	if t.passedThrough() {
 		t.client = s.raw
 	} else if s.sniffs(login) {
-		t.upstream = newSniffer(s, login)
+		t.upstream = newSniffingWriter(s, login)
 	}
 	return t
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"postern/internal/mailproto"
 )
 
 // pollConn is a TCP connection whose Read asks the poller once that is on: it
@@ -45,7 +47,7 @@ type upstreamConn struct {
 	// tls is nil where the line is plain.
 	tls   *tls.Conn
 	up    *upstream
-	lines *lineReader // until login
+	lines *mailproto.LineReader // until login
 	once  sync.Once
 }
 
@@ -116,7 +118,7 @@ func (srv *Server) dial(up *upstream, d dialect, header []byte, dialWithin, with
 		return nil, greeting{}, err
 	}
 	defer stop()
-	c.lines = &lineReader{src: c.raw}
+	c.lines = mailproto.NewLineReader(c.raw)
 	g, err := srv.converse(c, d, header)
 	if err != nil {
 		c.Close()
@@ -161,7 +163,7 @@ func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeti
 	if err := d.requestTLS(c.lines, c.raw); err != nil {
 		return greeting{}, &upstreamError{dialFailure(err, UpstreamStartTLS), fmt.Errorf("asking the upstream for TLS: %w", err)}
 	}
-	if len(c.lines.buffered()) > 0 || pendingBytes(c.raw.tcpConn) {
+	if len(c.lines.Buffered()) > 0 || pendingBytes(c.raw.tcpConn) {
 		return greeting{}, &upstreamError{UpstreamStartTLS, errInjectedReply}
 	}
 	if err := srv.secure(c); err != nil {
@@ -185,17 +187,17 @@ func (srv *Server) secure(c *upstreamConn) error {
 		return &upstreamError{dialFailure(err, UpstreamTLS), fmt.Errorf("TLS with the upstream: %w", err)}
 	}
 	c.tls = tc
-	c.lines = &lineReader{src: tc}
+	c.lines = mailproto.NewLineReader(tc)
 	return nil
 }
 
 func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
-	line, err := c.lines.line()
+	line, err := c.lines.Line()
 	if err != nil {
 		return greeting{}, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("reading the upstream's greeting: %w", err)}
 	}
 	g := greeting{line: slices.Clone(line)}
-	shown, failure := d.greeting(g.line)
+	shown, failure := d.judgeGreeting(g.line)
 	if g.shown = shown; failure != "" {
 		if c.up.TLS == LineStartTLS {
 			g.shown = nil // before TLS anybody may have said it
@@ -210,7 +212,7 @@ func dialFailure(err error, otherwise UpstreamFailure) UpstreamFailure {
 	switch {
 	case errors.As(err, &nerr) && nerr.Timeout():
 		return UpstreamTimeout
-	case err == errLineTooLong:
+	case err == mailproto.ErrLineTooLong:
 		return UpstreamGreeting
 	}
 	return otherwise

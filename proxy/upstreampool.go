@@ -87,7 +87,7 @@ func (s *session) connectTo(up *upstream, header []byte, dialWithin, within time
 	}
 	s.upstream = c
 	if s.srv.cfg.UpstreamClientID {
-		if err := s.dialect.identify(s); err != nil {
+		if err := s.dialect.identifyClient(s); err != nil {
 			c.Close()
 			return greeting{}, err
 		}

@@ -1,4 +1,4 @@
-package proxy
+package mailproto
 
 import (
 	"strings"
@@ -13,9 +13,9 @@ func TestIMAPCommandSyntaxIsStrict(t *testing.T) {
 		{"a NOOP \r\n", "a", "NOOP", " \r\n"},
 		{"a UID FETCH 1\r\n", "a", "UID", " FETCH 1\r\n"},
 	} {
-		c, ok := parseIMAPCommand([]byte(tt.line))
-		if !ok || string(c.tag) != tt.tag || string(c.name) != tt.name || string(c.args) != tt.args {
-			t.Errorf("%q: %q %q %q, %v", tt.line, c.tag, c.name, c.args, ok)
+		c, ok := ParseIMAPCommand([]byte(tt.line))
+		if !ok || string(c.Tag) != tt.tag || string(c.Name) != tt.name || string(c.Args) != tt.args {
+			t.Errorf("%q: %q %q %q, %v", tt.line, c.Tag, c.Name, c.Args, ok)
 		}
 	}
 	for _, line := range []string{
@@ -23,14 +23,14 @@ func TestIMAPCommandSyntaxIsStrict(t *testing.T) {
 		"+ NOOP\r\n", "* NOOP\r\n", "a* NOOP\r\n", "(a NOOP\r\n", "{3} NOOP\r\n", "a {3}\r\n", "a \"NOOP\"\r\n", "a\\ NOOP\r\n",
 		"a% NOOP\r\n", "a\x7f NOOP\r\n", "a\x80 NOOP\r\n", "a NO\xffOP\r\n", "a NO{OP\r\n", "a ]X\r\n",
 	} {
-		if c, ok := parseIMAPCommand([]byte(line)); ok {
-			t.Errorf("%q is taken for %q %q", line, c.tag, c.name)
+		if c, ok := ParseIMAPCommand([]byte(line)); ok {
+			t.Errorf("%q is taken for %q %q", line, c.Tag, c.Name)
 		}
 	}
 }
 
 func TestLiteralHeaders(t *testing.T) {
-	const tooLong = maxLiterals + 1
+	const tooLong = MaxLiterals + 1
 	for _, tt := range []struct {
 		line   string
 		size   int
@@ -52,8 +52,8 @@ func TestLiteralHeaders(t *testing.T) {
 		{"a LOGIN {99999999999999999999+}\r\n", tooLong, false, 25},
 		{"{1}\r\n", 1, true, 5},
 	} {
-		lit, ok := literalAtEnd([]byte(tt.line))
-		if want := (literal{tt.size, tt.sync, tt.header}); !ok || lit != want {
+		lit, ok := LiteralAtEnd([]byte(tt.line))
+		if want := (Literal{tt.size, tt.sync, tt.header}); !ok || lit != want {
 			t.Errorf("%q: %+v, %v, want %+v", tt.line, lit, ok, want)
 		}
 	}
@@ -61,7 +61,7 @@ func TestLiteralHeaders(t *testing.T) {
 		"a LOGIN {5}", "a LOGIN {5} \r\n", "a LOGIN {}\r\n", "a LOGIN {+}\r\n", "a LOGIN {-5}\r\n", "a LOGIN {5++}\r\n", "a LOGIN {+5}\r\n",
 		"a LOGIN {5 }\r\n", "a LOGIN {0x5}\r\n", "a LOGIN 5}\r\n", "a LOGIN {5\r\n", "}\r\n", "\r\n", "", "a {5}}\r\n", "a {\xb2}\r\n", "a {5-}\r\n",
 	} {
-		if lit, ok := literalAtEnd([]byte(line)); ok {
+		if lit, ok := LiteralAtEnd([]byte(line)); ok {
 			t.Errorf("%q has a literal %+v", line, lit)
 		}
 	}
@@ -98,16 +98,16 @@ func TestLiteralsStandWhereEveryServerSeesThem(t *testing.T) {
 		` "a {1} b" {99999999999999999999}`: true,
 	} {
 		b := []byte(line + "\r\n")
-		lit, ok := literalAtEnd(b)
+		lit, ok := LiteralAtEnd(b)
 		if !ok {
 			t.Fatalf("%q has no literal", line)
 		}
-		if got := literalPlaced(b, lit); got != want {
+		if got := lit.PlacedIn(b); got != want {
 			t.Errorf("%q: placed %v, want %v", line, got, want)
 		}
 	}
 	// What looks like a literal inside quotes is none: the line goes on.
-	if lit, ok := literalAtEnd([]byte("a LOGIN u \"{5}\"\r\n")); ok {
+	if lit, ok := LiteralAtEnd([]byte("a LOGIN u \"{5}\"\r\n")); ok {
 		t.Errorf("a quoted {5} is taken for a literal: %+v", lit)
 	}
 }
@@ -123,27 +123,27 @@ func TestQuotedStrings(t *testing.T) {
 		{`"a`, "", 0, false}, {`"`, "", 0, false}, {`"a\`, "", 0, false}, {`"a\n"`, "", 0, false}, {"\"a\r\"", "", 0, false},
 		{"\"a\n\"", "", 0, false}, {`"\"`, "", 0, false},
 	} {
-		value, size, ok := quotedString([]byte(tt.in))
-		if value != tt.value || size != tt.size || ok != tt.ok {
+		value, size, ok := unquote([]byte(tt.in))
+		if string(value) != tt.value || size != tt.size || ok != tt.ok {
 			t.Errorf("%q: %q %d %v", tt.in, value, size, ok)
 		}
 	}
 }
 
 func TestLongestLineIsStillALine(t *testing.T) {
-	fits := strings.Repeat("a", maxLine-2) + "\r\n"
-	r := &lineReader{src: strings.NewReader(fits + "next\r\n")}
-	if line, err := r.line(); err != nil || len(line) != maxLine {
+	fits := strings.Repeat("a", MaxLine-2) + "\r\n"
+	r := NewLineReader(strings.NewReader(fits + "next\r\n"))
+	if line, err := r.Line(); err != nil || len(line) != MaxLine {
 		t.Fatalf("%d bytes, %v", len(line), err)
 	}
-	if line, err := r.line(); err != nil || string(line) != "next\r\n" {
+	if line, err := r.Line(); err != nil || string(line) != "next\r\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
-	r = &lineReader{src: strings.NewReader("a" + fits)}
-	if _, err := r.line(); err != errLineTooLong {
+	r = NewLineReader(strings.NewReader("a" + fits))
+	if _, err := r.Line(); err != ErrLineTooLong {
 		t.Errorf("a byte more: %v", err)
 	}
-	if len(r.buf) > 2*maxLine {
+	if len(r.buf) > 2*MaxLine {
 		t.Errorf("holds %d bytes", len(r.buf))
 	}
 }

@@ -1,4 +1,4 @@
-package proxy
+package mailproto
 
 import "testing"
 
@@ -19,7 +19,7 @@ func TestUntrueCapabilitiesDisappearFromAllFourPlaces(t *testing.T) {
 		{"twice", "* CAPABILITY STARTTLS IMAP4rev1 STARTTLS\r\n", "* CAPABILITY IMAP4rev1\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := string(trueIMAP([]byte(tt.in))); got != tt.want {
+			if got := string(FilterIMAPCapabilities([]byte(tt.in))); got != tt.want {
 				t.Errorf("%q became %q, want %q", tt.in, got, tt.want)
 			}
 		})
@@ -36,7 +36,7 @@ func TestOtherIMAPLinesStayAsTheyAre(t *testing.T) {
 		"+ CAPABILITY STARTTLS\r\n", "+ U1RBUlRUTFM=\r\n", "a CAPABILITY STARTTLS\r\n", "a OK STARTTLS\r\n",
 		"*CAPABILITY STARTTLS\r\n", " CAPABILITY STARTTLS\r\n", "\r\n", "\n", "", "*", "* ", "STARTTLS\r\n",
 	} {
-		if got := string(trueIMAP([]byte(line))); got != line {
+		if got := string(FilterIMAPCapabilities([]byte(line))); got != line {
 			t.Errorf("%q became %q", line, got)
 		}
 	}
@@ -59,7 +59,7 @@ func TestUntrueCapabilitiesDisappearFromCAPA(t *testing.T) {
 		{"XSTLS\r\n", "XSTLS\r\n"}, {"USER\r\n", "USER\r\n"}, {".\r\n", ".\r\n"}, {"\r\n", "\r\n"},
 		{"PLUS\r\n", "PLUS\r\n"},
 	} {
-		if got := string(trueCAPA([]byte(tt.in))); got != tt.want {
+		if got := string(FilterPOP3Capability([]byte(tt.in))); got != tt.want {
 			t.Errorf("%q became %q, want %q", tt.in, got, tt.want)
 		}
 	}

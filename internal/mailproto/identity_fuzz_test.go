@@ -1,4 +1,4 @@
-package proxy
+package mailproto
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"postern/internal/posterntest"
 )
 
 var (
@@ -21,9 +23,9 @@ var (
 	quoting  = regexp.MustCompile(`\\(.)`)
 )
 
-// overheardIn is what reading along ought to find, over bytes in memory.
-func overheardIn(data []byte) string {
-	data = data[:min(len(data), maxOverheard)]
+// sniffedIn is what reading along ought to find, over bytes in memory.
+func sniffedIn(data []byte) string {
+	data = data[:min(len(data), maxSniffed)]
 	for {
 		text, literals, rest, ok := commandIn(data)
 		if !ok {
@@ -31,7 +33,7 @@ func overheardIn(data []byte) string {
 		}
 		data = rest
 		m := commandLine.FindStringSubmatch(text)
-		if m == nil || asciiUpper(m[1]) != "ID" {
+		if m == nil || posterntest.ASCIIUpper(m[1]) != "ID" {
 			continue
 		}
 		if software := softwareIn(m[2]+"\r\n", literals); software != "" {
@@ -45,7 +47,7 @@ func overheardIn(data []byte) string {
 func commandIn(data []byte) (text string, literals []string, rest []byte, ok bool) {
 	verb := ""
 	for {
-		line, after, err := nextLine(data)
+		line, after, err := posterntest.NextLine(data)
 		if err != nil || !strictBytes(line) || len(literals) > 0 && !strings.Contains(" )\r", string(line[0])) {
 			return "", nil, nil, false
 		}
@@ -57,7 +59,7 @@ func commandIn(data []byte) (text string, literals []string, rest []byte, ok boo
 			if m == nil {
 				return "", nil, nil, false
 			}
-			verb = asciiUpper(string(m[1]))
+			verb = posterntest.ASCIIUpper(string(m[1]))
 		}
 		if slices.Contains([]string{"IDLE", "COMPRESS", "LOGIN", "AUTHENTICATE", "UNAUTHENTICATE"}, verb) {
 			return "", nil, nil, false
@@ -67,9 +69,9 @@ func commandIn(data []byte) (text string, literals []string, rest []byte, ok boo
 			return text + string(line), literals, after, true
 		}
 		size, err := strconv.Atoi(string(m[1]))
-		lit, _ := literalAtEnd(line)
+		lit, _ := LiteralAtEnd(line)
 		message := verb == "APPEND" || verb == "REPLACE" || verb == "UID"
-		if err != nil || size > len(after) || !literalPlaced(line, lit) || len(m[2]) == 0 && message {
+		if err != nil || size > len(after) || !lit.PlacedIn(line) || len(m[2]) == 0 && message {
 			return "", nil, nil, false
 		}
 		text += fmt.Sprintf("%s\x00%d", line[:len(line)-len(m[0])], len(literals))
@@ -89,35 +91,35 @@ func softwareIn(args string, literals []string) string {
 			list[i] = literals[n]
 		case s[0] == '"':
 			list[i] = quoting.ReplaceAllString(s[1:len(s)-1], "$1")
-		case asciiUpper(s) == "NIL":
+		case posterntest.ASCIIUpper(s) == "NIL":
 			list[i] = ""
 		}
 	}
 	said := make(map[string]string)
 	for i := 0; i < len(list); i += 2 {
-		said[asciiUpper(list[i])] = cutText([]byte(list[i+1]), maxSoftware)
+		said[posterntest.ASCIIUpper(list[i])] = cutText([]byte(list[i+1]), MaxSoftware)
 	}
 	if said["NAME"] == "" || said["VERSION"] == "" {
 		return said["NAME"]
 	}
-	return cutText([]byte(said["NAME"]+" "+said["VERSION"]), maxSoftware)
+	return cutText([]byte(said["NAME"]+" "+said["VERSION"]), MaxSoftware)
 }
 
-// FuzzOverhearing reads along in pieces of any sizes: what is copied stays as
+// FuzzSniffer reads along in pieces of any sizes: what is copied stays as
 // it is, and an ID is found if, and only if, there is one.
-func FuzzOverhearing(f *testing.F) {
-	for _, tt := range overhearings() {
+func FuzzSniffer(f *testing.F) {
+	for _, tt := range sniffings() {
 		if len(tt.said) < 1000 {
 			f.Add([]byte(tt.said), []byte{3, 0, 40})
 		}
 	}
 	f.Fuzz(func(t *testing.T, data, sizes []byte) {
-		want := overheardIn(data)
-		got := overhearIn(t, data, sizes)
+		want := sniffedIn(data)
+		got := sniff(t, data, sizes)
 		if len(got) > 1 || strings.Join(got, "") != want {
 			t.Fatalf("%q: told %q, want %q", data, got, want)
 		}
-		if len(want) > maxSoftware {
+		if len(want) > MaxSoftware {
 			t.Fatalf("%d bytes", len(want))
 		}
 	})
@@ -126,7 +128,7 @@ func FuzzOverhearing(f *testing.F) {
 // saslIn is the account in a message that is whole, by the rules of each
 // mechanism, once more; done where no other message has to be waited for.
 func saslIn(mechanism, m string) (account string, done bool) {
-	switch mechanism = asciiUpper(mechanism); {
+	switch mechanism = posterntest.ASCIIUpper(mechanism); {
 	case mechanism == "PLAIN":
 		parts := strings.Split(m, "\x00")
 		if len(parts) < 3 {
@@ -176,7 +178,7 @@ func FuzzSASLAccount(f *testing.F) {
 		want := ""
 		for _, m := range [][]byte{first, second} {
 			account, done := saslIn(mechanism, string(m[:min(len(m), maxMessage)]))
-			if len(account) > maxAccount {
+			if len(account) > MaxAccount {
 				account = ""
 			}
 			if want = account; done {
@@ -187,34 +189,34 @@ func FuzzSASLAccount(f *testing.F) {
 		if one == "" {
 			one = "="
 		}
-		ways := map[string]func(*introduction){
-			"at once": func(in *introduction) { in.imap("a AUTHENTICATE " + mechanism + " " + one + "\r\n") },
-			"quoted":  func(in *introduction) { in.imap("a AUTHENTICATE \"" + mechanism + "\" \"" + one + "\"\r\n") },
-			"in a literal": func(in *introduction) {
+		ways := map[string]func(*Identity){
+			"at once": func(in *Identity) { in.imap("a AUTHENTICATE " + mechanism + " " + one + "\r\n") },
+			"quoted":  func(in *Identity) { in.imap("a AUTHENTICATE \"" + mechanism + "\" \"" + one + "\"\r\n") },
+			"in a literal": func(in *Identity) {
 				in.imap("a AUTHENTICATE " + mechanism + " {9}\r\n")
-				in.octets([]byte(one))
-				in.text(crlf)
+				in.Literal([]byte(one))
+				in.Line(crlf)
 			},
-			"asked": func(in *introduction) {
+			"asked": func(in *Identity) {
 				in.imap("a AUTHENTICATE " + mechanism + "\r\n")
-				in.response([]byte(one + "\r\n"))
+				in.Response([]byte(one + "\r\n"))
 			},
-			"POP3": func(in *introduction) { in.pop3Command([]byte("AUTH"), []byte(mechanism+" "+one)) },
+			"POP3": func(in *Identity) { in.POP3Command(POP3Command{Keyword("AUTH"), []byte(mechanism + " " + one)}) },
 		}
 		for name, say := range ways {
-			in := &introduction{account: "before"}
+			in := &Identity{Account: "before"}
 			say(in)
 			kept := bytes.Clone(two)
-			in.response(two)
-			if in.account != want || !bytes.Equal(two, kept) {
-				t.Fatalf("%s, %s: %q, %q: account %q, want %q", name, mechanism, first, second, in.account, want)
+			in.Response(two)
+			if in.Account != want || !bytes.Equal(two, kept) {
+				t.Fatalf("%s, %s: %q, %q: account %q, want %q", name, mechanism, first, second, in.Account, want)
 			}
 		}
 	})
 }
 
 // imap begins a command.
-func (in *introduction) imap(line string) {
-	cmd, _ := parseIMAPCommand([]byte(line))
-	in.imapCommand(cmd)
+func (in *Identity) imap(line string) {
+	cmd, _ := ParseIMAPCommand([]byte(line))
+	in.IMAPCommand(cmd)
 }

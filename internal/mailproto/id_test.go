@@ -1,34 +1,38 @@
-package proxy
+package mailproto
 
 import (
 	"strings"
 	"testing"
 )
 
-// filterID sends the pieces of one ID command through a filter, as the relay
-// would: each piece but the last ends in the header of a synchronizing literal
-// and is followed by the literal's octets.
-func filterID(pieces ...string) (string, error) {
-	var f idFilter
+// filterID sends the arguments of one ID command through a filter, as a relay
+// would: it is flushed at each synchronizing literal and at the end.
+func filterID(in string) (string, error) {
+	var f IDFilter
 	var out strings.Builder
-	for i, p := range pieces {
-		if i%2 == 1 {
-			octets := []byte(p)
-			f.literal(octets)
-			out.Write(octets)
-			continue
-		}
-		sync := i < len(pieces)-1
-		text, err := f.text([]byte(p), sync)
-		if err != nil {
-			return "", err
-		}
-		out.Write(text)
-		if sync {
-			out.WriteString("\r\n")
-		}
+	flush := func() error {
+		p, err := f.Flush()
+		out.Write(p)
+		return err
 	}
-	return out.String(), nil
+	for more := true; more; {
+		end := strings.IndexByte(in, '\n') + 1
+		line, rest := in[:end], in[end:]
+		f.Line([]byte(line))
+		var lit Literal
+		if lit, more = LiteralAtEnd([]byte(line)); !more {
+			break
+		}
+		if lit.Sync {
+			if err := flush(); err != nil {
+				return "", err
+			}
+		}
+		f.Literal([]byte(rest[:lit.Size]))
+		in = rest[lit.Size:]
+	}
+	err := flush()
+	return out.String(), err
 }
 
 func TestForbiddenIDFieldsAreTakenOut(t *testing.T) {
@@ -62,29 +66,19 @@ func TestForbiddenIDFieldsAreTakenOut(t *testing.T) {
 }
 
 func TestForbiddenIDFieldsInSynchronizingLiteralsMeanNothing(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		pieces []string
-		want   string
-	}{
-		{"value, first field", []string{` ("x-originating-ip" {7}`, `1.2.3.4`, ` "name" "x")` + "\r\n"},
-			` ("x-removed" {7}` + "\r\n" + `        "name" "x")` + "\r\n"},
-		{"value, later field", []string{` ("name" "x" "x-originating-ip" {7}`, `1.2.3.4`, ")\r\n"},
-			` ("name" "x" "x-removed" {7}` + "\r\n       )\r\n"},
-		{"value, behind a field that is gone", []string{` ("x-session-id" "x" "x-originating-ip" {7}`, `1.2.3.4`, ")\r\n"},
-			` ("x-removed" {7}` + "\r\n       )\r\n"},
-		{"name", []string{` ({16}`, `X-originating-ip`, ` "1.2.3.4" "name" "x")` + "\r\n"},
-			` ({16}` + "\r\n" + `xxxxxxxxxxxxxxxx NIL "name" "x")` + "\r\n"},
-		{"name and value", []string{` ({16}`, `x-originating-ip`, ` {7}`, `1.2.3.4`, ")\r\n"},
-			" ({16}\r\nxxxxxxxxxxxxxxxx {7}\r\n       )\r\n"},
-		{"an honest field", []string{` ({4}`, `name`, ` {16}`, `x-originating-ip`, ")\r\n"},
-			" ({4}\r\nname {16}\r\nx-originating-ip)\r\n"},
-		{"an honest value", []string{` ("name" {3}`, "a\r\n", " \"x-session-id\" \"y\")\r\n"}, " (\"name\" {3}\r\na\r\n)\r\n"},
+	for _, tt := range []struct{ name, in, want string }{
+		{"value, first field", " (\"x-originating-ip\" {7}\r\n1.2.3.4 \"name\" \"x\")\r\n", " (\"x-removed\" {7}\r\n        \"name\" \"x\")\r\n"},
+		{"value, later field", " (\"name\" \"x\" \"x-originating-ip\" {7}\r\n1.2.3.4)\r\n", " (\"name\" \"x\" \"x-removed\" {7}\r\n       )\r\n"},
+		{"value, behind a removed field", " (\"x-session-id\" \"x\" \"x-originating-ip\" {7}\r\n1.2.3.4)\r\n", " (\"x-removed\" {7}\r\n       )\r\n"},
+		{"name", " ({16}\r\nX-originating-ip \"1.2.3.4\" \"name\" \"x\")\r\n", " ({16}\r\nxxxxxxxxxxxxxxxx NIL \"name\" \"x\")\r\n"},
+		{"name, with a value in a literal of the other kind", " ({16}\r\nX-originating-ip {7+}\r\n1.2.3.4)\r\n", " ({16}\r\nxxxxxxxxxxxxxxxx NIL)\r\n"},
+		{"name and value", " ({16}\r\nx-originating-ip {7}\r\n1.2.3.4)\r\n", " ({16}\r\nxxxxxxxxxxxxxxxx {7}\r\n       )\r\n"},
+		{"an honest field", " ({4}\r\nname {16}\r\nx-originating-ip)\r\n", " ({4}\r\nname {16}\r\nx-originating-ip)\r\n"},
+		{"an honest value", " (\"name\" {3}\r\na\r\n \"x-session-id\" \"y\")\r\n", " (\"name\" {3}\r\na\r\n)\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := filterID(tt.pieces...)
-			if err != nil || got != tt.want {
-				t.Errorf("%q became %q, %v, want %q", tt.pieces, got, err, tt.want)
+			if got, err := filterID(tt.in); err != nil || got != tt.want {
+				t.Errorf("%q became %q, %v, want %q", tt.in, got, err, tt.want)
 			}
 		})
 	}

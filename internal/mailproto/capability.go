@@ -1,0 +1,120 @@
+package mailproto
+
+import "bytes"
+
+// Some capabilities do not hold inside TLS, or cannot work through a proxy that
+// ends TLS: STARTTLS and LOGINDISABLED (RFC 9051, Section 7.2.2), and SASL
+// mechanisms with channel binding (RFC 5802, Section 6). They stand in four
+// places, and are removed from each: the code of a greeting, of a tagged reply
+// and of other untagged ones, and the CAPABILITY response.
+
+// FilterIMAPCapabilities returns a response without capabilities that do not
+// hold inside TLS. All else stays as it is, to the byte; a response that has
+// none of them is returned itself.
+func FilterIMAPCapabilities(response []byte) []byte {
+	start, end := capabilityList(response)
+	if start < 0 {
+		return response
+	}
+	return dropTokens(response, start, end, func(token Keyword) bool {
+		return token.Is("STARTTLS", "LOGINDISABLED") || HasPrefixFold(token, "AUTH=") && bindsChannel(token)
+	})
+}
+
+// AcceptsNonSyncLiterals reports whether a response lists a capability by which
+// a server accepts literals without synchronization (RFC 7888; IMAP4rev2
+// implies the short ones).
+func AcceptsNonSyncLiterals(response []byte) bool {
+	start, end := capabilityList(response)
+	if start < 0 {
+		return false
+	}
+	for _, c := range bytes.Fields(response[start:end]) {
+		if Keyword(c).Is("LITERAL+", "LITERAL-", "IMAP4rev2") {
+			return true
+		}
+	}
+	return false
+}
+
+// capabilityList finds the list in a CAPABILITY response or response code: the
+// bytes between its name and its end, beginning with a space; -1 where there
+// is none.
+func capabilityList(line []byte) (start, end int) {
+	const keyword = "CAPABILITY"
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = line[:i+1] // what follows is a literal, and stays as it is
+	}
+	sp := bytes.IndexByte(line, ' ')
+	if sp <= 0 {
+		return -1, -1
+	}
+	rest := line[sp+1:]
+	if sp == 1 && line[0] == '*' && HasPrefixFold(rest, keyword+" ") {
+		return sp + 1 + len(keyword), len(TrimLineEnd(line))
+	}
+	word, code, ok := bytes.Cut(rest, []byte(" ["))
+	if !ok || !isStatus(word) || !HasPrefixFold(code, keyword+" ") {
+		return -1, -1
+	}
+	start = sp + 1 + len(word) + len(" [") + len(keyword)
+	closing := bytes.IndexByte(line[start:], ']')
+	if closing < 0 {
+		return -1, -1
+	}
+	return start, start + closing
+}
+
+// bindsChannel reports whether a SASL mechanism binds to the TLS channel: it
+// would bind to the client's, of which the server behind knows nothing.
+func bindsChannel(mechanism Keyword) bool {
+	const suffix = "-PLUS"
+	n := len(mechanism) - len(suffix)
+	return n >= 0 && mechanism[n:].Is(suffix)
+}
+
+// dropTokens returns line without the space-separated tokens of
+// line[start:end] that drop chooses, each with the space before it.
+func dropTokens(line []byte, start, end int, drop func(Keyword) bool) []byte {
+	var out []byte // nil until something is dropped
+	for i := start; i < end; {
+		next := i
+		for next < end && line[next] == ' ' {
+			next++
+		}
+		token := next
+		for next < end && line[next] != ' ' {
+			next++
+		}
+		if dropped := drop(line[token:next]); dropped && out == nil {
+			out = append(make([]byte, 0, len(line)), line[:i]...)
+		} else if !dropped && out != nil {
+			out = append(out, line[i:next]...)
+		}
+		i = next
+	}
+	if out == nil {
+		return line
+	}
+	return append(out, line[end:]...)
+}
+
+// FilterPOP3Capability returns a line of a CAPA or AUTH listing without what
+// does not hold inside TLS (RFC 2449, RFC 2595, RFC 5034); nil where nothing of
+// it does.
+func FilterPOP3Capability(line []byte) []byte {
+	body := TrimLineEnd(line)
+	switch {
+	case Keyword(bytes.TrimRight(body, " ")).Is("STLS"):
+		return nil
+	case HasPrefixFold(body, "SASL "):
+		out := dropTokens(line, len("SASL"), len(body), bindsChannel)
+		if len(bytes.TrimSpace(out[len("SASL"):])) == 0 && len(out) < len(line) {
+			return nil
+		}
+		return out
+	case bytes.IndexByte(body, ' ') < 0 && bindsChannel(body):
+		return nil // a mechanism on a line of its own, in answer to AUTH
+	}
+	return line
+}

@@ -1,0 +1,147 @@
+package mailproto
+
+import "bytes"
+
+// MaxAccount is the longest account that is reported, in bytes: no address is
+// longer (RFC 5321, Section 4.5.3.1.3). A longer one is dropped, since a part of
+// it would be the name of somebody else.
+const MaxAccount = 254
+
+// Identity reads from the commands before a login who logs in. Nothing is taken
+// of a password or a token. Its methods do nothing on nil.
+type Identity struct {
+	// Account is that of the login under way, or empty.
+	Account string
+	// Software is that of the last ID that named one.
+	Software string
+
+	// user is the USER that was accepted last, as whom a PASS logs in (POP3).
+	user  string
+	await argument
+	// literal: the next literal is the argument.
+	literal bool
+	// sasl finds the account in the messages to come; nil where none does.
+	sasl saslReader
+}
+
+// argument is what the next argument of the command under way is.
+type argument uint8
+
+const (
+	otherArgument argument = iota // and those behind it
+	accountArgument
+	mechanismArgument
+	responseArgument // initial response of a mechanism
+)
+
+// begin forgets the command before.
+func (id *Identity) begin() { *id = Identity{Software: id.Software, user: id.user} }
+
+// IMAPCommand reads the line that begins a command (RFC 9051, Section 6.2).
+func (id *Identity) IMAPCommand(cmd IMAPCommand) {
+	if id == nil {
+		return
+	}
+	id.begin()
+	switch {
+	case cmd.Name.Is("LOGIN"):
+		id.await = accountArgument
+	case cmd.Name.Is("AUTHENTICATE"):
+		id.await = mechanismArgument
+	}
+	id.Line(cmd.Args)
+}
+
+// POP3Command reads a command (RFC 1939, Section 7; RFC 5034, Section 4).
+func (id *Identity) POP3Command(cmd POP3Command) {
+	if id == nil {
+		return
+	}
+	id.begin()
+	switch {
+	case cmd.Name.Is("USER"):
+		id.user = accountOf(cmd.Args)
+	case cmd.Name.Is("PASS"):
+		id.Account = id.user
+	case cmd.Name.Is("APOP"):
+		name, _, _ := bytes.Cut(cmd.Args, []byte(" "))
+		id.Account = accountOf(name)
+	case cmd.Name.Is("AUTH"):
+		id.await = mechanismArgument
+		id.Line(cmd.Args)
+	}
+}
+
+// POP3Refused forgets a USER that was refused.
+func (id *Identity) POP3Refused(cmd POP3Command) {
+	if id != nil && cmd.Name.Is("USER") {
+		id.user = ""
+	}
+}
+
+// Line reads the arguments in a line, up to a literal.
+func (id *Identity) Line(line []byte) {
+	if id == nil {
+		return
+	}
+	lit, more := LiteralAtEnd(line)
+	for line = line[:len(line)-lit.Header]; id.await != otherArgument; {
+		arg, rest, ok := nextArgument(line)
+		if !ok {
+			break
+		}
+		id.argument(arg)
+		line = rest
+	}
+	id.literal = more && id.await != otherArgument
+}
+
+// Literal reads the octets of the literal whose header ended the last line.
+func (id *Identity) Literal(octets []byte) {
+	if id != nil && id.literal {
+		id.literal = false
+		id.argument(octets)
+	}
+}
+
+func (id *Identity) argument(b []byte) {
+	await := id.await
+	id.await = otherArgument
+	switch await {
+	case accountArgument:
+		id.Account = accountOf(b)
+	case mechanismArgument:
+		id.sasl, id.await = saslReaderOf(b), responseArgument
+	case responseArgument:
+		id.Response(b)
+	}
+}
+
+// SetSoftware takes the software from an ID that names one; f may be nil.
+func (id *Identity) SetSoftware(f *IDFilter) {
+	if id == nil || f == nil {
+		return
+	}
+	if software := f.Software(); software != "" {
+		id.Software = software
+	}
+}
+
+// Response reads a line in base64 that answers a mechanism, until the account
+// is known (RFC 4422, Section 3).
+func (id *Identity) Response(line []byte) {
+	if id == nil || id.sasl == nil {
+		return
+	}
+	if account, done := id.sasl.decoded(line); done {
+		id.Account, id.sasl = account, nil
+	}
+}
+
+// accountOf returns what a client calls its account, if it can be one.
+func accountOf(b []byte) string {
+	if len(b) > MaxAccount {
+		return ""
+	}
+	return string(b)
+}

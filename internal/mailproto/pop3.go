@@ -1,0 +1,59 @@
+package mailproto
+
+import "bytes"
+
+// POP3Command is a command: keyword [SP arguments] (RFC 1939, Section 3). The
+// slices are parts of the line.
+type POP3Command struct {
+	Name Keyword
+	// Args are without the spaces around them and without the CRLF.
+	Args []byte
+}
+
+// ParsePOP3Command splits a line; ok is false where the keyword is none.
+func ParsePOP3Command(line []byte) (c POP3Command, ok bool) {
+	name, args, _ := bytes.Cut(TrimLineEnd(line), []byte(" "))
+	return POP3Command{name, bytes.TrimSpace(args)}, len(name) > 0 && all(name, isAtomChar)
+}
+
+// IsLogin reports whether +OK to the command means that the client is logged
+// in (RFC 1939, Section 7; RFC 5034, Section 4).
+func (c POP3Command) IsLogin() bool {
+	return c.Name.Is("PASS", "APOP") || c.Name.Is("AUTH") && len(c.Args) > 0
+}
+
+// IsListing reports whether +OK to the command is followed by lines (RFC 2449,
+// Section 5; RFC 6856, Section 3.2; AUTH alone lists mechanisms).
+func (c POP3Command) IsListing() bool {
+	return c.Name.Is("CAPA") || c.Name.Is("AUTH", "LANG") && len(c.Args) == 0
+}
+
+// IsPOP3Status reports whether a reply begins with that status indicator: +OK or
+// -ERR (RFC 1939, Section 3).
+func IsPOP3Status(line []byte, status string) bool {
+	if !HasPrefixFold(line, status) {
+		return false
+	}
+	rest := line[len(status):]
+	return len(rest) == 0 || rest[0] == ' ' || rest[0] == '\r' || rest[0] == '\n'
+}
+
+// POP3Listing reads the rest of a multi-line reply to CAPA, AUTH or LANG, whose
+// first line is given, up to the line with a dot alone (RFC 1939, Section 3). It
+// returns the whole reply without capabilities that do not hold inside TLS.
+func (r *LineReader) POP3Listing(first []byte) ([]byte, error) {
+	whole := bytes.Clone(first)
+	for {
+		line, err := r.Line()
+		if err != nil {
+			return nil, err
+		}
+		whole = append(whole, FilterPOP3Capability(line)...)
+		if len(whole) > MaxLiterals {
+			return nil, ErrLiterals
+		}
+		if body := TrimLineEnd(line); len(body) == 1 && body[0] == '.' {
+			return whole, nil
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"postern/internal/mailproto"
+)
+
+// imapDialect is what is IMAP4 about a session (RFC 9051, RFC 3501).
+type imapDialect struct{}
+
+func (imapDialect) judgeGreeting(line []byte) ([]byte, UpstreamFailure) {
+	switch tag, status := mailproto.IMAPStatus(line); {
+	case string(tag) != "*":
+		return nil, UpstreamGreeting
+	case status.Is("OK"):
+		return mailproto.FilterIMAPCapabilities(line), ""
+	case status.Is("BYE"):
+		return mailproto.FilterIMAPCapabilities(line), UpstreamRefused
+	case status.Is("PREAUTH"):
+		return nil, UpstreamPreauth
+	}
+	return nil, UpstreamGreeting
+}
+
+// commandUpstream sends a command of the proxy's own and reads its reply;
+// untagged responses are handed to each.
+func commandUpstream(in *mailproto.LineReader, out io.Writer, command string, each func([]byte)) (reply []byte, ok bool, err error) {
+	const tag = "postern"
+	if _, err = fmt.Fprintf(out, "%s %s\r\n", tag, command); err == nil {
+		reply, err = in.IMAPReply(tag, each)
+	}
+	return reply, mailproto.HasPrefixFold(reply, "OK"), err
+}
+
+// identifyClient sends the client's address in an ID, as Dovecot accepts it from
+// a trusted network. An upstream that refuses it is used all the same.
+func (imapDialect) identifyClient(s *session) error {
+	s.upstream.raw.SetDeadline(time.Now().Add(s.srv.cfg.UpstreamTimeout))
+	defer s.upstream.raw.SetDeadline(time.Time{})
+	id := fmt.Sprintf(`ID ("x-originating-ip" "%s" "x-originating-port" "%d" "x-connected-ip" "%s" "x-connected-port" "%d")`,
+		s.Client.Addr().WithZone(""), s.Client.Port(), s.destination.Addr().WithZone(""), s.destination.Port())
+	reply, ok, err := commandUpstream(s.upstream.lines, s.upstream, id, nil)
+	if err != nil {
+		return &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("telling the upstream of the client: %w", err)}
+	}
+	if !ok {
+		s.srv.cfg.Log.Debug("upstream refuses ID", "upstream", s.upstream.up.Name, "reply", cutString(string(reply), 80), "conn_id", s.ID)
+	}
+	return nil
+}
+
+func (imapDialect) requestTLS(in *mailproto.LineReader, out io.Writer) error {
+	reply, ok, err := commandUpstream(in, out, "STARTTLS", nil)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %.80q", errNoStartTLS, reply)
+	}
+	return err
+}
+
+// greetAgain asks for the capabilities, which are new inside TLS (RFC 9051,
+// Section 6.2.1), and greets with them.
+func (imapDialect) greetAgain(c *upstreamConn) (greeting, error) {
+	var list []byte
+	_, ok, err := commandUpstream(c.lines, c, "CAPABILITY", func(response []byte) {
+		if rest, found := bytes.CutPrefix(response, []byte("* ")); found && mailproto.HasPrefixFold(rest, "CAPABILITY ") {
+			list = bytes.TrimRight(bytes.Clone(rest), "\r\n")
+		}
+	})
+	if err == nil && (!ok || list == nil) {
+		err = mailproto.ErrOutOfStep
+	}
+	line := fmt.Appendf(nil, "* OK [%s] Postern ready.\r\n", list)
+	return greeting{line: line, shown: mailproto.FilterIMAPCapabilities(line)}, err
+}
+
+func (imapDialect) readReply(r *replySide) ([]byte, *answer, error) {
+	response, err := r.upstream.IMAPResponse()
+	if err != nil {
+		return nil, nil, err
+	}
+	r.nonSyncLiterals = r.nonSyncLiterals || mailproto.AcceptsNonSyncLiterals(response)
+	r.saidBye = r.saidBye || mailproto.HasPrefixFold(response, "* BYE")
+	want := r.expecting()
+	tag, status, _ := bytes.Cut(response, []byte(" "))
+	a := &answer{nonSyncLiterals: r.nonSyncLiterals}
+	switch {
+	case response[0] == '*', response[0] == '+' && want == nil:
+		a = nil
+	case response[0] == '+':
+		a.more = true
+	case want == nil || string(tag) != want.tag:
+		return nil, nil, mailproto.ErrOutOfStep
+	default:
+		a.ok, a.bad = mailproto.HasPrefixFold(status, "OK"), mailproto.HasPrefixFold(status, "BAD")
+	}
+	return mailproto.FilterIMAPCapabilities(response), a, nil
+}
+
+func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err error) {
+	if len(line) == len("\r\n") {
+		return false, c.send(line) // no command: it has no answer
+	}
+	cmd, ok := mailproto.ParseIMAPCommand(line)
+	if !ok {
+		return false, errProtocol
+	}
+	c.identity.IMAPCommand(cmd)
+	if cmd.Name.Is("STARTTLS", "XCLIENT", "COMPRESS") {
+		return false, c.refuseIMAP(cmd, line)
+	}
+	f := forwarding{commandSide: c, login: cmd.Name.Is("LOGIN", "AUTHENTICATE")}
+	if cmd.Name.Is("ID") {
+		f.id, line = mailproto.NewIDFilter(cmd), cmd.Args
+	}
+	c.s.loggingOut = cmd.Name.Is("LOGOUT")
+	c.notReplayable = c.notReplayable || f.login || f.id != nil || c.s.loggingOut
+	c.expect <- expectation{tag: string(cmd.Tag), login: f.login}
+	a, err := f.forward(line)
+	if err != nil {
+		return false, err
+	}
+	loggedIn = f.loggedIn(a)
+	if f.nonSync && a.bad && !c.nonSyncLiterals {
+		// The upstream may have taken the literals for commands.
+		return false, errProtocol
+	}
+	return loggedIn, nil
+}
+
+// refuseIMAP answers a command that is not for the upstream: STARTTLS has no
+// meaning inside TLS (RFC 9051, Section 6.2.1), XCLIENT is for proxies, and a
+// stream that is compressed before login could not be followed.
+func (c *commandSide) refuseIMAP(cmd mailproto.IMAPCommand, line []byte) error {
+	if lit, ok := mailproto.LiteralAtEnd(line); ok && !lit.Sync {
+		return errProtocol
+	}
+	return c.reply("%s BAD %s is not available here.\r\n", cmd.Tag, bytes.ToUpper(cmd.Name))
+}
+
+// forward sends the first line of a command and all that belongs to it, and
+// returns the answer.
+func (f *forwarding) forward(line []byte) (answer, error) {
+	for {
+		lit, more := mailproto.LiteralAtEnd(line)
+		if more {
+			if err := f.checkLiteral(line, lit); err != nil {
+				return answer{}, err
+			}
+		}
+		if err := f.sendLine(line, !more || lit.Sync); err != nil {
+			return answer{}, err
+		}
+		if !more {
+			f.identity.SetSoftware(f.id)
+			return f.answer()
+		}
+		if lit.Sync {
+			if a, err := f.await(); err != nil || !a.more {
+				return a, err
+			}
+		}
+		next, err := f.forwardLiteral(lit)
+		if err != nil {
+			return answer{}, err
+		}
+		line = next
+	}
+}
+
+// checkLiteral judges the header of a literal before the upstream sees it.
+// Before login only a few commands have use for one without synchronization, and
+// an upstream that accepts none would read it as the next command.
+func (f *forwarding) checkLiteral(line []byte, lit mailproto.Literal) error {
+	f.nonSync = f.nonSync || !lit.Sync
+	if !lit.PlacedIn(line) || !lit.Sync && !f.login && f.id == nil {
+		return errProtocol
+	}
+	if f.literals += lit.Size; f.literals > mailproto.MaxLiterals {
+		return mailproto.ErrLiterals
+	}
+	return nil
+}
+
+// forwardLiteral passes the octets of a literal on and returns the line behind
+// them. Where the upstream has not asked for the octets, they wait for that
+// line.
+func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err error) {
+	octets, err := f.client.Octets(nil, lit.Size)
+	if err != nil {
+		return nil, err
+	}
+	f.identity.Literal(octets)
+	if lit.Sync {
+		if err := f.sendOctets(octets, true); err != nil {
+			return nil, err
+		}
+	} else if bytes.ContainsAny(octets, "\r\n\x00") {
+		return nil, errProtocol
+	}
+	if line, err = f.client.StrictLine(); err != nil {
+		return nil, err
+	}
+	if !lit.Sync {
+		if f.smuggles(octets, line) {
+			return nil, errProtocol
+		}
+		if err := f.sendOctets(octets, false); err != nil {
+			return nil, err
+		}
+	}
+	f.identity.Line(line)
+	return line, nil
+}
+
+// smuggles reports whether the octets of a literal without synchronization,
+// with the line behind them, are a command that would not be passed on as it
+// is: an upstream that knows no such literals would execute it.
+func (f *forwarding) smuggles(octets, line []byte) bool {
+	if len(octets) == 0 || f.nonSyncLiterals {
+		return false
+	}
+	words := bytes.Fields(append(octets[:len(octets):len(octets)], line...))
+	return len(words) > 1 && mailproto.Keyword(words[1]).Is("ID", "XCLIENT", "STARTTLS", "COMPRESS", "LOGIN", "AUTHENTICATE")
+}
+
+// sendLine passes a line of the command on. An ID waits in its filter until it
+// is flushed, which is due wherever the upstream has to answer.
+func (f *forwarding) sendLine(line []byte, flush bool) error {
+	if f.id == nil {
+		return f.send(line)
+	}
+	f.id.Line(line)
+	return f.flushID(flush)
+}
+
+// sendOctets passes the octets of a literal on, as sendLine does.
+func (f *forwarding) sendOctets(octets []byte, flush bool) error {
+	if f.id == nil {
+		return f.send(octets)
+	}
+	f.id.Literal(octets)
+	return f.flushID(flush)
+}
+
+func (f *forwarding) flushID(due bool) error {
+	if !due {
+		return nil
+	}
+	p, err := f.id.Flush()
+	if err != nil {
+		return err
+	}
+	return f.send(p)
+}

@@ -1,0 +1,97 @@
+package proxy
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"postern/internal/mailproto"
+)
+
+// pop3Dialect is what is POP3 about a session (RFC 1939, RFC 2449, RFC 5034).
+type pop3Dialect struct{}
+
+func (pop3Dialect) judgeGreeting(line []byte) ([]byte, UpstreamFailure) {
+	switch {
+	case mailproto.IsPOP3Status(line, "+OK"):
+		return line, ""
+	case mailproto.IsPOP3Status(line, "-ERR"):
+		return line, UpstreamRefused
+	}
+	return nil, UpstreamGreeting
+}
+
+func (pop3Dialect) requestTLS(in *mailproto.LineReader, out io.Writer) error {
+	if _, err := io.WriteString(out, "STLS\r\n"); err != nil {
+		return err
+	}
+	line, err := in.Line()
+	if err == nil && !mailproto.IsPOP3Status(line, "+OK") {
+		err = fmt.Errorf("%w: %.80q", errNoStartTLS, line)
+	}
+	return err
+}
+
+// greetAgain greets in words of its own: a timestamp for APOP that came before
+// TLS would be worth nothing.
+func (pop3Dialect) greetAgain(*upstreamConn) (greeting, error) {
+	line := []byte("+OK Postern ready.\r\n")
+	return greeting{line: line, shown: line}, nil
+}
+
+func (pop3Dialect) identifyClient(*session) error { return nil }
+
+func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err error) {
+	cmd, ok := mailproto.ParsePOP3Command(line)
+	switch {
+	case cmd.Name.Is("STLS", "XCLIENT"):
+		return false, c.reply("-ERR %s is not available here.\r\n", bytes.ToUpper(cmd.Name))
+	case !ok:
+		return false, errProtocol
+	case cmd.Name.Is("APOP") && c.s.reconnects > 0:
+		// The digest is of another upstream's timestamp.
+		return false, c.reply("-ERR [SYS/TEMP] Please connect again.\r\n")
+	}
+	c.identity.POP3Command(cmd)
+	c.s.loggingOut = cmd.Name.Is("QUIT")
+	f := forwarding{commandSide: c, login: cmd.IsLogin()}
+	c.notReplayable = c.notReplayable || f.login || cmd.Name.Is("USER") || c.s.loggingOut
+	c.expect <- expectation{login: f.login, listing: cmd.IsListing()}
+	if err := c.send(line); err != nil {
+		return false, err
+	}
+	a, err := f.answer()
+	if err != nil {
+		return false, err
+	}
+	if !a.ok {
+		c.identity.POP3Refused(cmd)
+	}
+	return f.loggedIn(a), nil
+}
+
+// readReply: POP3 has no tags, and a reply that answers no command is a goodbye,
+// as when the upstream has waited for too long.
+func (pop3Dialect) readReply(r *replySide) ([]byte, *answer, error) {
+	line, err := r.upstream.Line()
+	if err != nil {
+		return nil, nil, err
+	}
+	want := r.expecting()
+	ok, refused := mailproto.IsPOP3Status(line, "+OK"), mailproto.IsPOP3Status(line, "-ERR")
+	switch {
+	case r.saidBye || want == nil && !refused:
+		return nil, nil, mailproto.ErrOutOfStep
+	case want == nil:
+		r.saidBye = true
+		return line, nil, nil
+	case ok && want.listing:
+		line, err = r.upstream.POP3Listing(line)
+		return line, &answer{ok: true}, err
+	case ok || refused:
+		return line, &answer{ok: ok}, nil
+	case line[0] == '+':
+		return line, &answer{more: true}, nil
+	}
+	return nil, nil, mailproto.ErrOutOfStep
+}
