@@ -5,15 +5,12 @@
 package config
 
 import (
-	"crypto/fips140"
 	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
-
-	"postern/internal/ledger"
 )
 
 // Prefix stands before the name of every variable in the environment.
@@ -81,258 +78,76 @@ type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" desc:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" oneof:"json text" desc:"json or text"`
 
-	// explicit holds the variables that the environment did give.
-	explicit map[string]bool
+	given map[string]string // by the environment, with Prefix
 }
 
-// Listener is one of the four ways in, with the addresses it is bound to.
+// Listener is one of the four ways in.
 type Listener struct {
 	Name string // imaps, pop3s, imap or pop3
 	// Variable is the one that names the addresses.
 	Variable string
-	Addrs    []string // host:port, at least one
+	Addrs    Addrs
+
+	upstreamVariable string
+	upstreams        Upstreams
+	passthrough      Endpoint // only with implicit TLS
 }
 
-// Load reads the variables in environ, entries of the form KEY=VALUE as from
-// os.Environ; where a key comes twice the last one counts. The error is of
-// type [Problems] and holds everything that is wrong at once.
-func Load(environ []string) (*Config, error) {
-	c, problems := Inspect(environ)
-	if len(problems) > 0 {
-		return nil, problems
+// listeners returns all four of them.
+func (c *Config) listeners() []Listener {
+	list := []Listener{
+		{Name: "imaps", Addrs: c.ListenIMAPS, upstreams: c.UpstreamIMAP, passthrough: c.UpstreamPassthroughIMAPS},
+		{Name: "pop3s", Addrs: c.ListenPOP3S, upstreams: c.UpstreamPOP3, passthrough: c.UpstreamPassthroughPOP3S},
+		{Name: "imap", Addrs: c.ListenIMAP, upstreams: c.UpstreamIMAP},
+		{Name: "pop3", Addrs: c.ListenPOP3, upstreams: c.UpstreamPOP3},
 	}
-	return c, nil
-}
-
-// Inspect is Load for who wants to look on where something is wrong: the
-// fields of variables without a problem are filled, the others may be zero.
-func Inspect(environ []string) (*Config, Problems) {
-	c := new(Config)
-	l := load(c, environ)
-	c.explicit = make(map[string]bool, len(l.given))
-	for name, value := range l.given {
-		c.explicit[name] = value != ""
+	for i := range list {
+		name := strings.ToUpper(list[i].Name)
+		list[i].Variable = Prefix + "LISTEN_" + name
+		list[i].upstreamVariable = Prefix + "UPSTREAM_" + strings.TrimSuffix(name, "S")
 	}
-	l.check(c)
-	return c, l.problems.sorted()
+	return list
 }
 
-// LoadAdmin reads what it takes to find the admin port of a running gate:
-// AdminListen and AdminTLSCertFile. What is wrong with other variables does
-// not matter to it. The error is of type [Problems].
-func LoadAdmin(environ []string) (*Config, error) {
-	c := new(Config)
-	l := load(c, only(environ, func(name string) bool {
-		return name == Prefix+"ADMIN_LISTEN" || name == Prefix+"ADMIN_TLS_CERT_FILE"
-	}))
-	l.checkAdmin(c)
-	if len(l.problems) > 0 {
-		return nil, l.problems.sorted()
-	}
-	return c, nil
-}
+func (l *Listener) open() bool { return len(l.Addrs) > 0 && len(l.upstreams) > 0 }
 
-// LoadPolicy reads what it takes to tell what clients meet: the POLICY_ and
-// LISTEN_ variables. What is wrong with others does not matter to it. The error
-// is of type [Problems].
-func LoadPolicy(environ []string) (*Config, error) {
-	c := new(Config)
-	l := load(c, only(environ, func(name string) bool {
-		return strings.HasPrefix(name, Prefix+"POLICY_") || strings.HasPrefix(name, Prefix+"LISTEN_")
-	}))
-	l.checkPolicy(c)
-	if len(l.problems) > 0 {
-		return nil, l.problems.sorted()
-	}
-	return c, nil
-}
-
-// LoadLedger reads what it takes to report on a ledger: the ADMIN_, LEDGER_,
-// POLICY_ and LISTEN_ variables. What is wrong with others does not matter to
-// it. The error is of type [Problems].
-func LoadLedger(environ []string) (*Config, error) {
-	c := new(Config)
-	l := load(c, only(environ, func(name string) bool {
-		return slices.ContainsFunc([]string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_"}, func(part string) bool {
-			return strings.HasPrefix(name, Prefix+part)
-		})
-	}))
-	l.checkAdmin(c)
-	l.checkPolicy(c)
-	l.checkLedger(c)
-	if len(l.problems) > 0 {
-		return nil, l.problems.sorted()
-	}
-	return c, nil
-}
-
-// only keeps the entries of an environment whose names are wanted.
-func only(environ []string, wanted func(name string) bool) []string {
-	var kept []string
-	for _, entry := range environ {
-		if name, _, _ := strings.Cut(entry, "="); wanted(name) {
-			kept = append(kept, entry)
-		}
-	}
-	return kept
-}
-
-// door says what belongs to one listener.
-type door struct {
-	name, variable string
-	addrs          Addrs
-	upstream       string
-	upstreams      Upstreams
-	// passthrough is only for implicit TLS.
-	passthrough Endpoint
-}
-
-// passthroughVariable is the one that names the door's old server.
-func (d door) passthroughVariable() string {
-	return Prefix + "UPSTREAM_PASSTHROUGH_" + strings.ToUpper(d.name)
-}
-
-func (c *Config) doors() []door {
-	return []door{
-		{"imaps", Prefix + "LISTEN_IMAPS", c.ListenIMAPS, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP, c.UpstreamPassthroughIMAPS},
-		{"pop3s", Prefix + "LISTEN_POP3S", c.ListenPOP3S, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3, c.UpstreamPassthroughPOP3S},
-		{"imap", Prefix + "LISTEN_IMAP", c.ListenIMAP, Prefix + "UPSTREAM_IMAP", c.UpstreamIMAP, ""},
-		{"pop3", Prefix + "LISTEN_POP3", c.ListenPOP3, Prefix + "UPSTREAM_POP3", c.UpstreamPOP3, ""},
-	}
+// passthroughVariable is the one that names the listener's old server.
+func (l *Listener) passthroughVariable() string {
+	return Prefix + "UPSTREAM_PASSTHROUGH_" + strings.ToUpper(l.Name)
 }
 
 // Listeners returns the listeners to open, in a fixed order. One that is off,
 // or whose protocol has no upstream, is not among them.
 func (c *Config) Listeners() []Listener {
-	var open []Listener
-	for _, d := range c.doors() {
-		if len(d.addrs) > 0 && len(d.upstreams) > 0 {
-			open = append(open, Listener{d.name, d.variable, d.addrs})
-		}
-	}
-	return open
+	return slices.DeleteFunc(c.listeners(), func(l Listener) bool { return !l.open() })
 }
 
-// check looks at what single values cannot tell. A variable that did not
-// parse is left out, so that one mistake is one line.
-func (l *loader) check(c *Config) {
-	l.checkPolicy(c)
-	l.checkUpstreams(c)
-	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
-		l.add(Prefix+"TLS_CERT_FILE", "must be set")
-	}
-	if name := Prefix + "EXPLAIN_TEXT"; !l.bad[name] {
-		if reason := explainProblem(c.ExplainText); reason != "" {
-			l.add(name, show(c.ExplainText)+": "+reason)
-		}
-	}
-	l.checkAdmin(c)
-	l.checkListeners(c)
-	l.checkLedger(c)
+// Passthrough is an old server that legacy clients of a listener are passed
+// through to.
+type Passthrough struct {
+	Listener string // imaps or pop3s
+	Variable string
+	Addr     string // host:port
 }
 
-func (l *loader) checkLedger(c *Config) {
-	if name := Prefix + "LEDGER_URL"; !l.bad[name] {
-		if reason := ledger.Check(c.LedgerURL); reason != "" {
-			l.add(name, reason) // nothing of it is shown: it may hold a password
+// Passthrough returns those that are in use: of listeners that are open.
+func (c *Config) Passthrough() []Passthrough {
+	var used []Passthrough
+	for _, l := range c.Listeners() {
+		if l.passthrough != "" {
+			used = append(used, Passthrough{l.Name, l.passthroughVariable(), string(l.passthrough)})
 		}
 	}
-	key := Prefix + "LEDGER_IDENTITY_KEY_FILE"
-	if c.LedgerIdentity == "hashed" && c.LedgerIdentityKeyFile == "" && !l.bad[key] {
-		l.add(key, "must be set, since "+Prefix+"LEDGER_IDENTITY is hashed")
-	}
+	return used
 }
 
-// checkPolicy sees to it that the policy is said in one place.
-func (l *loader) checkPolicy(c *Config) {
-	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
-		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: only enforce is possible")
-	}
-	file := Prefix + "POLICY_FILE"
-	if l.given[file] == "" {
-		return
-	}
-	for _, name := range []string{Prefix + "POLICY_MODE", Prefix + "POLICY_FLOOR"} {
-		// Also where it is what the file says: the next edit would part them.
-		if _, ok := l.given[name]; ok && !l.bad[name] {
-			l.add(name, "set beside "+file+"; mode and floor are in the file")
-		}
-	}
-}
-
-func (l *loader) checkAdmin(c *Config) {
-	if name := Prefix + "ADMIN_LISTEN"; !l.bad[name] {
-		addr, reason := listenAddr(c.AdminListen)
-		if reason != "" {
-			l.add(name, show(c.AdminListen)+": "+reason)
-		}
-		c.AdminListen = addr
-	}
-	if c.AdminTLSKeyFile != "" && c.AdminTLSCertFile == "" {
-		l.add(Prefix+"ADMIN_TLS_KEY_FILE", "set without "+Prefix+"ADMIN_TLS_CERT_FILE")
-	}
-}
-
-func (l *loader) checkUpstreams(c *Config) {
-	imap, pop3 := Prefix+"UPSTREAM_IMAP", Prefix+"UPSTREAM_POP3"
-	for _, v := range []struct {
-		name, protocol string
-		upstreams      Upstreams
-	}{{imap, "imap", c.UpstreamIMAP}, {pop3, "pop3", c.UpstreamPOP3}} {
-		for _, u := range v.upstreams {
-			if u.Scheme.Protocol != v.protocol {
-				l.add(v.name, show(u.String())+": not an address of this protocol; write "+v.protocol+"://host:port")
-			}
-		}
-	}
-	if len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[imap] && !l.bad[pop3] {
-		l.add(imap, "must be set, or "+pop3)
-	}
+// ServerName is the name that the upstream's certificate must have: that of
+// UPSTREAM_SERVER_NAME or the URL's host, without a final dot.
+func (c *Config) ServerName(u Upstream) string {
 	if c.UpstreamServerName != "" {
-		name, reason := serverName(c.UpstreamServerName)
-		if reason != "" {
-			l.add(Prefix+"UPSTREAM_SERVER_NAME", show(c.UpstreamServerName)+": "+reason)
-		}
-		c.UpstreamServerName = name
+		return c.UpstreamServerName
 	}
-}
-
-// checkListeners finds addresses that can be bound only once, and a gate with
-// no way in.
-func (l *loader) checkListeners(c *Config) {
-	taken := map[string]string{}
-	claim := func(name, addr string) {
-		_, port, _ := net.SplitHostPort(addr)
-		if addr == "" || port == "0" {
-			return
-		}
-		switch first, ok := taken[addr]; {
-		case !ok:
-			taken[addr] = name
-		case first == name:
-			l.add(name, show(addr)+": listed twice")
-		default:
-			l.add(name, show(addr)+": taken by "+first)
-		}
-	}
-	off := true
-	for _, d := range c.doors() {
-		off = off && len(d.addrs) == 0 && !l.bad[d.variable]
-		if len(d.upstreams) > 0 {
-			for _, addr := range d.addrs {
-				claim(d.variable, addr)
-			}
-		}
-	}
-	claim(Prefix+"ADMIN_LISTEN", c.AdminListen)
-
-	upstreams := len(c.UpstreamIMAP)+len(c.UpstreamPOP3) > 0
-	parsed := !l.anyBad("LISTEN_IMAPS", "LISTEN_POP3S", "LISTEN_IMAP", "LISTEN_POP3", "UPSTREAM_IMAP", "UPSTREAM_POP3")
-	if off {
-		l.add(Prefix+"LISTEN_IMAPS", "all four listeners are off")
-	} else if upstreams && parsed && len(c.Listeners()) == 0 {
-		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream")
-	}
+	return strings.TrimSuffix(u.Host, ".")
 }
 
 // OnLoopback tells of an address to listen on whether it is reached from this

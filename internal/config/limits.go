@@ -2,25 +2,8 @@ package config
 
 import (
 	"math"
-	"net/netip"
-	"strconv"
 	"syscall"
-
-	"postern/internal/text"
 )
-
-// Count is a number from 0 on.
-type Count int
-
-// UnmarshalText reads decimal digits.
-func (n *Count) UnmarshalText(text []byte) error {
-	v, err := strconv.ParseUint(string(text), 10, 31)
-	if err != nil {
-		return badValue{string(text), "not a number from 0 on"}
-	}
-	*n = Count(v)
-	return nil
-}
 
 const (
 	// sessionDescriptors are the client's and the upstream's connection.
@@ -35,7 +18,7 @@ const (
 // ConnectionLimit is LIMIT_CONNECTIONS or, where that is not set, what the
 // file descriptors of this process are enough for. 0 is no limit.
 func (c *Config) ConnectionLimit() int {
-	if c.explicit[Prefix+"LIMIT_CONNECTIONS"] {
+	if c.given[Prefix+"LIMIT_CONNECTIONS"] != "" {
 		return int(c.LimitConnections)
 	}
 	return connectionLimit(Descriptors())
@@ -56,20 +39,4 @@ func Descriptors() uint64 {
 		return math.MaxInt32 // no limit that could be asked for
 	}
 	return uint64(r.Cur)
-}
-
-// Prefixes is a list of networks, IPv4-mapped ones as IPv4.
-type Prefixes []netip.Prefix
-
-// UnmarshalText reads a comma-separated list of CIDRs and single addresses.
-func (p *Prefixes) UnmarshalText(list []byte) error {
-	*p = nil
-	return eachEntry(string(list), func(entry string) error {
-		network, err := text.ParsePrefix(entry)
-		if err != nil {
-			return badValue{entry, err.Error()}
-		}
-		*p = append(*p, network)
-		return nil
-	})
 }

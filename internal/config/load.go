@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/caarlos0/env/v11"
 
@@ -30,15 +29,11 @@ func (p Problems) sorted() Problems {
 
 // variable is one field of a configuration struct.
 type variable struct {
-	name       string // with Prefix
-	field      string
-	def        string
-	hasDefault bool
-	desc       string
-	secret     bool
-	oneOf      []string
-	// emptyOK: set but empty is as good as not set.
-	emptyOK bool
+	name             string // with Prefix
+	field, def, desc string
+	oneOf            []string
+	secret           bool
+	emptyOK          bool // set but empty is as good as not set
 }
 
 // variables lists the fields of the struct type t that have an env tag.
@@ -49,16 +44,9 @@ func variables(t reflect.Type) []variable {
 		if key == "" {
 			continue
 		}
-		def, has := f.Tag.Lookup("envDefault")
 		vars = append(vars, variable{
-			name:       Prefix + key,
-			field:      f.Name,
-			def:        def,
-			hasDefault: has,
-			desc:       f.Tag.Get("desc"),
-			secret:     f.Tag.Get("secret") == "true",
-			oneOf:      strings.Fields(f.Tag.Get("oneof")),
-			emptyOK:    f.Tag.Get("empty") == "ok",
+			name: Prefix + key, field: f.Name, def: f.Tag.Get("envDefault"), desc: f.Tag.Get("desc"),
+			oneOf: strings.Fields(f.Tag.Get("oneof")), secret: f.Tag.Get("secret") == "true", emptyOK: f.Tag.Get("empty") == "ok",
 		})
 	}
 	return vars
@@ -74,25 +62,17 @@ type loader struct {
 
 func (l *loader) add(name, problem string) {
 	l.bad[name] = true
-	l.problems = append(l.problems, showName(name)+": "+problem)
-}
-
-func (l *loader) anyBad(keys ...string) bool {
-	return slices.ContainsFunc(keys, func(k string) bool { return l.bad[Prefix+k] })
+	quoted := show(name)
+	l.problems = append(l.problems, quoted[1:len(quoted)-1]+": "+problem)
 }
 
 // load parses environ into dst, a pointer to a struct. The env package does
 // the parsing; it sees only variables that dst has, since it takes an empty
 // one for its default and passes over those it does not know.
 func load(dst any, environ []string) *loader {
-	l := &loader{
-		vars:  variables(reflect.TypeOf(dst).Elem()),
-		given: map[string]string{},
-		bad:   map[string]bool{},
-	}
+	l := &loader{vars: variables(reflect.TypeOf(dst).Elem()), given: map[string]string{}, bad: map[string]bool{}}
 	for _, entry := range environ {
-		name, value, ok := strings.Cut(entry, "=")
-		if ok && strings.HasPrefix(name, Prefix) {
+		if name, value, ok := strings.Cut(entry, "="); ok && strings.HasPrefix(name, Prefix) {
 			l.given[name] = value
 		}
 	}
@@ -133,21 +113,17 @@ func (l *loader) usable() map[string]string {
 }
 
 func (l *loader) addParseErrors(err error) {
-	var all env.AggregateError
-	if !errors.As(err, &all) {
-		return
-	}
+	all, _ := errors.AsType[env.AggregateError](err)
 	for _, err := range all.Errors {
-		var parse env.ParseError
-		if !errors.As(err, &parse) {
+		parse, ok := errors.AsType[env.ParseError](err)
+		if !ok {
 			l.problems = append(l.problems, err.Error())
 			continue
 		}
-		i := slices.IndexFunc(l.vars, func(v variable) bool { return v.field == parse.Name })
-		v := l.vars[i]
+		v := l.vars[slices.IndexFunc(l.vars, func(v variable) bool { return v.field == parse.Name })]
 		for _, err := range flatten(parse.Err) {
-			var bad badValue
-			if !errors.As(err, &bad) {
+			bad, ok := errors.AsType[badValue](err)
+			if !ok {
 				// The parsers of the env package put the whole value into their errors.
 				bad = badValue{l.given[v.name], "not a valid " + parse.Type.String()}
 			}
@@ -190,12 +166,6 @@ const shown = 80 + len("...")
 // show quotes a value so that it stays on one line and harmless on a terminal.
 func show(s string) string { return text.Quote(s, shown) }
 
-// showName is show without the quotes.
-func showName(s string) string {
-	q := show(s)
-	return q[1 : len(q)-1]
-}
-
 // kubernetesLink matches what the kubelet sets for a Service of another name.
 const kubernetesLink = `_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`
 
@@ -203,7 +173,8 @@ const kubernetesLink = `_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+
 // values are never shown: one may be a secret under a mistyped name.
 func (l *loader) refuseUnknown() {
 	for _, name := range slices.Sorted(maps.Keys(l.given)) {
-		if l.known(name) || fromKubernetes(name) || name == Binary {
+		known := slices.ContainsFunc(l.vars, func(v variable) bool { return v.name == name })
+		if known || fromKubernetes(name) || name == Binary {
 			continue
 		}
 		problem := "unknown variable"
@@ -214,10 +185,6 @@ func (l *loader) refuseUnknown() {
 		}
 		l.add(name, problem)
 	}
-}
-
-func (l *loader) known(name string) bool {
-	return slices.ContainsFunc(l.vars, func(v variable) bool { return v.name == name })
 }
 
 // Binary is the variable that tells tests and benchmarks which binary to run.
@@ -231,22 +198,18 @@ func fromKubernetes(name string) bool {
 
 // nearest returns the variable that name is probably a slip of, or "".
 func (l *loader) nearest(name string) string {
-	name = strings.ToUpper(name)
+	name = strings.ToUpper(text.Cut(name, 100)) // ours are shorter
 	best, least := "", max(2, (len(name)-len(Prefix))/4)+1
 	for _, v := range l.vars {
-		if d := distance(name, v.name, least); d < least {
+		if d := distance(name, v.name); d < least {
 			best, least = v.name, d
 		}
 	}
 	return best
 }
 
-// distance returns the Levenshtein distance of a and b in bytes, or limit
-// where their lengths alone differ by as much.
-func distance(a, b string, limit int) int {
-	if max(len(a)-len(b), len(b)-len(a)) >= limit || !utf8.ValidString(a) {
-		return limit
-	}
+// distance returns the Levenshtein distance of a and b in bytes.
+func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

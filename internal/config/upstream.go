@@ -47,41 +47,9 @@ func (u Upstream) Addr() string { return net.JoinHostPort(u.Host, strconv.Itoa(u
 // String returns the URL, the port always in it.
 func (u Upstream) String() string { return u.Scheme.Name + "://" + u.Addr() }
 
-// ServerName is the name that the upstream's certificate must have: that of
-// UPSTREAM_SERVER_NAME or the URL's host, without a final dot.
-func (c *Config) ServerName(u Upstream) string {
-	if c.UpstreamServerName != "" {
-		return c.UpstreamServerName
-	}
-	return strings.TrimSuffix(u.Host, ".")
-}
-
-// Upstreams is a list of mail servers of one protocol.
-type Upstreams []Upstream
-
-// UnmarshalText reads comma-separated URLs of any scheme that has a meaning.
-func (us *Upstreams) UnmarshalText(text []byte) error {
-	*us = nil
-	if strings.Contains(string(text), "@") {
-		// Nothing of it is shown: what looks like a host may be half a password.
-		return badValue{"", "a URL holds only scheme, host and port; no user or password"}
-	}
-	return eachEntry(string(text), func(entry string) error {
-		u, reason := parseUpstream(entry)
-		if reason == "" && slices.Contains(*us, u) {
-			reason = "listed twice"
-		}
-		if reason != "" {
-			return badValue{entry, reason}
-		}
-		*us = append(*us, u)
-		return nil
-	})
-}
-
 // parseUpstream reads scheme://host or scheme://host:port, or says what is
 // wrong. net/url would let more pass than can be meant here.
-func parseUpstream(s string) (u Upstream, reason string) {
+func parseUpstream(s string) (u Upstream, problem string) {
 	name, rest, found := strings.Cut(s, "://")
 	if !found {
 		return u, "not a URL such as imap://host:port"
@@ -90,99 +58,25 @@ func parseUpstream(s string) (u Upstream, reason string) {
 	if i < 0 {
 		return u, "unknown scheme; one of imap, imaps, imap+starttls, pop3, pop3s, pop3+starttls"
 	}
-	u.Scheme = schemes[i]
 	if strings.ContainsAny(rest, "/?#") {
 		return u, "a URL holds only scheme, host and port; no path, query or fragment"
 	}
-	host, port, reason := splitHostPort(rest)
-	if reason != "" {
-		return u, reason
-	}
-	if host == "" {
-		return u, "the host is missing"
-	}
-	if u.Host, reason = parseHost(host); reason != "" {
-		return u, reason
-	}
-	u.Port = u.Scheme.DefaultPort
-	if port == "" {
-		return u, ""
-	}
-	if u.Port, reason = parsePort(port); reason == "" && u.Port == 0 {
-		reason = "port 0 cannot be dialled"
-	}
-	return u, reason
+	u.Scheme = schemes[i]
+	u.Host, u.Port, problem = parseAddr(rest, true, u.Scheme.DefaultPort)
+	return u, problem
 }
 
-// Endpoint is host:port of a server that is dialled, in its one form; empty
-// where there is none.
-type Endpoint string
-
-// UnmarshalText reads host:port.
-func (e *Endpoint) UnmarshalText(text []byte) error {
-	addr, reason := dialAddr(string(text))
-	if reason != "" {
-		return badValue{string(text), reason}
-	}
-	*e = Endpoint(addr)
-	return nil
-}
-
-// dialAddr brings an address to dial into its one form, or says what is wrong
-// with it.
-func dialAddr(s string) (addr, reason string) {
-	if strings.Contains(s, "://") {
-		return "", "not host:port; there is no scheme"
-	}
-	host, port, reason := splitHostPort(s)
-	switch {
-	case reason != "":
-		return "", reason
-	case port == "":
-		return "", "the port is missing"
-	case host == "":
-		return "", "the host is missing"
-	}
-	if host, reason = parseHost(host); reason != "" {
-		return "", reason
-	}
-	number, reason := parsePort(port)
-	if reason == "" && number == 0 {
-		reason = "port 0 cannot be dialled"
-	}
-	return net.JoinHostPort(host, strconv.Itoa(number)), reason
-}
-
-// Passthrough is an old server that legacy clients of a listener are passed
-// through to.
-type Passthrough struct {
-	Listener string // imaps or pop3s
-	Variable string
-	Addr     string // host:port
-}
-
-// Passthrough returns those that are in use: of listeners that are open.
-func (c *Config) Passthrough() []Passthrough {
-	var used []Passthrough
-	for _, d := range c.doors() {
-		if d.passthrough != "" && len(d.addrs) > 0 && len(d.upstreams) > 0 {
-			used = append(used, Passthrough{d.name, d.passthroughVariable(), string(d.passthrough)})
-		}
-	}
-	return used
-}
-
-// ownListener names the variable of a listener that the upstream is, if any: a
-// gate that stands behind itself would be its own client without end.
-func ownListener(doors []door, upstream string) string {
-	dialled, dialledPort, _ := net.SplitHostPort(upstream)
-	for _, d := range doors {
-		for _, addr := range d.addrs {
+// ownListener names the variable of a listener that a server to dial is, if
+// any: a Postern behind itself would be its own client without end.
+func (c *Config) ownListener(server string) string {
+	dialled, dialledPort, _ := net.SplitHostPort(server)
+	for _, l := range c.listeners() {
+		for _, addr := range l.Addrs {
 			host, port, _ := net.SplitHostPort(addr)
 			ip, err := netip.ParseAddr(host)
 			everywhere := host == "" || err == nil && ip.IsUnspecified()
-			if len(d.upstreams) > 0 && port == dialledPort && (host == dialled || loopback(dialled) && everywhere) {
-				return d.variable
+			if len(l.upstreams) > 0 && port == dialledPort && (host == dialled || loopback(dialled) && everywhere) {
+				return l.Variable
 			}
 		}
 	}

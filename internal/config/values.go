@@ -4,8 +4,11 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+
+	"postern/internal/text"
 )
 
 // Addrs is where one listener is bound: host:port each, IP addresses in their
@@ -13,94 +16,168 @@ import (
 type Addrs []string
 
 // UnmarshalText reads a comma-separated list, or the word off.
-func (a *Addrs) UnmarshalText(text []byte) error {
-	*a = nil
-	if string(text) == "off" {
+func (a *Addrs) UnmarshalText(b []byte) (err error) {
+	if string(b) == "off" {
 		*a = Addrs{}
 		return nil
 	}
-	return eachEntry(string(text), func(entry string) error {
-		addr, reason := listenAddr(entry)
-		if reason != "" {
-			return badValue{entry, reason}
-		}
-		*a = append(*a, addr)
-		return nil
-	})
+	*a, err = readList(b, listenAddr)
+	return err
 }
 
 // Paths is a list of files or directories.
 type Paths []string
 
 // UnmarshalText reads a comma-separated list.
-func (p *Paths) UnmarshalText(text []byte) error {
-	*p = nil
-	return eachEntry(string(text), func(entry string) error {
-		*p = append(*p, entry)
-		return nil
-	})
+func (p *Paths) UnmarshalText(b []byte) (err error) {
+	*p, err = readList(b, func(entry string) (path, problem string) { return entry, "" })
+	return err
 }
 
-// eachEntry calls parse for the entries of a comma-separated list, without
-// the blanks around them, and joins what it returns.
-func eachEntry(list string, parse func(string) error) error {
+// Prefixes is a list of networks, IPv4-mapped ones as IPv4.
+type Prefixes []netip.Prefix
+
+// UnmarshalText reads a comma-separated list of CIDRs and single addresses.
+func (p *Prefixes) UnmarshalText(b []byte) (err error) {
+	*p, err = readList(b, func(entry string) (netip.Prefix, string) {
+		network, err := text.ParsePrefix(entry)
+		if err != nil {
+			return network, err.Error()
+		}
+		return network, ""
+	})
+	return err
+}
+
+// Upstreams is a list of mail servers of one protocol.
+type Upstreams []Upstream
+
+// UnmarshalText reads comma-separated URLs of any scheme that has a meaning.
+func (us *Upstreams) UnmarshalText(b []byte) (err error) {
+	if strings.Contains(string(b), "@") {
+		// Nothing of it is shown: what looks like a host may be half a password.
+		return badValue{"", "a URL holds only scheme, host and port; no user or password"}
+	}
+	var seen Upstreams
+	*us, err = readList(b, func(entry string) (Upstream, string) {
+		u, problem := parseUpstream(entry)
+		if problem == "" && slices.Contains(seen, u) {
+			problem = "listed twice"
+		}
+		seen = append(seen, u)
+		return u, problem
+	})
+	return err
+}
+
+// readList reads the entries of a comma-separated list, without the blanks
+// around them. The error joins one for each entry with a problem; the list is
+// the others.
+func readList[T any](b []byte, parse func(entry string) (v T, problem string)) (list []T, err error) {
 	var errs []error
-	for entry := range strings.SplitSeq(list, ",") {
-		entry = strings.TrimSpace(entry)
-		if entry == "" {
-			errs = append(errs, badValue{list, "the list has an empty entry"})
+	for entry := range strings.SplitSeq(string(b), ",") {
+		if entry = strings.TrimSpace(entry); entry == "" {
+			errs = append(errs, badValue{string(b), "the list has an empty entry"})
 			continue
 		}
-		errs = append(errs, parse(entry))
+		if v, problem := parse(entry); problem != "" {
+			errs = append(errs, badValue{entry, problem})
+		} else {
+			list = append(list, v)
+		}
 	}
-	return errors.Join(errs...)
+	return list, errors.Join(errs...)
+}
+
+// Endpoint is host:port of a server that is dialled, in its one form; empty
+// where there is none.
+type Endpoint string
+
+// UnmarshalText reads host:port.
+func (e *Endpoint) UnmarshalText(b []byte) error {
+	s := string(b)
+	if strings.Contains(s, "://") {
+		return badValue{s, "not host:port; there is no scheme"}
+	}
+	host, port, problem := parseAddr(s, true, 0)
+	if problem != "" {
+		return badValue{s, problem}
+	}
+	*e = Endpoint(net.JoinHostPort(host, strconv.Itoa(port)))
+	return nil
+}
+
+// Count is a number from 0 on.
+type Count int
+
+// UnmarshalText reads decimal digits.
+func (n *Count) UnmarshalText(b []byte) error {
+	v, err := strconv.ParseUint(string(b), 10, 31)
+	if err != nil {
+		return badValue{string(b), "not a number from 0 on"}
+	}
+	*n = Count(v)
+	return nil
 }
 
 // listenAddr brings an address to listen on into its one form, or says what
 // is wrong with it.
-func listenAddr(s string) (addr, reason string) {
+func listenAddr(s string) (addr, problem string) {
 	if s == "off" {
 		return "", "off stands alone, and only for LISTEN_ variables"
 	}
 	if _, err := strconv.ParseUint(s, 10, 16); err == nil {
 		return "", "not host:port; for every address put a colon before the port"
 	}
-	host, port, reason := splitHostPort(s)
+	host, port, problem := parseAddr(s, false, 0)
+	if problem != "" {
+		return "", problem
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), ""
+}
+
+// parseAddr reads host:port, or says what is wrong with it. Where dial is set,
+// host and port are needed to reach a server; otherwise an empty host is every
+// address, and port 0 any port. Without a port it is the given one, if not 0.
+func parseAddr(s string, dial bool, defaultPort int) (host string, port int, problem string) {
+	host, digits, problem := splitHostPort(s)
 	switch {
-	case reason != "":
-		return "", reason
-	case port == "":
-		return "", "the port is missing"
-	case host == "*":
-		return "", "for every address leave the host empty"
+	case problem != "":
+	case digits == "" && defaultPort == 0:
+		problem = "the port is missing"
+	case host == "" && dial:
+		problem = "the host is missing"
+	case host == "*" && !dial:
+		problem = "for every address leave the host empty"
 	case host != "":
-		if host, reason = parseHost(host); reason != "" {
-			return "", reason
-		}
+		host, problem = parseHost(host)
 	}
-	number, reason := parsePort(port)
-	if reason != "" {
-		return "", reason
+	if problem != "" || digits == "" {
+		return host, defaultPort, problem
 	}
-	return net.JoinHostPort(host, strconv.Itoa(number)), ""
+	n, err := strconv.ParseUint(digits, 10, 16)
+	switch {
+	case err != nil:
+		problem = "the port is not a number from 0 to 65535"
+	case n == 0 && dial:
+		problem = "port 0 cannot be dialled"
+	}
+	return host, int(n), problem
 }
 
 // splitHostPort takes host, host:port or [IPv6]:port apart. Unlike
 // net.SplitHostPort it lets the port be absent, and keeps the brackets on.
-func splitHostPort(s string) (host, port, reason string) {
+func splitHostPort(s string) (host, port, problem string) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
 			return "", "", "the bracket is not closed"
 		}
-		host, port = s[:end+1], s[end+1:]
-		if port == "" {
-			return host, "", ""
+		host, rest := s[:end+1], s[end+1:]
+		if port, found := strings.CutPrefix(rest, ":"); rest == "" || found && port != "" {
+			return host, port, ""
 		}
-		if port[0] != ':' || port == ":" {
-			return "", "", "after the bracket comes :port"
-		}
-		return host, port[1:], ""
+		return "", "", "after the bracket comes :port"
 	}
 	host, port, found := strings.Cut(s, ":")
 	if strings.Contains(port, ":") {
@@ -114,7 +191,7 @@ func splitHostPort(s string) (host, port, reason string) {
 
 // parseHost checks a host name or an IP address, the latter in brackets where
 // it is IPv6, and returns it without them.
-func parseHost(s string) (host, reason string) {
+func parseHost(s string) (host, problem string) {
 	if inner, ok := strings.CutPrefix(s, "["); ok {
 		ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
 		if err != nil || !ip.Is6() {
@@ -146,25 +223,17 @@ func parseHost(s string) (host, reason string) {
 
 // serverName checks a name that a certificate can have, and returns it without
 // brackets and final dot.
-func serverName(s string) (name, reason string) {
+func serverName(s string) (name, problem string) {
 	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
 		return ip.Unmap().String(), ""
 	}
-	name, reason = parseHost(s)
-	return strings.TrimSuffix(name, "."), reason
+	name, problem = parseHost(s)
+	return strings.TrimSuffix(name, "."), problem
 }
 
 // nameBytes are those of a label; the underscore is no host name's, but
 // container networks give such names.
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-
-func parsePort(s string) (port int, reason string) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil {
-		return 0, "the port is not a number from 0 to 65535"
-	}
-	return int(n), ""
-}
 
 // explainBytes is how long the filled-in text may be: it shares a line of 512
 // bytes (RFC 2449, Section 4) with the words around it.

@@ -17,77 +17,79 @@ const (
 // naming the variable.
 func (c *Config) Warnings() []string {
 	w := append(c.upstreamWarnings(), c.passthroughWarnings()...)
-	for _, d := range c.doors() {
-		if c.explicit[d.variable] && len(d.addrs) > 0 && len(d.upstreams) == 0 && !c.explicit[d.upstream] {
-			w = append(w, d.variable+": not opened, since "+d.upstream+" is not set")
+	warn := func(name, problem string) { w = append(w, Prefix+name+": "+problem) }
+	for _, l := range c.listeners() {
+		if c.given[l.Variable] != "" && len(l.Addrs) > 0 && len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "" {
+			w = append(w, l.Variable+": not opened, since "+l.upstreamVariable+" is not set")
 		}
 	}
 	switch {
 	case c.TimeoutIdle == 0: // it did not parse
 	case len(c.UpstreamIMAP) > 0 && c.TimeoutIdle < imapIdle:
-		w = append(w, Prefix+"TIMEOUT_IDLE: under 30m, the least that RFC 9051, Section 5.4 allows")
+		warn("TIMEOUT_IDLE", "under 30m, the least that RFC 9051, Section 5.4 allows")
 	case len(c.UpstreamPOP3) > 0 && c.TimeoutIdle < pop3Idle:
-		w = append(w, Prefix+"TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows")
+		warn("TIMEOUT_IDLE", "under 10m, the least that RFC 1939, Section 3 allows")
 	}
 	for _, p := range c.ProxyProtocolFrom {
 		if p.Bits() == 0 {
-			w = append(w, Prefix+"PROXY_PROTOCOL_FROM: "+p.String()+" lets everybody claim any address")
+			warn("PROXY_PROTOCOL_FROM", p.String()+" lets everybody claim any address")
 		}
 	}
 	if c.AdminListen != "" && !OnLoopback(c.AdminListen) && c.AdminTokenFile != "" && c.AdminTLSCertFile == "" {
-		w = append(w, Prefix+"ADMIN_TOKEN_FILE: the token comes unencrypted, since "+Prefix+"ADMIN_LISTEN is not on loopback and "+
+		warn("ADMIN_TOKEN_FILE", "the token comes unencrypted, since "+Prefix+"ADMIN_LISTEN is not on loopback and "+
 			Prefix+"ADMIN_TLS_CERT_FILE is not set")
 	}
 	if c.LedgerIdentityKeyFile != "" && c.LedgerIdentity != "hashed" && c.LedgerIdentity != "" {
-		w = append(w, Prefix+"LEDGER_IDENTITY_KEY_FILE: not used, since "+Prefix+"LEDGER_IDENTITY is "+c.LedgerIdentity)
+		warn("LEDGER_IDENTITY_KEY_FILE", "not used, since "+Prefix+"LEDGER_IDENTITY is "+c.LedgerIdentity)
 	}
 	descriptors := Descriptors()
 	if n := connectionLimit(descriptors); int(c.LimitConnections) > n {
-		w = append(w, fmt.Sprintf("%sLIMIT_CONNECTIONS: %d file descriptors are enough for %d", Prefix, descriptors, n))
+		warn("LIMIT_CONNECTIONS", fmt.Sprintf("%d file descriptors are enough for %d", descriptors, n))
 	}
 	return w
 }
 
-func (c *Config) upstreamWarnings() []string {
-	var w []string
+func (c *Config) upstreamWarnings() (w []string) {
 	encrypted := false
-	for _, d := range c.doors()[:2] {
-		for _, u := range d.upstreams {
+	for _, l := range c.listeners()[:2] { // each protocol once
+		for _, u := range l.upstreams {
 			encrypted = encrypted || u.Scheme.TLS != TLSNone
-			if own := ownListener(c.doors(), u.Addr()); own != "" {
-				w = append(w, d.upstream+": "+show(u.String())+" is this gate's own "+own)
+			if own := c.ownListener(u.Addr()); own != "" {
+				w = append(w, l.upstreamVariable+": "+show(u.String())+" is this gate's own "+own)
 			}
 			if u.Scheme.TLS == TLSNone && !loopback(u.Host) {
-				w = append(w, d.upstream+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
+				w = append(w, l.upstreamVariable+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
 			}
 		}
 	}
-	if !encrypted && c.UpstreamCAFile != "" {
-		w = append(w, Prefix+"UPSTREAM_CA_FILE: not used, since no upstream has TLS")
-	}
-	if !encrypted && c.UpstreamServerName != "" {
-		w = append(w, Prefix+"UPSTREAM_SERVER_NAME: not used, since no upstream has TLS")
-	}
-	if c.UpstreamClientID == "id" && len(c.UpstreamIMAP) == 0 {
-		w = append(w, Prefix+"UPSTREAM_CLIENT_ID: not used, since "+Prefix+"UPSTREAM_IMAP is not set")
+	for _, unused := range []struct {
+		is        bool
+		name, why string
+	}{
+		{!encrypted && c.UpstreamCAFile != "", "UPSTREAM_CA_FILE", "no upstream has TLS"},
+		{!encrypted && c.UpstreamServerName != "", "UPSTREAM_SERVER_NAME", "no upstream has TLS"},
+		{c.UpstreamClientID == "id" && len(c.UpstreamIMAP) == 0, "UPSTREAM_CLIENT_ID", Prefix + "UPSTREAM_IMAP is not set"},
+	} {
+		if unused.is {
+			w = append(w, Prefix+unused.name+": not used, since "+unused.why)
+		}
 	}
 	return w
 }
 
-func (c *Config) passthroughWarnings() []string {
-	var w []string
-	for _, d := range c.doors() {
-		if d.passthrough == "" {
+func (c *Config) passthroughWarnings() (w []string) {
+	for _, l := range c.listeners() {
+		if l.passthrough == "" {
 			continue
 		}
-		own := ownListener(c.doors(), string(d.passthrough))
+		own := c.ownListener(string(l.passthrough))
 		switch {
-		case len(d.upstreams) == 0 && !c.explicit[d.upstream]:
-			w = append(w, d.passthroughVariable()+": not used, since "+d.upstream+" is not set")
-		case d.addrs != nil && len(d.addrs) == 0:
-			w = append(w, d.passthroughVariable()+": not used, since "+d.variable+" is off")
+		case len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "":
+			w = append(w, l.passthroughVariable()+": not used, since "+l.upstreamVariable+" is not set")
+		case l.Addrs != nil && len(l.Addrs) == 0:
+			w = append(w, l.passthroughVariable()+": not used, since "+l.Variable+" is off")
 		case own != "":
-			w = append(w, d.passthroughVariable()+": "+show(string(d.passthrough))+" is this gate's own "+own)
+			w = append(w, l.passthroughVariable()+": "+show(string(l.passthrough))+" is this gate's own "+own)
 		}
 	}
 	return w

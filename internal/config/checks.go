@@ -1,0 +1,183 @@
+package config
+
+import (
+	"crypto/fips140"
+	"net"
+	"slices"
+	"strings"
+
+	"postern/internal/ledger"
+)
+
+// Load reads the variables in environ, entries of the form KEY=VALUE as from
+// os.Environ; where a key comes twice the last one counts. The error is of
+// type [Problems] and holds everything that is wrong at once.
+func Load(environ []string) (*Config, error) {
+	c, problems := Inspect(environ)
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return c, nil
+}
+
+// Inspect is Load for a caller that goes on in spite of problems: the fields of
+// variables without one are filled, the others may be zero.
+func Inspect(environ []string) (*Config, Problems) {
+	c := new(Config)
+	l := load(c, environ)
+	c.given = l.given
+	l.check(c)
+	return c, l.problems.sorted()
+}
+
+// LoadAdmin reads what it takes to find the admin port of a running Postern:
+// AdminListen and AdminTLSCertFile. Problems of other variables do not matter.
+// The error is of type [Problems].
+func LoadAdmin(environ []string) (*Config, error) {
+	return loadSome(environ, []string{"ADMIN_LISTEN=", "ADMIN_TLS_CERT_FILE="}, (*loader).checkAdmin)
+}
+
+// LoadPolicy reads what it takes to tell what clients meet: the POLICY_ and
+// LISTEN_ variables. Problems of others do not matter. The error is of type
+// [Problems].
+func LoadPolicy(environ []string) (*Config, error) {
+	return loadSome(environ, []string{"POLICY_", "LISTEN_"}, (*loader).checkPolicy)
+}
+
+// LoadLedger reads what it takes to report on a ledger: the ADMIN_, LEDGER_,
+// POLICY_ and LISTEN_ variables. Problems of others do not matter. The error is
+// of type [Problems].
+func LoadLedger(environ []string) (*Config, error) {
+	return loadSome(environ, []string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_"},
+		(*loader).checkAdmin, (*loader).checkPolicy, (*loader).checkLedger)
+}
+
+// loadSome is Load for the entries that begin with one of the given texts.
+func loadSome(environ, begin []string, checks ...func(*loader, *Config)) (*Config, error) {
+	c := new(Config)
+	l := load(c, slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		return !slices.ContainsFunc(begin, func(s string) bool { return strings.HasPrefix(entry, Prefix+s) })
+	}))
+	for _, check := range checks {
+		check(l, c)
+	}
+	if len(l.problems) > 0 {
+		return nil, l.problems.sorted()
+	}
+	return c, nil
+}
+
+// check looks at what a single value cannot show. A variable that did not parse
+// is left out, so that one mistake is one line.
+func (l *loader) check(c *Config) {
+	l.checkPolicy(c)
+	l.checkUpstreams(c)
+	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
+		l.add(Prefix+"TLS_CERT_FILE", "must be set")
+	}
+	l.checkValue(Prefix+"EXPLAIN_TEXT", c.ExplainText, explainProblem(c.ExplainText))
+	l.checkAdmin(c)
+	l.checkListeners(c)
+	l.checkLedger(c)
+}
+
+// checkValue adds a problem, where there is one, to a variable that did parse.
+func (l *loader) checkValue(name, value, problem string) {
+	if problem != "" && !l.bad[name] {
+		l.add(name, badValue{value, problem}.Error())
+	}
+}
+
+func (l *loader) checkLedger(c *Config) {
+	// Nothing of the URL is shown: it may hold a password.
+	l.checkValue(Prefix+"LEDGER_URL", "", ledger.Check(c.LedgerURL))
+	key := Prefix + "LEDGER_IDENTITY_KEY_FILE"
+	if c.LedgerIdentity == "hashed" && c.LedgerIdentityKeyFile == "" && !l.bad[key] {
+		l.add(key, "must be set, since "+Prefix+"LEDGER_IDENTITY is hashed")
+	}
+}
+
+// checkPolicy sees to it that the policy is stated in one place.
+func (l *loader) checkPolicy(c *Config) {
+	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
+		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: only enforce is possible")
+	}
+	file := Prefix + "POLICY_FILE"
+	if l.given[file] == "" {
+		return
+	}
+	for _, name := range []string{Prefix + "POLICY_MODE", Prefix + "POLICY_FLOOR"} {
+		// Also where it is what the file says: the next edit would part them.
+		if _, ok := l.given[name]; ok && !l.bad[name] {
+			l.add(name, "set beside "+file+"; mode and floor are in the file")
+		}
+	}
+}
+
+func (l *loader) checkAdmin(c *Config) {
+	addr, problem := listenAddr(c.AdminListen)
+	l.checkValue(Prefix+"ADMIN_LISTEN", c.AdminListen, problem)
+	c.AdminListen = addr
+	if c.AdminTLSKeyFile != "" && c.AdminTLSCertFile == "" {
+		l.add(Prefix+"ADMIN_TLS_KEY_FILE", "set without "+Prefix+"ADMIN_TLS_CERT_FILE")
+	}
+}
+
+func (l *loader) checkUpstreams(c *Config) {
+	imap, pop3 := Prefix+"UPSTREAM_IMAP", Prefix+"UPSTREAM_POP3"
+	protocols := func(name, protocol string, upstreams Upstreams) {
+		for _, u := range upstreams {
+			if u.Scheme.Protocol != protocol {
+				l.add(name, show(u.String())+": not an address of this protocol; write "+protocol+"://host:port")
+			}
+		}
+	}
+	protocols(imap, "imap", c.UpstreamIMAP)
+	protocols(pop3, "pop3", c.UpstreamPOP3)
+	if len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[imap] && !l.bad[pop3] {
+		l.add(imap, "must be set, or "+pop3)
+	}
+	if c.UpstreamServerName != "" {
+		name, problem := serverName(c.UpstreamServerName)
+		l.checkValue(Prefix+"UPSTREAM_SERVER_NAME", c.UpstreamServerName, problem)
+		c.UpstreamServerName = name
+	}
+}
+
+// checkListeners finds addresses that can be bound only once, and a
+// configuration without any listener.
+func (l *loader) checkListeners(c *Config) {
+	taken := map[string]string{}
+	claim := func(name, addr string) {
+		_, port, _ := net.SplitHostPort(addr)
+		if addr == "" || port == "0" {
+			return
+		}
+		switch first, ok := taken[addr]; {
+		case !ok:
+			taken[addr] = name
+		case first == name:
+			l.add(name, show(addr)+": listed twice")
+		default:
+			l.add(name, show(addr)+": taken by "+first)
+		}
+	}
+	off, parsed, open := true, true, false
+	upstreams := len(c.UpstreamIMAP)+len(c.UpstreamPOP3) > 0
+	for _, way := range c.listeners() {
+		off = off && len(way.Addrs) == 0 && !l.bad[way.Variable]
+		parsed = parsed && !l.bad[way.Variable] && !l.bad[way.upstreamVariable]
+		open = open || way.open()
+		for _, addr := range way.Addrs {
+			if way.open() {
+				claim(way.Variable, addr)
+			}
+		}
+	}
+	claim(Prefix+"ADMIN_LISTEN", c.AdminListen)
+	if off {
+		l.add(Prefix+"LISTEN_IMAPS", "all four listeners are off")
+	} else if upstreams && parsed && !open {
+		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream")
+	}
+}
