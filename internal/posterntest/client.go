@@ -2,20 +2,23 @@ package posterntest
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
+	"compress/flate"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// clientTimeout bounds everything that a Client does.
+// clientTimeout bounds each read and write of a Client, if nothing else is said.
 const clientTimeout = 30 * time.Second
 
-// Caller is how a client comes to the gate. The zero Caller comes from
+// Caller is how a client comes to the proxy. The zero Caller comes from
 // 127.0.0.1. Its methods return errors instead of failing a test: loads use
 // them from many goroutines.
 type Caller struct {
@@ -29,8 +32,8 @@ type Caller struct {
 	TLS *tls.Config
 }
 
-// Open comes to the gate over a listener, through TLS, up to the greeting:
-// that of the upstream on imaps and pop3s, the gate's own on imap and pop3.
+// Open comes to the proxy over a listener, through TLS. On imaps and pop3s it
+// reads the greeting.
 func (c Caller) Open(g *Proxy, listener string) (*Client, error) {
 	raw, err := c.dial(g, listener)
 	if err != nil {
@@ -62,38 +65,25 @@ func (c Caller) dial(g *Proxy, listener string) (net.Conn, error) {
 }
 
 func (c Caller) secure(g *Proxy, listener string, raw net.Conn) (*Client, error) {
-	plain := newClient(raw, listener)
-	if listener == "imap" || listener == "pop3" {
-		greeting, err := plain.Line()
-		if err != nil {
-			return nil, fmt.Errorf("reading the gate's greeting: %w", err)
-		}
-		plain.Greeting = greeting
-		command := map[string]string{"imap": "STARTTLS", "pop3": "STLS"}[listener]
-		if err := plain.Do("%s", command); err != nil {
-			return nil, fmt.Errorf("asking for TLS: %w", err)
-		}
-	}
 	config := &tls.Config{}
 	if c.TLS != nil {
 		config = c.TLS.Clone()
 	}
 	config.RootCAs = g.CA.Pool
-	if config.ServerName == "" {
-		config.ServerName = DefaultNames[0]
-	}
-	secured := tls.Client(raw, config)
-	if err := secured.Handshake(); err != nil {
-		return nil, fmt.Errorf("handshaking: %w", err)
-	}
-	client := newClient(secured, listener)
-	client.Greeting = plain.Greeting
-	if listener == "imaps" || listener == "pop3s" {
-		greeting, err := client.Line()
-		if err != nil {
-			return nil, fmt.Errorf("reading the greeting: %w", err)
+	config.ServerName = cmp.Or(config.ServerName, DefaultNames[0])
+	client := NewClient(raw, listener)
+	if !strings.HasSuffix(listener, "s") {
+		if _, err := client.Line(); err != nil {
+			return nil, fmt.Errorf("reading the greeting before TLS: %w", err)
 		}
-		client.Greeting = greeting
+		return client, client.StartTLS(config)
+	}
+	if err := client.secure(config); err != nil {
+		return nil, err
+	}
+	var err error
+	if client.Greeting, err = client.Line(); err != nil {
+		return nil, fmt.Errorf("reading the greeting: %w", err)
 	}
 	return client, nil
 }
@@ -111,23 +101,79 @@ func (c Caller) Login(g *Proxy, listener, user, password string) (*Client, error
 	return client, nil
 }
 
-// Client is a mail client inside TLS that speaks one protocol.
+// Client is one end of a dialogue in lines: a mail client, or a mail server
+// that a test plays. Its methods that take a test fail it, the others return
+// errors. No read or write takes longer than its Timeout.
 type Client struct {
 	net.Conn
-	// Greeting is the first line, without its end.
+	// Name stands in what a test says when it fails.
+	Name string
+	// Greeting is the first line inside TLS, without its end, where Open has
+	// read it: not where TLS began with STARTTLS or STLS.
 	Greeting string
+	// Timeout bounds each read and write.
+	Timeout time.Duration
 
 	in   *bufio.Reader
+	out  flushWriter
 	imap bool
 	tag  int
 }
 
-func newClient(c net.Conn, listener string) *Client {
-	return &Client{Conn: c, in: bufio.NewReader(c), imap: strings.HasPrefix(listener, "imap")}
+type flushWriter interface {
+	io.Writer
+	Flush() error
+}
+
+// NewClient speaks IMAP, or POP3 where the listener or protocol is not
+// named for IMAP.
+func NewClient(c net.Conn, protocol string) *Client {
+	client := &Client{Conn: c, Name: "client", Timeout: clientTimeout, imap: strings.HasPrefix(protocol, "imap")}
+	client.in = bufio.NewReaderSize(readerFunc(client.receive), 64<<10)
+	return client
+}
+
+func (c *Client) receive(p []byte) (int, error) {
+	c.Conn.SetReadDeadline(time.Now().Add(c.Timeout))
+	return c.Conn.Read(p)
 }
 
 // Read takes what follows the lines read so far.
 func (c *Client) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+// Write sends p as it stands.
+func (c *Client) Write(p []byte) (n int, err error) {
+	c.Conn.SetWriteDeadline(time.Now().Add(c.Timeout))
+	if c.out == nil {
+		return c.Conn.Write(p)
+	}
+	if n, err = c.out.Write(p); err != nil {
+		return n, err
+	}
+	return n, c.out.Flush()
+}
+
+// StartTLS asks for TLS by STARTTLS or STLS, and goes on inside it.
+func (c *Client) StartTLS(config *tls.Config) error {
+	command := "STLS"
+	if c.imap {
+		command = "STARTTLS"
+	}
+	if err := c.Do("%s", command); err != nil {
+		return fmt.Errorf("asking for TLS: %w", err)
+	}
+	return c.secure(config)
+}
+
+func (c *Client) secure(config *tls.Config) error {
+	secured := tls.Client(c.Conn, config)
+	c.Conn.SetDeadline(time.Now().Add(c.Timeout))
+	if err := secured.Handshake(); err != nil {
+		return fmt.Errorf("handshaking: %w", err)
+	}
+	c.Conn = secured
+	return nil
+}
 
 // SlowDown lets the client read at most that many bytes a second from now on.
 // What it has been sent so far must have been read.
@@ -136,7 +182,7 @@ func (c *Client) SlowDown(perSecond int) {
 	c.in = bufio.NewReader(readerFunc(func(p []byte) (int, error) {
 		due := time.Duration(float64(read) / float64(perSecond) * float64(time.Second))
 		time.Sleep(due - time.Since(begun))
-		n, err := c.Conn.Read(p)
+		n, err := c.receive(p)
 		read += n
 		return n, err
 	}))
@@ -151,7 +197,7 @@ func (c *Client) Stall(after int, pause time.Duration) {
 			stalled = true
 			time.Sleep(pause)
 		}
-		n, err := c.Conn.Read(p)
+		n, err := c.receive(p)
 		read += n
 		return n, err
 	}))
@@ -161,52 +207,106 @@ type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// Line reads a line and returns it without its end.
+// Line reads a line, which must end in CRLF, and returns it without.
 func (c *Client) Line() (string, error) {
 	line, err := c.in.ReadString('\n')
-	return strings.TrimRight(line, "\r\n"), err
+	text, ended := strings.CutSuffix(line, "\r\n")
+	if err == nil && !ended {
+		err = fmt.Errorf("the line %.80q does not end in CRLF", line)
+	}
+	return text, err
 }
 
-func (c *Client) positive(reply string) bool {
-	return strings.HasPrefix(reply, "OK") || strings.HasPrefix(reply, "+OK")
+// Reply is what comes to a command.
+type Reply struct {
+	// Text is the final line, over IMAP without its tag.
+	Text string
+	// Untagged lines stand before it, over IMAP.
+	Untagged []Response
 }
 
-// Command sends a command and returns the reply: over IMAP without its tag,
-// and the untagged lines before it.
-func (c *Client) Command(format string, args ...any) (reply string, untagged []string, err error) {
+// Response is a line of an IMAP server, with its literals taken out.
+type Response struct {
+	Line     string
+	Literals [][]byte
+}
+
+// OK tells whether the command succeeded.
+func (r Reply) OK() bool {
+	return strings.HasPrefix(r.Text, "OK") || strings.HasPrefix(r.Text, "+OK")
+}
+
+// Command sends a command and returns the reply.
+func (c *Client) Command(format string, args ...any) (Reply, error) {
+	if err := c.Start(format, args...); err != nil {
+		return Reply{}, err
+	}
+	return c.Finish()
+}
+
+// Start sends a command, over IMAP with the next tag.
+func (c *Client) Start(format string, args ...any) error {
 	command := fmt.Sprintf(format, args...) + "\r\n"
+	if c.imap {
+		c.tag++
+		command = fmt.Sprintf("t%d %s", c.tag, command)
+	}
+	_, err := io.WriteString(c, command)
+	return err
+}
+
+// Finish returns the reply to the command that was started last.
+func (c *Client) Finish() (reply Reply, err error) {
 	if !c.imap {
-		if _, err := io.WriteString(c.Conn, command); err != nil {
-			return "", nil, err
+		reply.Text, err = c.Line()
+		return reply, err
+	}
+	for {
+		response, err := c.response()
+		if err != nil {
+			return reply, err
 		}
-		reply, err = c.Line()
-		return reply, nil, err
+		var ended bool
+		if reply.Text, ended = strings.CutPrefix(response.Line, fmt.Sprintf("t%d ", c.tag)); ended {
+			return reply, nil
+		}
+		reply.Untagged = append(reply.Untagged, response)
 	}
-	c.tag++
-	tag := fmt.Sprintf("t%d ", c.tag)
-	if _, err := io.WriteString(c.Conn, tag+command); err != nil {
-		return "", nil, err
-	}
+}
+
+var literalEnd = regexp.MustCompile(`\{(\d+)\}$`)
+
+func (c *Client) response() (r Response, err error) {
 	for {
 		line, err := c.Line()
 		if err != nil {
-			return line, untagged, err
+			return r, err
 		}
-		if rest, ok := strings.CutPrefix(line, tag); ok {
-			return rest, untagged, nil
+		r.Line += line
+		size := literalEnd.FindStringSubmatch(line)
+		if size == nil {
+			return r, nil
 		}
-		untagged = append(untagged, line)
+		n, err := strconv.Atoi(size[1])
+		if err != nil {
+			return r, err
+		}
+		literal := make([]byte, n)
+		if _, err := io.ReadFull(c.in, literal); err != nil {
+			return r, fmt.Errorf("reading a literal of %d bytes: %w", n, err)
+		}
+		r.Literals = append(r.Literals, literal)
 	}
 }
 
 // Do is Command for one that must succeed.
 func (c *Client) Do(format string, args ...any) error {
-	reply, untagged, err := c.Command(format, args...)
+	reply, err := c.Command(format, args...)
 	if err != nil {
-		return fmt.Errorf("%.20q: %w after %q %q", format, err, untagged, reply)
+		return fmt.Errorf("%.20q: %w after %.200q", format, err, reply)
 	}
-	if !c.positive(reply) {
-		return fmt.Errorf("%.20q answered %q", format, reply)
+	if !reply.OK() {
+		return fmt.Errorf("%.20q answered %q", format, reply.Text)
 	}
 	return nil
 }
@@ -225,50 +325,53 @@ func (c *Client) Login(user, password string) error {
 // Fetch returns message n, from 1; over IMAP that of INBOX.
 func (c *Client) Fetch(n int) ([]byte, error) {
 	if !c.imap {
-		return c.retrieve(n)
+		if err := c.Do("RETR %d", n); err != nil {
+			return nil, err
+		}
+		_, message, err := c.Multiline()
+		return message, err
 	}
 	if err := c.Do("EXAMINE INBOX"); err != nil {
 		return nil, err
 	}
-	if _, err := fmt.Fprintf(c.Conn, "f FETCH %d BODY.PEEK[]\r\n", n); err != nil {
-		return nil, err
-	}
-	line, err := c.Line()
+	reply, err := c.Command("FETCH %d BODY.PEEK[]", n)
 	if err != nil {
 		return nil, err
 	}
-	size, err := strconv.Atoi(strings.TrimSuffix(line[strings.LastIndexByte(line, '{')+1:], "}"))
-	if err != nil {
-		return nil, fmt.Errorf("FETCH answered %q", line)
-	}
-	message := make([]byte, size)
-	if _, err := io.ReadFull(c.in, message); err != nil {
-		return nil, err
-	}
-	for !strings.HasPrefix(line, "f OK") {
-		if line, err = c.Line(); err != nil {
-			return nil, err
+	for _, r := range reply.Untagged {
+		if len(r.Literals) == 1 {
+			return r.Literals[0], nil
 		}
 	}
-	return message, nil
+	return nil, fmt.Errorf("FETCH answered %.200q", reply)
 }
 
-func (c *Client) retrieve(n int) ([]byte, error) {
-	if err := c.Do("RETR %d", n); err != nil {
-		return nil, err
-	}
-	var message []byte
+// Multiline reads up to the line of a single dot, and returns what came both
+// as it was on the wire and with its dots unstuffed (RFC 1939, Section 3).
+func (c *Client) Multiline() (wire, text []byte, err error) {
 	for {
 		line, err := c.in.ReadBytes('\n')
 		if err != nil {
-			return nil, err
+			return wire, text, fmt.Errorf("reading a multi-line reply: %w", err)
 		}
+		wire = append(wire, line...)
 		if string(line) == ".\r\n" {
-			return message, nil
+			return wire, text, nil
 		}
-		if line[0] == '.' {
-			line = line[1:]
-		}
-		message = append(message, line...)
+		text = append(text, bytes.TrimPrefix(line, []byte("."))...)
 	}
+}
+
+// Compress turns on COMPRESS=DEFLATE (RFC 4978): raw deflate both ways from
+// the byte after the OK.
+func (c *Client) Compress() error {
+	if err := c.Do("COMPRESS DEFLATE"); err != nil {
+		return err
+	}
+	w, err := flate.NewWriter(c.Conn, flate.DefaultCompression)
+	if err != nil {
+		return err
+	}
+	c.out, c.in = w, bufio.NewReaderSize(flate.NewReader(c.in), 64<<10)
+	return nil
 }

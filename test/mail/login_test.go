@@ -1,6 +1,7 @@
 package mail
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"regexp"
@@ -17,28 +18,11 @@ func plainResponse(name, password string) string {
 // untrue is what an upstream says of its plain port and must not say in TLS.
 var untrue = regexp.MustCompile(`(?i)\b(STARTTLS|STLS|LOGINDISABLED)\b|-PLUS\b`)
 
-// answers asserts how the reply to a command begins.
-func (c *imapClient) answers(t *testing.T, want, format string, args ...any) {
-	t.Helper()
-	if _, done := c.command(t, format, args...); !strings.HasPrefix(done, want) {
-		t.Fatalf("%.40q answered %q, want %s", format, done, want)
-	}
-}
-
 // challenge starts AUTHENTICATE and reads the server's "+".
-func (c *imapClient) challenge(t *testing.T, mechanism string) {
+func challenge(t *testing.T, c *posterntest.Client, mechanism string) {
 	t.Helper()
-	c.start(t, "AUTHENTICATE %s", mechanism)
-	if line := c.readLine(t); !strings.HasPrefix(line, "+") {
-		t.Fatalf("AUTHENTICATE %s answered %q", mechanism, line)
-	}
-}
-
-func (c *imapClient) finishes(t *testing.T, want string) {
-	t.Helper()
-	if _, done := c.finish(t); !strings.HasPrefix(done, want) {
-		t.Fatalf("the exchange ended in %q, want %s", done, want)
-	}
+	start(t, c, "AUTHENTICATE %s", mechanism)
+	c.ExpectLine(t, "+")
 }
 
 func TestIMAPLoginsFailAndSucceedAsTheUpstreamSays(t *testing.T) {
@@ -47,59 +31,52 @@ func TestIMAPLoginsFailAndSucceedAsTheUpstreamSays(t *testing.T) {
 	name, password := w.user.Name, w.user.Password
 	right, wrong := plainResponse(name, password), plainResponse(name, "wrong")
 	const failed = "NO [AUTHENTICATIONFAILED]"
-	ways := map[string]func(*testing.T, *imapClient){
-		"LOGIN quoted": func(t *testing.T, c *imapClient) {
-			c.answers(t, failed, "LOGIN %q wrong", name)
-			c.answers(t, "OK", "LOGIN %q %q", name, password)
+	ways := map[string]func(*testing.T, *posterntest.Client){
+		"LOGIN quoted": func(t *testing.T, c *posterntest.Client) {
+			c.ExpectReply(t, failed, "LOGIN %q wrong", name)
+			c.ExpectReply(t, "OK", "LOGIN %q %q", name, password)
 		},
-		"LOGIN literals": func(t *testing.T, c *imapClient) {
-			c.answers(t, failed, "login {%d+}\r\n%s {5+}\r\nwrong", len(name), name)
-			c.start(t, "login {%d}", len(name))
-			c.expectContinuation(t)
-			c.send(t, fmt.Sprintf("%s {%d}\r\n", name, len(password)))
-			c.expectContinuation(t)
-			c.send(t, password+"\r\n")
-			c.finishes(t, "OK")
+		"LOGIN literals": func(t *testing.T, c *posterntest.Client) {
+			c.ExpectReply(t, failed, "login {%d+}\r\n%s {5+}\r\nwrong", len(name), name)
+			start(t, c, "login {%d}", len(name))
+			c.ExpectLine(t, "+")
+			c.Send(t, fmt.Sprintf("%s {%d}\r\n", name, len(password)))
+			c.ExpectLine(t, "+")
+			c.Send(t, password+"\r\n")
+			finish(t, c, "OK")
 		},
-		"PLAIN with initial response": func(t *testing.T, c *imapClient) {
-			c.answers(t, failed, "AUTHENTICATE PLAIN %s", wrong)
-			c.answers(t, "OK", "AUTHENTICATE PLAIN %s", right)
+		"PLAIN with initial response": func(t *testing.T, c *posterntest.Client) {
+			c.ExpectReply(t, failed, "AUTHENTICATE PLAIN %s", wrong)
+			c.ExpectReply(t, "OK", "AUTHENTICATE PLAIN %s", right)
 		},
-		"PLAIN without": func(t *testing.T, c *imapClient) {
-			c.challenge(t, "PLAIN")
-			c.send(t, "*\r\n")
-			c.finishes(t, "BAD")
-			c.challenge(t, "PLAIN")
-			c.send(t, wrong+"\r\n")
-			c.finishes(t, failed)
-			c.challenge(t, "PLAIN")
-			c.send(t, right+"\r\n")
-			c.finishes(t, "OK")
+		"PLAIN without": func(t *testing.T, c *posterntest.Client) {
+			challenge(t, c, "PLAIN")
+			c.Send(t, "*\r\n")
+			finish(t, c, "BAD")
+			challenge(t, c, "PLAIN")
+			c.Send(t, wrong+"\r\n")
+			finish(t, c, failed)
+			challenge(t, c, "PLAIN")
+			c.Send(t, right+"\r\n")
+			finish(t, c, "OK")
 		},
-		"AUTHENTICATE LOGIN": func(t *testing.T, c *imapClient) {
-			c.challenge(t, "LOGIN")
-			c.send(t, base64.StdEncoding.EncodeToString([]byte(name))+"\r\n")
-			c.expectContinuation(t)
-			c.send(t, base64.StdEncoding.EncodeToString([]byte(password))+"\r\n")
-			c.finishes(t, "OK")
+		"AUTHENTICATE LOGIN": func(t *testing.T, c *posterntest.Client) {
+			challenge(t, c, "LOGIN")
+			c.Send(t, base64.StdEncoding.EncodeToString([]byte(name))+"\r\n")
+			c.ExpectLine(t, "+")
+			c.Send(t, base64.StdEncoding.EncodeToString([]byte(password))+"\r\n")
+			finish(t, c, "OK")
 		},
 	}
 	for _, listener := range []string{"imaps", "imap"} {
 		for way, login := range ways {
 			t.Run(listener+" "+way, func(t *testing.T) {
-				c := w.imap(t, listener)
+				c := w.open(t, listener)
 				login(t, c)
-				sameMessages(t, listener, hashAll(c.fetchAll(t)), hashAll(smallMailbox()))
-				c.ok(t, "LOGOUT")
+				sameMessages(t, listener, hashAll(fetchAll(t, c)), hashAll(smallMailbox()))
+				c.Must(t, "LOGOUT")
 			})
 		}
-	}
-}
-
-func (c *imapClient) expectContinuation(t *testing.T) {
-	t.Helper()
-	if line := c.readLine(t); !strings.HasPrefix(line, "+") {
-		t.Fatalf("%q instead of a continuation", line)
 	}
 }
 
@@ -127,15 +104,13 @@ func TestPOP3LoginsFailAndSucceedAsTheUpstreamSays(t *testing.T) {
 	for _, listener := range []string{"pop3s", "pop3"} {
 		for way, exchanges := range ways {
 			t.Run(listener+" "+way, func(t *testing.T) {
-				c := w.pop3(t, listener)
+				c := w.open(t, listener)
 				for _, e := range exchanges {
-					if got := c.command(t, e.send); !strings.HasPrefix(got, e.want) {
-						t.Fatalf("%q answered %q, want %s", e.send, got, e.want)
-					}
+					c.ExpectReply(t, e.want, "%s", e.send)
 				}
-				_, texts := c.fetchAll(t)
+				_, texts := retrieveAll(t, c)
 				sameMessages(t, listener, texts, hashAll(smallMailbox()))
-				c.ok(t, "QUIT")
+				c.Must(t, "QUIT")
 			})
 		}
 	}
@@ -145,29 +120,16 @@ func TestCommandsPipelinedBehindALoginAllArrive(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "enforce", smallMailbox()...)
 	for _, listener := range []string{"imaps", "imap"} {
-		c := w.imap(t, listener)
-		c.send(t, fmt.Sprintf("p1 LOGIN %q %q\r\np2 EXAMINE INBOX\r\nx1 UID FETCH 1:* (UID BODY.PEEK[])\r\n",
-			w.user.Name, w.user.Password))
-		c.tag = 1
-		untagged, done := c.finish(t)
-		var got []string
-		for _, r := range untagged {
-			if len(r.literals) == 1 {
-				got = append(got, hash(r.literals[0]))
-			}
-		}
-		sameMessages(t, listener, got, hashAll(smallMailbox()))
-		if !strings.HasPrefix(done, "OK") {
-			t.Errorf("%s: FETCH answered %q", listener, done)
-		}
+		c := w.open(t, listener)
+		c.Send(t, fmt.Sprintf("p1 LOGIN %q %q\r\np2 EXAMINE INBOX\r\n", w.user.Name, w.user.Password))
+		reply := c.Must(t, "UID FETCH 1:* (UID BODY.PEEK[])")
+		sameMessages(t, listener, hashAll(messagesIn(reply)), hashAll(smallMailbox()))
 	}
 	for _, listener := range []string{"pop3s", "pop3"} {
-		c := w.pop3(t, listener)
-		c.ok(t, fmt.Sprintf("USER %s\r\nPASS %s\r\nSTAT\r\nQUIT", w.user.Name, w.user.Password))
+		c := w.open(t, listener)
+		c.Must(t, "USER %s\r\nPASS %s\r\nSTAT\r\nQUIT", w.user.Name, w.user.Password)
 		for _, want := range []string{"+OK Logged in", fmt.Sprintf("+OK %d ", len(smallMailbox())), "+OK Logging out"} {
-			if got := c.readLine(t); !strings.HasPrefix(got, want) {
-				t.Errorf("%s: %q, want %q", listener, got, want)
-			}
+			c.ExpectLine(t, want)
 		}
 	}
 }
@@ -175,46 +137,46 @@ func TestCommandsPipelinedBehindALoginAllArrive(t *testing.T) {
 func TestIMAPCapabilitiesInTLSAreTrue(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "enforce")
-	c := w.directIMAP(t)
-	if !strings.Contains(c.greeting, "STARTTLS") {
-		t.Fatalf("Dovecot offers no STARTTLS to hide: %q", c.greeting)
+	c := w.direct(t, "imap")
+	if !strings.Contains(c.Greeting, "STARTTLS") {
+		t.Fatalf("Dovecot offers no STARTTLS to hide: %q", c.Greeting)
 	}
 	for _, listener := range []string{"imaps", "imap"} {
 		// Dovecot answers a login with capabilities in its OK, or untagged
 		// where the client has asked for them before.
-		quiet := w.imap(t, listener)
-		w.speaksTruly(t, listener, quiet, quiet.greeting)
-		asking := w.imap(t, listener)
-		said, done := asking.ok(t, "CAPABILITY")
-		if len(said) != 1 || !strings.Contains(said[0].line, " AUTH=PLAIN") {
+		quiet := w.open(t, listener)
+		w.speaksTruly(t, listener, quiet, quiet.Greeting)
+		asking := w.open(t, listener)
+		said := lines(asking.Must(t, "CAPABILITY"))
+		if len(said) != 2 || !strings.Contains(said[1], " AUTH=PLAIN") {
 			t.Errorf("%s: no way to log in: %q", listener, said)
 		}
-		w.speaksTruly(t, listener, asking, lines(said, done)...)
-		if listener == "imaps" && !strings.HasPrefix(quiet.greeting, "* OK [CAPABILITY IMAP4rev1 ") {
-			t.Errorf("the greeting lost its capabilities: %q", quiet.greeting)
+		w.speaksTruly(t, listener, asking, said...)
+		if listener == "imaps" && !strings.HasPrefix(quiet.Greeting, "* OK [CAPABILITY IMAP4rev1 ") {
+			t.Errorf("the greeting lost its capabilities: %q", quiet.Greeting)
 		}
-		again := w.imap(t, listener)
-		again.answers(t, "BAD", "STARTTLS")
-		again.login(t, w)
+		again := w.open(t, listener)
+		again.ExpectReply(t, "BAD", "STARTTLS")
+		w.login(t, again)
 	}
 }
 
-func lines(untagged []response, done string) []string {
-	said := []string{done}
-	for _, r := range untagged {
-		said = append(said, r.line)
+func lines(reply posterntest.Reply) []string {
+	said := []string{reply.Text}
+	for _, r := range reply.Untagged {
+		said = append(said, r.Line)
 	}
 	return said
 }
 
 // speaksTruly logs in and judges what was said before, then, and after.
-func (w *world) speaksTruly(t *testing.T, listener string, c *imapClient, before ...string) {
+func (w *world) speaksTruly(t *testing.T, listener string, c *posterntest.Client, before ...string) {
 	t.Helper()
-	atLogin := lines(c.ok(t, "LOGIN %q %q", w.user.Name, w.user.Password))
+	atLogin := lines(c.Must(t, "LOGIN %q %q", w.user.Name, w.user.Password))
 	if !strings.Contains(strings.Join(atLogin, "\n"), "COMPRESS=DEFLATE") {
 		t.Errorf("%s: the login told no capabilities: %q", listener, atLogin)
 	}
-	after := lines(c.ok(t, "CAPABILITY"))
+	after := lines(c.Must(t, "CAPABILITY"))
 	for _, line := range append(append(before, atLogin...), after...) {
 		if word := untrue.FindString(line); word != "" {
 			t.Errorf("%s: %s in %q", listener, word, line)
@@ -225,12 +187,12 @@ func (w *world) speaksTruly(t *testing.T, listener string, c *imapClient, before
 func TestPOP3CapabilitiesInTLSAreTrue(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "enforce")
-	if said := w.directPOP3(t).list(t, "CAPA"); !strings.Contains(strings.Join(said, " "), "STLS") {
+	if said := list(t, w.direct(t, "pop3"), "CAPA"); !strings.Contains(strings.Join(said, " "), "STLS") {
 		t.Fatalf("Dovecot offers no STLS to hide: %q", said)
 	}
 	for _, listener := range []string{"pop3s", "pop3"} {
-		c := w.pop3(t, listener)
-		said := strings.Join(append(c.list(t, "CAPA"), c.greeting), "\n")
+		c := w.open(t, listener)
+		said := strings.Join(append(list(t, c, "CAPA"), c.Greeting), "\n")
 		if word := untrue.FindString(said); word != "" {
 			t.Errorf("%s: %s in %q", listener, word, said)
 		}
@@ -239,10 +201,8 @@ func TestPOP3CapabilitiesInTLSAreTrue(t *testing.T) {
 				t.Errorf("%s: no %s in %q", listener, want, said)
 			}
 		}
-		if got := c.command(t, "STLS"); !strings.HasPrefix(got, "-ERR") {
-			t.Errorf("%s: STLS inside TLS answered %q", listener, got)
-		}
-		c.login(t, w)
+		c.ExpectReply(t, "-ERR", "STLS")
+		w.login(t, c)
 	}
 }
 
@@ -251,23 +211,19 @@ func TestPlaintextLoginsAreRefusedAndForgotten(t *testing.T) {
 	w := newWorld(t, "enforce")
 	seen := strings.Count(w.dovecot.Log(t), "-login: ")
 
-	c := newIMAP(dial(t, w.Addr("imap")))
-	if greeting := c.readLine(t); !strings.Contains(greeting, "STARTTLS") || !strings.Contains(greeting, "LOGINDISABLED") {
+	c := posterntest.NewClient(w.DialFrom(t, "imap", elsewhere), "imap")
+	if greeting := c.ExpectLine(t, "* OK"); !strings.Contains(greeting, "STARTTLS") || !strings.Contains(greeting, "LOGINDISABLED") {
 		t.Errorf("greeting in plaintext: %q", greeting)
 	}
-	c.answers(t, "NO [PRIVACYREQUIRED]", "LOGIN %q %q", w.user.Name, w.user.Password)
-	c.answers(t, "NO [PRIVACYREQUIRED]", "AUTHENTICATE PLAIN %s", plainResponse(w.user.Name, w.user.Password))
-	p := newPOP3(dial(t, w.Addr("pop3")))
-	p.readLine(t)
+	c.ExpectReply(t, "NO [PRIVACYREQUIRED]", "LOGIN %q %q", w.user.Name, w.user.Password)
+	c.ExpectReply(t, "NO [PRIVACYREQUIRED]", "AUTHENTICATE PLAIN %s", plainResponse(w.user.Name, w.user.Password))
+	p := posterntest.NewClient(w.DialFrom(t, "pop3", elsewhere), "pop3")
+	p.ExpectLine(t, "+OK")
 	for _, attempt := range []string{"USER " + w.user.Name, "AUTH PLAIN " + plainResponse(w.user.Name, w.user.Password),
 		"APOP " + w.user.Name + " c4c9334bac560ecc979e58001b3e22fb"} {
-		if got := p.command(t, attempt); !strings.HasPrefix(got, "-ERR [AUTH]") {
-			t.Errorf("%.4s answered %q", attempt, got)
-		}
+		p.ExpectReply(t, "-ERR [AUTH]", "%s", attempt)
 	}
-	if got := p.command(t, "PASS "+w.user.Password); !strings.HasPrefix(got, "-ERR") {
-		t.Errorf("PASS answered %q", got)
-	}
+	p.ExpectReply(t, "-ERR", "PASS %s", w.user.Password)
 	if now := strings.Count(w.dovecot.Log(t), "-login: "); now != seen {
 		t.Errorf("Dovecot heard of refused logins:\n%s", w.dovecot.Log(t))
 	}
@@ -281,9 +237,10 @@ func TestPlaintextLoginsAreRefusedAndForgotten(t *testing.T) {
 		t.Errorf("cleartext logins counted: imap %v, pop3 %v, want 2 and 3", imap, pop3)
 	}
 
-	c.ok(t, "STARTTLS")
-	secured := newIMAP(w.secure(t, c.conn))
-	secured.login(t, w)
-	p.ok(t, "STLS")
-	newPOP3(w.secure(t, p.conn)).login(t, w)
+	for _, client := range []*posterntest.Client{c, p} {
+		if err := client.StartTLS(&tls.Config{RootCAs: w.CA.Pool, ServerName: "mail.example.org"}); err != nil {
+			t.Fatal(err)
+		}
+		w.login(t, client)
+	}
 }

@@ -1,11 +1,10 @@
-// Package mail runs real mail programs through the real gate to a real Dovecot.
+// Package mail runs real mail programs through the real proxy to a real Dovecot.
 package mail
 
 import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"net"
@@ -21,13 +20,11 @@ import (
 
 func TestMain(m *testing.M) { posterntest.Main(m) }
 
-const (
-	clientTimeout = 60 * time.Second // for a whole mail program
-	dialogTimeout = 30 * time.Second // for one exchange of our own clients
-)
+// programTimeout is for a whole mail program.
+const programTimeout = 60 * time.Second
 
-// world is a gate in front of a Dovecot that itself offers STARTTLS and STLS,
-// so that the gate has something to hide.
+// world is a proxy in front of a Dovecot that itself offers STARTTLS and STLS,
+// so that the proxy has something to hide.
 type world struct {
 	*posterntest.Proxy
 	dovecot *dovecot.Server
@@ -49,7 +46,7 @@ func newWorld(t *testing.T, mode string, messages ...[]byte) *world {
 	t.Cleanup(func() {
 		for _, secret := range []string{w.user.Password, plainResponse(w.user.Name, w.user.Password)} {
 			if strings.Contains(g.Stderr(), secret) {
-				t.Error("the password is in the gate's log")
+				t.Error("the password is in the proxy's log")
 			}
 		}
 	})
@@ -65,40 +62,40 @@ func (w *world) port(t *testing.T, listener string) string {
 	return port
 }
 
-// dial connects from 127.0.0.9. Dovecot takes for secure only a line whose two
-// ends are one address: from there nothing but the gate can make a login work.
-func dial(t *testing.T, addr string) net.Conn {
-	t.Helper()
-	return dialFrom(t, "127.0.0.9", addr)
-}
+// elsewhere is where clients come from. Dovecot takes for secure only a line
+// whose two ends are one address: from there nothing but the proxy can make a
+// login work.
+const elsewhere = "127.0.0.9"
 
-func dialFrom(t *testing.T, source, addr string) net.Conn {
+// open returns a client inside TLS.
+func (w *world) open(t *testing.T, listener string) *posterntest.Client {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}, Timeout: dialogTimeout}
-	c, err := d.Dial("tcp", addr)
+	c, err := posterntest.Caller{From: elsewhere}.Open(w.Proxy, listener)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", listener, err)
 	}
 	t.Cleanup(func() { c.Close() })
-	setDeadline(t, c)
 	return c
 }
 
-func setDeadline(t *testing.T, c net.Conn) {
+// direct talks to Dovecot itself, from the proxy's address.
+func (w *world) direct(t *testing.T, protocol string) *posterntest.Client {
 	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(dialogTimeout)); err != nil {
+	conn, err := net.Dial("tcp", map[string]string{"imap": w.dovecot.IMAP, "pop3": w.dovecot.POP3}[protocol])
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { conn.Close() })
+	c := posterntest.NewClient(conn, protocol)
+	c.Greeting = c.ExpectLine(t, "")
+	return c
 }
 
-// secure completes TLS on a connection, verifying the gate's certificate.
-func (w *world) secure(t *testing.T, c net.Conn) net.Conn {
+func (w *world) login(t *testing.T, c *posterntest.Client) {
 	t.Helper()
-	s := tls.Client(c, &tls.Config{RootCAs: w.CA.Pool, ServerName: "mail.example.org"})
-	if err := s.Handshake(); err != nil {
-		t.Fatalf("handshaking: %v", err)
+	if err := c.Login(w.user.Name, w.user.Password); err != nil {
+		t.Fatal(err)
 	}
-	return s
 }
 
 // smallMailbox is the first twenty messages: every kind but the big one.
@@ -156,7 +153,7 @@ func (p program) run(t *testing.T) (stdout, stderr string, code int) {
 	if err != nil {
 		t.Fatalf("this test needs the Debian package %s: %v", packages[p.name], err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), clientTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), programTimeout)
 	defer cancel()
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, p.args...)
@@ -174,7 +171,7 @@ func (p program) run(t *testing.T) (stdout, stderr string, code int) {
 	_, _ = in.Write([]byte(p.input))
 	err = cmd.Wait()
 	if ctx.Err() != nil {
-		t.Fatalf("%s %q did not end in %v\nstdout: %s\nstderr: %s", p.name, p.args, clientTimeout, &out, &errs)
+		t.Fatalf("%s %q did not end in %v\nstdout: %s\nstderr: %s", p.name, p.args, programTimeout, &out, &errs)
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -12,31 +12,31 @@ func TestMailboxArrivesIdenticalToDirectAccess(t *testing.T) {
 	w := newWorld(t, "enforce", wholeMailbox()...)
 	want := hashAll(wholeMailbox())
 
-	direct := w.directIMAP(t)
-	direct.login(t, w)
-	sameMessages(t, "direct IMAP", hashAll(direct.fetchAll(t)), want)
-	directPOP := w.directPOP3(t)
-	directPOP.login(t, w)
-	uids := directPOP.list(t, "UIDL")
-	wires, texts := directPOP.fetchAll(t)
+	direct := w.direct(t, "imap")
+	w.login(t, direct)
+	sameMessages(t, "direct IMAP", hashAll(fetchAll(t, direct)), want)
+	directPOP := w.direct(t, "pop3")
+	w.login(t, directPOP)
+	uids := list(t, directPOP, "UIDL")
+	wires, texts := retrieveAll(t, directPOP)
 	sameMessages(t, "direct POP3", texts, want)
 
 	for _, listener := range []string{"imaps", "imap"} {
-		c := w.imap(t, listener)
-		c.login(t, w)
-		sameMessages(t, listener, hashAll(c.fetchAll(t)), want)
-		c.ok(t, "LOGOUT")
+		c := w.open(t, listener)
+		w.login(t, c)
+		sameMessages(t, listener, hashAll(fetchAll(t, c)), want)
+		c.Must(t, "LOGOUT")
 	}
 	for _, listener := range []string{"pop3s", "pop3"} {
-		c := w.pop3(t, listener)
-		c.login(t, w)
-		if got := c.list(t, "UIDL"); !slices.Equal(got, uids) {
+		c := w.open(t, listener)
+		w.login(t, c)
+		if got := list(t, c, "UIDL"); !slices.Equal(got, uids) {
 			t.Errorf("%s: UIDL differs from Dovecot's own", listener)
 		}
-		gotWires, gotTexts := c.fetchAll(t)
+		gotWires, gotTexts := retrieveAll(t, c)
 		sameMessages(t, listener+" on the wire", gotWires, wires)
 		sameMessages(t, listener, gotTexts, want)
-		c.ok(t, "QUIT")
+		c.Must(t, "QUIT")
 	}
 	w.CheckIdentities(t, 4)
 }

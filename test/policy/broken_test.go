@@ -36,7 +36,7 @@ func TestABadFileChangesNothing(t *testing.T) {
 	g := start(t, goodPolicy, nil)
 	session, err := posterntest.Caller{}.Login(g.Proxy, "imaps", "anna", "secret")
 	must(t, err)
-	session.SetDeadline(time.Now().Add(5 * time.Minute))
+	session.Timeout = 5 * time.Minute
 	read := g.Metrics(t).Value(lastReload)
 	bad := []struct {
 		what string

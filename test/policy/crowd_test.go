@@ -69,7 +69,7 @@ func (g *gate) gather(t *testing.T, n int) []*posterntest.Client {
 	each(t, n, func(i int) error {
 		c, err := posterntest.Caller{From: fmt.Sprintf("127.0.2.%d", 1+i%250), TLS: config}.Login(g.Proxy, "imaps", "anna", "secret")
 		if err == nil {
-			c.SetDeadline(time.Now().Add(5 * time.Minute))
+			c.Timeout = 5 * time.Minute
 		}
 		clients[i] = c
 		return err

@@ -51,18 +51,18 @@ func TestIMAPCapabilitiesInsideTLS(t *testing.T) {
 				// Split anywhere.
 				d.pass(t, "a CAPABILITY\r\n")
 				for i := range len(c.says) {
-					d.upstream.send(t, c.says[:i])
+					d.upstream.Send(t, c.says[:i])
 					time.Sleep(time.Millisecond)
-					d.upstream.send(t, c.says[i:])
+					d.upstream.Send(t, c.says[i:])
 				}
-				d.client.gets(t, strings.Repeat(sees, len(c.says)))
+				d.client.Expect(t, strings.Repeat(sees, len(c.says)))
 				for i := range len(c.says) {
-					d.upstream.send(t, c.says[i:i+1])
+					d.upstream.Send(t, c.says[i:i+1])
 				}
-				d.client.gets(t, sees)
+				d.client.Expect(t, sees)
 				// Several in one segment, with the tagged line and its code.
-				d.upstream.send(t, strings.Repeat(c.says, 3)+"a OK [CAPABILITY STARTTLS IMAP4rev1 LOGINDISABLED] STARTTLS\r\n")
-				d.client.gets(t, strings.Repeat(sees, 3)+"a OK [CAPABILITY IMAP4rev1] STARTTLS\r\n")
+				d.upstream.Send(t, strings.Repeat(c.says, 3)+"a OK [CAPABILITY STARTTLS IMAP4rev1 LOGINDISABLED] STARTTLS\r\n")
+				d.client.Expect(t, strings.Repeat(sees, 3)+"a OK [CAPABILITY IMAP4rev1] STARTTLS\r\n")
 			})
 		}
 	}
@@ -79,13 +79,13 @@ func TestCapabilitiesDuringALoginAreTrueAndUntouchedAfterIt(t *testing.T) {
 			d := r.open(t, listener)
 			if refused {
 				d.pass(t, "f LOGIN anna wrong\r\n")
-				d.upstream.send(t, "* CAPABILITY "+list+"\r\nf NO [CAPABILITY "+list+"] wrong\r\n")
-				d.client.gets(t, "* CAPABILITY IMAP4rev1 IDLE\r\nf NO [CAPABILITY IMAP4rev1 IDLE] wrong\r\n")
+				d.upstream.Send(t, "* CAPABILITY "+list+"\r\nf NO [CAPABILITY "+list+"] wrong\r\n")
+				d.client.Expect(t, "* CAPABILITY IMAP4rev1 IDLE\r\nf NO [CAPABILITY IMAP4rev1 IDLE] wrong\r\n")
 			}
 			d.pass(t, "a LOGIN anna s3cr3t-word\r\n")
 			// The end of the login and message data in one segment.
-			d.upstream.send(t, "* CAPABILITY "+list+"\r\na OK [CAPABILITY "+list+"] logged in\r\n"+late)
-			d.client.gets(t, "* CAPABILITY IMAP4rev1 IDLE\r\na OK [CAPABILITY IMAP4rev1 IDLE] logged in\r\n"+late)
+			d.upstream.Send(t, "* CAPABILITY "+list+"\r\na OK [CAPABILITY "+list+"] logged in\r\n"+late)
+			d.client.Expect(t, "* CAPABILITY IMAP4rev1 IDLE\r\na OK [CAPABILITY IMAP4rev1 IDLE] logged in\r\n"+late)
 			d.pass(t, "b FETCH 1 BODY[]\r\n")
 			d.back(t, late)
 			d.pass(t, "c STARTTLS\r\nd ID (\"x-originating-ip\" \"192.0.2.1\")\r\n") // the upstream's to answer now
@@ -104,8 +104,8 @@ func TestTheGreetingIsTrueInsideTLS(t *testing.T) {
 		r := newRigGreeting(t, nil, says, pop3Greeting)
 		c := newEnd("client", r.secure(t, "imaps", r.DialForTLS(t, "imaps")))
 		r.taken(t, "imaps")
-		c.gets(t, sees)
-		c.quiet(t)
+		c.Expect(t, sees)
+		c.ExpectSilence(t, quietTime)
 	}
 }
 
@@ -140,10 +140,10 @@ func TestPOP3CapabilitiesInsideTLS(t *testing.T) {
 				}
 				for i := 1; i < len(c.says); i++ {
 					d.pass(t, c.command)
-					d.upstream.send(t, c.says[:i])
+					d.upstream.Send(t, c.says[:i])
 					time.Sleep(time.Millisecond)
-					d.upstream.send(t, c.says[i:])
-					d.client.gets(t, sees)
+					d.upstream.Send(t, c.says[i:])
+					d.client.Expect(t, sees)
 				}
 				d.goesOn(t, listener)
 			})
@@ -170,8 +170,8 @@ func TestSTARTTLSAndXCLIENTInsideTLSStayHere(t *testing.T) {
 			if isIMAP(listener) != strings.Contains(c[1], "BAD") {
 				continue
 			}
-			d.client.send(t, c[0])
-			d.client.starts(t, c[1])
+			d.client.Send(t, c[0])
+			d.client.ExpectLine(t, c[1])
 			d.goesOn(t, listener) // and so the upstream has seen nothing of it
 		}
 		d.login(t, listener)

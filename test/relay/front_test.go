@@ -13,15 +13,17 @@ import (
 	"time"
 
 	"postern/internal/hello"
+
+	"postern/internal/posterntest"
 )
 
-func (r *rig) plain(t *testing.T, listener string) *end {
+func (r *rig) plain(t *testing.T, listener string) *posterntest.Client {
 	t.Helper()
 	c := newEnd("client", r.Dial(t, listener))
 	if listener == "imap" {
-		c.starts(t, "* OK [CAPABILITY IMAP4rev1 ")
+		c.ExpectLine(t, "* OK [CAPABILITY IMAP4rev1 ")
 	} else {
-		c.starts(t, "+OK ")
+		c.ExpectLine(t, "+OK ")
 	}
 	return c
 }
@@ -30,7 +32,7 @@ func TestIMAPBeforeTLSIsTheGatesOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	c := newEnd("client", r.Dial(t, "imap"))
-	greeting := c.starts(t, "* OK [CAPABILITY ")
+	greeting := c.ExpectLine(t, "* OK [CAPABILITY ")
 	list, _, _ := strings.Cut(strings.TrimPrefix(greeting, "* OK [CAPABILITY "), "]")
 	words := strings.Fields(list)
 	for _, want := range []string{"IMAP4rev1", "STARTTLS", "LOGINDISABLED"} {
@@ -55,16 +57,16 @@ func TestIMAPBeforeTLSIsTheGatesOwn(t *testing.T) {
 		{"b1 LOGOUT\r\n", "* BYE "},
 		{"", "b1 OK "},
 	} {
-		c.send(t, dialogue[0])
+		c.Send(t, dialogue[0])
 		first, second, two := strings.Cut(dialogue[1], "\r\n")
-		c.starts(t, first)
+		c.ExpectLine(t, first)
 		if two {
-			c.starts(t, second)
+			c.ExpectLine(t, second)
 		} else if first == "* ID (" {
-			c.starts(t, "a")
+			c.ExpectLine(t, "a")
 		}
 	}
-	if rest := c.over(t); rest != "" {
+	if rest := c.ExpectEnd(t); rest != "" {
 		t.Errorf("%q after LOGOUT", rest)
 	}
 	r.untouched(t)
@@ -75,14 +77,14 @@ func TestPOP3BeforeTLSIsTheGatesOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	c := newEnd("client", r.Dial(t, "pop3"))
-	if greeting := c.starts(t, "+OK "); strings.Contains(greeting, "<") {
+	if greeting := c.ExpectLine(t, "+OK "); strings.Contains(greeting, "<") {
 		t.Errorf("the greeting offers APOP: %q", greeting)
 	}
 	for _, capa := range []string{"CAPA\r\n", "capa\r\n"} {
-		c.send(t, capa)
-		c.starts(t, "+OK")
+		c.Send(t, capa)
+		c.ExpectLine(t, "+OK")
 		var list []string
-		for line := c.line(t); line != "."; line = c.line(t) {
+		for line := c.ExpectLine(t, ""); line != "."; line = c.ExpectLine(t, "") {
 			list = append(list, line)
 		}
 		if !slices.Contains(list, "STLS") {
@@ -98,10 +100,10 @@ func TestPOP3BeforeTLSIsTheGatesOwn(t *testing.T) {
 		{"NOOP\r\n", "+OK"}, {"noop\r\nNOOP\r\n", "+OK"}, {"", "+OK"},
 		{"STAT\r\n", "-ERR"}, {"RETR 1\r\n", "-ERR"}, {"QUIT\r\n", "+OK"},
 	} {
-		c.send(t, dialogue[0])
-		c.starts(t, dialogue[1])
+		c.Send(t, dialogue[0])
+		c.ExpectLine(t, dialogue[1])
 	}
-	if rest := c.over(t); rest != "" {
+	if rest := c.ExpectEnd(t); rest != "" {
 		t.Errorf("%q after QUIT", rest)
 	}
 	r.untouched(t)
@@ -129,11 +131,11 @@ func TestIMAPLoginsBeforeTLSAreRefusedAndForgotten(t *testing.T) {
 	}
 	for i, attempt := range attempts {
 		c := r.plain(t, "imap")
-		c.send(t, attempt)
-		c.starts(t, "a NO [PRIVACYREQUIRED] ")
-		c.send(t, "b NOOP\r\n")
-		c.starts(t, "b OK ")
-		c.quiet(t)
+		c.Send(t, attempt)
+		c.ExpectLine(t, "a NO [PRIVACYREQUIRED] ")
+		c.Send(t, "b NOOP\r\n")
+		c.ExpectLine(t, "b OK ")
+		c.ExpectSilence(t, quietTime)
 		c.Close()
 		r.becomes(t, float64(i+1), "postern_cleartext_logins_total", "listener=imap")
 	}
@@ -159,21 +161,21 @@ func TestPOP3LoginsBeforeTLSAreRefusedAndForgotten(t *testing.T) {
 	} {
 		c := r.plain(t, "pop3")
 		for _, line := range attempt.lines {
-			c.send(t, line+"\r\n")
-			c.starts(t, "-ERR [AUTH] ")
+			c.Send(t, line+"\r\n")
+			c.ExpectLine(t, "-ERR [AUTH] ")
 		}
-		c.send(t, "NOOP\r\n")
-		c.starts(t, "+OK")
-		c.quiet(t)
+		c.Send(t, "NOOP\r\n")
+		c.ExpectLine(t, "+OK")
+		c.ExpectSilence(t, quietTime)
 		c.Close()
 		counted += attempt.count
 		r.becomes(t, float64(counted), "postern_cleartext_logins_total", "listener=pop3")
 	}
 	c := r.plain(t, "pop3")
-	c.send(t, "USER anna\r\nPASS s3cr3t-word\r\nSTAT\r\n") // pipelined
-	c.starts(t, "-ERR [AUTH] ")
-	c.starts(t, "-ERR [AUTH] ")
-	c.starts(t, "-ERR ")
+	c.Send(t, "USER anna\r\nPASS s3cr3t-word\r\nSTAT\r\n") // pipelined
+	c.ExpectLine(t, "-ERR [AUTH] ")
+	c.ExpectLine(t, "-ERR [AUTH] ")
+	c.ExpectLine(t, "-ERR ")
 	r.becomes(t, float64(counted+1), "postern_cleartext_logins_total", "listener=pop3")
 	r.untouched(t)
 	noSecret(t, r)
@@ -188,18 +190,18 @@ func TestAnInvalidTagIsNotEchoed(t *testing.T) {
 		"t\xe4tag NOOP", "\x1btag NOOP", "tag\x00 NOOP", strings.Repeat("tag", 1000) + " NOOP", " tag NOOP",
 	} {
 		c := r.plain(t, "imap")
-		c.send(t, line+"\r\n")
-		if answer := c.starts(t, "* BAD "); strings.Contains(answer, "tag") {
+		c.Send(t, line+"\r\n")
+		if answer := c.ExpectLine(t, "* BAD "); strings.Contains(answer, "tag") {
 			t.Errorf("%q answered %q", line, answer)
 		}
-		c.send(t, "b NOOP\r\n")
-		c.starts(t, "b OK ")
+		c.Send(t, "b NOOP\r\n")
+		c.ExpectLine(t, "b OK ")
 		c.Close()
 	}
 	c := r.plain(t, "imap")
-	c.send(t, "GET /?<script>alert(1)</script> HTTP/1.1\r\n\"x\"<script>: alert(1)\r\nHost: mail.example.org\r\n\r\n"+
+	c.Send(t, "GET /?<script>alert(1)</script> HTTP/1.1\r\n\"x\"<script>: alert(1)\r\nHost: mail.example.org\r\n\r\n"+
 		strings.Repeat("<script>alert(1)</script>\r\n", 30))
-	if text := c.over(t); strings.Contains(text, "script") || strings.Contains(text, "HTTP") || strings.Contains(text, "example") {
+	if text := c.ExpectEnd(t); strings.Contains(text, "script") || strings.Contains(text, "HTTP") || strings.Contains(text, "example") {
 		t.Errorf("HTTP is answered with its own words: %q", text)
 	}
 	r.untouched(t)
@@ -270,11 +272,11 @@ func TestWhatIsPipelinedBehindSTARTTLSIsNeverExecuted(t *testing.T) {
 					if i > 0 {
 						time.Sleep(5 * time.Millisecond)
 					}
-					c.send(t, segment)
+					c.Send(t, segment)
 				}
 				time.Sleep(5 * time.Millisecond)
 				r.Signal(t, syscall.SIGCONT)
-				text := c.over(t)
+				text := c.ExpectEnd(t)
 				if strings.Contains(text, "a OK") || strings.Contains(text, "b ") || strings.Contains(text, "Begin TLS") {
 					t.Errorf("answered %q", text)
 				}
@@ -301,19 +303,19 @@ func TestNothingFromBeforeSTARTTLSSurvivesIt(t *testing.T) {
 			bad, answer, begin, ok = "BOGUS anna\r\n", "-ERR ", "STLS\r\n", "+OK "
 		}
 		for range 15 {
-			c.send(t, bad)
-			c.starts(t, answer)
+			c.Send(t, bad)
+			c.ExpectLine(t, answer)
 		}
-		c.send(t, begin)
-		c.starts(t, ok)
+		c.Send(t, begin)
+		c.ExpectLine(t, ok)
 		d := &dialogue{client: newEnd("client", r.secure(t, listener, c.Conn)), upstream: r.taken(t, listener)}
-		d.client.quiet(t) // no second greeting
+		d.client.ExpectSilence(t, quietTime) // no second greeting
 		for range 15 {
 			d.pass(t, bad) // with the same tag
 			d.back(t, answer+"not known\r\n")
 		}
 		d.login(t, listener)
 		d.client.Close()
-		d.upstream.over(t)
+		d.upstream.ExpectEnd(t)
 	}
 }

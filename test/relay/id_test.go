@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"postern/internal/posterntest"
 )
 
 // literalAtEnd finds a literal's header at the end of a line.
@@ -22,28 +24,28 @@ func (d *dialogue) speak(t *testing.T, pieces ...string) string {
 	octets := 0
 	for i, piece := range pieces {
 		if i > 0 {
-			d.client.quiet(t)
+			d.client.ExpectSilence(t, quietTime)
 			d.back(t, "+ "+strings.Repeat("go on ", i%3)+"\r\n")
 		}
-		d.client.send(t, piece)
-		if octets = d.upstream.piece(t, &got, octets); (octets < 0) != (i == len(pieces)-1) {
+		d.client.Send(t, piece)
+		if octets = readPiece(t, d.upstream, &got, octets); (octets < 0) != (i == len(pieces)-1) {
 			t.Fatalf("upstream gets %q", got.String())
 		}
 	}
 	return got.String()
 }
 
-// piece reads, as a server does, the octets of the literal that it has asked
+// readPiece reads, as a server does, the octets of the literal that it has asked
 // for, and on to the next one or to the end of the command; it returns the size
 // of that literal, -1 at the end.
-func (e *end) piece(t *testing.T, got *strings.Builder, octets int) int {
+func readPiece(t *testing.T, e *posterntest.Client, got *strings.Builder, octets int) int {
 	t.Helper()
 	for {
 		text := make([]byte, octets)
-		if n, err := io.ReadFull(e.r, text); err != nil {
+		if n, err := io.ReadFull(e, text); err != nil {
 			t.Fatalf("upstream gets %q: %v", text[:n], err)
 		}
-		line := e.line(t) + "\r\n"
+		line := e.ExpectLine(t, "") + "\r\n"
 		got.Write(text)
 		got.WriteString(line)
 		m := literalAtEnd.FindStringSubmatch(line)

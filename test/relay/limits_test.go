@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"postern/internal/posterntest"
 )
 
 // offences are inputs before login that end the session: what the client says
@@ -71,10 +73,10 @@ func TestWhatCannotBeRelayedEndsTheSessionInWords(t *testing.T) {
 					d.pass(t, o.sasl)
 					d.back(t, "+ \r\n")
 				}
-				d.client.send(t, o.says)
-				d.client.says(t, words)
+				d.client.Send(t, o.says)
+				d.client.ExpectLastLine(t, words)
 				d.client.Close()
-				d.upstream.mayHaveSeen(t, o.upstream)
+				mayHaveSeen(t, d.upstream, o.upstream)
 			})
 		}
 	}
@@ -88,23 +90,23 @@ func TestALiteralOver256KBIsNotTaken(t *testing.T) {
 	r := newRig(t, nil)
 	for _, line := range []string{"a LOGIN {262145}\r\n", "a LOGIN {9999999999}\r\n", "a ID (\"name\" {262145}\r\n"} {
 		d := r.open(t, "imaps")
-		d.client.send(t, line)
+		d.client.Send(t, line)
 		time.Sleep(quietTime)
-		io.WriteString(d.upstream.Conn, "+ go on\r\n")
-		text := strings.TrimPrefix(d.client.over(t), "+ go on\r\n")
+		io.WriteString(d.upstream, "+ go on\r\n")
+		text := strings.TrimPrefix(d.client.ExpectEnd(t), "+ go on\r\n")
 		if !strings.HasPrefix(text, "* BYE ") || strings.Count(text, "\r\n") != 1 {
 			t.Errorf("%.20q: the client gets %q", line, text)
 		}
 		d.client.Close()
-		d.upstream.mayHaveSeen(t, line)
+		mayHaveSeen(t, d.upstream, line)
 	}
 }
 
 // mayHaveSeen reads what an upstream still gets: some of what is allowed, and
 // nothing of a line that it could take for another.
-func (e *end) mayHaveSeen(t *testing.T, allowed string) {
+func mayHaveSeen(t *testing.T, e *posterntest.Client, allowed string) {
 	t.Helper()
-	rest := e.over(t)
+	rest := e.ExpectEnd(t)
 	for _, goodbye := range []string{"postern LOGOUT\r\n", "QUIT\r\n"} {
 		rest = strings.TrimSuffix(rest, goodbye)
 	}
@@ -158,10 +160,10 @@ func TestMemoryStaysBoundedUnderLongLines(t *testing.T) {
 		d := r.open(t, listener)
 		clients.Go(func() {
 			if i%4 == 0 {
-				io.WriteString(d.client.Conn, "a LOGIN {262144+}\r\n")
+				io.WriteString(d.client, "a LOGIN {262144+}\r\n")
 			}
 			d.client.Write(megabyte) // the gate closes on it
-			io.Copy(io.Discard, d.client.r)
+			io.Copy(io.Discard, d.client)
 		})
 	}
 	done := make(chan struct{})

@@ -131,7 +131,7 @@ func TestWhatIsPipelinedBehindALoginWaitsForItAndArrivesInOrder(t *testing.T) {
 	r := newRig(t, nil)
 	for _, listener := range []string{"imaps", "imap"} {
 		d := r.open(t, listener)
-		d.client.send(t, "a CAPABILITY\r\nb LOGIN anna wrong\r\nc LOGIN {4+}\r\nanna {5+}\r\nwrong\r\nd LOGIN anna s3cr3t-word\r\n"+
+		d.client.Send(t, "a CAPABILITY\r\nb LOGIN anna wrong\r\nc LOGIN {4+}\r\nanna {5+}\r\nwrong\r\nd LOGIN anna s3cr3t-word\r\n"+
 			"e SELECT INBOX\r\nf STARTTLS\r\n\x00\n\r")
 		for _, step := range [][2]string{
 			{"a CAPABILITY\r\n", "* CAPABILITY IMAP4rev1\r\na OK\r\n"},
@@ -139,27 +139,27 @@ func TestWhatIsPipelinedBehindALoginWaitsForItAndArrivesInOrder(t *testing.T) {
 			{"c LOGIN {4+}\r\nanna {5+}\r\nwrong\r\n", "c NO\r\n"},
 			{"d LOGIN anna s3cr3t-word\r\n", "d OK\r\n* 1 EXISTS\r\n"},
 		} {
-			d.upstream.gets(t, step[0])
-			d.upstream.quiet(t)
+			d.upstream.Expect(t, step[0])
+			d.upstream.ExpectSilence(t, quietTime)
 			d.back(t, step[1])
 		}
-		d.upstream.gets(t, "e SELECT INBOX\r\nf STARTTLS\r\n\x00\n\r")
+		d.upstream.Expect(t, "e SELECT INBOX\r\nf STARTTLS\r\n\x00\n\r")
 		d.back(t, "e OK\r\n")
 	}
 	for _, listener := range []string{"pop3s", "pop3"} {
 		d := r.open(t, listener)
-		d.client.send(t, "CAPA\r\nUSER anna\r\nPASS wrong\r\nUSER anna\r\nPASS s3cr3t-word\r\nSTAT\r\nRETR 1\r\nQUIT\r\n")
+		d.client.Send(t, "CAPA\r\nUSER anna\r\nPASS wrong\r\nUSER anna\r\nPASS s3cr3t-word\r\nSTAT\r\nRETR 1\r\nQUIT\r\n")
 		for _, step := range [][2]string{
 			{"CAPA\r\n", "+OK\r\nUSER\r\n.\r\n"}, {"USER anna\r\n", "+OK\r\n"}, {"PASS wrong\r\n", "-ERR [AUTH] no\r\n"},
 			{"USER anna\r\n", "+OK\r\n"}, {"PASS s3cr3t-word\r\n", "+OK in\r\n"},
 		} {
-			d.upstream.gets(t, step[0])
+			d.upstream.Expect(t, step[0])
 			if !strings.HasPrefix(step[0], "PASS s") {
-				d.upstream.quiet(t)
+				d.upstream.ExpectSilence(t, quietTime)
 			}
 			d.back(t, step[1])
 		}
-		d.upstream.gets(t, "STAT\r\nRETR 1\r\nQUIT\r\n")
+		d.upstream.Expect(t, "STAT\r\nRETR 1\r\nQUIT\r\n")
 		d.back(t, "+OK 1 5\r\n+OK\r\nSTLS\r\n.\r\n+OK\r\n")
 	}
 }
@@ -172,11 +172,11 @@ func TestALargeAPPENDBehindALoginMeetsNoLimit(t *testing.T) {
 		for _, plus := range []string{"+", ""} {
 			d := r.open(t, listener)
 			rest := fmt.Sprintf("b APPEND INBOX {%d%s}\r\n%s\r\nc NOOP\r\n", len(message), plus, message)
-			sent := d.client.sending("a LOGIN anna s3cr3t-word\r\n" + rest)
-			d.upstream.gets(t, "a LOGIN anna s3cr3t-word\r\n")
-			d.upstream.quiet(t)
+			sent := sending(d.client, "a LOGIN anna s3cr3t-word\r\n"+rest)
+			d.upstream.Expect(t, "a LOGIN anna s3cr3t-word\r\n")
+			d.upstream.ExpectSilence(t, quietTime)
 			d.back(t, "a OK in\r\n")
-			d.upstream.gets(t, rest)
+			d.upstream.Expect(t, rest)
 			wasSent(t, sent)
 			d.back(t, "+ OK\r\nb OK\r\nc OK\r\n")
 		}

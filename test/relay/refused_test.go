@@ -27,8 +27,8 @@ func TestASessionGoesOnLongAfterARefusedCommand(t *testing.T) {
 		t.Run(c.listener+" "+strings.TrimSpace(c.command), func(t *testing.T) {
 			t.Parallel()
 			d := r.open(t, c.listener)
-			d.client.send(t, c.command)
-			d.client.gets(t, c.reply)
+			d.client.Send(t, c.command)
+			d.client.Expect(t, c.reply)
 			time.Sleep(longAfter)
 			d.goesOn(t, c.listener)
 			d.login(t, c.listener)
@@ -48,8 +48,8 @@ func TestTheSTARTTLSStageGoesOnLongAfterARefusedLogin(t *testing.T) {
 			t.Parallel()
 			e := r.plain(t, listener)
 			for _, step := range [][2]string{{c.login, c.refusal}, {c.next, c.reply}} {
-				e.send(t, step[0])
-				e.starts(t, step[1])
+				e.Send(t, step[0])
+				e.ExpectLine(t, step[1])
 				time.Sleep(longAfter)
 			}
 		})
@@ -71,8 +71,8 @@ func TestASessionGoesOnLongAfterARefusedAPOP(t *testing.T) {
 	d.upstream.Close()
 	r.pop3 = second
 	d.upstream = r.taken(t, "pop3s")
-	d.client.send(t, "APOP anna 00000000000000000000000000000000\r\n")
-	d.client.gets(t, "-ERR [SYS/TEMP] Please connect again.\r\n")
+	d.client.Send(t, "APOP anna 00000000000000000000000000000000\r\n")
+	d.client.Expect(t, "-ERR [SYS/TEMP] Please connect again.\r\n")
 	time.Sleep(longAfter)
 	d.goesOn(t, "pop3s")
 }

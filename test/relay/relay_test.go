@@ -4,10 +4,8 @@
 package relay
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"io"
 	"maps"
 	"net"
@@ -104,31 +102,18 @@ func (r *rig) untouched(t *testing.T) {
 	}
 }
 
-// end is one end of a dialogue.
-type end struct {
-	name string
-	net.Conn
-	r *bufio.Reader
-}
-
-func newEnd(name string, c net.Conn) *end {
-	return &end{name, c, bufio.NewReaderSize(c, 64<<10)}
-}
-
-func (e *end) send(t *testing.T, text string) {
-	t.Helper()
-	e.SetWriteDeadline(time.Now().Add(dialogTime))
-	if _, err := io.WriteString(e.Conn, text); err != nil {
-		t.Fatalf("%s sends %.60q: %v", e.name, text, err)
-	}
+// newEnd is one end of a dialogue.
+func newEnd(name string, c net.Conn) *posterntest.Client {
+	e := posterntest.NewClient(c, "pop3") // without tags of its own
+	e.Name, e.Timeout = name, dialogTime
+	return e
 }
 
 // sending sends beside the test, for what is more than the sockets hold.
-func (e *end) sending(text string) <-chan error {
+func sending(e *posterntest.Client, text string) <-chan error {
 	sent := make(chan error, 1)
 	go func() {
-		e.SetWriteDeadline(time.Now().Add(dialogTime))
-		_, err := io.WriteString(e.Conn, text)
+		_, err := io.WriteString(e, text)
 		sent <- err
 	}()
 	return sent
@@ -142,78 +127,9 @@ func wasSent(t *testing.T, sent <-chan error) {
 	}
 }
 
-// gets reads exactly this text.
-func (e *end) gets(t *testing.T, want string) {
-	t.Helper()
-	e.SetReadDeadline(time.Now().Add(dialogTime))
-	got := make([]byte, len(want))
-	n, err := io.ReadFull(e.r, got)
-	if text := string(got[:n]); text != want {
-		t.Fatalf("%s gets %s\nwant %s (%v)", e.name, shown(text), shown(want), err)
-	}
-}
-
-func shown(s string) string {
-	if len(s) > 400 {
-		return strings.ReplaceAll(s[:400], "\r\n", "\\r\\n\n") + "…"
-	}
-	return "\n" + strings.ReplaceAll(s, "\r\n", "\\r\\n\n")
-}
-
-// line reads one line, which must end in CRLF, and returns it without.
-func (e *end) line(t *testing.T) string {
-	t.Helper()
-	e.SetReadDeadline(time.Now().Add(dialogTime))
-	text, err := e.r.ReadString('\n')
-	if err != nil || !strings.HasSuffix(text, "\r\n") {
-		t.Fatalf("%s gets %.200q instead of a line: %v", e.name, text, err)
-	}
-	return strings.TrimSuffix(text, "\r\n")
-}
-
-// starts reads a line that begins in this way.
-func (e *end) starts(t *testing.T, want string) string {
-	t.Helper()
-	text := e.line(t)
-	if !strings.HasPrefix(text, want) {
-		t.Fatalf("%s gets %.200q, want %q", e.name, text, want)
-	}
-	return text
-}
-
-// quiet fails the test where anything comes for a while.
-func (e *end) quiet(t *testing.T) {
-	t.Helper()
-	e.SetReadDeadline(time.Now().Add(quietTime))
-	if _, err := e.r.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
-		b, _ := e.r.Peek(max(1, e.r.Buffered()))
-		t.Fatalf("%s gets %.200q too soon: %v", e.name, b, err)
-	}
-}
-
-// over reads to the end of the stream, which must come in order: inside TLS by
-// close_notify.
-func (e *end) over(t *testing.T) string {
-	t.Helper()
-	e.SetReadDeadline(time.Now().Add(dialogTime))
-	rest, err := io.ReadAll(e.r)
-	if err != nil {
-		t.Errorf("%s: the connection did not end in order: %v after %.200q", e.name, err, rest)
-	}
-	return string(rest)
-}
-
-// says reads one line that begins in this way, and then the end.
-func (e *end) says(t *testing.T, want string) {
-	t.Helper()
-	if text := e.over(t); !strings.HasPrefix(text, want) || strings.Count(text, "\r\n") != 1 || !strings.HasSuffix(text, "\r\n") {
-		t.Errorf("%s gets %.200q, want one line %q and the end", e.name, text, want)
-	}
-}
-
 // dialogue is a session with both its ends.
 type dialogue struct {
-	client, upstream *end
+	client, upstream *posterntest.Client
 }
 
 // open begins a session inside TLS and takes both ends, the greeting read.
@@ -223,9 +139,9 @@ func (r *rig) open(t *testing.T, listener string) *dialogue {
 	d := &dialogue{client: newEnd("client", conn), upstream: r.taken(t, listener)}
 	switch listener {
 	case "imaps":
-		d.client.gets(t, imapGreeting)
+		d.client.Expect(t, imapGreeting)
 	case "pop3s":
-		d.client.gets(t, pop3Greeting)
+		d.client.Expect(t, pop3Greeting)
 	}
 	return d
 }
@@ -242,7 +158,7 @@ func (r *rig) secure(t *testing.T, listener string, c net.Conn) *tls.Conn {
 }
 
 // taken is the upstream's end of the session that has just begun.
-func (r *rig) taken(t *testing.T, listener string) *end {
+func (r *rig) taken(t *testing.T, listener string) *posterntest.Client {
 	t.Helper()
 	select {
 	case c := <-r.stageOf(listener).conns:
@@ -257,16 +173,16 @@ func (r *rig) taken(t *testing.T, listener string) *end {
 // pass is sent by the client and must reach the upstream unchanged.
 func (d *dialogue) pass(t *testing.T, text string) {
 	t.Helper()
-	sent := d.client.sending(text)
-	d.upstream.gets(t, text)
+	sent := sending(d.client, text)
+	d.upstream.Expect(t, text)
 	wasSent(t, sent)
 }
 
 // back is sent by the upstream and must reach the client unchanged.
 func (d *dialogue) back(t *testing.T, text string) {
 	t.Helper()
-	sent := d.upstream.sending(text)
-	d.client.gets(t, text)
+	sent := sending(d.upstream, text)
+	d.client.Expect(t, text)
 	wasSent(t, sent)
 }
 

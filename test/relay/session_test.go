@@ -42,7 +42,7 @@ func TestAClientThatClosesItsSideStillReads(t *testing.T) {
 			d := r.enter(t, listener)
 			d.pass(t, "the last command\r\n")
 			halfClose(t, d.client.Conn.(*tls.Conn), notify)
-			if rest := d.upstream.over(t); rest != "" {
+			if rest := d.upstream.ExpectEnd(t); rest != "" {
 				t.Errorf("upstream gets %q", rest)
 			}
 			last := noise(1 << 20)
@@ -51,7 +51,7 @@ func TestAClientThatClosesItsSideStillReads(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			d.upstream.Close()
-			if rest := d.client.over(t); rest != "" {
+			if rest := d.client.ExpectEnd(t); rest != "" {
 				t.Errorf("client gets %q", rest)
 			}
 		}
@@ -65,12 +65,12 @@ func TestAClientThatClosesItsSideBeforeLoginIsAnswered(t *testing.T) {
 		"imaps": {"a LOGOUT\r\n", "* BYE bye\r\na OK done\r\n"}, "pop3s": {"QUIT\r\n", "+OK bye\r\n"},
 	} {
 		d := r.open(t, listener)
-		d.client.send(t, lines[0])
+		d.client.Send(t, lines[0])
 		halfClose(t, d.client.Conn.(*tls.Conn), true)
-		d.upstream.gets(t, lines[0])
+		d.upstream.Expect(t, lines[0])
 		d.back(t, lines[1])
 		d.upstream.Close()
-		if rest := d.client.over(t); rest != "" {
+		if rest := d.client.ExpectEnd(t); rest != "" {
 			t.Errorf("client gets %q", rest)
 		}
 	}
@@ -81,11 +81,11 @@ func TestAnUpstreamThatClosesItsSideStillReads(t *testing.T) {
 	r := newRig(t, nil)
 	for _, listener := range []string{"imaps", "pop3"} {
 		d := r.enter(t, listener)
-		d.upstream.send(t, "the last word")
+		d.upstream.Send(t, "the last word")
 		if err := d.upstream.Conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if rest := d.client.over(t); rest != "the last word" {
+		if rest := d.client.ExpectEnd(t); rest != "the last word" {
 			t.Errorf("client gets %q", rest)
 		}
 		last := noise(1 << 20)
@@ -94,7 +94,7 @@ func TestAnUpstreamThatClosesItsSideStillReads(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		d.client.Close()
-		if rest := d.upstream.over(t); rest != "" {
+		if rest := d.upstream.ExpectEnd(t); rest != "" {
 			t.Errorf("upstream gets %q", rest)
 		}
 	}
@@ -115,8 +115,8 @@ func TestByteCountsAreExact(t *testing.T) {
 		case "imap":
 			own = "x STARTTLS\r\n"
 		}
-		d.client.send(t, own) // the gate's to answer, and no relayed bytes
-		d.client.line(t)
+		d.client.Send(t, own) // the gate's to answer, and no relayed bytes
+		d.client.ExpectLine(t, "")
 		d.login(t, listener)
 		before := len("in LOGIN anna s3cr3t-word\r\n")
 		answers := len("in OK logged in\r\n")
@@ -128,10 +128,10 @@ func TestByteCountsAreExact(t *testing.T) {
 		d.pass(t, "x")
 		d.back(t, "y")
 		halfClose(t, d.client.Conn.(*tls.Conn), true)
-		d.upstream.over(t)
-		d.upstream.send(t, noise(77))
+		d.upstream.ExpectEnd(t)
+		d.upstream.Send(t, noise(77))
 		d.upstream.Close()
-		d.client.over(t)
+		d.client.ExpectEnd(t)
 		l := "listener=" + listener
 		r.becomes(t, float64(before+123_457+1), metric, l, "direction=to_upstream")
 		r.becomes(t, words+float64(answers+1_000_003+1+77), metric, l, "direction=to_client")
@@ -144,17 +144,16 @@ func TestBinaryStreamsPassBothWaysAtOnce(t *testing.T) {
 	stream := noise(4<<20) + "\r\n* BYE\r\n" + noise(100)
 	for _, listener := range []string{"imaps", "imap", "pop3s", "pop3"} {
 		d := r.enter(t, listener)
-		up, down := d.client.sending(stream), d.upstream.sending(stream)
+		up, down := sending(d.client, stream), sending(d.upstream, stream)
 		got := make(chan struct{})
 		go func() {
 			defer close(got)
-			d.upstream.SetReadDeadline(time.Now().Add(dialogTime))
 			b := make([]byte, len(stream))
-			if _, err := io.ReadFull(d.upstream.r, b); err != nil || string(b) != stream {
+			if _, err := io.ReadFull(d.upstream, b); err != nil || string(b) != stream {
 				t.Errorf("%s: the stream to the upstream differs: %v", listener, err)
 			}
 		}()
-		d.client.gets(t, stream)
+		d.client.Expect(t, stream)
 		wasSent(t, up)
 		wasSent(t, down)
 		<-got
@@ -165,7 +164,7 @@ func TestTimeoutLoginEndsWhoDoesNotLogIn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_LOGIN": "2s"})
 	began := time.Now()
-	clients := make(map[string][]*end)
+	clients := make(map[string][]*posterntest.Client)
 	for listener, words := range map[string]string{"imaps": "* BYE ", "imap": "* BYE ", "pop3s": "-ERR ", "pop3": "-ERR "} {
 		silent, busy := r.open(t, listener), r.open(t, listener)
 		busy.goesOn(t, listener)
@@ -176,7 +175,7 @@ func TestTimeoutLoginEndsWhoDoesNotLogIn(t *testing.T) {
 	}
 	for words, list := range clients {
 		for _, c := range list {
-			c.says(t, words)
+			c.ExpectLastLine(t, words)
 			if took := time.Since(began); took < 1500*time.Millisecond || took > 5*time.Second {
 				t.Errorf("ended after %v, want about two seconds", took)
 			}
@@ -196,7 +195,7 @@ func TestTimeoutIdleEndsWhoIsSilentAndNobodyElse(t *testing.T) {
 			began := time.Now()
 			ended := make(chan time.Duration, 1)
 			go func() {
-				silent.client.over(t)
+				silent.client.ExpectEnd(t)
 				ended <- time.Since(began)
 			}()
 			for range 10 {
@@ -212,7 +211,7 @@ func TestTimeoutIdleEndsWhoIsSilentAndNobodyElse(t *testing.T) {
 			default:
 				t.Error("the silent one has not ended in five seconds")
 			}
-			if rest := silent.upstream.over(t); rest != "" {
+			if rest := silent.upstream.ExpectEnd(t); rest != "" {
 				t.Errorf("the upstream of the silent one gets %q", rest)
 			}
 			up.back(t, "still here\r\n")

@@ -29,7 +29,7 @@ func (r *rig) gone(t *testing.T, within time.Duration) {
 func TestAtShutdownWhoHasNotLoggedInIsToldAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": drainTime.String()})
-	told := make(map[*end]string)
+	told := make(map[*posterntest.Client]string)
 	for listener, words := range map[string]string{"imaps": "* BYE ", "imap": "* BYE ", "pop3s": "-ERR [SYS/TEMP] ", "pop3": "-ERR [SYS/TEMP] "} {
 		told[r.open(t, listener).client] = words // before login
 		waiting := r.open(t, listener)           // for the upstream's answer
@@ -48,7 +48,7 @@ func TestAtShutdownWhoHasNotLoggedInIsToldAtOnce(t *testing.T) {
 	began := time.Now()
 	r.Signal(t, syscall.SIGTERM)
 	for c, words := range told {
-		c.says(t, words)
+		c.ExpectLastLine(t, words)
 		c.Close()
 	}
 	if _, err := io.Copy(io.Discard, shaking); err != nil {
@@ -69,7 +69,7 @@ func TestAtShutdownWhoHasNotLoggedInIsToldAtOnce(t *testing.T) {
 	stay.pass(t, "b NOOP\r\n") // who is in goes on
 	stay.back(t, "b OK noop\r\n")
 	stay.client.Close()
-	stay.upstream.over(t)
+	stay.upstream.ExpectEnd(t)
 	stay.upstream.Close()
 	r.gone(t, time.Second) // as soon as the last one has left
 	noSecret(t, r)
@@ -90,7 +90,7 @@ func TestAtShutdownIdleSessionsAreClosedOverTheSecondHalf(t *testing.T) {
 	var all sync.WaitGroup
 	for i, d := range sessions {
 		all.Go(func() {
-			if text := d.client.over(t); text != "" {
+			if text := d.client.ExpectEnd(t); text != "" {
 				t.Errorf("an idle session was told %q", text)
 			}
 			closed[i] = time.Since(began)
@@ -120,13 +120,13 @@ func TestAtShutdownADownloadInFlightArrivesWhole(t *testing.T) {
 		d := r.enter(t, listener)
 		all.Go(func() {
 			for range 30 { // over more than three quarters of the drain
-				wasSent(t, d.upstream.sending(part))
+				wasSent(t, sending(d.upstream, part))
 				time.Sleep(drainTime / 40)
 			}
 			d.upstream.Close()
 		})
 		all.Go(func() {
-			if got := d.client.over(t); got != strings.Repeat(part, 30) {
+			if got := d.client.ExpectEnd(t); got != strings.Repeat(part, 30) {
 				t.Errorf("%s: %d bytes of %d arrived", listener, len(got), 30*len(part))
 			}
 			d.client.Close()
@@ -147,13 +147,13 @@ func TestAtShutdownNobodyOutlastsTheDrain(t *testing.T) {
 	r.Signal(t, syscall.SIGTERM)
 	go func() {
 		for { // never idle
-			if _, err := io.WriteString(d.upstream.Conn, "* 1 EXISTS\r\n"); err != nil {
+			if _, err := io.WriteString(d.upstream, "* 1 EXISTS\r\n"); err != nil {
 				return
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	}()
-	go io.Copy(io.Discard, d.client.r)
+	go io.Copy(io.Discard, d.client)
 	r.gone(t, 4*time.Second)
 	if took := time.Since(began); took < 1500*time.Millisecond || took > 2500*time.Millisecond {
 		t.Errorf("gone after %v, want two seconds", took)

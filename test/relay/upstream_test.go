@@ -109,7 +109,7 @@ func TestAnUpstreamThatDoesNotGreetWell(t *testing.T) {
 			for _, listener := range []string{c.protocol + "s", c.protocol} {
 				conn := r.secure(t, listener, r.DialForTLS(t, listener))
 				began := time.Now()
-				newEnd("client", conn).says(t, c.words)
+				newEnd("client", conn).ExpectLastLine(t, c.words)
 				conn.Close()
 				if took := time.Since(began); took > 3*time.Second || c.slow && took < 700*time.Millisecond {
 					t.Errorf("%s: told after %v", listener, took)
@@ -142,12 +142,12 @@ func TestAnUpstreamThatFallsSilentAtLogin(t *testing.T) {
 			}
 			began := time.Now()
 			d.pass(t, login)
-			d.client.says(t, words)
+			d.client.ExpectLastLine(t, words)
 			if took := time.Since(began); took < 1500*time.Millisecond || took > 5*time.Second {
 				t.Errorf("told after %v, want about three times UPSTREAM_TIMEOUT", took)
 			}
 			r.becomes(t, 1, "postern_upstream_failures_total", "reason=timeout")
-			d.upstream.mayHaveSeen(t, "")
+			mayHaveSeen(t, d.upstream, "")
 		})
 	}
 }
@@ -169,9 +169,9 @@ func TestAnUpstreamThatDiesBeforeLogin(t *testing.T) {
 			} else if asked {
 				d.pass(t, "CAPA\r\n")
 			}
-			d.upstream.send(t, c.last)
+			d.upstream.Send(t, c.last)
 			d.upstream.Close()
-			d.client.says(t, c.words)
+			d.client.ExpectLastLine(t, c.words)
 			d.client.Close()
 			deaths++
 			r.becomes(t, float64(deaths), "postern_upstream_failures_total", "reason=closed")
@@ -187,7 +187,7 @@ func TestAnUpstreamThatSaysGoodbyeItself(t *testing.T) {
 		d.goesOn(t, listener)
 		d.back(t, bye)
 		d.upstream.Close()
-		if text := d.client.over(t); text != "" {
+		if text := d.client.ExpectEnd(t); text != "" {
 			t.Errorf("%s: %q after the upstream's own goodbye", listener, text)
 		}
 		d = r.open(t, listener)
@@ -199,7 +199,7 @@ func TestAnUpstreamThatSaysGoodbyeItself(t *testing.T) {
 			d.back(t, "+OK bye\r\n")
 		}
 		d.upstream.Close()
-		if text := d.client.over(t); text != "" {
+		if text := d.client.ExpectEnd(t); text != "" {
 			t.Errorf("%s: %q after a logout", listener, text)
 		}
 	}
@@ -215,9 +215,9 @@ func TestAnUpstreamThatDiesAfterLoginLeavesNoWord(t *testing.T) {
 	for _, listener := range []string{"imaps", "imap", "pop3s", "pop3"} {
 		for _, said := range []string{"", "* 1 FETCH (BODY[] {5000000}\r\n", "+OK\r\nhalf a li", strings.Repeat("\x00\xff", 500_000)} {
 			d := r.enter(t, listener)
-			d.upstream.send(t, said)
+			d.upstream.Send(t, said)
 			d.upstream.Close()
-			if got := d.client.over(t); got != said {
+			if got := d.client.ExpectEnd(t); got != said {
 				t.Errorf("%s: the client gets %d bytes, want the %d that were said", listener, len(got), len(said))
 			}
 			d.client.Close()
@@ -234,7 +234,7 @@ func TestTheNextUpstreamServesWhereTheFirstIsDownUntilItComesBack(t *testing.T) 
 	greets := func(want string) {
 		t.Helper()
 		conn := r.secure(t, "imaps", r.DialForTLS(t, "imaps"))
-		newEnd("client", conn).gets(t, want)
+		newEnd("client", conn).Expect(t, want)
 		conn.Close()
 		// The least busy one is taken, so the session must be gone.
 		r.Wait(t, func(s posterntest.Samples) bool { return s.Value("postern_connections_open") == 0 })
@@ -255,7 +255,7 @@ func TestTheNextUpstreamServesWhereTheFirstIsDownUntilItComesBack(t *testing.T) 
 	first.setMood(closing)
 	second.Close()
 	conn := r.secure(t, "imaps", r.DialForTLS(t, "imaps"))
-	newEnd("client", conn).says(t, imapGone)
+	newEnd("client", conn).ExpectLastLine(t, imapGone)
 }
 
 func TestAnUpstreamThatWasRestartedIsFoundAgain(t *testing.T) {
@@ -265,7 +265,7 @@ func TestAnUpstreamThatWasRestartedIsFoundAgain(t *testing.T) {
 	addr := m.Addr()
 	m.Close()
 	conn := r.secure(t, "pop3s", r.DialForTLS(t, "pop3s"))
-	newEnd("client", conn).says(t, pop3Gone)
+	newEnd("client", conn).ExpectLastLine(t, pop3Gone)
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -285,6 +285,6 @@ func TestAnUpstreamThatWasRestartedIsFoundAgain(t *testing.T) {
 	}()
 	// At once, even if nobody has looked since.
 	conn = r.secure(t, "pop3s", r.DialForTLS(t, "pop3s"))
-	newEnd("client", conn).gets(t, pop3Greeting)
+	newEnd("client", conn).Expect(t, pop3Greeting)
 	r.becomes(t, 1, "postern_upstream_up", "upstream="+m.URL("pop3"))
 }
