@@ -2,6 +2,7 @@ package policy
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -96,6 +97,19 @@ func (r Reason) String() string {
 		return "ssl2_hello"
 	}
 	return ""
+}
+
+// MarshalText is String.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads one of the labels.
+func (r *Reason) UnmarshalText(label []byte) error {
+	i := slices.IndexFunc(Reasons, func(r Reason) bool { return r.String() == string(label) })
+	if i < 0 {
+		return fmt.Errorf("no such reason %q", clip(string(label)))
+	}
+	*r = Reasons[i]
+	return nil
 }
 
 // Verdict is what the policy says of one hello.

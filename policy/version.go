@@ -3,6 +3,7 @@ package policy
 import (
 	"crypto/tls"
 	"fmt"
+	"slices"
 )
 
 // Version is a protocol version as it stands on the wire.
@@ -42,6 +43,19 @@ func (v Version) String() string {
 		return "tls1.3"
 	}
 	return fmt.Sprintf("0x%04x", uint16(v))
+}
+
+// MarshalText is String.
+func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads one of the labels.
+func (v *Version) UnmarshalText(label []byte) error {
+	i := slices.IndexFunc(Versions, func(v Version) bool { return v.String() == string(label) })
+	if i < 0 {
+		return fmt.Errorf("no such version %q", clip(string(label)))
+	}
+	*v = Versions[i]
+	return nil
 }
 
 // Number returns the version as people write it, such as 1.0; SSL versions

@@ -10,11 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,7 +21,6 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/ledger"
-	"postern/internal/report"
 	"postern/policy"
 )
 
@@ -215,56 +213,33 @@ func (i *instance) refused(resp *http.Response) error {
 // pageSize is how many clients are asked for at once.
 const pageSize = 1000
 
-// clientsPage is a page of /api/v1/legacy-clients.
-type clientsPage struct {
-	NextCursor string `json:"next_cursor"`
-	Clients    []struct {
-		Client    netip.Addr    `json:"client"`
-		Listener  string        `json:"listener"`
-		Endpoint  string        `json:"endpoint"`
-		Version   string        `json:"version"`
-		Reason    string        `json:"reason"`
-		JA4       string        `json:"ja4"`
-		FirstSeen time.Time     `json:"first_seen"`
-		LastSeen  time.Time     `json:"last_seen"`
-		Counts    ledger.Counts `json:"counts"` // names are the same but for their case
-		Accounts  []string      `json:"accounts"`
-		Software  []string      `json:"software"`
-		Login     ledger.Login  `json:"login"`
-		Noise     bool          `json:"noise"`
-	} `json:"clients"`
-}
-
-// Seen lists the clients that the gate knows.
-func (i *instance) Seen(ctx context.Context, f ledger.Filter) ([]ledger.Seen, error) {
+// ClientsSince lists the clients that the gate knows, without their handshakes
+// of single days.
+func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.Client, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	if f.Noise {
 		query.Set("noise", "include")
 	}
-	var all []ledger.Seen
+	var all []ledger.Client
 	for {
-		var page clientsPage
+		var page struct {
+			NextCursor string          `json:"next_cursor"`
+			Clients    []ledger.Client `json:"clients"`
+		}
 		if err := i.get(ctx, "/api/v1/legacy-clients", query, &page); err != nil {
 			return nil, err
 		}
 		for _, c := range page.Clients {
-			if c.LastSeen.Before(f.Since) {
+			if c.Last.Before(f.Since) {
 				continue
 			}
-			s := ledger.Seen{Client: ledger.Client{
-				Addr: c.Client, Network: ledger.Network(c.Client), Listener: c.Listener, Version: c.Version, Reason: c.Reason, JA4: c.JA4,
-				First: c.FirstSeen, Last: c.LastSeen, Counts: c.Counts, Login: c.Login, Noise: c.Noise, Accounts: c.Accounts, Software: c.Software,
-			}}
-			name, port, _ := net.SplitHostPort(c.Endpoint)
-			n, _ := strconv.ParseUint(port, 10, 16)
-			s.Name, s.Port = name, uint16(n)
 			for _, account := range c.Accounts {
 				// Which program is whose does not stand there.
-				for _, software := range append(c.Software[:len(c.Software):len(c.Software)], "") {
-					s.Logins = append(s.Logins, ledger.Identity{Account: account, Software: software})
+				for _, software := range append(slices.Clone(c.Software), "") {
+					c.Logins = append(c.Logins, ledger.Identity{Account: account, Software: software})
 				}
 			}
-			all = append(all, s)
+			all = append(all, c)
 		}
 		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
 			return all, nil
@@ -275,13 +250,13 @@ func (i *instance) Seen(ctx context.Context, f ledger.Filter) ([]ledger.Seen, er
 
 // Hellos are the hellos that the gate has kept.
 func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
-	var views map[string]report.Hello
+	var views map[string]ledger.Hello
 	if err := i.get(ctx, "/api/v1/hellos", nil, &views); err != nil {
 		return nil, err
 	}
 	all := make(map[string]policy.Hello, len(views))
 	for ja4, v := range views {
-		all[ja4] = v.Hello()
+		all[ja4] = v.ForPolicy()
 	}
 	return all, nil
 }

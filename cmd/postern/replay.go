@@ -16,7 +16,7 @@ import (
 
 // remembered is who knows clients and what they offered: a store, or a gate.
 type remembered interface {
-	Seen(context.Context, ledger.Filter) ([]ledger.Seen, error)
+	ClientsSince(context.Context, ledger.Filter) ([]ledger.Client, error)
 	Hellos(context.Context) (map[string]policy.Hello, error)
 }
 
@@ -118,7 +118,7 @@ func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *repor
 }
 
 func (f *replayFlags) ask(ctx context.Context, who remembered, t *report.Trial) (err error) {
-	if t.Clients, err = who.Seen(ctx, ledger.Filter{Since: t.Since, Noise: f.noise}); err != nil {
+	if t.Clients, err = who.ClientsSince(ctx, ledger.Filter{Since: t.Since, Noise: f.noise}); err != nil {
 		return err
 	}
 	t.Hellos, err = who.Hellos(ctx)

@@ -56,7 +56,7 @@ func chartSince(now time.Time) time.Time {
 	return now.UTC().Truncate(day).Add(-(chartDays - 1) * day)
 }
 
-func newChart(days []ledger.Day, now time.Time) chart {
+func newChart(days []ledger.Period, now time.Time) chart {
 	since := chartSince(now)
 	c := chart{Width: chartDays * barStep, Height: chartHeight, Versions: versionsOf(days)}
 	for i := range chartDays {
@@ -65,8 +65,8 @@ func newChart(days []ledger.Day, now time.Time) chart {
 		c.Bars = append(c.Bars, b)
 	}
 	for _, d := range days {
-		i, v := int(d.Day.Sub(since)/day), slices.Index(c.Versions, d.Version)
-		if d.Day.Before(since) || i >= chartDays || v < 0 {
+		i, v := int(d.First.Sub(since)/day), slices.Index(c.Versions, d.Version.String())
+		if d.First.Before(since) || i >= chartDays || v < 0 {
 			continue
 		}
 		c.Bars[i].Clients[v] += d.Clients
@@ -99,10 +99,10 @@ func (b *bar) stack(versions []string, top int) {
 }
 
 // versionsOf lists the versions that occur, the oldest first.
-func versionsOf(days []ledger.Day) []string {
+func versionsOf(days []ledger.Period) []string {
 	var list []string
 	for _, v := range policy.Versions {
-		if slices.ContainsFunc(days, func(d ledger.Day) bool { return d.Version == v.String() }) {
+		if slices.ContainsFunc(days, func(d ledger.Period) bool { return d.Version == v }) {
 			list = append(list, v.String())
 		}
 	}

@@ -50,30 +50,12 @@ type clientsJSON struct {
 	Clients    []clientJSON `json:"clients"`
 }
 
+// clientJSON is a client with the rule that takes it now.
 type clientJSON struct {
-	Client    string       `json:"client"`
-	Listener  string       `json:"listener"`
-	Endpoint  string       `json:"endpoint"`
-	Version   string       `json:"version"`
-	Reason    string       `json:"reason"`
-	JA4       string       `json:"ja4"`
-	FirstSeen time.Time    `json:"first_seen"`
-	LastSeen  time.Time    `json:"last_seen"`
-	Counts    outcomesJSON `json:"counts"`
-	Accounts  []string     `json:"accounts"`
-	Software  []string     `json:"software"`
-	Login     string       `json:"login"`
-	Noise     bool         `json:"noise"`
-	Rule      string       `json:"rule"`
-	Owner     string       `json:"owner"`
-	Until     *time.Time   `json:"until"` // null: none
-}
-
-type outcomesJSON struct {
-	Observed  int64 `json:"observed"`
-	Explained int64 `json:"explained"`
-	Rejected  int64 `json:"rejected"`
-	Failed    int64 `json:"failed"`
+	ledger.Client
+	Rule  string     `json:"rule"`
+	Owner string     `json:"owner"`
+	Until *time.Time `json:"until"` // null: none
 }
 
 func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQuery) {
@@ -107,20 +89,11 @@ func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limi
 
 // taken is the rule that takes a client now, or nil.
 func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
-	version, _ := policy.ParseVersion(c.Version) // none is NoVersion
-	return s.Taken(&policy.Client{
-		ConnInfo: policy.ConnInfo{Listener: c.Listener, Port: c.Port, Client: c.Addr},
-		Version:  version, ServerName: c.Name, JA4: c.JA4,
-	}, now)
+	return s.Taken(c.ForPolicy(), now)
 }
 
 func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {
-	v := clientJSON{
-		Client: c.Addr.String(), Listener: c.Listener, Endpoint: c.Endpoint(), Version: c.Version, Reason: c.Reason, JA4: c.JA4,
-		FirstSeen: c.First, LastSeen: c.Last, Counts: outcomesJSON(c.Counts),
-		Accounts: append([]string{}, c.Accounts...), Software: append([]string{}, c.Software...),
-		Login: string(c.Login), Noise: c.Noise,
-	}
+	v := clientJSON{Client: *c}
 	if rule != nil {
 		v.Rule, v.Owner, v.Until = rule.Name, rule.Owner, date(rule.Until.UTC())
 	}

@@ -66,10 +66,10 @@ func (c *clientJSON) cells() []string {
 		until = c.Until.Format(time.RFC3339)
 	}
 	cells := []string{
-		c.Client, c.Listener, c.Endpoint, c.Version, c.Reason, c.JA4,
-		c.FirstSeen.Format(time.RFC3339), c.LastSeen.Format(time.RFC3339),
+		c.Addr.String(), string(c.Listener), c.Endpoint.String(), c.Version.String(), c.Reason.String(), c.JA4,
+		c.First.Format(time.RFC3339), c.Last.Format(time.RFC3339),
 		number(c.Counts.Observed), number(c.Counts.Explained), number(c.Counts.Rejected), number(c.Counts.Failed),
-		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), c.Login, strconv.FormatBool(c.Noise),
+		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), string(c.Login), strconv.FormatBool(c.Noise),
 		c.Rule, c.Owner, until,
 	}
 	for i, cell := range cells {

@@ -16,6 +16,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/text"
 	"postern/policy"
+	"postern/proxy"
 )
 
 const (
@@ -37,12 +38,11 @@ type clientsQuery struct {
 // clientsKeys read a value each.
 var clientsKeys = map[string]func(q *clientsQuery, value string, now time.Time) error{
 	"version": func(q *clientsQuery, value string, _ time.Time) (err error) {
-		q.filter.Version = value
-		_, err = policy.ParseVersion(value)
+		q.filter.Version, err = policy.ParseVersion(value)
 		return err
 	},
 	"listener": func(q *clientsQuery, value string, _ time.Time) (err error) {
-		q.filter.Listener = value
+		q.filter.Listener = proxy.Listener(value)
 		_, err = policy.ParseListener(value)
 		return err
 	},

@@ -68,7 +68,7 @@ func listed(t *testing.T, h http.Handler, query string) (answer clientsJSON, who
 	}
 	var names []string
 	for _, c := range answer.Clients {
-		names = append(names, c.Client)
+		names = append(names, c.Addr.String())
 	}
 	return answer, strings.Join(names, " ")
 }
@@ -225,7 +225,7 @@ func TestPagesTellEachClientOnce(t *testing.T) {
 				t.Fatalf("limit %d: total %d, %d on a page", limit, answer.Total, len(answer.Clients))
 			}
 			for _, c := range answer.Clients {
-				seen[c.Client]++
+				seen[c.Addr.String()]++
 			}
 			cursor = answer.NextCursor
 			pages++

@@ -74,7 +74,9 @@ func sum(s string) string {
 
 // Handler shows where the deprecation stands, in HTML.
 func (p *Page) Handler() http.Handler {
-	p.trend.read = func(ctx context.Context) ([]ledger.Day, error) { return p.Store.Days(ctx, chartSince(p.State().Now)) }
+	p.trend.read = func(ctx context.Context) ([]ledger.Period, error) {
+		return p.Store.Days(ctx, chartSince(p.State().Now))
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
@@ -214,7 +216,7 @@ func (p *Page) viewClients(ctx context.Context, v *pageView, s PolicyState) erro
 
 func rowOf(c *ledger.Client, s *policy.Snapshot, now time.Time) clientRow {
 	r := clientRow{
-		Client: c.Addr.String(), Endpoint: c.Endpoint(), Listener: c.Listener, Version: c.Version, Reason: reasonWords[c.Reason],
+		Client: c.Addr.String(), Endpoint: c.Endpoint.String(), Listener: string(c.Listener), Version: c.Version.String(), Reason: reasonWords[c.Reason],
 		Accounts: c.Accounts[:min(len(c.Accounts), namesShown)], More: max(0, len(c.Accounts)-namesShown),
 		Software: c.Software[:min(len(c.Software), namesShown)],
 		Login:    loginWords[c.Login], LastSeen: text.Ago(now.Sub(c.Last)), LastSeenAt: c.Last.Format(time.RFC3339),
@@ -240,8 +242,8 @@ func rowOf(c *ledger.Client, s *policy.Snapshot, now time.Time) clientRow {
 
 var (
 	// reasonWords leave out what the version says.
-	reasonWords = map[string]string{
-		"cipher": "ciphers too old", "fallback": "a retry", "ssl2_hello": "hello of SSL 2.0",
+	reasonWords = map[policy.Reason]string{
+		policy.ReasonCipher: "ciphers too old", policy.ReasonFallback: "a retry", policy.ReasonSSL2Hello: "hello of SSL 2.0",
 	}
 	loginWords = map[ledger.Login]string{
 		ledger.LoginOK: "logged in", ledger.LoginFailed: "never logged in", ledger.LoginUnknown: "not known",

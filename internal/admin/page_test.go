@@ -149,10 +149,10 @@ func TestTheChartHasABarForEachDay(t *testing.T) {
 		}
 	}
 	says(t, page, "4 2 0", "18 May 2 Jun today", "18 May 0 0 0 0", "16 Jun 1 1 1 0")
-	c := newChart([]ledger.Day{
-		{Day: noon.Truncate(day).Add(-31 * day), Version: "tls1.0", Clients: 9},
-		{Day: noon.Truncate(day).Add(day), Version: "tls1.0", Clients: 9},
-		{Day: noon.Truncate(day).Add(-29 * day), Version: "tls1.0", Clients: 1234},
+	c := newChart([]ledger.Period{
+		{First: noon.Truncate(day).Add(-31 * day), Version: policy.TLS10, Clients: 9},
+		{First: noon.Truncate(day).Add(day), Version: policy.TLS10, Clients: 9},
+		{First: noon.Truncate(day).Add(-29 * day), Version: policy.TLS10, Clients: 1234},
 	}, noon)
 	if c.Busiest != 1234 || c.Bars[0].Total != 1234 || c.Ticks[0] != 2000 {
 		t.Errorf("days out of the chart are in it, or the first is not: %+v", c)
@@ -255,12 +255,12 @@ rules:
 func TestReadingTheTrendIsSharedAndMayFail(t *testing.T) {
 	var reads atomic.Int32
 	fail := atomic.Bool{}
-	tr := &trend{read: func(context.Context) ([]ledger.Day, error) {
+	tr := &trend{read: func(context.Context) ([]ledger.Period, error) {
 		reads.Add(1)
 		if fail.Load() {
 			return nil, errors.New("away")
 		}
-		return []ledger.Day{{Clients: 3}}, nil
+		return []ledger.Period{{Clients: 3}}, nil
 	}}
 	var all sync.WaitGroup
 	for range 20 {
@@ -280,7 +280,7 @@ func TestReadingTheTrendIsSharedAndMayFail(t *testing.T) {
 	if days, known, err := tr.get(t.Context()); !known || err == nil || len(days) != 1 {
 		t.Errorf("after a failure: %v %v %v", days, known, err)
 	}
-	slow := &trend{read: func(ctx context.Context) ([]ledger.Day, error) { <-t.Context().Done(); return nil, ctx.Err() }}
+	slow := &trend{read: func(ctx context.Context) ([]ledger.Period, error) { <-t.Context().Done(); return nil, ctx.Err() }}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, known, _ := slow.get(ctx); known {

@@ -23,10 +23,10 @@ const (
 // trend keeps the days of the chart, so that pages at once, and pages that are
 // asked for again and again, cost the ledger one look. Safe for concurrent use.
 type trend struct {
-	read func(ctx context.Context) ([]ledger.Day, error)
+	read func(ctx context.Context) ([]ledger.Period, error)
 
 	mu      sync.Mutex
-	days    []ledger.Day
+	days    []ledger.Period
 	known   bool
 	err     error         // of the last time
 	until   time.Time     // they are fresh
@@ -35,7 +35,7 @@ type trend struct {
 
 // get returns the last days that are known; where reading them has failed, or
 // takes too long, those of an earlier time, or none.
-func (t *trend) get(ctx context.Context) (days []ledger.Day, known bool, err error) {
+func (t *trend) get(ctx context.Context) (days []ledger.Period, known bool, err error) {
 	if done := t.refresh(); done != nil {
 		wait := time.NewTimer(trendWait)
 		defer wait.Stop()

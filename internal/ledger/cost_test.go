@@ -14,26 +14,27 @@ import (
 	"testing"
 	"time"
 
+	"postern/policy"
 	"postern/proxy"
 )
 
 // many is how many clients there are in the tests of costs.
 const many = 50_000
 
-// crowd tells of n clients, from one handshake that is changed for each.
-func (g *gate) crowd(n int) {
+// meetMany records n clients, from one handshake that is changed for each.
+func (g *gate) meetMany(n int) {
 	h := hello("10.0.0.0", func(h *proxy.Handshake) { h.Outcome = proxy.Rejected })
 	for i := range n {
-		h.Client = crowded(i)
+		h.Client = nthClient(i)
 		g.meet(h)
 	}
 }
 
-func crowded(i int) netip.AddrPort {
+func nthClient(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 4000)
 }
 
-func TestRecordingTakesNoMemoryInTheSteadyState(t *testing.T) {
+func TestRecordingAllocatesNothingInTheSteadyState(t *testing.T) {
 	g := newGate(t, Memory)
 	g.session(hello("192.0.2.7"), "anna", "Outlook")
 	h := hello("192.0.2.7")
@@ -62,7 +63,7 @@ func BenchmarkRecord(b *testing.B) {
 
 func BenchmarkDistinct(b *testing.B) {
 	g := newGate(b, Memory)
-	g.crowd(many)
+	g.meetMany(many)
 	g.flush()
 	for b.Loop() {
 		if _, err := g.store.Distinct(b.Context(), g.now()); err != nil {
@@ -78,7 +79,7 @@ func BenchmarkRecordFromManyConnections(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		h := hello("192.0.2.7")
 		for i := 0; pb.Next(); i++ {
-			h.Client = crowded(i % 1000)
+			h.Client = nthClient(i % 1000)
 			g.meet(h)
 		}
 	})
@@ -91,7 +92,7 @@ func BenchmarkFlush(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/known=%v", kind, known), func(b *testing.B) {
 				g := newGate(b, newURL(b, kind))
 				if known {
-					g.crowd(many)
+					g.meetMany(many)
 					g.flush()
 				}
 				rows, cpu := 0, time.Duration(0)
@@ -99,7 +100,7 @@ func BenchmarkFlush(b *testing.B) {
 					if !known && rows > 0 {
 						g = newGate(b, newURL(b, kind))
 					}
-					g.crowd(many)
+					g.meetMany(many)
 					before := cpuTime()
 					g.flush()
 					cpu += cpuTime() - before
@@ -198,7 +199,7 @@ func TestFiftyThousandClientsArePagedOnceEach(t *testing.T) {
 		return
 	}
 	each(t, func(t *testing.T, g *gate) {
-		g.crowd(many)
+		g.meetMany(many)
 		g.flush()
 		ctx := t.Context()
 		seen, cursor, pages := make(map[netip.Addr]bool), "", 0
@@ -224,7 +225,7 @@ func TestFiftyThousandClientsArePagedOnceEach(t *testing.T) {
 			// one gate was away, and tells of earlier times.
 			g.later(time.Minute - 2*time.Hour*time.Duration(pages%2))
 			for i := range 100 {
-				h.Client = crowded(i * many / 100)
+				h.Client = nthClient(i * many / 100)
 				g.meet(h)
 			}
 			g.meet(hello(fmt.Sprintf("192.0.2.%d", pages)))
@@ -246,7 +247,7 @@ func TestFiftyThousandClientsArePagedOnceEach(t *testing.T) {
 		const pageTime, countTime = 200 * time.Millisecond, 300 * time.Millisecond
 		g.within("the first page", pageTime, page(Filter{}, ""))
 		g.within("a page in the middle", pageTime, page(Filter{}, formatCursor(noon.Unix(), 1<<62)))
-		g.within("a page that finds nothing", pageTime, page(Filter{Version: "tls1.1", Since: noon}, ""))
+		g.within("a page that finds nothing", pageTime, page(Filter{Version: policy.TLS11, Since: noon}, ""))
 		g.within("a page by software", pageTime, page(Filter{Software: "outlook"}, ""))
 		g.within("distinct clients", countTime, func() error {
 			_, err := g.store.Distinct(ctx, g.now())
@@ -269,7 +270,7 @@ func TestAMillionSightingsTakeLessThan100MB(t *testing.T) {
 	g := newGate(t, Memory)
 	peak := 0.0
 	for range 1_000_000 / many {
-		g.crowd(many)
+		g.meetMany(many)
 		g.later(FlushEvery)
 		peak = max(peak, resident(t))
 		g.flush()

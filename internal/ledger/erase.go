@@ -35,7 +35,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 // many rows that were. An account is given as it is kept, in any case: where
 // accounts are hashed, as the hash.
 func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
-	who = asked(who)
+	who = storable(who)
 	lower := strings.ToLower(who)
 	statements, args := []string{`DELETE FROM accounts WHERE account = $1 OR account = $2`}, []any{who, lower}
 	account := func(a string) bool { return a == who || a == lower }
@@ -51,7 +51,7 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 	}
 	err = s.whileNobodyWrites(func(recorders []*Recorder) error {
 		for _, r := range recorders {
-			r.forget(account, client)
+			r.erase(account, client)
 		}
 		return s.within(ctx, func(tx *sql.Tx) error {
 			for _, statement := range statements {
@@ -69,14 +69,4 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 		})
 	})
 	return n, err
-}
-
-// forget drops what has not been written yet, and what would be told.
-func (r *Recorder) forget(account func(string) bool, client netip.Addr) {
-	r.names.forget(account, client)
-	if !client.IsValid() {
-		return
-	}
-	r.logins.forget(client)
-	r.pending.Add(-r.shard(client).forget(client))
 }

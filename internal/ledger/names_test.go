@@ -133,7 +133,7 @@ func TestAnotherGateLearnsNamesWithinAMinute(t *testing.T) {
 			g.session(hello("192.0.2.8"), "bert", "")
 			g.flush()
 			other.session(hello("192.0.2.9"), "carl", "") // not written yet
-			other.later(refreshEvery)
+			other.later(loadEvery)
 			other.refresh(t.Context())
 			other.wantNamed(hello("192.0.2.7"), "1 anna/")
 			other.wantNamed(hello("192.0.2.8"), "1 bert/")
@@ -141,7 +141,7 @@ func TestAnotherGateLearnsNamesWithinAMinute(t *testing.T) {
 			if _, err := g.store.Forget(t.Context(), "Anna"); err != nil {
 				t.Fatal(err)
 			}
-			other.later(refreshEvery)
+			other.later(loadEvery)
 			other.refresh(t.Context())
 			other.wantNamed(hello("192.0.2.7"), "0 /")
 			other.wantNamed(hello("192.0.2.8"), "1 bert/")
@@ -221,8 +221,8 @@ func TestForgedTextDoesNoHarm(t *testing.T) {
 			g.session(h, text, text)
 			g.Software(&proxy.Software{Conn: h.Conn, Account: text, Software: text})
 			g.flush() // each alone, so that none can hide behind another's error
-			if list := g.clients(Filter{Account: text, Software: text, Version: text, Listener: text, Noise: true}); text != "" && len(list) != 0 {
-				t.Errorf("%.40q as a version and a listener: %+v", text, list)
+			if list := g.clients(Filter{Account: text, Software: text, Listener: proxy.Listener(text), Noise: true}); text != "" && len(list) != 0 {
+				t.Errorf("%.40q as a listener: %+v", text, list)
 			}
 			if _, err := g.store.Forget(t.Context(), text+"@nobody"); err != nil {
 				t.Errorf("forgetting %.40q: %v", text, err)
@@ -239,8 +239,8 @@ func TestForgedTextDoesNoHarm(t *testing.T) {
 			}
 		}
 		for _, c := range list {
-			if cleanName(c.Name) != c.Name {
-				t.Errorf("name: %.60q", c.Name)
+			if hostName(c.Endpoint.Name) != c.Endpoint.Name {
+				t.Errorf("name: %.60q", c.Endpoint.Name)
 			}
 			harmless("ja4", c.JA4, 36)
 			for _, a := range c.Accounts {

@@ -170,13 +170,13 @@ func TestRandomHellosFillNoDatabase(t *testing.T) {
 		g.meet(hello("192.0.2.7"))
 		rows, sum := make(map[string]int), make(map[string]int64)
 		for _, c := range g.clients(Filter{Noise: true}) {
-			rows[c.Network]++
-			sum[c.Network] += c.Counts.Rejected
-			if collapsed := c.JA4 == ""; collapsed != (c.Name == "") || collapsed && c.Counts.Rejected != n-maxWays {
+			rows[c.Network()]++
+			sum[c.Network()] += c.Counts.Rejected
+			if aggregate := c.JA4 == ""; aggregate != (c.Endpoint.Name == "") || aggregate && c.Counts.Rejected != n-maxVariants {
 				t.Errorf("%+v", c)
 			}
 		}
-		if want := fmt.Sprint(map[string]int{"192.0.2.66": maxWays + 1, "192.0.2.7": 1, "2001:db8::/64": n}); fmt.Sprint(rows) != want {
+		if want := fmt.Sprint(map[string]int{"192.0.2.66": maxVariants + 1, "192.0.2.7": 1, "2001:db8::/64": n}); fmt.Sprint(rows) != want {
 			t.Errorf("rows %v, want %s", rows, want)
 		}
 		if sum["192.0.2.66"] != n+1 || sum["2001:db8::/64"] != n {
@@ -188,11 +188,11 @@ func TestRandomHellosFillNoDatabase(t *testing.T) {
 func TestANetworkOfRandomAddressesIsOneInTheEnd(t *testing.T) {
 	g := newGate(t, Memory)
 	const more = 500
-	for i := range maxWaysOfNetwork + more {
+	for i := range maxVariantsOfNetwork + more {
 		g.meet(hello(fmt.Sprintf("2001:db8::%x", i+1), serverName("")))
 	}
 	list := g.clients(Filter{Noise: true})
-	if last := list[len(list)-1]; len(list) != maxWaysOfNetwork+1 {
+	if last := list[len(list)-1]; len(list) != maxVariantsOfNetwork+1 {
 		t.Errorf("%d rows, the last one %+v", len(list), last)
 	}
 	for _, c := range list {
@@ -211,11 +211,11 @@ func TestANetworkOfRandomAddressesIsOneInTheEnd(t *testing.T) {
 // who has logged in.
 func TestManyProgramsBehindOneAddressKeepTheirNames(t *testing.T) {
 	g := newGate(t, Memory)
-	for i := range maxWays + 20 {
+	for i := range maxVariants + 20 {
 		g.session(hello("192.0.2.7", program(i)), fmt.Sprintf("u%d", i), "")
 	}
 	list := g.clients(Filter{})
-	if len(list) != maxWays+1 {
+	if len(list) != maxVariants+1 {
 		t.Fatalf("%d rows", len(list))
 	}
 	for _, c := range list {

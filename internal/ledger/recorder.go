@@ -1,32 +1,20 @@
 package ledger
 
 import (
-	"context"
-	"errors"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base32"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"postern/internal/text"
+	"postern/policy"
 	"postern/proxy"
-)
-
-const (
-	// FlushEvery is how often what was seen is written. A process that is killed
-	// loses no more than that, and the time that writing takes.
-	FlushEvery = 3 * time.Second
-	// refreshEvery is how often names are read that other gates have learned, or
-	// that were erased.
-	refreshEvery = time.Minute
-	// flushTimeout bounds one attempt to write.
-	flushTimeout = 30 * time.Second
-	// batchRows is how many rows are written in one transaction, or somewhat
-	// more: who reads waits no longer than that takes, and only so many are
-	// copied at a time.
-	batchRows = 5000
-	// closePause is the time between two attempts at the end.
-	closePause = 200 * time.Millisecond
 )
 
 // Recorder gathers what the proxy tells and writes it to a Store. It implements
@@ -35,17 +23,14 @@ type Recorder struct {
 	store *Store
 	log   *slog.Logger
 	now   func() time.Time
+	// identity and flushed are those of Options.
+	identity func(account string) string
+	flushed  func()
 
-	shards  [shards]shard
+	shards  [shardCount]shard
+	queue   queue
 	pending atomic.Int64 // entries that hold something to be written
 	dropped atomic.Uint64
-	hellos  hellos
-	names   names
-	logins  logins
-	// identity is what is kept of an account's name; nil keeps none.
-	identity func(account string) string
-	// flushed is told after each write.
-	flushed func()
 
 	// writing is held from the moment when what is to be written is copied
 	// until it is written or not, and while something is erased: what was
@@ -53,15 +38,12 @@ type Recorder struct {
 	writing sync.Mutex
 	// failing: the last attempt to write failed.
 	failing bool
-	// writer and number name a batch in the store. doubted is the one whose end
+	// writer and number name a batch in the store. inDoubt is the one whose end
 	// is not known, because the connection broke while it was committed.
 	writer, number int64
-	doubted        *batch
+	inDoubt        *batch
 
-	refreshed time.Time // when names were read
-	unread    bool      // the last attempt to do so failed
-	stamp     stamp     // of the names that were read
-	erased    uint64    // how often something had been erased by then
+	loaded accountsState
 }
 
 // Options are what a Recorder is made with.
@@ -83,11 +65,9 @@ func NewRecorder(o Options) *Recorder {
 		r.now = time.Now
 	}
 	for i := range r.shards {
-		r.shards[i].init()
+		r.shards[i].entries, r.shards[i].today = make(map[entryKey]*entry), make(map[int64]*variants)
 	}
-	r.hellos.init()
-	r.names.init()
-	r.logins.deltas = make(map[clientKey]*loginDelta)
+	r.queue.init()
 	r.store.attach(r)
 	return r
 }
@@ -103,21 +83,21 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 		return
 	}
 	now := r.now().Unix()
-	client := h.Client.Addr().WithZone("")
 	k := entryKey{
-		client: client, listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
-		version: h.Verdict.Version, port: h.Local.Port(), reason: h.Verdict.Reason, name: cleanName(h.Hello.ServerName),
+		client: h.Client.Addr().WithZone(""), listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
+		version: h.Verdict.Version, port: h.Local.Port(), reason: h.Verdict.Reason, name: hostName(h.Hello.ServerName),
 	}
-	s := r.shard(client)
+	s := r.shardOf(k.client)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[k]
 	if e == nil {
-		if !s.admit(&k) {
-			k.collapse()
-			e = s.entries[k]
+		if s.admit(&k) {
+			r.queue.addHello(h.JA4, h.Hello)
 		} else {
-			r.hellos.note(h.JA4, h.Hello)
+			a := aggregateKey(k.client)
+			k.client, k.ja4, k.name = a.client, a.ja4, ""
+			e = s.entries[k]
 		}
 	}
 	switch {
@@ -125,7 +105,9 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 		r.dropped.Add(1)
 		return
 	case e == nil:
-		e = s.open(k)
+		k.name = strings.Clone(k.name) // it may be a part of something larger
+		e = &entry{id: k.row()}
+		s.entries[k] = e
 		fallthrough
 	case e.counts == Counts{}:
 		e.first = now
@@ -135,175 +117,77 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 	*e.counts.of(h.Outcome)++
 }
 
-// Run writes every few seconds until the context ends; Close writes the rest.
-func (r *Recorder) Run(ctx context.Context) {
-	tick := time.NewTicker(FlushEvery)
-	defer tick.Stop()
-	for {
-		r.refresh(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			r.Flush(ctx)
-		}
+// Login remembers that a legacy client has logged in, and as whom.
+func (r *Recorder) Login(l *proxy.Login) {
+	if l.Legacy {
+		r.count(r.queue.addLogins(r.clientKey(l.Client.Addr(), l.JA4), 1, 0))
+		r.identify(l.Conn, l.Account, l.Software)
 	}
 }
 
-// Close writes what is left, and tries again until it is written or the context
-// ends. Nothing is to be recorded after it; the store stays open.
-func (r *Recorder) Close(ctx context.Context) error {
-	defer r.store.detach(r)
-	for {
-		err := r.Flush(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(closePause):
-		}
+// Software remembers what a client has said of itself after its login.
+func (r *Recorder) Software(s *proxy.Software) {
+	if s.Legacy {
+		r.identify(s.Conn, s.Account, s.Software)
 	}
 }
 
-// Flush writes what has been seen since the last time. What cannot be written is
-// kept for the next one. Where there is nothing, the store is not asked.
-func (r *Recorder) Flush(ctx context.Context) error {
-	wrote, err := r.flush(ctx)
-	if wrote && r.flushed != nil {
-		r.flushed()
-	}
-	return err
-}
-
-func (r *Recorder) flush(ctx context.Context) (wrote bool, err error) {
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
-	defer cancel()
-	wrote, err = r.write(ctx)
-	switch {
-	case err != nil && !r.failing:
-		r.log.Error("writing the ledger failed, trying again", "error", err.Error())
-	case err == nil && r.failing:
-		r.log.Info("the ledger is written again")
-	}
-	r.failing = err != nil
-	return wrote, err
-}
-
-func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {
-	if b := r.doubted; b != nil {
-		arrived, err := r.store.arrived(ctx, r.writer, b.number)
-		if err != nil {
-			return false, err
-		}
-		if r.doubted = nil; arrived {
-			r.settle(b)
-		}
-	}
-	// Logins before sightings: that of a handshake that comes meanwhile would
-	// find no row to be added to.
-	last := &batch{logins: r.logins.gather(), accounts: r.names.waiting(), hellos: r.hellos.waiting()}
-	for i := 0; i < shards; {
-		b := &batch{}
-		for ; i < shards && len(b.sightings) < batchRows; i++ {
-			r.shards[i].gather(b)
-		}
-		if i == shards {
-			b.logins, b.accounts, b.hellos = last.logins, last.accounts, last.hellos
-		}
-		if b.empty() {
-			continue
-		}
-		if err := r.commit(ctx, b); err != nil {
-			return wrote, err
-		}
-		wrote = true
-	}
-	r.forgetIdle()
-	return wrote, nil
-}
-
-func (r *Recorder) commit(ctx context.Context, b *batch) error {
-	r.number++
-	b.writer, b.number = r.writer, r.number
-	err := r.store.add(ctx, b)
-	if err == nil {
-		r.settle(b)
-	} else if errors.Is(err, errInDoubt) {
-		r.doubted = b
-	}
-	return err
-}
-
-// settle takes off what has been written.
-func (r *Recorder) settle(b *batch) {
-	for i := range b.sightings {
-		if w := &b.sightings[i]; r.shard(w.client).settle(w) {
-			r.pending.Add(-1)
-		}
-	}
-	r.hellos.settle(b.hellos)
-	r.logins.settle(b.logins)
-	r.names.settle(b.accounts)
-}
-
-// forgetIdle frees entries that hold nothing and have not been seen for long,
-// or are too many.
-func (r *Recorder) forgetIdle() {
-	old := r.now().Add(-keptFor).Unix()
-	for i := range r.shards {
-		r.shards[i].forgetIdle(old)
+// Closed remembers that a legacy client has failed to log in.
+func (r *Recorder) Closed(c *proxy.Closed) {
+	if c.Legacy && c.FailedLogins > 0 {
+		r.count(r.queue.addLogins(r.clientKey(c.Client.Addr(), c.JA4), 0, c.FailedLogins))
 	}
 }
 
-// refresh reads what is known of clients from the store: at the start, when
-// something has been erased, and from time to time where others write too.
-func (r *Recorder) refresh(ctx context.Context) {
-	now, erased := r.now(), r.store.erasures()
-	first, due := r.refreshed.IsZero(), r.store.others && now.Sub(r.refreshed) >= refreshEvery
-	if !first && !due && erased == r.erased {
-		return
+// count counts what found no room.
+func (r *Recorder) count(kept bool) {
+	if !kept {
+		r.dropped.Add(1)
 	}
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
-	defer cancel()
-	if err := r.load(ctx, now, first || erased != r.erased); err != nil {
-		if ctx.Err() == nil && !r.unread {
-			r.log.Warn("reading the ledger failed, trying again", "error", err.Error())
-		}
-		r.unread = true
-		if !first {
-			r.refreshed = now
-		}
-		return
-	}
-	r.refreshed, r.erased, r.unread = now, erased, false
 }
 
-// load reads the names, and with all the fingerprints too.
-func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
-	if all {
-		known, err := r.store.fingerprints(ctx)
-		if err != nil {
-			return err
-		}
-		r.hellos.replace(known)
-	}
+// maxSoftware and maxAccount bound what a client says of itself, in bytes.
+const (
+	maxSoftware = 128
+	maxAccount  = 254
+)
+
+func (r *Recorder) identify(c *proxy.Conn, account, software string) {
 	if r.identity == nil {
-		return nil
+		return
 	}
-	since := now.Unix() - knownFor
-	stamp, err := r.store.accountsStamp(ctx)
-	if err != nil || stamp == r.stamp {
-		return err
+	if account = strings.ToLower(text.Clean(account, maxAccount)); account != "" {
+		k := accountKey{r.clientKey(c.Client.Addr(), c.JA4), r.identity(account), text.Clean(software, maxSoftware)}
+		r.count(r.queue.addAccount(k, r.now().Unix()))
 	}
-	list, err := r.store.accountsSince(ctx, since)
-	if err != nil {
-		return err
+}
+
+// Identify returns how many accounts have logged in from the address with the
+// fingerprint within the last 30 days. Where that is one, it returns its name,
+// and the software it came with if that was always the same.
+func (r *Recorder) Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string) {
+	return r.queue.only(clientKey{client.WithZone(""), ja4}, r.now().Unix()-knownFor)
+}
+
+// erase drops what has not been written yet, and what is known.
+func (r *Recorder) erase(account func(string) bool, client netip.Addr) {
+	r.queue.erase(account, client)
+	if client.IsValid() {
+		r.pending.Add(-r.shardOf(client).erase(client))
 	}
-	r.names.replace(list)
-	r.stamp = stamp
-	return nil
+}
+
+// HashAccount hides the part before the @, so that it can only be told by who
+// has the key and tries names; the domain stays.
+func HashAccount(key []byte, account string) string {
+	account = strings.ToLower(account)
+	domain := ""
+	if at := strings.LastIndexByte(account, '@'); at >= 0 {
+		domain = account[at:]
+	}
+	// The domain is hashed along: the same name elsewhere is somebody else.
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(account))
+	const bytes = 15 // enough that no two accounts meet
+	return "h:" + strings.ToLower(base32.StdEncoding.EncodeToString(mac.Sum(nil)[:bytes])) + domain
 }

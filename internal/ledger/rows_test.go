@@ -30,14 +30,15 @@ func TestSightingsOfOneClientAddUp(t *testing.T) {
 		g.meet(hello("192.0.2.7", serverName("IMAP.Example.Org"))) // names do not go by case
 		c := g.only(Filter{})
 		want := Client{
-			Addr: hello("192.0.2.7").Client.Addr(), Network: "192.0.2.7", Listener: "imaps", Name: "imap.example.org", Port: 993, Version: "tls1.0",
-			Reason: "version", JA4: hello("192.0.2.7").JA4.String(), First: noon, Last: noon.Add(2*time.Hour + time.Minute),
+			Addr: hello("192.0.2.7").Client.Addr(), Listener: "imaps", Endpoint: Endpoint{"imap.example.org", 993}, Version: policy.TLS10,
+			Reason: policy.ReasonVersion, JA4: hello("192.0.2.7").JA4.String(), First: noon, Last: noon.Add(2*time.Hour + time.Minute),
 			Counts: Counts{Observed: 1, Explained: 1, Rejected: 4, Failed: 2}, Login: LoginUnknown,
 		}
+		want.added, want.id = c.added, c.id
 		if fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", want) {
 			t.Errorf("got  %+v\nwant %+v", c, want)
 		}
-		if e := c.Endpoint(); e != "imap.example.org:993" {
+		if e := c.Endpoint.String(); e != "imap.example.org:993" {
 			t.Errorf("endpoint %q", e)
 		}
 	})
@@ -151,10 +152,10 @@ func TestADayEndsAtMidnightUTC(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []Day{
-			{midnight.AddDate(0, 0, -1), "tls1.0", 1, Counts{Rejected: 1}},
-			{midnight.AddDate(0, 0, -1), "tls1.1", 1, Counts{Observed: 1}},
-			{midnight, "tls1.0", 2, Counts{Rejected: 3}},
+		want := []Period{
+			{midnight.AddDate(0, 0, -1), policy.TLS10, 1, Counts{Rejected: 1}},
+			{midnight.AddDate(0, 0, -1), policy.TLS11, 1, Counts{Observed: 1}},
+			{midnight, policy.TLS10, 2, Counts{Rejected: 3}},
 		}
 		if !slices.Equal(days, want) {
 			t.Errorf("got  %+v\nwant %+v", days, want)
@@ -182,13 +183,13 @@ func TestFilters(t *testing.T) {
 		}{
 			{Filter{}, "[192.0.2.1 192.0.2.2 192.0.2.3]"},
 			{Filter{Noise: true}, "[192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4]"},
-			{Filter{Version: "tls1.1"}, "[192.0.2.2]"},
+			{Filter{Version: policy.TLS11}, "[192.0.2.2]"},
 			{Filter{Listener: "pop3s"}, "[192.0.2.3]"},
-			{Filter{Listener: "pop3s", Version: "tls1.1"}, "[]"},
+			{Filter{Listener: "pop3s", Version: policy.TLS11}, "[]"},
 			{Filter{Account: "ANNA@example.org"}, "[192.0.2.1 192.0.2.2]"},
 			{Filter{Account: "änna@example.org"}, "[192.0.2.3]"},
 			{Filter{Account: "anna"}, "[]"},
-			{Filter{Account: "anna@example.org", Version: "tls1.0", Software: "outlook"}, "[192.0.2.1]"},
+			{Filter{Account: "anna@example.org", Version: policy.TLS10, Software: "outlook"}, "[192.0.2.1]"},
 			{Filter{Software: "outLOOK"}, "[192.0.2.1]"},
 			{Filter{Software: "0% m"}, "[192.0.2.2]"},
 			{Filter{Software: "l_är"}, "[192.0.2.2]"},
@@ -278,7 +279,7 @@ func TestTenThousandHellosAreKeptAndNoMore(t *testing.T) {
 			for i := range n {
 				ja4 := policy.JA4{}
 				copy(ja4[:], fmt.Sprintf("t10i020000_%012d_000000000000", from+i))
-				g.hellos.note(ja4, &policy.Hello{Versions: []uint16{0x301}})
+				g.queue.addHello(ja4, &policy.Hello{Versions: []uint16{0x301}})
 			}
 		}
 		note(0, maxHellos-10)
@@ -289,7 +290,7 @@ func TestTenThousandHellosAreKeptAndNoMore(t *testing.T) {
 		g.restart(nil)
 		note(maxHellos-20, 100) // ten are known, ten find room
 		g.flush()
-		other.hellos.note(policy.JA4{'x'}, &policy.Hello{})
+		other.queue.addHello(policy.JA4{'x'}, &policy.Hello{})
 		other.flush() // it does not know that there is no room
 		all, err := g.store.Hellos(t.Context())
 		if err != nil || len(all) != maxHellos {
@@ -419,7 +420,7 @@ func TestACommitInDoubtIsAskedFor(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			g.doubted = b
+			g.inDoubt = b
 			g.flush()
 		}
 		if c := g.only(Filter{}); c.Counts != (Counts{Rejected: 2}) || g.pending.Load() != 0 {
@@ -430,7 +431,8 @@ func TestACommitInDoubtIsAskedFor(t *testing.T) {
 
 func TestANetworkIsAnAddressOrA64(t *testing.T) {
 	for addr, want := range map[string]string{"192.0.2.7": "192.0.2.7", "::ffff:192.0.2.7": "192.0.2.7", "2001:db8:1:2:3::4": "2001:db8:1:2::/64"} {
-		if got := Network(netip.MustParseAddr(addr)); got != want {
+		c := Client{Addr: netip.MustParseAddr(addr)}
+		if got := c.Network(); got != want {
 			t.Errorf("%s: got %s, want %s", addr, got, want)
 		}
 	}

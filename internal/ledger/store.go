@@ -21,8 +21,8 @@ import (
 type Store struct {
 	db *sql.DB
 	dialect
-	// others: other processes may write it too.
-	others bool
+	// shared: other processes may write it too.
+	shared bool
 	// migrated: the tables are up to date.
 	migrated atomic.Bool
 
@@ -238,7 +238,7 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	}
 	db.SetMaxOpenConns(4)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: db, dialect: d, others: true}, nil
+	return &Store{db: db, dialect: d, shared: true}, nil
 }
 
 // makePrivate makes the file where there is none, for this user alone: it tells

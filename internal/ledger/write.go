@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,15 +28,6 @@ func networkNumber(a netip.Addr) int64 {
 		return -1<<48 | int64(binary.BigEndian.Uint32(b[12:]))
 	}
 	return int64(binary.BigEndian.Uint64(b[:8]))
-}
-
-// Network is [policy.ClientPrefix] for people: 192.0.2.7 or 2001:db8::/64.
-func Network(a netip.Addr) string {
-	p := policy.ClientPrefix(a)
-	if p.Addr().Is6() {
-		return p.String()
-	}
-	return p.Addr().String()
 }
 
 // ja4Text is a fingerprint as it is stored; empty where there were too many.
@@ -57,7 +49,7 @@ func (k *entryKey) row() int64 {
 	b = binary.BigEndian.AppendUint16(append(b, 0), k.port)
 	sum := sha256.Sum256(b)
 	const networkBits = 16
-	return int64((spread(k.client)>>(64-networkBits)<<(64-networkBits) | binary.BigEndian.Uint64(sum[:8])>>networkBits) >> 1)
+	return int64((shardNumber(k.client)>>(64-networkBits)<<(64-networkBits) | binary.BigEndian.Uint64(sum[:8])>>networkBits) >> 1)
 }
 
 // add writes a batch in one transaction.
@@ -246,7 +238,7 @@ func (w *writer) sightings(rows []*sighting) {
 	for _, r := range rows {
 		if n := len(fresh); n > 0 && fresh[n-1].id == r.id {
 			sum := *fresh[n-1]
-			sum.counts.add(r.counts)
+			sum.counts.Add(r.counts)
 			sum.first, sum.last, sum.written = min(sum.first, r.first), max(sum.last, r.last), sum.written && r.written
 			fresh[n-1] = &sum
 			continue
@@ -329,19 +321,18 @@ func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
 
 // logins adds to all rows of the client: whether it has logged in decides, for
 // each of them, whether it is noise. Where somebody has logged in is no scanner.
-func (w *writer) logins(list []loginDelta) {
-	if len(list) == 0 {
+func (w *writer) logins(counts map[clientKey]loginCount) {
+	if len(counts) == 0 {
 		return
 	}
 	add := w.prepare(`UPDATE sightings SET login_ok = login_ok + $1, login_failed = login_failed + $2 WHERE client = $3 AND ja4 = $4`)
 	defer add.close()
 	clear := w.prepare(`UPDATE sightings SET scanner = 0 WHERE client = $1 AND scanner = 1`)
 	defer clear.close()
-	for i := range list {
-		l := &list[i]
-		add.exec(l.ok, l.failed, l.client.String(), ja4Text(l.ja4))
-		if l.ok > 0 {
-			clear.exec(l.client.String())
+	for k, c := range counts {
+		add.exec(c.ok, c.failed, k.client.String(), ja4Text(k.ja4))
+		if c.ok > 0 {
+			clear.exec(k.client.String())
 		}
 	}
 }
@@ -349,11 +340,12 @@ func (w *writer) logins(list []loginDelta) {
 var accountColumns = []column{{"client", textual}, {"ja4", textual}, {"account", textual}, {"software", textual}, {"folded", textual},
 	{"first_seen", integer}, {"last_seen", integer}}
 
-func (w *writer) accounts(list []accountSeen) {
-	w.insert("accounts", accountColumns, nil, len(list), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+w.widen("accounts"),
+func (w *writer) accounts(seen map[accountKey]span) {
+	keys := slices.Collect(maps.Keys(seen))
+	w.insert("accounts", accountColumns, nil, len(keys), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+w.widen("accounts"),
 		func(i int, to []any) []any {
-			a := &list[i]
-			return append(to, a.client.String(), ja4Text(a.ja4), a.account, a.software, strings.ToLower(a.software), a.first, a.last)
+			k := keys[i]
+			return append(to, k.client.String(), ja4Text(k.ja4), k.account, k.software, strings.ToLower(k.software), seen[k].first, seen[k].last)
 		})
 }
 
@@ -377,22 +369,10 @@ func (w *writer) scanners(suspects []netip.Addr) {
 // firstSeen is when each hello of an address was first seen; empty where
 // somebody has logged in from there.
 func (w *writer) firstSeen(a netip.Addr) (first []int64) {
-	if w.err != nil {
-		return nil
+	if w.err == nil {
+		first, w.err = query(w.ctx, w.tx, "looking for scanners", `SELECT min(first_seen) FROM sightings
+			WHERE client = $1 AND NOT EXISTS (SELECT 1 FROM sightings s WHERE s.client = $1 AND s.login_ok > 0)
+			GROUP BY ja4, version`, []any{a.String()}, func(rows *sql.Rows, t *int64) error { return rows.Scan(t) })
 	}
-	rows, err := w.tx.QueryContext(w.ctx, `SELECT min(first_seen) FROM sightings
-		WHERE client = $1 AND NOT EXISTS (SELECT 1 FROM sightings s WHERE s.client = $1 AND s.login_ok > 0)
-		GROUP BY ja4, version`, a.String())
-	if err != nil {
-		w.err = err
-		return nil
-	}
-	defer rows.Close()
-	for rows.Next() && w.err == nil {
-		var t int64
-		w.err = rows.Scan(&t)
-		first = append(first, t)
-	}
-	w.err = cmp.Or(w.err, rows.Err())
 	return first
 }

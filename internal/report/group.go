@@ -50,10 +50,10 @@ type Group struct {
 	Listeners []string `json:"listeners"`
 	Endpoints []string `json:"endpoints"`
 	// Login is ok where one of the clients has logged in.
-	Login      ledger.Login `json:"login"`
-	FirstSeen  time.Time    `json:"first_seen"`
-	LastSeen   time.Time    `json:"last_seen"`
-	Handshakes Handshakes   `json:"handshakes"`
+	Login      ledger.Login  `json:"login"`
+	FirstSeen  time.Time     `json:"first_seen"`
+	LastSeen   time.Time     `json:"last_seen"`
+	Handshakes ledger.Counts `json:"handshakes"`
 }
 
 // maxListed is how much of a list is kept.
@@ -102,7 +102,7 @@ func groups(rows []row, by By) []Group {
 func parts(c row, by By) map[string][]ledger.Identity {
 	all := make(map[string][]ledger.Identity)
 	if by == ByNetwork {
-		all[c.Network] = c.Logins
+		all[c.Network()] = c.Logins
 		return all
 	}
 	for _, l := range c.Logins {
@@ -141,7 +141,7 @@ func (g *gathering) add(c row, logins []ledger.Identity) {
 		g.accounts[l.Account] = true
 		g.software[l.Software] = true
 	}
-	g.versions[c.Version], g.listeners[c.Listener], g.endpoints[c.Endpoint()] = true, true, true
+	g.versions[c.Version.String()], g.listeners[string(c.Listener)], g.endpoints[c.Endpoint.String()] = true, true, true
 	if g.Login != ledger.LoginOK && (g.Login == "" || c.Login != ledger.LoginUnknown) {
 		g.Login = c.Login
 	}
@@ -151,7 +151,7 @@ func (g *gathering) add(c row, logins []ledger.Identity) {
 	if c.Last.After(g.LastSeen) {
 		g.LastSeen = c.Last
 	}
-	g.Handshakes.add(c.Since)
+	g.Handshakes.Add(c.Since)
 }
 
 func (g *gathering) done() Group {

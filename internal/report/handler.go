@@ -3,17 +3,16 @@ package report
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/internal/text"
 	"postern/policy"
 )
@@ -140,17 +139,6 @@ func answerWith(w http.ResponseWriter, contentType string, write func(*bytes.Buf
 	_, _ = w.Write(b.Bytes()) // the client may be gone
 }
 
-// Hello is a hello in JSON: what is needed to judge it, as numbers of IANA.
-type Hello struct {
-	SSL2Format       bool     `json:"ssl2_format,omitempty"`
-	Versions         []uint16 `json:"versions"`
-	CipherSuites     []uint16 `json:"cipher_suites"`
-	SSL2Ciphers      []uint32 `json:"ssl2_ciphers,omitempty"`
-	Groups           []uint16 `json:"groups"`
-	Points           []uint16 `json:"point_formats,omitempty"`
-	SignatureSchemes []uint16 `json:"signature_schemes"`
-}
-
 // HellosHandler answers with the hello behind each fingerprint. Log is told
 // where that fails.
 func HellosHandler(log *slog.Logger, read func(context.Context) (map[string]policy.Hello, error)) http.Handler {
@@ -165,42 +153,11 @@ func HellosHandler(log *slog.Logger, read func(context.Context) (map[string]poli
 }
 
 func answerHellos(w http.ResponseWriter, all map[string]policy.Hello) {
-	view := make(map[string]Hello, len(all))
+	view := make(map[string]ledger.Hello, len(all))
 	for ja4, h := range all {
-		view[ja4] = helloView(&h)
+		view[ja4] = ledger.HelloOf(&h)
 	}
 	answerWith(w, JSON.ContentType(), func(b *bytes.Buffer) error { return writeJSON(b, view) })
-}
-
-func helloView(h *policy.Hello) Hello {
-	v := Hello{
-		SSL2Format: h.SSL2Format, Versions: slices.Clone(h.Versions), CipherSuites: slices.Clone(h.CipherSuites), SSL2Ciphers: h.SSL2Ciphers,
-	}
-	for _, g := range h.Groups {
-		v.Groups = append(v.Groups, uint16(g))
-	}
-	for _, p := range h.Points {
-		v.Points = append(v.Points, uint16(p)) // bytes would become base64
-	}
-	for _, s := range h.SignatureSchemes {
-		v.SignatureSchemes = append(v.SignatureSchemes, uint16(s))
-	}
-	return v
-}
-
-// Hello is the hello of its JSON.
-func (v *Hello) Hello() policy.Hello {
-	h := policy.Hello{SSL2Format: v.SSL2Format, Versions: v.Versions, CipherSuites: v.CipherSuites, SSL2Ciphers: v.SSL2Ciphers}
-	for _, g := range v.Groups {
-		h.Groups = append(h.Groups, tls.CurveID(g))
-	}
-	for _, p := range v.Points {
-		h.Points = append(h.Points, uint8(p))
-	}
-	for _, s := range v.SignatureSchemes {
-		h.SignatureSchemes = append(h.SignatureSchemes, tls.SignatureScheme(s))
-	}
-	return h
 }
 
 // ReadAccounts reads an operator's list of accounts, one a line; blank lines

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/text"
+	"postern/policy"
+	"postern/proxy"
 )
 
 // forged are what strangers may call themselves.
@@ -25,11 +27,11 @@ func forgedFacts(t *testing.T) Facts {
 	f := sampleFacts(t)
 	f.Clients = nil
 	for i, text := range forged {
-		c := came("192.0.2.7", "imaps", "tls1.0", oldJA4, i, as(text, "program"), as("anna@example.org", text), as(text+"@"+text, text))
-		c.Name = text
+		c := came("192.0.2.7", "imaps", policy.TLS10, oldJA4, i, as(text, "program"), as("anna@example.org", text), as(text+"@"+text, text))
+		c.Endpoint.Name = text
 		noise := c
 		noise.Noise = true
-		exempted := came("10.20.0.5", "imaps", text, text, i, as(text, text))
+		exempted := came("10.20.0.5", proxy.Listener(text), policy.TLS10, text, i, as(text, text))
 		f.Clients = append(f.Clients, c, noise, exempted)
 	}
 	for i := range f.Policy.Rules() {

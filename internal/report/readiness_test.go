@@ -24,50 +24,50 @@ func ruled(t *testing.T, rules string) *policy.Policy {
 const dated = "    until: 2026-12-31T00:00:00Z\n    owner: it@example.org\n"
 
 func TestWhoIsInTheWay(t *testing.T) {
-	anna := func() ledger.Seen {
-		return came("192.0.2.7", "imaps", "tls1.0", oldJA4, 2, as("anna@example.org", "Outlook 14.0"))
+	anna := func() ledger.Client {
+		return came("192.0.2.7", "imaps", policy.TLS10, oldJA4, 2, as("anna@example.org", "Outlook 14.0"))
 	}
-	changed := func(change func(*ledger.Seen)) []ledger.Seen {
+	changed := func(change func(*ledger.Client)) []ledger.Client {
 		c := anna()
 		change(&c)
-		return []ledger.Seen{c}
+		return []ledger.Client{c}
 	}
 	exempt := func(match string) string {
 		return "  - name: x\n    mode: observe\n    match: {" + match + "}\n" + dated
 	}
 	for _, tt := range []struct {
 		name, identity, rules string
-		clients               []ledger.Seen
+		clients               []ledger.Client
 		remaining, exempted   int
 		notLoggedIn           int
 	}{
-		{"one that has logged in", "plain", "", []ledger.Seen{anna()}, 1, 0, 0},
-		{"noise", "plain", "", changed(func(c *ledger.Seen) { c.Noise = true }), 0, 0, 0},
-		{"noise where nobody is known", "off", "", changed(func(c *ledger.Seen) { c.Noise = true }), 0, 0, 0},
-		{"nobody has logged in", "hashed", "", changed(func(c *ledger.Seen) { c.Login = ledger.LoginUnknown }), 0, 0, 1},
-		{"failed logins", "plain", "", changed(func(c *ledger.Seen) { c.Login, c.Noise = ledger.LoginFailed, true }), 0, 0, 0},
-		{"logins are not kept", "off", "", changed(func(c *ledger.Seen) { c.Login = ledger.LoginUnknown }), 1, 0, 0},
-		{"exempted by address", "plain", exempt("client: [192.0.2.0/24]"), []ledger.Seen{anna()}, 0, 1, 0},
-		{"exempted by port", "plain", exempt("port: [993]"), []ledger.Seen{anna()}, 0, 1, 0},
-		{"exempted by listener", "plain", exempt("listener: [imaps]"), []ledger.Seen{anna()}, 0, 1, 0},
-		{"exempted by name", "plain", exempt(`server_name: ["*.example.org"]`), []ledger.Seen{anna()}, 0, 1, 0},
-		{"exempted by version", "plain", exempt("version: [tls1.0]"), []ledger.Seen{anna()}, 0, 1, 0},
-		{"exempted by fingerprint", "plain", exempt("ja4: [" + oldJA4 + "]"), []ledger.Seen{anna()}, 0, 1, 0},
-		{"exempted elsewhere", "plain", exempt("port: [10993]"), []ledger.Seen{anna()}, 1, 0, 0},
-		{"an exemption that is over", "plain", strings.Replace(exempt("port: [993]"), "2026-12-31", "2026-11-25", 1), []ledger.Seen{anna()}, 1, 0, 0},
-		{"an exemption that is to come", "plain", exempt("port: [993]") + "    from: 2026-11-26T00:00:00Z\n", []ledger.Seen{anna()}, 1, 0, 0},
-		{"a rule without an owner", "plain", strings.Replace(exempt("port: [993]"), "    owner: it@example.org\n", "", 1), []ledger.Seen{anna()}, 1, 0, 0},
-		{"a rule without an end", "plain", strings.Replace(exempt("port: [993]"), "    until: 2026-12-31T00:00:00Z\n", "", 1), []ledger.Seen{anna()}, 1, 0, 0},
-		{"a rule that refuses has an owner too", "plain", "  - name: brownout\n    mode: enforce\n" + dated, []ledger.Seen{anna()}, 1, 0, 0},
-		{"an exemption behind another rule", "plain", "  - name: all\n    mode: explain\n" + exempt("port: [993]"), []ledger.Seen{anna()}, 1, 0, 0},
+		{"one that has logged in", "plain", "", []ledger.Client{anna()}, 1, 0, 0},
+		{"noise", "plain", "", changed(func(c *ledger.Client) { c.Noise = true }), 0, 0, 0},
+		{"noise where nobody is known", "off", "", changed(func(c *ledger.Client) { c.Noise = true }), 0, 0, 0},
+		{"nobody has logged in", "hashed", "", changed(func(c *ledger.Client) { c.Login = ledger.LoginUnknown }), 0, 0, 1},
+		{"failed logins", "plain", "", changed(func(c *ledger.Client) { c.Login, c.Noise = ledger.LoginFailed, true }), 0, 0, 0},
+		{"logins are not kept", "off", "", changed(func(c *ledger.Client) { c.Login = ledger.LoginUnknown }), 1, 0, 0},
+		{"exempted by address", "plain", exempt("client: [192.0.2.0/24]"), []ledger.Client{anna()}, 0, 1, 0},
+		{"exempted by port", "plain", exempt("port: [993]"), []ledger.Client{anna()}, 0, 1, 0},
+		{"exempted by listener", "plain", exempt("listener: [imaps]"), []ledger.Client{anna()}, 0, 1, 0},
+		{"exempted by name", "plain", exempt(`server_name: ["*.example.org"]`), []ledger.Client{anna()}, 0, 1, 0},
+		{"exempted by version", "plain", exempt("version: [tls1.0]"), []ledger.Client{anna()}, 0, 1, 0},
+		{"exempted by fingerprint", "plain", exempt("ja4: [" + oldJA4 + "]"), []ledger.Client{anna()}, 0, 1, 0},
+		{"exempted elsewhere", "plain", exempt("port: [10993]"), []ledger.Client{anna()}, 1, 0, 0},
+		{"an exemption that is over", "plain", strings.Replace(exempt("port: [993]"), "2026-12-31", "2026-11-25", 1), []ledger.Client{anna()}, 1, 0, 0},
+		{"an exemption that is to come", "plain", exempt("port: [993]") + "    from: 2026-11-26T00:00:00Z\n", []ledger.Client{anna()}, 1, 0, 0},
+		{"a rule without an owner", "plain", strings.Replace(exempt("port: [993]"), "    owner: it@example.org\n", "", 1), []ledger.Client{anna()}, 1, 0, 0},
+		{"a rule without an end", "plain", strings.Replace(exempt("port: [993]"), "    until: 2026-12-31T00:00:00Z\n", "", 1), []ledger.Client{anna()}, 1, 0, 0},
+		{"a rule that refuses has an owner too", "plain", "  - name: brownout\n    mode: enforce\n" + dated, []ledger.Client{anna()}, 1, 0, 0},
+		{"an exemption behind another rule", "plain", "  - name: all\n    mode: explain\n" + exempt("port: [993]"), []ledger.Client{anna()}, 1, 0, 0},
 		{"an exemption behind a share of connections", "plain",
 			"  - name: some\n    mode: enforce\n    share: {from: 5%, to: 5%, by: connection}\n    from: 2026-01-01T00:00:00Z\n    until: 2027-01-01T00:00:00Z\n" + exempt("port: [993]"),
-			[]ledger.Seen{anna()}, 1, 0, 0},
+			[]ledger.Client{anna()}, 1, 0, 0},
 		{"exempted at one place alone", "plain", exempt("port: [993]"),
-			append(changed(func(c *ledger.Seen) { c.Port = 995 }), anna()), 1, 0, 0},
-		{"an IPv6 network is one client", "plain", "", []ledger.Seen{
-			came("2001:db8::1", "imaps", "tls1.0", oldJA4, 1, as("a", "")), came("2001:db8::2", "imaps", "tls1.0", oldJA4, 1, as("b", ""))}, 1, 0, 0},
-		{"refused beside a login", "plain", "", append(changed(func(c *ledger.Seen) { c.Login, c.JA4 = ledger.LoginUnknown, lostJA4 }), anna()), 1, 0, 0},
+			append(changed(func(c *ledger.Client) { c.Endpoint.Port = 995 }), anna()), 1, 0, 0},
+		{"an IPv6 network is one client", "plain", "", []ledger.Client{
+			came("2001:db8::1", "imaps", policy.TLS10, oldJA4, 1, as("a", "")), came("2001:db8::2", "imaps", policy.TLS10, oldJA4, 1, as("b", ""))}, 1, 0, 0},
+		{"refused beside a login", "plain", "", append(changed(func(c *ledger.Client) { c.Login, c.JA4 = ledger.LoginUnknown, lostJA4 }), anna()), 1, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := policy.New(policy.FloorTLS12, policy.Observe)
@@ -112,11 +112,10 @@ func TestListsAreBounded(t *testing.T) {
 	f := sampleFacts(t)
 	f.Clients = nil
 	for i := range 300 {
-		c := came("192.0.2.7", "imaps", "tls1.0", oldJA4, 1, as("anna@example.org", "Outlook 14.0"))
+		c := came("192.0.2.7", "imaps", policy.TLS10, oldJA4, 1, as("anna@example.org", "Outlook 14.0"))
 		a := c.Addr.As4()
 		a[2], a[3] = byte(i/200), byte(i%200)
 		c.Addr = addrOf(a)
-		c.Network = c.Addr.String()
 		f.Clients = append(f.Clients, c)
 	}
 	r := Build(f, Options{Since: fortnight})

@@ -65,7 +65,7 @@ type Trial struct {
 	PolicyFile string
 	At, Since  time.Time
 	By         By
-	Clients    []ledger.Seen
+	Clients    []ledger.Client
 	Hellos     map[string]policy.Hello
 }
 
@@ -90,7 +90,7 @@ func Judge(t Trial) *Judgement {
 	}
 	if t.By == "" {
 		t.By = ByNetwork
-		if slices.ContainsFunc(t.Clients, func(c ledger.Seen) bool { return len(c.Logins) > 0 }) {
+		if slices.ContainsFunc(t.Clients, func(c ledger.Client) bool { return len(c.Logins) > 0 }) {
 			t.By = ByAccount
 		}
 		j.By = t.By
@@ -101,10 +101,10 @@ func Judge(t Trial) *Judgement {
 	rules := make(map[Answer]map[string]bool)
 	all := networks{}
 	for i := range t.Clients {
-		c := row{Seen: &t.Clients[i]}
+		c := row{Client: &t.Clients[i]}
 		c.Since = c.Counts // all that is remembered
 		all.add(c)
-		answer, rule := t.ask(&lenient, &c.Client)
+		answer, rule := t.ask(&lenient, c.Client)
 		byAnswer[answer] = append(byAnswer[answer], c)
 		if rules[answer] == nil {
 			rules[answer] = make(map[string]bool)
@@ -139,14 +139,14 @@ func (t *Trial) ask(lenient *policy.Snapshot, c *ledger.Client) (Answer, string)
 	mode, rule := t.mode(c)
 	hello, ok := t.Hellos[c.JA4]
 	if !ok {
-		version, _ := policy.ParseVersion(c.Version)
-		if version != policy.NoVersion && version < t.Policy.Floor().MinVersion() && mode == policy.Enforce {
+		if c.Version != policy.NoVersion && c.Version < t.Policy.Floor().MinVersion() && mode == policy.Enforce {
 			return Refused, rule
 		}
 		return Unknown, ""
 	}
-	hello.ServerName = c.Name
-	place := policy.ConnInfo{Keys: keysAssumed, Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()}
+	hello.ServerName = c.Endpoint.Name
+	place := c.ForPolicy().ConnInfo
+	place.Keys = keysAssumed
 	v := lenient.Decide(&hello, place, t.At, 0)
 	// One that is passed through needs an old server, as it has had so far.
 	passed := v.PassThrough && c.Counts.Observed > 0
@@ -171,7 +171,7 @@ func (t *Trial) mode(c *ledger.Client) (mode policy.Mode, rule string) {
 			mode, rule = m, name
 		}
 	}
-	for _, s := range t.Policy.Explain(asked(c), t.At) {
+	for _, s := range t.Policy.Explain(c.ForPolicy(), t.At) {
 		switch s.Answer {
 		case policy.TakesSome:
 			worst(s.Rule.Mode, s.Rule.Name)

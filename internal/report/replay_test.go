@@ -91,40 +91,42 @@ func TestTheReplayThatPeopleRead(t *testing.T) {
 }
 
 func TestWhatAnotherPolicyDoes(t *testing.T) {
-	client := func(ja4, version string) ledger.Seen { return came("192.0.2.7", "imaps", version, ja4, 1) }
+	client := func(ja4 string, version policy.Version) ledger.Client {
+		return came("192.0.2.7", "imaps", version, ja4, 1)
+	}
 	ssl3 := sampleHellos()[oldJA4]
 	ssl3.Versions = []uint16{uint16(policy.SSL3)}
-	passed := client("ssl3", "ssl3")
+	passed := client("ssl3", policy.SSL3)
 	refused := passed
 	refused.Counts = ledger.Counts{Rejected: 4}
 	fallback := sampleHellos()[oldJA4]
 	fallback.CipherSuites = append(fallback.CipherSuites[:2:2], tls.TLS_FALLBACK_SCSV)
 	for _, tt := range []struct {
 		name, policy string
-		client       ledger.Seen
+		client       ledger.Client
 		want         Answer
 		rule         string
 	}{
-		{"enforce", "mode: enforce", client(oldJA4, "tls1.0"), Refused, ""},
-		{"explain", "mode: explain", client(oldJA4, "tls1.0"), Told, ""},
-		{"observe", "mode: observe", client(oldJA4, "tls1.0"), LetIn, ""},
-		{"a milder floor", "floor: tls1.2-compat\nmode: enforce", client(cipherJA4, "tls1.2"), Reaches, ""},
-		{"the same floor", "floor: tls1.2\nmode: enforce", client(cipherJA4, "tls1.2"), Refused, ""},
+		{"enforce", "mode: enforce", client(oldJA4, policy.TLS10), Refused, ""},
+		{"explain", "mode: explain", client(oldJA4, policy.TLS10), Told, ""},
+		{"observe", "mode: observe", client(oldJA4, policy.TLS10), LetIn, ""},
+		{"a milder floor", "floor: tls1.2-compat\nmode: enforce", client(cipherJA4, policy.TLS12), Reaches, ""},
+		{"the same floor", "floor: tls1.2\nmode: enforce", client(cipherJA4, policy.TLS12), Refused, ""},
 		{"passed through so far", "mode: observe", passed, LetIn, ""},
 		{"never passed through", "mode: observe", refused, Refused, ""},
 		{"cannot be told", "mode: explain", passed, Refused, ""},
-		{"a fallback", "mode: observe", client("fallback", "tls1.0"), Refused, ""},
+		{"a fallback", "mode: observe", client("fallback", policy.TLS10), Refused, ""},
 		{"a rule by fingerprint, whose hello is not kept whole", "mode: enforce\nrules:\n  - {name: x, mode: observe, match: {ja4: [" + oldJA4 + "]}}",
-			client(oldJA4, "tls1.0"), LetIn, "x"},
-		{"a rule by name", "mode: observe\nrules:\n  - {name: x, mode: explain, match: {server_name: [imap.example.org]}}", client(oldJA4, "tls1.0"), Told, "x"},
-		{"a rule that has ended", "mode: enforce\nrules:\n  - {name: x, mode: observe, until: 2026-01-01T00:00:00Z}", client(oldJA4, "tls1.0"), Refused, ""},
-		{"some connections are refused", "mode: observe\nrules:\n  - {name: x, mode: enforce, share: {from: 5%, to: 5%, by: connection}, from: 2026-01-01T00:00:00Z, until: 2028-01-01T00:00:00Z}", client(oldJA4, "tls1.0"), Refused, "x"},
-		{"no hello, but too old", "mode: enforce", client(lostJA4, "tls1.0"), Refused, ""},
-		{"no hello, and new enough", "mode: enforce", client(lostJA4, "tls1.2"), Unknown, ""},
-		{"no hello, and let in where it can be", "mode: observe", client(lostJA4, "tls1.0"), Unknown, ""},
+			client(oldJA4, policy.TLS10), LetIn, "x"},
+		{"a rule by name", "mode: observe\nrules:\n  - {name: x, mode: explain, match: {server_name: [imap.example.org]}}", client(oldJA4, policy.TLS10), Told, "x"},
+		{"a rule that has ended", "mode: enforce\nrules:\n  - {name: x, mode: observe, until: 2026-01-01T00:00:00Z}", client(oldJA4, policy.TLS10), Refused, ""},
+		{"some connections are refused", "mode: observe\nrules:\n  - {name: x, mode: enforce, share: {from: 5%, to: 5%, by: connection}, from: 2026-01-01T00:00:00Z, until: 2028-01-01T00:00:00Z}", client(oldJA4, policy.TLS10), Refused, "x"},
+		{"no hello, but too old", "mode: enforce", client(lostJA4, policy.TLS10), Refused, ""},
+		{"no hello, and new enough", "mode: enforce", client(lostJA4, policy.TLS12), Unknown, ""},
+		{"no hello, and let in where it can be", "mode: observe", client(lostJA4, policy.TLS10), Unknown, ""},
 	} {
 		trial := sampleTrial(t, tt.policy)
-		trial.At, trial.Clients = sampleNow, []ledger.Seen{tt.client}
+		trial.At, trial.Clients = sampleNow, []ledger.Client{tt.client}
 		trial.Hellos["ssl3"], trial.Hellos["fallback"] = ssl3, fallback
 		j := Judge(trial)
 		for _, a := range j.Answers {
@@ -170,13 +172,13 @@ func TestHellosGoThroughJSONWhole(t *testing.T) {
 	}
 	w := httptest.NewRecorder()
 	answerHellos(w, want)
-	var views map[string]Hello
+	var views map[string]ledger.Hello
 	if err := json.Unmarshal(w.Body.Bytes(), &views); err != nil {
 		t.Fatal(err)
 	}
 	for ja4, h := range want {
 		v := views[ja4]
-		if got := v.Hello(); !reflect.DeepEqual(got, h) {
+		if got := v.ForPolicy(); !reflect.DeepEqual(got, h) {
 			t.Errorf("%s: got %+v, want %+v", ja4, got, h)
 		}
 	}

@@ -9,6 +9,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -70,32 +71,17 @@ type Totals struct {
 	// Exempted are those that come under exemptions alone.
 	Exempted int `json:"exempted"`
 	// Noise are those that come as nothing else.
-	Noise      int          `json:"noise"`
-	Handshakes Handshakes   `json:"handshakes"`
-	ByPlace    []PlaceTotal `json:"by_version_and_listener"`
-}
-
-// Handshakes are counted by outcome.
-type Handshakes struct {
-	Observed  int64 `json:"observed"`
-	Explained int64 `json:"explained"`
-	Rejected  int64 `json:"rejected"`
-	Failed    int64 `json:"failed"`
-}
-
-func (h *Handshakes) add(c ledger.Counts) {
-	h.Observed += c.Observed
-	h.Explained += c.Explained
-	h.Rejected += c.Rejected
-	h.Failed += c.Failed
+	Noise      int           `json:"noise"`
+	Handshakes ledger.Counts `json:"handshakes"`
+	ByPlace    []PlaceTotal  `json:"by_version_and_listener"`
 }
 
 // PlaceTotal is the total of one version on one listener.
 type PlaceTotal struct {
-	Version    string     `json:"version"`
-	Listener   string     `json:"listener"`
-	Clients    int        `json:"clients"`
-	Handshakes Handshakes `json:"handshakes"`
+	Version    string        `json:"version"`
+	Listener   string        `json:"listener"`
+	Clients    int           `json:"clients"`
+	Handshakes ledger.Counts `json:"handshakes"`
 }
 
 // Trend is clients over time, also those that have stayed away since.
@@ -106,9 +92,9 @@ type Trend struct {
 
 // Period is some days of a trend.
 type Period struct {
-	First      string     `json:"first_day"`
-	Clients    int        `json:"clients"`
-	Handshakes Handshakes `json:"handshakes"`
+	First      string        `json:"first_day"`
+	Clients    int           `json:"clients"`
+	Handshakes ledger.Counts `json:"handshakes"`
 }
 
 // Exemption is a running one with the clients that it takes.
@@ -142,7 +128,7 @@ type Facts struct {
 	// Retention is how long the ledger remembers; 0 is not known.
 	Retention time.Duration
 	// Clients have noise among them.
-	Clients   []ledger.Seen
+	Clients   []ledger.Client
 	TrendDays int
 	Trend     []ledger.Period
 }
@@ -153,7 +139,7 @@ const weekly = 28 * 24 * time.Hour
 // Read adds to the facts what the ledger knows.
 func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err error) {
 	since := f.Now.Add(-o.Since)
-	if f.Clients, err = store.Seen(ctx, ledger.Filter{Since: since, Noise: true}); err != nil {
+	if f.Clients, err = store.ClientsSince(ctx, ledger.Filter{Since: since, Noise: true}); err != nil {
 		return err
 	}
 	f.TrendDays = 1
@@ -174,7 +160,7 @@ const maxPeriods = 522
 
 // row is a client with what is made of it.
 type row struct {
-	*ledger.Seen
+	*ledger.Client
 	exemption *policy.Rule
 	// counts: it is among those that must not remain.
 	counts bool
@@ -195,12 +181,12 @@ func Build(f Facts, o Options) *Report {
 	}
 	var left, exempted, noise []row
 	for i := range f.Clients {
-		c := row{Seen: &f.Clients[i]}
+		c := row{Client: &f.Clients[i]}
 		if c.Noise {
 			noise = append(noise, c)
 			continue
 		}
-		if c.exemption = exemption(f.Policy, &c.Client, f.Now); c.exemption != nil {
+		if c.exemption = exemption(f.Policy, c.Client, f.Now); c.exemption != nil {
 			exempted = append(exempted, c)
 			continue
 		}
@@ -228,7 +214,7 @@ func keepsNames(identity string) bool { return identity == "hashed" || identity 
 // exemption is the running one that takes a client for certain, or nil. A rule
 // that refuses is nobody's exemption, whoever owns it.
 func exemption(p *policy.Policy, c *ledger.Client, now time.Time) *policy.Rule {
-	for _, s := range p.Explain(asked(c), now) {
+	for _, s := range p.Explain(c.ForPolicy(), now) {
 		switch s.Answer {
 		case policy.TakesSome:
 			return nil // an earlier rule may have taken it
@@ -242,19 +228,11 @@ func exemption(p *policy.Policy, c *ledger.Client, now time.Time) *policy.Rule {
 	return nil
 }
 
-// asked is a client as rules see it.
-func asked(c *ledger.Client) *policy.Client {
-	version, _ := policy.ParseVersion(c.Version)
-	return &policy.Client{
-		ConnInfo: policy.ConnInfo{Listener: c.Listener, Port: c.Port, Client: c.Addr.Unmap()},
-		Version:  version, ServerName: c.Name, JA4: c.JA4,
-	}
-}
-
 // networks are distinct clients.
-type networks map[string]bool
+type networks map[netip.Prefix]bool
 
-func (n networks) add(c row) { n[c.Network] = true }
+func (n networks) add(c row)           { n[policy.ClientPrefix(c.Addr)] = true }
+func (n networks) contains(c row) bool { return n[policy.ClientPrefix(c.Addr)] }
 
 func (r *Report) total(left, exempted, noise []row) {
 	all, still := networks{}, networks{}
@@ -266,18 +244,18 @@ func (r *Report) total(left, exempted, noise []row) {
 		if i < len(left) {
 			still.add(c)
 		}
-		k := key{c.Version, c.Listener}
+		k := key{c.Version.String(), string(c.Listener)}
 		if places[k] == nil {
-			places[k], clients[k] = &PlaceTotal{Version: c.Version, Listener: c.Listener}, networks{}
+			places[k], clients[k] = &PlaceTotal{Version: k.version, Listener: k.listener}, networks{}
 		}
 		clients[k].add(c)
-		places[k].Handshakes.add(c.Since)
-		r.Totals.Handshakes.add(c.Since)
+		places[k].Handshakes.Add(c.Since)
+		r.Totals.Handshakes.Add(c.Since)
 	}
 	r.Totals.Clients, r.Totals.Left, r.Totals.Exempted = len(all), len(still), len(all)-len(still)
 	others := networks{}
 	for _, c := range noise {
-		if !all[c.Network] {
+		if !all.contains(c) {
 			others.add(c)
 		}
 	}
@@ -298,9 +276,7 @@ func (r *Report) total(left, exempted, noise []row) {
 func (r *Report) trend(f *Facts) {
 	r.Trend = Trend{Days: f.TrendDays, Periods: []Period{}}
 	for _, p := range f.Trend {
-		n := Period{First: p.First.Format(time.DateOnly), Clients: p.Clients}
-		n.Handshakes.add(p.Counts)
-		r.Trend.Periods = append(r.Trend.Periods, n)
+		r.Trend.Periods = append(r.Trend.Periods, Period{p.First.Format(time.DateOnly), p.Clients, p.Counts})
 	}
 }
 
@@ -341,7 +317,7 @@ func (r *Report) judge(left []row, max int) {
 		}
 	}
 	for _, c := range left {
-		if !c.counts && !remaining[c.Network] {
+		if !c.counts && !remaining.contains(c) {
 			others.add(c)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"postern/internal/ledger"
 	"postern/policy"
+	"postern/proxy"
 )
 
 var sampleNow = time.Date(2026, 11, 25, 10, 5, 30, 0, time.UTC)
@@ -20,25 +21,18 @@ const (
 )
 
 // came is a client that has logged in, some hours ago.
-func came(addr, listener, version, ja4 string, hoursAgo int, logins ...ledger.Identity) ledger.Seen {
-	a := netip.MustParseAddr(addr)
-	network := addr
-	if a.Is6() {
-		p, _ := a.Prefix(64)
-		network = p.String()
-	}
+func came(addr string, listener proxy.Listener, version policy.Version, ja4 string, hoursAgo int, logins ...ledger.Identity) ledger.Client {
 	last := sampleNow.Add(-time.Duration(hoursAgo) * time.Hour)
 	login := ledger.LoginOK
 	if logins == nil {
 		login = ledger.LoginUnknown
 	}
-	return ledger.Seen{
-		Client: ledger.Client{
-			Addr: a, Network: network, Listener: listener, Name: "imap.example.org", Port: map[string]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener],
-			Version: version, Reason: "version", JA4: ja4, First: last.Add(-70 * 24 * time.Hour), Last: last, Login: login,
-			Counts: ledger.Counts{Observed: 400, Rejected: 3},
-		},
-		Since: ledger.Counts{Observed: 40, Rejected: 1}, Logins: logins,
+	return ledger.Client{
+		Addr: netip.MustParseAddr(addr), Listener: listener,
+		Endpoint: ledger.Endpoint{Name: "imap.example.org", Port: map[proxy.Listener]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener]},
+		Version:  version, Reason: policy.ReasonVersion, JA4: ja4, First: last.Add(-70 * 24 * time.Hour), Last: last, Login: login,
+		Counts: ledger.Counts{Observed: 400, Rejected: 3},
+		Since:  ledger.Counts{Observed: 40, Rejected: 1}, Logins: logins,
 	}
 }
 
@@ -59,26 +53,26 @@ func samplePolicy(t testing.TB) *policy.Policy {
 	return p
 }
 
-func sampleClients() []ledger.Seen {
-	byName := came("192.0.2.44", "imaps", "tls1.0", oldJA4, 30, as("chair@example.org", "Outlook 12.0"))
-	byName.Name = "imap-legacy.example.org"
-	scanner := came("203.0.113.9", "imaps", "ssl3", lostJA4, 3)
+func sampleClients() []ledger.Client {
+	byName := came("192.0.2.44", "imaps", policy.TLS10, oldJA4, 30, as("chair@example.org", "Outlook 12.0"))
+	byName.Endpoint.Name = "imap-legacy.example.org"
+	scanner := came("203.0.113.9", "imaps", policy.SSL3, lostJA4, 3)
 	scanner.Noise = true
-	failed := came("203.0.113.10", "pop3", "tls1.0", oldJA4, 4)
+	failed := came("203.0.113.10", "pop3", policy.TLS10, oldJA4, 4)
 	failed.Noise, failed.Login = true, ledger.LoginFailed
-	refused := came("203.0.113.77", "imaps", "tls1.0", lostJA4, 9)
+	refused := came("203.0.113.77", "imaps", policy.TLS10, lostJA4, 9)
 	refused.Since = ledger.Counts{Rejected: 12, Failed: 2}
-	cipher := came("2001:db8:1::7", "imap", "tls1.2", cipherJA4, 50, as("erik@example.net", ""))
-	cipher.Reason = "cipher"
-	return []ledger.Seen{
-		came("192.0.2.7", "imaps", "tls1.0", oldJA4, 2, as("anna@example.org", "Outlook 14.0")),
-		came("192.0.2.8", "pop3s", "tls1.1", middleJA4, 26, as("bert@example.org", "K-9 Mail 4.2")),
-		came("192.0.2.9", "pop3s", "tls1.1", middleJA4, 90, as("bert@example.org", "K-9 Mail 4.2")),
-		came("198.51.100.20", "imaps", "tls1.0", oldJA4, 20, as("carla@sales.example.org", "Thunderbird 2.0"), as("dora@sales.example.org", "Thunderbird 2.0")),
+	cipher := came("2001:db8:1::7", "imap", policy.TLS12, cipherJA4, 50, as("erik@example.net", ""))
+	cipher.Reason = policy.ReasonCipher
+	return []ledger.Client{
+		came("192.0.2.7", "imaps", policy.TLS10, oldJA4, 2, as("anna@example.org", "Outlook 14.0")),
+		came("192.0.2.8", "pop3s", policy.TLS11, middleJA4, 26, as("bert@example.org", "K-9 Mail 4.2")),
+		came("192.0.2.9", "pop3s", policy.TLS11, middleJA4, 90, as("bert@example.org", "K-9 Mail 4.2")),
+		came("198.51.100.20", "imaps", policy.TLS10, oldJA4, 20, as("carla@sales.example.org", "Thunderbird 2.0"), as("dora@sales.example.org", "Thunderbird 2.0")),
 		cipher,
-		came("2001:db8:1::8", "imap", "tls1.1", middleJA4, 60, as("erik@example.net", "fetchmail 6.3")),
-		came("10.20.0.5", "imaps", "tls1.0", oldJA4, 1, as("scan-to-mail@example.org", "DocuScan 3")),
-		came("10.20.0.6", "imaps", "tls1.0", lostJA4, 11),
+		came("2001:db8:1::8", "imap", policy.TLS11, middleJA4, 60, as("erik@example.net", "fetchmail 6.3")),
+		came("10.20.0.5", "imaps", policy.TLS10, oldJA4, 1, as("scan-to-mail@example.org", "DocuScan 3")),
+		came("10.20.0.6", "imaps", policy.TLS10, lostJA4, 11),
 		byName, scanner, failed, refused,
 	}
 }

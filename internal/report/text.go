@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/internal/text"
 )
 
@@ -218,7 +219,7 @@ func (r *Report) writeTotals(b *strings.Builder) {
 
 // totalRows are the totals as they are shown, the sum in the last row.
 func (r *Report) totalRows() [][]string {
-	row := func(version, listener string, clients int, h *Handshakes) []string {
+	row := func(version, listener string, clients int, h *ledger.Counts) []string {
 		return []string{version, listener, strconv.Itoa(clients), fmt.Sprint(h.Observed), fmt.Sprint(h.Explained),
 			fmt.Sprint(h.Rejected), fmt.Sprint(h.Failed)}
 	}

@@ -1,0 +1,135 @@
+package ledger
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+// Client is one address with one way of doing TLS at one endpoint. Its JSON is
+// that of the API.
+type Client struct {
+	Addr     netip.Addr     `json:"client"`
+	Listener proxy.Listener `json:"listener"`
+	Endpoint Endpoint       `json:"endpoint"`
+	Version  policy.Version `json:"version"`
+	Reason   policy.Reason  `json:"reason"`
+	// JA4 is empty where the client came in too many variants to tell them apart.
+	JA4    string    `json:"ja4"`
+	First  time.Time `json:"first_seen"`
+	Last   time.Time `json:"last_seen"`
+	Counts Counts    `json:"counts"`
+	// Accounts and Software are those of Logins, in order, without repetition.
+	Accounts []string `json:"accounts"`
+	Software []string `json:"software"`
+	Login    Login    `json:"login"`
+	Noise    bool     `json:"noise"`
+
+	Logins []Identity `json:"-"`
+	// Since are the handshakes of the days since a time; only ClientsSince tells.
+	Since Counts `json:"-"`
+
+	added, id int64 // the place in the order of pages
+}
+
+// Network is what counts as one client: the address, or its IPv6 /64.
+func (c *Client) Network() string {
+	p := policy.ClientPrefix(c.Addr)
+	if p.Addr().Is6() {
+		return p.String()
+	}
+	return p.Addr().String()
+}
+
+// ForPolicy is the client as the rules of a policy see it.
+func (c *Client) ForPolicy() *policy.Client {
+	return &policy.Client{
+		ConnInfo: policy.ConnInfo{Listener: string(c.Listener), Port: c.Endpoint.Port, Client: c.Addr.Unmap()},
+		Version:  c.Version, ServerName: c.Endpoint.Name, JA4: c.JA4,
+	}
+}
+
+// Endpoint is what a client came to: the server name that it asked for, empty
+// where it sent none, and the local port.
+type Endpoint struct {
+	Name string
+	Port uint16
+}
+
+// String returns the endpoint as imap.example.org:993.
+func (e Endpoint) String() string { return net.JoinHostPort(e.Name, strconv.Itoa(int(e.Port))) }
+
+// MarshalText is String.
+func (e Endpoint) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (e *Endpoint) UnmarshalText(b []byte) error {
+	name, port, err := net.SplitHostPort(string(b))
+	if err != nil {
+		return fmt.Errorf("reading an endpoint: %w", err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return fmt.Errorf("reading the port of an endpoint: %w", err)
+	}
+	e.Name, e.Port = name, uint16(n)
+	return nil
+}
+
+// Counts are handshakes by outcome.
+type Counts struct {
+	Observed  int64 `json:"observed"`
+	Explained int64 `json:"explained"`
+	Rejected  int64 `json:"rejected"`
+	Failed    int64 `json:"failed"`
+}
+
+// Add adds the other counts.
+func (c *Counts) Add(o Counts) {
+	c.Observed += o.Observed
+	c.Explained += o.Explained
+	c.Rejected += o.Rejected
+	c.Failed += o.Failed
+}
+
+func (c *Counts) of(o proxy.Outcome) *int64 {
+	switch o {
+	case proxy.Observed:
+		return &c.Observed
+	case proxy.Explained:
+		return &c.Explained
+	case proxy.Rejected:
+		return &c.Rejected
+	}
+	return &c.Failed
+}
+
+// columns are where a row with the four counts is scanned to.
+func (c *Counts) columns() []any { return []any{&c.Observed, &c.Explained, &c.Rejected, &c.Failed} }
+
+// Identity is an account and a program that it came with; Software may be empty.
+type Identity struct{ Account, Software string }
+
+// Login is how the logins of a client have ended.
+type Login string
+
+const (
+	LoginOK      Login = "ok"      // one was accepted
+	LoginFailed  Login = "failed"  // there were some, and none was accepted
+	LoginUnknown Login = "unknown" // there was none that the proxy could see
+)
+
+func loginOf(ok, failed int64) Login {
+	switch {
+	case ok > 0:
+		return LoginOK
+	case failed > 0:
+		return LoginFailed
+	}
+	return LoginUnknown
+}

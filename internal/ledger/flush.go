@@ -1,0 +1,213 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"postern/policy"
+)
+
+const (
+	// FlushEvery is how often what was seen is written. A process that is killed
+	// loses no more than that, and the time that writing takes.
+	FlushEvery = 3 * time.Second
+	// loadEvery is how often names are read that other replicas have learned, or
+	// that were erased.
+	loadEvery = time.Minute
+	// flushTimeout bounds one attempt to write.
+	flushTimeout = 30 * time.Second
+	// batchRows is how many rows are written in one transaction, or somewhat
+	// more: who reads waits no longer than that takes, and only so many are
+	// copied at a time.
+	batchRows = 5000
+	// closePause is the time between two attempts at the end.
+	closePause = 200 * time.Millisecond
+)
+
+// batch is what is written in one transaction.
+type batch struct {
+	writer, number int64
+	sightings      []sighting
+	hellos         map[policy.JA4]policy.Hello
+	logins         map[clientKey]loginCount
+	accounts       map[accountKey]span
+	suspects       []netip.Addr // may be scanners
+}
+
+func (b *batch) empty() bool {
+	return len(b.sightings)+len(b.hellos)+len(b.logins)+len(b.accounts) == 0
+}
+
+// Run writes every few seconds until the context ends; Close writes the rest.
+func (r *Recorder) Run(ctx context.Context) {
+	tick := time.NewTicker(FlushEvery)
+	defer tick.Stop()
+	for {
+		r.refresh(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.Flush(ctx)
+		}
+	}
+}
+
+// Close writes what is left, and tries again until it is written or the context
+// ends. Nothing is to be recorded after it; the store stays open.
+func (r *Recorder) Close(ctx context.Context) error {
+	defer r.store.detach(r)
+	for {
+		err := r.Flush(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(closePause):
+		}
+	}
+}
+
+// Flush writes what has been seen since the last time. What cannot be written is
+// kept for the next one. Where there is nothing, the store is not asked.
+func (r *Recorder) Flush(ctx context.Context) error {
+	wrote, err := r.flush(ctx)
+	if wrote && r.flushed != nil {
+		r.flushed()
+	}
+	return err
+}
+
+func (r *Recorder) flush(ctx context.Context) (wrote bool, err error) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	wrote, err = r.write(ctx)
+	switch {
+	case err != nil && !r.failing:
+		r.log.Error("writing the ledger failed, trying again", "error", err.Error())
+	case err == nil && r.failing:
+		r.log.Info("the ledger is written again")
+	}
+	r.failing = err != nil
+	return wrote, err
+}
+
+func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {
+	if b := r.inDoubt; b != nil {
+		arrived, err := r.store.arrived(ctx, r.writer, b.number)
+		if err != nil {
+			return false, err
+		}
+		if r.inDoubt = nil; arrived {
+			r.acknowledge(b)
+		}
+	}
+	// Logins before sightings: that of a handshake that comes meanwhile would
+	// find no row to be added to.
+	last := &batch{}
+	r.queue.gather(last)
+	for i := 0; i < shardCount; {
+		b := &batch{}
+		for ; i < shardCount && len(b.sightings) < batchRows; i++ {
+			r.shards[i].gather(b)
+		}
+		if i == shardCount {
+			b.logins, b.accounts, b.hellos = last.logins, last.accounts, last.hellos
+		}
+		if b.empty() {
+			continue
+		}
+		if err := r.commit(ctx, b); err != nil {
+			return wrote, err
+		}
+		wrote = true
+	}
+	for i := range r.shards {
+		r.shards[i].dropIdle(r.now().Add(-idleTime).Unix())
+	}
+	return wrote, nil
+}
+
+func (r *Recorder) commit(ctx context.Context, b *batch) error {
+	r.number++
+	b.writer, b.number = r.writer, r.number
+	err := r.store.add(ctx, b)
+	if err == nil {
+		r.acknowledge(b)
+	} else if errors.Is(err, errInDoubt) {
+		r.inDoubt = b
+	}
+	return err
+}
+
+// acknowledge takes off what has been written.
+func (r *Recorder) acknowledge(b *batch) {
+	for i := range b.sightings {
+		if w := &b.sightings[i]; r.shardOf(w.client).acknowledge(w) {
+			r.pending.Add(-1)
+		}
+	}
+	r.queue.acknowledge(b)
+}
+
+// accountsState says how much of the store a recorder has read.
+type accountsState struct {
+	at     time.Time // when names were read
+	failed bool      // the last attempt to read them failed
+	stamp  stamp     // of the names that were read
+	erased uint64    // how often something had been erased by then
+}
+
+// refresh reads what is known of clients from the store: at the start, when
+// something has been erased, and from time to time where others write too.
+func (r *Recorder) refresh(ctx context.Context) {
+	now, erased := r.now(), r.store.erasures()
+	first, due := r.loaded.at.IsZero(), r.store.shared && now.Sub(r.loaded.at) >= loadEvery
+	if !first && !due && erased == r.loaded.erased {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err := r.load(ctx, now, first || erased != r.loaded.erased); err != nil {
+		if ctx.Err() == nil && !r.loaded.failed {
+			r.log.Warn("reading the ledger failed, trying again", "error", err.Error())
+		}
+		r.loaded.failed = true
+		if !first {
+			r.loaded.at = now
+		}
+		return
+	}
+	r.loaded.at, r.loaded.erased, r.loaded.failed = now, erased, false
+}
+
+// load reads the names, and with all the fingerprints too.
+func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
+	if all {
+		known, err := r.store.fingerprints(ctx)
+		if err != nil {
+			return err
+		}
+		r.queue.loadFingerprints(known)
+	}
+	if r.identity == nil {
+		return nil
+	}
+	stamp, err := r.store.accountsStamp(ctx)
+	if err != nil || stamp == r.loaded.stamp {
+		return err
+	}
+	list, err := r.store.accountsSince(ctx, now.Unix()-knownFor)
+	if err != nil {
+		return err
+	}
+	r.queue.loadAccounts(list)
+	r.loaded.stamp = stamp
+	return nil
+}

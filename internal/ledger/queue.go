@@ -1,0 +1,242 @@
+package ledger
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"postern/policy"
+)
+
+const (
+	// knownFor is how long, in seconds, an account is named for a client that
+	// comes again.
+	knownFor = int64(30 * secondsADay)
+	// maxKnown bounds the clients whose accounts are in memory, and maxAccounts
+	// the accounts of each, as several are told as a number. maxPrograms bounds
+	// what is kept of the names that a client gives itself for one account.
+	maxKnown    = 100_000
+	maxAccounts = 8
+	maxPrograms = 8
+	// maxHellos is how many hellos are kept.
+	maxHellos = 10_000
+)
+
+// queue holds what waits to be written beside sightings, and what is known of
+// clients.
+type queue struct {
+	mu       sync.RWMutex
+	logins   map[clientKey]loginCount
+	accounts map[accountKey]span
+	hellos   map[policy.JA4]policy.Hello // one for each fingerprint, to judge it again later
+
+	// known and fingerprints are what the store has of accounts and hellos, and
+	// what waits here.
+	known        map[clientKey][]knownAccount
+	fingerprints map[policy.JA4]bool
+}
+
+// clientKey is what accounts are known by: an address and its way of doing TLS.
+type clientKey struct {
+	client netip.Addr
+	ja4    policy.JA4
+}
+
+// loginCount is how logins have ended since they were written last.
+type loginCount struct{ ok, failed int64 }
+
+type accountKey struct {
+	clientKey
+	account, software string // software may be empty
+}
+
+// span is when an account has logged in, in seconds since 1970.
+type span struct{ first, last int64 }
+
+// knownAccount is one that has logged in.
+type knownAccount struct {
+	name     string
+	programs []string // that are not empty
+	last     int64
+}
+
+func (q *queue) init() {
+	q.logins = make(map[clientKey]loginCount)
+	q.accounts = make(map[accountKey]span)
+	q.hellos = make(map[policy.JA4]policy.Hello)
+	q.known = make(map[clientKey][]knownAccount)
+	q.fingerprints = make(map[policy.JA4]bool)
+}
+
+// only returns how many accounts of a client have logged in since a time, and
+// which one where it is one.
+func (q *queue) only(k clientKey, since int64) (accounts int, account, software string) {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	for i := range q.known[k] {
+		a := &q.known[k][i]
+		if a.last < since {
+			continue
+		}
+		accounts++
+		account, software = a.name, ""
+		if len(a.programs) == 1 {
+			software = a.programs[0]
+		}
+	}
+	if accounts != 1 {
+		return accounts, "", ""
+	}
+	return 1, account, software
+}
+
+// addLogins reports false where there is no room.
+func (q *queue) addLogins(k clientKey, ok, failed int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c, waits := q.logins[k]
+	if !waits && len(q.logins) >= maxPending {
+		return false
+	}
+	q.logins[k] = loginCount{c.ok + int64(ok), c.failed + int64(failed)}
+	return true
+}
+
+// addAccount reports false where there is no room.
+func (q *queue) addAccount(k accountKey, now int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !learn(q.known, k, now) {
+		k.software = "" // it gives itself new names all the time
+	}
+	s, waits := q.accounts[k]
+	if !waits {
+		if len(q.accounts) >= maxPending {
+			return false
+		}
+		s.first = now
+	}
+	q.accounts[k] = span{s.first, max(s.last, now)}
+	return true
+}
+
+// learn makes an account known. It reports false where its software is not,
+// because there are too many of them.
+func learn(known map[clientKey][]knownAccount, k accountKey, last int64) bool {
+	list := known[k.clientKey]
+	i := slices.IndexFunc(list, func(a knownAccount) bool { return a.name == k.account })
+	switch {
+	case i >= 0:
+	case len(list) == 0 && len(known) >= maxKnown:
+		return true
+	case len(list) < maxAccounts:
+		list = append(list, knownAccount{name: k.account})
+		known[k.clientKey] = list
+		i = len(list) - 1
+	default: // the one that was not seen for longest makes room
+		i = 0
+		for j := range list {
+			if list[j].last < list[i].last {
+				i = j
+			}
+		}
+		list[i] = knownAccount{name: k.account}
+	}
+	a := &list[i]
+	a.last = max(a.last, last)
+	if k.software == "" || slices.Contains(a.programs, k.software) {
+		return true
+	}
+	if len(a.programs) >= maxPrograms {
+		return false
+	}
+	a.programs = append(a.programs, k.software)
+	return true
+}
+
+// addHello keeps the hello of a fingerprint that is new.
+func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.fingerprints[ja4] || len(q.fingerprints) >= maxHellos {
+		return
+	}
+	q.fingerprints[ja4] = true
+	// What is judged, and no more: a name or an unknown extension may be long.
+	q.hellos[ja4] = policy.Hello{
+		SSL2Format: h.SSL2Format, Versions: slices.Clone(h.Versions), CipherSuites: slices.Clone(h.CipherSuites),
+		SSL2Ciphers: slices.Clone(h.SSL2Ciphers), Groups: slices.Clone(h.Groups), Points: slices.Clone(h.Points),
+		SignatureSchemes: slices.Clone(h.SignatureSchemes),
+	}
+}
+
+// loadAccounts makes those known that the store has, the last ones first, and
+// those that wait.
+func (q *queue) loadAccounts(stored []account) {
+	known := make(map[clientKey][]knownAccount)
+	for _, a := range stored {
+		learn(known, a.accountKey, a.last)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for k, s := range q.accounts {
+		learn(known, k, s.last)
+	}
+	q.known = known
+}
+
+// loadFingerprints does the same for fingerprints.
+func (q *queue) loadFingerprints(stored []policy.JA4) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	clear(q.fingerprints)
+	for _, ja4 := range stored {
+		q.fingerprints[ja4] = true
+	}
+	for ja4 := range q.hellos {
+		q.fingerprints[ja4] = true
+	}
+}
+
+func (q *queue) gather(b *batch) {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	b.logins, b.accounts, b.hellos = maps.Clone(q.logins), maps.Clone(q.accounts), maps.Clone(q.hellos)
+}
+
+// acknowledge takes off what has been written.
+func (q *queue) acknowledge(b *batch) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for ja4 := range b.hellos {
+		delete(q.hellos, ja4)
+	}
+	for k, w := range b.accounts {
+		if q.accounts[k].last == w.last {
+			delete(q.accounts, k)
+		}
+	}
+	for k, w := range b.logins {
+		c, waits := q.logins[k]
+		if c = (loginCount{c.ok - w.ok, c.failed - w.failed}); c == (loginCount{}) {
+			delete(q.logins, k)
+		} else if waits {
+			q.logins[k] = c
+		}
+	}
+}
+
+// erase drops all of an account or an address.
+func (q *queue) erase(account func(string) bool, client netip.Addr) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for k, list := range q.known {
+		list = slices.DeleteFunc(list, func(a knownAccount) bool { return k.client == client || account(a.name) })
+		if q.known[k] = list; len(list) == 0 {
+			delete(q.known, k)
+		}
+	}
+	maps.DeleteFunc(q.accounts, func(k accountKey, _ span) bool { return k.client == client || account(k.account) })
+	maps.DeleteFunc(q.logins, func(k clientKey, _ loginCount) bool { return k.client == client })
+}

@@ -1,0 +1,228 @@
+package ledger
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+const (
+	// maxPending is how many distinct clients may wait to be written.
+	maxPending = 100_000
+	// maxIdle is how many entries are kept after they were written, and idleTime
+	// how long: the next sighting of such a client allocates nothing, and is
+	// written as a small update.
+	maxIdle  = 60_000
+	idleTime = 10 * time.Minute
+	// maxVariants is how many rows one address may bring in a day, and
+	// maxVariantsOfNetwork an IPv6 /64. What exceeds that is aggregated without
+	// server name and fingerprint, and for the /64 as a whole, so that random
+	// names do not fill the database.
+	maxVariants          = 64
+	maxVariantsOfNetwork = 1024
+	// maxNetworks is how many networks are watched for that at once.
+	maxNetworks = 100_000
+)
+
+const secondsADay = 24 * 60 * 60
+
+// shardCount keeps goroutines from waiting for each other.
+const shardCount = 16
+
+// shard holds the clients of some networks.
+type shard struct {
+	mu      sync.Mutex
+	entries map[entryKey]*entry
+	today   map[int64]*variants // by network
+}
+
+// entryKey is what sightings are added up by.
+type entryKey struct {
+	client   netip.Addr
+	name     string // server name, in lower case
+	listener proxy.Listener
+	ja4      policy.JA4
+	day      int32 // since 1970, in UTC
+	version  policy.Version
+	port     uint16
+	reason   policy.Reason
+}
+
+// entry is what has been seen and not been written.
+type entry struct {
+	counts      Counts
+	first, last int64 // seconds since 1970
+	id          int64 // of its row
+	// written: the row existed when it was written last.
+	written bool
+}
+
+// sighting is an entry as it is written.
+type sighting struct {
+	entryKey
+	entry
+}
+
+var seed = maphash.MakeSeed()
+
+// shardOf is the shard of an address. All of a /64 are in one, so that it can be
+// watched.
+func (r *Recorder) shardOf(client netip.Addr) *shard {
+	return &r.shards[shardNumber(client)>>60%shardCount]
+}
+
+// shardNumber is a number of a network that is far from that of its neighbour.
+// Its first bits choose the shard, and begin the id of each row: the rows of a
+// shard lie side by side in their table.
+func shardNumber(client netip.Addr) uint64 {
+	const odd = 0x9e3779b97f4a7c15
+	return uint64(networkNumber(client)) * odd
+}
+
+// variants are the different rows that a network has brought on one day, as
+// hashes whose lower bits are a hash of the fingerprint alone.
+type variants struct {
+	day    int32
+	hashes []uint64
+}
+
+// ja4Bits is how much of a hash is that of the fingerprint.
+const ja4Bits = 24
+
+func ja4Hash(j policy.JA4) uint64 { return maphash.Comparable(seed, j) & (1<<ja4Bits - 1) }
+
+func (v *variants) full(client netip.Addr) bool {
+	if client.Is6() {
+		return len(v.hashes) >= maxVariantsOfNetwork
+	}
+	return len(v.hashes) >= maxVariants
+}
+
+// admit reports whether a client may bring the new row; s.mu is held.
+func (s *shard) admit(k *entryKey) bool {
+	n := networkNumber(k.client)
+	v := s.today[n]
+	if v == nil {
+		if len(s.today) >= maxNetworks/shardCount {
+			clear(s.today)
+		}
+		v = &variants{day: k.day}
+		s.today[n] = v
+	}
+	if v.day != k.day {
+		v.day, v.hashes = k.day, v.hashes[:0]
+	}
+	same := *k
+	same.day = 0
+	hash := maphash.Comparable(seed, same)<<ja4Bits | ja4Hash(k.ja4)
+	if slices.Contains(v.hashes, hash) {
+		return true
+	}
+	if v.full(k.client) {
+		return false
+	}
+	v.hashes = append(v.hashes, hash)
+	return true
+}
+
+// aggregateKey is what a client with too many variants is known by.
+func aggregateKey(client netip.Addr) clientKey {
+	return clientKey{client: policy.ClientPrefix(client).Addr()}
+}
+
+// clientKey is what the logins of a client are kept by: as its handshakes are.
+func (r *Recorder) clientKey(client netip.Addr, ja4 policy.JA4) clientKey {
+	client = client.WithZone("")
+	s := r.shardOf(client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.today[networkNumber(client)]
+	if v == nil || !v.full(client) || slices.ContainsFunc(v.hashes, func(hash uint64) bool { return hash&(1<<ja4Bits-1) == ja4Hash(ja4) }) {
+		return clientKey{client, ja4}
+	}
+	return aggregateKey(client)
+}
+
+// gather copies the entries that hold something, and says who may be a scanner.
+func (s *shard) gather(b *batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, e := range s.entries {
+		if e.counts == (Counts{}) {
+			continue
+		}
+		b.sightings = append(b.sightings, sighting{k, *e})
+		if v := s.today[networkNumber(k.client)]; !e.written && v != nil && len(v.hashes) >= burstHellos {
+			b.suspects = append(b.suspects, k.client)
+		}
+	}
+}
+
+// acknowledge takes off what has been written, and reports whether that was all.
+func (s *shard) acknowledge(w *sighting) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[w.entryKey]
+	if e == nil {
+		return false
+	}
+	e.written = true
+	e.counts.Add(Counts{-w.counts.Observed, -w.counts.Explained, -w.counts.Rejected, -w.counts.Failed})
+	e.first = w.last
+	return e.counts == Counts{}
+}
+
+// dropIdle frees entries that hold nothing, where they have not been seen since
+// a time or are too many.
+func (s *shard) dropIdle(since int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idle := 0
+	for k, e := range s.entries {
+		if e.counts != (Counts{}) {
+			continue
+		}
+		if idle++; e.last < since || idle > maxIdle/shardCount {
+			delete(s.entries, k)
+		}
+	}
+}
+
+// erase drops all of an address, and returns how many entries held something.
+func (s *shard) erase(client netip.Addr) (held int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, e := range s.entries {
+		if k.client != client {
+			continue
+		}
+		if e.counts != (Counts{}) {
+			held++
+		}
+		delete(s.entries, k)
+	}
+	return held
+}
+
+// maxName is the longest host name (RFC 1035, Section 2.3.4), in bytes.
+const maxName = 253
+
+// hostName is a server name in lower case; empty where it is no host name.
+func hostName(s string) string {
+	if len(s) > maxName {
+		return ""
+	}
+	s = strings.ToLower(s)
+	if strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+	}) {
+		return ""
+	}
+	return s
+}
