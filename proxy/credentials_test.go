@@ -231,7 +231,7 @@ func acceptSecret(imap bool) func(string) string {
 
 // An account that is told belongs to the one who logs in, and to nobody who
 // reads a log.
-func TestAnAccountIsToldWithALoginAlone(t *testing.T) {
+func TestAnAccountIsReportedWithALoginAlone(t *testing.T) {
 	const account = "anna-konto"
 	id := "a ID (\"name\" \"mail-konto\")\r\n"
 	token := base64.StdEncoding.EncodeToString([]byte("user=" + account + "\x01auth=Bearer " + secret + "\x01\x01"))
