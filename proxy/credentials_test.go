@@ -105,10 +105,10 @@ func (s *spy) Identify(netip.Addr, policy.JA4) (int, string, string) { return 0,
 // metrics, and a spy.
 func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
 	logger := logging.New(log, slog.LevelDebug, "json")
-	fold := logging.NewFold(time.Now, func(netip.Addr, uint64) {}, func(uint64) {})
+	suppression := logging.NewSuppression(time.Now, func(netip.Addr, uint64) {})
 	return func(c *proxy.Config) {
 		c.Log, c.Metrics = logger, m
-		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Fold: fold, Clients: s}, m}
+		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Suppression: suppression, Clients: s}, m}
 	}
 }
 

@@ -52,12 +52,11 @@ type Runtime struct {
 
 	book *book
 
-	log            *slog.Logger
-	logWriter      *logging.Writer
-	suppressed     atomic.Uint64
-	fold           *logging.Fold
-	foldDone       chan struct{}
-	stopBackground context.CancelFunc
+	log             *slog.Logger
+	logWriter       *logging.Writer
+	suppression     *logging.Suppression
+	suppressionDone chan struct{}
+	stopBackground  context.CancelFunc
 
 	adminListener    net.Listener
 	adminCertificate atomic.Pointer[tls.Certificate]
@@ -76,7 +75,7 @@ type Build struct{ Version, Revision string }
 // now.
 func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time) (*Runtime, error) {
 	g := &Runtime{
-		cfg: cfg, build: build, adminDone: make(chan error, 1), foldDone: make(chan struct{}),
+		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}),
 		files: watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
 	}
 	g.watchFiles()
@@ -109,7 +108,7 @@ func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time
 // proxyConfig is what the configuration and the files say, and who listens.
 func (g *Runtime) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, g.material
-	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Fold: g.fold, Clients: g.book.recorder}, g.metrics}
+	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.book.recorder}, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
 		observers = append(observers, newSources(g.warnOfSources))
 	}
@@ -134,13 +133,13 @@ func (g *Runtime) proxyConfig() proxy.Config {
 }
 
 // makeListeners makes what listens to the proxy: metrics, readiness and the
-// fold of the log.
+// suppression of log lines.
 func (g *Runtime) makeListeners(p *policy.Policy) {
 	o := metrics.Options{
 		Version: g.build.Version, Revision: g.build.Revision,
 		Policy: p, Now: g.now,
 		LedgerDropped: g.book.recorder.Dropped,
-		LogSuppressed: func() uint64 { return g.suppressed.Load() + g.logWriter.Dropped() },
+		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.logWriter.Dropped() },
 	}
 	var protocols []proxy.Protocol
 	for _, l := range g.cfg.Listeners() {
@@ -159,9 +158,9 @@ func (g *Runtime) makeListeners(p *policy.Policy) {
 	g.readiness = admin.NewReadiness(protocols)
 	g.policy.Store(&running{p, g.now()})
 	g.tellCertificates()
-	g.fold = logging.NewFold(time.Now, func(client netip.Addr, n uint64) {
+	g.suppression = logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) {
 		g.log.Info(logging.LegacyHandshake, "client", client, "suppressed", n)
-	}, func(n uint64) { g.suppressed.Add(n) })
+	})
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
 		API: g.api(), Page: g.page(), Listen: g.cfg.AdminListen,
@@ -189,8 +188,8 @@ func (g *Runtime) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopBackground = cancel
 	go func() {
-		g.fold.Run(ctx)
-		close(g.foldDone)
+		g.suppression.Run(ctx)
+		close(g.suppressionDone)
 	}()
 	go g.files.Run(ctx)
 	go g.policyFiles.Run(ctx)
@@ -263,7 +262,7 @@ func (g *Runtime) Stop(ctx context.Context) {
 	// The watcher is not waited for: a file on a network file system that hangs
 	// would keep the process.
 	g.stopBackground()
-	<-g.foldDone
+	<-g.suppressionDone
 	// The process is to be gone by the end of TIMEOUT_DRAIN: what the drain has
 	// left of it is for the ledger, but for a little.
 	within(ctx, time.Until(end), g.admin.Close)

@@ -1,12 +1,14 @@
 // Package logging writes the log so that no connection ever waits for it.
 //
 // [New] makes the logger, [Writer] takes the lines off the caller's hands, and
-// [Fold] keeps legacy handshakes from filling the log.
+// [Suppression] keeps legacy handshakes from filling the log.
 package logging
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -40,7 +42,7 @@ func stamp(groups []string, a slog.Attr) slog.Attr {
 type escaper struct{ w io.Writer }
 
 func (e escaper) Write(line []byte) (int, error) {
-	if plain(line) {
+	if !slices.ContainsFunc(line, func(b byte) bool { return b >= 0x7f }) {
 		return e.w.Write(line)
 	}
 	out := make([]byte, 0, len(line)+64)
@@ -48,10 +50,10 @@ func (e escaper) Write(line []byte) (int, error) {
 		r, size := utf8.DecodeRune(line[i:])
 		if r < 0x7f || unicode.IsPrint(r) {
 			out = append(out, line[i:i+size]...)
-		} else if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
-			out = appendEscape(appendEscape(out, high), low)
 		} else {
-			out = appendEscape(out, r)
+			for _, unit := range utf16.Encode([]rune{r}) {
+				out = fmt.Appendf(out, `\u%04x`, unit)
+			}
 		}
 		i += size
 	}
@@ -59,19 +61,4 @@ func (e escaper) Write(line []byte) (int, error) {
 		return 0, err
 	}
 	return len(line), nil
-}
-
-func plain(line []byte) bool {
-	for _, b := range line {
-		if b >= 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
-// appendEscape appends \uXXXX for one UTF-16 code unit.
-func appendEscape(out []byte, unit rune) []byte {
-	const hex = "0123456789abcdef"
-	return append(out, '\\', 'u', hex[unit>>12&15], hex[unit>>8&15], hex[unit>>4&15], hex[unit&15])
 }

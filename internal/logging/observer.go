@@ -11,12 +11,12 @@ import (
 )
 
 // Observer writes what becomes of connections to a log: one line at info for
-// every legacy handshake, as far as the fold lets it through, and the rest at
-// debug. It implements [proxy.Observer].
+// every legacy handshake that is not suppressed, and the rest at debug. It
+// implements [proxy.Observer].
 type Observer struct {
-	Log     *slog.Logger
-	Fold    *Fold
-	Clients Identifier
+	Log         *slog.Logger
+	Suppression *Suppression
+	Clients     Identifier
 }
 
 // An Identifier knows which accounts have logged in from an address with a TLS
@@ -45,7 +45,7 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 		}
 		return
 	}
-	if !o.Fold.Allow(h.Client.Addr()) {
+	if !o.Suppression.Allow(h.Client.Addr()) {
 		return
 	}
 	attrs := []any{

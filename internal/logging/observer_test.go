@@ -36,7 +36,7 @@ func TestALegacyHandshakeNamesTheOnlyAccount(t *testing.T) {
 		var b bytes.Buffer
 		o := Observer{
 			Log: New(&b, slog.LevelInfo, "json"), Clients: tt.clients,
-			Fold: NewFold(time.Now, func(netip.Addr, uint64) {}, func(uint64) {}),
+			Suppression: NewSuppression(time.Now, func(netip.Addr, uint64) {}),
 		}
 		o.Handshake(&proxy.Handshake{
 			Conn:  &proxy.Conn{ID: 7, Client: netip.MustParseAddrPort("192.0.2.7:4711")},

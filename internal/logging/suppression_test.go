@@ -11,26 +11,24 @@ import (
 	"time"
 )
 
-// folded is a Fold under a clock of the test's, with what it told.
-type folded struct {
-	*Fold
+// suppressed is a Suppression under a clock of the test's, with its lines.
+type suppressed struct {
+	*Suppression
 	clock time.Time
 	lines map[netip.Addr]uint64 // suppressed by client
 	count int                   // minute-end lines
-	total uint64
 }
 
-func newFolded() *folded {
-	f := &folded{clock: time.Unix(1_800_000_000, 0), lines: map[netip.Addr]uint64{}}
-	f.Fold = NewFold(
+func newSuppressed() *suppressed {
+	f := &suppressed{clock: time.Unix(1_800_000_000, 0), lines: map[netip.Addr]uint64{}}
+	f.Suppression = NewSuppression(
 		func() time.Time { return f.clock },
-		func(client netip.Addr, n uint64) { f.lines[client] += n; f.count++ },
-		func(n uint64) { f.total += n })
+		func(client netip.Addr, n uint64) { f.lines[client] += n; f.count++ })
 	return f
 }
 
 // allow asks n times and returns how often it was a yes.
-func (f *folded) allow(client netip.Addr, n int) (yes int) {
+func (f *suppressed) allow(client netip.Addr, n int) (yes int) {
 	for range n {
 		if f.Allow(client) {
 			yes++
@@ -39,7 +37,7 @@ func (f *folded) allow(client netip.Addr, n int) (yes int) {
 	return yes
 }
 
-func (f *folded) pass(d time.Duration) {
+func (f *suppressed) pass(d time.Duration) {
 	f.clock = f.clock.Add(d)
 	f.Tick(f.clock)
 }
@@ -50,7 +48,7 @@ func client(n int) netip.Addr {
 }
 
 func TestTwentyLinesOfAClientThenOneAtTheMinutesEnd(t *testing.T) {
-	f := newFolded()
+	f := newSuppressed()
 	if got := f.allow(client(1), 50); got != 20 {
 		t.Errorf("%d lines, want 20", got)
 	}
@@ -68,13 +66,13 @@ func TestTwentyLinesOfAClientThenOneAtTheMinutesEnd(t *testing.T) {
 	if got := f.allow(client(1), 21); got != 20 {
 		t.Errorf("in the next minute: %d lines, want 20", got)
 	}
-	if f.total != 0 {
-		t.Errorf("suppressed total %d, want 0: the line told of them", f.total)
+	if f.lost != 0 {
+		t.Errorf("%d lost, want 0: the line accounts for them", f.lost)
 	}
 }
 
 func TestANewMinuteBeginsThoughTickIsLate(t *testing.T) {
-	f := newFolded()
+	f := newSuppressed()
 	f.allow(client(1), 25)
 	f.clock = f.clock.Add(time.Minute)
 	if got := f.allow(client(1), 27); got != 20 {
@@ -91,7 +89,7 @@ func TestANewMinuteBeginsThoughTickIsLate(t *testing.T) {
 }
 
 func TestAMappedAddressIsTheSameClient(t *testing.T) {
-	f := newFolded()
+	f := newSuppressed()
 	f.allow(client(1), 15)
 	if got := f.allow(netip.AddrFrom16(client(1).As16()), 15); got != 5 {
 		t.Errorf("%d lines, want the 5 that are left", got)
@@ -103,26 +101,26 @@ func TestAMappedAddressIsTheSameClient(t *testing.T) {
 }
 
 func TestAThousandLinesASecondTheRestCounted(t *testing.T) {
-	f := newFolded()
+	f := newSuppressed()
 	yes := 0
 	for n := range 1500 {
 		yes += f.allow(client(n), 1)
 	}
-	if yes != 1000 || f.total != 500 {
-		t.Errorf("%d lines and %d in the total, want 1000 and 500", yes, f.total)
+	if yes != 1000 || f.lost != 500 {
+		t.Errorf("%d lines and %d lost, want 1000 and 500", yes, f.lost)
 	}
 	f.clock = f.clock.Add(time.Second)
 	// A client that had no line is not charged for it.
-	if got := f.allow(client(1400), 25); got != 20 || f.total != 500 {
-		t.Errorf("next second: %d lines, total %d", got, f.total)
+	if got := f.allow(client(1400), 25); got != 20 || f.lost != 500 {
+		t.Errorf("next second: %d lines, %d lost", got, f.lost)
 	}
-	if len(f.clients) != 1001 {
-		t.Errorf("%d clients tracked, want those with a line", len(f.clients))
+	if len(f.current) != 1001 {
+		t.Errorf("%d clients tracked, want those with a line", len(f.current))
 	}
 }
 
 func TestMinuteEndLinesAreAmongTheThousand(t *testing.T) {
-	f := newFolded()
+	f := newSuppressed()
 	for n := range 1000 {
 		f.Allow(client(n))
 	}
@@ -160,7 +158,7 @@ func TestMinuteEndLinesAreAmongTheThousand(t *testing.T) {
 }
 
 func TestMemoryIsBoundedUnderAStorm(t *testing.T) {
-	f := newFolded()
+	f := newSuppressed()
 	n := 0
 	for range 130 { // no Tick comes
 		for range 1000 {
@@ -169,25 +167,22 @@ func TestMemoryIsBoundedUnderAStorm(t *testing.T) {
 		}
 		f.clock = f.clock.Add(time.Second)
 	}
-	if f.tracked != clientsTracked || len(f.clients) > clientsTracked || f.total != 30_000 {
-		t.Errorf("%d tracked, %d in the total", f.tracked, f.total)
+	if len(f.queue) != maxPeriods || len(f.current) > maxPeriods || f.lost != 30_000 {
+		t.Errorf("%d tracked, %d lost", len(f.queue), f.lost)
 	}
 	f.pass(time.Minute)
-	if f.tracked != 0 || len(f.clients) != 0 || f.oldest != nil || f.newest != nil {
-		t.Errorf("%d tracked after they went", f.tracked)
+	if len(f.queue) != 0 || len(f.current) != 0 {
+		t.Errorf("%d tracked after they went", len(f.queue))
 	}
 	if f.allow(client(1), 1) != 1 {
 		t.Error("refused with room again")
 	}
 }
 
-func TestWhatIsFoldedAtShutdownIsWritten(t *testing.T) {
+func TestWhatIsSuppressedAtShutdownIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines := map[netip.Addr]uint64{}
-		var total uint64
-		f := NewFold(time.Now,
-			func(client netip.Addr, n uint64) { lines[client] += n },
-			func(n uint64) { total += n })
+		f := NewSuppression(time.Now, func(client netip.Addr, n uint64) { lines[client] += n })
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { f.Run(ctx); close(ended) }()
@@ -205,23 +200,21 @@ func TestWhatIsFoldedAtShutdownIsWritten(t *testing.T) {
 		}
 		cancel()
 		<-ended
-		if lines[client(2)] != 3 || total != 0 {
-			t.Errorf("after shutdown: %v, total %d", lines, total)
+		if lines[client(2)] != 3 || f.Lost() != 0 {
+			t.Errorf("after shutdown: %v, %d lost", lines, f.Lost())
 		}
 		for range 22 { // of connections that end after the log's last line
 			f.Allow(client(3))
 		}
-		if total != 2 {
-			t.Errorf("late ones: total %d, want 2", total)
+		if f.Lost() != 2 {
+			t.Errorf("late ones: %d lost, want 2", f.Lost())
 		}
 	})
 }
 
 func TestEveryHandshakeIsAccountedForOnce(t *testing.T) {
-	var written, flushed, total atomic.Uint64
-	f := NewFold(time.Now,
-		func(_ netip.Addr, n uint64) { flushed.Add(n) },
-		func(n uint64) { total.Add(n) })
+	var written, flushed atomic.Uint64
+	f := NewSuppression(time.Now, func(_ netip.Addr, n uint64) { flushed.Add(n) })
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { f.Run(ctx); close(ended) }()
@@ -231,7 +224,7 @@ func TestEveryHandshakeIsAccountedForOnce(t *testing.T) {
 			for i := range 20_000 {
 				n := i % 300
 				if i%2 == 0 {
-					n = 0 // this one is folded, the others make it a storm
+					n = 0 // this one is suppressed, the others make it a storm
 				}
 				if f.Allow(client(n)) {
 					written.Add(1)
@@ -242,16 +235,16 @@ func TestEveryHandshakeIsAccountedForOnce(t *testing.T) {
 	wg.Wait()
 	cancel()
 	<-ended
-	if got := written.Load() + flushed.Load() + total.Load(); got != 160_000 {
-		t.Errorf("%d written, %d folded, %d in the total: %d of 160000", written.Load(), flushed.Load(), total.Load(), got)
+	if got := written.Load() + flushed.Load() + f.Lost(); got != 160_000 {
+		t.Errorf("%d written, %d suppressed, %d lost: %d of 160000", written.Load(), flushed.Load(), f.Lost(), got)
 	}
-	if flushed.Load() == 0 || total.Load() == 0 {
-		t.Errorf("%d folded and %d in the total: the test shows nothing", flushed.Load(), total.Load())
+	if flushed.Load() == 0 || f.Lost() == 0 {
+		t.Errorf("%d suppressed and %d lost: the test shows nothing", flushed.Load(), f.Lost())
 	}
 }
 
 func BenchmarkAllow(b *testing.B) {
-	f := NewFold(time.Now, func(netip.Addr, uint64) {}, func(uint64) {})
+	f := NewSuppression(time.Now, func(netip.Addr, uint64) {})
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for n := 0; pb.Next(); n++ {

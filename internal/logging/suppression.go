@@ -1,0 +1,184 @@
+package logging
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Bounds on the lines about legacy handshakes. Metrics and ledger suppress
+// nothing.
+const (
+	// period is how long the lines of one client are counted together, from its
+	// first one.
+	period = time.Minute
+	// linesPerClient is how many lines of one client are written in that time.
+	// What follows becomes one line at its end.
+	linesPerClient = 20
+	// linesPerSecond is how many lines are written in one second of the clock,
+	// of all clients, those at the end of a period among them.
+	linesPerSecond = 1000
+	// maxPeriods bounds the memory. A client has a period only with a line that
+	// is written, so that 60,000 a minute are the most while Tick is called.
+	maxPeriods = 100_000
+
+	tick = time.Second
+)
+
+// Suppression decides which legacy handshakes get a line of their own. Each one
+// ends in one of three ways: it is written, it is among the suppressed of its
+// client's line at the period's end, or it is lost. Safe for concurrent use.
+type Suppression struct {
+	now   func() time.Time
+	flush func(client netip.Addr, suppressed uint64)
+
+	mu      sync.Mutex
+	current map[netip.Addr]*clientPeriod
+	// queue has all periods whose line may be due. They are equally long, so that
+	// the oldest, which is the first, ends first.
+	queue   []*clientPeriod
+	second  int64
+	used    int  // lines written in this second
+	owed    bool // the last Tick could not write all that was due
+	reserve int  // lines of this second that only Tick may use
+	closed  bool // nobody will call Tick again
+	lost    uint64
+}
+
+// clientPeriod is one period of one client.
+type clientPeriod struct {
+	client     netip.Addr
+	start      time.Time
+	written    int
+	suppressed uint64
+}
+
+// NewSuppression returns a Suppression that reads the time from now. flush is
+// to write a client's line at its period's end. It may be called by several
+// goroutines at once and must not block.
+func NewSuppression(now func() time.Time, flush func(client netip.Addr, suppressed uint64)) *Suppression {
+	return &Suppression{now: now, flush: flush, current: map[netip.Addr]*clientPeriod{}}
+}
+
+// Lost is how many handshakes no line accounts for.
+func (s *Suppression) Lost() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost
+}
+
+// Allow reports whether a handshake of client gets its line now. The caller
+// writes that line itself.
+func (s *Suppression) Allow(client netip.Addr) bool {
+	client, now := client.Unmap(), s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.current[client]
+	if p != nil && now.Sub(p.start) >= period {
+		delete(s.current, client) // it stays in the queue until Tick writes its line
+		p = nil
+	}
+	full := p != nil && p.written == linesPerClient
+	if full && !s.closed {
+		p.suppressed++
+		return false
+	}
+	s.turnSecond(now)
+	if full || s.used >= linesPerSecond-s.reserve || p == nil && len(s.queue) == maxPeriods {
+		s.lost++
+		return false
+	}
+	if p == nil {
+		p = &clientPeriod{client: client, start: now}
+		s.current[client] = p
+		s.queue = append(s.queue, p)
+	}
+	p.written++
+	s.used++
+	return true
+}
+
+// turnSecond starts a new allowance when the clock has moved on. Under a storm
+// the lines that wait get half of it, or they would wait for as long as it
+// lasts.
+func (s *Suppression) turnSecond(now time.Time) {
+	if second := now.Unix(); second != s.second {
+		s.second, s.used, s.reserve = second, 0, 0
+		if s.owed {
+			s.reserve = linesPerSecond / 2
+		}
+	}
+}
+
+// Tick writes the lines of the periods that have ended at now, as many as this
+// second still has room for. Lines without room wait for the next call.
+func (s *Suppression) Tick(now time.Time) {
+	s.mu.Lock()
+	s.turnSecond(now)
+	var due []*clientPeriod
+	s.owed = false
+	for len(s.queue) > 0 && now.Sub(s.queue[0].start) >= period {
+		if s.queue[0].suppressed > 0 {
+			if s.used == linesPerSecond {
+				s.owed = true
+				break
+			}
+			s.used++
+			due = append(due, s.queue[0])
+		}
+		s.pop()
+	}
+	s.mu.Unlock()
+	s.write(due)
+}
+
+// pop removes the oldest period.
+func (s *Suppression) pop() *clientPeriod {
+	p := s.queue[0]
+	s.queue[0] = nil
+	s.queue = s.queue[1:]
+	if s.current[p.client] == p {
+		delete(s.current, p.client)
+	}
+	return p
+}
+
+func (s *Suppression) write(due []*clientPeriod) {
+	for _, p := range due {
+		s.flush(p.client, p.suppressed)
+	}
+}
+
+// Run calls Tick every second until ctx ends; then it writes what is left.
+func (s *Suppression) Run(ctx context.Context) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.Tick(s.now())
+		case <-ctx.Done():
+			s.finish()
+			return
+		}
+	}
+}
+
+// finish writes a line for every client that still has one to come, whether its
+// period has ended or not. These are the log's last second: as many lines as
+// one second has, the rest is lost.
+func (s *Suppression) finish() {
+	s.mu.Lock()
+	s.closed = true
+	var due []*clientPeriod
+	for len(s.queue) > 0 {
+		if p := s.pop(); p.suppressed > 0 && len(due) < linesPerSecond {
+			due = append(due, p)
+		} else {
+			s.lost += p.suppressed
+		}
+	}
+	s.mu.Unlock()
+	s.write(due)
+}
