@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"net/textproto"
@@ -59,14 +58,11 @@ type Result struct {
 	LocalPort uint16
 }
 
-// alertProtocolVersion is in RFC 8446, Section 6.2.
-const alertProtocolVersion = 70
-
 // Is reports whether the outcome says what a client of that generation met.
 func (r Result) Is(o proxy.Outcome, generation policy.Version) bool {
 	switch o {
 	case proxy.Rejected:
-		return r.Alert == alertProtocolVersion
+		return r.Alert == 70 // protocol_version
 	case proxy.Explained:
 		return r.Version == generation && r.Text != ""
 	}
@@ -92,8 +88,9 @@ func (c Client) Visit(addr, protocol string, startTLS bool) (Result, error) {
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(visitTimeout))
 	r.LocalPort = nc.LocalAddr().(*net.TCPAddr).AddrPort().Port()
+	tag := map[string]string{"imap": "a "}[protocol]
 	if startTLS {
-		if err := newDialogue(protocol, nc).startTLS(); err != nil {
+		if err := (dialogue{textproto.NewConn(nc), tag}).startTLS(); err != nil {
 			return r, err
 		}
 	}
@@ -109,7 +106,7 @@ func (c Client) Visit(addr, protocol string, startTLS bool) (Result, error) {
 		return r, nil
 	}
 	r.Version = policy.Version(tc.ConnectionState().Version)
-	if err := newDialogue(protocol, tc).readMail(c, &r, !startTLS); err != nil {
+	if err := (dialogue{textproto.NewConn(tc), tag}).readMail(c, &r, !startTLS); err != nil {
 		return r, fmt.Errorf("reading mail: %w", err)
 	}
 	return r, nil
@@ -122,34 +119,30 @@ func (c Client) offerSSL(nc net.Conn) (alert int, err error) {
 	if c.Generation == policy.SSL3 {
 		first = hello.ClientHello(hello.Typical(uint16(policy.SSL3)))
 	}
-	if _, err := nc.Write(first); err != nil {
-		return -1, fmt.Errorf("sending the ClientHello: %w", err)
+	a, err := hello.Offer(nc, first)
+	if err == nil && a.Kind != hello.Alert {
+		err = fmt.Errorf("the answer is no alert: %s", a.Kind)
 	}
-	a, err := hello.ReadAnswer(nc)
 	if err != nil {
-		return -1, fmt.Errorf("reading the answer: %w", err)
-	}
-	if a.Kind != hello.Alert {
-		return -1, fmt.Errorf("the answer is no alert: %s", a.Kind)
+		return -1, err
 	}
 	return int(a.Alert), nil
 }
 
 func (c Client) config() *tls.Config {
 	v := uint16(c.Generation)
+	verify := x509.VerifyOptions{DNSName: cmp.Or(c.ServerName, "localhost"), Roots: c.Roots}
 	config := &tls.Config{
-		ServerName: cmp.Or(c.ServerName, "localhost"), RootCAs: c.Roots, MinVersion: v, MaxVersion: v,
-		CipherSuites: hello.Typical(v).CipherSuites,
-	}
-	if c.NoServerName {
-		// crypto/tls verifies for the name that it sends, so here it is done by
-		// hand.
-		verify := x509.VerifyOptions{DNSName: config.ServerName, Roots: c.Roots}
-		config.ServerName, config.InsecureSkipVerify = "", true
-		config.VerifyConnection = func(cs tls.ConnectionState) error {
+		MinVersion: v, MaxVersion: v, CipherSuites: hello.Typical(v).CipherSuites,
+		// crypto/tls verifies for the name that it sends, which may be none.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(cs tls.ConnectionState) error {
 			_, err := cs.PeerCertificates[0].Verify(verify)
 			return err
-		}
+		},
+	}
+	if !c.NoServerName {
+		config.ServerName = verify.DNSName
 	}
 	return config
 }
@@ -167,15 +160,7 @@ func alertIn(err error) int {
 // dialogue is a client's side of IMAP or POP3.
 type dialogue struct {
 	*textproto.Conn
-	tag string // before a command and its answer; POP3 has none
-}
-
-func newDialogue(protocol string, rw io.ReadWriteCloser) dialogue {
-	d := dialogue{textproto.NewConn(rw), "a "}
-	if protocol == "pop3" {
-		d.tag = ""
-	}
-	return d
+	tag string // before a command and its answer; empty for POP3
 }
 
 // command sends a command and returns the line that answers it; for IMAP that

@@ -6,6 +6,7 @@ package demo
 import (
 	"context"
 	"crypto/x509"
+	_ "embed"
 	"fmt"
 	"io"
 	"net"
@@ -46,7 +47,7 @@ type stage struct {
 // Unless it is to leave, it stays up until a signal comes on stop or ctx ends.
 // It reports whether everything was as the policy says.
 func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (right bool, err error) {
-	s := &stage{Options: o, addrs: make(map[string]string)}
+	s := &stage{Options: o, addrs: make(map[string]string), log: legacyLog{lines: make(map[uint16]legacyLine)}}
 	defer s.close()
 	if err := s.start(ctx); err != nil {
 		return false, err
@@ -80,11 +81,13 @@ func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (ri
 	return right, nil
 }
 
+func (s *stage) file(name string) string { return filepath.Join(s.dir, name) }
+
 func (s *stage) start(ctx context.Context) (err error) {
 	if s.dir, err = os.MkdirTemp("", "postern-demo-"); err != nil {
 		return err
 	}
-	if s.roots, err = writeCertificates(s.dir); err != nil {
+	if s.roots, err = writeCertificate(s.file("ca.pem"), s.file("pair.pem")); err != nil {
 		return err
 	}
 	if s.mail, err = StartMail(ctx); err != nil {
@@ -134,18 +137,17 @@ func (s *stage) environ() ([]string, error) {
 	environ := []string{
 		"POSTERN_UPSTREAM_IMAP=imap://" + s.mail.IMAPAddr(),
 		"POSTERN_UPSTREAM_POP3=pop3://" + s.mail.POP3Addr(),
-		"POSTERN_TLS_CERT_FILE=" + filepath.Join(s.dir, "ecdsa.pem") + "," + filepath.Join(s.dir, "rsa.pem"),
+		"POSTERN_TLS_CERT_FILE=" + s.file("pair.pem"),
 		"POSTERN_LEDGER_IDENTITY=plain",
 		"POSTERN_TIMEOUT_DRAIN=2s",
 	}
 	if s.Mode != "" {
 		environ = append(environ, "POSTERN_POLICY_MODE="+s.Mode, "POSTERN_POLICY_FLOOR="+s.Floor)
 	} else {
-		path := filepath.Join(s.dir, "policy.yaml")
-		if err := os.WriteFile(path, fmt.Appendf(nil, firstStep, s.Floor), 0o600); err != nil {
+		if err := os.WriteFile(s.file("policy.yaml"), fmt.Appendf(nil, firstStep, s.Floor), 0o600); err != nil {
 			return nil, err
 		}
-		environ = append(environ, "POSTERN_POLICY_FILE="+path)
+		environ = append(environ, "POSTERN_POLICY_FILE="+s.file("policy.yaml"))
 	}
 	for _, p := range []struct {
 		name, variable string
@@ -182,26 +184,14 @@ func (s *stage) report(ctx context.Context, w io.Writer) error {
 	return r.WriteText(w)
 }
 
+//go:embed try.txt
+var tryText string
+
 // tryIt writes what to do next.
 func (s *stage) tryIt(w io.Writer) {
-	account := s.mail.Accounts()[0]
-	login := "LOGIN " + account.Name + " " + account.Password
-	host, imaps, _ := strings.Cut(s.addrs["imaps"], ":")
-	fmt.Fprintf(w, `
-It is all still up; try it (Ctrl-C ends it):
-
-  the counters
-    curl -s http://%[1]s/metrics | grep ^postern_
-
-  the mail, as a client of today reads it
-    curl -sS --cacert %[2]s --user %[3]s:%[4]s 'imaps://localhost:%[5]s/INBOX;MAILINDEX=1'
-
-  a client of 1999 (OpenSSL lets it out of the museum with SECLEVEL=0)
-    openssl s_client -connect %[6]s:%[5]s -tls1 -cipher 'ALL:@SECLEVEL=0'
-
-  a dialogue by hand: type  a %[7]s
-    openssl s_client -quiet -crlf -connect %[8]s -starttls imap
-
-  who is left, in a browser: http://%[1]s/
-`, s.addrs["admin"], filepath.Join(s.dir, "ca.pem"), account.Name, account.Password, imaps, host, login, s.addrs["imap"])
+	_, imaps, _ := strings.Cut(s.addrs["imaps"], ":")
+	strings.NewReplacer(
+		"{admin}", s.addrs["admin"], "{ca}", s.file("ca.pem"), "{account}", s.mail.Accounts()[0], "{password}", Password,
+		"{imaps}", s.addrs["imaps"], "{imaps port}", imaps, "{imap}", s.addrs["imap"],
+	).WriteString(w, tryText)
 }

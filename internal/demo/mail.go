@@ -15,26 +15,10 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver/imapmemserver"
 )
 
-// maxConns bounds the connections of each protocol.
-const maxConns = 1024
+// Password is that of every account.
+const Password = "demo"
 
-const (
-	imapBusy = "* BYE [LIMIT] Too many connections, try again later.\r\n"
-	pop3Busy = "-ERR [SYS/TEMP] Too many connections, try again later.\r\n"
-)
-
-// An Account is someone who has mail on a MailServer.
-type Account struct {
-	Name     string // an address, which is the login name too
-	Password string
-}
-
-var accounts = []Account{
-	{"anna@example.org", "demo"},
-	{"bert@example.org", "demo"},
-	{"carla@example.org", "demo"},
-	{"scanner@example.org", "demo"},
-}
+var accounts = []string{"anna@example.org", "bert@example.org", "carla@example.org", "scanner@example.org"}
 
 // A MailServer is IMAP and POP3 in plain text on loopback, with a few messages
 // for a few made-up people. It believes whoever connects to be on the same
@@ -42,9 +26,9 @@ var accounts = []Account{
 // holds its own copy of the messages: what is deleted over one stays in the
 // other.
 type MailServer struct {
-	imap, pop3 *listener
-	loops      sync.WaitGroup
+	imap, pop3 listener
 	cancel     context.CancelFunc
+	loops      sync.WaitGroup
 }
 
 // StartMail listens on two free ports of 127.0.0.1 and serves until ctx ends or
@@ -54,21 +38,51 @@ func StartMail(ctx context.Context) (*MailServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	imapListener, imapErr := net.Listen("tcp", "127.0.0.1:0")
-	pop3Listener, pop3Err := net.Listen("tcp", "127.0.0.1:0")
+	ctx, cancel := context.WithCancel(ctx)
+	imapListener, imapErr := listen(ctx)
+	pop3Listener, pop3Err := listen(ctx)
 	if err := errors.Join(imapErr, pop3Err); err != nil {
+		cancel()
 		return nil, fmt.Errorf("listening on loopback: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	s := &MailServer{
-		imap:   newListener(ctx, imapListener, maxConns, imapBusy),
-		pop3:   newListener(ctx, pop3Listener, maxConns, pop3Busy),
-		cancel: cancel,
-	}
+	s := &MailServer{imap: imapListener, pop3: pop3Listener, cancel: cancel}
 	// Serve has one ending: the listener was closed.
 	s.loops.Go(func() { _ = newIMAP(users).Serve(s.imap) })
 	s.loops.Go(func() { servePOP3(s.pop3, drops) })
 	return s, nil
+}
+
+// A listener ends with its context, and so do its connections. imapserver's own
+// Close misses connections that are just starting.
+type listener struct {
+	net.Listener
+	ctx context.Context
+}
+
+func listen(ctx context.Context) (listener, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err == nil {
+		context.AfterFunc(ctx, func() { l.Close() })
+	}
+	return listener{l, ctx}, err
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return conn{nc, context.AfterFunc(l.ctx, func() { nc.Close() })}, nil
+}
+
+type conn struct {
+	net.Conn
+	forget func() bool
+}
+
+func (c conn) Close() error {
+	c.forget()
+	return c.Conn.Close()
 }
 
 // IMAPAddr is the host:port of the IMAP server.
@@ -77,36 +91,34 @@ func (s *MailServer) IMAPAddr() string { return s.imap.Addr().String() }
 // POP3Addr is the host:port of the POP3 server.
 func (s *MailServer) POP3Addr() string { return s.pop3.Addr().String() }
 
-// Accounts lists who can log in, over both protocols.
-func (s *MailServer) Accounts() []Account { return slices.Clone(accounts) }
+// Accounts lists who can log in with [Password], over both protocols. An account
+// is an address.
+func (s *MailServer) Accounts() []string { return slices.Clone(accounts) }
 
-// Close breaks off all connections and returns when every one has ended. It
-// may be called more than once.
+// Close breaks off all connections. It may be called more than once.
 func (s *MailServer) Close() {
 	s.cancel()
 	s.loops.Wait()
-	s.imap.served.Wait()
-	s.pop3.served.Wait()
 }
 
 // fillMailboxes gives every account its messages, once for each protocol.
 func fillMailboxes() (*imapmemserver.Server, map[string]*maildrop, error) {
 	users, drops := imapmemserver.New(), make(map[string]*maildrop)
 	for _, account := range accounts {
-		messages, err := samples(account.Name)
+		messages, err := samples(account)
 		if err != nil {
 			return nil, nil, err
 		}
-		user := imapmemserver.NewUser(account.Name, account.Password)
+		user := imapmemserver.NewUser(account, Password)
 		user.Create("INBOX", nil)
 		user.Subscribe("INBOX")
 		for _, m := range messages {
 			if _, err := user.Append("INBOX", bytes.NewReader(m.text), &imap.AppendOptions{Time: m.date}); err != nil {
-				return nil, nil, fmt.Errorf("filling the inbox of %s: %w", account.Name, err)
+				return nil, nil, fmt.Errorf("filling the inbox of %s: %w", account, err)
 			}
 		}
 		users.AddUser(user)
-		drops[account.Name] = &maildrop{password: account.Password, messages: messages}
+		drops[account] = &maildrop{messages: messages}
 	}
 	return users, drops, nil
 }

@@ -1,10 +1,7 @@
 package demo
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"fmt"
 	"net/mail"
 	"strings"
@@ -18,7 +15,7 @@ var files embed.FS
 // sessions share it.
 type message struct {
 	text []byte // lines end in CRLF, the last one too
-	uid  string // for UIDL: same text, same id (RFC 1939, section 7)
+	uid  string // for UIDL (RFC 1939, section 7): the name of its file
 	date time.Time
 }
 
@@ -30,11 +27,11 @@ func samples(account string) ([]message, error) {
 	}
 	var messages []message
 	for _, entry := range entries {
-		raw, err := files.ReadFile("messages/" + entry.Name())
+		text, err := files.ReadFile("messages/" + entry.Name())
 		if err != nil {
 			return nil, fmt.Errorf("reading sample message: %w", err)
 		}
-		m, err := newMessage(strings.ReplaceAll(string(raw), "{account}", account))
+		m, err := newMessage(entry.Name(), strings.ReplaceAll(string(text), "{account}", account))
 		if err != nil {
 			return nil, fmt.Errorf("parsing sample message %s: %w", entry.Name(), err)
 		}
@@ -43,29 +40,13 @@ func samples(account string) ([]message, error) {
 	return messages, nil
 }
 
-func newMessage(text string) (message, error) {
+func newMessage(uid, text string) (message, error) {
 	// A checkout may or may not have turned the line ends into CRLF.
-	text = strings.ReplaceAll(text, "\r\n", "\n")
-	text = strings.ReplaceAll(text, "\n", "\r\n")
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
 	parsed, err := mail.ReadMessage(strings.NewReader(text))
 	if err != nil {
 		return message{}, err
 	}
 	date, err := parsed.Header.Date()
-	if err != nil {
-		return message{}, err
-	}
-	sum := sha256.Sum256([]byte(text))
-	return message{text: []byte(text), uid: hex.EncodeToString(sum[:10]), date: date}, nil
-}
-
-// top is the header, the empty line, and the first n lines of the body
-// (RFC 1939, section 7, TOP).
-func (m message) top(n int) []byte {
-	_, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
-	left := 0
-	if lines := bytes.SplitAfterN(body, []byte("\n"), n+1); len(lines) > n {
-		left = len(lines[n])
-	}
-	return m.text[:len(m.text)-left]
+	return message{text: []byte(text), uid: uid, date: date}, err
 }

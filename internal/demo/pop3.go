@@ -3,8 +3,6 @@ package demo
 import (
 	"bufio"
 	"bytes"
-	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -18,26 +16,18 @@ import (
 const (
 	// The least that RFC 1939, section 3, allows a server that logs out idle
 	// clients.
-	pop3ReadTimeout = 10 * time.Minute
-	// How long a client may leave its side unread.
-	pop3WriteTimeout = 30 * time.Second
-
+	pop3Timeout = 10 * time.Minute
 	// RFC 2449, section 4, with the CRLF.
 	maxCommandLine = 255
-	// RFC 5034, section 4, asks for room for 12288 octets in AUTH.
-	maxAuthLine = 12288
-)
 
-const pop3Capabilities = "TOP\r\nUIDL\r\nUSER\r\nSASL PLAIN\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n" +
-	"IMPLEMENTATION Postern-demo\r\n"
+	pop3Capabilities = "UIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nIMPLEMENTATION Postern-demo\r\n"
+)
 
 // A maildrop is what one account has. RFC 1939, section 4, wants it locked
 // while a session is open, as far as that is needed to keep messages from
 // changing underneath; here they never change, and each session has its own
 // list of them, so several may be open at once.
 type maildrop struct {
-	password string
-
 	mu       sync.Mutex
 	messages []message
 }
@@ -71,8 +61,12 @@ func (d *maildrop) remove(view []entry) {
 func servePOP3(l net.Listener, drops map[string]*maildrop) {
 	for {
 		conn, err := l.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // no descriptors left, say
+			time.Sleep(10 * time.Millisecond)
+			continue
 		}
 		go func() {
 			defer conn.Close()
@@ -96,63 +90,35 @@ type pop3Session struct {
 }
 
 func newPOP3(conn net.Conn, drops map[string]*maildrop) *pop3Session {
-	return &pop3Session{
-		conn:  conn,
-		r:     bufio.NewReaderSize(conn, maxAuthLine),
-		w:     bufio.NewWriter(timedWriter{conn}),
-		drops: drops,
-	}
+	return &pop3Session{conn: conn, r: bufio.NewReaderSize(conn, maxCommandLine), w: bufio.NewWriter(conn), drops: drops}
 }
 
-// timedWriter gives every write its own deadline.
-type timedWriter struct{ net.Conn }
-
-func (w timedWriter) Write(b []byte) (int, error) {
-	w.SetWriteDeadline(time.Now().Add(pop3WriteTimeout))
-	return w.Conn.Write(b)
-}
-
-// run greets and answers until QUIT, an unreadable line, or the end of the
-// connection. An end without QUIT deletes nothing (RFC 1939, section 6).
+// run greets and answers until QUIT or the end of the connection. An end
+// without QUIT deletes nothing (RFC 1939, section 6). A line that is too long is
+// read to its end: to answer and close with bytes unread would be a reset, which
+// overtakes the answer.
 func (s *pop3Session) run() {
 	s.ok("Postern demo mailbox ready")
-	for !s.done {
-		if line, ok := s.readLine(); ok {
-			s.command(line)
+	for tooLong := false; !s.done; {
+		s.conn.SetDeadline(time.Now().Add(pop3Timeout))
+		if s.w.Flush() != nil {
+			return
+		}
+		line, err := s.r.ReadSlice('\n')
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			tooLong = true
+		case err != nil:
+			return
+		case tooLong:
+			tooLong = false
+			s.fail("line too long")
+		default:
+			// A lone LF is taken too: people type here, through openssl s_client.
+			s.command(strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"))
 		}
 	}
-	// The peer may be gone, and nobody is left to tell.
-	_ = s.w.Flush()
-}
-
-// readLine returns the next line without its end. Where there is none, it says
-// so to the client or ends the session. It reads a line over maxAuthLine to its
-// end: to answer and close with bytes unread would be a reset, which overtakes
-// the answer. It holds replies back only while a whole further line is there
-// already, so that pipelined commands are answered in few segments and nobody
-// waits for what is in the buffer.
-func (s *pop3Session) readLine() (line string, ok bool) {
-	if buffered, _ := s.r.Peek(s.r.Buffered()); !bytes.ContainsRune(buffered, '\n') && s.w.Flush() != nil {
-		s.done = true
-		return "", false
-	}
-	s.conn.SetReadDeadline(time.Now().Add(pop3ReadTimeout))
-	raw, err := s.r.ReadSlice('\n')
-	tooLong := false
-	for errors.Is(err, bufio.ErrBufferFull) {
-		tooLong = true
-		raw, err = s.r.ReadSlice('\n')
-	}
-	switch {
-	case err != nil:
-		s.done = true
-		return "", false
-	case tooLong:
-		s.fail("line too long")
-		return "", false
-	}
-	// A lone LF is taken too: people type here, through openssl s_client.
-	return strings.TrimSuffix(strings.TrimSuffix(string(raw), "\n"), "\r"), true
+	s.w.Flush()
 }
 
 func (s *pop3Session) command(line string) {
@@ -161,8 +127,6 @@ func (s *pop3Session) command(line string) {
 	user := s.user
 	s.user = "" // PASS follows USER at once or not at all
 	switch {
-	case len(line)+len("\r\n") > maxCommandLine && verb != "AUTH":
-		s.fail("line too long")
 	case strings.ContainsAny(line, "\r\x00"):
 		s.fail("control character in line")
 	case verb == "QUIT":
@@ -193,52 +157,17 @@ func (s *pop3Session) authorization(verb, args, user string) {
 	case verb == "PASS" && user == "":
 		s.fail("USER first")
 	case verb == "PASS":
-		s.login(user, args)
-	case verb == "AUTH":
-		s.auth(args)
+		drop := s.drops[user]
+		if drop == nil || args != Password {
+			s.fail("[AUTH] wrong name or password") // RFC 3206, section 4
+			return
+		}
+		s.drop, s.view = drop, drop.entries()
+		n, size := s.count()
+		s.ok("logged in, %d messages (%d octets)", n, size)
 	default:
 		s.fail("unknown command, or not before login")
 	}
-}
-
-// auth is AUTH PLAIN, with an initial response or without (RFC 5034,
-// section 4; RFC 4616). To act for somebody else is malformed here: no account
-// may. So is "=", which stands for an empty message.
-func (s *pop3Session) auth(args string) {
-	mechanism, response, given := strings.Cut(args, " ")
-	if !strings.EqualFold(mechanism, "PLAIN") {
-		s.fail("the one mechanism here is PLAIN")
-		return
-	}
-	if !given {
-		s.w.WriteString("+ \r\n")
-		var ok bool
-		if response, ok = s.readLine(); !ok {
-			return
-		}
-	}
-	if response == "*" {
-		s.fail("AUTH cancelled")
-		return
-	}
-	raw, err := base64.StdEncoding.DecodeString(response)
-	parts := strings.Split(string(raw), "\x00")
-	if err != nil || len(parts) != 3 || parts[0] != "" && parts[0] != parts[1] {
-		s.fail("malformed PLAIN response")
-		return
-	}
-	s.login(parts[1], parts[2])
-}
-
-func (s *pop3Session) login(user, password string) {
-	drop := s.drops[user]
-	if drop == nil || subtle.ConstantTimeCompare([]byte(drop.password), []byte(password)) != 1 {
-		s.fail("[AUTH] wrong name or password") // RFC 3206, section 4
-		return
-	}
-	s.drop, s.view = drop, drop.entries()
-	n, size := s.count()
-	s.ok("logged in, %d messages (%d octets)", n, size)
 }
 
 func (s *pop3Session) transaction(verb, args string) {
@@ -254,14 +183,6 @@ func (s *pop3Session) transaction(verb, args string) {
 		if e := s.pick(args); e != nil {
 			s.ok("%d octets", len(e.text))
 			s.lines(e.text)
-		}
-	case "TOP":
-		number, count, _ := strings.Cut(args, " ")
-		if n, err := parseNumber(count); err != nil {
-			s.fail("TOP needs a message number and a number of lines")
-		} else if e := s.pick(number); e != nil {
-			s.ok("top of message follows")
-			s.lines(e.top(n))
 		}
 	case "DELE":
 		if e := s.pick(args); e != nil {
@@ -302,18 +223,12 @@ func (s *pop3Session) list(args string, say func(*entry) string) {
 // pick finds a message that is not deleted by its number in this session. It
 // has answered already where it returns nil.
 func (s *pop3Session) pick(arg string) *entry {
-	n, err := parseNumber(arg)
-	if err != nil || n < 1 || n > len(s.view) || s.view[n-1].deleted {
+	n, err := strconv.ParseUint(arg, 10, 31) // digits alone; Atoi would take a sign too
+	if err != nil || n < 1 || int(n) > len(s.view) || s.view[n-1].deleted {
 		s.fail("no such message")
 		return nil
 	}
 	return &s.view[n-1]
-}
-
-// parseNumber takes digits alone; strconv.Atoi would take a sign too.
-func parseNumber(s string) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 31)
-	return int(n), err
 }
 
 // count leaves deleted messages out (RFC 1939, section 5, STAT).
@@ -327,13 +242,9 @@ func (s *pop3Session) count() (n, size int) {
 	return n, size
 }
 
-func (s *pop3Session) ok(format string, a ...any) {
-	fmt.Fprintf(s.w, "+OK "+format+"\r\n", a...)
-}
+func (s *pop3Session) ok(format string, a ...any) { fmt.Fprintf(s.w, "+OK "+format+"\r\n", a...) }
 
-func (s *pop3Session) fail(text string) {
-	fmt.Fprintf(s.w, "-ERR %s\r\n", text)
-}
+func (s *pop3Session) fail(text string) { fmt.Fprintf(s.w, "-ERR %s\r\n", text) }
 
 // lines sends the rest of a multi-line reply, dots doubled, and its end
 // (RFC 1939, section 3). What it is given ends in CRLF or is empty. A failed

@@ -191,7 +191,7 @@ func (th *theater) visitors(s *scene) []visitor {
 			}
 			a := th.mail.Accounts()[len(all)%len(th.mail.Accounts())]
 			v.Client = demo.Client{
-				Generation: g, Roots: th.ca.Pool, Account: a.Name, Password: a.Password,
+				Generation: g, Roots: th.ca.Pool, Account: a, Password: demo.Password,
 				From: th.address(network), ServerName: name, NoServerName: name == "",
 			}
 			all = append(all, v)
@@ -409,7 +409,7 @@ func (c *crowd) come(th *theater, share float64) {
 	for i := range all {
 		a := th.mail.Accounts()[0]
 		all[i] = visitor{door: th.doors[l], Client: demo.Client{
-			Generation: policy.TLS10, Roots: th.ca.Pool, Account: a.Name, Password: a.Password,
+			Generation: policy.TLS10, Roots: th.ca.Pool, Account: a, Password: demo.Password,
 			From: netip.AddrFrom4([4]byte{127, 50, byte(i), 1}), NoServerName: true,
 		}}
 	}
@@ -450,7 +450,7 @@ func (th *theater) goBack() {
 	knock := func() string {
 		v := visitor{door: th.doors["imaps"], Client: demo.Client{
 			Generation: policy.TLS10, Roots: th.ca.Pool, From: th.address("127.60"),
-			Account: th.mail.Accounts()[0].Name, Password: th.mail.Accounts()[0].Password,
+			Account: th.mail.Accounts()[0], Password: demo.Password,
 		}}
 		met, err := v.Visit(v.door.addr, v.door.protocol, false)
 		if err != nil {

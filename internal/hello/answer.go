@@ -50,6 +50,14 @@ var retryRandom = []byte{
 
 var errMalformed = errors.New("malformed answer")
 
+// Offer sends the first bytes of a client, and reads the first answer.
+func Offer(rw io.ReadWriter, first []byte) (Answer, error) {
+	if _, err := rw.Write(first); err != nil {
+		return Answer{}, fmt.Errorf("sending the ClientHello: %w", err)
+	}
+	return ReadAnswer(rw)
+}
+
 // ReadAnswer reads a server's first answer, and may read beyond it. An end of
 // the stream before the first byte is the kind Closed; an end amid the answer
 // is io.ErrUnexpectedEOF, and other read errors come as they are, wrapped.

@@ -196,7 +196,7 @@ func (s *stage) visit(ts *testscript.TestScript, neg bool, args []string) {
 	protocol, implicit := strings.CutSuffix(args[3], "s")
 	c := demo.Client{
 		Generation: versions[args[2]], Roots: s.ca.Pool, ServerName: posterntest.DefaultNames[0],
-		Account: args[0] + "@example.org", Password: s.mail.Accounts()[0].Password, From: from,
+		Account: args[0] + "@example.org", Password: demo.Password, From: from,
 	}
 	met, err := c.Visit(s.env["LISTEN_"+strings.ToUpper(args[3])], protocol, !implicit)
 	ts.Check(err)
