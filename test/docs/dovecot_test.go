@@ -120,9 +120,9 @@ func TestDovecotOnTheSameHost(t *testing.T) {
 	delete(env, "TLS_CERT_FILE")
 	delete(env, "TLS_KEY_FILE")
 	env["UPSTREAM_IMAP"], env["UPSTREAM_POP3"] = "imap://"+d.IMAP, "pop3://"+d.POP3
-	gate := posterntest.Start(t, env)
+	proxy := posterntest.Start(t, env)
 
-	typed := strings.NewReplacer("127.0.0.1:9993", gate.Admin(), "127.0.0.1:993", gate.Addr("imaps"), "127.0.0.1:143", gate.Addr("imap"))
+	typed := strings.NewReplacer("127.0.0.1:9993", proxy.Admin(), "127.0.0.1:993", proxy.Addr("imaps"), "127.0.0.1:143", proxy.Addr("imap"))
 	dialogue := fmt.Sprintf("a LOGIN %q %q\nb LOGOUT\n", dovecot.Anna.Name, dovecot.Anna.Password)
 	for i, want := range []string{"upstream pop3: ok", "a OK", "a OK"} {
 		out := shell(t, typed.Replace(blocks[2].lines[i]), dialogue)

@@ -16,20 +16,20 @@ import (
 	"postern/internal/posterntest"
 )
 
-// startGate runs a gate with all four listeners.
-func startGate(t *testing.T) *posterntest.Proxy { return startGateWith(t, nil) }
+// startProxy runs a proxy with all four listeners.
+func startProxy(t *testing.T) *posterntest.Proxy { return startProxyWith(t, nil) }
 
-// startGateWithRules runs one whose policy has rules and candidates, and so all
+// startProxyWithRules runs one whose policy has rules and candidates, and so all
 // metrics of a policy.
-func startGateWithRules(t *testing.T) *posterntest.Proxy {
+func startProxyWithRules(t *testing.T) *posterntest.Proxy {
 	path, err := filepath.Abs(filepath.Join(root, "deploy/rehearsal/growing-share.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startGateWith(t, map[string]string{"POLICY_FILE": path})
+	return startProxyWith(t, map[string]string{"POLICY_FILE": path})
 }
 
-func startGateWith(t *testing.T, env map[string]string) *posterntest.Proxy {
+func startProxyWith(t *testing.T, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
@@ -62,7 +62,7 @@ var (
 )
 
 func TestEveryMetricInTheDocumentsExists(t *testing.T) {
-	_, scrape, err := startGateWithRules(t).Get("/metrics")
+	_, scrape, err := startProxyWithRules(t).Get("/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestEveryMetricInTheDocumentsExists(t *testing.T) {
 }
 
 func TestQueriesFindSeries(t *testing.T) {
-	samples := startGateWithRules(t).Metrics(t)
+	samples := startProxyWithRules(t).Metrics(t)
 	queries := allBlocks(t, "promql")
 	if len(queries) != 5 {
 		t.Fatalf("%d queries", len(queries))
@@ -107,18 +107,18 @@ func TestQueriesFindSeries(t *testing.T) {
 }
 
 func TestLogLineIsLikeARealOne(t *testing.T) {
-	gate := startGate(t)
-	conn, err := tls.Dial("tcp", gate.Addr("imaps"), &tls.Config{
-		RootCAs: gate.CA.Pool, ServerName: "mail.example.org",
+	proxy := startProxy(t)
+	conn, err := tls.Dial("tcp", proxy.Addr("imaps"), &tls.Config{
+		RootCAs: proxy.CA.Pool, ServerName: "mail.example.org",
 		MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10,
 	})
 	if err == nil {
 		conn.Close()
 		t.Fatal("a client of TLS 1.0 was let in")
 	}
-	gate.WaitLog(t, "legacy handshake", 1)
+	proxy.WaitLog(t, "legacy handshake", 1)
 	real := ""
-	for line := range strings.Lines(gate.Stderr()) {
+	for line := range strings.Lines(proxy.Stderr()) {
 		if strings.Contains(line, `"msg":"legacy handshake"`) {
 			real = line
 		}

@@ -36,8 +36,8 @@ func typed(t *testing.T, section string, n int) []block {
 	return blocks
 }
 
-// All that the chapter says to type, one after the other, on a gate with ports
-// of its own and its files in a directory of the test's.
+// The commands of the chapter, one after the other, for a proxy on ports of its
+// own, with its files in a directory of the test's.
 func TestRehearsalWithDatesAsItIsTyped(t *testing.T) {
 	dir := t.TempDir()
 	etc := filepath.Join(dir, "etc")
@@ -52,31 +52,31 @@ func TestRehearsalWithDatesAsItIsTyped(t *testing.T) {
 	binary, log := posterntest.Binary(t), filepath.Join(dir, "journal")
 	moved := strings.NewReplacer("sudo systemctl restart postern", ":", "sudo ", "", "/etc/postern", etc,
 		"postern check", binary+" check", "postern plan", binary+" plan", "journalctl -u postern -o cat", "cat "+log)
-	enter := func(b block) string { t.Helper(); return shell(t, moved.Replace(b.text()), "") }
+	run := func(b block) string { t.Helper(); return shell(t, moved.Replace(b.text()), "") }
 
 	first := typed(t, seeWhoWouldBeRejected, 2)
-	enter(first[0])
-	gate := posterntest.Start(t, withoutPrefix(variablesIn(t, env)))
-	gate.CA = pool
-	knock := func(mode, rule string) {
+	run(first[0])
+	proxy := posterntest.Start(t, withoutPrefix(variablesIn(t, env)))
+	proxy.CA = pool
+	meets := func(mode, rule string) {
 		t.Helper()
-		n := len(gate.LogLines("legacy handshake"))
-		oldClient(t, gate)
-		if line := gate.WaitLog(t, "legacy handshake", n+1)[n]; line["mode"] != mode || line["rule"] != rule {
-			t.Errorf("an old client met %v by %q, want %s by %q", line["mode"], line["rule"], mode, rule)
+		n := len(proxy.LogLines("legacy handshake"))
+		oldClient(t, proxy)
+		if line := proxy.WaitLog(t, "legacy handshake", n+1)[n]; line["mode"] != mode || line["rule"] != rule {
+			t.Errorf("an old client met %v by rule %q, want %s by %q", line["mode"], line["rule"], mode, rule)
 		}
 	}
-	knock("observe", "")
-	if err := os.WriteFile(log, []byte(gate.Stderr()), 0o600); err != nil {
+	meets("observe", "")
+	if err := os.WriteFile(log, []byte(proxy.Stderr()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := enter(first[1]); oneBlank(out) != `1 "client":"127.0.0.1"` {
-		t.Errorf("the addresses that come most are %q", out)
+	if out := run(first[1]); oneBlank(out) != `1 "client":"127.0.0.1"` {
+		t.Errorf("the most frequent addresses are %q", out)
 	}
 
-	out := enter(typed(t, writePolicy, 1)[0])
+	out := run(typed(t, writePolicy, 1)[0])
 	for _, want := range []string{
-		"next.yaml:", // what check says of it depends on the day
+		"next.yaml:", // what check says about it depends on the day
 		`"growing share" begins: explain for 0 % of clients`, `"cut-over" begins: enforce`, "milder than before nowhere", "It is let in and counted",
 	} {
 		if !strings.Contains(oneBlank(out), want) {
@@ -84,25 +84,22 @@ func TestRehearsalWithDatesAsItIsTyped(t *testing.T) {
 		}
 	}
 
-	// An end that everybody can see, whatever the date is.
-	edit(t, filepath.Join(etc, "next.yaml"), "2027-07-06T09:00:00+02:00", "2020-07-07T09:00:00+02:00")
-	edit(t, filepath.Join(etc, "next.yaml"), "2027-06-01T09:00:00+02:00", "2020-06-02T09:00:00+02:00")
-	edit(t, filepath.Join(etc, "next.yaml"), "2027-03-02T09:00:00+01:00", "2020-03-03T09:00:00+01:00")
-	enter(typed(t, putInForce, 1)[0])
-	gate.WaitLog(t, "policy reloaded", 1)
-	knock("enforce", "cut-over")
+	endInThePast(t, filepath.Join(etc, "next.yaml"))
+	run(typed(t, putInForce, 1)[0])
+	proxy.WaitLog(t, "policy reloaded", 1)
+	meets("enforce", "cut-over")
 
 	back := typed(t, goBack, 2)
-	enter(back[0])
-	gate.WaitLog(t, "policy reloaded", 2)
-	knock("observe", "")
-	enter(back[1])
-	gate.WaitLog(t, "policy reloaded", 3)
-	knock("observe", "way back")
+	run(back[0])
+	proxy.WaitLog(t, "policy reloaded", 2)
+	meets("observe", "")
+	run(back[1])
+	proxy.WaitLog(t, "policy reloaded", 3)
+	meets("observe", "way back")
 }
 
 // rehearsalEnvironment is deploy/postern.env with ports and certificates of the
-// test's, and who has signed them.
+// test's, and the CA that has signed these.
 func rehearsalEnvironment(t *testing.T) (map[string]string, *posterntest.CA) {
 	t.Helper()
 	vars := example(t, false)
@@ -143,22 +140,31 @@ func withoutPrefix(vars map[string]string) map[string]string {
 	return short
 }
 
-func edit(t *testing.T, path, old, new string) {
+// endInThePast moves the dates of growing-share.yaml, so that its last rule is in
+// force on any day.
+func endInThePast(t *testing.T, path string) {
 	t.Helper()
 	text := readAbs(t, path)
-	if !strings.Contains(text, old) {
-		t.Fatalf("%s has no %s", path, old)
+	for future, past := range map[string]string{
+		"2027-03-02T09:00:00+01:00": "2020-03-03T09:00:00+01:00",
+		"2027-06-01T09:00:00+02:00": "2020-06-02T09:00:00+02:00",
+		"2027-07-06T09:00:00+02:00": "2020-07-07T09:00:00+02:00",
+	} {
+		if !strings.Contains(text, future) {
+			t.Fatalf("%s has no %s", path, future)
+		}
+		text = strings.ReplaceAll(text, future, past)
 	}
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, old, new)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// oldClient lets a client of TLS 1.0 knock at imaps.
-func oldClient(t *testing.T, gate *posterntest.Proxy) {
+// oldClient connects to imaps with TLS 1.0.
+func oldClient(t *testing.T, proxy *posterntest.Proxy) {
 	t.Helper()
-	conn, err := tls.Dial("tcp", gate.Addr("imaps"), &tls.Config{
-		RootCAs: gate.CA.Pool, ServerName: "mail.example.org", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10,
+	conn, err := tls.Dial("tcp", proxy.Addr("imaps"), &tls.Config{
+		RootCAs: proxy.CA.Pool, ServerName: "mail.example.org", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10,
 	})
 	if err == nil {
 		conn.Close()

@@ -77,7 +77,7 @@ func TestFromACloneToTheNamedAccounts(t *testing.T) {
 	})
 }
 
-// set writes the environment file of the gate, and lets git and Go work in the
+// set writes the environment file of the proxy, and lets git and Go work in the
 // script as they do here.
 func (s *stage) set(t *testing.T, e *testscript.Env) error {
 	etc := filepath.Join(e.WorkDir, "etc")
@@ -143,8 +143,8 @@ func (s *stage) typeIn(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// patience is for what the gate does in its own time.
-const patience = 15 * time.Second
+// eventually is how long the proxy may take for what it does in the background.
+const eventually = 15 * time.Second
 
 // until runs a command again until its output has a text:
 //
@@ -153,20 +153,20 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 2 || neg {
 		ts.Fatalf("usage: until TEXT PROGRAM [ARGUMENTS]")
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(eventually); ; time.Sleep(200 * time.Millisecond) {
 		err := ts.Exec(args[1], args[2:]...)
 		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
 			return
 		}
 		if time.Now().After(end) {
-			ts.Fatalf("%q is not told: %v", args[0], err)
+			ts.Fatalf("%q does not appear: %v", args[0], err)
 		}
 	}
 }
 
-// ready waits for the gate that was started in the background.
+// ready waits for the proxy that was started in the background.
 func (s *stage) ready(ts *testscript.TestScript, _ bool, _ []string) {
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(eventually); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := http.Get("http://" + s.env["ADMIN_LISTEN"] + "/readyz")
 		if err == nil {
 			resp.Body.Close()
@@ -175,7 +175,7 @@ func (s *stage) ready(ts *testscript.TestScript, _ bool, _ []string) {
 			}
 		}
 		if time.Now().After(end) {
-			ts.Fatalf("the gate is not ready: %v", err)
+			ts.Fatalf("the proxy is not ready: %v", err)
 		}
 	}
 }
