@@ -32,58 +32,72 @@ type Caller struct {
 	TLS *tls.Config
 }
 
-// Open comes to the proxy over a listener, through TLS. On imaps and pop3s it
-// reads the greeting.
-func (c Caller) Open(g *Proxy, listener string) (*Client, error) {
-	raw, err := c.dial(g, listener)
-	if err != nil {
-		return nil, err
-	}
-	client, err := c.secure(g, listener, raw)
-	if err != nil {
-		raw.Close()
-		return nil, err
-	}
-	return client, nil
-}
-
-func (c Caller) dial(g *Proxy, listener string) (net.Conn, error) {
+// Dial comes to the proxy over a listener.
+func (c Caller) Dial(g *Proxy, listener string) (*net.TCPConn, error) {
 	dialer := net.Dialer{Timeout: clientTimeout}
 	if c.From != "" {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.From)}
 	}
-	raw, err := dialer.Dial("tcp", cmp.Or(c.To, g.Addr(listener)))
+	conn, err := dialer.Dial("tcp", cmp.Or(c.To, g.Addr(listener)))
 	if err != nil {
 		return nil, err
 	}
-	raw.SetDeadline(time.Now().Add(clientTimeout))
-	if _, err := raw.Write(c.Header); err != nil {
-		raw.Close()
+	conn.SetDeadline(time.Now().Add(clientTimeout))
+	if _, err := conn.Write(c.Header); err != nil {
+		conn.Close()
 		return nil, err
 	}
-	return raw, nil
+	return conn.(*net.TCPConn), nil
 }
 
-func (c Caller) secure(g *Proxy, listener string, raw net.Conn) (*Client, error) {
+// DialForTLS is Dial as far as the client's hello: on imap and pop3 it reads
+// the greeting and asks for STARTTLS or STLS.
+func (c Caller) DialForTLS(g *Proxy, listener string) (*net.TCPConn, error) {
+	conn, err := c.Dial(g, listener)
+	if err != nil || strings.HasSuffix(listener, "s") {
+		return conn, err
+	}
+	client := NewClient(conn, listener)
+	greeting, err := client.Line()
+	switch {
+	case err != nil:
+		err = fmt.Errorf("reading the greeting before TLS: %w", err)
+	case !positive(strings.TrimPrefix(greeting, "* ")):
+		err = fmt.Errorf("greeted with %q", greeting)
+	default:
+		err = client.askForTLS()
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	conn.SetDeadline(time.Now().Add(clientTimeout))
+	return conn, nil
+}
+
+// Open comes to the proxy over a listener, through TLS. On imaps and pop3s it
+// reads the greeting.
+func (c Caller) Open(g *Proxy, listener string) (*Client, error) {
+	conn, err := c.DialForTLS(g, listener)
+	if err != nil {
+		return nil, err
+	}
 	config := &tls.Config{}
 	if c.TLS != nil {
 		config = c.TLS.Clone()
 	}
 	config.RootCAs = g.CA.Pool
 	config.ServerName = cmp.Or(config.ServerName, DefaultNames[0])
-	client := NewClient(raw, listener)
-	if !strings.HasSuffix(listener, "s") {
-		if _, err := client.Line(); err != nil {
-			return nil, fmt.Errorf("reading the greeting before TLS: %w", err)
+	client := NewClient(conn, listener)
+	err = client.secure(config)
+	if err == nil && strings.HasSuffix(listener, "s") {
+		if client.Greeting, err = client.Line(); err != nil {
+			err = fmt.Errorf("reading the greeting: %w", err)
 		}
-		return client, client.StartTLS(config)
 	}
-	if err := client.secure(config); err != nil {
+	if err != nil {
+		conn.Close()
 		return nil, err
-	}
-	var err error
-	if client.Greeting, err = client.Line(); err != nil {
-		return nil, fmt.Errorf("reading the greeting: %w", err)
 	}
 	return client, nil
 }
@@ -129,7 +143,7 @@ type flushWriter interface {
 // named for IMAP.
 func NewClient(c net.Conn, protocol string) *Client {
 	client := &Client{Conn: c, Name: "client", Timeout: clientTimeout, imap: strings.HasPrefix(protocol, "imap")}
-	client.in = bufio.NewReaderSize(readerFunc(client.receive), 64<<10)
+	client.in = bufio.NewReader(readerFunc(client.receive))
 	return client
 }
 
@@ -155,6 +169,13 @@ func (c *Client) Write(p []byte) (n int, err error) {
 
 // StartTLS asks for TLS by STARTTLS or STLS, and goes on inside it.
 func (c *Client) StartTLS(config *tls.Config) error {
+	if err := c.askForTLS(); err != nil {
+		return err
+	}
+	return c.secure(config)
+}
+
+func (c *Client) askForTLS() error {
 	command := "STLS"
 	if c.imap {
 		command = "STARTTLS"
@@ -162,7 +183,7 @@ func (c *Client) StartTLS(config *tls.Config) error {
 	if err := c.Do("%s", command); err != nil {
 		return fmt.Errorf("asking for TLS: %w", err)
 	}
-	return c.secure(config)
+	return nil
 }
 
 func (c *Client) secure(config *tls.Config) error {
@@ -232,8 +253,10 @@ type Response struct {
 }
 
 // OK tells whether the command succeeded.
-func (r Reply) OK() bool {
-	return strings.HasPrefix(r.Text, "OK") || strings.HasPrefix(r.Text, "+OK")
+func (r Reply) OK() bool { return positive(r.Text) }
+
+func positive(text string) bool {
+	return strings.HasPrefix(text, "OK") || strings.HasPrefix(text, "+OK")
 }
 
 // Command sends a command and returns the reply.
@@ -372,6 +395,6 @@ func (c *Client) Compress() error {
 	if err != nil {
 		return err
 	}
-	c.out, c.in = w, bufio.NewReaderSize(flate.NewReader(c.in), 64<<10)
+	c.out, c.in = w, bufio.NewReader(flate.NewReader(c.in))
 	return nil
 }

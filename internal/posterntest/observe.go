@@ -133,28 +133,20 @@ func identityProblems(s Samples, begun ...int) []string {
 // Versions are the values of the label version.
 var Versions = []string{"ssl2", "ssl3", "tls1.0", "tls1.1", "tls1.2", "tls1.3", "none"}
 
-// Dial connects to a listener, with ten seconds for all that follows.
+// Dial connects to a listener. All that follows is bounded.
 func (g *Proxy) Dial(t testing.TB, listener string) *net.TCPConn {
 	t.Helper()
 	return g.DialFrom(t, listener, "127.0.0.1")
 }
 
 // DialFrom is Dial from another loopback address, such as 127.0.0.9: some
-// things are counted, or folded in the log, by client.
+// things are counted, or suppressed in the log, by client.
 func (g *Proxy) DialFrom(t testing.TB, listener, client string) *net.TCPConn {
 	t.Helper()
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
-	conn, err := dialer.Dial("tcp", g.Addr(listener))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	return conn.(*net.TCPConn)
+	return g.dialed(t, Caller{From: client}.Dial, listener)
 }
 
-// DialForTLS connects to a listener and goes as far as the client's hello:
-// on imap and pop3 it reads the greeting and asks for STARTTLS or STLS.
+// DialForTLS connects to a listener as far as the client's hello.
 func (g *Proxy) DialForTLS(t testing.TB, listener string) *net.TCPConn {
 	t.Helper()
 	return g.DialForTLSFrom(t, listener, "127.0.0.1")
@@ -163,41 +155,15 @@ func (g *Proxy) DialForTLS(t testing.TB, listener string) *net.TCPConn {
 // DialForTLSFrom is DialForTLS from another loopback address.
 func (g *Proxy) DialForTLSFrom(t testing.TB, listener, client string) *net.TCPConn {
 	t.Helper()
-	conn := g.DialFrom(t, listener, client)
-	switch listener {
-	case "imap":
-		askForTLS(t, conn, "* OK", "s1 STARTTLS\r\n", "s1 OK")
-	case "pop3":
-		askForTLS(t, conn, "+OK", "STLS\r\n", "+OK")
+	return g.dialed(t, Caller{From: client}.DialForTLS, listener)
+}
+
+func (g *Proxy) dialed(t testing.TB, dial func(*Proxy, string) (*net.TCPConn, error), listener string) *net.TCPConn {
+	t.Helper()
+	conn, err := dial(g, listener)
+	if err != nil {
+		t.Fatalf("%s: %v", listener, err)
 	}
+	t.Cleanup(func() { conn.Close() })
 	return conn
-}
-
-func askForTLS(t testing.TB, conn net.Conn, greeting, command, ok string) {
-	t.Helper()
-	if line := readLine(t, conn); !strings.HasPrefix(line, greeting) {
-		t.Fatalf("greeting %q, want %s", line, greeting)
-	}
-	if _, err := conn.Write([]byte(command)); err != nil {
-		t.Fatal(err)
-	}
-	if line := readLine(t, conn); !strings.HasPrefix(line, ok) {
-		t.Fatalf("%q answered %q, want %s", command, line, ok)
-	}
-}
-
-// readLine reads byte by byte, so that nothing behind the line is taken.
-func readLine(t testing.TB, conn net.Conn) string {
-	t.Helper()
-	var line []byte
-	var b [1]byte
-	for {
-		if _, err := conn.Read(b[:]); err != nil {
-			t.Fatalf("reading a line after %q: %v", line, err)
-		}
-		line = append(line, b[0])
-		if b[0] == '\n' {
-			return string(line)
-		}
-	}
 }

@@ -1,11 +1,11 @@
 package handshake
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
+	"strings"
 	"testing"
 
 	"postern/internal/hello"
@@ -37,28 +37,16 @@ func session(t *testing.T, listener string, conn net.Conn, config *tls.Config) {
 		t.Errorf("handshake: %v", err)
 		return
 	}
-	lines := bufio.NewReader(c)
-	expectLine := func(want string) {
-		t.Helper()
-		if got, err := lines.ReadString('\n'); err != nil || got != want {
-			t.Errorf("line %q, %v, want %q", got, err, want)
-		}
+	client := posterntest.NewClient(c, listener)
+	defer c.Close()
+	if greeting := map[string]string{"imaps": posterntest.IMAPGreeting, "pop3s": posterntest.POP3Greeting}[listener]; greeting != "" {
+		client.Expect(t, greeting)
 	}
-	switch listener {
-	case "imaps":
-		expectLine(posterntest.IMAPGreeting)
-		fallthrough
-	case "imap":
-		write(t, c, []byte("a1 NOOP\r\n"))
-		expectLine("a1 OK done\r\n")
-	case "pop3s":
-		expectLine(posterntest.POP3Greeting)
-		fallthrough
-	case "pop3":
-		write(t, c, []byte("NOOP\r\n"))
-		expectLine("+OK\r\n")
+	want := "+OK"
+	if strings.HasPrefix(listener, "imap") {
+		want = "OK done"
 	}
-	c.Close()
+	client.ExpectReply(t, want, "NOOP")
 }
 
 // accepted runs a session that is let in and forwarded.

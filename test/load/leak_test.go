@@ -29,7 +29,11 @@ func visit(g *posterntest.Proxy, number int) error {
 	if number%10 == 0 {
 		return login(g, listener, number)
 	}
-	c, err := client(g, listener, number)
+	dial := caller(number).Dial
+	if kind := number % 10; kind >= 3 && kind <= 6 || kind == 9 {
+		dial = caller(number).DialForTLS
+	}
+	c, err := dial(g, listener)
 	if err != nil {
 		return err
 	}
@@ -39,7 +43,7 @@ func visit(g *posterntest.Proxy, number int) error {
 	case 2: // by a reset
 		return c.SetLinger(0)
 	case 3, 4, 5, 6: // an old client
-		return refused(c, listener)
+		return refused(c)
 	case 7: // in plaintext, or TLS too soon
 		text := "QUIT\r\n"
 		if listener == "imap" || listener == "pop3" {
@@ -55,19 +59,13 @@ func visit(g *posterntest.Proxy, number int) error {
 		io.WriteString(c, text)
 		io.Copy(io.Discard, c)
 	case 9: // amid a hello
-		if err := toTLS(c, listener); err != nil {
-			return err
-		}
 		c.Write(hello.ClientHello(hello.Typical(tls.VersionTLS12))[:50])
 	}
 	return nil
 }
 
 // refused is a client of TLS 1.0, which wants its alert.
-func refused(c net.Conn, listener string) error {
-	if err := toTLS(c, listener); err != nil {
-		return err
-	}
+func refused(c net.Conn) error {
 	if _, err := c.Write(hello.ClientHello(hello.Typical(tls.VersionTLS10))); err != nil {
 		return err
 	}

@@ -3,16 +3,13 @@
 package load
 
 import (
-	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"postern/internal/posterntest"
 )
@@ -47,100 +44,25 @@ func start(t *testing.T, env map[string]string) *posterntest.Proxy {
 	return posterntest.Start(t, all)
 }
 
-// client connects from any address of 127.1.0.0/16, chosen by number.
-func client(g *posterntest.Proxy, listener string, number int) (*net.TCPConn, error) {
-	from := net.IPv4(127, 1, byte(number/250%250), byte(1+number%250))
-	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: from}}
-	c, err := d.Dial("tcp", g.Addr(listener))
-	if err != nil {
-		return nil, err
-	}
-	c.SetDeadline(time.Now().Add(patience))
-	return c.(*net.TCPConn), nil
-}
-
-// patience is for what is not measured.
-const patience = 30 * time.Second
-
-// line reads one line byte by byte, so that nothing behind it is taken.
-func line(c net.Conn) (string, error) {
-	var text []byte
-	for b := make([]byte, 1); ; {
-		if _, err := c.Read(b); err != nil {
-			return string(text), fmt.Errorf("reading a line after %q: %w", text, err)
-		}
-		if text = append(text, b[0]); b[0] == '\n' {
-			return string(text), nil
-		}
-	}
-}
-
-// exchange sends and wants an answer that begins in this way.
-func exchange(c net.Conn, send, want string) error {
-	if _, err := io.WriteString(c, send); err != nil {
-		return err
-	}
-	text, err := line(c)
-	if err == nil && !strings.HasPrefix(text, want) {
-		err = fmt.Errorf("%q answered %q, want %q", send, text, want)
-	}
-	return err
-}
-
-// toTLS goes as far as the hello.
-func toTLS(c net.Conn, listener string) error {
-	switch listener {
-	case "imap":
-		if err := exchange(c, "", "* OK"); err != nil {
-			return err
-		}
-		return exchange(c, "s STARTTLS\r\n", "s OK")
-	case "pop3":
-		if err := exchange(c, "", "+OK"); err != nil {
-			return err
-		}
-		return exchange(c, "STLS\r\n", "+OK")
-	}
-	return nil
-}
-
-// secure completes the handshake, too.
-func secure(g *posterntest.Proxy, c net.Conn, listener string) (*tls.Conn, error) {
-	if err := toTLS(c, listener); err != nil {
-		return nil, err
-	}
-	s := tls.Client(c, &tls.Config{RootCAs: g.CA.Pool, ServerName: "mail.example.org"})
-	return s, s.Handshake()
+// caller comes from any address of 127.1.0.0/16, chosen by number.
+func caller(number int) posterntest.Caller {
+	return posterntest.Caller{From: net.IPv4(127, 1, byte(number/250%250), byte(1+number%250)).String()}
 }
 
 // login is a whole visit of a good client.
 func login(g *posterntest.Proxy, listener string, number int) error {
-	raw, err := client(g, listener, number)
+	c, err := caller(number).Login(g, listener, "anna", "secret")
 	if err != nil {
 		return err
 	}
-	defer raw.Close()
-	c, err := secure(g, raw, listener)
-	if err != nil {
+	defer c.Close()
+	if err := c.Do("NOOP"); err != nil {
 		return err
 	}
-	steps := [][2]string{{"a LOGIN anna secret\r\n", "a OK"}, {"b NOOP\r\n", "b OK"}, {"c LOGOUT\r\n", "* BYE"}}
-	greeting := "* OK"
 	if strings.HasPrefix(listener, "pop3") {
-		steps = [][2]string{{"USER anna\r\n", "+OK"}, {"PASS secret\r\n", "+OK"}, {"QUIT\r\n", "+OK"}}
-		greeting = "+OK"
+		return c.Do("QUIT")
 	}
-	if strings.HasSuffix(listener, "s") {
-		if err := exchange(c, "", greeting); err != nil {
-			return err
-		}
-	}
-	for _, s := range steps {
-		if err := exchange(c, s[0], s[1]); err != nil {
-			return err
-		}
-	}
-	return c.Close()
+	return c.Do("LOGOUT")
 }
 
 // crowd runs f for every number below n, on so many goroutines.

@@ -1,17 +1,14 @@
 package reload
 
 import (
-	"bufio"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"postern/internal/posterntest"
 )
 
 const (
@@ -21,30 +18,8 @@ const (
 )
 
 // loginErr is login for goroutines of their own.
-func (w *world) loginErr(i int) (*session, error) {
-	from := net.IPv4(127, 0, 1, byte(1+i%200))
-	dialer := tls.Dialer{
-		NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: from}},
-		Config:    &tls.Config{RootCAs: w.ca.Pool, ServerName: "127.0.0.1"},
-	}
-	c, err := dialer.Dial("tcp", w.Addr("imaps"))
-	if err != nil {
-		return nil, err
-	}
-	c.SetDeadline(time.Now().Add(2 * time.Minute))
-	s := &session{c.(*tls.Conn), bufio.NewReader(c)}
-	if _, err := fmt.Fprint(c, "a LOGIN anna secret\r\n"); err != nil {
-		return s, err
-	}
-	return s, errors.Join(s.expectErr("* OK"), s.expectErr("a OK"))
-}
-
-func (s *session) expectErr(want string) error {
-	line, err := s.r.ReadString('\n')
-	if err == nil && !strings.HasPrefix(line, want) {
-		err = fmt.Errorf("%q, want %s", line, want)
-	}
-	return err
+func (w *world) loginErr(i int) (*posterntest.Client, error) {
+	return w.caller(fmt.Sprintf("127.0.1.%d", 1+i%200)).Login(w.Proxy, "imaps", "anna", "secret")
 }
 
 // No session is lost and no login fails while certificates are renewed, broken
@@ -53,7 +28,7 @@ func TestRenewalUnderACrowd(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := dir+"/c.pem", dir+"/k.pem"
 	w := start(t, cert, key, nil)
-	sessions := make([]*session, idleSessions)
+	sessions := make([]*posterntest.Client, idleSessions)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	for i := range sessions {
@@ -86,7 +61,7 @@ func TestRenewalUnderACrowd(t *testing.T) {
 					t.Errorf("login %d: %v", logins.Load(), err)
 				}
 				if s != nil {
-					s.c.Close()
+					s.Close()
 				}
 				logins.Add(1)
 			}
@@ -107,10 +82,7 @@ func TestRenewalUnderACrowd(t *testing.T) {
 		t.Errorf("only %d logins meanwhile", n)
 	}
 	for i, s := range sessions {
-		if _, err := fmt.Fprint(s.c, "b NOOP\r\n"); err != nil {
-			t.Fatalf("session %d: %v", i, err)
-		}
-		if err := s.expectErr("b OK"); err != nil {
+		if err := s.Do("NOOP"); err != nil {
 			t.Fatalf("session %d: %v", i, err)
 		}
 	}
@@ -118,6 +90,6 @@ func TestRenewalUnderACrowd(t *testing.T) {
 		t.Errorf("%v connections open, want %d", open, idleSessions)
 	}
 	for _, s := range sessions {
-		s.c.Close()
+		s.Close()
 	}
 }

@@ -4,7 +4,6 @@
 package reload
 
 import (
-	"bufio"
 	"crypto/tls"
 	"fmt"
 	"os"
@@ -46,7 +45,7 @@ func replace(t testing.TB, from, to string) {
 	must(t, os.Rename(to+".new", to))
 }
 
-// world is a gate in front of a small mail server, with certificates in dir.
+// world is a proxy in front of a small mail server, with certificates in dir.
 type world struct {
 	*posterntest.Proxy
 	ca   *posterntest.CA
@@ -55,7 +54,7 @@ type world struct {
 	key  string
 }
 
-// start runs a gate whose certificate was copied to cert and key; env may
+// start runs a proxy whose certificate was copied to cert and key; env may
 // change it.
 func start(t *testing.T, cert, key string, env map[string]string) *world {
 	t.Helper()
@@ -77,6 +76,7 @@ func (w *world) run(t *testing.T, envs ...map[string]string) {
 		}
 	}
 	w.Proxy = posterntest.Start(t, env)
+	w.CA = w.ca
 }
 
 func (w *world) issue(t *testing.T, name string) posterntest.Pair {
@@ -117,35 +117,17 @@ func (w *world) waitShown(t *testing.T, name string) {
 	}
 }
 
-// session is a client that stays.
-type session struct {
-	c *tls.Conn
-	r *bufio.Reader
-}
-
-func (w *world) login(t *testing.T) *session {
+// login is a client that stays.
+func (w *world) login(t *testing.T) *posterntest.Client {
 	t.Helper()
-	s := &session{c: w.dial(t, nil)}
-	s.c.SetDeadline(time.Now().Add(time.Minute))
-	s.r = bufio.NewReader(s.c)
-	s.expect(t, "* OK")
-	s.say(t, "a LOGIN anna secret", "a OK")
-	return s
-}
-
-func (s *session) say(t *testing.T, command, want string) {
-	t.Helper()
-	_, err := fmt.Fprintf(s.c, "%s\r\n", command)
+	c, err := w.caller("127.0.0.1").Login(w.Proxy, "imaps", "anna", "secret")
 	must(t, err)
-	s.expect(t, want)
+	t.Cleanup(func() { c.Close() })
+	return c
 }
 
-func (s *session) expect(t *testing.T, want string) {
-	t.Helper()
-	line, err := s.r.ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, want) {
-		t.Fatalf("%q, %v; want %s", line, err, want)
-	}
+func (w *world) caller(from string) posterntest.Caller {
+	return posterntest.Caller{From: from, TLS: &tls.Config{ServerName: "127.0.0.1"}}
 }
 
 func TestARenewedCertificateIsTakenOverWithoutASignal(t *testing.T) {
@@ -220,7 +202,7 @@ func TestARenewedCertificateIsTakenOverWithoutASignal(t *testing.T) {
 			s := w.login(t)
 			layout.renew(t, w.dir, w.issue(t, "second.example.org"))
 			w.waitShown(t, "second.example.org")
-			s.say(t, "b NOOP", "b OK")
+			s.Must(t, "NOOP")
 			if m := w.Metrics(t); m.Count("postern_certificate_reload_failures_total") != 0 && name != "written in place" {
 				t.Error("a failed reload was counted")
 			}
@@ -266,7 +248,7 @@ func TestBrokenFilesKeepTheOldPair(t *testing.T) {
 	replace(t, second.CertFile, cert)
 	w.Signal(t, syscall.SIGHUP)
 	w.waitShown(t, "second.example.org")
-	s.say(t, "b NOOP", "b OK")
+	s.Must(t, "NOOP")
 }
 
 func TestAHundredHangupsEndNothing(t *testing.T) {
@@ -277,15 +259,15 @@ func TestAHundredHangupsEndNothing(t *testing.T) {
 	for i := range 100 {
 		w.Signal(t, syscall.SIGHUP)
 		if i%10 == 0 {
-			w.login(t).c.Close()
+			w.login(t).Close()
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	w.WaitLog(t, "files reloaded", 1)
-	s.say(t, "b NOOP", "b OK")
+	s.Must(t, "NOOP")
 }
 
-// A pipe in place of the file holds the gate at the point where it reads it.
+// A pipe in place of the file holds the proxy at the point where it reads it.
 func TestAHangupBeforeTheListenersAreUpEndsNothing(t *testing.T) {
 	t.Parallel()
 	w := &world{ca: posterntest.NewCA(t)}
@@ -313,7 +295,7 @@ func TestAHangupBeforeTheListenersAreUpEndsNothing(t *testing.T) {
 	}()
 	w.run(t, map[string]string{"TLS_CERT_FILE": fifo, "TLS_KEY_FILE": pair.KeyFile})
 	must(t, <-fed)
-	w.login(t).say(t, "b NOOP", "b OK")
+	w.login(t).Must(t, "NOOP")
 }
 
 // hangup signals whoever else has the pipe open.
