@@ -55,6 +55,7 @@ type options struct {
 	json, md           string
 	render             bool
 	profile, pgo       string
+	old                string
 }
 
 // parse reads the command line.
@@ -75,6 +76,7 @@ func parse(args []string) (options, error) {
 	fs.BoolVar(&o.render, "render", false, "measure nothing; make report and plots again from performance.json in -docs")
 	fs.StringVar(&o.profile, "profile", "", "directory for profiles of Postern, a CPU profile for each measure")
 	fs.StringVar(&o.pgo, "pgo", "", "file for the CPU profiles merged, for profile-guided optimisation; with -profile")
+	fs.StringVar(&o.old, "old", "", "another Postern `binary`, measured by turns as postern-old; prints the ratios of Postern's figures to its alone")
 	fs.Parse(args)
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unknown: %s", strings.Join(fs.Args(), " "))
@@ -111,7 +113,13 @@ func parse(args []string) (options, error) {
 	if o.measures, err = pick(measure.All(), *measures, func(m *measure.Measure) string { return m.Name }); err != nil {
 		return o, err
 	}
-	o.partial = *subjects != "" || *measures != ""
+	if o.old != "" {
+		if o.old, err = filepath.Abs(o.old); err != nil {
+			return o, err
+		}
+		o.subjects = append(slices.Clone(o.subjects), subject.OldPostern(o.old))
+	}
+	o.partial = *subjects != "" || *measures != "" || o.old != ""
 	return o, nil
 }
 

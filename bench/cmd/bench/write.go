@@ -8,6 +8,7 @@ import (
 
 	"postern/bench/internal/plots"
 	"postern/bench/internal/report"
+	"postern/bench/internal/subject"
 )
 
 // write puts figures and report where the options say. What was interrupted
@@ -19,6 +20,10 @@ func write(o options, run *report.Run, complete bool) error {
 	}
 	if o.whole() && complete {
 		errs = append(errs, run.WriteFile(filepath.Join(o.docs, "performance.json")), writeDocs(o, run))
+	}
+	if o.old != "" {
+		fmt.Print(run.Compare(subject.OldPostern(o.old).Name))
+		return errors.Join(errs...)
 	}
 	if o.md != "" || !o.whole() || !complete {
 		findings, _ := os.ReadFile(o.findings)
