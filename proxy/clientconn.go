@@ -6,26 +6,18 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
+	"postern/internal/netpoll"
 	"postern/policy"
 )
-
-// tcpConn is what both sides are made of: *net.TCPConn, or *socket for a connection
-// that was accepted as a bare descriptor.
-type tcpConn interface {
-	net.Conn
-	CloseWrite() error
-	SyscallConn() (syscall.RawConn, error)
-}
 
 // clientConn is the client's side below TLS, and the net.Conn that crypto/tls is given.
 // It can peek at bytes before they are read, and it remembers the alerts that passed in
 // clear, in either direction: crypto/tls does not say which alert it sent, and takes a
 // TLS 1.3 client's alert in clear for a bad record.
 type clientConn struct {
-	tcpConn
+	netpoll.Conn
 	s *session
 	// unread are bytes that were read from the socket ahead of Read, and readErr what
 	// ended that: the kernel reports a reset only once.
@@ -37,9 +29,8 @@ type clientConn struct {
 	// that came.
 	alertSent tls.AlertError
 	tail      [alertRecordLen]byte
-	poll      poller
 	// ahead is what unread lies in, where that is from the pool.
-	ahead   *buffer
+	ahead   *netpoll.Buffer
 	records records
 	// recordwise: a read returns one record at most.
 	recordwise bool
@@ -62,9 +53,10 @@ const (
 	recordAlert     = 21
 	recordHandshake = 22
 	alertRecordLen  = 7
+	recordHeaderLen = 5
 )
 
-// Read returns what is unread first. Once the poller is on, it never waits.
+// Read returns what is unread first.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if c.recordwise {
 		if err := c.readAhead(); err != nil {
@@ -83,10 +75,7 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	if c.readErr != nil {
 		return 0, c.readErr
 	}
-	if c.poll.active {
-		return c.poll.readNow(p)
-	}
-	n, err := c.tcpConn.Read(p)
+	n, err := c.Conn.Read(p)
 	c.took(p[:n])
 	return n, err
 }
@@ -99,10 +88,10 @@ func (c *clientConn) readAhead() error {
 	if c.readErr != nil {
 		return c.readErr
 	}
-	buf := getBuffer()
-	n, err := c.poll.readNow(buf[:])
+	buf := netpoll.GetBuffer()
+	n, err := c.Conn.Read(buf[:])
 	if n == 0 {
-		buf.put()
+		buf.Put()
 		return err
 	}
 	c.ahead, c.unread = buf, buf[:n]
@@ -112,7 +101,7 @@ func (c *clientConn) readAhead() error {
 // dropUnread gives the buffer of what was unread back.
 func (c *clientConn) dropUnread() {
 	if c.ahead != nil {
-		c.ahead.put()
+		c.ahead.Put()
 	}
 	c.ahead, c.unread = nil, nil
 }
@@ -159,13 +148,6 @@ func (r *records) advance(p []byte) {
 	}
 }
 
-// Close closes the socket, and resumes a direction that is parked, so that it ends.
-func (c *clientConn) Close() error {
-	err := c.tcpConn.Close()
-	c.poll.stay()
-	return err
-}
-
 // Write sends p. crypto/tls gathers a flight into one write, so that an alert
 // may stand behind other records.
 func (c *clientConn) Write(p []byte) (int, error) {
@@ -175,10 +157,7 @@ func (c *clientConn) Write(p []byte) (int, error) {
 	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
 		c.alertSent = tls.AlertError(p[len(p)-1])
 	}
-	if c.poll.active {
-		return c.poll.write(p)
-	}
-	return c.tcpConn.Write(p)
+	return c.Conn.Write(p)
 }
 
 func (c *clientConn) watchReceived(p []byte) {
@@ -218,7 +197,7 @@ func (c *clientConn) peek(n int) ([]byte, error) {
 		if cap(c.unread) < n {
 			c.unread = append(make([]byte, 0, max(n, minPeek)), c.unread...)
 		}
-		got, err := c.tcpConn.Read(c.unread[have:cap(c.unread)])
+		got, err := c.Conn.Read(c.unread[have:cap(c.unread)])
 		c.unread = c.unread[:have+got]
 		if err != nil && endingOf(err) != endTimeout {
 			c.readErr = err
@@ -235,7 +214,7 @@ const minPeek = 512
 // pending reports whether the client has sent anything that was not read yet,
 // here or in the kernel.
 func (c *clientConn) pending() bool {
-	return len(c.unread) > 0 || pendingBytes(c.tcpConn)
+	return len(c.unread) > 0 || c.Pending()
 }
 
 const (
@@ -249,7 +228,7 @@ const (
 func (c *clientConn) linger() {
 	c.CloseWrite()
 	c.SetReadDeadline(time.Now().Add(lingerTime))
-	io.CopyN(io.Discard, c.tcpConn, lingerBytes)
+	io.CopyN(io.Discard, &c.Conn, lingerBytes)
 	c.Close()
 }
 

@@ -24,8 +24,6 @@ type session struct {
 	// random is drawn once, for rules that take a share of connections.
 	random    uint64
 	admission admission
-	// looked: its first bytes were looked at on the threshold.
-	looked bool
 
 	raw     *clientConn    // the client's side below TLS
 	hs      *handshake     // while it is under way

@@ -3,19 +3,20 @@
 // The life of one connection is session.serve in conn.go, and reads in this order:
 //
 //	accept           With implicit TLS the kernel hands a connection over once the
-//	                 client has sent something, or after a second.
+//	                 client has sent something, or after a second. An old hello that
+//	                 the policy rejects is rejected in the accept loop, without a
+//	                 goroutine or crypto/tls (rejectEarly).
 //	readProxyHeader  Some peers send a PROXY header first, which says whose
 //	                 connection it is. Then admit counts it towards the limits.
 //	startTLS         On imap and pop3 Postern greets, and answers what may be asked
 //	                 before TLS. It refuses logins unread. STARTTLS or STLS ends this
 //	                 stage; TLS or pipelined bytes too soon end the connection.
 //	handshake        The first bytes say what it is. Text is answered with text, an
-//	                 SSLv2-compatible ClientHello with an alert. An old hello that the
-//	                 policy rejects is rejected at once, without crypto/tls (rejectEarly).
-//	                 All else is crypto/tls: it calls configForClient with the hello,
-//	                 which asks the policy that is in force, and returns the strict
-//	                 configuration or the lenient one. report tells the observer the
-//	                 outcome, now and not when the connection ends.
+//	                 SSLv2-compatible ClientHello with an alert. All else is crypto/tls:
+//	                 it calls configForClient with the hello, which asks the policy that
+//	                 is in force, and returns the strict configuration or the lenient
+//	                 one. report tells the observer the outcome, now and not when the
+//	                 connection ends.
 //	passThrough      A legacy client that may come in, but that crypto/tls cannot serve,
 //	                 is passed through where there is an old server for it: crypto/tls
 //	                 ends without a word, and what it has read goes to that server's own

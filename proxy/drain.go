@@ -39,8 +39,7 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	defer cancel()
 	srv.drain(ctx)
 	srv.cut()
-	srv.lot.close()
-	srv.crew.stop()
+	srv.idleSet.Close()
 	srv.work.Wait()
 }
 
@@ -107,7 +106,7 @@ func (srv *Server) cut() {
 	srv.mu.Unlock()
 	for _, s := range left {
 		if t := s.tunnel.Load(); t != nil {
-			srv.crew.do(t.abort) // an upstream may be slow to take a close_notify
+			go t.abort() // an upstream may be slow to take a close_notify
 		} else {
 			s.raw.Close()
 		}

@@ -13,6 +13,7 @@ import (
 
 	"postern/internal/hello"
 	"postern/internal/mailproto"
+	"postern/internal/netpoll"
 	"postern/policy"
 )
 
@@ -146,7 +147,7 @@ func eventsOf(t *testing.T, mode policy.Mode, visitors []visitor) {
 				slots <- struct{}{}
 				c := g.Dial(t, l)
 				mu.Lock()
-				byPorts[[2]uint16{addrPort(c.LocalAddr()).Port(), addrPort(c.RemoteAddr()).Port()}] = met{v.name + " on " + string(l), v.events}
+				byPorts[[2]uint16{netpoll.AddrPort(c.LocalAddr()).Port(), netpoll.AddrPort(c.RemoteAddr()).Port()}] = met{v.name + " on " + string(l), v.events}
 				mu.Unlock()
 				wg.Go(func() {
 					defer func() { <-slots }()

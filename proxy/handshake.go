@@ -35,12 +35,10 @@ func (s *session) handshake() (Outcome, *tunnel) {
 	switch {
 	case err != nil:
 		return s.failed(s.failure(err)), nil
-	case s.raw.ssl2Hello():
-		return s.ssl2()
+	case s.raw.sslv2():
+		return s.sslv2Hello()
 	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
 		return s.notTLS(deadline), nil
-	case !s.looked && s.turnAway():
-		return Rejected, nil
 	}
 	s.raw.recorder.on = s.passesThrough()
 	return s.tlsHandshake()

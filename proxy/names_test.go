@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"postern/internal/netpoll"
 	"postern/policy"
 )
 
@@ -26,7 +27,7 @@ func TestEndingOf(t *testing.T) {
 		{fmt.Errorf("reading: %w", io.EOF), endClosed}, {&net.OpError{Op: "read", Err: net.ErrClosed}, endClosed},
 		{os.ErrDeadlineExceeded, endTimeout}, {&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, endTimeout},
 		{syscall.ECONNRESET, endReset}, {&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, endReset},
-		{syscall.EPIPE, endReset}, {errors.New("anything"), endReset}, {errWouldBlock, endReset},
+		{syscall.EPIPE, endReset}, {errors.New("anything"), endReset}, {netpoll.ErrWouldBlock, endReset},
 	} {
 		if got := endingOf(tt.err); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)

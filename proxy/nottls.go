@@ -6,20 +6,41 @@ import (
 	"slices"
 	"time"
 
+	"postern/internal/legacyhello"
 	"postern/policy"
 )
 
 // What clients begin with that crypto/tls cannot read.
 
-// ssl2 passes an SSLv2-compatible ClientHello through, or refuses it.
-func (s *session) ssl2() (Outcome, *tunnel) {
+// sslv2 reports whether what comes first is an SSLv2-compatible ClientHello.
+func (c *clientConn) sslv2() bool {
+	b, err := c.peek(3)
+	return err == nil && legacyhello.IsSSLv2(b)
+}
+
+// peekSSLv2 returns the bytes of an SSLv2-compatible ClientHello, which stay unread.
+func (c *clientConn) peekSSLv2() ([]byte, error) {
+	b, err := c.peek(2)
+	if err != nil {
+		return nil, err
+	}
+	n := legacyhello.SSLv2Len(b)
+	if b, err = c.peek(n); err != nil {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// sslv2Hello passes an SSLv2-compatible ClientHello through, or refuses it.
+func (s *session) sslv2Hello() (Outcome, *tunnel) {
 	hs := s.hs
-	hello, length, ok, err := s.raw.readSSL2Hello()
+	first, err := s.raw.peekSSLv2()
 	if err != nil {
 		return s.failed(s.failure(err)), nil
 	}
 	whole := s.raw.unread
-	s.raw.unread = whole[length:]
+	s.raw.unread = whole[len(first):]
+	hello, ok := legacyhello.ParseSSLv2(first)
 	if !ok {
 		s.sendAlert(alertDecodeError, policy.TLS10)
 		return s.failed(FailMalformed), nil

@@ -17,42 +17,12 @@ import (
 	"postern/policy"
 )
 
-// Who is parked when the lot closes goes on, and parks no more.
-func TestNobodyIsLeftInALotThatCloses(t *testing.T) {
-	l, err := openLot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, _ := writing(t, time.Hour)
-	resumed := make(chan struct{}, 2)
-	p.lot, p.resume = l, func() { resumed <- struct{}{} }
-	if !p.park() {
-		t.Fatal("does not park")
-	}
-	l.close()
-	select {
-	case <-resumed:
-	case <-time.After(5 * time.Second):
-		t.Fatal("not resumed")
-	}
-	if p.park() {
-		t.Error("parks in a closed lot")
-	}
-}
-
-// parkedNow is how many directions are parked.
-func (srv *Server) parkedNow() int {
-	srv.lot.mu.Lock()
-	defer srv.lot.mu.Unlock()
-	return len(srv.lot.slots) - len(srv.lot.free)
-}
-
 // waitParked waits until so many directions are parked.
 func waitParked(t *testing.T, g *Gate, n int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); g.parkedNow() != n; {
+	for end := time.Now().Add(10 * time.Second); g.idleSet.Len() != n; {
 		if time.Now().After(end) {
-			t.Fatalf("%d directions are parked, want %d", g.parkedNow(), n)
+			t.Fatalf("%d directions are parked, want %d", g.idleSet.Len(), n)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -159,34 +129,8 @@ func TestParkedSessionsEndAtShutdown(t *testing.T) {
 	for i := range sessions {
 		g.WaitClosed(t, i+1)
 	}
-	if n := g.parkedNow(); n != 0 {
+	if n := g.idleSet.Len(); n != 0 {
 		t.Errorf("%d directions are still parked", n)
-	}
-}
-
-// A slot that has been left is given to others; a late event for the one before
-// does not wake them.
-func TestALateEventWakesNobodyElse(t *testing.T) {
-	l := &lot{}
-	var woken atomic.Int32
-	first, second := &poller{lot: l, resume: func() { woken.Add(1) }}, &poller{lot: l, resume: func() { woken.Add(10) }}
-	l.mu.Lock()
-	i := l.take(first)
-	late := event{i, l.slots[i].turn}
-	l.mu.Unlock()
-	first.stay()
-	l.mu.Lock()
-	if j := l.take(second); j != i {
-		t.Fatalf("slot %d, want the free one, %d", j, i)
-	}
-	l.mu.Unlock()
-	l.happened(late)
-	if woken.Load() != 1 || !second.parked {
-		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
-	}
-	l.happened(event{i, l.slots[i].turn})
-	if woken.Load() != 11 || second.parked {
-		t.Errorf("woken: %d; the second one is parked: %v", woken.Load(), second.parked)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/pires/go-proxyproto"
 	"github.com/pires/go-proxyproto/tlvparse"
 
+	"postern/internal/netpoll"
 	"postern/policy"
 )
 
@@ -56,7 +57,7 @@ func (s *session) readProxyHeader() error {
 	if !ok {
 		return fmt.Errorf("reading the PROXY header: no TCP addresses")
 	}
-	s.Client, s.destination = addrPort(src), addrPort(dst)
+	s.Client, s.destination = netpoll.AddrPort(src), netpoll.AddrPort(dst)
 	return nil
 }
 

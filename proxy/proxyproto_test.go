@@ -14,11 +14,13 @@ import (
 
 	"github.com/pires/go-proxyproto"
 	"github.com/pires/go-proxyproto/tlvparse"
+
+	"postern/internal/netpoll"
 )
 
 // sentBytes is a connection on which a peer has sent so much and closed.
 type sentBytes struct {
-	tcpConn
+	netpoll.Socket
 	in *bytes.Reader
 }
 
@@ -31,7 +33,7 @@ func readHeader(sent []byte) (s *session, rest []byte, err error) {
 	s = &session{srv: &Server{draining: make(chan struct{})}}
 	s.Client = netip.MustParseAddrPort("127.0.0.9:4711")
 	s.destination = netip.MustParseAddrPort("127.0.0.1:993")
-	s.raw = &clientConn{tcpConn: &sentBytes{in: bytes.NewReader(sent)}, s: s}
+	s.raw = &clientConn{Conn: netpoll.Conn{Socket: &sentBytes{in: bytes.NewReader(sent)}}, s: s}
 	if err = s.readProxyHeader(); err == nil {
 		rest, _ = io.ReadAll(s.raw)
 	}

@@ -121,7 +121,7 @@ func (s *session) identified() bool { return s.srv.cfg.Identity && s.Legacy }
 // ended the command side.
 func (c *commandSide) run() (*Login, error) {
 	r := &replySide{relay: c.relay, upstream: c.s.upstream.lines, nonSyncLiterals: c.nonSyncLiterals}
-	c.s.srv.crew.do(r.run)
+	go r.run()
 	for {
 		c.busy = false
 		line, err := c.client.StrictLine()

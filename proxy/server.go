@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"postern/internal/certs"
+	"postern/internal/netpoll"
 	"postern/policy"
 )
 
@@ -68,7 +69,6 @@ type Config struct {
 // Server is the proxy.
 type Server struct {
 	cfg       Config
-	acceptors map[Listener][]*acceptor
 	tls       tlsState
 	clients   *clientLimits
 	upstreams map[Protocol][]*upstream
@@ -81,8 +81,7 @@ type Server struct {
 	cancel   context.CancelFunc
 	draining chan struct{}
 
-	crew *crew
-	lot  *lot // where silent sessions are parked
+	idleSet *netpoll.IdleSet
 	// started is the origin of the moments at which tunnels are parked together.
 	started time.Time
 
@@ -100,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, draining: make(chan struct{}), idle: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
 		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream),
-		acceptors: make(map[Listener][]*acceptor), crew: newCrew(), started: time.Now(),
+		started: time.Now(),
 	}
 	srv.ctx, srv.cancel = context.WithCancel(context.Background())
 	for l := range cfg.Listeners {
@@ -130,27 +129,15 @@ func New(cfg Config) (*Server, error) {
 	srv.rebuild()
 	srv.SetUpstreamRoots(cfg.UpstreamRoots)
 	var err error
-	if srv.lot, err = openLot(); err != nil {
+	if srv.idleSet, err = netpoll.NewIdleSet(); err != nil {
 		return nil, err
-	}
-	for l, list := range cfg.Listeners {
-		for _, nl := range list {
-			a, err := newAcceptor(nl)
-			if err != nil {
-				srv.stopAccepting()
-				srv.lot.close()
-				return nil, fmt.Errorf("listener %s: %w", l, err)
-			}
-			srv.acceptors[l] = append(srv.acceptors[l], a)
-		}
 	}
 	return srv, nil
 }
 
 // Start begins to accept and to ask the upstreams whether they answer.
 func (srv *Server) Start() {
-	srv.work.Go(srv.lot.watch)
-	srv.work.Go(func() { srv.crew.run(srv.ctx) })
+	srv.work.Go(srv.idleSet.Run)
 	for p, list := range srv.upstreams {
 		for _, up := range list {
 			srv.work.Go(func() { srv.probe(up, dialectOf(p)) })
@@ -159,17 +146,17 @@ func (srv *Server) Start() {
 	if len(srv.cfg.TicketKeys) == 0 {
 		srv.work.Go(func() { srv.rotateTicketKeys(srv.ctx) })
 	}
-	for l, list := range srv.acceptors {
-		for _, a := range list {
-			srv.work.Go(func() { srv.accept(l, a) })
+	for l, list := range srv.cfg.Listeners {
+		for _, nl := range list {
+			srv.work.Go(func() { srv.accept(l, nl) })
 		}
 	}
 }
 
 func (srv *Server) stopAccepting() {
-	for _, list := range srv.acceptors {
-		for _, a := range list {
-			a.close()
+	for _, list := range srv.cfg.Listeners {
+		for _, nl := range list {
+			nl.Close()
 		}
 	}
 }
@@ -179,11 +166,10 @@ const maxAcceptWait = 100 * time.Millisecond
 
 // accept takes connections until the listener is closed. When descriptors run
 // out it waits a little, as net/http does.
-func (srv *Server) accept(l Listener, a *acceptor) {
-	door := &door{srv: srv, listener: l, acceptor: a}
+func (srv *Server) accept(l Listener, nl net.Listener) {
 	var wait time.Duration
 	for {
-		c, err := a.accept()
+		c, err := nl.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
@@ -200,7 +186,9 @@ func (srv *Server) accept(l Listener, a *acceptor) {
 			continue
 		}
 		wait = 0
-		door.enter(c)
+		if s := srv.begin(l, c.(netpoll.Socket)); s != nil && !s.rejectEarly() {
+			go s.run()
+		}
 	}
 }
 
@@ -209,23 +197,22 @@ func (srv *Server) full() bool {
 	return srv.cfg.Limits.Connections > 0 && srv.served >= srv.cfg.Limits.Connections
 }
 
-// begin gives a connection its session. Its first bytes may have been read
-// already, and err then.
-func (srv *Server) begin(l Listener, a arrival, dice uint64, first []byte, err error) {
+// begin gives a connection its session, or closes it while the server drains.
+func (srv *Server) begin(l Listener, c netpoll.Socket) *session {
 	s := &session{
-		Conn: Conn{ID: srv.lastID.Add(1), Listener: l, Accepted: a.at, Client: a.peer, Local: a.local},
-		srv:  srv, dialect: dialectOf(l.Protocol()), random: dice,
+		Conn: Conn{
+			ID: srv.lastID.Add(1), Listener: l, Accepted: time.Now(),
+			Client: netpoll.AddrPort(c.RemoteAddr()), Local: netpoll.AddrPort(c.LocalAddr()),
+		},
+		srv: srv, dialect: dialectOf(l.Protocol()), random: rand.Uint64(),
 	}
 	s.destination = s.Local
-	s.raw = &clientConn{tcpConn: a.open(), s: s, poll: poller{lot: srv.lot}, readErr: err}
-	if len(first) > 0 {
-		s.raw.unread, s.looked = slices.Clone(first), true
-	}
+	s.raw = &clientConn{Conn: netpoll.Conn{Socket: c, IdleSet: srv.idleSet}, s: s}
 	srv.mu.Lock()
 	if srv.isDraining() {
 		srv.mu.Unlock()
 		s.raw.Close()
-		return
+		return nil
 	}
 	srv.open[s] = struct{}{}
 	if !srv.full() {
@@ -234,18 +221,7 @@ func (srv *Server) begin(l Listener, a arrival, dice uint64, first []byte, err e
 	}
 	srv.mu.Unlock()
 	srv.cfg.Metrics.Opened(l)
-	srv.crew.do(s.run)
-}
-
-// addrPort is the address of a TCP peer; one that came over a dual-stack
-// socket is unmapped.
-func addrPort(a net.Addr) netip.AddrPort {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	return s
 }
 
 // remove forgets a session that has ended.

@@ -79,7 +79,7 @@ func (st *startTLSStage) readLine() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c := first[0]; c == recordHandshake || c == recordAlert || c&0x80 != 0 && st.s.raw.ssl2Hello() {
+		if c := first[0]; c == recordHandshake || c == recordAlert || c&0x80 != 0 && st.s.raw.sslv2() {
 			return nil, errTLSTooSoon
 		}
 	}

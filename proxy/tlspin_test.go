@@ -14,6 +14,7 @@ import (
 
 	"postern/internal/certs"
 	"postern/internal/hello"
+	"postern/internal/netpoll"
 	"postern/internal/posterntest"
 	"postern/policy"
 )
@@ -34,7 +35,7 @@ func (c *blinker) Read(p []byte) (int, error) {
 		return c.Conn.Read(p)
 	}
 	if c.reads++; c.reads%3 != 0 {
-		return 0, errWouldBlock
+		return 0, netpoll.ErrWouldBlock
 	}
 	return c.Conn.Read(p[:min(len(p), 1+c.reads%c.most)])
 }
@@ -102,7 +103,7 @@ func blinkOnce(t *testing.T, store *certs.Store, version uint16, most int) {
 	for buf := make([]byte, 4096); ; {
 		n, err := server.Read(buf)
 		read = append(read, buf[:n]...)
-		if err == errWouldBlock {
+		if err == netpoll.ErrWouldBlock {
 			blocked++
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/netpoll"
 	"postern/policy"
 )
 
@@ -85,7 +86,7 @@ func TestRulesSeeWhoComesAndWhere(t *testing.T) {
 	observed := func(match string) bool {
 		t.Helper()
 		g := StartGate(t, policy.Enforce, imap.Addr(), "", func(c *Config) {
-			keys := fmt.Sprintf(match, addrPort(c.Listeners[IMAPS][0].Addr()).Port())
+			keys := fmt.Sprintf(match, netpoll.AddrPort(c.Listeners[IMAPS][0].Addr()).Port())
 			c.Policy = parsePolicy(t, "rules: [{name: r, mode: observe, match: {"+keys+"}}]")
 		})
 		c := tls.Client(g.Dial(t, IMAPS), g.oldClient())

@@ -2,10 +2,11 @@ package proxy
 
 import (
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"postern/internal/netpoll"
 )
 
 // A tunnel is a connection after its login: two copies, in which bytes are bytes,
@@ -84,7 +85,7 @@ func (t *tunnel) start() {
 	}
 	t.touch()
 	t.s.tunnel.Store(t)
-	t.s.srv.crew.do(func() { t.run(ToClient, fromUpstream) })
+	go t.run(ToClient, fromUpstream)
 	t.run(ToUpstream, fromClient)
 }
 
@@ -93,13 +94,11 @@ func (t *tunnel) startPolling() error {
 	s.raw.SetDeadline(time.Time{})
 	s.upstream.raw.SetDeadline(time.Time{})
 	s.raw.recordwise = !t.passedThrough()
-	crew := s.srv.crew
-	toClient, toUpstream := func() { t.run(ToClient, nil) }, func() { t.run(ToUpstream, nil) }
 	timeout := s.srv.cfg.TimeoutIdle
-	if err := s.upstream.startPolling(timeout, func() { crew.do(toClient) }); err != nil {
+	if err := s.upstream.startPolling(timeout, func() { go t.run(ToClient, nil) }); err != nil {
 		return err
 	}
-	return s.raw.poll.start(s.raw.tcpConn, t.client.Read, timeout, func() { crew.do(toUpstream) })
+	return s.raw.Start(t.client.Read, timeout, func() { go t.run(ToUpstream, nil) })
 }
 
 // run copies in one direction, until that has ended or parks. The one that ends
@@ -141,7 +140,7 @@ func (t *tunnel) endsFor(reason CloseReason) {
 // When the client closes its side, the upstream is told, and may go on sending.
 func (t *tunnel) copyToUpstream(ahead []byte) CloseReason {
 	client, upstream := t.s.raw, t.s.upstream
-	err := t.copy(&client.poll, client.tcpConn, t.upstream, ahead, ToUpstream)
+	err := t.copy(&client.Conn, t.upstream, ahead, ToUpstream)
 	reason := ReasonClient
 	switch {
 	case err == errParked:
@@ -157,10 +156,10 @@ func (t *tunnel) copyToUpstream(ahead []byte) CloseReason {
 		return ReasonClient
 	default:
 		t.endsFor(ReasonClient) // before the upstream answers by closing, too
-		upstream.raw.poll.hurry(closeNotifyTime)
+		upstream.raw.ShortenDeadline(closeNotifyTime)
 		upstream.CloseWrite()
 	}
-	t.halfClosed(upstream.raw, &upstream.raw.poll)
+	t.halfClosed(upstream.raw)
 	return reason
 }
 
@@ -169,7 +168,7 @@ func (t *tunnel) copyToUpstream(ahead []byte) CloseReason {
 // in the middle of a literal.
 func (t *tunnel) copyToClient(ahead []byte) CloseReason {
 	client, upstream := t.s.raw, t.s.upstream
-	switch err := t.copy(&upstream.raw.poll, upstream.raw.tcpConn, t.client, ahead, ToClient); err {
+	switch err := t.copy(upstream.raw, t.client, ahead, ToClient); err {
 	case errParked:
 		return ""
 	case errIdle:
@@ -181,19 +180,19 @@ func (t *tunnel) copyToClient(ahead []byte) CloseReason {
 		return ReasonClient
 	}
 	t.endsFor(ReasonUpstream) // before the client answers by closing, too
-	client.poll.hurry(closeNotifyTime)
+	client.ShortenDeadline(closeNotifyTime)
 	t.closeNotify()
 	client.CloseWrite()
-	t.halfClosed(client, &client.poll)
+	t.halfClosed(&client.Conn)
 	return ReasonUpstream
 }
 
 // halfClosed leaves the other direction a while, and keeps the goroutine that counts
 // it from parking.
-func (t *tunnel) halfClosed(other net.Conn, p *poller) {
+func (t *tunnel) halfClosed(other *netpoll.Conn) {
 	t.state.CompareAndSwap(tunnelOpen, tunnelHalfClosed)
 	other.SetReadDeadline(t.touch().Add(halfCloseTime))
-	p.stay()
+	other.Unpark()
 }
 
 // abort ends both directions at once.
@@ -205,7 +204,7 @@ func (t *tunnel) abort() {
 // closeInOrder ends both directions, the client's with close_notify where its TLS
 // ends here.
 func (t *tunnel) closeInOrder() {
-	t.s.raw.poll.hurry(lingerTime)
+	t.s.raw.ShortenDeadline(lingerTime)
 	t.closeNotify()
 	t.abort()
 }
@@ -227,10 +226,10 @@ const (
 	errParked copyError = "parked"
 )
 
-// copy passes on what was read ahead, then all that comes from p, until the end of
+// copy passes on what was read ahead, then all that comes, until the end of
 // it, an error, or the idle timeout; or until it parks, after which the direction
 // belongs to another goroutine.
-func (t *tunnel) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d Direction) error {
+func (t *tunnel) copy(from *netpoll.Conn, to io.Writer, ahead []byte, d Direction) error {
 	if len(ahead) > 0 {
 		if err := t.write(to, ahead, d); err != nil {
 			return err
@@ -238,16 +237,16 @@ func (t *tunnel) copy(p *poller, from net.Conn, to io.Writer, ahead []byte, d Di
 	}
 	t.setIdleDeadline(from, t.s.srv.cfg.TimeoutIdle)
 	for {
-		buf, n, err := p.next()
+		buf, n, err := from.Next()
 		if n > 0 {
 			werr := t.write(to, buf[:n], d)
-			buf.put()
+			buf.Put()
 			if werr != nil {
 				return werr
 			}
 		}
 		if err != nil && endingOf(err) == endTimeout {
-			if err = t.deadlinePassed(p, from); err == nil {
+			if err = t.deadlinePassed(from); err == nil {
 				continue
 			}
 		}
@@ -300,7 +299,7 @@ func (t *tunnel) idleTimeLeft(now time.Time) time.Duration {
 }
 
 // deadlinePassed sets the next read deadline, or parks the direction.
-func (t *tunnel) deadlinePassed(p *poller, from net.Conn) error {
+func (t *tunnel) deadlinePassed(from *netpoll.Conn) error {
 	now := time.Now()
 	left := t.idleTimeLeft(now)
 	if left <= 0 {
@@ -310,10 +309,10 @@ func (t *tunnel) deadlinePassed(p *poller, from net.Conn) error {
 		from.SetReadDeadline(now.Add(left))
 		return nil
 	}
-	if t.silence(now) >= parkAfter && p.drained() {
+	if t.silence(now) >= parkAfter && from.Drained() {
 		from.SetReadDeadline(time.Time{}) // nobody would notice that it has passed
 		t.watchIdle(left)
-		if p.park() {
+		if from.Park() {
 			return errParked
 		}
 	}
@@ -323,7 +322,7 @@ func (t *tunnel) deadlinePassed(p *poller, from net.Conn) error {
 
 // setIdleDeadline sets the read deadline of a direction: when it is time to park, or
 // the time left is over. halfClosed may be setting another one just now, which holds.
-func (t *tunnel) setIdleDeadline(from net.Conn, left time.Duration) {
+func (t *tunnel) setIdleDeadline(from *netpoll.Conn, left time.Duration) {
 	now := time.Now()
 	if left > parkAfter+parkTogether {
 		left = parkAfter + parkTogether - now.Add(parkAfter).Sub(t.s.srv.started)%parkTogether

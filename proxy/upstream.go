@@ -11,39 +11,12 @@ import (
 	"time"
 
 	"postern/internal/mailproto"
+	"postern/internal/netpoll"
 )
-
-// pollConn is a TCP connection whose Read asks the poller once that is on: it
-// is what crypto/tls is given on the upstream's side.
-type pollConn struct {
-	tcpConn
-	poll poller
-}
-
-func (c *pollConn) Read(p []byte) (int, error) {
-	if c.poll.active {
-		return c.poll.readNow(p)
-	}
-	return c.tcpConn.Read(p)
-}
-
-func (c *pollConn) Write(p []byte) (int, error) {
-	if c.poll.active {
-		return c.poll.write(p)
-	}
-	return c.tcpConn.Write(p)
-}
-
-// Close closes; a direction that is parked goes on, to find that.
-func (c *pollConn) Close() error {
-	err := c.tcpConn.Close()
-	c.poll.stay()
-	return err
-}
 
 // upstreamConn is a connection to an upstream, until its end.
 type upstreamConn struct {
-	raw *pollConn
+	raw *netpoll.Conn
 	// tls is nil where the line is plain.
 	tls   *tls.Conn
 	up    *upstream
@@ -79,22 +52,21 @@ func (c *upstreamConn) Close() error {
 	c.once.Do(func() {
 		c.up.connections.Add(-1)
 		if c.tls != nil {
-			c.raw.poll.hurry(lingerTime)
-			c.raw.SetWriteDeadline(time.Now().Add(lingerTime))
+			c.raw.ShortenDeadline(lingerTime)
 			c.tls.CloseWrite()
 		}
 	})
 	return c.raw.Close()
 }
 
-func (c *upstreamConn) startPolling(patience time.Duration, resume func()) error {
+func (c *upstreamConn) startPolling(writeTimeout time.Duration, resume func()) error {
 	c.lines = nil
-	keepAlive(c.raw.tcpConn, addrPort(c.raw.RemoteAddr()).Addr())
+	netpoll.KeepAlive(c.raw.Socket, netpoll.AddrPort(c.raw.RemoteAddr()).Addr())
 	var read func([]byte) (int, error)
 	if c.tls != nil {
 		read = c.tls.Read
 	}
-	return c.raw.poll.start(c.raw.tcpConn, read, patience, resume)
+	return c.raw.Start(read, writeTimeout, resume)
 }
 
 // greeting is an upstream's first line, as it came and as a client may see it.
@@ -139,7 +111,7 @@ func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *ups
 		return nil, nil, &upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}
 	}
 	up.connections.Add(1)
-	c = &upstreamConn{raw: &pollConn{tcpConn: nc.(*net.TCPConn), poll: poller{lot: srv.lot}}, up: up}
+	c = &upstreamConn{raw: &netpoll.Conn{Socket: nc.(*net.TCPConn), IdleSet: srv.idleSet}, up: up}
 	c.raw.SetDeadline(begun.Add(within))
 	return c, context.AfterFunc(srv.ctx, func() { c.raw.SetDeadline(past) }), nil
 }
@@ -163,7 +135,7 @@ func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeti
 	if err := d.requestTLS(c.lines, c.raw); err != nil {
 		return greeting{}, &upstreamError{dialFailure(err, UpstreamStartTLS), fmt.Errorf("asking the upstream for TLS: %w", err)}
 	}
-	if len(c.lines.Buffered()) > 0 || pendingBytes(c.raw.tcpConn) {
+	if len(c.lines.Buffered()) > 0 || c.raw.Pending() {
 		return greeting{}, &upstreamError{UpstreamStartTLS, errInjectedReply}
 	}
 	if err := srv.secure(c); err != nil {

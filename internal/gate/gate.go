@@ -23,6 +23,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/logging"
 	"postern/internal/memory"
+	"postern/internal/netpoll"
 	"postern/internal/policyfile"
 	"postern/internal/watch"
 	"postern/metrics"
@@ -299,7 +300,7 @@ func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener
 	for _, l := range cfg.Listeners() {
 		for _, addr := range l.Addrs {
 			name := proxy.Listener(l.Name)
-			bound[name] = append(bound[name], bind(proxy.ListenConfig(), l.Variable, addr))
+			bound[name] = append(bound[name], bind(netpoll.ListenConfig(name.ImplicitTLS()), l.Variable, addr))
 		}
 	}
 	admin := bind(net.ListenConfig{}, config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)

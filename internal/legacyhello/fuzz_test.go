@@ -1,10 +1,9 @@
-package proxy
+package legacyhello
 
 import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"testing"
 
@@ -21,7 +20,7 @@ type parts struct {
 
 func (p *parts) body() []byte {
 	b := binary.BigEndian.AppendUint16(nil, p.version)
-	b = append(b, make([]byte, helloRandomLen)...)
+	b = append(b, make([]byte, randomLen)...)
 	b = append(append(b, byte(len(p.session))), p.session...)
 	b = append(binary.BigEndian.AppendUint16(b, uint16(len(p.suites))), p.suites...)
 	b = append(append(b, byte(len(p.compression))), p.compression...)
@@ -47,7 +46,7 @@ func takeApart(b []byte) (p parts) {
 	number := func() uint16 { return binary.BigEndian.Uint16(take(2)) }
 	take(9)
 	p.version = number()
-	take(helloRandomLen)
+	take(randomLen)
 	p.session = take(int(take(1)[0]))
 	p.suites = take(int(number()))
 	p.compression = take(int(take(1)[0]))
@@ -72,9 +71,9 @@ func mutate(r *rand.Rand, hellos []namedHello) []byte {
 		return b
 	case 1: // another bit of what is not random
 		b := bytes.Clone(pick())
-		i := r.IntN(len(b) - helloRandomLen)
+		i := r.IntN(len(b) - randomLen)
 		if i >= 11 {
-			i += helloRandomLen
+			i += randomLen
 		}
 		b[i] ^= 1 << r.IntN(8)
 		return b
@@ -140,19 +139,15 @@ func mutate(r *rand.Rand, hellos []namedHello) []byte {
 // Of hellos that are changed in one place each, what is understood is what
 // crypto/tls makes of it, and much of what crypto/tls refuses for its version is
 // understood.
-func TestLookAgreesWithCryptoTLS(t *testing.T) {
+func TestParseAgreesWithCryptoTLS(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	hellos := legacyHellos(t)
-	var l look
 	understood, refused, otherwise := 0, 0, 0
 	const hundreds = 200
 	for range hundreds * 100 {
 		b := mutate(r, hellos)
-		if r.IntN(hundreds) == 0 {
-			l = look{}
-		}
 		switch _, ok := cryptoTLS(b, strictConfigs[0]); {
-		case checkLook(t, &l, b):
+		case check(t, b):
 			understood++
 			refused++
 		case ok:
@@ -200,9 +195,9 @@ func assemble(data []byte) []byte {
 	return p.bytes()
 }
 
-// FuzzLook reads any bytes, the same as the body of a hello, and a hello that
+// FuzzParse parses any bytes, the same as the body of a hello, and a hello that
 // is made by them.
-func FuzzLook(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	hellos := legacyHellos(f)
 	for _, h := range hellos {
 		if len(h.bytes) < 1000 {
@@ -217,31 +212,26 @@ func FuzzLook(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Add(append([]byte{1, 0, 0, 0, 47, 1, 5, 0, 3, 'a', '.', 'b'}, 2, 9, 4, 0, 23, 0, 24, 2, 13, 1, 0, 1, 21, 3, 2, 'h', '2', 2))
-	var used look
 	f.Fuzz(func(t *testing.T, data []byte) {
 		flights := [][]byte{data, assemble(data)}
 		if len(data) > 9 {
 			flights = append(flights, record(3, 1, message(1, data[9:])))
 		}
 		for _, b := range flights {
-			var fresh look
-			if checkLook(t, &used, b) != fresh.read(b) || !reflect.DeepEqual(used.hello, fresh.hello) {
-				t.Fatalf("%x: %+v, but the first time %+v", b, used.hello, fresh.hello)
-			}
+			check(t, b)
 		}
 	})
 }
 
-func BenchmarkLook(b *testing.B) {
+func BenchmarkParse(b *testing.B) {
 	for _, h := range capturedHellos(b) {
 		if h.name != "openssl -tls1 plain" && h.name != "java TLSv1" {
 			continue
 		}
 		b.Run(h.name, func(b *testing.B) {
-			var l look
 			b.ReportAllocs()
 			for b.Loop() {
-				if !l.read(h.bytes) {
+				if _, ok := Parse(h.bytes); !ok {
 					b.Fatal("not understood")
 				}
 			}

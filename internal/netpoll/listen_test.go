@@ -1,0 +1,120 @@
+//go:build linux
+
+package netpoll
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func listen(t *testing.T, lc net.ListenConfig, network, addr string) net.Listener {
+	t.Helper()
+	l, err := lc.Listen(t.Context(), network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// option reads a socket option.
+func option(t *testing.T, c net.Conn, level, name int) (value int) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { value, err = unix.GetsockoptInt(int(fd), level, name) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
+	for _, deferAccept := range []bool{false, true} {
+		l := listen(t, ListenConfig(deferAccept), "tcp", "127.0.0.1:0")
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		client.Write([]byte("hello"))
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, o := range []struct{ level, name, want int }{
+			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 120},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 30},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4},
+		} {
+			if got := option(t, c, o.level, o.name); got != o.want {
+				t.Errorf("option %d of level %d is %d, want %d", o.name, o.level, got, o.want)
+			}
+		}
+	}
+}
+
+// A client that says nothing is accepted, but later, and one that speaks at once.
+func TestDeferAcceptWaitsForTheFirstBytes(t *testing.T) {
+	l := listen(t, ListenConfig(true), "tcp", "127.0.0.1:0")
+	for _, tt := range []struct {
+		first         string
+		atLeast, most time.Duration
+	}{{"hello", 0, 500 * time.Millisecond}, {"", 500 * time.Millisecond, 8 * time.Second}} {
+		begun := time.Now()
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		client.Write([]byte(tt.first))
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if took := time.Since(begun); took < tt.atLeast || took > tt.most {
+			t.Errorf("a client that says %q is accepted after %v", tt.first, took)
+		}
+	}
+}
+
+// A dead peer is noticed, but one on the same host needs no probes.
+func TestPeersOnOtherHostsAreKeptAlive(t *testing.T) {
+	l := listen(t, ListenConfig(false), "tcp", "127.0.0.1:0")
+	for peer, want := range map[string]int{"192.0.2.1": 1, "127.0.0.1": 0, "::1": 0} {
+		dialer := net.Dialer{KeepAlive: -1}
+		c, err := dialer.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		KeepAlive(c.(*net.TCPConn), netip.MustParseAddr(peer))
+		if got := option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE); got != want {
+			t.Errorf("%s: keepalive is %d, want %d", peer, got, want)
+		}
+	}
+}
+
+// A client that came over a dual-stack socket has its IPv4 address.
+func TestAddrPortIsUnmapped(t *testing.T) {
+	for want, addr := range map[string]net.Addr{
+		"[2001:db8::7]:4660":  &net.TCPAddr{IP: net.ParseIP("2001:db8::7"), Port: 4660},
+		"192.0.2.7:4660":      net.TCPAddrFromAddrPort(netip.MustParseAddrPort("[::ffff:192.0.2.7]:4660")),
+		"[fe80::1%eth0]:4660": &net.TCPAddr{IP: net.ParseIP("fe80::1"), Zone: "eth0", Port: 4660},
+		"invalid AddrPort":    &net.UnixAddr{},
+	} {
+		if got := AddrPort(addr); got.String() != want {
+			t.Errorf("%v is %v, want %s", addr, got, want)
+		}
+	}
+}

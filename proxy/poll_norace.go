@@ -1,7 +1,0 @@
-//go:build !race
-
-package proxy
-
-func raceWrite([]byte) {}
-
-func raceRead([]byte) {}
