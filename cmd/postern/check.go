@@ -4,23 +4,20 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
+	"slices"
 
 	"postern/internal/check"
 )
 
 // checkConfig reads what serve reads, and says everything at once.
-func checkConfig(ctx context.Context, sys system) int {
+func checkConfig(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	offline := fs.Bool("offline", false, "dial nothing")
-	if code, done := sys.parse(fs, checkHelp); done {
-		return code
+	if err := sys.parse(fs, checkHelp); err != nil {
+		return err
 	}
 	r := check.Run(ctx, sys.environ, *offline)
-	for _, line := range r.Errors {
-		sys.errorf("error: %s", line)
-	}
-	for _, line := range r.Unanswered {
+	for _, line := range slices.Concat(r.Errors, r.Unanswered) {
 		sys.errorf("error: %s", line)
 	}
 	for _, line := range r.Warnings {
@@ -31,19 +28,17 @@ func checkConfig(ctx context.Context, sys system) int {
 	}
 	switch {
 	case len(r.Errors) > 0:
-		return exitUsage
+		return exitError{code: exitUsage}
 	case len(r.Unanswered) > 0:
-		return exitNo
+		return exitError{code: exitNo}
 	}
-	return exitOK
+	return nil
 }
 
-func checkHelp(w io.Writer) {
-	fmt.Fprint(w, `postern check reads the same environment as postern serve, and reports every
+const checkHelp = `postern check reads the same environment as postern serve, and reports every
 problem and warning at once: variables, certificates and keys, ports, and what
 the upstreams answer. Problems go to stderr, the rest to stdout. Exit code 0:
 nothing, or warnings alone; 1: an upstream does not answer; 2: the configuration
 is wrong.
 
-`)
-}
+`

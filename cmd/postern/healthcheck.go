@@ -20,26 +20,24 @@ const (
 	healthBytes   = 64 << 10 // of an answer
 )
 
-// healthcheck asks the running gate whether it is ready.
-func healthcheck(ctx context.Context, sys system) int {
+// healthcheck asks the running proxy whether it is ready.
+func healthcheck(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
-	if code, done := sys.parse(fs, healthcheckHelp); done {
-		return code
+	if err := sys.parse(fs, healthcheckHelp); err != nil {
+		return err
 	}
 	cfg, err := config.LoadAdmin(sys.environ)
 	if err != nil {
-		sys.errorf("%v", err)
-		return exitUsage
+		return namedError{err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	ready, report, err := askReadiness(ctx, cfg)
 	if err != nil {
-		sys.errorf("postern healthcheck: %v", err)
-		return exitNo
+		return exitError{err, exitNo}
 	}
 	if ready {
-		return exitOK
+		return nil
 	}
 	for line := range strings.Lines(report) {
 		line = strings.TrimSpace(line)
@@ -47,7 +45,7 @@ func healthcheck(ctx context.Context, sys system) int {
 			sys.errorf("postern healthcheck: not ready: %s", line)
 		}
 	}
-	return exitNo
+	return exitError{code: exitNo}
 }
 
 // askReadiness asks /readyz on the admin port.
@@ -108,11 +106,9 @@ func dialAdmin(listen string) func(context.Context, string, string) (net.Conn, e
 	}
 }
 
-func healthcheckHelp(w io.Writer) {
-	fmt.Fprint(w, `postern healthcheck asks the running gate, through POSTERN_ADMIN_LISTEN, whether
+const healthcheckHelp = `postern healthcheck asks the running gate, through POSTERN_ADMIN_LISTEN, whether
 it is ready, for at most three seconds. Exit code 0: it is; 1: it is not, or does
 not run; what is missing goes to stderr. With POSTERN_ADMIN_TLS_CERT_FILE it speaks
 TLS. It takes no flags.
 
-`)
-}
+`

@@ -39,26 +39,6 @@ type instance struct {
 	client http.Client
 }
 
-// exitError is an error that knows how a command ends with it.
-type exitError struct {
-	error
-	code int
-}
-
-func (e exitError) Unwrap() error { return e.error }
-
-// exitOf is the exit code that an error stands for.
-func exitOf(err error) int {
-	if e, ok := errors.AsType[exitError](err); ok {
-		return e.code
-	}
-	return exitBroken
-}
-
-func usageErrorf(format string, args ...any) error {
-	return exitError{fmt.Errorf(format, args...), exitUsage}
-}
-
 // findInstance is the gate at a URL, or else that of ADMIN_LISTEN.
 func findInstance(cfg *config.Config, from string) (*instance, error) {
 	i := &instance{base: "http://localhost", where: cfg.AdminListen}

@@ -1,22 +1,27 @@
-// Postern is the gate in front of a mail server on the day that TLS 1.0 and
-// 1.1 end: it terminates TLS for IMAP and POP3, turns away what is below TLS
-// 1.2, says exactly why, and counts who it was.
+// Postern stands in front of a mail server on the day that TLS 1.0 and 1.1 end:
+// it terminates TLS for IMAP and POP3, rejects what is below TLS 1.2, says
+// exactly why, and counts which clients that were.
 //
 // Commands:
 //
-//	postern serve        run the gate, configured by POSTERN_ variables
+//	postern serve        run the proxy, configured by POSTERN_ variables
 //	postern demo         see the whole thing on loopback, nothing to set up
 //	postern check        report every problem of the configuration at once
 //	postern plan         say what old clients meet, from now on or at a time
-//	postern report       say who is left, and whether it can be cut
-//	postern replay       say whom of those another policy refuses
-//	postern healthcheck  ask the running gate whether it is ready
+//	postern report       say which clients are left, and whether it can be cut
+//	postern replay       say which of those another policy rejects
+//	postern healthcheck  ask the running proxy whether it is ready
 //	postern version      version, commit and Go version
 //
-// A bare postern is postern serve. Every command has -h.
+// A bare postern is postern serve. Every command has -h, and postern help
+// COMMAND says the same; postern serve -h lists the variables.
+//
+// SIGTERM and SIGINT drain a proxy, a second one ends it; SIGHUP has it read its
+// files again, which it also does when they change.
 //
 // Exit codes: 0 fine; 1 the answer is no; 2 usage or configuration; 3 it broke
-// while running. Errors go to stderr, one line each.
+// while running. Errors go to stderr, one line each: those of the configuration
+// begin with the variable or the file, others with "postern COMMAND: ".
 package main
 
 import (
@@ -34,6 +39,7 @@ import (
 	_ "time/tzdata" // a static image has no time zones of its own
 
 	"postern/internal/config"
+	"postern/internal/policyfile"
 )
 
 // Exit codes.
@@ -67,7 +73,7 @@ func (sys system) clock() time.Time {
 // command is one of the program's commands.
 type command struct {
 	name, summary string
-	run           func(ctx context.Context, sys system) int
+	run           func(ctx context.Context, sys system) error
 }
 
 func commands() []command {
@@ -87,7 +93,7 @@ func main() {
 	// First of all: a SIGHUP that comes before this ends the process.
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
-	// A closed stderr must not end the gate: without this the runtime dies of
+	// A closed stderr must not end the proxy: without this the runtime dies of
 	// SIGPIPE at the first write to it.
 	signal.Ignore(syscall.SIGPIPE)
 	stop := make(chan os.Signal, 2)
@@ -97,7 +103,9 @@ func main() {
 		// a megabyte and a half for.
 		runtime.MemProfileRate = 0
 	}
-	os.Exit(run(context.Background(), system{os.Args[1:], os.Environ(), os.Stdout, os.Stderr, stop, reload, nil}))
+	os.Exit(run(context.Background(), system{
+		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, stop: stop, reload: reload,
+	}))
 }
 
 // run finds the command and returns its exit code.
@@ -108,8 +116,11 @@ func run(ctx context.Context, sys system) int {
 	}
 	switch name {
 	case "-h", "-help", "--help", "help":
-		usage(sys.stdout)
-		return exitOK
+		if len(sys.args) == 0 {
+			usage(sys.stdout)
+			return exitOK
+		}
+		name, sys.args = sys.args[0], []string{"-h"}
 	}
 	for _, c := range commands() {
 		if c.name == name {
@@ -117,7 +128,7 @@ func run(ctx context.Context, sys system) int {
 				// The others end with their terminal, as anybody would expect.
 				signal.Reset(syscall.SIGHUP)
 			}
-			return c.run(ctx, sys)
+			return sys.exit(name, c.run(ctx, sys))
 		}
 	}
 	fmt.Fprintf(sys.stderr, "postern: no such command %q; postern -h lists them\n", name)
@@ -133,25 +144,86 @@ func usage(w io.Writer) {
 		"Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 it broke while running.\n")
 }
 
-// parse reads a command's flags; done says that the command is over, with that
-// exit code.
-func (sys system) parse(fs *flag.FlagSet, help func(io.Writer)) (code int, done bool) {
+// parse reads a command's flags. Its error is for exit: flag.ErrHelp where help
+// was asked for and has been printed.
+func (sys system) parse(fs *flag.FlagSet, help string) error {
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(sys.args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		help(sys.stdout)
+		fmt.Fprint(sys.stdout, help)
 		fs.SetOutput(sys.stdout)
 		fs.PrintDefaults()
-		return exitOK, true
-	case err == nil && fs.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return err
+	case err != nil:
+		return flagError{reason: err.Error()}
+	case fs.NArg() > 0:
+		return flagError{reason: fmt.Sprintf("unexpected argument %q", fs.Arg(0))}
 	}
-	if err != nil {
-		sys.errorf("postern %s: %v; postern %s -h says what it takes", fs.Name(), err, fs.Name())
-		return exitUsage, true
+	return nil
+}
+
+// given are the names of the flags that were set.
+func given(fs *flag.FlagSet) map[string]bool {
+	names := make(map[string]bool)
+	fs.Visit(func(f *flag.Flag) { names[f.Name] = true })
+	return names
+}
+
+// A flagError is what is wrong with one flag, or with the command line.
+type flagError struct{ flag, reason string }
+
+func (e flagError) Error() string {
+	if e.flag == "" {
+		return e.reason
 	}
-	return exitOK, false
+	return "-" + e.flag + ": " + e.reason
+}
+
+// A namedError is about the configuration: each of its lines begins with a
+// variable or a file.
+type namedError struct{ error }
+
+func (e namedError) Unwrap() error { return e.error }
+
+// An exitError is an error that knows how a command ends with it. It may be
+// without an error, where all has been said.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+func usageErrorf(format string, args ...any) error {
+	return exitError{fmt.Errorf(format, args...), exitUsage}
+}
+
+// exit prints the error that a command ends with, and returns its exit code.
+func (sys system) exit(command string, err error) int {
+	var inFlag flagError
+	var named namedError
+	var inConfig config.Problems
+	var inPolicy policyfile.Problems
+	code := exitBroken
+	if e, ok := errors.AsType[exitError](err); ok {
+		code = e.code
+		if e.error == nil {
+			return code
+		}
+	}
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.As(err, &inFlag):
+		sys.errorf("postern %s: %v; postern %s -h says what it takes", command, err, command)
+		return exitUsage
+	case errors.As(err, &named), errors.As(err, &inConfig), errors.As(err, &inPolicy):
+		sys.errorf("%v", err)
+		return exitUsage
+	}
+	sys.errorf("postern %s: %v", command, err)
+	return code
 }
 
 // errorf prints one line to stderr.

@@ -44,7 +44,7 @@ type printable interface {
 }
 
 // planPolicy tells what the policy does over time, or to one client.
-func planPolicy(_ context.Context, sys system) int {
+func planPolicy(_ context.Context, sys system) error {
 	var f planFlags
 	fs := flag.NewFlagSet("plan", flag.ContinueOnError)
 	fs.StringVar(&f.span, "for", "90d", "how far to look: a `duration` such as 36h or 90d; ten years at most")
@@ -58,35 +58,23 @@ func planPolicy(_ context.Context, sys system) int {
 	fs.StringVar(&f.port, "port", "", "... on this local `port` (default the listener's)")
 	fs.StringVar(&f.name, "server-name", "", "... which asks for this host `name`")
 	fs.StringVar(&f.ja4, "ja4", "", "... which has this JA4 `fingerprint`")
-	if code, done := sys.parse(fs, planHelp); done {
-		return code
+	if err := sys.parse(fs, planHelp); err != nil {
+		return err
 	}
-	f.given = make(map[string]bool)
-	fs.Visit(func(g *flag.Flag) { f.given[g.Name] = true })
+	f.given = given(fs)
 	answer, err := f.answer(sys)
 	if err != nil {
-		var usage flagError
-		if errors.As(err, &usage) {
-			err = fmt.Errorf("postern plan: %w; postern plan -h says what it takes", err)
-		}
-		sys.errorf("%v", err)
-		return exitUsage
+		return namedError{err}
 	}
 	print := answer.WriteText
 	if f.json {
 		print = answer.WriteJSON
 	}
 	if err := print(sys.stdout); err != nil {
-		sys.errorf("postern plan: writing: %v", err)
-		return exitBroken
+		return fmt.Errorf("writing: %w", err)
 	}
-	return exitOK
+	return nil
 }
-
-// flagError is what is wrong with one flag.
-type flagError struct{ flag, reason string }
-
-func (e flagError) Error() string { return "-" + e.flag + ": " + e.reason }
 
 // answer works out what was asked for.
 func (f *planFlags) answer(sys system) (printable, error) {
@@ -220,8 +208,7 @@ func listenerPort(cfg *config.Config, listener string) uint16 {
 	return map[string]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener]
 }
 
-func planHelp(w io.Writer) {
-	fmt.Fprint(w, `postern plan says what clients below the floor meet, from now on: when rules
+const planHelp = `postern plan says what clients below the floor meet, from now on: when rules
 begin and end, how a share grows, when brownouts are, which exemptions are
 open, and where the policy becomes milder than before. It reads the POLICY_ and
 LISTEN_ variables of postern serve, and asks no running gate.
@@ -238,5 +225,4 @@ A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
 UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it has told; 2: the
 policy, the environment or a flag is wrong, and stderr says where.
 
-`)
-}
+`

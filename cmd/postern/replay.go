@@ -27,7 +27,7 @@ type replayFlags struct {
 }
 
 // replayPolicy tells which known clients another policy refuses.
-func replayPolicy(ctx context.Context, sys system) int {
+func replayPolicy(ctx context.Context, sys system) error {
 	var f replayFlags
 	fs := flag.NewFlagSet("replay", flag.ContinueOnError)
 	fs.StringVar(&f.policy, "policy", "", "the policy in this `file`; needed")
@@ -38,13 +38,10 @@ func replayPolicy(ctx context.Context, sys system) int {
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
 	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
 	fs.StringVar(&f.from, "from", "", "ask the gate with its admin port at this `URL`")
-	if code, done := sys.parse(fs, replayHelp); done {
-		return code
+	if err := sys.parse(fs, replayHelp); err != nil {
+		return err
 	}
-	if err := f.run(ctx, sys); err != nil {
-		return sys.fail("replay", err)
-	}
-	return exitOK
+	return f.run(ctx, sys)
 }
 
 func (f *replayFlags) run(ctx context.Context, sys system) error {
@@ -125,8 +122,7 @@ func (f *replayFlags) ask(ctx context.Context, who remembered, t *report.Trial) 
 	return err
 }
 
-func replayHelp(w io.Writer) {
-	fmt.Fprint(w, `postern replay asks what another policy would do to the clients that the ledger
+const replayHelp = `postern replay asks what another policy would do to the clients that the ledger
 knows: whom it refuses, whom it tells why, whom it lets in, and who reaches its
 floor. It asks the running gate, through POSTERN_ADMIN_LISTEN and with the token
 of POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL.
@@ -141,5 +137,4 @@ A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
 UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it has told; 2: the
 policy, the environment or a flag is wrong; 3: gate or ledger cannot be read.
 
-`)
-}
+`

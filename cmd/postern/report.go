@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"time"
@@ -26,7 +24,7 @@ type reportFlags struct {
 }
 
 // reportLedger tells who is left, and whether it can be cut.
-func reportLedger(ctx context.Context, sys system) int {
+func reportLedger(ctx context.Context, sys system) error {
 	var f reportFlags
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
 	fs.StringVar(&f.since, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d")
@@ -39,54 +37,32 @@ func reportLedger(ctx context.Context, sys system) int {
 	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
 	fs.StringVar(&f.from, "from", "", "ask the gate with its admin port at this `URL`")
-	if code, done := sys.parse(fs, reportHelp); done {
-		return code
+	if err := sys.parse(fs, reportHelp); err != nil {
+		return err
 	}
-	f.given = make(map[string]bool)
-	fs.Visit(func(g *flag.Flag) { f.given[g.Name] = true })
-	code, err := f.run(ctx, sys)
-	if err != nil {
-		return sys.fail("report", err)
-	}
-	return code
+	f.given = given(fs)
+	return f.run(ctx, sys)
 }
 
-// fail prints an error and returns its exit code.
-func (sys system) fail(command string, err error) int {
-	var wrong flagError
-	var problems config.Problems
-	var inPolicy policyfile.Problems
-	switch {
-	case errors.As(err, &wrong):
-		sys.errorf("postern %s: %v; postern %s -h says what it takes", command, err, command)
-		return exitUsage
-	case errors.As(err, &problems), errors.As(err, &inPolicy):
-		sys.errorf("%v", err) // each line names what it is about
-		return exitUsage
-	}
-	sys.errorf("postern %s: %v", command, err)
-	return exitOf(err)
-}
-
-func (f *reportFlags) run(ctx context.Context, sys system) (int, error) {
+func (f *reportFlags) run(ctx context.Context, sys system) error {
 	o, format, err := f.options()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	cfg, err := config.LoadLedger(sys.environ)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if f.given["forget"] {
 		return f.erase(ctx, sys, cfg)
 	}
 	known, err := f.knownAccounts(cfg)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	r, err := fetchReport(ctx, cfg, sys.clock(), o, f.from)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if known != nil {
 		if n := r.Resolve(known); n > 0 {
@@ -94,12 +70,12 @@ func (f *reportFlags) run(ctx context.Context, sys system) (int, error) {
 		}
 	}
 	if err := r.Write(sys.stdout, format, f.ready); err != nil {
-		return 0, fmt.Errorf("writing: %w", err)
+		return fmt.Errorf("writing: %w", err)
 	}
 	if f.ready && !r.Readiness.Ready {
-		return exitNo, nil
+		return exitError{code: exitNo}
 	}
-	return exitOK, nil
+	return nil
 }
 
 // options are the flags, read.
@@ -197,16 +173,16 @@ func identityKeyOf(cfg *config.Config) ([]byte, error) {
 }
 
 // erase has the ledger forget an account or an address.
-func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config) (int, error) {
+func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config) error {
 	if cfg.LedgerURL == ledger.Memory {
-		return 0, usageErrorf("-forget: %sLEDGER_URL is memory:, which only the running gate has: restart it, and all is forgotten", config.Prefix)
+		return usageErrorf("-forget: %sLEDGER_URL is memory:, which only the running gate has: restart it, and all is forgotten", config.Prefix)
 	}
 	names := []string{f.forget}
 	_, notIP := netip.ParseAddr(f.forget)
 	if notIP != nil {
 		key, err := identityKeyOf(cfg)
 		if err != nil {
-			return 0, exitError{err, exitUsage}
+			return exitError{err, exitUsage}
 		}
 		if key != nil {
 			names = append(names, ledger.HashAccount(key, f.forget))
@@ -215,19 +191,19 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 	// What is not there must not be made by looking for it.
 	there, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
 	if err != nil {
-		return 0, fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
+		return fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
 	}
 	there.Close()
 	store, err := ledger.Open(ctx, cfg.LedgerURL)
 	if err != nil {
-		return 0, fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
+		return fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
 	}
 	defer store.Close()
 	var rows int64
 	for _, name := range names {
 		n, err := store.Forget(ctx, name)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		rows += n
 	}
@@ -242,11 +218,10 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 	if notIP != nil {
 		fmt.Fprintln(sys.stdout, "A gate that runs may name the account in its log for some time yet.")
 	}
-	return exitOK, nil
+	return nil
 }
 
-func reportHelp(w io.Writer) {
-	fmt.Fprint(w, `postern report says who still comes with old TLS: how many clients are left, who
+const reportHelp = `postern report says who still comes with old TLS: how many clients are left, who
 they are, with which programs, whom to tell, and whether it can be cut. It asks
 the running gate, through POSTERN_ADMIN_LISTEN and with the token of
 POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL. A client is an IPv4
@@ -265,5 +240,4 @@ which is a rule with owner and until that does not refuse it.
 Exit code 0: it has told, or with -ready: go; 1: with -ready: no-go; 2: the
 environment or a flag is wrong; 3: gate or ledger cannot be read.
 
-`)
-}
+`

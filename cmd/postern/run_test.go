@@ -27,7 +27,7 @@ type outcome struct {
 func runCommand(t *testing.T, environ []string, args ...string) outcome {
 	t.Helper()
 	var stdout, stderr buffer
-	code := run(t.Context(), system{args, environ, &stdout, &stderr, make(chan os.Signal), nil, nil})
+	code := run(t.Context(), system{args: args, environ: environ, stdout: &stdout, stderr: &stderr, stop: make(chan os.Signal)})
 	return outcome{code, stdout.String(), stderr.String()}
 }
 
@@ -82,6 +82,9 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		if o.code != exitOK || o.stderr != "" || len(says[c.name]) == 0 {
 			t.Errorf("%s: exit %d, stderr %q", c.name, o.code, o.stderr)
 		}
+		if help := runCommand(t, nil, "help", c.name); help != o {
+			t.Errorf("help %s is not %s -h: exit %d, %q", c.name, c.name, help.code, help.stdout)
+		}
 		for _, want := range says[c.name] {
 			if !strings.Contains(o.stdout, want) {
 				t.Errorf("%s -h does not say %q:\n%s", c.name, want, o.stdout)
@@ -93,7 +96,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 func TestWrongUsageIsOneLineAndExitTwo(t *testing.T) {
 	for _, args := range [][]string{
 		{"serv"}, {"-v"}, {"--version"}, {""}, {"serve", "-once"}, {"serve", "now"}, {"demo", "-onc"}, {"demo", "once"}, {"demo", "-once=maybe"},
-		{"demo", "-mode"}, {"demo", "-once", "-mode", "lenient"}, {"demo", "-once", "-floor", "tls1.1"}, {"version", "-x"}, {"version", "all"},
+		{"demo", "-mode"}, {"demo", "-once", "-mode", "lenient"}, {"demo", "-once", "-floor", "tls1.1"}, {"version", "-x"}, {"version", "all"}, {"help", "me"},
 	} {
 		o := runCommand(t, nil, args...)
 		if o.code != exitUsage || strings.Count(o.stderr, "\n") != 1 || !strings.HasPrefix(o.stderr, "postern") || o.stdout != "" {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -39,14 +38,12 @@ func buildInfo() gate.Build {
 	return gate.Build{Version: cmp.Or(ver, "devel"), Revision: revision + modified}
 }
 
-func version(_ context.Context, sys system) int {
+func version(_ context.Context, sys system) error {
 	fs := flag.NewFlagSet("version", flag.ContinueOnError)
-	if code, done := sys.parse(fs, func(w io.Writer) {
-		fmt.Fprintln(w, "postern version prints version, commit and Go version.")
-	}); done {
-		return code
+	if err := sys.parse(fs, "postern version prints version, commit and Go version.\n"); err != nil {
+		return err
 	}
 	b := buildInfo()
 	fmt.Fprintf(sys.stdout, "postern %s (commit %s, %s %s/%s)\n", b.Version, b.Revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	return exitOK
+	return nil
 }
