@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -11,17 +12,15 @@ import (
 )
 
 // grid is one number for each combination of label values that are known from
-// the start: counters, or gauges of whole numbers. A series takes eight bytes
-// where a prometheus.Counter takes half a kilobyte, and a gate has some thousand
-// of them, most of which stay at zero.
+// the start: counters, whose names end in _total, or gauges of whole numbers. A series takes eight bytes
+// where a prometheus.Counter takes half a kilobyte, and there are some thousand,
+// most of which stay at zero.
 type grid struct {
 	desc  *prometheus.Desc
 	gauge bool
 	born  *timestamppb.Timestamp
 	// pairs are the values of each label; all series share them.
-	pairs [][]*dto.LabelPair
-	// byName is the order of the labels by name, as Prometheus wants them.
-	byName []int
+	pairs  [][]*dto.LabelPair
 	values []atomic.Int64
 }
 
@@ -31,61 +30,61 @@ type label struct {
 	values []string
 }
 
-// names are values of a label.
-func names[T ~string](list []T) []string {
+// values are those of a label, as text.
+func values[T any](list []T) []string {
 	all := make([]string, len(list))
 	for i, v := range list {
-		all[i] = string(v)
+		all[i] = fmt.Sprint(v)
 	}
 	return all
 }
 
-// texts are values of a label that have one in String.
-func texts[T interface{ String() string }](list []T) []string {
-	all := make([]string, len(list))
-	for i, v := range list {
-		all[i] = v.String()
-	}
-	return all
-}
-
-func newGrid(name, help string, labels []label) *grid {
-	g := &grid{born: timestamppb.Now()}
+func (f factory) grid(name, help string, labels ...label) *grid {
+	g := &grid{born: timestamppb.Now(), gauge: !strings.HasSuffix(name, "_total")}
 	n := 1
 	var keys []string
-	for i, l := range labels {
+	for _, l := range labels {
 		keys = append(keys, l.name)
-		g.byName = append(g.byName, i)
 		var pairs []*dto.LabelPair
 		for _, v := range l.values {
-			pairs = append(pairs, &dto.LabelPair{Name: &l.name, Value: &v})
+			pairs = append(pairs, &dto.LabelPair{Name: &l.name, Value: new(utf8Label(v))})
 		}
 		g.pairs = append(g.pairs, pairs)
 		n *= len(l.values)
 	}
-	slices.SortFunc(g.byName, func(a, b int) int { return strings.Compare(keys[a], keys[b]) })
 	g.values = make([]atomic.Int64, n)
 	g.desc = prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, keys, nil)
+	f.r.MustRegister(g)
 	return g
 }
 
-// at is the number at an index of each label's values, in the order of the
-// labels; nil where one is in no set: an event never breaks a connection.
-func (g *grid) at(indices ...int) *atomic.Int64 {
+// index is the place of a series, given the index of each label's value in the
+// order of the labels; -1 where one is in no set: an event never breaks a
+// connection.
+func (g *grid) index(indices ...int) int {
 	n := 0
 	for i, index := range indices {
-		if index < 0 {
-			return nil
+		if index < 0 || index >= len(g.pairs[i]) {
+			return -1
 		}
 		n = n*len(g.pairs[i]) + index
 	}
-	return &g.values[n]
+	return n
+}
+
+// find is index for the values themselves.
+func (g *grid) find(values ...string) int {
+	indices := make([]int, len(values))
+	for i, v := range values {
+		indices[i] = slices.IndexFunc(g.pairs[i], func(p *dto.LabelPair) bool { return p.GetValue() == v })
+	}
+	return g.index(indices...)
 }
 
 // add adds to the number at these indices, if there is one.
 func (g *grid) add(n int, indices ...int) {
-	if v := g.at(indices...); v != nil {
-		v.Add(int64(n))
+	if i := g.index(indices...); i >= 0 {
+		g.values[i].Add(int64(n))
 	}
 }
 
@@ -112,9 +111,10 @@ func (p point) Write(m *dto.Metric) error {
 	m.Label = make([]*dto.LabelPair, len(p.pairs))
 	rest := p.index
 	for i, pairs := range slices.Backward(p.pairs) {
-		m.Label[slices.Index(p.byName, i)] = pairs[rest%len(pairs)]
+		m.Label[i] = pairs[rest%len(pairs)]
 		rest /= len(pairs)
 	}
+	slices.SortFunc(m.Label, func(a, b *dto.LabelPair) int { return strings.Compare(*a.Name, *b.Name) })
 	value := float64(p.values[p.index].Load())
 	if p.gauge {
 		m.Gauge = &dto.Gauge{Value: &value}

@@ -2,11 +2,12 @@
 //
 // Label values come from closed sets or from the operator's configuration,
 // never from a client. Every series of a listener that is on and of every
-// upstream exists from the start, at zero, and is found without a lookup by
-// label text and without allocation when an event comes.
+// upstream exists from the start, at zero, and is found without allocation when
+// an event comes.
 package metrics
 
 import (
+	"cmp"
 	"net/http"
 	"runtime"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"postern/policy"
@@ -50,12 +52,14 @@ type Options struct {
 // counted: they would be labels out of nowhere.
 type Metrics struct {
 	registry  *prometheus.Registry
-	listeners map[proxy.Listener]*listener
-	upstreams map[string]*upstream
-	policy    *policySeries
-	clients   *clientGauges
-	notAfter  *prometheus.GaugeVec
-	reloads   prometheus.Counter // that failed
+	listeners []proxy.Listener
+	// upstreams are those that are probed, then those that clients are passed
+	// through to.
+	upstreams []string
+	series
+	policy   *policySeries
+	notAfter *prometheus.GaugeVec
+	reloads  prometheus.Counter // that failed
 
 	mu           sync.Mutex
 	certificates map[string]bool // the label values of notAfter
@@ -74,18 +78,18 @@ func New(o Options) *Metrics {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	f := factory{r}
+	f := factory{promauto.With(r), r}
 	m := &Metrics{
 		registry:  r,
-		listeners: f.listeners(o.Listeners),
-		upstreams: f.upstreams(o.Upstreams, o.Passthrough),
+		listeners: o.Listeners,
+		upstreams: slices.Concat(o.Upstreams, slices.Compact(slices.Sorted(slices.Values(o.Passthrough)))),
 		policy:    f.policy(o),
-		clients:   f.clients(o.Listeners),
 		notAfter:  f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
 		reloads: f.counter("certificate_reload_failures_total",
 			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay.").WithLabelValues(),
 		certificates: map[string]bool{},
 	}
+	m.series = f.series(o.Listeners, o.Upstreams, m.upstreams)
 	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
 	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
 	f.gauge("build_info", "Always 1; the labels say what runs.", "version", "revision", "goversion").
@@ -112,28 +116,47 @@ func (m *Metrics) Handler() http.Handler {
 	})
 }
 
+func (m *Metrics) listener(name proxy.Listener) int { return slices.Index(m.listeners, name) }
+
 // Opened counts a connection that was accepted.
 func (m *Metrics) Opened(name proxy.Listener) {
-	if l := m.listeners[name]; l != nil {
-		l.opened.add(1, l.index)
-		l.open.add(1, l.index)
-	}
+	l := m.listener(name)
+	m.opened.add(1, l)
+	m.open.add(1, l)
 }
 
 // Open is how many connections are open now.
 func (m *Metrics) Open() int {
 	n := 0
-	for _, l := range m.listeners {
-		n += int(l.open.at(l.index).Load())
+	for l := range m.listeners {
+		n += int(m.open.values[l].Load())
 	}
 	return n
 }
 
-// Handshake counts the end of a handshake.
+// Handshake counts the end of a handshake. It keeps the sums equal: what failed
+// has a failure, what is legacy a reason.
 func (m *Metrics) Handshake(h *proxy.Handshake) {
-	if l := m.listeners[h.Listener]; l != nil {
-		l.handshake(h)
-		m.policy.handshake(h)
+	l := m.listener(h.Listener)
+	if l < 0 {
+		return
+	}
+	m.policy.handshake(h)
+	version := h.Verdict.Version
+	m.handshakes.add(1, l, slices.Index(policy.Versions, version), slices.Index(proxy.Outcomes, h.Outcome))
+	if h.Verdict.Legacy() {
+		m.legacy.add(1, l, slices.Index(offeredVersions, version), slices.Index(policy.Reasons, h.Verdict.Reason),
+			slices.Index(proxy.LegacyOutcomes, h.Outcome))
+	}
+	switch h.Outcome {
+	case proxy.Failed:
+		m.failures.add(1, l, slices.Index(proxy.Failures, cmp.Or(h.Failure, proxy.FailOther)))
+	case proxy.Accepted, proxy.Observed, proxy.Explained:
+		if h.Version == policy.NoVersion {
+			return // passed through: what becomes of its handshake is not seen here
+		}
+		m.sessions.add(1, l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), int(oneIf(h.Resumed)))
+		m.handshakeTime[l].Observe(h.Duration.Seconds())
 	}
 }
 
@@ -144,65 +167,43 @@ func (m *Metrics) Login(*proxy.Login) {}
 func (m *Metrics) Software(*proxy.Software) {}
 
 // Closed counts down what Opened counted up.
-func (m *Metrics) Closed(c *proxy.Closed) {
-	if l := m.listeners[c.Listener]; l != nil {
-		l.open.add(-1, l.index)
-	}
-}
+func (m *Metrics) Closed(c *proxy.Closed) { m.open.add(-1, m.listener(c.Listener)) }
 
 // CleartextLogin counts a login that was tried before TLS.
-func (m *Metrics) CleartextLogin(name proxy.Listener) {
-	if l := m.listeners[name]; l != nil {
-		l.cleartextLogins.add(1, l.index)
-	}
-}
+func (m *Metrics) CleartextLogin(name proxy.Listener) { m.cleartextLogins.add(1, m.listener(name)) }
 
 // Injection counts a connection with bytes pipelined behind STARTTLS or STLS.
-func (m *Metrics) Injection(name proxy.Listener) {
-	if l := m.listeners[name]; l != nil {
-		l.injections.add(1, l.index)
-	}
-}
+func (m *Metrics) Injection(name proxy.Listener) { m.injections.add(1, m.listener(name)) }
 
 // LimitRefused counts a connection or handshake that was over a limit.
 func (m *Metrics) LimitRefused(name proxy.Listener, limit proxy.Limit) {
-	if l := m.listeners[name]; l != nil {
-		l.limits.add(1, l.index, slices.Index(proxy.LimitNames, limit))
-	}
+	m.limits.add(1, m.listener(name), slices.Index(proxy.LimitNames, limit))
 }
 
 // ProxyHeaderFailed counts a connection without the PROXY header that is due.
-func (m *Metrics) ProxyHeaderFailed(name proxy.Listener) {
-	if l := m.listeners[name]; l != nil {
-		l.proxyHeaders.add(1, l.index)
-	}
-}
+func (m *Metrics) ProxyHeaderFailed(name proxy.Listener) { m.proxyHeaders.add(1, m.listener(name)) }
 
 // Relayed counts n bytes of application data.
 func (m *Metrics) Relayed(name proxy.Listener, d proxy.Direction, n int) {
-	if l := m.listeners[name]; l != nil {
-		l.relayed.add(n, l.index, slices.Index(proxy.Directions, d))
-	}
+	m.relayed.add(n, m.listener(name), slices.Index(proxy.Directions, d))
 }
 
 // UpstreamConnected counts a connection to an upstream, greeting included.
 func (m *Metrics) UpstreamConnected(name proxy.Listener, took time.Duration) {
-	if l := m.listeners[name]; l != nil {
-		l.upstreamTime.Observe(took.Seconds())
+	if l := m.listener(name); l >= 0 {
+		m.upstreamTime[l].Observe(took.Seconds())
 	}
 }
 
 // UpstreamFailed counts a session that an upstream could not serve.
 func (m *Metrics) UpstreamFailed(name string, reason proxy.UpstreamFailure) {
-	if u := m.upstreams[name]; u != nil {
-		u.failures.add(reason, 1)
-	}
+	m.upstreamFailures.add(1, slices.Index(m.upstreams, name), slices.Index(proxy.UpstreamFailures, reason))
 }
 
 // UpstreamUp notes whether the upstream answers.
 func (m *Metrics) UpstreamUp(name string, up bool) {
-	if u := m.upstreams[name]; u != nil && u.up != nil {
-		u.up.Set(oneIf(up))
+	if i := m.upstreamUp.index(slices.Index(m.upstreams, name)); i >= 0 {
+		m.upstreamUp.values[i].Store(int64(oneIf(up)))
 	}
 }
 

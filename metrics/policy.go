@@ -28,10 +28,11 @@ type policySeries struct {
 	mode, share, exemption *prometheus.Desc
 }
 
+// policyCounters are the series of one policy.
 type policyCounters struct {
 	policy   *policy.Policy
 	matches  map[string]prometheus.Counter // by rule
-	refusals counters[refusalKey]
+	refusals map[refusalKey]prometheus.Counter
 }
 
 type refusalKey struct {
@@ -70,13 +71,18 @@ func (f factory) policy(o Options) *policySeries {
 // set makes the series of a policy and removes those of the last one that it
 // does not have.
 func (s *policySeries) set(p *policy.Policy) {
-	next := &policyCounters{policy: p, matches: make(map[string]prometheus.Counter), refusals: counters[refusalKey]{}}
+	next := &policyCounters{policy: p, matches: make(map[string]prometheus.Counter), refusals: make(map[refusalKey]prometheus.Counter)}
 	for _, r := range p.Rules() {
 		next.matches[r.Name] = s.matches.WithLabelValues(r.Name)
 	}
 	for _, c := range p.Candidates() {
 		for _, l := range s.listeners {
-			s.candidate(next.refusals, l, c.Name)
+			for _, version := range offeredVersions {
+				for _, reason := range policy.Reasons {
+					next.refusals[refusalKey{l, c.Name, version, reason}] =
+						s.refusals.WithLabelValues(string(l), c.Name, version.String(), reason.String())
+				}
+			}
 		}
 	}
 	last := s.inUse.Swap(next)
@@ -96,18 +102,6 @@ func (s *policySeries) set(p *policy.Policy) {
 	}
 }
 
-func (s *policySeries) candidate(into counters[refusalKey], l proxy.Listener, name string) {
-	for _, version := range policy.Versions {
-		if version == policy.NoVersion {
-			continue
-		}
-		for _, reason := range policy.Reasons {
-			into[refusalKey{l, name, version, reason}] =
-				s.refusals.WithLabelValues(string(l), name, version.String(), reason.String())
-		}
-	}
-}
-
 // handshake counts the rule that decided, and the candidates that would refuse.
 func (s *policySeries) handshake(h *proxy.Handshake) {
 	now := s.inUse.Load()
@@ -116,7 +110,9 @@ func (s *policySeries) handshake(h *proxy.Handshake) {
 	}
 	for _, c := range now.policy.Candidates() {
 		if reason := h.Verdict.RefusedBy(c.Floor); reason != policy.NotLegacy {
-			now.refusals.add(refusalKey{h.Listener, c.Name, h.Verdict.Version, reason}, 1)
+			if counter := now.refusals[refusalKey{h.Listener, c.Name, h.Verdict.Version, reason}]; counter != nil {
+				counter.Inc()
+			}
 		}
 	}
 }
