@@ -106,10 +106,7 @@ func (c *Clients) failed(w http.ResponseWriter, r *http.Request, err error) {
 		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())
 		return
 	}
-	if !errors.Is(r.Context().Err(), context.Canceled) { // the client may be gone
-		c.Log.Error("reading the ledger for the admin port failed", "error", err.Error())
-	}
-	writeError(w, http.StatusServiceUnavailable, "the ledger cannot be read now; the log says why")
+	answerUnread(w, r, c.Log, err)
 }
 
 // nextLink is the link of a page to the one that follows (RFC 8288).

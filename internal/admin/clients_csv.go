@@ -1,14 +1,13 @@
 package admin
 
 import (
-	"context"
 	"encoding/csv"
-	"errors"
 	"net/http"
-	"postern/internal/text"
 	"strconv"
 	"strings"
 	"time"
+
+	"postern/internal/text"
 )
 
 var clientsHeader = []string{
@@ -50,9 +49,7 @@ func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuer
 			return
 		}
 		if list, next, err = c.page(r.Context(), q.filter, next, limit); err != nil {
-			if !errors.Is(r.Context().Err(), context.Canceled) { // the client may be gone
-				c.Log.Error("reading the ledger for the admin port failed", "error", err.Error())
-			}
+			logUnread(r.Context(), c.Log, err)
 			panic(http.ErrAbortHandler)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -121,13 +120,6 @@ func oneOf(value string, good ...string) error {
 		return nil
 	}
 	return fmt.Errorf("use %s", strings.Join(good, " or "))
-}
-
-// writeError answers with what is wrong, as JSON.
-func writeError(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	writeJSON(w, map[string]string{"error": text})
 }
 
 // maxShown is how much of a stranger's text is shown, in characters.

@@ -151,10 +151,8 @@ func (p *Page) view(ctx context.Context) *pageView {
 
 // unread tells of a ledger that could not be read.
 func (p *Page) unread(ctx context.Context, v *pageView, err error) {
-	v.Alerts = append(v.Alerts, "The ledger cannot be read now; the log says why.")
-	if ctx.Err() != context.Canceled {
-		p.Log.Error("reading the ledger for the admin port failed", "error", err.Error())
-	}
+	v.Alerts = append(v.Alerts, "The "+unread+".")
+	logUnread(ctx, p.Log, err)
 }
 
 // viewState is what is wrong, and what /readyz says.

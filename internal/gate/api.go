@@ -18,8 +18,8 @@ func (g *Runtime) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
-	mux.Handle("GET /api/v1/report", report.Handler(g.log, g.Report))
-	mux.Handle("GET /api/v1/hellos", report.HellosHandler(g.log, g.book.store.Hellos))
+	mux.Handle("GET /api/v1/report", admin.ReportHandler(g.log, g.Report))
+	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(g.log, g.book.store.Hellos))
 	return impatient(mux)
 }
 

@@ -3,11 +3,6 @@ package report
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/json"
-	"log/slog"
-	"net/http/httptest"
-	"reflect"
-	"strings"
 	"testing"
 	"time"
 
@@ -154,35 +149,5 @@ func TestAReplayIsAfterTheLastDate(t *testing.T) {
 		if got := LastDate(p, sampleNow); !got.Equal(want) {
 			t.Errorf("%s: %v, want %v", text, got, want)
 		}
-	}
-}
-
-func TestHellosGoThroughJSONWhole(t *testing.T) {
-	want := sampleHellos()
-	want["ssl2"] = policy.Hello{SSL2Format: true, Versions: []uint16{2}, CipherSuites: []uint16{5}, SSL2Ciphers: []uint32{0x010080}}
-	s, err := ledger.Open(t.Context(), "memory:")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Close()
-	broken := httptest.NewRecorder()
-	HellosHandler(slog.New(slog.DiscardHandler), s.Hellos).ServeHTTP(broken, httptest.NewRequest("GET", "/api/v1/hellos", nil))
-	if broken.Code != 503 {
-		t.Errorf("a ledger that cannot be read: status %d", broken.Code)
-	}
-	w := httptest.NewRecorder()
-	answerHellos(w, want)
-	var views map[string]ledger.Hello
-	if err := json.Unmarshal(w.Body.Bytes(), &views); err != nil {
-		t.Fatal(err)
-	}
-	for ja4, h := range want {
-		v := views[ja4]
-		if got := v.ForPolicy(); !reflect.DeepEqual(got, h) {
-			t.Errorf("%s: got %+v, want %+v", ja4, got, h)
-		}
-	}
-	if !strings.Contains(w.Body.String(), `"signature_schemes": [`) {
-		t.Error(w.Body.String())
 	}
 }

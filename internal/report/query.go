@@ -1,20 +1,13 @@
 package report
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
-	"postern/internal/ledger"
 	"postern/internal/text"
-	"postern/policy"
 )
 
 // DefaultSince is the window of a report, as people write it.
@@ -94,70 +87,6 @@ func (o Options) Values() url.Values {
 		v.Set("noise", "include")
 	}
 	return v
-}
-
-// Handler answers with the report that make makes. Log is told where that
-// fails.
-func Handler(log *slog.Logger, make func(context.Context, Options) (*Report, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q, err := ParseQuery(r.URL.Query())
-		if err != nil {
-			writeError(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		answer, err := make(r.Context(), q.Options)
-		if err != nil {
-			failed(w, r, log, err)
-			return
-		}
-		answerWith(w, q.Format.ContentType(), func(b *bytes.Buffer) error { return answer.Write(b, q.Format, q.Ready) })
-	})
-}
-
-// failed answers for a ledger that cannot be read: why is for the log alone.
-func failed(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
-	if !errors.Is(r.Context().Err(), context.Canceled) { // the client may be gone
-		log.Error("reading the ledger for a report failed", "error", err.Error())
-	}
-	writeError(w, http.StatusServiceUnavailable, "the ledger cannot be read now; the log says why")
-}
-
-func writeError(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", JSON.ContentType())
-	w.WriteHeader(status)
-	_ = writeJSON(w, map[string]string{"error": text}) // the client may be gone
-}
-
-// answerWith sends what was written whole.
-func answerWith(w http.ResponseWriter, contentType string, write func(*bytes.Buffer) error) {
-	var b bytes.Buffer
-	if err := write(&b); err != nil {
-		writeError(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	w.Header().Set("Content-Type", contentType)
-	_, _ = w.Write(b.Bytes()) // the client may be gone
-}
-
-// HellosHandler answers with the hello behind each fingerprint. Log is told
-// where that fails.
-func HellosHandler(log *slog.Logger, read func(context.Context) (map[string]policy.Hello, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		all, err := read(r.Context())
-		if err != nil {
-			failed(w, r, log, err)
-			return
-		}
-		answerHellos(w, all)
-	})
-}
-
-func answerHellos(w http.ResponseWriter, all map[string]policy.Hello) {
-	view := make(map[string]ledger.Hello, len(all))
-	for ja4, h := range all {
-		view[ja4] = ledger.HelloOf(&h)
-	}
-	answerWith(w, JSON.ContentType(), func(b *bytes.Buffer) error { return writeJSON(b, view) })
 }
 
 // ReadAccounts reads an operator's list of accounts, one a line; blank lines

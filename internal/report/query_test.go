@@ -1,0 +1,16 @@
+package report
+
+import (
+	"reflect"
+	"testing"
+	"time"
+)
+
+func TestOptionsGoThroughAQuery(t *testing.T) {
+	for _, o := range []Options{{Since: time.Second}, {Since: fortnight, By: BySoftware, Noise: true, Max: 12}} {
+		q, err := ParseQuery(o.Values())
+		if err != nil || !reflect.DeepEqual(q, Query{Options: o, Format: JSON}) {
+			t.Errorf("%+v became %+v, %v", o, q, err)
+		}
+	}
+}
