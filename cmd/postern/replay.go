@@ -64,8 +64,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 		return err
 	}
 	j := report.Judge(*t)
-	write := map[string]func(io.Writer) error{"text": j.WriteText, "json": j.WriteJSON, "csv": j.WriteCSV}[f.format]
-	if err := write(sys.stdout); err != nil {
+	if err := j.Write(sys.stdout, report.Format(f.format)); err != nil {
 		return fmt.Errorf("writing: %w", err)
 	}
 	return nil

@@ -181,7 +181,7 @@ func (s *stage) report(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	return r.WriteText(w)
+	return r.Write(w, report.Text, false)
 }
 
 //go:embed try.txt

@@ -62,8 +62,7 @@ const maxListed = 100
 // gathering is a group that is being made.
 type gathering struct {
 	Group
-	networks, remaining                                           networks
-	addresses, accounts, software, versions, listeners, endpoints map[string]bool
+	networks, remaining networks
 }
 
 // groups puts rows together: most clients first, what is not known last.
@@ -74,9 +73,6 @@ func groups(rows []row, by By) []Group {
 			g := found[name]
 			if g == nil {
 				g = &gathering{Group: Group{Name: name}, networks: networks{}, remaining: networks{}}
-				for _, set := range []*map[string]bool{&g.addresses, &g.accounts, &g.software, &g.versions, &g.listeners, &g.endpoints} {
-					*set = make(map[string]bool)
-				}
 				found[name] = g
 			}
 			g.add(c, logins)
@@ -136,12 +132,11 @@ func (g *gathering) add(c row, logins []ledger.Identity) {
 	if c.counts {
 		g.remaining.add(c)
 	}
-	g.addresses[c.Addr.String()] = true
 	for _, l := range logins {
-		g.accounts[l.Account] = true
-		g.software[l.Software] = true
+		g.Accounts, g.Software = append(g.Accounts, l.Account), append(g.Software, l.Software)
 	}
-	g.versions[c.Version.String()], g.listeners[string(c.Listener)], g.endpoints[c.Endpoint.String()] = true, true, true
+	g.Addresses, g.Endpoints = append(g.Addresses, c.Addr.String()), append(g.Endpoints, c.Endpoint.String())
+	g.Versions, g.Listeners = append(g.Versions, c.Version.String()), append(g.Listeners, string(c.Listener))
 	if g.Login != ledger.LoginOK && (g.Login == "" || c.Login != ledger.LoginUnknown) {
 		g.Login = c.Login
 	}
@@ -156,20 +151,12 @@ func (g *gathering) add(c row, logins []ledger.Identity) {
 
 func (g *gathering) done() Group {
 	g.Clients, g.Remaining = len(g.networks), len(g.remaining)
-	g.Addresses, g.Accounts, g.Software = listed(g.addresses), listed(g.accounts), listed(g.software)
-	g.Versions, g.Listeners, g.Endpoints = listed(g.versions), listed(g.listeners), listed(g.endpoints)
-	return g.Group
-}
-
-func listed(set map[string]bool) []string {
-	list := make([]string, 0, len(set))
-	for s := range set {
-		if s != "" {
-			list = append(list, s)
-		}
+	for _, list := range []*[]string{&g.Addresses, &g.Accounts, &g.Software, &g.Versions, &g.Listeners, &g.Endpoints} {
+		slices.Sort(*list)
+		distinct := slices.DeleteFunc(slices.Compact(*list), func(s string) bool { return s == "" })
+		*list = append([]string{}, distinct[:min(len(distinct), maxListed)]...)
 	}
-	slices.Sort(list)
-	return list[:min(len(list), maxListed)]
+	return g.Group
 }
 
 // all calls f for every group of the report.

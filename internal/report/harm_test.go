@@ -129,13 +129,9 @@ func checkCSV(t *testing.T, text string) {
 func TestAReplayOfForgedTextDoesNoHarm(t *testing.T) {
 	f := forgedFacts(t)
 	j := Judge(Trial{Policy: f.Policy, PolicyFile: f.PolicyFile, At: sampleNow, Since: sampleNow.Add(-fortnight), Clients: f.Clients})
-	for _, write := range map[string]func(*Judgement, *bytes.Buffer) error{
-		"text": func(j *Judgement, b *bytes.Buffer) error { return j.WriteText(b) },
-		"csv":  func(j *Judgement, b *bytes.Buffer) error { return j.WriteCSV(b) },
-		"json": func(j *Judgement, b *bytes.Buffer) error { return j.WriteJSON(b) },
-	} {
+	for _, format := range []Format{Text, CSV, JSON} {
 		var b bytes.Buffer
-		if err := write(j, &b); err != nil {
+		if err := j.Write(&b, format); err != nil {
 			t.Fatal(err)
 		}
 		checkHarmless(t, "replay", strings.ReplaceAll(b.String(), "\r\n", "\n"))

@@ -124,7 +124,7 @@ func TestListsAreBounded(t *testing.T) {
 	}
 	r = Build(f, Options{Since: fortnight, By: ByNetwork})
 	var b bytes.Buffer
-	if err := r.WriteText(&b); err != nil || !strings.Contains(b.String(), "\nand 250 more; -format csv has them all\n") {
+	if err := r.Write(&b, Text, false); err != nil || !strings.Contains(b.String(), "\nand 250 more; -format csv has them all\n") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
@@ -149,7 +149,7 @@ func TestHashedAccountsAreResolved(t *testing.T) {
 			t.Errorf("by %s: %d are not known", by, n)
 		}
 		var b bytes.Buffer
-		if err := r.WriteJSON(&b); err != nil {
+		if err := r.Write(&b, JSON, false); err != nil {
 			t.Fatal(err)
 		}
 		for _, a := range []string{"anna@example.org", "bert@example.org", "scan-to-mail@example.org"} {

@@ -1,14 +1,13 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"postern/internal/ledger"
-	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -201,7 +200,7 @@ func (j *Judgement) note(p *policy.Policy) {
 
 // headline says it in one sentence.
 func (j *Judgement) headline() string {
-	file := known(j.Policy.File, "the policy of the environment")
+	file := cmp.Or(j.Policy.File, "the policy of the environment")
 	refused := j.Answers[0].Clients
 	if j.Clients == 0 {
 		return fmt.Sprintf("The ledger knows no client since %s, so there is none that %s could refuse.", date(j.Since), file)
@@ -210,30 +209,31 @@ func (j *Judgement) headline() string {
 		number(j.Clients, "legacy client"), date(j.Since))
 }
 
-// WriteText writes the judgement for people, 100 columns wide.
-func (j *Judgement) WriteText(w io.Writer) error {
-	var b strings.Builder
-	b.WriteString(wrap(j.headline(), "", text.Width))
+// Write writes the judgement; as CSV a line for each group under each answer.
+func (j *Judgement) Write(w io.Writer, f Format) error {
+	switch f {
+	case JSON:
+		return writeJSON(w, j)
+	case CSV:
+		return writeCSV(w, j.records())
+	}
+	d := &document{}
+	d.paragraph(j.headline(), "")
 	for _, a := range j.Answers {
-		if a.Clients == 0 {
-			continue
+		if a.Clients > 0 {
+			fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), number(a.Clients, "client"))
+			d.groups(a.Groups, j.By)
 		}
-		fmt.Fprintf(&b, "\n%s: %s\n\n", a.Answer.words(), number(a.Clients, "client"))
-		writeGroups(&b, a.Groups, j.By)
 	}
-	b.WriteByte('\n')
+	d.WriteByte('\n')
 	for _, n := range j.Notes {
-		b.WriteString(wrap(n, "", text.Width))
+		d.paragraph(n, "")
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, d.String())
 	return err
 }
 
-// WriteJSON writes the judgement for programs.
-func (j *Judgement) WriteJSON(w io.Writer) error { return writeJSON(w, j) }
-
-// WriteCSV writes a line for each group under each answer.
-func (j *Judgement) WriteCSV(w io.Writer) error {
+func (j *Judgement) records() [][]string {
 	// How many remain is asked of a report alone.
 	line := func(name, answer string, fields []string) []string {
 		return slices.Concat([]string{name, answer}, fields[:1], fields[2:])
@@ -245,5 +245,5 @@ func (j *Judgement) WriteCSV(w io.Writer) error {
 			rows = append(rows, line(g.Name, string(a.Answer), g.fields()))
 		}
 	}
-	return writeCSV(w, rows)
+	return rows
 }

@@ -63,13 +63,13 @@ func TestTheReplayThatPeopleRead(t *testing.T) {
 	for _, tt := range []struct {
 		golden string
 		change func(*Trial)
-		write  func(*Judgement, *bytes.Buffer) error
+		format Format
 	}{
-		{"replay.txt", func(t *Trial) { t.At = sampleNow }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteText(b) }},
-		{"replay-last.txt", nil, func(j *Judgement, b *bytes.Buffer) error { return j.WriteText(b) }},
-		{"replay-nobody.txt", func(t *Trial) { t.Clients = nil }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteText(b) }},
-		{"replay.csv", func(t *Trial) { t.By = ByDomain }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteCSV(b) }},
-		{"replay.json", func(t *Trial) { t.By = ByNetwork }, func(j *Judgement, b *bytes.Buffer) error { return j.WriteJSON(b) }},
+		{"replay.txt", func(t *Trial) { t.At = sampleNow }, Text},
+		{"replay-last.txt", nil, Text},
+		{"replay-nobody.txt", func(t *Trial) { t.Clients = nil }, Text},
+		{"replay.csv", func(t *Trial) { t.By = ByDomain }, CSV},
+		{"replay.json", func(t *Trial) { t.By = ByNetwork }, JSON},
 	} {
 		t.Run(tt.golden, func(t *testing.T) {
 			trial := sampleTrial(t, nextPolicy)
@@ -77,7 +77,7 @@ func TestTheReplayThatPeopleRead(t *testing.T) {
 				tt.change(&trial)
 			}
 			var b bytes.Buffer
-			if err := tt.write(Judge(trial), &b); err != nil {
+			if err := Judge(trial).Write(&b, tt.format); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, tt.golden, b.String())

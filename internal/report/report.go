@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -366,4 +367,57 @@ func (r *Report) note(f *Facts, o Options) {
 	if f.Retention > 0 && o.Since > f.Retention {
 		r.Notes = append(r.Notes, "The ledger forgets clients that have stayed away for "+text.Days(f.Retention)+" (POSTERN_LEDGER_RETENTION).")
 	}
+}
+
+// Verdict is the answer in a few words.
+func (r *Report) Verdict() string {
+	j := &r.Readiness
+	switch {
+	case j.Ready && j.Remaining == 0:
+		if n := r.Totals.Exempted; n > 0 {
+			return fmt.Sprintf("GO: nobody with old TLS is left but %s with an exemption.", number(n, "client"))
+		}
+		return "GO: nobody with old TLS is left."
+	case j.Ready:
+		return fmt.Sprintf("GO: %s with old TLS %s left, and up to %d may be.", number(j.Remaining, "client"), be(j.Remaining), j.Max)
+	case j.Max == 0:
+		return fmt.Sprintf("NO-GO: %s with old TLS %s left.", number(j.Remaining, "client"), be(j.Remaining))
+	}
+	return fmt.Sprintf("NO-GO: %s with old TLS are left, and only %d may be.", number(j.Remaining, "client"), j.Max)
+}
+
+// title is what a list of groups is.
+func (r *Report) title() string {
+	s := "Clients left, by " + string(r.By)
+	if r.By == ByNetwork {
+		s = "Clients left, by address"
+	}
+	return s
+}
+
+// known are the periods from the first in which anybody came: what is before may
+// only be older than the ledger.
+func (t *Trend) known() []Period {
+	i := slices.IndexFunc(t.Periods, func(p Period) bool { return p.Clients > 0 })
+	if i < 0 {
+		return nil
+	}
+	return t.Periods[i:]
+}
+
+// totalHeader names the columns of totals.
+var totalHeader = []string{"TLS", "listener", "clients", "let in", "told why", "refused", "broke off"}
+
+// totalRows are the totals as they are shown, the sum in the last row.
+func (r *Report) totalRows() [][]string {
+	row := func(version, listener string, clients int, h *ledger.Counts) []string {
+		return []string{version, listener, strconv.Itoa(clients), fmt.Sprint(h.Observed), fmt.Sprint(h.Explained),
+			fmt.Sprint(h.Rejected), fmt.Sprint(h.Failed)}
+	}
+	var rows [][]string
+	for i := range r.Totals.ByPlace {
+		p := &r.Totals.ByPlace[i]
+		rows = append(rows, row(versions([]string{p.Version}), p.Listener, p.Clients, &p.Handshakes))
+	}
+	return append(rows, row("all", "all", r.Totals.Clients, &r.Totals.Handshakes))
 }

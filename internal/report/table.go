@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,9 @@ type column struct {
 	share int
 }
 
+// shown is how many groups a table for people has.
+const shown = 50
+
 // notKnown stands for the name of a group without one.
 const notKnown = "(not known)"
 
@@ -37,7 +41,7 @@ func tableOf(list []Group, by By) *groupTable {
 		return slices.ContainsFunc(t.list, func(g Group) bool { return has(&g) })
 	}
 	add := func(c column) { t.columns = append(t.columns, c) }
-	add(column{heading: by.heading(), text: func(g *Group) string { return known(g.Name, notKnown) }})
+	add(column{heading: by.heading(), text: func(g *Group) string { return cmp.Or(g.Name, notKnown) }})
 	if by != ByAccount && any(func(g *Group) bool { return len(g.Accounts) > 0 }) {
 		if by == ByNetwork {
 			add(column{heading: "accounts", items: func(g *Group) []string { return g.Accounts }, share: 6})
@@ -124,9 +128,30 @@ func (t *groupTable) rows(width int) [][]string {
 	for k, c := range t.columns {
 		for i := range t.list {
 			if c.items != nil {
-				rows[i][k] = known(some(c.items(&t.list[i]), max(room*c.share/10, leastList)), "-")
+				rows[i][k] = cmp.Or(some(c.items(&t.list[i]), max(room*c.share/10, leastList)), "-")
 			}
 		}
+	}
+	return rows
+}
+
+// markdownRows are the groups as cells of Markdown.
+func (t *groupTable) markdownRows(by By) (rows [][]string) {
+	for i := range t.list {
+		var row []string
+		for k, c := range t.columns {
+			switch g := &t.list[i]; {
+			case k == 0 && g.Name == "" && by != ByNetwork:
+				row = append(row, notKnown+": "+codes(g.Addresses))
+			case k == 0:
+				row = append(row, code(cmp.Or(g.Name, notKnown)))
+			case c.items != nil:
+				row = append(row, codes(c.items(g)))
+			default:
+				row = append(row, c.text(g))
+			}
+		}
+		rows = append(rows, row)
 	}
 	return rows
 }

@@ -10,13 +10,10 @@ import (
 	"postern/policy"
 )
 
-// wrap breaks a text into lines; all after the first are indented.
-func wrap(s, indent string, columns int) string {
-	return strings.Join(text.Wrap(s, indent, columns), "\n") + "\n"
-}
-
 // date writes a time for people, in UTC.
 func date(t time.Time) string { return text.Date(t.Truncate(time.Minute), nil) }
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 // number is a number of things.
 func number(n int, thing string) string {

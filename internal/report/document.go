@@ -1,0 +1,236 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"postern/internal/text"
+)
+
+// document is what people read: text of [text.Width] columns, or Markdown for a
+// ticket, which says the same in other forms.
+type document struct {
+	strings.Builder
+	markdown bool
+}
+
+// report writes a report; with readiness no more than whether it can be cut, why,
+// and who is in the way.
+func (d *document) report(r *Report, readiness bool) {
+	d.verdict(r)
+	left := r.Left
+	if readiness {
+		left = slices.DeleteFunc(slices.Clone(left), func(g Group) bool { return g.Remaining == 0 })
+	}
+	if len(left) > 0 {
+		d.section(r.title(), "")
+		d.groups(left, r.By)
+		if len(r.Tell) > 0 {
+			d.section("Whom to tell", "")
+			d.groups(r.Tell, ByAccount)
+		}
+	}
+	if len(r.Exempted) > 0 {
+		d.section("Exempted", ", and not among those left")
+	}
+	for i := range r.Exempted {
+		d.exemption(&r.Exempted[i], r)
+	}
+	if !readiness {
+		if len(r.Noise) > 0 {
+			d.section("Noise", ", which no number holds")
+			d.groups(r.Noise, r.By)
+		}
+		d.trend(&r.Trend)
+		if len(r.Totals.ByPlace) > 0 {
+			d.section("Handshakes", " in that time, with those exempted")
+			d.table(totalHeader, r.totalRows())
+		}
+	}
+	d.WriteByte('\n')
+	for _, n := range d.notes(r) {
+		d.item(n, "")
+	}
+	if d.markdown {
+		fmt.Fprintf(d, "\nFrom %s to %s.\n", text.Unglued(date(r.Since)), text.Unglued(date(r.Now)))
+	}
+}
+
+func (d *document) verdict(r *Report) {
+	if d.markdown {
+		fmt.Fprintf(d, "## %s\n\n", strings.TrimSuffix(r.Verdict(), "."))
+	} else {
+		d.WriteString(r.Verdict() + "\n\n")
+	}
+	for _, reason := range r.Readiness.Reasons {
+		d.item(reason, "   ")
+	}
+}
+
+// section begins a part; a text says more in its title.
+func (d *document) section(title, more string) {
+	if d.markdown {
+		fmt.Fprintf(d, "\n### %s\n", title)
+	} else {
+		fmt.Fprintf(d, "\n%s%s:\n", title, more)
+	}
+}
+
+// paragraph writes words; all lines of a text but the first are indented.
+func (d *document) paragraph(words, indent string) {
+	if d.markdown {
+		d.WriteString(text.Unglued(words) + "\n")
+		return
+	}
+	for _, line := range text.Wrap(words, indent, text.Width) {
+		d.WriteString(line + "\n")
+	}
+}
+
+// item writes one of several sentences.
+func (d *document) item(words, indent string) {
+	if d.markdown {
+		words = "- " + words
+	}
+	d.paragraph(words, indent)
+}
+
+// table writes a table behind an empty line.
+func (d *document) table(header []string, rows [][]string) {
+	d.WriteByte('\n')
+	if d.markdown {
+		line := func(cells []string) { d.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
+		line(header)
+		d.WriteString(strings.Repeat("|---", len(header)) + "|\n")
+		for _, row := range rows {
+			line(row)
+		}
+		return
+	}
+	cells := make([][]text.Cell, len(rows))
+	for i, row := range rows {
+		for _, s := range row {
+			cells[i] = append(cells[i], text.Cell{Text: s})
+		}
+	}
+	_ = text.WriteTable(d, false, header, cells) // a Builder takes all
+}
+
+// groups writes a table of groups. In Markdown nothing is shortened in it but
+// long lists.
+func (d *document) groups(list []Group, by By) {
+	t := tableOf(list, by)
+	more := len(list) - shown
+	if d.markdown {
+		d.table(t.header(), t.markdownRows(by))
+		if more > 0 {
+			fmt.Fprintf(d, "\nand %d more\n", more)
+		}
+		return
+	}
+	d.table(t.header(), t.rows(text.Width))
+	if more > 0 {
+		fmt.Fprintf(d, "and %d more; -format csv has them all\n", more)
+	}
+	last := len(list) - 1
+	if last < 0 || list[last].Name != "" || by == ByNetwork {
+		return
+	}
+	words := "Without a known " + by.heading()
+	if within(&list[last], list[:last]) {
+		words = "The same clients, also without a known " + by.heading()
+	}
+	d.WriteByte('\n')
+	d.paragraph(words+": "+some(list[last].Addresses, 3*text.Width), "   ")
+}
+
+// within reports whether all addresses of a group are in others, as far as they
+// are listed: its clients come in several ways, and are not to be added up.
+func within(g *Group, others []Group) bool {
+	return !slices.ContainsFunc(g.Addresses, func(addr string) bool {
+		return !slices.ContainsFunc(others, func(o Group) bool { return slices.Contains(o.Addresses, addr) })
+	})
+}
+
+// exemption says whose it is, until when, and whom it takes.
+func (d *document) exemption(e *Exemption, r *Report) {
+	rule, owner := strconv.Quote(e.Rule), e.Owner
+	if d.markdown {
+		rule, owner = code(e.Rule), code(e.Owner)
+	}
+	d.WriteByte('\n')
+	d.paragraph(fmt.Sprintf("%s, %s: until %s, %s; owner %s", rule, number(e.Clients, "client"), date(e.Until), text.Ahead(e.Until.Sub(r.Now)), owner), "   ")
+	d.groups(e.Groups, r.By)
+}
+
+// barWidth is how long the longest bar of a trend is.
+const barWidth = 50
+
+func (d *document) trend(t *Trend) {
+	periods := t.known()
+	if len(periods) < 2 {
+		return
+	}
+	each := "week"
+	if t.Days == 1 {
+		each = "day"
+	}
+	d.section("Clients a "+each, ", with those exempted, in UTC")
+	if d.markdown {
+		var rows [][]string
+		for _, p := range periods {
+			rows = append(rows, []string{p.First, strconv.Itoa(p.Clients)})
+		}
+		d.table([]string{"from", "clients"}, rows)
+		return
+	}
+	most := max(1, slices.MaxFunc(periods, func(a, b Period) int { return cmp.Compare(a.Clients, b.Clients) }).Clients)
+	d.WriteByte('\n')
+	for i, p := range periods {
+		bar := strings.Repeat("#", (p.Clients*min(barWidth, most)+most-1)/most)
+		line := strings.TrimRight(fmt.Sprintf("%s  %*d  %s", p.First, len(strconv.Itoa(most)), p.Clients, bar), " ")
+		if i == len(periods)-1 {
+			line += "  so far"
+		}
+		d.WriteString(line + "\n")
+	}
+}
+
+// notes are what else is to be known.
+func (d *document) notes(r *Report) []string {
+	file := cmp.Or(r.Policy.File, "of the environment")
+	if d.markdown && r.Policy.File != "" {
+		file = code(r.Policy.File)
+	}
+	notes := []string{fmt.Sprintf("Policy %s: floor %s, mode %s.", file, r.Policy.Floor, r.Policy.Mode)}
+	if n := r.Totals.Noise; n > 0 && !r.NoiseIncluded {
+		notes = append(notes, fmt.Sprintf("Left out as noise (scanners, probes, fallback retries, failed logins alone): %s.", number(n, "client")))
+	}
+	return append(notes, r.Notes...)
+}
+
+// code is a stranger's text as a code span, in which Markdown has no links,
+// mentions, HTML or emphasis. What would end it, or a cell of a table, is
+// replaced, and so are angle brackets, for who renders that differently.
+func code(s string) string {
+	s = strings.NewReplacer("`", "'", "|", "¦", "<", "‹", ">", "›").Replace(s)
+	return "`" + cmp.Or(s, " ") + "`"
+}
+
+// listedCodes is how many values a cell holds.
+const listedCodes = 5
+
+func codes(list []string) string {
+	var all []string
+	for _, s := range list[:min(len(list), listedCodes)] {
+		all = append(all, code(s))
+	}
+	words := cmp.Or(strings.Join(all, ", "), "-")
+	if more := len(list) - listedCodes; more > 0 {
+		words += fmt.Sprintf(" and %d more", more)
+	}
+	return words
+}
