@@ -29,7 +29,7 @@ func allocated(run func()) (objects, bytes float64) {
 // After login nothing is allocated for a chunk on its way to the client. The
 // client takes it without decrypting it, so that nobody else allocates.
 func TestCopyToClientAllocatesNothing(t *testing.T) {
-	g := StartGate(t, policy.Enforce, floodUpstream(t).Addr(), "", func(c *Config) { c.Metrics = quietMeter{} })
+	g := StartProxy(t, policy.Enforce, floodUpstream(t).Addr(), "", func(c *Config) { c.Metrics = quietMeter{} })
 	c := loggedIn(t, g)
 	buf := make([]byte, 64<<10)
 	const total = 64 << 20
@@ -52,9 +52,9 @@ func TestCopyToClientAllocatesNothing(t *testing.T) {
 }
 
 // On the way to the upstream crypto/tls allocates a reader of 24 bytes each
-// time that it asks for more, twice for a record; the gate adds nothing.
+// time that it asks for more, twice for a record; the proxy adds nothing.
 func TestCopyToUpstreamAllocatesNothingOfItsOwn(t *testing.T) {
-	g := StartGate(t, policy.Enforce, deafUpstream(t), "", func(c *Config) { c.Metrics = quietMeter{} })
+	g := StartProxy(t, policy.Enforce, deafUpstream(t), "", func(c *Config) { c.Metrics = quietMeter{} })
 	c := loggedIn(t, g)
 	chunk := make([]byte, 100)
 	const chunks = 2000
@@ -120,7 +120,7 @@ func (quietMeter) ProxyHeaderFailed(Listener)                {}
 // each second.
 func TestTheIdleTimerAllocatesNothing(t *testing.T) {
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
-	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", nil)
 	loggedIn(t, g)
 	g.Server.mu.Lock()
 	var s *session

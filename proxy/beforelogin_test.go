@@ -44,7 +44,7 @@ func hangupAfter(command, answer string) func(net.Conn) {
 func TestQUITBeforeLoginEndsTheSession(t *testing.T) {
 	first := posterntest.StartRawUpstream(t, hangupAfter("QUIT", "+OK bye\r\n"))
 	second := posterntest.StartRawUpstream(t, hangupAfter("QUIT", "+OK bye\r\n"))
-	g := StartGate(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
+	g := StartProxy(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
 	c := g.TLS(t, POP3S)
 	c.Line(t)
 	c.Say(t, "QUIT\r\n")
@@ -64,7 +64,7 @@ func TestQUITBeforeLoginEndsTheSession(t *testing.T) {
 func TestAFailedLoginIsNotTriedOnAnotherUpstream(t *testing.T) {
 	first := posterntest.StartRawUpstream(t, hangupAfter("PASS", "-ERR no\r\n"))
 	second := posterntest.StartRawUpstream(t, hangupAfter("PASS", "-ERR no\r\n"))
-	g := StartGate(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
+	g := StartProxy(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
 	c := g.TLS(t, POP3S)
 	c.Line(t)
 	c.Say(t, "USER anna\r\nPASS wrong\r\n")
@@ -82,7 +82,7 @@ func TestTimeoutLoginHoldsWhileTheUpstreamThinks(t *testing.T) {
 		io.WriteString(c, "* OK ready\r\n")
 		io.Copy(io.Discard, c)
 	})
-	g := StartGate(t, policy.Enforce, mute.Addr(), "", func(c *Config) {
+	g := StartProxy(t, policy.Enforce, mute.Addr(), "", func(c *Config) {
 		c.TimeoutLogin, c.UpstreamTimeout = 500*time.Millisecond, 10*time.Second
 	})
 	c := g.TLS(t, IMAPS)
@@ -99,7 +99,7 @@ func TestTimeoutLoginHoldsWhileTheUpstreamThinks(t *testing.T) {
 
 func TestTLSBehindAPipelinedCommandIsKnown(t *testing.T) {
 	imap, _ := stubs(t)
-	g := StartGate(t, policy.Enforce, imap.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, imap.Addr(), "", nil)
 	c := g.Dial(t, IMAP)
 	io.WriteString(c, "a NOOP\r\n"+string(hello.ClientHello(hello.Typical(tls.VersionTLS12))))
 	if h := g.WaitHandshake(t, 1); h.Failure != FailTLSOnStartTLS || h.Verdict.Version != policy.NoVersion {
@@ -114,7 +114,7 @@ func TestAContinuationThatEndsLikeALiteralIsPassedOn(t *testing.T) {
 		}
 		return "a OK in\r\n"
 	})
-	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", nil)
 	c := g.TLS(t, IMAPS)
 	c.Line(t)
 	c.Say(t, "a AUTHENTICATE X\r\n")
@@ -136,9 +136,9 @@ func TestAnUpstreamThatRefusesOneClientIsNotTakenOut(t *testing.T) {
 			io.WriteString(c, "* BYE you are banned\r\n")
 			return
 		}
-		io.WriteString(c, "* OK ready\r\n") // for the gate itself
+		io.WriteString(c, "* OK ready\r\n") // for the proxy itself
 	})
-	g := StartGate(t, policy.Enforce, banned.Addr(), "", func(c *Config) { c.UpstreamProxyProtocol = 1 })
+	g := StartProxy(t, policy.Enforce, banned.Addr(), "", func(c *Config) { c.UpstreamProxyProtocol = 1 })
 	for range 3 {
 		c := g.TLS(t, IMAPS)
 		if got := c.Rest(); got != "* BYE you are banned\r\n" {

@@ -14,10 +14,10 @@ import (
 )
 
 // A whole handshake of TLS 1.3 with an ECDSA certificate and the
-// post-quantum key share, and the upstream's greeting through the gate.
+// post-quantum key share, and the upstream's greeting through the proxy.
 func BenchmarkHandshake(b *testing.B) {
 	up := posterntest.StartUpstream(b, posterntest.IMAPGreeting, posterntest.IMAPReply)
-	g := StartGate(b, policy.Enforce, up.Addr(), "", nil)
+	g := StartProxy(b, policy.Enforce, up.Addr(), "", nil)
 	config := g.ClientConfig()
 	config.MinVersion = tls.VersionTLS13
 	buf := make([]byte, 512)
@@ -41,7 +41,7 @@ func BenchmarkHandshake(b *testing.B) {
 // What it costs to turn a TLS 1.0 client away.
 func BenchmarkRefusal(b *testing.B) {
 	up := posterntest.StartUpstream(b, posterntest.IMAPGreeting, posterntest.IMAPReply)
-	g := StartGate(b, policy.Enforce, up.Addr(), "", nil)
+	g := StartProxy(b, policy.Enforce, up.Addr(), "", nil)
 	flight := hello.ClientHello(hello.Typical(tls.VersionTLS10))
 	buf := make([]byte, 512)
 	b.ReportAllocs()
@@ -61,7 +61,7 @@ func BenchmarkRefusal(b *testing.B) {
 // A command and its answer, after login.
 func BenchmarkRoundTrip(b *testing.B) {
 	up := posterntest.StartUpstream(b, posterntest.IMAPGreeting, posterntest.IMAPReply)
-	c := loggedIn(b, StartGate(b, policy.Enforce, up.Addr(), "", nil))
+	c := loggedIn(b, StartProxy(b, policy.Enforce, up.Addr(), "", nil))
 	command, answer := []byte("a NOOP\r\n"), make([]byte, len("a OK done\r\n"))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -75,7 +75,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 // Message data on its way to the client.
 func BenchmarkBulkToClient(b *testing.B) {
 	const chunk = 1 << 20
-	c := loggedIn(b, StartGate(b, policy.Enforce, floodUpstream(b).Addr(), "", nil))
+	c := loggedIn(b, StartProxy(b, policy.Enforce, floodUpstream(b).Addr(), "", nil))
 	buf := make([]byte, chunk)
 	b.SetBytes(chunk)
 	b.ReportAllocs()
@@ -102,7 +102,7 @@ func floodUpstream(t testing.TB) *posterntest.Upstream {
 }
 
 // loggedIn is a session after login.
-func loggedIn(t testing.TB, g *Gate) *tls.Conn {
+func loggedIn(t testing.TB, g *Proxy) *tls.Conn {
 	t.Helper()
 	nc := g.Dial(t, IMAPS)
 	nc.SetDeadline(time.Time{})

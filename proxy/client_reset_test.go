@@ -27,7 +27,7 @@ func TestClientThatResetsIsNotTheUpstreamsFault(t *testing.T) {
 		}
 		io.Copy(io.Discard, c)
 	})
-	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", nil)
 	raw := g.Dial(t, IMAPS)
 	c := tls.Client(raw, g.ClientConfig())
 	io.WriteString(c, "a LOGIN u p\r\n")

@@ -101,7 +101,7 @@ func (s *spy) Closed(c *proxy.Closed)     { fmt.Fprintf(&s.others, "%+v %+v\n", 
 // Identify knows nobody.
 func (s *spy) Identify(netip.Addr, policy.JA4) (int, string, string) { return 0, "", "" }
 
-// listening has all that can listen to a gate do so: the log at its finest, the
+// listening has all that can listen to a proxy do so: the log at its finest, the
 // metrics, and a spy.
 func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
 	logger := logging.New(log, slog.LevelDebug, "json")
@@ -124,7 +124,7 @@ func scraped(m *metrics.Metrics) string {
 }
 
 // oldClient is what a client of TLS 1.0 offers.
-func oldClient(g *proxy.Gate) *tls.Config {
+func oldClient(g *proxy.Proxy) *tls.Config {
 	c := g.ClientConfig()
 	c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
 	c.CipherSuites = hello.Typical(tls.VersionTLS10).CipherSuites
@@ -171,7 +171,7 @@ func TestCredentialsNeverReachALog(t *testing.T) {
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, answerSecret(true))
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, answerSecret(false))
 	for _, mode := range policy.Modes {
-		g := proxy.StartGate(t, mode, imap.Addr(), pop3.Addr(), func(c *proxy.Config) {
+		g := proxy.StartProxy(t, mode, imap.Addr(), pop3.Addr(), func(c *proxy.Config) {
 			listening(&log, &events, meter)(c)
 			c.Identity = true
 		})
@@ -248,7 +248,7 @@ func TestAnAccountIsReportedWithALoginAlone(t *testing.T) {
 		var log lockedBuffer
 		var events spy
 		meter := newMetrics()
-		g := proxy.StartGate(t, policy.Observe, imap.Addr(), pop3.Addr(), func(c *proxy.Config) {
+		g := proxy.StartProxy(t, policy.Observe, imap.Addr(), pop3.Addr(), func(c *proxy.Config) {
 			listening(&log, &events, meter)(c)
 			c.Identity = identity
 		})
@@ -280,7 +280,7 @@ func TestAnAccountIsReportedWithALoginAlone(t *testing.T) {
 }
 
 // tell says a line, in clear or inside TLS, and waits for the end.
-func tell(t *testing.T, g *proxy.Gate, l proxy.Listener, line string, inside *tls.Config) {
+func tell(t *testing.T, g *proxy.Proxy, l proxy.Listener, line string, inside *tls.Config) {
 	t.Helper()
 	c := g.Dial(t, l)
 	defer c.Close()

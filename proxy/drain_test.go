@@ -49,7 +49,7 @@ func TestALoginThatTheClientKnowsOfRunsOnAtShutdown(t *testing.T) {
 		POP3S: {"PASS secret\r\n", "+OK", "NOOP\r\n", "+OK"},
 	} {
 		late := new(lateListener)
-		g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), func(c *Config) {
+		g := StartProxy(t, policy.Enforce, imap.Addr(), pop3.Addr(), func(c *Config) {
 			late.Listener = c.Listeners[l][0]
 			c.Listeners[l][0] = late
 			c.TimeoutDrain = 4 * time.Second
@@ -72,9 +72,9 @@ func TestALoginThatTheClientKnowsOfRunsOnAtShutdown(t *testing.T) {
 	}
 }
 
-// shutDown begins to stop a gate before the test's end does: to that it leaves
+// shutDown begins to stop a proxy before the test's end does: to that it leaves
 // one that does nothing.
-func shutDown(t *testing.T, g *Gate) (stopped chan struct{}) {
+func shutDown(t *testing.T, g *Proxy) (stopped chan struct{}) {
 	t.Helper()
 	running := g.Server
 	var err error

@@ -20,11 +20,11 @@ import (
 // startDeferred starts a proxy for IMAP whose listener with implicit TLS defers
 // accepts, as "serve" binds it: the first bytes of a client are there when it is
 // accepted.
-func startDeferred(t *testing.T, mode policy.Mode, change func(*Config)) (*Gate, *posterntest.Upstream) {
+func startDeferred(t *testing.T, mode policy.Mode, change func(*Config)) (*Proxy, *posterntest.Upstream) {
 	t.Helper()
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	var addr string
-	g := StartGate(t, mode, up.Addr(), "", func(c *Config) {
+	g := StartProxy(t, mode, up.Addr(), "", func(c *Config) {
 		lc := netpoll.ListenConfig(true)
 		nl, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
@@ -41,7 +41,7 @@ func startDeferred(t *testing.T, mode policy.Mode, change func(*Config)) (*Gate,
 }
 
 // say dials and says something at once.
-func say(t *testing.T, g *Gate, first []byte) *net.TCPConn {
+func say(t *testing.T, g *Proxy, first []byte) *net.TCPConn {
 	t.Helper()
 	c := g.Dial(t, IMAPS)
 	c.Write(first)

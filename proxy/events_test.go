@@ -21,7 +21,7 @@ import (
 type visitor struct {
 	name      string
 	listeners []Listener
-	visit     func(g *Gate, l Listener, c *net.TCPConn)
+	visit     func(g *Proxy, l Listener, c *net.TCPConn)
 	// events it must cause.
 	events string
 }
@@ -37,8 +37,8 @@ var (
 
 // inTLS shakes hands, after STARTTLS where that is due, says what it has to
 // say and reads to the end.
-func inTLS(config func(*Gate) *tls.Config, say func(Protocol) string) func(*Gate, Listener, *net.TCPConn) {
-	return func(g *Gate, l Listener, c *net.TCPConn) {
+func inTLS(config func(*Proxy) *tls.Config, say func(Protocol) string) func(*Proxy, Listener, *net.TCPConn) {
+	return func(g *Proxy, l Listener, c *net.TCPConn) {
 		if !l.ImplicitTLS() {
 			askTLS(c, l)
 		}
@@ -58,8 +58,8 @@ func askTLS(c net.Conn, l Listener) {
 	c.Read(buf)
 }
 
-func inClear(say string, reset bool) func(*Gate, Listener, *net.TCPConn) {
-	return func(_ *Gate, _ Listener, c *net.TCPConn) {
+func inClear(say string, reset bool) func(*Proxy, Listener, *net.TCPConn) {
+	return func(_ *Proxy, _ Listener, c *net.TCPConn) {
 		io.WriteString(c, say)
 		if reset {
 			c.SetLinger(0)
@@ -72,8 +72,8 @@ func inClear(say string, reset bool) func(*Gate, Listener, *net.TCPConn) {
 }
 
 func visitors() []visitor {
-	modern, old := (*Gate).ClientConfig, (*Gate).oldClient
-	distrust := func(*Gate) *tls.Config { return &tls.Config{ServerName: "localhost"} }
+	modern, old := (*Proxy).ClientConfig, (*Proxy).oldClient
+	distrust := func(*Proxy) *tls.Config { return &tls.Config{ServerName: "localhost"} }
 	says := func(m map[Protocol]string) func(Protocol) string { return func(p Protocol) string { return m[p] } }
 	both := func(p Protocol) string { return loginOf[p] + byeOf[p] }
 	typical := hello.ClientHello(hello.Typical(tls.VersionTLS13))
@@ -102,7 +102,7 @@ func visitors() []visitor {
 		{"injects", explicit, inClear("s STARTTLS\r\nx NOOP\r\nSTLS\r\nNOOP\r\n", false), "closed"},
 		{"babbles", explicit, inClear(strings.Repeat("x y\r\n", 50), false), "closed"},
 		{"a long line", explicit, inClear(strings.Repeat("x", mailproto.MaxLine+1), false), "closed"},
-		{"asks for TLS and leaves", explicit, func(_ *Gate, l Listener, c *net.TCPConn) { askTLS(c, l) }, "handshake closed"},
+		{"asks for TLS and leaves", explicit, func(_ *Proxy, l Listener, c *net.TCPConn) { askTLS(c, l) }, "handshake closed"},
 	}
 }
 
@@ -122,18 +122,18 @@ func oldVisitors() []visitor {
 	behind := func(Protocol) string { return loginOf[ProtocolIMAP] + id + id }
 	imap := []Listener{IMAPS, IMAP}
 	return []visitor{
-		{"is old", Listeners, inTLS((*Gate).oldClient, both), "handshake login closed"},
-		{"says what it is before", imap, inTLS((*Gate).oldClient, before), "handshake login closed"},
-		{"says what it is behind", imap, inTLS((*Gate).oldClient, behind), "handshake login software closed"},
-		{"says what it is, and is new", imap, inTLS((*Gate).ClientConfig, behind), "handshake login closed"},
-		{"is old, and wrong", Listeners, inTLS((*Gate).oldClient, func(p Protocol) string { return wrongOf[p] }), "handshake closed"},
+		{"is old", Listeners, inTLS((*Proxy).oldClient, both), "handshake login closed"},
+		{"says what it is before", imap, inTLS((*Proxy).oldClient, before), "handshake login closed"},
+		{"says what it is behind", imap, inTLS((*Proxy).oldClient, behind), "handshake login software closed"},
+		{"says what it is, and is new", imap, inTLS((*Proxy).ClientConfig, behind), "handshake login closed"},
+		{"is old, and wrong", Listeners, inTLS((*Proxy).oldClient, func(p Protocol) string { return wrongOf[p] }), "handshake closed"},
 	}
 }
 
 func eventsOf(t *testing.T, mode policy.Mode, visitors []visitor) {
 	t.Helper()
 	imap, pop3 := stubs(t)
-	g := StartGate(t, mode, imap.Addr(), pop3.Addr(), func(c *Config) { c.Identity = true })
+	g := StartProxy(t, mode, imap.Addr(), pop3.Addr(), func(c *Config) { c.Identity = true })
 	type met struct{ name, want string }
 	var mu sync.Mutex
 	byPorts := make(map[[2]uint16]met) // the client's, which may come again elsewhere, and ours

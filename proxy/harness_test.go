@@ -17,20 +17,20 @@ import (
 	"postern/policy"
 )
 
-// Gate is a server on loopback, inside the test's own process.
-type Gate struct {
+// Proxy is a server on loopback, inside the test's own process.
+type Proxy struct {
 	*Server
 	*Recorder
 	CA    *posterntest.CA
 	addrs map[Listener]string
 }
 
-// StartGate starts a gate whose IMAP and POP3 upstreams listen at the given
+// StartProxy starts a proxy whose IMAP and POP3 upstreams listen at the given
 // addresses (an empty one leaves its listeners out); change may touch the
 // configuration. The test's end stops it.
-func StartGate(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*Config)) *Gate {
+func StartProxy(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*Config)) *Proxy {
 	t.Helper()
-	g := &Gate{Recorder: newRecorder(), CA: posterntest.NewCA(t), addrs: make(map[Listener]string)}
+	g := &Proxy{Recorder: newRecorder(), CA: posterntest.NewCA(t), addrs: make(map[Listener]string)}
 	ec := g.CA.Issue(t, posterntest.DefaultNames, posterntest.ECDSA)
 	rsa := g.CA.Issue(t, posterntest.DefaultNames, posterntest.RSA)
 	store, err := certs.Load([]string{ec.CertFile, rsa.CertFile}, []string{ec.KeyFile, rsa.KeyFile})
@@ -75,10 +75,10 @@ func StartGate(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*C
 }
 
 // Addr is the address of a listener.
-func (g *Gate) Addr(l Listener) string { return g.addrs[l] }
+func (g *Proxy) Addr(l Listener) string { return g.addrs[l] }
 
 // Dial opens a bare connection.
-func (g *Gate) Dial(t testing.TB, l Listener) *net.TCPConn {
+func (g *Proxy) Dial(t testing.TB, l Listener) *net.TCPConn {
 	t.Helper()
 	c, err := net.Dial("tcp", g.addrs[l])
 	if err != nil {
@@ -89,13 +89,13 @@ func (g *Gate) Dial(t testing.TB, l Listener) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// ClientConfig is what a client of the gate trusts.
-func (g *Gate) ClientConfig() *tls.Config {
+// ClientConfig is what a client of the proxy trusts.
+func (g *Proxy) ClientConfig() *tls.Config {
 	return &tls.Config{RootCAs: g.CA.Pool, ServerName: "localhost"}
 }
 
 // TLS opens a connection to a listener with implicit TLS.
-func (g *Gate) TLS(t testing.TB, l Listener) *Client {
+func (g *Proxy) TLS(t testing.TB, l Listener) *Client {
 	t.Helper()
 	c := tls.Client(g.Dial(t, l), g.ClientConfig())
 	if err := c.Handshake(); err != nil {

@@ -59,16 +59,16 @@ func startTalker(t *testing.T, greeting string) *talker {
 	return up
 }
 
-// talks is a gate with two talkers.
+// talks is a proxy with two talkers.
 type talks struct {
-	*Gate
+	*Proxy
 	up     map[Protocol]*talker
 	closed int
 }
 
 func startTalks(t *testing.T, identity bool) *talks {
 	up := map[Protocol]*talker{ProtocolIMAP: startTalker(t, posterntest.IMAPGreeting), ProtocolPOP3: startTalker(t, posterntest.POP3Greeting)}
-	return &talks{up: up, Gate: StartGate(t, policy.Observe, up[ProtocolIMAP].Addr(), up[ProtocolPOP3].Addr(), func(c *Config) { c.Identity = identity })}
+	return &talks{up: up, Proxy: StartProxy(t, policy.Observe, up[ProtocolIMAP].Addr(), up[ProtocolPOP3].Addr(), func(c *Config) { c.Identity = identity })}
 }
 
 // run has a dialogue, line by line or all of the client's at once, and returns
@@ -275,7 +275,7 @@ func TestNobodyElseIsNamed(t *testing.T) {
 func TestTheAccountIsToldOfALoginOnAnotherUpstream(t *testing.T) {
 	first := posterntest.StartRawUpstream(t, hangupAfter("CAPA", "+OK\r\n.\r\n"))
 	second := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
-	g := StartGate(t, policy.Observe, "", first.Addr(), func(c *Config) {
+	g := StartProxy(t, policy.Observe, "", first.Addr(), func(c *Config) {
 		c.Identity = true
 		twoUpstreams(ProtocolPOP3, second.Addr())(c)
 	})

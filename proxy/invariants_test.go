@@ -23,7 +23,7 @@ func stubs(t testing.TB) (imap, pop3 *posterntest.Upstream) {
 }
 
 // oldClient is what a client of TLS 1.0 offers.
-func (g *Gate) oldClient() *tls.Config {
+func (g *Proxy) oldClient() *tls.Config {
 	c := g.ClientConfig()
 	c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS10
 	c.CipherSuites = hello.Typical(tls.VersionTLS10).CipherSuites
@@ -33,7 +33,7 @@ func (g *Gate) oldClient() *tls.Config {
 // Invariant 1: crypto/tls enforces, policy explains.
 func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 	imap, pop3 := stubs(t)
-	g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
+	g := StartProxy(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
 	if len(g.tls.snapshot.Load().lenient) != 0 {
 		t.Errorf("%d lenient configurations", len(g.tls.snapshot.Load().lenient))
 	}
@@ -55,7 +55,7 @@ func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 		t.Errorf("outcome %s", h.Outcome)
 	}
 	for _, mode := range []policy.Mode{policy.Explain, policy.Observe} {
-		if g := StartGate(t, mode, imap.Addr(), "", nil); len(g.tls.snapshot.Load().lenient) != 1 {
+		if g := StartProxy(t, mode, imap.Addr(), "", nil); len(g.tls.snapshot.Load().lenient) != 1 {
 			t.Errorf("%s: %d lenient configurations", mode, len(g.tls.snapshot.Load().lenient))
 		}
 	}
@@ -65,7 +65,7 @@ func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 // other one.
 func TestLenientConfigIsChosenPerHello(t *testing.T) {
 	imap, _ := stubs(t)
-	g := StartGate(t, policy.Observe, imap.Addr(), "", nil)
+	g := StartProxy(t, policy.Observe, imap.Addr(), "", nil)
 	for i, tt := range []struct {
 		config  *tls.Config
 		outcome Outcome
@@ -98,11 +98,11 @@ func TestOneReaderAndOneWriterPerSide(t *testing.T) {
 				if _, err := io.ReadFull(c, make([]byte, len(tt.login))); err != nil {
 					return
 				}
-				time.Sleep(20 * time.Millisecond) // the rest piles up in the gate
+				time.Sleep(20 * time.Millisecond) // the rest piles up in the proxy
 				c.Write(append([]byte(tt.ok), behind...))
 				io.Copy(c, c)
 			})
-			g := StartGate(t, policy.Enforce, up.Addr(), up.Addr(), nil)
+			g := StartProxy(t, policy.Enforce, up.Addr(), up.Addr(), nil)
 			c := g.TLS(t, tt.l)
 			go func() {
 				c.Write(append([]byte(tt.login), behind...))
@@ -135,7 +135,7 @@ func TestNoByteGoesUpstreamForARefusedClient(t *testing.T) {
 	imap, pop3 := stubs(t)
 	for _, mode := range []policy.Mode{policy.Enforce, policy.Explain} {
 		imapBefore, pop3Before := imap.Connections(), pop3.Connections()
-		g := StartGate(t, mode, imap.Addr(), pop3.Addr(), nil)
+		g := StartProxy(t, mode, imap.Addr(), pop3.Addr(), nil)
 		for imap.Connections() == imapBefore || pop3.Connections() == pop3Before {
 			time.Sleep(time.Millisecond) // the probe at the start
 		}
@@ -207,7 +207,7 @@ func readLine(t testing.TB, c net.Conn) string {
 // Invariant 4.
 func TestNothingFromBeforeSTARTTLSSurvives(t *testing.T) {
 	imap, pop3 := stubs(t)
-	g := StartGate(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
+	g := StartProxy(t, policy.Enforce, imap.Addr(), pop3.Addr(), nil)
 	for _, tt := range []struct {
 		l                       Listener
 		chat, inject, after, ok string
@@ -262,7 +262,7 @@ func (r *Recorder) shakeCount() int {
 
 // secure sends STARTTLS or STLS on a connection that has been greeted, and
 // shakes hands.
-func secure(t testing.TB, g *Gate, c net.Conn, l Listener) *Client {
+func secure(t testing.TB, g *Proxy, c net.Conn, l Listener) *Client {
 	t.Helper()
 	command := "s STARTTLS\r\n"
 	if l == POP3 {

@@ -18,7 +18,7 @@ import (
 )
 
 // waitParked waits until so many directions are parked.
-func waitParked(t *testing.T, g *Gate, n int) {
+func waitParked(t *testing.T, g *Proxy, n int) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); g.idleSet.Len() != n; {
 		if time.Now().After(end) {
@@ -28,9 +28,9 @@ func waitParked(t *testing.T, g *Gate, n int) {
 	}
 }
 
-func startIMAP(t *testing.T, change func(*Config)) *Gate {
+func startIMAP(t *testing.T, change func(*Config)) *Proxy {
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
-	return StartGate(t, policy.Enforce, up.Addr(), "", change)
+	return StartProxy(t, policy.Enforce, up.Addr(), "", change)
 }
 
 // A session parks after a second of silence, goes on when either side speaks,
@@ -63,7 +63,7 @@ func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
 		<-leave
 		io.WriteString(c, "* BYE gone\r\n")
 	})
-	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", nil)
 	c := loggedIn(t, g)
 	waitParked(t, g, 2)
 	close(leave)
@@ -187,7 +187,7 @@ func (m *slowMeter) Relayed(l Listener, d Direction, n int) {
 	}
 }
 
-// A session does not park on records that have left the socket, but not the gate.
+// A session does not park on records that have left the socket, but not the proxy.
 func TestASessionParksOnlyWhenItHasNothingLeft(t *testing.T) {
 	got := make(chan int, 1000)
 	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
@@ -201,7 +201,7 @@ func TestASessionParksOnlyWhenItHasNothingLeft(t *testing.T) {
 			got <- n
 		}
 	})
-	g := StartGate(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Metrics = &slowMeter{Recorder: c.Metrics.(*Recorder)} })
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.Metrics = &slowMeter{Recorder: c.Metrics.(*Recorder)} })
 	config := g.ClientConfig()
 	config.DynamicRecordSizingDisabled = true
 	held := &holding{Conn: g.Dial(t, IMAPS)}

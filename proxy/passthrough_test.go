@@ -20,7 +20,7 @@ import (
 	"postern/policy"
 )
 
-// serverHello is how an old server's answer begins, or all of it that the gate
+// serverHello is how an old server's answer begins, or all of it that the proxy
 // looks at.
 const serverHello = "\x16\x03\x00\x00\x04\x0e\x00\x00\x00"
 
@@ -46,12 +46,12 @@ func unserved() map[string][]byte {
 	}
 }
 
-// startPassing starts a gate whose clients may be passed through to old, over
+// startPassing starts a proxy whose clients may be passed through to old, over
 // imaps and pop3s. The upstreams are for nobody else.
-func startPassing(t *testing.T, mode policy.Mode, old string, change func(*Config)) *Gate {
+func startPassing(t *testing.T, mode policy.Mode, old string, change func(*Config)) *Proxy {
 	t.Helper()
 	imap, pop3 := stubs(t)
-	return StartGate(t, mode, imap.Addr(), pop3.Addr(), func(c *Config) {
+	return StartProxy(t, mode, imap.Addr(), pop3.Addr(), func(c *Config) {
 		c.Passthrough = map[Listener]string{IMAPS: old, POP3S: old}
 		if change != nil {
 			change(c)
@@ -162,7 +162,7 @@ func refusal(name string) tls.AlertError {
 }
 
 // expectRefused sends a hello and wants an alert, and nothing else.
-func expectRefused(t *testing.T, g *Gate, l Listener, what string, flight []byte, want tls.AlertError) {
+func expectRefused(t *testing.T, g *Proxy, l Listener, what string, flight []byte, want tls.AlertError) {
 	t.Helper()
 	c := g.Dial(t, l)
 	c.Write(flight)
@@ -221,7 +221,7 @@ func TestNobodyElseIsPassedThrough(t *testing.T) {
 		io.Copy(io.Discard, c)
 	})
 	observing := startPassing(t, policy.Observe, old.Addr(), nil)
-	for mode, g := range map[policy.Mode]*Gate{
+	for mode, g := range map[policy.Mode]*Proxy{
 		policy.Enforce: startPassing(t, policy.Enforce, old.Addr(), nil),
 		policy.Explain: startPassing(t, policy.Explain, old.Addr(), nil),
 	} {

@@ -49,7 +49,7 @@ func TestRecordsKnowsWhereRecordsEnd(t *testing.T) {
 // What is said before STARTTLS is no record.
 func TestRecordsBeginWithTLS(t *testing.T) {
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
-	g := StartGate(t, policy.Enforce, up.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", nil)
 	nc := g.Dial(t, IMAP)
 	readLine(t, nc)
 	io.WriteString(nc, "a STARTTLS\r\n")

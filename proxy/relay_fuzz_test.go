@@ -66,9 +66,9 @@ func FuzzRelay(f *testing.F) {
 	})
 }
 
-// relayStub is one gate for all sessions of a fuzz worker, and its upstream.
+// relayStub is one proxy for all sessions of a fuzz worker, and its upstream.
 type relayStub struct {
-	gate   *Gate
+	gate   *Proxy
 	config *tls.Config
 	runs   chan *relayRun // the one under way, put back after each look
 	closed int
@@ -82,7 +82,7 @@ func newRelayStub(t testing.TB) *relayStub {
 		s.runs <- run
 		run.serve(c.(halfCloser))
 	})
-	s.gate = StartGate(t, policy.Enforce, up.Addr(), up.Addr(), func(c *Config) { c.UpstreamTimeout = 100 * time.Millisecond })
+	s.gate = StartProxy(t, policy.Enforce, up.Addr(), up.Addr(), func(c *Config) { c.UpstreamTimeout = 100 * time.Millisecond })
 	s.config = s.gate.ClientConfig()
 	s.config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	return s
@@ -93,7 +93,7 @@ func newRelayStub(t testing.TB) *relayStub {
 const watchdog = 2 * time.Second
 
 // session sends what the client has to say and returns what it was answered
-// and why the gate ended it.
+// and why the proxy ended it.
 func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answered []byte, why CloseReason) {
 	<-s.runs
 	s.runs <- run
@@ -168,7 +168,7 @@ func checkCopied(t *testing.T, run *relayRun, client []byte) (rest []byte) {
 	return client
 }
 
-// refusedCommand reports whether a line is a command that the gate answers.
+// refusedCommand reports whether a line is a command that the proxy answers.
 func refusedCommand(mode byte, line []byte) bool {
 	words := strings.Fields(string(line))
 	names := []string{"STARTTLS", "XCLIENT", "COMPRESS"}
@@ -273,7 +273,7 @@ func firstLine(b []byte) []byte {
 	return b
 }
 
-// ownLine reports whether a line is one that the gate says itself.
+// ownLine reports whether a line is one that the proxy says itself.
 func ownLine(mode byte, line []byte) bool {
 	s := string(line)
 	if mode&fuzzPOP3 != 0 {

@@ -26,7 +26,7 @@ func newResumer(roots *x509.CertPool, l Listener, certificates ...tls.Certificat
 
 // comes opens a session and reads far enough to have a new ticket; it reports
 // whether the session was resumed.
-func (r *resumer) comes(t *testing.T, g *Gate) (resumed bool) {
+func (r *resumer) comes(t *testing.T, g *Proxy) (resumed bool) {
 	t.Helper()
 	c := tls.Client(g.Dial(t, r.listen), r.config)
 	defer c.Close()
@@ -46,8 +46,8 @@ func TestReplicasThatShareTicketKeysResumeEachOthersSessions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := func() *Gate {
-		return StartGate(t, policy.Enforce, imap.Addr(), "", func(c *Config) {
+	start := func() *Proxy {
+		return StartProxy(t, policy.Enforce, imap.Addr(), "", func(c *Config) {
 			c.TicketKeys, c.Certificates = key[:1], store
 		})
 	}
@@ -56,7 +56,7 @@ func TestReplicasThatShareTicketKeysResumeEachOthersSessions(t *testing.T) {
 	if client.comes(t, a) {
 		t.Fatal("a first session cannot be resumed")
 	}
-	for i, g := range []*Gate{b, a, b} {
+	for i, g := range []*Proxy{b, a, b} {
 		if !client.comes(t, g) {
 			t.Errorf("session %d was not resumed", i)
 		}
@@ -79,7 +79,7 @@ func TestReplicasThatShareTicketKeysResumeEachOthersSessions(t *testing.T) {
 func TestAnAuthorityThatIsGoneVouchesForNobody(t *testing.T) {
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	old, next := posterntest.NewCA(t), posterntest.NewCA(t)
-	g := StartGate(t, policy.Enforce, imap.Addr(), "", func(c *Config) { c.ClientCAs = old.Pool })
+	g := StartProxy(t, policy.Enforce, imap.Addr(), "", func(c *Config) { c.ClientCAs = old.Pool })
 	client := newResumer(g.CA.Pool, IMAPS, old.IssueClient(t, "anna"))
 	if client.comes(t, g); !client.comes(t, g) {
 		t.Error("a session with a client certificate was not resumed")
@@ -96,7 +96,7 @@ func TestUpstreamRootsAreReplacedWithTheirSessions(t *testing.T) {
 	pair := ca.Issue(t, []string{"127.0.0.1"}, posterntest.ECDSA).Load(t)
 	u := posterntest.StartTLSUpstream(t, &tls.Config{Certificates: []tls.Certificate{pair}},
 		posterntest.IMAPGreeting, posterntest.IMAPReply)
-	g := StartGate(t, policy.Enforce, u.Addr(), "", func(c *Config) {
+	g := StartProxy(t, policy.Enforce, u.Addr(), "", func(c *Config) {
 		c.Upstreams[ProtocolIMAP][0].TLS = LineTLS
 		c.Upstreams[ProtocolIMAP][0].ServerName = "127.0.0.1"
 		c.UpstreamRoots = ca.Pool

@@ -19,7 +19,7 @@ import (
 	"postern/policy"
 )
 
-// What the gate relies on in crypto/tls, and its documentation does not say.
+// What the proxy relies on in crypto/tls, and its documentation does not say.
 
 // blinker is a connection that, once it blinks, hands out a few bytes at a
 // time and would block in between.
@@ -172,7 +172,7 @@ func TestHookIsNotAskedForSSL2(t *testing.T) {
 
 func TestRefusalsOnTheWire(t *testing.T) {
 	imap, _ := stubs(t)
-	g := StartGate(t, policy.Enforce, imap.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, imap.Addr(), "", nil)
 	with := func(version uint16, change func(*hello.Spec)) []byte {
 		s := hello.Typical(version)
 		if change != nil {

@@ -46,7 +46,7 @@ rules:
   - {name: told, mode: explain, from: 2026-06-15T00:00:00Z, until: 2026-07-01T00:00:00Z}
   - {name: cut, mode: enforce, from: 2026-07-01T00:00:00Z}
 `)
-	g := StartGate(t, policy.Enforce, imap.Addr(), "", func(c *Config) { c.Policy, c.Now = p, at.now })
+	g := StartProxy(t, policy.Enforce, imap.Addr(), "", func(c *Config) { c.Policy, c.Now = p, at.now })
 	for i, tt := range []struct {
 		now     string
 		outcome Outcome
@@ -85,7 +85,7 @@ func TestRulesSeeWhoComesAndWhere(t *testing.T) {
 	imap, _ := stubs(t)
 	observed := func(match string) bool {
 		t.Helper()
-		g := StartGate(t, policy.Enforce, imap.Addr(), "", func(c *Config) {
+		g := StartProxy(t, policy.Enforce, imap.Addr(), "", func(c *Config) {
 			keys := fmt.Sprintf(match, netpoll.AddrPort(c.Listeners[IMAPS][0].Addr()).Port())
 			c.Policy = parsePolicy(t, "rules: [{name: r, mode: observe, match: {"+keys+"}}]")
 		})
@@ -126,7 +126,7 @@ func TestAPolicyKnowsTheListeners(t *testing.T) {
 // before; and the floor is that of the policy that has judged.
 func TestAnotherPolicyIsForTheNextHello(t *testing.T) {
 	imap, _ := stubs(t)
-	g := StartGate(t, policy.Enforce, imap.Addr(), "", nil)
+	g := StartProxy(t, policy.Enforce, imap.Addr(), "", nil)
 	silent := g.Dial(t, IMAPS)
 	time.Sleep(20 * time.Millisecond) // it waits in its handshake
 	g.SetPolicy(policy.New(policy.FloorTLS12, policy.Observe))
