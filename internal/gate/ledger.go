@@ -48,7 +48,7 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 		return err
 	}
 	b := &book{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
-	b.key.Store(&g.material.identityKey)
+	b.setKey(g.material.identityKey)
 	g.book = b
 	b.recorder = ledger.NewRecorder(ledger.Options{
 		Store: store, Log: g.log, Now: g.now, Identity: g.identity(), Flushed: b.wake,
@@ -169,10 +169,5 @@ func readIdentityKey(cfg *config.Config) ([]byte, error) {
 	return config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
 }
 
-func (g *Runtime) reloadIdentityKey() error {
-	key, err := readIdentityKey(g.cfg)
-	if err == nil {
-		g.book.key.Store(&key)
-	}
-	return err
-}
+// setKey sets the key of hashed accounts.
+func (b *book) setKey(key []byte) { b.key.Store(&key) }

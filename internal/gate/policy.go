@@ -20,14 +20,6 @@ type running struct {
 	read time.Time
 }
 
-// watchPolicy has the policy file read again when it changes. It comes before
-// that is read for the first time.
-func (g *Runtime) watchPolicy() {
-	if g.cfg.PolicyFile != "" {
-		g.policyFiles.Add(g.reloadPolicy, g.cfg.PolicyFile)
-	}
-}
-
 // reloadPolicy puts a changed file in force, or keeps what there is and says
 // why.
 func (g *Runtime) reloadPolicy() error {
@@ -47,7 +39,7 @@ func (g *Runtime) reloadPolicy() error {
 	return nil
 }
 
-// usePolicy notes the policy for those who tell of it.
+// usePolicy has metrics, page and API show the policy.
 func (g *Runtime) usePolicy(p *policy.Policy) {
 	g.policy.Store(&running{p, g.now()})
 	g.metrics.SetPolicy(p)
@@ -60,16 +52,16 @@ func (g *Runtime) warnOfPolicy() {
 	}
 }
 
-// clockEvery is how often it is looked whether a rule has come or gone, to tell
-// of it. The handshakes know by themselves.
+// clockEvery is how often it is checked whether a rule has begun or ended, to
+// log it. The handshakes go by the clock themselves.
 const clockEvery = time.Second
 
-// followClock logs the rules that come and go by their dates.
+// followClock logs the rules that begin and end by their dates.
 func (g *Runtime) followClock(ctx context.Context) {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
-	told := g.policy.Load()
-	last := told.At(g.now())
+	followed := g.policy.Load()
+	last := followed.At(g.now())
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,19 +69,19 @@ func (g *Runtime) followClock(ctx context.Context) {
 		case <-tick.C:
 		}
 		p, now := g.policy.Load(), g.now()
-		if p == told && last.Valid(now) {
+		if p == followed && last.Valid(now) {
 			continue
 		}
 		snapshot := p.At(now)
-		if p == told {
-			g.tellChange(&last, &snapshot)
+		if p == followed {
+			g.logChange(&last, &snapshot)
 		}
-		told, last = p, snapshot
+		followed, last = p, snapshot
 	}
 }
 
-// tellChange logs which rules have come and gone between two moments.
-func (g *Runtime) tellChange(before, after *policy.Snapshot) {
+// logChange logs which rules have begun and ended between two moments.
+func (g *Runtime) logChange(before, after *policy.Snapshot) {
 	begun, ended := after.Since(before)
 	if len(begun)+len(ended) == 0 {
 		return

@@ -12,7 +12,8 @@ import (
 	"postern/internal/config"
 )
 
-// material is what the gate reads from files, and again when they change.
+// material is what is read from files, and again when they change. The policy
+// is apart.
 type material struct {
 	certificates             *certs.Store
 	clientCAs, upstreamRoots *x509.CertPool
@@ -22,143 +23,107 @@ type material struct {
 	identityKey              []byte
 }
 
-// readMaterial reads all files and says all at once what is wrong with them.
-func readMaterial(cfg *config.Config) (*material, error) {
-	var m material
-	var problems [7]error
-	m.certificates, problems[0] = certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
-	m.clientCAs, problems[1] = certs.LoadPool(cfg.TLSClientCAFile)
-	m.upstreamRoots, problems[2] = certs.LoadPool(cfg.UpstreamCAFile)
-	m.ticketKeys, problems[3] = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
-	m.admin, problems[4] = certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
-	m.adminToken, problems[5] = admin.ReadToken(cfg.AdminTokenFile)
-	m.identityKey, problems[6] = readIdentityKey(cfg)
-	if err := errors.Join(problems[:]...); err != nil {
-		return nil, err
-	}
-	return &m, nil
+// fileSet is files that are read together. Read leaves the material as it is
+// where it fails; use puts what it has read in force.
+type fileSet struct {
+	what  string // in the log
+	paths []string
+	read  func() error
+	use   func()
 }
 
-// watchFiles has the files read again when they change. It comes before they
-// are read for the first time.
-func (g *Runtime) watchFiles() {
-	cfg := g.cfg
-	for _, set := range []struct {
-		what   string
-		reload func() error
-		paths  []string
-	}{
-		{"certificates", g.reloadCertificates, slices.Concat(cfg.TLSCertFile, cfg.TLSKeyFile)},
-		{"client CA", g.reloadClientCAs, []string{cfg.TLSClientCAFile}},
-		{"upstream CA", g.reloadUpstreamRoots, []string{cfg.UpstreamCAFile}},
-		{"ticket keys", g.reloadTicketKeys, []string{cfg.TLSTicketKeysFile}},
-		{"admin certificate", g.reloadAdmin, []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}},
-		{"admin token", g.reloadAdminToken, []string{cfg.AdminTokenFile}},
-		{"identity key", g.reloadIdentityKey, []string{cfg.LedgerIdentityKeyFile}},
-	} {
-		paths := slices.DeleteFunc(set.paths, func(p string) bool { return p == "" })
-		if len(paths) > 0 {
-			g.files.Add(g.reloading(set.what, set.reload), paths...)
-		}
+func (g *Runtime) fileSets() []fileSet {
+	cfg, m := g.cfg, &g.material
+	served := func(_ string) (*certs.Store, error) {
+		return g.renewed(m.certificates, func() (*certs.Store, error) { return certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile) })
+	}
+	adminPair := func(name string) (*certs.Store, error) {
+		return g.renewed(m.admin, func() (*certs.Store, error) { return certs.LoadPair(name, cfg.AdminTLSKeyFile) })
+	}
+	identityKey := func(_ string) ([]byte, error) { return readIdentityKey(cfg) }
+	return []fileSet{
+		{"certificates", slices.Concat(cfg.TLSCertFile, cfg.TLSKeyFile), into(&m.certificates, served, ""), func() {
+			g.server.SetCertificates(m.certificates)
+			g.publishCertificates()
+		}},
+		{"client CA", []string{cfg.TLSClientCAFile}, into(&m.clientCAs, certs.LoadPool, cfg.TLSClientCAFile),
+			func() { g.server.SetClientCAs(m.clientCAs) }},
+		{"upstream CA", []string{cfg.UpstreamCAFile}, into(&m.upstreamRoots, certs.LoadPool, cfg.UpstreamCAFile),
+			func() { g.server.SetUpstreamRoots(m.upstreamRoots) }},
+		{"ticket keys", []string{cfg.TLSTicketKeysFile}, into(&m.ticketKeys, certs.LoadTicketKeys, cfg.TLSTicketKeysFile),
+			func() { g.server.SetTicketKeys(m.ticketKeys) }},
+		{"admin certificate", []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}, into(&m.admin, adminPair, cfg.AdminTLSCertFile),
+			g.publishCertificates},
+		{"admin token", []string{cfg.AdminTokenFile}, into(&m.adminToken, admin.ReadToken, cfg.AdminTokenFile),
+			func() { g.adminToken.Store(m.adminToken) }},
+		{"identity key", []string{cfg.LedgerIdentityKeyFile}, into(&m.identityKey, identityKey, cfg.LedgerIdentityKeyFile),
+			func() { g.book.setKey(m.identityKey) }},
 	}
 }
 
-// reloading counts failures, and tells each once: an error that stays the same
-// is not news.
-func (g *Runtime) reloading(what string, reload func() error) func() error {
-	told := ""
+// into returns a function that reads a file into a part of the material.
+func into[T any](part *T, read func(name string) (T, error), name string) func() error {
 	return func() error {
-		err := reload()
+		fresh, err := read(name)
 		if err == nil {
-			told = ""
-			g.log.Info("files reloaded", "what", what)
+			*part = fresh
+		}
+		return err
+	}
+}
+
+// readFiles reads all files, and has them read again when they change. Its
+// error says all at once what is wrong with them.
+func (g *Runtime) readFiles() error {
+	var problems []error
+	for _, set := range g.fileSets() {
+		set.paths = slices.DeleteFunc(set.paths, func(p string) bool { return p == "" })
+		if len(set.paths) > 0 {
+			g.files.Add(g.reloading(set), set.paths...)
+		}
+		problems = append(problems, set.read())
+	}
+	return errors.Join(problems...)
+}
+
+// reloading reads files again. It counts failures, and logs each once: an error
+// that stays the same is not news.
+func (g *Runtime) reloading(set fileSet) func() error {
+	logged := ""
+	return func() error {
+		err := set.read()
+		if err == nil {
+			logged = ""
+			set.use()
+			g.log.Info("files reloaded", "what", set.what)
 			return nil
 		}
 		g.metrics.CertificateReloadFailed()
-		if text := err.Error(); text != told {
-			told = text
-			g.log.Error("reloading failed, the old files stay in force", "what", what, "error", text)
+		if text := err.Error(); text != logged {
+			logged = text
+			g.log.Error("reloading failed, the old files stay in force", "what", set.what, "error", text)
 		}
 		return err
 	}
 }
 
-// renew reads a pair of files again, and keeps what there is where the new
-// ones are no better.
-func (g *Runtime) renew(old *certs.Store, load func() (*certs.Store, error)) (*certs.Store, error) {
+// renewed loads certificates, which must not be worse than the old ones where
+// there are any.
+func (g *Runtime) renewed(old *certs.Store, load func() (*certs.Store, error)) (*certs.Store, error) {
 	fresh, err := load()
-	if err != nil {
-		return nil, err
+	if err != nil || old == nil {
+		return fresh, err
 	}
 	gone, err := certs.Renew(old, fresh, time.Now())
-	if err != nil {
-		return nil, err
-	}
 	for _, info := range gone {
 		g.log.Warn("certificate is gone", "certificate", info.Name, "names", info.Hostnames())
 	}
-	return fresh, nil
+	return fresh, err
 }
 
-func (g *Runtime) reloadCertificates() error {
-	fresh, err := g.renew(g.material.certificates, func() (*certs.Store, error) {
-		return certs.Load(g.cfg.TLSCertFile, g.cfg.TLSKeyFile)
-	})
-	if err != nil {
-		return err
-	}
-	g.material.certificates = fresh
-	g.server.SetCertificates(fresh)
-	g.tellCertificates()
-	return nil
-}
-
-func (g *Runtime) reloadAdmin() error {
-	fresh, err := g.renew(g.material.admin, func() (*certs.Store, error) {
-		return certs.LoadPair(g.cfg.AdminTLSCertFile, g.cfg.AdminTLSKeyFile)
-	})
-	if err != nil {
-		return err
-	}
-	g.material.admin = fresh
-	g.tellCertificates()
-	return nil
-}
-
-func (g *Runtime) reloadClientCAs() error {
-	pool, err := certs.LoadPool(g.cfg.TLSClientCAFile)
-	if err == nil {
-		g.server.SetClientCAs(pool)
-	}
-	return err
-}
-
-func (g *Runtime) reloadUpstreamRoots() error {
-	pool, err := certs.LoadPool(g.cfg.UpstreamCAFile)
-	if err == nil {
-		g.server.SetUpstreamRoots(pool)
-	}
-	return err
-}
-
-func (g *Runtime) reloadTicketKeys() error {
-	keys, err := certs.LoadTicketKeys(g.cfg.TLSTicketKeysFile)
-	if err == nil {
-		g.server.SetTicketKeys(keys)
-	}
-	return err
-}
-
-func (g *Runtime) reloadAdminToken() error {
-	token, err := admin.ReadToken(g.cfg.AdminTokenFile)
-	if err == nil {
-		g.adminToken.Store(token)
-	}
-	return err
-}
-
-// tellCertificates passes on which certificates are in use.
-func (g *Runtime) tellCertificates() {
+// publishCertificates has metrics, readiness and admin port know which
+// certificates are in use.
+func (g *Runtime) publishCertificates() {
 	g.certificates.Store(g.material.certificates)
 	notAfter := make(map[string]time.Time)
 	var earliest time.Time

@@ -1,0 +1,197 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"postern/internal/admin"
+	"postern/internal/config"
+	"postern/internal/logging"
+	"postern/internal/netpoll"
+	"postern/metrics"
+	"postern/policy"
+	"postern/proxy"
+)
+
+// proxyConfig is what the configuration and the files say, and the observers.
+func (g *Runtime) proxyConfig() proxy.Config {
+	cfg, m := g.cfg, g.material
+	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.book.recorder}, g.metrics}
+	if len(cfg.ProxyProtocolFrom) == 0 {
+		observers = append(observers, newSources(g.warnOfSources))
+	}
+	return proxy.Config{
+		Certificates: m.certificates, ClientCAs: m.clientCAs, TicketKeys: m.ticketKeys,
+		Upstreams: upstreams(cfg), UpstreamRoots: m.upstreamRoots,
+		UpstreamClientID:      cfg.UpstreamClientID == "id",
+		UpstreamProxyProtocol: map[string]int{"v1": 1, "v2": 2}[cfg.UpstreamProxyProtocol],
+		Passthrough:           passthrough(cfg),
+		ProxyProtocolFrom:     cfg.ProxyProtocolFrom,
+		Limits: proxy.Limits{
+			Connections:          cfg.ConnectionLimit(),
+			ConnectionsPerClient: int(cfg.LimitConnectionsPerClient),
+			HandshakesPerClient:  int(cfg.LimitHandshakesPerClient),
+		},
+		UpstreamTimeout: cfg.UpstreamTimeout, TimeoutHandshake: cfg.TimeoutHandshake, TimeoutLogin: cfg.TimeoutLogin,
+		TimeoutIdle: cfg.TimeoutIdle, TimeoutDrain: cfg.TimeoutDrain,
+		ExplainText: cfg.ExplainText, Identity: cfg.LedgerIdentity != "off", Log: g.log,
+		Metrics:  &meter{Metrics: g.metrics, readiness: g.readiness, protocols: protocolsByUpstream(cfg)},
+		Observer: observers,
+	}
+}
+
+// makeObservers makes what observes the proxy, and the admin port, which shows
+// it.
+func (g *Runtime) makeObservers(p *policy.Policy) {
+	o := metrics.Options{
+		Version: g.build.Version, Revision: g.build.Revision,
+		Policy: p, Now: g.now,
+		LedgerDropped: g.book.recorder.Dropped,
+		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.logWriter.Dropped() },
+	}
+	var protocols []proxy.Protocol
+	for _, l := range g.cfg.Listeners() {
+		o.Listeners = append(o.Listeners, proxy.Listener(l.Name))
+	}
+	for protocol, list := range upstreams(g.cfg) {
+		protocols = append(protocols, protocol)
+		for _, u := range list {
+			o.Upstreams = append(o.Upstreams, u.Name)
+		}
+	}
+	for _, addr := range passthrough(g.cfg) {
+		o.Passthrough = append(o.Passthrough, addr)
+	}
+	g.metrics = metrics.New(o)
+	g.readiness = admin.NewReadiness(protocols)
+	g.policy.Store(&running{p, g.now()})
+	g.publishCertificates()
+	g.suppression = logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) {
+		g.log.Info(logging.LegacyHandshake, "client", client, "suppressed", n)
+	})
+	ao := admin.Options{
+		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
+		API: g.api(), Page: g.page(), Listen: g.cfg.AdminListen,
+	}
+	if g.material.adminToken != nil {
+		g.adminToken.Store(g.material.adminToken)
+		ao.Token = g.adminToken.Load
+	}
+	if g.material.admin != nil {
+		ao.Certificate = g.adminCertificate.Load
+	}
+	g.admin = admin.New(ao)
+}
+
+// listen binds every address, and says all at once which cannot be bound.
+func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener, error) {
+	bound := make(map[proxy.Listener][]net.Listener)
+	var all []net.Listener
+	var problems []error
+	bind := func(lc net.ListenConfig, variable, addr string) net.Listener {
+		nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", variable, err))
+			return nil
+		}
+		all = append(all, nl)
+		return nl
+	}
+	for _, l := range cfg.Listeners() {
+		for _, addr := range l.Addrs {
+			name := proxy.Listener(l.Name)
+			bound[name] = append(bound[name], bind(netpoll.ListenConfig(name.ImplicitTLS()), l.Variable, addr))
+		}
+	}
+	admin := bind(net.ListenConfig{}, config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+	if len(problems) > 0 {
+		for _, nl := range all {
+			nl.Close()
+		}
+		return nil, nil, errors.Join(problems...)
+	}
+	return bound, admin, nil
+}
+
+var lineSecurity = map[config.TLSKind]proxy.LineSecurity{
+	config.TLSNone: proxy.LinePlain, config.TLSImplicit: proxy.LineTLS, config.TLSStart: proxy.LineStartTLS,
+}
+
+func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {
+	m := make(map[proxy.Protocol][]proxy.UpstreamConfig)
+	for p, list := range map[proxy.Protocol]config.Upstreams{
+		proxy.ProtocolIMAP: cfg.UpstreamIMAP, proxy.ProtocolPOP3: cfg.UpstreamPOP3,
+	} {
+		for _, u := range list {
+			m[p] = append(m[p], proxy.UpstreamConfig{
+				Name: u.String(), Addr: u.Addr(), TLS: lineSecurity[u.Scheme.TLS], ServerName: cfg.ServerName(u),
+			})
+		}
+	}
+	return m
+}
+
+// passthrough is where legacy clients of a listener are passed through to.
+func passthrough(cfg *config.Config) map[proxy.Listener]string {
+	m := make(map[proxy.Listener]string)
+	for _, p := range cfg.Passthrough() {
+		m[proxy.Listener(p.Listener)] = p.Addr
+	}
+	return m
+}
+
+func protocolsByUpstream(cfg *config.Config) map[string]proxy.Protocol {
+	m := make(map[string]proxy.Protocol)
+	for p, list := range upstreams(cfg) {
+		for _, u := range list {
+			m[u.Name] = p
+		}
+	}
+	return m
+}
+
+// meter counts, and passes on to readiness which upstreams answer.
+type meter struct {
+	*metrics.Metrics
+	readiness *admin.Readiness
+	protocols map[string]proxy.Protocol
+}
+
+func (m *meter) UpstreamUp(name string, up bool) {
+	m.Metrics.UpstreamUp(name, up)
+	m.readiness.UpstreamState(name, up)
+	if up {
+		m.readiness.UpstreamAnswered(m.protocols[name])
+	}
+}
+
+// chain passes events on to several observers, in order.
+type chain []proxy.Observer
+
+func (c chain) Handshake(h *proxy.Handshake) {
+	for _, o := range c {
+		o.Handshake(h)
+	}
+}
+
+func (c chain) Login(l *proxy.Login) {
+	for _, o := range c {
+		o.Login(l)
+	}
+}
+
+func (c chain) Software(e *proxy.Software) {
+	for _, o := range c {
+		o.Software(e)
+	}
+}
+
+func (c chain) Closed(e *proxy.Closed) {
+	for _, o := range c {
+		o.Closed(e)
+	}
+}
