@@ -27,9 +27,8 @@ type IDFilter struct {
 	// name is the name of the field under way, with the space before it, until
 	// its value is there or it is flushed.
 	name []byte
-	// gap and header stand before the literal that is next, where that is one
-	// without synchronization.
-	gap, header []byte
+	// literal is the header of the literal that is next.
+	literal idToken
 
 	begun, ended, broken bool
 	value                bool // a value is next
@@ -61,125 +60,97 @@ func NewIDFilter(cmd IMAPCommand) *IDFilter {
 	return &IDFilter{out: slices.Concat(cmd.Tag, []byte(" "), cmd.Name)}
 }
 
-// Line takes a line.
+// Line takes a line, with the header of a literal that it may end in.
 func (f *IDFilter) Line(line []byte) {
 	lit, more := LiteralAtEnd(line)
 	text, header := line[:len(line)-lit.Header], line[len(line)-lit.Header:]
-	for !f.broken {
-		gap, tok, rest, ok := nextIDToken(text)
-		if tok.raw != nil {
-			f.token(gap, tok)
-			text = rest
-			continue
-		}
-		switch {
-		case !ok:
-			f.broken = true
-		case !more:
-			f.broken = !f.ended
-			f.out = append(f.out, gap...)
-		case lit.Sync:
-			f.announce(gap, header)
-		default:
-			f.gap, f.header = bytes.Clone(gap), bytes.Clone(header)
-		}
-		return
+	tok, rest := nextIDToken(text)
+	for ; tok.kind != idEnd; tok, rest = nextIDToken(rest) {
+		f.token(tok)
 	}
-}
-
-// announce takes the header of a synchronizing literal.
-func (f *IDFilter) announce(gap, header []byte) {
 	switch {
-	case !f.begun, f.ended:
-		f.broken = true
-		return
-	case f.trim:
-		gap, f.trim = nil, false
+	case !more:
+		f.broken = f.broken || !f.ended
+		f.out = append(f.out, tok.gap...)
+	case lit.Sync:
+		f.token(idToken{kind: idSyncHeader, gap: tok.gap, raw: header})
+		f.literal = idToken{kind: idSyncLiteral}
+	default:
+		f.literal = idToken{kind: idQuoted, gap: bytes.Clone(tok.gap), raw: bytes.Clone(header)}
 	}
-	if f.name != nil && f.forbidden {
-		if f.name = nil; !f.first {
-			f.name = append(f.name, ' ')
-		}
-		f.name = append(f.name, placeholder...)
-	}
-	f.out = slices.Concat(f.out, f.name, gap, header)
-	f.name = nil
 }
 
-// Literal takes the octets of the literal whose header ended the last line.
+// Literal takes the octets of the literal in whose header the last line ended.
 func (f *IDFilter) Literal(octets []byte) {
-	if f.broken {
-		return
-	}
-	if f.header != nil {
-		raw := slices.Concat(f.header, octets)
-		f.token(f.gap, idToken{raw: raw, value: raw[len(f.header):]})
-		f.gap, f.header = nil, nil
-		return
-	}
-	substitute, isName := " ", !f.value
-	if isName {
-		substitute = "x"
-		f.beginField(octets)
-	}
-	if f.forbidden {
-		f.out = append(f.out, strings.Repeat(substitute, len(octets))...)
-	} else {
-		f.out = append(f.out, octets...)
-	}
-	if !isName {
-		f.endField(octets)
-	}
+	tok := f.literal
+	tok.raw = append(tok.raw, octets...)
+	tok.value = tok.raw[len(tok.raw)-len(octets):]
+	f.token(tok)
 }
 
-// token takes a token, and the spaces before it.
-func (f *IDFilter) token(gap []byte, tok idToken) {
+func (f *IDFilter) token(tok idToken) {
 	if f.trim {
-		gap, f.trim = nil, false
+		tok.gap, f.trim = nil, false
 	}
-	raw := tok.raw
-	switch c := raw[0]; {
-	case len(raw) > MaxLine+MaxLiterals-len(f.out):
+	switch {
+	case !f.broken && !f.begun && (tok.kind == idOpen || tok.isNIL()):
+		f.begun, f.ended, f.first = true, tok.kind != idOpen, true
+	case !f.begun, f.ended, tok.kind == idMalformed, tok.kind == idOpen, tok.kind == idClose && f.value,
+		f.broken, len(tok.raw) > MaxLine+MaxLiterals-len(f.out):
 		f.broken = true
-	case !f.begun && (c == '(' || Keyword(raw).Is("NIL")):
-		f.begun, f.ended, f.first = true, c != '(', true
-	case !f.begun, f.ended, c == '(', c == ')' && f.value:
-		f.broken = true
-	case c == ')':
+		return
+	case tok.kind == idClose:
 		f.ended = true
+	case tok.kind == idSyncHeader:
+		if f.name != nil && f.forbidden {
+			f.name = []byte(" " + placeholder)
+			if f.first {
+				f.name = f.name[1:]
+			}
+		}
+		f.out, f.name, f.first = append(f.out, f.name...), nil, false
 	case !f.value:
 		f.beginField(tok.value)
-		f.name = slices.Concat(gap, raw)
-		return
+		switch {
+		case tok.kind != idSyncLiteral:
+			f.name = slices.Concat(tok.gap, tok.raw)
+			return
+		case f.forbidden:
+			tok.raw = bytes.Repeat([]byte("x"), len(tok.raw))
+		}
 	case f.forbidden && f.name != nil:
-		f.endField(nil)
+		f.endField(tok)
 		f.name, f.trim = nil, f.first
 		return
 	default:
-		if f.forbidden { // its name has been flushed
-			raw = []byte("NIL")
+		switch { // where it is forbidden, its name has been flushed
+		case f.forbidden && tok.kind == idSyncLiteral:
+			tok.raw = bytes.Repeat([]byte(" "), len(tok.raw))
+		case f.forbidden:
+			tok.raw = []byte("NIL")
 		}
-		f.endField(tok.value)
+		f.endField(tok)
 		f.out, f.name, f.first = append(f.out, f.name...), nil, false
 	}
-	f.out = append(append(f.out, gap...), raw...)
+	f.out = append(append(f.out, tok.gap...), tok.raw...)
 }
 
 func (f *IDFilter) beginField(name Keyword) {
-	f.value, f.forbidden = true, forbiddenID(string(name))
+	f.value, f.forbidden, f.field = true, forbiddenID(string(name)), nil
 	switch {
 	case name.Is("name"):
 		f.field = &f.program
 	case name.Is("version"):
 		f.field = &f.version
-	default:
-		f.field = nil
 	}
 }
 
-func (f *IDFilter) endField(value []byte) {
+func (f *IDFilter) endField(tok idToken) {
 	if f.field != nil {
-		*f.field = cutText(value, MaxSoftware)
+		*f.field = ""
+		if !tok.isNIL() {
+			*f.field = cutText(tok.value, MaxSoftware)
+		}
 	}
 	f.value, f.forbidden = false, false
 }
@@ -216,35 +187,54 @@ func cutText(b []byte, n int) string {
 	return strings.ToValidUTF8(string(b[:n]), "")
 }
 
-// idToken is a parenthesis, a name or a value: as it stands, and what it means;
-// a value that is NIL means nothing.
-type idToken struct{ raw, value []byte }
+// idToken is a part of the arguments: the spaces before it, how it stands there,
+// and what it means.
+type idToken struct {
+	kind            idTokenKind
+	gap, raw, value []byte
+}
 
-// nextIDToken splits the next token off, with the spaces before it: a
-// parenthesis, a quoted string, or a run of other characters. There is none at
-// the end of the text, where the gap is what is left, and where a quoted string
-// is malformed, which is not ok.
-func nextIDToken(in []byte) (gap []byte, tok idToken, rest []byte, ok bool) {
-	n := len(in) - len(bytes.TrimLeft(in, " "))
-	gap, rest = in[:n], in[n:]
-	switch {
-	case len(rest) == 0 || rest[0] == '\r':
-		return in, idToken{}, nil, true
-	case rest[0] == '(' || rest[0] == ')':
-		return gap, idToken{raw: rest[:1]}, rest[1:], true
-	case rest[0] == '"':
-		value, size, ok := unquote(rest)
-		if !ok {
-			return nil, idToken{}, nil, false
+type idTokenKind uint8
+
+const (
+	idEnd idTokenKind = iota
+	idOpen
+	idClose
+	idAtom
+	idQuoted      // or a literal without synchronization
+	idSyncHeader  // the header of a synchronizing literal
+	idSyncLiteral // its octets
+	idMalformed
+)
+
+func (t idToken) isNIL() bool { return t.kind == idAtom && Keyword(t.raw).Is("NIL") }
+
+// nextIDToken splits the next token off. Of the end of the text the gap is what
+// is left.
+func nextIDToken(in []byte) (tok idToken, rest []byte) {
+	text := bytes.TrimLeft(in, " ")
+	tok.gap = in[:len(in)-len(text)]
+	if len(text) == 0 || text[0] == '\r' {
+		return idToken{gap: in}, nil
+	}
+	size := 1
+	switch text[0] {
+	case '(':
+		tok.kind = idOpen
+	case ')':
+		tok.kind = idClose
+	case '"':
+		var ok bool
+		if tok.value, size, ok = unquote(text); !ok {
+			return idToken{kind: idMalformed}, nil
 		}
-		return gap, idToken{rest[:size], value}, rest[size:], true
+		tok.kind = idQuoted
+	default:
+		if size = bytes.IndexAny(text, " ()\"\r"); size < 0 {
+			size = len(text)
+		}
+		tok.kind, tok.value = idAtom, text[:size]
 	}
-	size := bytes.IndexAny(rest, " ()\"\r")
-	if size < 0 {
-		size = len(rest)
-	}
-	if tok.raw = rest[:size]; !Keyword(tok.raw).Is("NIL") {
-		tok.value = tok.raw
-	}
-	return gap, tok, rest[size:], true
+	tok.raw = text[:size]
+	return tok, text[size:]
 }

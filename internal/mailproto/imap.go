@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strconv"
+	"strings"
 )
 
 // IMAPCommand is the first line of a command: tag SP name [SP arguments]
@@ -112,39 +113,24 @@ func (l Literal) PlacedIn(line []byte) bool {
 	return true
 }
 
+var unescape = strings.NewReplacer(`\\`, `\`, `\"`, `"`)
+
 // unquote reads the quoted string at the start of b: its value and its length
-// with the quotes. The value is a part of b, unless something is escaped in it.
+// with the quotes.
 func unquote(b []byte) (value []byte, size int, ok bool) {
-	escaped := false
 	for i := 1; i < len(b); i++ {
 		switch b[i] {
 		case '"':
-			if value = b[1:i]; escaped {
-				value = unescape(value)
-			}
-			return value, i + 1, true
+			return []byte(unescape.Replace(string(b[1:i]))), i + 1, true
 		case '\r', '\n':
 			return nil, 0, false
 		case '\\':
 			if i++; i == len(b) || b[i] != '"' && b[i] != '\\' {
 				return nil, 0, false
 			}
-			escaped = true
 		}
 	}
 	return nil, 0, false
-}
-
-// unescape removes the backslashes that stand before other characters.
-func unescape(b []byte) []byte {
-	v := make([]byte, 0, len(b))
-	for i := 0; i < len(b); i++ {
-		if b[i] == '\\' {
-			i++
-		}
-		v = append(v, b[i])
-	}
-	return v
 }
 
 // nextArgument splits an atom or a quoted string off the arguments of a

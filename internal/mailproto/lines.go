@@ -30,37 +30,35 @@ var crlf = []byte("\r\n")
 
 // LineReader reads whole lines and literals from a stream.
 type LineReader struct {
-	src        io.Reader
-	buf        []byte
-	start, end int
+	src   io.Reader
+	buf   []byte // of which start bytes have been handed out
+	start int
 }
 
 // NewLineReader returns a LineReader that reads from src.
 func NewLineReader(src io.Reader) *LineReader { return &LineReader{src: src} }
 
+// Buffered returns what was read from the stream and not handed out yet.
+func (r *LineReader) Buffered() []byte { return r.buf[r.start:] }
+
 // Line returns the next line with its LF or CRLF; the slice is valid until the
 // next call. At the end of the stream it returns io.EOF, and
 // io.ErrUnexpectedEOF inside a line.
 func (r *LineReader) Line() ([]byte, error) {
-	searched := 0
-	for {
-		if i := bytes.IndexByte(r.buf[r.start+searched:r.end], '\n'); i >= 0 {
-			n := searched + i + 1
-			line := r.buf[r.start : r.start+n]
-			r.start += n
-			if n > MaxLine {
-				return nil, ErrLineTooLong
-			}
-			return line, nil
-		}
-		searched = r.end - r.start
-		if searched >= MaxLine {
+	for searched := 0; ; {
+		ahead := r.Buffered()
+		n := searched + bytes.IndexByte(ahead[searched:], '\n') + 1
+		switch {
+		case n > MaxLine, n == searched && len(ahead) >= MaxLine:
 			return nil, ErrLineTooLong
+		case n > searched:
+			r.start += n
+			return ahead[:n], nil
 		}
-		if err := r.fill(); err != nil {
-			if err == io.EOF && searched > 0 {
-				err = io.ErrUnexpectedEOF
-			}
+		searched = len(ahead)
+		if err := r.fill(); err == io.EOF && searched > 0 {
+			return nil, io.ErrUnexpectedEOF
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -86,49 +84,38 @@ func strictLineEnd(line []byte) bool {
 
 // Octets appends the next n octets to dst.
 func (r *LineReader) Octets(dst []byte, n int) ([]byte, error) {
-	for n > 0 {
-		if r.start == r.end {
-			if err := r.fill(); err != nil {
-				if err == io.EOF {
-					err = io.ErrUnexpectedEOF
-				}
-				return dst, err
-			}
-		}
-		take := min(n, r.end-r.start)
-		dst = append(dst, r.buf[r.start:r.start+take]...)
+	for {
+		take := min(n, len(r.Buffered()))
+		dst = append(dst, r.Buffered()[:take]...)
 		r.start += take
-		n -= take
+		if n -= take; n == 0 {
+			return dst, nil
+		}
+		if err := r.fill(); err == io.EOF {
+			return dst, io.ErrUnexpectedEOF
+		} else if err != nil {
+			return dst, err
+		}
 	}
-	return dst, nil
 }
 
 // fill reads once, making room as needed. The buffer never grows beyond twice
 // MaxLine.
 func (r *LineReader) fill() error {
-	if r.start == r.end {
-		r.start, r.end = 0, 0
+	if len(r.buf) == cap(r.buf) || r.start == len(r.buf) {
+		r.buf = r.buf[:copy(r.buf, r.Buffered())]
+		r.start = 0
 	}
-	if r.end == len(r.buf) {
-		if r.start > 0 {
-			r.end = copy(r.buf, r.buf[r.start:r.end])
-			r.start = 0
-		} else {
-			grown := make([]byte, max(1024, 2*len(r.buf)))
-			copy(grown, r.buf[:r.end])
-			r.buf = grown
-		}
+	if have := len(r.buf); have == cap(r.buf) {
+		r.buf = append(make([]byte, 0, max(1024, 2*have)), r.buf...)
 	}
-	n, err := r.src.Read(r.buf[r.end:])
-	r.end += n
+	n, err := r.src.Read(r.buf[len(r.buf):cap(r.buf)])
+	r.buf = r.buf[:len(r.buf)+n]
 	if n > 0 {
 		return nil
 	}
 	return err
 }
-
-// Buffered returns what was read from the stream and not handed out yet.
-func (r *LineReader) Buffered() []byte { return r.buf[r.start:r.end] }
 
 // TrimLineEnd returns line without the CRLF, or LF, at its end.
 func TrimLineEnd(line []byte) []byte {
@@ -143,10 +130,11 @@ func TrimLineEnd(line []byte) []byte {
 // does in all else (RFC 9051, Section 2.2; RFC 1939, Section 3).
 type Keyword []byte
 
-// Is reports whether k is one of the words.
+// Is reports whether k is one of the words, which are ASCII.
 func (k Keyword) Is(words ...string) bool {
 	for _, w := range words {
-		if len(k) == len(w) && HasPrefixFold(k, w) {
+		// As long as w in bytes, k folds to it only if it is ASCII as well.
+		if len(k) == len(w) && bytes.EqualFold(k, []byte(w)) {
 			return true
 		}
 	}
@@ -156,20 +144,5 @@ func (k Keyword) Is(words ...string) bool {
 // HasPrefixFold reports whether b begins with prefix, without regard to the
 // case of ASCII letters.
 func HasPrefixFold(b []byte, prefix string) bool {
-	if len(b) < len(prefix) {
-		return false
-	}
-	for i := range len(prefix) {
-		if lower(b[i]) != lower(prefix[i]) {
-			return false
-		}
-	}
-	return true
-}
-
-func lower(c byte) byte {
-	if c >= 'A' && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
+	return len(b) >= len(prefix) && Keyword(b[:len(prefix)]).Is(prefix)
 }

@@ -21,7 +21,7 @@ func sniff(t testing.TB, data, sizes []byte) (found []string) {
 			if software != "" {
 				found = append(found, software)
 			}
-			if !more && (s.left != 0 || s.part != nil || s.id != nil) {
+			if !more && (!s.over || s.part != nil) {
 				t.Fatalf("it is over, but not all is gone: %+v", s)
 			}
 			clear(buf[:n]) // nothing may be held of it
@@ -30,7 +30,7 @@ func sniff(t testing.TB, data, sizes []byte) (found []string) {
 			break
 		}
 	}
-	if len(data) >= maxSniffed && s.left != 0 {
+	if len(data) >= maxSniffed && !s.over {
 		t.Fatalf("after %d bytes it still reads: %+v", len(data), s)
 	}
 	return found
