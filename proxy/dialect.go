@@ -102,12 +102,18 @@ func (s *session) farewell(n notice) {
 	s.raw.linger()
 }
 
-// tlsFarewell is the last word to a client inside TLS: text, close_notify, FIN,
-// and what still comes is thrown away for a while, so that no reset overtakes
-// the text.
-func (s *session) tlsFarewell(text []byte) {
+// lastWord is the last to a client inside TLS. The deadline for all that comes
+// before login may have passed, so it has one of its own; nothing may be written
+// after it.
+func (s *session) lastWord(p []byte) {
 	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
-	s.tls.Write(text)
+	s.tls.Write(p)
+}
+
+// tlsFarewell is the last word, close_notify, FIN, and what still comes is thrown
+// away for a while, so that no reset overtakes the text.
+func (s *session) tlsFarewell(text []byte) {
+	s.lastWord(text)
 	s.closeTLS()
 }
 

@@ -40,9 +40,8 @@ type relay struct {
 // commandSide belongs to the connection's own goroutine.
 type commandSide struct {
 	*relay
-	client *mailproto.LineReader
-	// identity is who the client is; nil where that is not to be known.
-	identity *mailproto.Identity
+	client   *mailproto.LineReader
+	identity mailproto.Identity // of the client
 	// busy: a command is under way.
 	busy bool
 	// notReplayable: the upstream knows something of the client that another
@@ -96,7 +95,7 @@ var (
 const replyTimeouts = 3
 
 func newRelay(s *session, client *mailproto.LineReader, g greeting) *commandSide {
-	c := &commandSide{
+	return &commandSide{
 		relay: &relay{
 			s:       s,
 			expect:  make(chan expectation, 1),
@@ -106,12 +105,9 @@ func newRelay(s *session, client *mailproto.LineReader, g greeting) *commandSide
 			quit:    make(chan struct{}),
 		},
 		client:          client,
+		identity:        mailproto.Identity{Wanted: s.identified()},
 		nonSyncLiterals: mailproto.AcceptsNonSyncLiterals(g.line),
 	}
-	if s.identified() {
-		c.identity = new(mailproto.Identity)
-	}
-	return c
 }
 
 // identified reports whether the observer is to know who the client is.
@@ -135,11 +131,7 @@ func (c *commandSide) run() (*Login, error) {
 		}
 		if loggedIn {
 			<-c.over
-			login := &Login{Conn: &c.s.Conn}
-			if c.identity != nil {
-				login.Account, login.Software = c.identity.Account, c.identity.Software
-			}
-			return login, nil
+			return &Login{Conn: &c.s.Conn, Account: c.identity.Account, Software: c.identity.Software}, nil
 		}
 	}
 }
@@ -171,14 +163,6 @@ func (c *commandSide) send(p []byte) error {
 func (c *commandSide) reply(format string, args ...any) error {
 	_, err := fmt.Fprintf(c.s.tls, format, args...)
 	return err
-}
-
-// lastWord is Postern's own and the last to the client. The deadline for all that
-// comes before login may have passed, so it has one of its own; nothing may be
-// written after it.
-func (c *commandSide) lastWord(n notice) {
-	c.s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
-	c.s.tls.Write(c.s.goodbye(n))
 }
 
 // await waits for the answer to what was sent.
@@ -349,19 +333,19 @@ func (c *commandSide) ended(err error) CloseReason {
 	fault, isFault := protocolNotices[err]
 	switch {
 	case c.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
-		c.lastWord(noticeShutdown)
+		c.s.lastWord(c.s.goodbye(noticeShutdown))
 		return ReasonShutdown
 	case err == errUpstreamLost:
 		return c.upstreamLost()
 	case err == errUpstreamSilent:
 		c.s.upstreamFailed(UpstreamTimeout, err)
-		c.lastWord(noticeUpstreamSilent)
+		c.s.lastWord(c.s.goodbye(noticeUpstreamSilent))
 		return ReasonUpstream
 	case isFault:
-		c.lastWord(fault)
+		c.s.lastWord(c.s.goodbye(fault))
 		return ReasonProtocol
 	case endingOf(err) == endTimeout:
-		c.lastWord(noticeTooSlow)
+		c.s.lastWord(c.s.goodbye(noticeTooSlow))
 		return ReasonTimeout
 	case errors.Is(err, io.EOF):
 		c.finishReplies()
@@ -398,7 +382,7 @@ func (c *commandSide) upstreamLost() CloseReason {
 	default:
 		c.s.upstreamFailed(UpstreamClosed, errUpstreamLost)
 	}
-	c.lastWord(noticeUpstreamLost)
+	c.s.lastWord(c.s.goodbye(noticeUpstreamLost))
 	return ReasonUpstream
 }
 

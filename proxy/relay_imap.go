@@ -151,7 +151,7 @@ func (f *forwarding) forward(line []byte) (answer, error) {
 				return answer{}, err
 			}
 		}
-		if err := f.sendLine(line, !more || lit.Sync); err != nil {
+		if err := f.pass(line, (*mailproto.IDFilter).Line, !more || lit.Sync); err != nil {
 			return answer{}, err
 		}
 		if !more {
@@ -195,7 +195,7 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 	}
 	f.identity.Literal(octets)
 	if lit.Sync {
-		if err := f.sendOctets(octets, true); err != nil {
+		if err := f.pass(octets, (*mailproto.IDFilter).Literal, true); err != nil {
 			return nil, err
 		}
 	} else if bytes.ContainsAny(octets, "\r\n\x00") {
@@ -208,7 +208,7 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 		if f.smuggles(octets, line) {
 			return nil, errProtocol
 		}
-		if err := f.sendOctets(octets, false); err != nil {
+		if err := f.pass(octets, (*mailproto.IDFilter).Literal, false); err != nil {
 			return nil, err
 		}
 	}
@@ -227,31 +227,16 @@ func (f *forwarding) smuggles(octets, line []byte) bool {
 	return len(words) > 1 && mailproto.Keyword(words[1]).Is("ID", "XCLIENT", "STARTTLS", "COMPRESS", "LOGIN", "AUTHENTICATE")
 }
 
-// sendLine passes a line of the command on. An ID waits in its filter until it
-// is flushed, which is due wherever the upstream has to answer.
-func (f *forwarding) sendLine(line []byte, flush bool) error {
-	if f.id == nil {
-		return f.send(line)
+// pass sends a part of the command, a line or the octets of a literal. Of an ID
+// the filter takes it, and is flushed wherever the upstream has to answer.
+func (f *forwarding) pass(p []byte, take func(*mailproto.IDFilter, []byte), flush bool) (err error) {
+	if f.id != nil {
+		take(f.id, p)
+		if p = nil; flush {
+			p, err = f.id.Flush()
+		}
 	}
-	f.id.Line(line)
-	return f.flushID(flush)
-}
-
-// sendOctets passes the octets of a literal on, as sendLine does.
-func (f *forwarding) sendOctets(octets []byte, flush bool) error {
-	if f.id == nil {
-		return f.send(octets)
-	}
-	f.id.Literal(octets)
-	return f.flushID(flush)
-}
-
-func (f *forwarding) flushID(due bool) error {
-	if !due {
-		return nil
-	}
-	p, err := f.id.Flush()
-	if err != nil {
+	if err != nil || len(p) == 0 {
 		return err
 	}
 	return f.send(p)

@@ -1,6 +1,9 @@
 package mailproto
 
-import "bytes"
+import (
+	"bytes"
+	"cmp"
+)
 
 // MaxAccount is the longest account that is reported, in bytes: no address is
 // longer (RFC 5321, Section 4.5.3.1.3). A longer one is dropped, since a part of
@@ -8,8 +11,10 @@ import "bytes"
 const MaxAccount = 254
 
 // Identity reads from the commands before a login who logs in. Nothing is taken
-// of a password or a token. Its methods do nothing on nil.
+// of a password or a token.
 type Identity struct {
+	// Wanted: something is to be read at all.
+	Wanted bool
 	// Account is that of the login under way, or empty.
 	Account string
 	// Software is that of the last ID that named one.
@@ -35,15 +40,15 @@ const (
 )
 
 // begin forgets the command before.
-func (id *Identity) begin() { *id = Identity{Software: id.Software, user: id.user} }
+func (id *Identity) begin() {
+	*id = Identity{Wanted: id.Wanted, Software: id.Software, user: id.user}
+}
 
 // IMAPCommand reads the line that begins a command (RFC 9051, Section 6.2).
 func (id *Identity) IMAPCommand(cmd IMAPCommand) {
-	if id == nil {
-		return
-	}
 	id.begin()
 	switch {
+	case !id.Wanted:
 	case cmd.Name.Is("LOGIN"):
 		id.await = accountArgument
 	case cmd.Name.Is("AUTHENTICATE"):
@@ -54,11 +59,9 @@ func (id *Identity) IMAPCommand(cmd IMAPCommand) {
 
 // POP3Command reads a command (RFC 1939, Section 7; RFC 5034, Section 4).
 func (id *Identity) POP3Command(cmd POP3Command) {
-	if id == nil {
-		return
-	}
 	id.begin()
 	switch {
+	case !id.Wanted:
 	case cmd.Name.Is("USER"):
 		id.user = accountOf(cmd.Args)
 	case cmd.Name.Is("PASS"):
@@ -74,16 +77,13 @@ func (id *Identity) POP3Command(cmd POP3Command) {
 
 // POP3Refused forgets a USER that was refused.
 func (id *Identity) POP3Refused(cmd POP3Command) {
-	if id != nil && cmd.Name.Is("USER") {
+	if cmd.Name.Is("USER") {
 		id.user = ""
 	}
 }
 
 // Line reads the arguments in a line, up to a literal.
 func (id *Identity) Line(line []byte) {
-	if id == nil {
-		return
-	}
 	lit, more := LiteralAtEnd(line)
 	for line = line[:len(line)-lit.Header]; id.await != otherArgument; {
 		arg, rest, ok := nextArgument(line)
@@ -98,7 +98,7 @@ func (id *Identity) Line(line []byte) {
 
 // Literal reads the octets of the literal whose header ended the last line.
 func (id *Identity) Literal(octets []byte) {
-	if id != nil && id.literal {
+	if id.literal {
 		id.literal = false
 		id.argument(octets)
 	}
@@ -119,18 +119,15 @@ func (id *Identity) argument(b []byte) {
 
 // SetSoftware takes the software from an ID that names one; f may be nil.
 func (id *Identity) SetSoftware(f *IDFilter) {
-	if id == nil || f == nil {
-		return
-	}
-	if software := f.Software(); software != "" {
-		id.Software = software
+	if id.Wanted && f != nil {
+		id.Software = cmp.Or(f.Software(), id.Software)
 	}
 }
 
 // Response reads a line in base64 that answers a mechanism, until the account
 // is known (RFC 4422, Section 3).
 func (id *Identity) Response(line []byte) {
-	if id == nil || id.sasl == nil {
+	if id.sasl == nil {
 		return
 	}
 	if account, done := id.sasl.decoded(line); done {

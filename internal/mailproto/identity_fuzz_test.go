@@ -204,7 +204,7 @@ func FuzzSASLAccount(f *testing.F) {
 			"POP3": func(in *Identity) { in.POP3Command(POP3Command{Keyword("AUTH"), []byte(mechanism + " " + one)}) },
 		}
 		for name, say := range ways {
-			in := &Identity{Account: "before"}
+			in := &Identity{Wanted: true, Account: "before"}
 			say(in)
 			kept := bytes.Clone(two)
 			in.Response(two)
