@@ -127,6 +127,9 @@ func TestTheIdleTimerAllocatesNothing(t *testing.T) {
 	for s = range g.open {
 	}
 	g.Server.mu.Unlock()
+	for s.tunnel.Load() == nil {
+		time.Sleep(time.Millisecond)
+	}
 	c := &netpoll.Conn{Socket: s.raw.Socket} // which is not to park
 	n := testing.AllocsPerRun(1000, func() {
 		s.tunnel.Load().touch()
