@@ -1,4 +1,4 @@
-// Package metrics counts what the proxy tells, for Prometheus.
+// Package metrics counts the events of the proxy, for Prometheus.
 //
 // Label values come from closed sets or from the operator's configuration,
 // never from a client. Every series of a listener that is on and of every

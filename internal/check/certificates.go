@@ -21,7 +21,7 @@ const (
 	brokenRSA = 1024
 )
 
-// certificates looks at what clients will see.
+// certificates checks what clients will see.
 func (r *Report) certificates(store *certs.Store, now time.Time) {
 	for _, info := range store.Certificates() {
 		before := len(r.Errors) + len(r.Warnings)
@@ -41,7 +41,7 @@ func (r *Report) warn(name, format string, args ...any) {
 	r.Warnings = append(r.Warnings, name+": "+fmt.Sprintf(format, args...))
 }
 
-// validity tells a certificate that clients refuse, or will soon.
+// validity reports a certificate that clients refuse, or will soon.
 func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time) {
 	switch left := c.NotAfter.Sub(now); {
 	case left < 0:
@@ -53,7 +53,7 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 	}
 }
 
-// strength tells keys and signatures that clients refuse.
+// strength reports keys that clients refuse.
 func (r *Report) strength(info certs.Info) {
 	if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok {
 		switch bits := key.N.BitLen(); {
@@ -65,8 +65,8 @@ func (r *Report) strength(info certs.Info) {
 	}
 }
 
-// chain looks at the signatures in what is sent, and at the certificates that
-// come with the server's own.
+// chain checks the signatures in what is sent, and the certificates that come
+// with the server's own.
 func (r *Report) chain(info certs.Info, now time.Time) {
 	for i, der := range info.Chain {
 		c, err := x509.ParseCertificate(der)
@@ -92,7 +92,7 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 	}
 }
 
-// authorities looks at the certificates of CAs.
+// authorities checks the certificates of CAs.
 func (r *Report) authorities(file string, now time.Time) {
 	if file == "" {
 		return

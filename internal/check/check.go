@@ -1,4 +1,4 @@
-// Package check finds what is wrong with a configuration before a gate runs
+// Package check finds what is wrong with a configuration before Postern runs
 // with it: variables, files, ports and upstreams.
 package check
 
@@ -18,17 +18,17 @@ import (
 // Report is what was found, one line each, naming the variable, the file or
 // the upstream.
 type Report struct {
-	// Errors keep the gate from starting, or its clients from using it.
+	// Errors keep Postern from starting, or clients from using it.
 	Errors []string
 	// Unanswered are upstreams that cannot serve anybody now.
 	Unanswered []string
 	// Warnings are allowed, but probably not meant.
 	Warnings []string
-	// Fine is what was looked at and is in order.
+	// Fine is what was checked and is in order.
 	Fine []string
 }
 
-// Run looks at everything that an environment, as of os.Environ, configures.
+// Run checks everything that an environment, as of os.Environ, configures.
 // Offline dials nothing.
 func Run(ctx context.Context, environ []string, offline bool) *Report {
 	cfg, problems := config.Inspect(environ)
@@ -38,8 +38,7 @@ func Run(ctx context.Context, environ []string, offline bool) *Report {
 	r.listeners(cfg)
 	r.ledger(ctx, cfg, offline)
 	if !offline {
-		r.upstreams(ctx, cfg, roots)
-		r.passthrough(ctx, cfg)
+		r.servers(ctx, cfg, roots)
 	}
 	return r
 }
@@ -51,8 +50,8 @@ func (r *Report) addError(err error) {
 	}
 }
 
-// listeners tries to bind what the gate will bind. A port that is taken may be
-// taken by the gate that runs, so that is no error.
+// listeners tries to bind what Postern will bind. A port that is taken may be
+// taken by the Postern that runs, so that is no error.
 func (r *Report) listeners(cfg *config.Config) {
 	try := func(variable, addr string) {
 		if addr == "" {
@@ -78,7 +77,7 @@ func (r *Report) listeners(cfg *config.Config) {
 
 func variable(name string) string { return config.Prefix + name }
 
-// api looks at who could ask the running gate.
+// api checks who could use the page and the API.
 func (r *Report) api(cfg *config.Config) {
 	_, err := admin.ReadToken(cfg.AdminTokenFile)
 	r.addError(err)

@@ -12,8 +12,8 @@ import (
 	"postern/internal/ledger"
 )
 
-// ledger looks whether what legacy clients are remembered in can be written. A
-// database that does not answer keeps no gate from running.
+// ledger checks whether the ledger can be written. A database that does not
+// answer is no error: Postern runs without it.
 func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
 	if cfg.LedgerIdentity == "hashed" && cfg.LedgerIdentityKeyFile != "" {
 		_, err := config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)

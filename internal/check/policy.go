@@ -11,7 +11,7 @@ import (
 	"postern/policy"
 )
 
-// policy looks at what decides on clients; certificates may be nil.
+// policy checks the policy; certificates may be nil.
 func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.Time) {
 	if cfg.PolicyFile == "" && (cfg.PolicyMode == "" || cfg.PolicyFloor == "") {
 		return // they did not parse, which was said

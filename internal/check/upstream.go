@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/hello"
 	"postern/internal/text"
 )
 
@@ -25,110 +26,134 @@ type upstreamRoots struct {
 	unusable bool
 }
 
-// PROXY headers of a connection that stands for nobody but the gate: LOCAL in
-// version 2, UNKNOWN in version 1.
+// PROXY headers of a connection of our own: LOCAL in version 2, UNKNOWN in
+// version 1.
 var proxyHeaders = map[string]string{
 	"v1": "PROXY UNKNOWN\r\n",
 	"v2": "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
 }
 
-// target is one upstream and how to talk to it.
-type target struct {
-	config.Upstream
-	timeout    time.Duration
-	serverName string
-	roots      upstreamRoots
-	header     string
-	proxyV2    bool
+// server is what is asked over the network.
+type server struct {
+	name, addr string
+	// converse has one conversation with it, behind the PROXY header, and logs in
+	// nowhere.
+	converse func(ctx context.Context, conn net.Conn) finding
+	// problem is why it is not asked at all.
+	problem error
 }
 
-// finding is what an upstream has said: a failure, or what to warn of.
+// finding is what a server has answered: a failure, or a greeting and what to
+// warn of.
 type finding struct {
 	err      error
-	warnings []string
 	greeting string
+	warnings []string
 }
-
-// upstreams asks all of them at once, and reports in their order.
-func (r *Report) upstreams(ctx context.Context, cfg *config.Config, roots upstreamRoots) {
-	var targets []target
-	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
-		targets = append(targets, target{
-			Upstream: u, serverName: cfg.ServerName(u), roots: roots,
-			timeout: timeout(cfg),
-			header:  proxyHeaders[cfg.UpstreamProxyProtocol], proxyV2: cfg.UpstreamProxyProtocol == "v2",
-		})
-	}
-	findings := make([]finding, len(targets))
-	var wg sync.WaitGroup
-	for i, t := range targets {
-		wg.Go(func() { findings[i] = t.ask(ctx) })
-	}
-	wg.Wait()
-	for i, f := range findings {
-		name := targets[i].String()
-		if f.err != nil {
-			r.Unanswered = append(r.Unanswered, name+": "+f.err.Error())
-			continue
-		}
-		for _, w := range f.warnings {
-			r.Warnings = append(r.Warnings, name+": "+w)
-		}
-		r.Fine = append(r.Fine, name+": "+f.greeting)
-	}
-}
-
-// timeout is UPSTREAM_TIMEOUT, or its default where it did not parse.
-func timeout(cfg *config.Config) time.Duration { return cmp.Or(cfg.UpstreamTimeout, 10*time.Second) }
 
 var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used")
 
-// ask has one conversation with the upstream, and logs in nowhere.
-func (t target) ask(ctx context.Context) finding {
-	if t.Scheme.TLS != config.TLSNone && t.roots.unusable {
-		return finding{err: errRoots}
+// servers asks all upstreams, and the servers that legacy clients are passed
+// through to, at once, and reports in their order.
+func (r *Report) servers(ctx context.Context, cfg *config.Config, roots upstreamRoots) {
+	var list []server
+	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
+		t := target{u, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots.pool, ServerName: cfg.ServerName(u)}, cfg.UpstreamProxyProtocol == "v2"}
+		s := server{name: u.String(), addr: u.Addr(), converse: t.converse}
+		if u.Scheme.TLS != config.TLSNone && roots.unusable {
+			s.problem = errRoots
+		}
+		list = append(list, s)
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	for _, p := range cfg.Passthrough() {
+		list = append(list, server{name: p.Variable + ": " + p.Addr, addr: p.Addr, converse: answersTLS})
+	}
+	findings := make([]finding, len(list))
+	var wg sync.WaitGroup
+	for i, s := range list {
+		// Where UPSTREAM_TIMEOUT did not parse, its default counts.
+		wg.Go(func() {
+			findings[i] = s.ask(ctx, cmp.Or(cfg.UpstreamTimeout, 10*time.Second), proxyHeaders[cfg.UpstreamProxyProtocol])
+		})
+	}
+	wg.Wait()
+	for i, f := range findings {
+		name := list[i].name + ": "
+		if f.err != nil {
+			r.Unanswered = append(r.Unanswered, name+f.err.Error())
+			continue
+		}
+		for _, w := range f.warnings {
+			r.Warnings = append(r.Warnings, name+w)
+		}
+		r.Fine = append(r.Fine, name+f.greeting)
+	}
+}
+
+func (s server) ask(ctx context.Context, timeout time.Duration, header string) finding {
+	if s.problem != nil {
+		return finding{err: s.problem}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", t.Addr())
+	conn, err := dialer.DialContext(ctx, "tcp", s.addr)
 	if err != nil {
 		return finding{err: fmt.Errorf("dialing: %w", err)}
 	}
 	defer conn.Close()
-	// Closing is what ends it: who speaks over the connection sets deadlines.
+	// A conversation sets no deadlines: closing ends it.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	f := t.converse(ctx, conn)
+	if _, err := io.WriteString(conn, header); err != nil {
+		return finding{err: fmt.Errorf("sending the PROXY header: %w", err)}
+	}
+	f := s.converse(ctx, conn)
 	if f.err != nil && ctx.Err() != nil {
-		f.err = fmt.Errorf("no answer in %v: %w", t.timeout, ctx.Err())
+		f.err = fmt.Errorf("no answer in %v: %w", timeout, ctx.Err())
 	}
 	return f
 }
 
-func (t target) converse(ctx context.Context, conn net.Conn) finding {
-	if _, err := io.WriteString(conn, t.header); err != nil {
-		return finding{err: fmt.Errorf("sending the PROXY header: %w", err)}
+// answersTLS sends a hello, and takes any answer in TLS for one: an alert, too,
+// since no hello suits every old server.
+func answersTLS(_ context.Context, conn net.Conn) finding {
+	if _, err := conn.Write(hello.ClientHello(hello.Typical(tls.VersionTLS12))); err != nil {
+		return finding{err: fmt.Errorf("sending a hello: %w", err)}
 	}
+	switch answer, err := hello.ReadAnswer(conn); {
+	case err != nil:
+		return finding{err: err}
+	case answer.Kind == hello.Closed:
+		return finding{err: errors.New("it hangs up on a hello")}
+	case answer.Kind == hello.Text:
+		return finding{err: fmt.Errorf("not a port for TLS: it says %s", quoted(answer.Text))}
+	}
+	return finding{greeting: "answers in TLS"}
+}
+
+// target is one upstream and how to talk to it.
+type target struct {
+	config.Upstream
+	tls     *tls.Config // verifies as the proxy itself does
+	proxyV2 bool
+}
+
+func (t target) converse(ctx context.Context, conn net.Conn) finding {
 	if t.Scheme.TLS == config.TLSImplicit {
-		c := tls.Client(conn, t.tlsConfig())
+		c := tls.Client(conn, t.tls)
 		if err := c.HandshakeContext(ctx); err != nil {
 			return finding{err: fmt.Errorf("beginning TLS: %w", err)}
 		}
 		conn = c
 	}
 	if t.Scheme.Protocol == "imap" {
-		return t.imap(conn)
+		return t.imap(ctx, conn)
 	}
 	return t.pop3(ctx, conn)
 }
 
-// tlsConfig verifies as the gate itself does.
-func (t target) tlsConfig() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: t.roots.pool, ServerName: t.serverName}
-}
-
-// judge finds what mechanisms mean for clients of the gate.
+// judge returns what to warn of, given the mechanisms to log in by.
 func (t target) judge(mechanisms []string, loginRefused bool) (warnings []string) {
 	var bound []string
 	for _, m := range mechanisms {

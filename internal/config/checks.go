@@ -37,7 +37,7 @@ func LoadAdmin(environ []string) (*Config, error) {
 	return loadSome(environ, []string{"ADMIN_LISTEN=", "ADMIN_TLS_CERT_FILE="}, (*loader).checkAdmin)
 }
 
-// LoadPolicy reads what it takes to tell what clients meet: the POLICY_ and
+// LoadPolicy reads what it takes to say what clients meet: the POLICY_ and
 // LISTEN_ variables. Problems of others do not matter. The error is of type
 // [Problems].
 func LoadPolicy(environ []string) (*Config, error) {

@@ -1,4 +1,4 @@
-// Package config reads what `postern serve` is told through its environment.
+// Package config reads the environment of `postern serve`.
 //
 // The struct [Config] is the one list of variables: parsing, the table of
 // `postern serve -h` and the table in docs/reference.md all come from its tags.
@@ -16,7 +16,7 @@ import (
 // Prefix stands before the name of every variable in the environment.
 const Prefix = "POSTERN_"
 
-// Config holds the settings of one gate. [Load] fills it; a Config made by
+// Config holds the settings of one process. [Load] fills it; a Config made by
 // hand has to hold what Load would have accepted.
 //
 // Tags: env is the name without [Prefix], envDefault what an absent variable
@@ -150,15 +150,15 @@ func (c *Config) ServerName(u Upstream) string {
 	return strings.TrimSuffix(u.Host, ".")
 }
 
-// OnLoopback tells of an address to listen on whether it is reached from this
-// host alone. A name other than localhost may lead anywhere.
+// OnLoopback reports whether an address to listen on is reached from this host
+// alone. A name other than localhost may lead anywhere.
 func OnLoopback(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
-// APIOff tells that the admin port has no API, since it is off loopback and
+// APIOff reports that the admin port has no API, since it is off loopback and
 // there is no token.
 func (c *Config) APIOff() bool {
 	return c.AdminListen != "" && c.AdminTokenFile == "" && !OnLoopback(c.AdminListen)

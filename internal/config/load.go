@@ -187,11 +187,12 @@ func (l *loader) refuseUnknown() {
 	}
 }
 
-// Binary is the variable that tells tests and benchmarks which binary to run.
-// They hand their environment on to it, so it is passed over.
+// Binary is the variable by which tests and benchmarks choose the binary to run.
+// They hand their environment on to it, so it is ignored.
 const Binary = Prefix + "BIN"
 
-// fromKubernetes tells what the kubelet sets for a Service named postern.
+// fromKubernetes reports a variable that the kubelet sets for a Service named
+// postern.
 func fromKubernetes(name string) bool {
 	return name == Prefix+"PORT" || strings.HasPrefix(name, Prefix+"PORT_") || strings.HasPrefix(name, Prefix+"SERVICE_")
 }

@@ -27,8 +27,8 @@ func rows() []row {
 	return all
 }
 
-// Table prints the variables for `postern serve -h`. An error of w ends it in
-// silence: there is nobody left to tell.
+// Table prints the variables for `postern serve -h`. An error of w is
+// ignored: nobody is left to read about it.
 func Table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range rows() {

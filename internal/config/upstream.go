@@ -34,7 +34,7 @@ var schemes = []Scheme{
 	{"pop3+starttls", "pop3", 110, TLSStart},
 }
 
-// Upstream is one mail server behind the gate.
+// Upstream is one mail server behind the proxy.
 type Upstream struct {
 	Scheme Scheme
 	Host   string // a name in lower case, or an IP address without brackets

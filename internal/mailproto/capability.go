@@ -1,6 +1,10 @@
 package mailproto
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
 
 // Some capabilities do not hold inside TLS, or cannot work through a proxy that
 // ends TLS: STARTTLS and LOGINDISABLED (RFC 9051, Section 7.2.2), and SASL
@@ -25,16 +29,18 @@ func FilterIMAPCapabilities(response []byte) []byte {
 // a server accepts literals without synchronization (RFC 7888; IMAP4rev2
 // implies the short ones).
 func AcceptsNonSyncLiterals(response []byte) bool {
+	return slices.ContainsFunc(IMAPCapabilities(response), func(c string) bool {
+		return Keyword(c).Is("LITERAL+", "LITERAL-", "IMAP4rev2")
+	})
+}
+
+// IMAPCapabilities returns the capabilities that a response lists, or nil.
+func IMAPCapabilities(response []byte) []string {
 	start, end := capabilityList(response)
 	if start < 0 {
-		return false
+		return nil
 	}
-	for _, c := range bytes.Fields(response[start:end]) {
-		if Keyword(c).Is("LITERAL+", "LITERAL-", "IMAP4rev2") {
-			return true
-		}
-	}
-	return false
+	return strings.Fields(string(response[start:end]))
 }
 
 // capabilityList finds the list in a CAPABILITY response or response code: the

@@ -29,7 +29,7 @@ type Cell struct {
 	Color Color
 }
 
-// ColorOK tells whether f is a terminal whose user has not asked for plain
+// ColorOK reports whether f is a terminal whose user has not asked for plain
 // text (a NO_COLOR that is not empty, or TERM=dumb).
 func ColorOK(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
