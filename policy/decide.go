@@ -29,12 +29,12 @@ var preferredKeys = [...]KeyTypes{ECDSAP256, Ed25519, ECDSAP384, ECDSAP521, RSA}
 // ConnInfo is where a hello arrived and from whom, and with what it can be
 // answered there.
 type ConnInfo struct {
-	// Keys for the name that the client asks for, or for the default one.
-	Keys KeyTypes
+	Client netip.Addr
 	// Listener is one of ListenerNames, Port the local one.
 	Listener string
 	Port     uint16
-	Client   netip.Addr
+	// Keys for the name that the client asks for, or for the default one.
+	Keys KeyTypes
 }
 
 // Mode is what happens to a legacy handshake.
@@ -53,15 +53,7 @@ const (
 var Modes = []Mode{Enforce, Explain, Observe}
 
 // String returns the mode's name in configuration, logs and metrics.
-func (m Mode) String() string {
-	switch m {
-	case Explain:
-		return "explain"
-	case Observe:
-		return "observe"
-	}
-	return "enforce"
-}
+func (m Mode) String() string { return [...]string{"enforce", "explain", "observe"}[m] }
 
 // Reason is why a handshake is legacy.
 type Reason uint8
@@ -86,17 +78,7 @@ var Reasons = []Reason{ReasonVersion, ReasonCipher, ReasonFallback, ReasonSSL2He
 
 // String returns the reason's label; empty for NotLegacy.
 func (r Reason) String() string {
-	switch r {
-	case ReasonVersion:
-		return "version"
-	case ReasonCipher:
-		return "cipher"
-	case ReasonFallback:
-		return "fallback"
-	case ReasonSSL2Hello:
-		return "ssl2_hello"
-	}
-	return ""
+	return [...]string{"", "version", "cipher", "fallback", "ssl2_hello"}[r]
 }
 
 // MarshalText is String.
@@ -144,12 +126,12 @@ func (v *Verdict) RefusedBy(f Floor) Reason { return v.judged[f] }
 func (v Verdict) Legacy() bool { return v.Reason != NotLegacy }
 
 // Decide judges one hello at a time for which the snapshot is valid. It has no
-// side effects and does not allocate. Dice are uniformly distributed, for rules
-// that take a share of connections.
+// side effects and does not allocate. The random value is uniformly distributed, for
+// rules that take a share of connections.
 //
 // A client that falls back is refused in any mode: its better attempt is the
 // one that counts, and crypto/tls would refuse it anyway.
-func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, dice uint64) Verdict {
+func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verdict {
 	v := Verdict{
 		Version: h.Version(),
 		Floor:   s.Floor,
@@ -164,8 +146,11 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, dice uint64) Verdic
 	if !v.Legacy() {
 		return v
 	}
-	if rule := s.rule(h, v.Version, &at, t, dice); rule != nil {
-		v.Mode, v.Rule = rule.Mode, rule.Name
+	if s.inForce != (ruleSet{}) {
+		client := Client{ConnInfo: at, ServerName: h.ServerName, Version: v.Version}
+		if o := s.outcome(h, &client, t, random); o.Rule != nil {
+			v.Mode, v.Rule = o.Mode, o.Rule.Name
+		}
 	}
 	if v.Mode == Enforce || h.Fallback() {
 		return v
@@ -176,32 +161,6 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, dice uint64) Verdic
 		v.PassThrough = v.Mode == Observe
 	}
 	return v
-}
-
-// rule is the first one in force that takes the handshake, or nil.
-func (s *Snapshot) rule(h *Hello, version Version, at *ConnInfo, t time.Time, dice uint64) *Rule {
-	if s.inForce == (ruleSet{}) {
-		return nil
-	}
-	tables := s.policy.tables
-	set := tables.matching(version, h.ServerName, at)
-	set.and(&s.inForce)
-	asked := false // for the fingerprint
-	for i := set.first(); i >= 0; i = set.first() {
-		rule := &s.policy.rules[i]
-		if tables.ja4.has(i) && !asked {
-			asked = true
-			ja4 := tables.ja4s.get(h.Fingerprint())
-			set.and(ja4)
-			if !ja4.has(i) {
-				continue
-			}
-		}
-		if rule.Share == nil || rule.Share.takes(rule, at.Client, t, dice) {
-			return rule
-		}
-	}
-	return nil
 }
 
 // lenientServes reports whether crypto/tls can complete the handshake of a

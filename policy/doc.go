@@ -14,8 +14,8 @@
 // window is open. Of those in force the first decides whose [Match] holds and
 // whose [Share] has the client or the connection in it. The position of a client
 // in a share depends on the rule's name and its address alone, so that it gets
-// the same answer from every replica; dice for connections are thrown by the
-// caller. Rules are asked about legacy handshakes only: a hello that reaches the
+// the same answer from every replica; the random value for a connection comes
+// from the caller. Rules are asked about legacy handshakes only: a hello that reaches the
 // floor meets none. A [Candidate] is a floor that is judged and never applied.
 //
 // The package holds the lists of versions, cipher suites and groups itself and

@@ -50,7 +50,7 @@ func exercise(t *testing.T, p *Policy) {
 		for _, listener := range ListenerNames {
 			s.ModeFor(listener)
 		}
-		p.Explain(&Client{ConnInfo: place, Version: TLS10, ServerName: h.ServerName}, at)
+		p.Explain(Client{ConnInfo: place, Version: TLS10, ServerName: h.ServerName}, at)
 		for i := range p.Rules() {
 			if share := p.Rules()[i].ShareAt(at); !(share >= 0 && share <= 1) {
 				t.Errorf("at %s the share is %v", at, share)

@@ -2,9 +2,7 @@ package policy
 
 import (
 	"crypto/tls"
-	"fmt"
 	"slices"
-	"strings"
 )
 
 // Floor names what a handshake must reach: the least TLS version and the
@@ -45,14 +43,7 @@ var Floors = []Floor{FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD, FloorTLS13}
 func (f Floor) String() string { return floorNames[f] }
 
 // ParseFloor returns the floor of that name.
-func ParseFloor(s string) (Floor, error) {
-	for _, f := range Floors {
-		if f.String() == s {
-			return f, nil
-		}
-	}
-	return 0, fmt.Errorf("no such floor %q: use one of %s", clip(s), joinStringers(Floors))
-}
+func ParseFloor(s string) (Floor, error) { return oneOf("floor", "one of ", Floors, s) }
 
 // MinVersion is the least version that reaches the floor.
 func (f Floor) MinVersion() Version {
@@ -171,11 +162,3 @@ func (f Floor) TLSConfig() *tls.Config {
 // maximum stays open: with a lower one the downgrade protection of RFC 8446,
 // Section 4.1.3 would vanish.
 func LenientTLSConfig() *tls.Config { return lenient.TLSConfig() }
-
-func joinStringers[T fmt.Stringer](list []T) string {
-	names := make([]string, len(list))
-	for i, s := range list {
-		names[i] = s.String()
-	}
-	return strings.Join(names, ", ")
-}

@@ -18,8 +18,13 @@ const emptyJA4Hash = "000000000000"
 // JA4 is a fingerprint of a hello, such as t13d1516h2_8daaf6152771_e5627efa2ab1.
 type JA4 [36]byte
 
-// String returns the fingerprint as text.
-func (j JA4) String() string { return string(j[:]) }
+// String returns the fingerprint as text; empty for the zero value.
+func (j JA4) String() string {
+	if j == (JA4{}) {
+		return ""
+	}
+	return string(j[:])
+}
 
 // JA4 is the fingerprint as text.
 func (h *Hello) JA4() string { return h.Fingerprint().String() }
@@ -42,7 +47,7 @@ func (h *Hello) Fingerprint() (ja4 JA4) {
 		name = 'd'
 	}
 	b := append(ja4[:0], 't')
-	b = append(b, ja4Version(h.Version())...)
+	b = append(b, versionNames[h.Version()].ja4...)
 	b = append(b, name)
 	b = appendCount(b, len(suites))
 	b = appendCount(b, len(extensions))
@@ -64,24 +69,6 @@ func (h *Hello) Fingerprint() (ja4 JA4) {
 	}
 	appendHash(append(b, '_'), hashed)
 	return ja4
-}
-
-func ja4Version(v Version) string {
-	switch v {
-	case SSL2:
-		return "s2"
-	case SSL3:
-		return "s3"
-	case TLS10:
-		return "10"
-	case TLS11:
-		return "11"
-	case TLS12:
-		return "12"
-	case TLS13:
-		return "13"
-	}
-	return "00"
 }
 
 // appendCount appends two digits, 99 at most.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,36 +28,73 @@ var (
 		{SSL2Format: true, Versions: []uint16{2}}}
 )
 
+// poolValues are what rules list, as a policy file has it.
+var poolValues = map[string][]string{
+	"client": poolClients, "listener": ListenerNames, "port": {"993", "995", "143", "10993"}, "server_name": poolPatterns,
+	"version": {"ssl2", "ssl3", "tls1.0", "tls1.1", "tls1.2"},
+	"ja4":     {poolHellos[0].JA4(), poolHellos[1].JA4(), poolHellos[3].JA4(), "t10d000000_000000000000_000000000000"},
+}
+
+// matches says the same as the tables, one value at a time.
+func matches(t *testing.T, m Match, h *Hello, at ConnInfo) bool {
+	holds := func(key, value string) bool {
+		switch key {
+		case "client":
+			p, err := text.ParsePrefix(value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p.Contains(at.Client.Unmap().WithZone(""))
+		case "listener":
+			return value == at.Listener
+		case "port":
+			return value == fmt.Sprint(at.Port)
+		case "server_name":
+			return len(h.ServerName) <= maxServerName && coversName(value, lowerASCII(h.ServerName))
+		case "version":
+			return value == h.Version().String()
+		case "ja4":
+			return value == h.JA4()
+		}
+		t.Fatalf("unknown key %q", key)
+		return false
+	}
+	for _, c := range m {
+		if !slices.ContainsFunc(c.Values, func(value string) bool { return holds(c.Key.Name, value) }) {
+			return false
+		}
+	}
+	return true
+}
+
 // some are a few values out of a pool: sometimes none, sometimes not restricted.
-func some[T any](r *rand.Rand, pool []T) []T {
+func some(r *rand.Rand, pool []string) []string {
 	if r.IntN(2) == 0 {
 		return nil
 	}
-	picked := []T{}
+	picked := []string{}
 	for range r.IntN(4) {
 		picked = append(picked, pool[r.IntN(len(pool))])
 	}
 	return picked
 }
 
+func keyNamed(name string) *Key {
+	return Keys[slices.IndexFunc(Keys, func(k *Key) bool { return k.Name == name })]
+}
+
 func randomRule(r *rand.Rand, i int, at time.Time) Rule {
 	rule := Rule{Name: fmt.Sprintf("rule %d", i), Mode: Modes[r.IntN(3)], Zone: time.UTC}
 	if r.IntN(5) > 0 {
-		m := &Match{
-			Listeners: some(r, ListenerNames), ServerNames: some(r, poolPatterns),
-			Ports: some(r, []uint16{993, 995, 143, 10993}), Versions: some(r, Versions[:5]),
-		}
-		for _, s := range some(r, poolClients) {
-			p, err := text.ParsePrefix(s)
-			if err != nil {
-				panic(err)
+		rule.Match = Match{}
+		for _, k := range Keys {
+			if values := some(r, poolValues[k.Name]); values != nil && (k.Name != "ja4" || r.IntN(3) == 0) {
+				for i := range values {
+					values[i], _ = k.parse(values[i])
+				}
+				rule.Match = append(rule.Match, Condition{k, values})
 			}
-			m.Clients = append(m.Clients, p)
 		}
-		if r.IntN(3) == 0 {
-			m.JA4s = some(r, []string{poolHellos[0].JA4(), poolHellos[1].JA4(), poolHellos[3].JA4(), "t10d000000_000000000000_000000000000"})
-		}
-		rule.Match = m
 	}
 	switch r.IntN(4) {
 	case 0:
@@ -90,24 +128,24 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 			h.ServerName = poolNames[r.IntN(len(poolNames))]
 			place := ConnInfo{Keys: RSA, Listener: ListenerNames[r.IntN(4)], Port: []uint16{993, 995, 143, 10993, 1}[r.IntN(5)],
 				Client: netip.MustParseAddr(poolAddresses[r.IntN(len(poolAddresses))])}
-			dice := r.Uint64()
+			value := r.Uint64()
 			want, wantMode := "", p.Mode()
 			for i := range rules {
 				rule := &p.rules[i]
-				if rule.InForce(at) && rule.Match.mismatch(h.Version(), h.ServerName, h.JA4, &place) == "" &&
-					(rule.Share == nil || rule.Share.takes(rule, place.Client, at, dice)) {
+				if rule.InForce(at) && matches(t, rule.Match, &h, place) &&
+					(rule.Share == nil || rule.Share.takes(rule, place.Client, at, value)) {
 					want, wantMode = rule.Name, rule.Mode
 					taken++
-					if rule.Match != nil && rule.Match.JA4s != nil {
+					if _, has := rule.Match.of(keyNamed("ja4")); has {
 						byJA4++
 					}
-					if rule.Match != nil && rule.Match.ServerNames != nil {
+					if _, has := rule.Match.of(keyNamed("server_name")); has {
 						byName++
 					}
 					break
 				}
 			}
-			if v := s.Decide(&h, place, at, dice); v.Rule != want || v.Mode != wantMode {
+			if v := s.Decide(&h, place, at, value); v.Rule != want || v.Mode != wantMode {
 				t.Fatalf("%s %q at %+v: %q, want %q\n%+v", h.Version(), h.ServerName, place, v.Rule, want, p.Rule(want))
 			}
 		}

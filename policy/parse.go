@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -42,7 +41,7 @@ type file struct {
 }
 
 func (f *file) top(n *yaml.Node) {
-	f.mapping(n, "the policy", map[string]key{
+	f.mapping(n, "the policy", map[string]field{
 		"floor":      scalar(&f.walker, "floor", &f.floor, ParseFloor),
 		"mode":       scalar(&f.walker, "mode", &f.mode, ParseMode),
 		"rules":      {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.rule, f.readRule) }},
@@ -114,7 +113,7 @@ func (f *file) claim(n *yaml.Node, name string) {
 
 func (f *file) readCandidate(n *yaml.Node) {
 	var c Candidate
-	seen := f.mapping(n, "a candidate", map[string]key{
+	seen := f.mapping(n, "a candidate", map[string]field{
 		"name":  scalar(&f.walker, "name", &c.Name, parseName),
 		"floor": scalar(&f.walker, "floor", &c.Floor, ParseFloor),
 	})
@@ -144,7 +143,7 @@ type ruleText struct {
 func (f *file) readRule(n *yaml.Node) {
 	r := ruleText{Rule: Rule{Line: n.Line}}
 	w := &f.walker
-	seen := f.mapping(n, "a rule", map[string]key{
+	seen := f.mapping(n, "a rule", map[string]field{
 		"name":     scalar(w, "name", &r.Name, parseName),
 		"mode":     scalar(w, "mode", &r.Mode, ParseMode),
 		"owner":    scalar(w, "owner", &r.Owner, parseOwner),
@@ -206,7 +205,7 @@ func (f *file) readShare(n *yaml.Node) *Share {
 		s.To = s.From
 		return s
 	}
-	seen := f.mapping(n, "share", map[string]key{
+	seen := f.mapping(n, "share", map[string]field{
 		"from": scalar(&f.walker, "from", &s.From, parsePercent),
 		"to":   scalar(&f.walker, "to", &s.To, parsePercent),
 		"by":   scalar(&f.walker, "by", &s.Connection, parseBy),
@@ -215,86 +214,20 @@ func (f *file) readShare(n *yaml.Node) *Share {
 	return s
 }
 
-func (f *file) readMatch(n *yaml.Node) *Match {
-	m := &Match{}
-	w := &f.walker
-	f.mapping(n, "match", map[string]key{
-		"client":      list(w, "client", &m.Clients, parsePrefix),
-		"listener":    list(w, "listener", &m.Listeners, parseListener),
-		"port":        list(w, "port", &m.Ports, parsePort),
-		"server_name": list(w, "server_name", &m.ServerNames, parseServerName),
-		"version":     list(w, "version", &m.Versions, parseVersion),
-		"ja4":         list(w, "ja4", &m.JA4s, parseJA4),
-	})
+func (f *file) readMatch(n *yaml.Node) Match {
+	lists := make([][]string, len(Keys))
+	fields := make(map[string]field)
+	for i, k := range Keys {
+		fields[k.Name] = field{read: func(n *yaml.Node) { lists[i] = f.list(n, k) }}
+	}
+	f.mapping(n, "match", fields)
+	m := Match{}
+	for i, values := range lists {
+		if values != nil {
+			m = append(m, Condition{Keys[i], values})
+		}
+	}
 	return m
-}
-
-// examples are what lists look like, by key.
-var examples = map[string]string{
-	"client":      "10.20.0.0/16, \"2001:db8::/32\"",
-	"listener":    "imaps, pop3s",
-	"port":        "10993",
-	"server_name": "imap-legacy.example.org",
-	"version":     "tls1.0, tls1.1",
-	"ja4":         "t10d230600_44099cda8a52_195413a0cc0f",
-}
-
-func parsePrefix(s string) (netip.Prefix, error) {
-	p, err := text.ParsePrefix(s)
-	if err != nil {
-		return p, fmt.Errorf("%q is %w", clip(s), err)
-	}
-	return p, nil
-}
-
-func parseListener(s string) (string, error) {
-	if !slices.Contains(ListenerNames, s) {
-		return "", fmt.Errorf("no such listener %q: use %s", clip(s), strings.Join(ListenerNames, ", "))
-	}
-	return s, nil
-}
-
-func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is not a port from 1 to 65535", clip(s))
-	}
-	return uint16(n), nil
-}
-
-var labelForm = form(`^[a-z0-9_-]{1,63}$`)
-
-func parseServerName(s string) (string, error) {
-	name := strings.TrimSuffix(lowerASCII(s), ".")
-	plain := strings.TrimPrefix(name, "*.")
-	for label := range strings.SplitSeq(plain, ".") {
-		if !labelForm().MatchString(label) {
-			return "", fmt.Errorf("%q is not a host name, with or without *. in front", clip(s))
-		}
-	}
-	if _, err := netip.ParseAddr(plain); err == nil || len(name) > maxServerName {
-		return "", fmt.Errorf("%q is no name that a client sends (RFC 6066, Section 3)", clip(s))
-	}
-	return name, nil
-}
-
-func parseVersion(s string) (Version, error) {
-	for _, v := range Versions {
-		if v != NoVersion && v.String() == s {
-			return v, nil
-		}
-	}
-	names := joinStringers(slices.DeleteFunc(slices.Clone(Versions), func(v Version) bool { return v == NoVersion }))
-	return 0, fmt.Errorf("no such version %q: use %s", clip(s), names)
-}
-
-var ja4Form = form(`^t(s2|s3|1[0-3])[di]\d{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$`)
-
-func parseJA4(s string) (string, error) {
-	if !ja4Form().MatchString(s) {
-		return "", fmt.Errorf("%q is not a JA4 fingerprint such as %s", clip(s), examples["ja4"])
-	}
-	return s, nil
 }
 
 // maxOwner bounds an owner's name or address, in bytes.

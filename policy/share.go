@@ -7,18 +7,63 @@ import (
 	"time"
 )
 
+// Share is the part of the clients or of the connections that a rule takes.
+// Between the rule's two dates it goes from From to To in a straight line.
+type Share struct {
+	From, To float64 // 0 to 1
+	// Connection has a random value decide for every connection. Otherwise a
+	// client, as [ClientPrefix] has it, gets the same answer each time.
+	Connection bool
+}
+
+// Changes reports whether the share depends on the time.
+func (s *Share) Changes() bool { return s != nil && s.From != s.To }
+
+// ShareAt is the part of matching handshakes that the rule takes at that time,
+// 0 to 1; 0 where it is not in force.
+func (r *Rule) ShareAt(t time.Time) float64 {
+	if !r.InForce(t) {
+		return 0
+	}
+	return r.share(t)
+}
+
+// share is the part that the rule takes at a time within its dates, while its
+// schedule is open.
+func (r *Rule) share(t time.Time) float64 {
+	switch s := r.Share; {
+	case s == nil:
+		return 1
+	case s.From == s.To:
+		return s.From
+	default:
+		// Sub would saturate after 292 years.
+		passed := float64(t.Unix()-r.From.Unix()) + float64(t.Nanosecond()-r.From.Nanosecond())/1e9
+		whole := float64(r.Until.Unix()-r.From.Unix()) + float64(r.Until.Nanosecond()-r.From.Nanosecond())/1e9
+		return s.From + (s.To-s.From)*min(max(passed/whole, 0), 1)
+	}
+}
+
+// reaches is when a growing share comes to a part.
+func (s *Share) reaches(r *Rule, part float64) time.Time {
+	whole := float64(r.Until.Unix() - r.From.Unix())
+	seconds := whole * (part - s.From) / (s.To - s.From)
+	return time.Unix(r.From.Unix()+int64(seconds)+1, 0).UTC()
+}
+
 // takes reports whether the share at that time has the client, or the
 // connection, in it. For a client that depends on nothing but the rule's name,
 // its address and the share: it is the same on every replica and after a
 // restart, and a client that is in stays in while the share grows.
-func (s *Share) takes(r *Rule, client netip.Addr, t time.Time, dice uint64) bool {
-	return s.position(r, client, dice) < s.at(r, t)
+func (s *Share) takes(r *Rule, client netip.Addr, t time.Time, random uint64) bool {
+	share := r.share(t)
+	return share >= 1 || share > 0 && s.position(r, client, random) < share
 }
 
 // position is where a client or connection stands between 0 and 1: a share
 // takes those below it.
-func (s *Share) position(r *Rule, client netip.Addr, dice uint64) float64 {
-	x := dice
+func (s *Share) position(r *Rule, client netip.Addr, random uint64) float64 {
+	x := random
 	if !s.Connection {
 		x = clientNumber(client)
 	}

@@ -26,7 +26,7 @@ type caller struct {
 	client, listener, name string
 	port                   uint16
 	hello                  *Hello
-	dice                   uint64
+	random                 uint64
 }
 
 // decide has the policy judge a legacy hello.
@@ -40,7 +40,7 @@ func decide(p *Policy, at time.Time, a caller) Verdict {
 	if a.client != "" {
 		place.Client = netip.MustParseAddr(a.client)
 	}
-	return p.At(at).Decide(&h, place, at, a.dice)
+	return p.At(at).Decide(&h, place, at, a.random)
 }
 
 const manyClients = 100_000
@@ -205,7 +205,7 @@ func TestAClientIsItsNetwork(t *testing.T) {
 }
 
 // TestEveryReplicaGivesTheSameAnswer pins positions: a change of the hash would
-// throw everybody's dice anew in the middle of a ramp.
+// decide anew on everybody in the middle of a ramp.
 func TestEveryReplicaGivesTheSameAnswer(t *testing.T) {
 	file := []string{"rules:", "- {name: ramp, mode: explain, share: 50%}", "- {name: Ramp 2, mode: explain, share: 50%}"}
 	for _, tt := range []struct {
@@ -265,10 +265,10 @@ func TestAShareOfTheConnectionsGoesByTheDice(t *testing.T) {
 	const dates = "from: 2026-01-01T00:00:00Z, until: 2027-01-01T00:00:00Z"
 	at := instant(t, "2026-06-01T00:00:00Z")
 	for _, percent := range []float64{0, 1, 10, 50, 90, 100} {
-		p := policyOf(t, "rules:", fmt.Sprintf("- {name: dice, mode: explain, share: {from: %g%%, to: %g%%, by: connection}, %s}", percent, percent, dates))
+		p := policyOf(t, "rules:", fmt.Sprintf("- {name: some, mode: explain, share: {from: %g%%, to: %g%%, by: connection}, %s}", percent, percent, dates))
 		taken := 0
 		for range manyClients {
-			if decide(p, at, caller{client: "192.0.2.7", dice: r.Uint64()}).Rule != "" {
+			if decide(p, at, caller{client: "192.0.2.7", random: r.Uint64()}).Rule != "" {
 				taken++
 			}
 		}
@@ -281,7 +281,7 @@ func TestAShareOfTheConnectionsGoesByTheDice(t *testing.T) {
 		"- {name: second, mode: explain, share: {from: 50%, to: 50%, by: connection}, "+dates+"}")
 	taken := make(map[string]float64)
 	for range manyClients {
-		taken[decide(p, at, caller{client: "192.0.2.7", dice: r.Uint64()}).Rule] += 100.0 / manyClients
+		taken[decide(p, at, caller{client: "192.0.2.7", random: r.Uint64()}).Rule] += 100.0 / manyClients
 	}
 	for rule, want := range map[string]float64{"first": 50, "second": 25, "": 25} {
 		if math.Abs(taken[rule]-want) > 0.5 {

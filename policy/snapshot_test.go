@@ -151,7 +151,7 @@ func TestNobodyIsServedWhereNobodyCanBe(t *testing.T) {
 				rules[i].Until = later(rules[i].From, near).Add(time.Duration(1+r.IntN(10)) * time.Hour)
 			}
 			if r.IntN(5) == 0 {
-				rules[i].Match = &Match{Listeners: []string{"imaps"}}
+				rules[i].Match = Match{{keyNamed("listener"), []string{"imaps"}}}
 			}
 		}
 		p := newPolicy(FloorTLS12, Modes[r.IntN(3)*r.IntN(2)], rules, nil)

@@ -72,6 +72,10 @@ type Meeting struct {
 	Layers []Layer
 	// Rest is what all others meet.
 	Rest Mode
+
+	policy *Policy
+	rules  ruleSet // those for everybody on the listeners, between their dates
+	at     time.Time
 }
 
 // Layer is a rule that takes some of the clients, or all of them at times.
@@ -84,27 +88,7 @@ type Layer struct {
 
 // Parts is what the clients meet while a rule of the layers has its schedule
 // open; nil is no such rule. Schedules of others are closed.
-func (m *Meeting) Parts(open *Rule) (parts Parts) {
-	left, whole := 1.0, 1.0 // of whole the layers have their part
-	for _, l := range m.Layers {
-		share := 0.0
-		if whole > 0 {
-			share = l.Part / whole
-		}
-		if l.Rule.Schedule == nil {
-			whole -= l.Part
-		} else if l.Rule != open {
-			continue
-		}
-		parts[l.Rule.Mode] += left * share
-		left -= left * share
-	}
-	parts[m.Rest] += left
-	return parts
-}
-
-// quarters are the parts of its way at which a share is told.
-const quarters = 4
+func (m *Meeting) Parts(open *Rule) Parts { return m.policy.parts(m.rules, m.at, open) }
 
 // Timeline tells what changes from one time to another for clients on the
 // listeners. The work is bounded by the rules and the days in between, however
@@ -121,7 +105,7 @@ func (p *Policy) Timeline(from, until time.Time, listeners []string) *Timeline {
 			tl.Running = append(tl.Running, r.event(Runs, from, until))
 		}
 	}
-	for _, t := range p.moments(from) {
+	for _, t := range p.edges(from, (*Rule).milestones)[1:] {
 		m := Moment{Time: t, Meets: p.meets(t, listeners)}
 		for i := range p.rules {
 			if kind, ok := p.rules[i].happens(t); ok {
@@ -138,31 +122,6 @@ func (p *Policy) Timeline(from, until time.Time, listeners []string) *Timeline {
 	return tl
 }
 
-// moments are the times after from at which something happens to a rule.
-func (p *Policy) moments(from time.Time) []time.Time {
-	var times []time.Time
-	for i := range p.rules {
-		r := &p.rules[i]
-		times = append(times, r.From, r.Until)
-		for k := 1; k < quarters && r.Share.Changes(); k++ {
-			times = append(times, r.onItsWay(k))
-		}
-	}
-	times = slices.DeleteFunc(times, func(t time.Time) bool { return !t.After(from) })
-	slices.SortFunc(times, time.Time.Compare)
-	return slices.CompactFunc(times, time.Time.Equal)
-}
-
-// Changes reports whether the share depends on the time.
-func (s *Share) Changes() bool { return s != nil && s.From != s.To }
-
-// onItsWay is when a share that changes has come so many quarters of its way.
-func (r *Rule) onItsWay(quarter int) time.Time {
-	// Seconds: a Duration would end after 292 years.
-	seconds := (r.Until.Unix() - r.From.Unix()) * int64(quarter) / quarters
-	return time.Unix(r.From.Unix()+seconds, 0).UTC()
-}
-
 // happens is what happens to the rule at exactly that time.
 func (r *Rule) happens(t time.Time) (EventKind, bool) {
 	switch {
@@ -171,19 +130,11 @@ func (r *Rule) happens(t time.Time) (EventKind, bool) {
 	case r.From.Equal(t):
 		return Begins, true
 	}
-	for k := 1; k < quarters && r.Share.Changes(); k++ {
-		if r.onItsWay(k).Equal(t) && r.within(t) {
-			return Reaches, true
-		}
-	}
-	return 0, false
+	return Reaches, r.within(t) && slices.ContainsFunc(r.milestones(), t.Equal)
 }
 
 func (r *Rule) event(kind EventKind, t, limit time.Time) Event {
-	e := Event{Rule: r, Kind: kind, Share: 1}
-	if r.Share != nil {
-		e.Share = r.Share.at(r, t)
-	}
+	e := Event{Rule: r, Kind: kind, Share: r.share(t)}
 	if r.Schedule != nil && kind != Ends {
 		e.Windows = r.windows(t, limit)
 	}
@@ -206,36 +157,19 @@ func (p *Policy) meets(t time.Time, listeners []string) []Meeting {
 }
 
 func (p *Policy) meeting(t time.Time, listener string) Meeting {
-	m := Meeting{Listeners: []string{listener}, Rest: p.mode}
-	left := 1.0
-	for i := range p.rules {
-		r := &p.rules[i]
-		if !r.within(t) || !r.forEverybodyAt(listener) {
-			continue
-		}
-		if r.always() {
-			m.Rest = r.Mode
+	rules := p.only(p.everybody(listener), func(r *Rule) bool { return r.within(t) })
+	m := Meeting{Listeners: []string{listener}, policy: p, rules: rules, at: t}
+	for o := range p.outcomes(rules, p.scheduled, func(r *Rule) float64 { return r.share(t) }) {
+		if o.Rule == nil || o.Rule.always() {
+			m.Rest = o.Mode
 			break
 		}
-		part := left
-		if r.Share != nil {
-			part *= r.Share.at(r, t)
-		}
-		if part > 0 || r.Share.Changes() {
-			m.Layers = append(m.Layers, Layer{r, part})
-		}
-		if r.Schedule == nil {
-			left -= part
+		if o.Part > 0 || o.Rule.Share.Changes() {
+			m.Layers = append(m.Layers, Layer{o.Rule, o.Part})
 		}
 	}
 	for n := len(m.Layers); n > 0 && m.Layers[n-1].Rule.Mode == m.Rest; n-- {
 		m.Layers = m.Layers[:n-1]
 	}
 	return m
-}
-
-// forEverybodyAt reports whether the rule asks for nothing but a listener, and
-// has that one.
-func (r *Rule) forEverybodyAt(listener string) bool {
-	return r.Match == nil || r.Match.onlyListeners() && (r.Match.Listeners == nil || slices.Contains(r.Match.Listeners, listener))
 }

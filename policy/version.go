@@ -20,27 +20,27 @@ const (
 	TLS13     Version = tls.VersionTLS13
 )
 
-// Versions lists every version that is a label value, oldest first.
+// Versions lists every version that is a label value, oldest first and
+// NoVersion last.
 var Versions = []Version{SSL2, SSL3, TLS10, TLS11, TLS12, TLS13, NoVersion}
+
+// versionNames are the label of a version, its number for people, and the one
+// in a JA4 fingerprint.
+var versionNames = map[Version]struct{ label, number, ja4 string }{
+	NoVersion: {"none", "none", "00"},
+	SSL2:      {"ssl2", "SSL 2.0", "s2"},
+	SSL3:      {"ssl3", "SSL 3.0", "s3"},
+	TLS10:     {"tls1.0", "1.0", "10"},
+	TLS11:     {"tls1.1", "1.1", "11"},
+	TLS12:     {"tls1.2", "1.2", "12"},
+	TLS13:     {"tls1.3", "1.3", "13"},
+}
 
 // String returns the label of a version, such as tls1.0; none for NoVersion,
 // and the number, such as 0x0305, for one that is not known.
 func (v Version) String() string {
-	switch v {
-	case NoVersion:
-		return "none"
-	case SSL2:
-		return "ssl2"
-	case SSL3:
-		return "ssl3"
-	case TLS10:
-		return "tls1.0"
-	case TLS11:
-		return "tls1.1"
-	case TLS12:
-		return "tls1.2"
-	case TLS13:
-		return "tls1.3"
+	if names, ok := versionNames[v]; ok {
+		return names.label
 	}
 	return fmt.Sprintf("0x%04x", uint16(v))
 }
@@ -61,26 +61,18 @@ func (v *Version) UnmarshalText(label []byte) error {
 // Number returns the version as people write it, such as 1.0; SSL versions
 // keep their name, as in SSL 3.0.
 func (v Version) Number() string {
-	switch v {
-	case SSL2:
-		return "SSL 2.0"
-	case SSL3:
-		return "SSL 3.0"
-	case TLS10:
-		return "1.0"
-	case TLS11:
-		return "1.1"
-	case TLS12:
-		return "1.2"
-	case TLS13:
-		return "1.3"
+	if names, ok := versionNames[v]; ok {
+		return names.number
 	}
 	return v.String()
 }
 
-func (v Version) known() bool {
-	return v == SSL2 || v >= SSL3 && v <= TLS13
+// ParseVersion returns the version of that label; NoVersion has none.
+func ParseVersion(s string) (Version, error) {
+	return oneOf("version", "", Versions[:len(Versions)-1], s)
 }
+
+func (v Version) known() bool { return v == SSL2 || v >= SSL3 && v <= TLS13 }
 
 // isGREASE reports whether v is one of the values that RFC 8701 reserves for
 // clients to keep servers tolerant.

@@ -3,9 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -48,7 +46,11 @@ func (p *Policy) Warnings(now time.Time, site Site) []Warning {
 	var all []Warning
 	for i := range p.rules {
 		r := &p.rules[i]
-		for _, text := range slices.Concat(p.uselessness(i, now), r.oddities(), site.absent(r.Match)) {
+		texts := append(p.uselessness(i, now), r.oddities()...)
+		for _, c := range r.Match {
+			texts = append(texts, c.missing(site)...)
+		}
+		for _, text := range texts {
 			all = append(all, Warning{Line: r.Line, Rule: r.Name, Text: text})
 		}
 	}
@@ -71,11 +73,11 @@ func (p *Policy) uselessness(i int, now time.Time) []string {
 		return []string{fmt.Sprintf("the exemption ran out at %s; its owner is %s", r.Until.Format(time.RFC3339), r.Owner)}
 	case r.ended(now):
 		return []string{"ended at " + r.Until.Format(time.RFC3339)}
-	case r.Match != nil && r.Match.emptyKey() != "":
-		return []string{"never matches: the list of " + r.Match.emptyKey() + " is empty"}
-	case r.Share != nil && r.Share.From == 0 && r.Share.To == 0:
+	case r.Match.empty() != "":
+		return []string{"never matches: the list of " + r.Match.empty() + " is empty"}
+	case r.never():
 		return []string{"takes nobody: its share is 0%"}
-	case r.Schedule != nil && !r.Schedule.opensWithin(r.remaining(now)):
+	case r.Schedule != nil && !r.Schedule.running(later(now, r.From)) && r.opens(now).IsZero():
 		return []string{"its schedule never comes"}
 	}
 	for j := range p.rules[:i] {
@@ -86,28 +88,9 @@ func (p *Policy) uselessness(i int, now time.Time) []string {
 	return nil
 }
 
-// emptyKey names a key that is set and lists nothing.
-func (m *Match) emptyKey() string {
-	switch {
-	case m.Clients != nil && len(m.Clients) == 0:
-		return "client"
-	case m.Listeners != nil && len(m.Listeners) == 0:
-		return "listener"
-	case m.Ports != nil && len(m.Ports) == 0:
-		return "port"
-	case m.ServerNames != nil && len(m.ServerNames) == 0:
-		return "server_name"
-	case m.Versions != nil && len(m.Versions) == 0:
-		return "version"
-	case m.JA4s != nil && len(m.JA4s) == 0:
-		return "ja4"
-	}
-	return ""
-}
-
 // oddities says what is odd about a rule at any time.
 func (r *Rule) oddities() (texts []string) {
-	if r.Match != nil && r.takesAll() {
+	if r.Match != nil && len(r.Match) == 0 {
 		texts = append(texts, "match is empty, so it takes every legacy handshake")
 	}
 	if r.Owner != "" && r.Until.IsZero() {
@@ -116,88 +99,22 @@ func (r *Rule) oddities() (texts []string) {
 	return texts
 }
 
-// scheduleHorizon is how far ahead an opening is looked for: 29 February may be
-// eight years away.
-const scheduleHorizon = 9 * 366 * 24 * time.Hour
-
-// remaining is the time that a rule still has.
-func (r *Rule) remaining(now time.Time) (from, until time.Time) {
-	from = now
-	if r.From.After(now) {
-		from = r.From
-	}
-	until = from.Add(scheduleHorizon)
-	if !r.Until.IsZero() {
-		until = earlier(until, r.Until)
-	}
-	return from, until
-}
-
-func (s *Schedule) opensWithin(from, until time.Time) bool {
-	if s.running(from) {
-		return true
-	}
-	_, ok := s.next(from, until)
-	return ok
-}
-
 // shadows reports whether r, which comes first, takes all that o would take
 // from now on.
 func (r *Rule) shadows(o *Rule, now time.Time) bool {
-	begin := now
-	if o.From.After(now) {
-		begin = o.From
-	}
-	return r.always() && !begin.Before(r.From) &&
+	return r.always() && !later(now, o.From).Before(r.From) &&
 		(r.Until.IsZero() || !o.Until.IsZero() && !r.Until.Before(o.Until)) &&
 		r.Match.covers(o.Match)
 }
 
-// covers reports whether m matches all that o matches.
-func (m *Match) covers(o *Match) bool {
-	if m == nil {
-		return true
-	}
-	if o == nil {
-		o = &Match{}
-	}
-	equal := func(a, b string) bool { return a == b }
-	return coverAll(m.Clients, o.Clients, func(a, b netip.Prefix) bool { return a.Bits() <= b.Bits() && a.Contains(b.Addr()) }) &&
-		coverAll(m.Listeners, o.Listeners, equal) &&
-		coverAll(m.Ports, o.Ports, func(a, b uint16) bool { return a == b }) &&
-		coverAll(m.ServerNames, o.ServerNames, func(a, b string) bool { return a == b || coversName(a, b) }) &&
-		coverAll(m.Versions, o.Versions, func(a, b Version) bool { return a == b }) &&
-		coverAll(m.JA4s, o.JA4s, equal)
-}
-
-// coverAll reports whether each value is covered by one of the others; nil is
-// any value.
-func coverAll[T any](by, values []T, covers func(a, b T) bool) bool {
-	if by == nil {
-		return true
-	}
-	return values != nil && !slices.ContainsFunc(values, func(v T) bool {
-		return !slices.ContainsFunc(by, func(b T) bool { return covers(b, v) })
-	})
-}
-
-// absent says which of the ports and names in a match nobody can come to.
-func (s Site) absent(m *Match) (texts []string) {
-	if m == nil {
-		return nil
-	}
-	for _, port := range m.Ports {
-		if s.Ports != nil && !slices.Contains(s.Ports, port) {
-			texts = append(texts, fmt.Sprintf("no listener has the port %d", port))
+// missing says which of the values nobody can have at a site.
+func (c Condition) missing(site Site) (texts []string) {
+	for _, v := range c.Values {
+		if c.Key.missing == nil {
+			break
 		}
-	}
-	for _, name := range m.ServerNames {
-		covered := func(host string) bool {
-			host = lowerASCII(strings.TrimSuffix(host, "."))
-			return host == name || coversName(host, name) || coversName(name, host)
-		}
-		if s.Names != nil && !slices.ContainsFunc(s.Names, covered) {
-			texts = append(texts, "no certificate covers the name "+name)
+		if text := c.Key.missing(site, v); text != "" {
+			texts = append(texts, text)
 		}
 	}
 	return texts

@@ -163,8 +163,8 @@ func kindName(n *yaml.Node) string {
 	return strconv.QuoteToASCII(clip(n.Value))
 }
 
-// key reads the value of one key of a mapping.
-type key struct {
+// field reads the value of one key of a mapping.
+type field struct {
 	read func(n *yaml.Node)
 	// emptyOK: a key without a value is as good as none, as when all that stood
 	// below it is commented out.
@@ -173,7 +173,7 @@ type key struct {
 
 // mapping reads the keys of a mapping, each once, and returns the nodes of the
 // keys that were there; unknown keys are problems.
-func (w *walker) mapping(n *yaml.Node, what string, keys map[string]key) map[string]*yaml.Node {
+func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[string]*yaml.Node {
 	seen := make(map[string]*yaml.Node)
 	if n.Kind != yaml.MappingNode {
 		w.add(n, "%s is %s, not a mapping of keys to values", what, kindName(n))
@@ -206,8 +206,8 @@ func (w *walker) mapping(n *yaml.Node, what string, keys map[string]key) map[str
 
 // scalar reads a single value by a function whose error says what is wrong
 // with it.
-func scalar[T any](w *walker, what string, into *T, parse func(string) (T, error)) key {
-	return key{read: func(n *yaml.Node) { *into, _ = scalarOf(w, n, what, parse) }}
+func scalar[T any](w *walker, what string, into *T, parse func(string) (T, error)) field {
+	return field{read: func(n *yaml.Node) { *into, _ = scalarOf(w, n, what, parse) }}
 }
 
 func scalarOf[T any](w *walker, n *yaml.Node, what string, parse func(string) (T, error)) (value T, ok bool) {
@@ -223,21 +223,20 @@ func scalarOf[T any](w *walker, n *yaml.Node, what string, parse func(string) (T
 	return value, true
 }
 
-// list reads a list of single values. One that is there but empty is not nil.
-func list[T any](w *walker, what string, into *[]T, parse func(string) (T, error)) key {
-	return key{read: func(n *yaml.Node) {
-		*into = []T{}
-		if n.Kind != yaml.SequenceNode {
-			w.add(n, "%s is %s, not a list such as [%s]", what, kindName(n), examples[what])
-			return
+// list reads the values of a key. A list that is there but empty is not nil.
+func (w *walker) list(n *yaml.Node, k *Key) []string {
+	values := []string{}
+	if n.Kind != yaml.SequenceNode {
+		w.add(n, "%s is %s, not a list such as [%s]", k.Name, kindName(n), k.example)
+		return values
+	}
+	for _, item := range n.Content {
+		if !w.reads(item) {
+			break
 		}
-		for _, item := range n.Content {
-			if !w.reads(item) {
-				break
-			}
-			if v, ok := scalarOf(w, resolve(item), what, parse); ok {
-				*into = append(*into, v)
-			}
+		if v, ok := scalarOf(w, resolve(item), k.Name, k.parse); ok {
+			values = append(values, v)
 		}
-	}}
+	}
+	return values
 }

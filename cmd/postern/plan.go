@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,17 +21,25 @@ import (
 
 // planFlags are the values of the flags, as they were written.
 type planFlags struct {
-	span, from, file                               string
-	at, client, version, listener, port, name, ja4 string
-	json                                           bool
-	given                                          map[string]bool
+	span, from, file, at string
+	client               []string // by policy.Keys
+	json                 bool
+	given                map[string]bool
 }
 
 // Which flags belong to which form.
 var (
 	timelineFlags = []string{"for", "from"}
-	decisionFlags = []string{"at", "client", "version", "listener", "port", "server-name", "ja4"}
+	decisionFlags = []string{"at"}
+	clientFlags   = make([]string, len(policy.Keys)) // for what a client has for each key of a match
 )
+
+func init() {
+	for i, k := range policy.Keys {
+		clientFlags[i] = strings.ReplaceAll(k.Name, "_", "-")
+	}
+	decisionFlags = append(decisionFlags, clientFlags...)
+}
 
 // longestPlan is more than anybody plans.
 const longestPlan = 3660 * 24 * time.Hour
@@ -52,12 +59,11 @@ func planPolicy(_ context.Context, sys system) error {
 	fs.StringVar(&f.file, "policy", "", "the policy in this `file`, in place of the environment's")
 	fs.BoolVar(&f.json, "json", false, "write JSON")
 	fs.StringVar(&f.at, "at", "", "explain a decision at this `time` (default now)")
-	fs.StringVar(&f.client, "client", "", "... about a client with this IP `address`")
-	fs.StringVar(&f.version, "version", "tls1.0", "... which offers this `version` at most")
-	fs.StringVar(&f.listener, "listener", "imaps", "... on this `listener`: imaps, pop3s, imap or pop3")
-	fs.StringVar(&f.port, "port", "", "... on this local `port` (default the listener's)")
-	fs.StringVar(&f.name, "server-name", "", "... which asks for this host `name`")
-	fs.StringVar(&f.ja4, "ja4", "", "... which has this JA4 `fingerprint`")
+	f.client = make([]string, len(policy.Keys))
+	for i, k := range policy.Keys {
+		usual := map[string]string{"version": "tls1.0", "listener": "imaps"}
+		fs.StringVar(&f.client[i], clientFlags[i], usual[k.Name], "... "+k.Usage)
+	}
 	if err := sys.parse(fs, planHelp); err != nil {
 		return err
 	}
@@ -136,42 +142,22 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 
 func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
 	q := &plan.Question{Source: cfg.PolicyFile, Policy: p, Time: now.Truncate(time.Second)}
-	c := &q.Client
-	var err error
-	read := func(name, value string, read func(string) error) {
-		if err != nil || !f.given[name] && value == "" {
-			return
+	for i, k := range policy.Keys {
+		if f.client[i] == "" && !f.given[clientFlags[i]] {
+			continue
 		}
-		if problem := read(value); problem != nil {
-			err = flagError{name, problem.Error()}
+		if err := q.Client.Set(k, f.client[i]); err != nil {
+			return nil, flagError{clientFlags[i], err.Error()}
 		}
 	}
-	read("version", f.version, func(s string) (err error) { c.Version, err = policy.ParseVersion(s); return })
-	read("listener", f.listener, func(s string) (err error) { c.Listener, err = policy.ParseListener(s); return })
-	read("server-name", f.name, func(s string) (err error) { c.ServerName, err = policy.ParseServerName(s); return })
-	read("ja4", f.ja4, func(s string) (err error) { c.JA4, err = policy.ParseJA4(s); return })
-	read("client", f.client, func(s string) error {
-		addr, err := netip.ParseAddr(s)
-		if err != nil {
-			return fmt.Errorf("%q is not an IP address", s)
-		}
-		c.Client = addr.Unmap()
-		return nil
-	})
-	c.Port = listenerPort(cfg, c.Listener)
-	read("port", f.port, func(s string) error {
-		n, err := strconv.ParseUint(s, 10, 16)
-		if err != nil || n == 0 {
-			return fmt.Errorf("%q is not a port from 1 to 65535", s)
-		}
-		c.Port = uint16(n)
-		return nil
-	})
-	if err == nil && f.given["at"] {
-		q.Time, err = flagTime("at", f.at)
+	if q.Client.Port == 0 {
+		q.Client.Port = listenerPort(cfg, q.Client.Listener)
 	}
-	if err != nil {
-		return nil, err
+	if f.given["at"] {
+		var err error
+		if q.Time, err = flagTime("at", f.at); err != nil {
+			return nil, err
+		}
 	}
 	return q, nil
 }

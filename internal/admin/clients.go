@@ -87,9 +87,11 @@ func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limi
 	return views, next, nil
 }
 
-// taken is the rule that takes a client now, or nil.
+// taken is the rule that takes a client now, or nil. A share that is open is
+// passed over.
 func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
-	return s.Taken(c.ForPolicy(), now)
+	outcomes := s.Outcomes(c.ForPolicy(), now)
+	return outcomes[len(outcomes)-1].Rule
 }
 
 func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {

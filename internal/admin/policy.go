@@ -60,29 +60,20 @@ type policyJSON struct {
 }
 
 type ruleJSON struct {
-	Name      string     `json:"name"`
-	Mode      string     `json:"mode"`
-	Line      int        `json:"line"`
-	InForce   bool       `json:"in_force"`
-	ShareNow  float64    `json:"share_now"` // 0 to 1
-	Match     *matchJSON `json:"match,omitempty"`
-	Share     *shareJSON `json:"share,omitempty"`
-	From      *time.Time `json:"from,omitempty"`
-	Until     *time.Time `json:"until,omitempty"`
-	Schedule  string     `json:"schedule,omitempty"`
-	For       string     `json:"for,omitempty"`
-	Timezone  string     `json:"timezone"`
-	Owner     string     `json:"owner,omitempty"`
-	Exemption bool       `json:"exemption"`
-}
-
-type matchJSON struct {
-	Client     []string `json:"client,omitzero"`
-	Listener   []string `json:"listener,omitzero"`
-	Port       []uint16 `json:"port,omitzero"`
-	ServerName []string `json:"server_name,omitzero"`
-	Version    []string `json:"version,omitzero"`
-	JA4        []string `json:"ja4,omitzero"`
+	Name      string       `json:"name"`
+	Mode      string       `json:"mode"`
+	Line      int          `json:"line"`
+	InForce   bool         `json:"in_force"`
+	ShareNow  float64      `json:"share_now"` // 0 to 1
+	Match     policy.Match `json:"match,omitzero"`
+	Share     *shareJSON   `json:"share,omitempty"`
+	From      *time.Time   `json:"from,omitempty"`
+	Until     *time.Time   `json:"until,omitempty"`
+	Schedule  string       `json:"schedule,omitempty"`
+	For       string       `json:"for,omitempty"`
+	Timezone  string       `json:"timezone"`
+	Owner     string       `json:"owner,omitempty"`
+	Exemption bool         `json:"exemption"`
 }
 
 type shareJSON struct {
@@ -143,7 +134,7 @@ func modes(s *policy.Snapshot, listeners []string) map[string]string {
 func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 	v := ruleJSON{
 		Name: r.Name, Mode: r.Mode.String(), Line: r.Line, InForce: r.InForce(now), ShareNow: rounded(r.ShareAt(now)),
-		From: date(r.From), Until: date(r.Until), Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(),
+		From: date(r.From), Until: date(r.Until), Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(), Match: r.Match,
 	}
 	if r.Schedule != nil {
 		v.Schedule, v.For = r.Schedule.Cron, r.Schedule.For.String()
@@ -152,12 +143,6 @@ func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 		v.Share = &shareJSON{rounded(r.Share.From), rounded(r.Share.To), "client"}
 		if r.Share.Connection {
 			v.Share.By = "connection"
-		}
-	}
-	if m := r.Match; m != nil {
-		v.Match = &matchJSON{
-			Client: texts(m.Clients), Listener: m.Listeners, Port: m.Ports,
-			ServerName: m.ServerNames, Version: texts(m.Versions), JA4: m.JA4s,
 		}
 	}
 	return v
@@ -172,16 +157,4 @@ func date(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
-}
-
-// texts keeps nil, which is a key that is not set.
-func texts[T interface{ String() string }](values []T) []string {
-	if values == nil {
-		return nil
-	}
-	list := []string{}
-	for _, v := range values {
-		list = append(list, v.String())
-	}
-	return list
 }

@@ -270,7 +270,7 @@ func (th *theater) forecast(v *visitor) string {
 	if v.Generation < policy.TLS10 {
 		name = "" // SSL has no extensions
 	}
-	for _, s := range th.policy.Explain(&policy.Client{
+	for _, s := range th.policy.Explain(policy.Client{
 		ConnInfo: policy.ConnInfo{Listener: v.door.listener, Port: v.door.port(), Client: v.From},
 		Version:  v.Generation, ServerName: name,
 	}, th.now()) {

@@ -47,10 +47,11 @@ func (c *Client) Network() string {
 }
 
 // ForPolicy is the client as the rules of a policy see it.
-func (c *Client) ForPolicy() *policy.Client {
-	return &policy.Client{
+func (c *Client) ForPolicy() policy.Client {
+	ja4, _ := policy.ParseJA4(c.JA4) // zero where it is empty
+	return policy.Client{
 		ConnInfo: policy.ConnInfo{Listener: string(c.Listener), Port: c.Endpoint.Port, Client: c.Addr.Unmap()},
-		Version:  c.Version, ServerName: c.Endpoint.Name, JA4: c.JA4,
+		Version:  c.Version, ServerName: c.Endpoint.Name, JA4: ja4,
 	}
 }
 

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,33 +21,16 @@ type Question struct {
 	Client policy.Client
 }
 
-// outcome is what some or all of such clients meet.
-type outcome struct {
-	mode policy.Mode
-	rule *policy.Rule // nil: the policy's own mode
-	part float64      // of them, 0 to 1
-}
-
 // outcomes are several where it is left open whether a share has the client.
-func (q *Question) outcomes(steps []policy.Step) []outcome {
-	var all []outcome
-	left := 1.0
-	for _, s := range steps {
-		switch s.Answer {
-		case policy.Takes:
-			return append(all, outcome{s.Rule.Mode, s.Rule, left})
-		case policy.TakesSome:
-			all = append(all, outcome{s.Rule.Mode, s.Rule, left * s.Share})
-			left -= left * s.Share
-		}
-	}
-	return append(all, outcome{q.Policy.Mode(), nil, left})
+func (q *Question) outcomes() []policy.Outcome {
+	now := q.Policy.At(q.Time)
+	return now.Outcomes(q.Client, q.Time)
 }
 
 // WriteText explains the decision rule by rule for people.
 func (q *Question) WriteText(w io.Writer) error {
-	steps := q.Policy.Explain(&q.Client, q.Time)
-	outcomes := q.outcomes(steps)
+	steps := q.Policy.Explain(q.Client, q.Time)
+	outcomes := q.outcomes()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
 	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), q.who())))
@@ -60,7 +44,7 @@ func (q *Question) WriteText(w io.Writer) error {
 		rows = append(rows, row{s.Rule.Name, q.stepWords(s)})
 	}
 	last := row{"(no rule)", "not asked"}
-	if outcomes[len(outcomes)-1].rule == nil {
+	if outcomes[len(outcomes)-1].Rule == nil {
 		last.words = "mode of the policy: " + q.Policy.Mode().String()
 	}
 	b.WriteString(columns(append(rows, last)))
@@ -83,8 +67,8 @@ func (q *Question) who() string {
 	if c.ServerName != "" {
 		words += ", server name " + c.ServerName
 	}
-	if c.JA4 != "" {
-		words += ", ja4 " + c.JA4
+	if ja4 := c.JA4.String(); ja4 != "" {
+		words += ", ja4 " + ja4
 	}
 	return words
 }
@@ -150,30 +134,18 @@ func apart(a, b float64) (string, string) {
 
 // mismatchWords says which key does not hold, and why.
 func (q *Question) mismatchWords(s policy.Step) string {
-	c := &q.Client
-	has := map[string]string{
-		"listener": c.Listener, "port": strconv.Itoa(int(c.Port)), "server_name": c.ServerName, "version": c.Version.String(), "ja4": c.JA4,
+	c := s.Rule.Match[slices.IndexFunc(s.Rule.Match, func(c policy.Condition) bool { return c.Key.Name == s.Key })]
+	words := "it is for " + c.String()
+	if has := c.Key.Of(q.Client); has != "" {
+		return words + ", not " + has
 	}
-	if c.Client.IsValid() {
-		has["client"] = c.Client.String()
-	}
-	for _, k := range keys(s.Rule.Match) {
-		if k.name != s.Key {
-			continue
-		}
-		words := "it is for " + k.words()
-		if has[k.name] == "" {
-			return words + "; give one with -" + strings.ReplaceAll(k.name, "_", "-")
-		}
-		return words + ", not " + has[k.name]
-	}
-	return ""
+	return words + "; give one with -" + strings.ReplaceAll(s.Key, "_", "-")
 }
 
 // outcomeWords says what the client meets in the end.
-func (q *Question) outcomeWords(o outcome) string {
+func (q *Question) outcomeWords(o policy.Outcome) string {
 	var words string
-	switch o.mode {
+	switch o.Mode {
 	case policy.Enforce:
 		words = "it is refused with a TLS alert (enforce)"
 	case policy.Explain:
@@ -181,17 +153,17 @@ func (q *Question) outcomeWords(o outcome) string {
 	case policy.Observe:
 		words = "it is let in and counted (observe)"
 	}
-	if o.part < 1 {
-		words = policy.Percent(o.part) + ": " + words
+	if o.Part < 1 {
+		words = policy.Percent(o.Part) + ": " + words
 	} else {
 		words = "I" + words[1:]
 	}
-	if o.rule != nil {
-		words += fmt.Sprintf(", by rule %s in line %d", named(o.rule), o.rule.Line)
+	if o.Rule != nil {
+		words += fmt.Sprintf(", by rule %s in line %d", named(o.Rule), o.Rule.Line)
 	}
 	switch v := q.Client.Version; {
-	case v == policy.NoVersion || v > policy.SSL3 || o.mode == policy.Enforce:
-	case o.mode == policy.Observe:
+	case v == policy.NoVersion || v > policy.SSL3 || o.Mode == policy.Enforce:
+	case o.Mode == policy.Observe:
 		words += fmt.Sprintf("; but Postern itself cannot serve %v: unless another server does, it is refused", v)
 	default:
 		words += fmt.Sprintf("; but nobody can be told anything in %v: it is refused", v)

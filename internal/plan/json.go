@@ -12,17 +12,17 @@ import (
 // The JSON forms. Times are RFC 3339 in UTC; shares and parts go from 0 to 1.
 type (
 	planJSON struct {
-		Policy     string          `json:"policy"`
-		Floor      string          `json:"floor"`
-		From       time.Time       `json:"from"`
-		Until      time.Time       `json:"until"`
-		Over       []string        `json:"over"`
-		Running    []eventJSON     `json:"running"`
-		Meets      []meetingJSON   `json:"meets"`
-		Moments    []momentJSON    `json:"moments"`
-		Next       *momentJSON     `json:"next"`
-		Exemptions []exemptionJSON `json:"exemptions"`
-		Milder     []milderJSON    `json:"milder"`
+		Policy     string           `json:"policy"`
+		Floor      string           `json:"floor"`
+		From       time.Time        `json:"from"`
+		Until      time.Time        `json:"until"`
+		Over       []string         `json:"over"`
+		Running    []eventJSON      `json:"running"`
+		Meets      []meetingJSON    `json:"meets"`
+		Moments    []momentJSON     `json:"moments"`
+		Next       *momentJSON      `json:"next"`
+		Exemptions []exemptionJSON  `json:"exemptions"`
+		Milder     []relaxationJSON `json:"milder"`
 	}
 	eventJSON struct {
 		Rule    string       `json:"rule"`
@@ -60,7 +60,7 @@ type (
 		Owner string    `json:"owner"`
 		Until time.Time `json:"until"`
 	}
-	milderJSON struct {
+	relaxationJSON struct {
 		Time   time.Time          `json:"time"`
 		Until  time.Time          `json:"until,omitzero"`
 		Rules  []string           `json:"rules"`
@@ -128,8 +128,8 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 		Exemptions: each(p.exemptions(), func(r *policy.Rule) exemptionJSON {
 			return exemptionJSON{r.Name, r.Owner, r.Until.UTC()}
 		}),
-		Milder: each(p.milder(), func(m policy.Relaxation) milderJSON {
-			return milderJSON{m.Time.UTC(), utc(m.Until), each(m.Rules, nameOf), m.String(), partsOf(m.Before), partsOf(m.After)}
+		Milder: each(p.relaxations(), func(m policy.Relaxation) relaxationJSON {
+			return relaxationJSON{m.Time.UTC(), utc(m.Until), each(m.Rules, nameOf), m.String(), partsOf(m.Before), partsOf(m.After)}
 		}),
 	}
 	if tl.Next != nil {
@@ -178,18 +178,18 @@ func partsOf(p policy.Parts) map[string]float64 {
 
 // WriteJSON explains the decision for programs.
 func (q *Question) WriteJSON(w io.Writer) error {
-	steps := q.Policy.Explain(&q.Client, q.Time)
+	steps := q.Policy.Explain(q.Client, q.Time)
 	c := &q.Client
 	j := questionJSON{
 		Policy: q.Source, Floor: q.Policy.Floor().String(), Time: q.Time.UTC(), Listener: c.Listener, Port: c.Port,
-		Version: c.Version.String(), ServerName: c.ServerName, JA4: c.JA4,
+		Version: c.Version.String(), ServerName: c.ServerName, JA4: c.JA4.String(),
 		Rules: each(steps, func(s policy.Step) stepJSON {
 			return stepJSON{s.Rule.Name, s.Rule.Mode.String(), s.Answer.String(), s.Key, utc(s.Time), s.Position, s.Share, text.Unglued(q.stepWords(s))}
 		}),
-		Meets: each(q.outcomes(steps), func(o outcome) outcomeJSON {
-			j := outcomeJSON{Mode: o.mode.String(), Part: o.part}
-			if o.rule != nil {
-				j.Rule = o.rule.Name
+		Meets: each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
+			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part}
+			if o.Rule != nil {
+				j.Rule = o.Rule.Name
 			}
 			return j
 		}),

@@ -23,8 +23,8 @@ type Plan struct {
 	Listeners []string
 }
 
-// milder are the softenings that anybody can notice here.
-func (p *Plan) milder() []policy.Relaxation {
+// relaxations are those that anybody can notice here.
+func (p *Plan) relaxations() []policy.Relaxation {
 	var all []policy.Relaxation
 	for _, m := range p.Policy.Relaxations(p.From, p.Until) {
 		m.Listeners = slices.DeleteFunc(slices.Clone(m.Listeners), func(l string) bool { return !slices.Contains(p.Listeners, l) })
@@ -52,14 +52,14 @@ func (p *Plan) exemptions() []*policy.Rule {
 // WriteText writes the plan for people, 100 columns wide.
 func (p *Plan) WriteText(w io.Writer) error {
 	tl := p.Policy.Timeline(p.From, p.Until, p.Listeners)
-	milder := p.milder()
+	relaxations := p.relaxations()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(p.Source), p.Policy.Floor())
 	fmt.Fprintf(&b, "What clients below the floor meet from %s to %s\n", text.Unglued(text.Date(p.From, time.UTC)), text.Unglued(text.Date(p.Until, time.UTC)))
 	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n")
-	b.WriteString(columns(append(p.nowRows(tl, milder), p.momentRows(tl, milder)...)))
+	b.WriteString(columns(append(p.nowRows(tl, relaxations), p.momentRows(tl, relaxations)...)))
 	b.WriteByte('\n')
-	b.WriteString(columns(p.summary(tl, milder)))
+	b.WriteString(columns(p.summary(tl, relaxations)))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -71,20 +71,20 @@ func title(source string) string {
 	return "Policy " + source
 }
 
-func (p *Plan) nowRows(tl *policy.Timeline, milder []policy.Relaxation) []row {
+func (p *Plan) nowRows(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
 	var lines []string
 	for _, e := range tl.Running {
 		lines = append(lines, eventWords(e))
 	}
 	lines = append(lines, p.meets(tl.Meets)...)
-	lines = append(lines, marked(milder, tl.From)...)
+	lines = append(lines, marked(relaxations, tl.From)...)
 	if len(tl.Over) > 0 {
 		lines = append(lines, "over: "+ruleNames(tl.Over))
 	}
 	return rowsOf("now", lines)
 }
 
-func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Relaxation) []row {
+func (p *Plan) momentRows(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
 	var rows []row
 	last := p.meets(tl.Meets)
 	for _, m := range tl.Moments {
@@ -100,7 +100,7 @@ func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Relaxation) []row
 			}
 		}
 		last = meets
-		lines = append(lines, marked(milder, m.Time)...)
+		lines = append(lines, marked(relaxations, m.Time)...)
 		rows = append(rows, rowsOf(text.Date(m.Time, m.Events[0].Rule.Zone), lines)...)
 	}
 	return rows
@@ -110,11 +110,11 @@ func (p *Plan) momentRows(tl *policy.Timeline, milder []policy.Relaxation) []row
 const mark = "!! MILDER: "
 
 // marked says what becomes milder at that time.
-func marked(milder []policy.Relaxation, at time.Time) []string {
+func marked(relaxations []policy.Relaxation, at time.Time) []string {
 	var lines []string
-	for _, m := range milder {
+	for _, m := range relaxations {
 		if m.Time.Equal(at) {
-			lines = append(lines, mark+softWords(m))
+			lines = append(lines, mark+relaxationWords(m))
 		}
 	}
 	return lines
@@ -124,10 +124,8 @@ func marked(milder []policy.Relaxation, at time.Time) []string {
 // of listeners.
 func (p *Plan) meets(all []policy.Meeting) []string {
 	who := "everybody"
-	for _, r := range p.Policy.Rules() {
-		if r.Match != nil && matchWords(r.Match, false) != "" {
-			who = "everybody else"
-		}
+	if slices.ContainsFunc(p.Policy.Rules(), func(r policy.Rule) bool { return slices.ContainsFunc(r.Match, special) }) {
+		who = "everybody else"
 	}
 	var lines []string
 	for _, m := range all {
@@ -140,8 +138,11 @@ func (p *Plan) meets(all []policy.Meeting) []string {
 	return lines
 }
 
+// special is a condition for more than a listener.
+func special(c policy.Condition) bool { return c.Key.Name != "listener" }
+
 // summary is what is open at the end.
-func (p *Plan) summary(tl *policy.Timeline, milder []policy.Relaxation) []row {
+func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
 	var rows []row
 	switch {
 	case len(tl.Moments) > 0:
@@ -160,15 +161,15 @@ func (p *Plan) summary(tl *policy.Timeline, milder []policy.Relaxation) []row {
 		open = []string{"none"}
 	}
 	rows = append(rows, rowsOf("exemptions open", open)...)
-	label, soft := "milder than before", []string(nil)
-	for _, m := range milder {
+	label, relaxed := "milder than before", []string(nil)
+	for _, m := range relaxations {
 		label = "!! milder than before"
-		soft = append(soft, text.Date(m.Time, m.Rules[0].Zone)+": "+softWords(m))
+		relaxed = append(relaxed, text.Date(m.Time, m.Rules[0].Zone)+": "+relaxationWords(m))
 	}
-	if soft == nil {
-		soft = []string{"nowhere"}
+	if relaxed == nil {
+		relaxed = []string{"nowhere"}
 	}
-	return append(rows, rowsOf(label, soft)...)
+	return append(rows, rowsOf(label, relaxed)...)
 }
 
 func (p *Plan) nextRow(label string, m *policy.Moment) row {

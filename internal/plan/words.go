@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -86,7 +85,7 @@ func eventWords(e policy.Event) string {
 	if r.Share != nil {
 		words += shareWords(r, e.Share)
 	}
-	if m := matchWords(r.Match, true); m != "" {
+	if m := matchWords(r.Match); m != "" {
 		words += ", for " + m
 	}
 	if e.Windows != nil {
@@ -165,78 +164,21 @@ func meetingWords(m policy.Meeting) string {
 	return words
 }
 
-// softWords says how a policy becomes milder.
-func softWords(m policy.Relaxation) string {
+// relaxationWords says how a policy becomes milder.
+func relaxationWords(m policy.Relaxation) string {
 	if m.Until.IsZero() {
 		return m.String()
 	}
 	return m.String() + ", bit by bit until " + text.Date(m.Until, m.Rules[0].Zone)
 }
 
-// listed is how many values of a match are written out.
-const listed = 4
+// matchWords says whom a rule is for; nothing where that is everybody.
+func matchWords(m policy.Match) string { return strings.Join(texts(m, policy.Condition.String), ", ") }
 
-// matchWords says whom a rule is for; nothing where that is everybody. Without
-// listeners, they are everybody too.
-func matchWords(m *policy.Match, listeners bool) string {
-	if m == nil {
-		return ""
-	}
-	var words []string
-	for _, k := range keys(m) {
-		if k.values != nil && (listeners || k.name != "listener") {
-			words = append(words, k.words())
-		}
-	}
-	return strings.Join(words, ", ")
-}
-
-// key is one key of a match, with its values as text; nil where it is not set.
-type key struct {
-	name, one, many string
-	values          []string
-}
-
-func keys(m *policy.Match) []key {
-	return []key{
-		{"client", "clients in", "clients in", texts(m.Clients, netip.Prefix.String)},
-		{"listener", "listener", "listeners", m.Listeners},
-		{"port", "port", "ports", texts(m.Ports, func(p uint16) string { return strconv.Itoa(int(p)) })},
-		{"server_name", "server name", "server names", m.ServerNames},
-		{"version", "version", "versions", texts(m.Versions, policy.Version.String)},
-		{"ja4", "fingerprint", "fingerprints", m.JA4s},
-	}
-}
-
-func texts[T any](list []T, text func(T) string) []string {
-	if list == nil {
-		return nil
-	}
+func texts[T any](list []T, words func(T) string) []string {
 	all := make([]string, len(list))
 	for i, v := range list {
-		all[i] = text(v)
+		all[i] = words(v)
 	}
 	return all
-}
-
-func (k key) words() string {
-	switch len(k.values) {
-	case 0:
-		return "no " + strings.TrimSuffix(k.many, " in") + " at all"
-	case 1:
-		return k.one + " " + k.values[0]
-	}
-	return k.many + " " + k.list(" and ")
-}
-
-// list writes the values out, up to a few.
-func (k key) list(last string) string {
-	n := len(k.values)
-	switch {
-	case n == 1:
-		return k.values[0]
-	case n > listed:
-		return fmt.Sprintf("%s%s%d more", strings.Join(k.values[:listed], ", "), " and ", n-listed)
-	}
-	return strings.Join(k.values[:n-1], ", ") + last + k.values[n-1]
 }

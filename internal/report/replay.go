@@ -70,15 +70,8 @@ type Trial struct {
 
 // LastDate is the last date of a policy's rules, or now where that is later.
 func LastDate(p *policy.Policy, now time.Time) time.Time {
-	last := now
-	for _, r := range p.Rules() {
-		for _, t := range []time.Time{r.From, r.Until} {
-			if t.After(last) {
-				last = t
-			}
-		}
-	}
-	return last
+	dates := p.Dates(now)
+	return dates[len(dates)-1]
 }
 
 // Judge asks the policy about every client.
@@ -96,6 +89,7 @@ func Judge(t Trial) *Judgement {
 	}
 	// Under this policy every hello below the floor is let in that can be.
 	lenient := policy.New(t.Policy.Floor(), policy.Observe).At(t.At)
+	running := t.Policy.At(t.At)
 	byAnswer := make(map[Answer][]row)
 	rules := make(map[Answer]map[string]bool)
 	all := networks{}
@@ -103,7 +97,7 @@ func Judge(t Trial) *Judgement {
 		c := row{Client: &t.Clients[i]}
 		c.Since = c.Counts // all that is remembered
 		all.add(c)
-		answer, rule := t.ask(&lenient, c.Client)
+		answer, rule := t.ask(&lenient, &running, c.Client)
 		byAnswer[answer] = append(byAnswer[answer], c)
 		if rules[answer] == nil {
 			rules[answer] = make(map[string]bool)
@@ -134,8 +128,8 @@ const keysAssumed = policy.ECDSAP256 | policy.RSA
 
 // ask says what a client meets. Where rules take shares of connections, that is
 // the worst of it.
-func (t *Trial) ask(lenient *policy.Snapshot, c *ledger.Client) (Answer, string) {
-	mode, rule := t.mode(c)
+func (t *Trial) ask(lenient, running *policy.Snapshot, c *ledger.Client) (Answer, string) {
+	mode, rule := t.mode(running, c)
 	hello, ok := t.Hellos[c.JA4]
 	if !ok {
 		if c.Version != policy.NoVersion && c.Version < t.Policy.Floor().MinVersion() && mode == policy.Enforce {
@@ -160,26 +154,19 @@ func (t *Trial) ask(lenient *policy.Snapshot, c *ledger.Client) (Answer, string)
 	return Refused, rule
 }
 
-// mode is what rules and policy want for a client that is below the floor. The
-// rule is found by the fingerprint that the ledger has: the hello is not kept
-// whole enough to make it anew.
-func (t *Trial) mode(c *ledger.Client) (mode policy.Mode, rule string) {
+// mode is the strictest that rules and policy may want for a client that is
+// below the floor. The rule is found by the fingerprint that the ledger has: the
+// hello is not kept whole enough to make it anew.
+func (t *Trial) mode(running *policy.Snapshot, c *ledger.Client) (mode policy.Mode, rule string) {
 	mode = policy.Observe
-	worst := func(m policy.Mode, name string) {
-		if m < mode || rule == "" && m == mode {
-			mode, rule = m, name
+	for _, o := range running.Outcomes(c.ForPolicy(), t.At) {
+		if o.Mode < mode || rule == "" && o.Mode == mode {
+			mode, rule = o.Mode, ""
+			if o.Rule != nil {
+				rule = o.Rule.Name
+			}
 		}
 	}
-	for _, s := range t.Policy.Explain(c.ForPolicy(), t.At) {
-		switch s.Answer {
-		case policy.TakesSome:
-			worst(s.Rule.Mode, s.Rule.Name)
-		case policy.Takes:
-			worst(s.Rule.Mode, s.Rule.Name)
-			return mode, rule
-		}
-	}
-	worst(t.Policy.Mode(), "")
 	return mode, rule
 }
 

@@ -180,6 +180,7 @@ func Build(f Facts, o Options) *Report {
 		NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()},
 		Exempted: []Exemption{}, Tell: []Group{}, Noise: []Group{}, Notes: []string{},
 	}
+	snapshot := f.Policy.At(f.Now)
 	var left, exempted, noise []row
 	for i := range f.Clients {
 		c := row{Client: &f.Clients[i]}
@@ -187,7 +188,7 @@ func Build(f Facts, o Options) *Report {
 			noise = append(noise, c)
 			continue
 		}
-		if c.exemption = exemption(f.Policy, c.Client, f.Now); c.exemption != nil {
+		if c.exemption = exemption(&snapshot, c.Client, f.Now); c.exemption != nil {
 			exempted = append(exempted, c)
 			continue
 		}
@@ -214,19 +215,12 @@ func keepsNames(identity string) bool { return identity == "hashed" || identity 
 
 // exemption is the running one that takes a client for certain, or nil. A rule
 // that refuses is nobody's exemption, whoever owns it.
-func exemption(p *policy.Policy, c *ledger.Client, now time.Time) *policy.Rule {
-	for _, s := range p.Explain(c.ForPolicy(), now) {
-		switch s.Answer {
-		case policy.TakesSome:
-			return nil // an earlier rule may have taken it
-		case policy.Takes:
-			if s.Rule.Exemption() && s.Rule.Mode != policy.Enforce {
-				return s.Rule
-			}
-			return nil
-		}
+func exemption(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
+	first := s.Outcomes(c.ForPolicy(), now)[0]
+	if first.Part < 1 || first.Rule == nil || !first.Rule.Exemption() || first.Mode == policy.Enforce {
+		return nil
 	}
-	return nil
+	return first.Rule
 }
 
 // networks are distinct clients.

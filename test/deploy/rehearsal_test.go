@@ -119,7 +119,7 @@ func TestRehearsalBeginsWithAnExemptionAndEndsWithACutOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := p.Rules()[0]
-		if !first.Exemption() || first.Mode != policy.Observe || first.Match == nil || len(first.Match.Clients) == 0 {
+		if !first.Exemption() || first.Mode != policy.Observe || len(first.Match) == 0 || first.Match[0].Key.Name != "client" || len(first.Match[0].Values) == 0 {
 			t.Errorf("%s begins with %+v", name, first)
 		}
 		last := p.Rules()[len(p.Rules())-1]

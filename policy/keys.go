@@ -1,0 +1,334 @@
+package policy
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gaissmai/bart"
+
+	"postern/internal/text"
+)
+
+// Key is a key of a match.
+type Key struct {
+	// Name in a policy file.
+	Name string
+	// singular and plural stand before one value and before several.
+	singular, plural string
+	// example is what a list of values looks like.
+	example string
+	// Usage is the help for a flag that gives a client the key's value.
+	Usage string
+	// numbers: the values are numbers in JSON.
+	numbers bool
+	// hashed: it is the fingerprint of a hello, which takes long to find.
+	hashed bool
+
+	// parse reads a value of a policy file and returns the form to keep.
+	parse func(text string) (string, error)
+	// parseOne is the same for what one client has; nil is parse.
+	parseOne func(text string) (string, error)
+	// give has a client have a value, or a part of what it stands for.
+	give func(c *Client, value string)
+	// Of is what a client has; empty where that is not known.
+	Of func(c Client) string
+	// find makes the look-up of what a client has in the rules by value. It must
+	// not allocate; the client is passed by value for that.
+	find func(listed map[string]*ruleSet) func(Client) *ruleSet
+	// covers reports whether value a takes all that b takes; nil is equality.
+	covers func(a, b string) bool
+	// missing says why nobody can have a value at a site, if so; nil is for keys
+	// of which that is never known.
+	missing func(s Site, value string) string
+}
+
+// Keys is the table of what a match can ask for, in the order in which mismatches
+// are told. All that is particular to a key stands in its entry.
+var Keys = []*Key{
+	{
+		Name: "client", singular: "clients in", plural: "clients in", example: `10.20.0.0/16, "2001:db8::/32"`,
+		Usage: "about a client with this IP `address`",
+		parse: parseNetwork, parseOne: parseAddress,
+		give:   func(c *Client, network string) { c.Client = netip.MustParsePrefix(network).Addr() },
+		Of:     clientText,
+		find:   findNetwork,
+		covers: coversNetwork,
+	},
+	{
+		Name: "listener", singular: "listener", plural: "listeners", example: "imaps, pop3s",
+		Usage: "on this `listener`: imaps, pop3s, imap or pop3",
+		parse: ParseListener,
+		give:  func(c *Client, listener string) { c.Listener = listener },
+		Of:    func(c Client) string { return c.Listener },
+		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
+			return func(c Client) *ruleSet { return listed[c.Listener] }
+		},
+	},
+	{
+		Name: "port", singular: "port", plural: "ports", example: "10993", numbers: true,
+		Usage: "on this local `port` (default the listener's)",
+		parse: parsePort,
+		give:  func(c *Client, port string) { c.Port = portNumber(port) },
+		Of:    func(c Client) string { return strconv.Itoa(int(c.Port)) },
+		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
+			ports := typed(listed, portNumber)
+			return func(c Client) *ruleSet { return ports[c.Port] }
+		},
+		missing: missingPort,
+	},
+	{
+		Name: "server_name", singular: "server name", plural: "server names", example: "imap-legacy.example.org",
+		Usage: "which asks for this host `name`",
+		parse: parseServerName, parseOne: parseOneName,
+		give:    func(c *Client, name string) { c.ServerName = strings.Replace(name, "*", "any", 1) },
+		Of:      func(c Client) string { return c.ServerName },
+		find:    findName,
+		covers:  coversName,
+		missing: missingName,
+	},
+	{
+		Name: "version", singular: "version", plural: "versions", example: "tls1.0, tls1.1",
+		Usage: "which offers this `version` at most",
+		parse: func(s string) (string, error) { v, err := ParseVersion(s); return v.String(), err },
+		give:  func(c *Client, version string) { c.Version, _ = ParseVersion(version) },
+		Of:    func(c Client) string { return c.Version.String() },
+		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
+			versions := typed(listed, func(s string) Version { v, _ := ParseVersion(s); return v })
+			return func(c Client) *ruleSet { return versions[c.Version] }
+		},
+	},
+	{
+		Name: "ja4", singular: "fingerprint", plural: "fingerprints", example: exampleJA4, hashed: true,
+		Usage: "which has this JA4 `fingerprint`",
+		parse: func(s string) (string, error) { ja4, err := ParseJA4(s); return ja4.String(), err },
+		give:  func(c *Client, ja4 string) { copy(c.JA4[:], ja4) },
+		Of:    func(c Client) string { return c.JA4.String() },
+		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
+			fingerprints := typed(listed, func(s string) JA4 { return JA4([]byte(s)) })
+			return func(c Client) *ruleSet { return fingerprints[c.JA4] }
+		},
+	},
+}
+
+// typed is a look-up by the value itself, for what cannot be written out without
+// allocating.
+func typed[V comparable](listed map[string]*ruleSet, parse func(string) V) map[V]*ruleSet {
+	sets := make(map[V]*ruleSet, len(listed))
+	for text, set := range listed {
+		sets[parse(text)] = set
+	}
+	return sets
+}
+
+// ListenerNames lists the values that the key listener can have.
+var ListenerNames = []string{"imaps", "pop3s", "imap", "pop3"}
+
+// Client is what rules ask of a legacy handshake.
+type Client struct {
+	ConnInfo
+	ServerName string // empty: it sends none
+	Version    Version
+	JA4        JA4 // zero: not known
+}
+
+// Set gives the client what a key of a match asks for, such as 192.0.2.7 for
+// the key client.
+func (c *Client) Set(key *Key, value string) error {
+	parse := key.parse
+	if key.parseOne != nil {
+		parse = key.parseOne
+	}
+	value, err := parse(value)
+	if err == nil {
+		key.give(c, value)
+	}
+	return err
+}
+
+func clientText(c Client) string {
+	if !c.Client.IsValid() {
+		return ""
+	}
+	return c.Client.String()
+}
+
+func parseNetwork(s string) (string, error) {
+	p, err := text.ParsePrefix(s)
+	if err != nil {
+		return "", fmt.Errorf("%q is %w", clip(s), err)
+	}
+	return p.String(), nil
+}
+
+func parseAddress(s string) (string, error) {
+	addr, err := netip.ParseAddr(s)
+	if err != nil {
+		return "", fmt.Errorf("%q is not an IP address", s)
+	}
+	addr = addr.Unmap().WithZone("")
+	return netip.PrefixFrom(addr, addr.BitLen()).String(), nil
+}
+
+func coversNetwork(a, b string) bool {
+	wide, narrow := netip.MustParsePrefix(a), netip.MustParsePrefix(b)
+	return wide.Bits() <= narrow.Bits() && wide.Contains(narrow.Addr())
+}
+
+// findNetwork has each network hold the rules of those around it too, so that
+// the longest match is all that is to be looked up.
+func findNetwork(listed map[string]*ruleSet) func(Client) *ruleSet {
+	table := new(bart.Table[*ruleSet])
+	for text, set := range listed {
+		p := netip.MustParsePrefix(text)
+		whole := *set
+		for bits := range p.Bits() {
+			around, _ := p.Addr().Prefix(bits)
+			whole.join(listed[around.String()])
+		}
+		table.Insert(p, &whole)
+	}
+	return func(c Client) *ruleSet {
+		set, _ := table.Lookup(c.Client.Unmap().WithZone(""))
+		return set
+	}
+}
+
+// ParseListener returns the listener of that name, one of [ListenerNames].
+func ParseListener(s string) (string, error) {
+	if !slices.Contains(ListenerNames, s) {
+		return "", fmt.Errorf("no such listener %q: use %s", clip(s), strings.Join(ListenerNames, ", "))
+	}
+	return s, nil
+}
+
+func parsePort(s string) (string, error) {
+	n := portNumber(s)
+	if n == 0 {
+		return "", fmt.Errorf("%q is not a port from 1 to 65535", clip(s))
+	}
+	return strconv.Itoa(int(n)), nil
+}
+
+// portNumber is 0 for what is no port.
+func portNumber(s string) uint16 {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return uint16(n)
+}
+
+func missingPort(s Site, port string) string {
+	if s.Ports == nil || slices.Contains(s.Ports, portNumber(port)) {
+		return ""
+	}
+	return "no listener has the port " + port
+}
+
+var labelForm = form(`^[a-z0-9_-]{1,63}$`)
+
+// parseServerName reads a host name in which *. may stand for the first label.
+func parseServerName(s string) (string, error) {
+	name := strings.TrimSuffix(lowerASCII(s), ".")
+	plain := strings.TrimPrefix(name, "*.")
+	for label := range strings.SplitSeq(plain, ".") {
+		if !labelForm().MatchString(label) {
+			return "", fmt.Errorf("%q is not a host name, with or without *. in front", clip(s))
+		}
+	}
+	if _, err := netip.ParseAddr(plain); err == nil || len(name) > maxServerName {
+		return "", fmt.Errorf("%q is no name that a client sends (RFC 6066, Section 3)", clip(s))
+	}
+	return name, nil
+}
+
+func parseOneName(s string) (string, error) {
+	if strings.HasPrefix(s, "*.") {
+		return "", fmt.Errorf("%q is no name that a client sends", clip(s))
+	}
+	return parseServerName(s)
+}
+
+// maxServerName is the longest host name (RFC 1035, Section 2.3.4), in bytes.
+const maxServerName = 255
+
+// findName looks a name up as it is, or else with *. in the place of its first
+// label. Names are compared without regard to case (RFC 6066, Section 3).
+func findName(listed map[string]*ruleSet) func(Client) *ruleSet {
+	for name, set := range listed {
+		if _, parent, ok := strings.Cut(name, "."); ok && listed["*."+parent] != set {
+			set.join(listed["*."+parent])
+		}
+	}
+	return func(c Client) *ruleSet {
+		if len(c.ServerName) > maxServerName {
+			return nil
+		}
+		var lower [maxServerName]byte
+		name := lower[:copy(lower[:], c.ServerName)]
+		for i, b := range name {
+			if b >= 'A' && b <= 'Z' {
+				name[i] = b + 'a' - 'A'
+			}
+		}
+		if found := listed[string(name)]; found != nil {
+			return found
+		}
+		dot := bytes.IndexByte(name, '.')
+		if dot < 1 {
+			return nil
+		}
+		name[dot-1] = '*'
+		return listed[string(name[dot-1:])]
+	}
+}
+
+// lowerASCII lowers a name as the tables do: a letter that only Unicode knows to
+// be another's upper case stays what it is.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// coversName reports whether a name of a match, which may begin with *., takes
+// a server name. As in certificates, the * is one label (RFC 9525, Section
+// 6.3).
+func coversName(pattern, name string) bool {
+	if parent, ok := strings.CutPrefix(pattern, "*."); ok {
+		label, rest, found := strings.Cut(name, ".")
+		return found && label != "" && rest == parent
+	}
+	return name == pattern
+}
+
+func missingName(s Site, name string) string {
+	covered := func(host string) bool {
+		host = lowerASCII(strings.TrimSuffix(host, "."))
+		return coversName(host, name) || coversName(name, host)
+	}
+	if s.Names == nil || slices.ContainsFunc(s.Names, covered) {
+		return ""
+	}
+	return "no certificate covers the name " + name
+}
+
+const exampleJA4 = "t10d230600_44099cda8a52_195413a0cc0f"
+
+var ja4Form = form(`^t(s2|s3|1[0-3])[di]\d{4}[0-9A-Za-z]{2}_[0-9a-f]{12}_[0-9a-f]{12}$`)
+
+// ParseJA4 reads a fingerprint such as t13d1516h2_8daaf6152771_e5627efa2ab1.
+func ParseJA4(s string) (ja4 JA4, err error) {
+	if !ja4Form().MatchString(s) {
+		return ja4, fmt.Errorf("%q is not a JA4 fingerprint such as %s", clip(s), exampleJA4)
+	}
+	copy(ja4[:], s)
+	return ja4, nil
+}

@@ -1,0 +1,228 @@
+package policy
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Parts is how many of some clients meet each mode, from 0 to 1; their sum is
+// 1.
+type Parts [3]float64
+
+// slack is what two parts may differ by and still be the same.
+const slack = 1e-9
+
+// relaxes reports whether fewer are refused than before, or fewer are refused or
+// told why.
+func (p Parts) relaxes(before Parts) bool {
+	return p[Enforce] < before[Enforce]-slack || p[Enforce]+p[Explain] < before[Enforce]+before[Explain]-slack
+}
+
+// String returns the parts in words, as in enforce for 25 %, observe for 75 %.
+func (p Parts) String() string {
+	var words []string
+	for _, m := range Modes {
+		switch {
+		case p[m] > 1-slack:
+			return m.String()
+		case p[m] > slack:
+			words = append(words, fmt.Sprintf("%v for %s", m, Percent(p[m])))
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// Percent writes a part of 1 for people, as in 12.5 %, with up to two
+// decimals.
+func Percent(part float64) string {
+	return strconv.FormatFloat(math.Round(part*1e4)/100, 'f', -1, 64) + " %"
+}
+
+// Relaxation is a time at which some legacy clients meet less than before.
+type Relaxation struct {
+	Time time.Time
+	// Until is when a share stops shrinking; zero where it happens at once.
+	Until time.Time
+	// Rules are those that begin, end or change their share then.
+	Rules []*Rule
+	// Of is the rule whose clients it happens to, on Listeners; nil where it
+	// happens to all there that no rule for special clients takes.
+	Of            *Rule
+	Listeners     []string
+	Before, After Parts
+}
+
+// String returns what happens, without the time.
+func (x Relaxation) String() string {
+	who := "everybody else"
+	switch {
+	case x.Of != nil:
+		who = fmt.Sprintf("clients of rule %q", x.Of.Name)
+	case len(x.Listeners) < len(ListenerNames):
+		who += " on " + strings.Join(x.Listeners, ", ")
+	}
+	words := fmt.Sprintf("%s: %v -> %v", who, x.Before, x.After)
+	if len(x.Rules) == 1 && x.Rules[0] == x.Of {
+		return words
+	}
+	names := make([]string, len(x.Rules))
+	for i, r := range x.Rules {
+		names[i] = strconv.Quote(r.Name)
+	}
+	return words + " (" + strings.Join(names, ", ") + ")"
+}
+
+// Relaxations lists the times in [from, to) at which legacy clients meet less
+// than before: because a rule begins or ends, or because a share shrinks.
+// Windows of schedules open and close by design, so their rules are left aside.
+// It asks for clients that no rule is special about, and for one of each rule's
+// match.
+func (p *Policy) Relaxations(from, to time.Time) []Relaxation {
+	var all []Relaxation
+	edges := p.edges(from.Round(0), func(r *Rule) []time.Time {
+		if r.Schedule != nil {
+			return nil
+		}
+		return r.dates()
+	})
+	groups := p.groups()
+	for i, edge := range edges {
+		if !edge.Before(to) {
+			break
+		}
+		var end time.Time // of the time in which rules neither come nor go
+		if i+1 < len(edges) {
+			end = edges[i+1]
+		}
+		begin := len(all)
+		for _, g := range groups {
+			for _, x := range p.relaxationsOf(g, edge, end) {
+				if x.Time.Before(to) && !known(all[begin:], x) {
+					all = append(all, x)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Relaxation) int { return a.Time.Compare(b.Time) })
+	return all
+}
+
+// known reports whether the same is noted for the same clients, maybe on other
+// listeners, or for all on that listener.
+func known(others []Relaxation, x Relaxation) bool {
+	for i := range others {
+		o := &others[i]
+		switch {
+		case !o.Time.Equal(x.Time) || o.Before != x.Before || o.After != x.After:
+		case o.Of == x.Of && slices.Equal(o.Rules, x.Rules):
+			o.Listeners = slices.Concat(o.Listeners, x.Listeners)
+			return true
+		case o.Of == nil && slices.Contains(o.Listeners, x.Listeners[0]):
+			return true
+		}
+	}
+	return false
+}
+
+// group are clients that match the same rules.
+type group struct {
+	rules     ruleSet
+	of        *Rule
+	listeners []string
+}
+
+// groups are everybody else on each listener, and one client for each rule that
+// has no schedule.
+func (p *Policy) groups() []group {
+	var all []group
+	for _, l := range ListenerNames {
+		all = append(all, group{p.everybody(l), nil, []string{l}})
+	}
+	seen := make(map[ruleSet]int)
+	for i := range p.rules {
+		r := &p.rules[i]
+		for _, l := range ListenerNames {
+			rules := p.like(r, l)
+			if !rules.has(i) || r.Schedule != nil || p.everybody(l).has(i) {
+				continue
+			}
+			if n, ok := seen[rules]; ok {
+				all[n].listeners = append(all[n].listeners, l)
+				continue
+			}
+			seen[rules] = len(all)
+			all = append(all, group{rules, r, []string{l}})
+		}
+	}
+	return all
+}
+
+// samples is how often changing shares are looked at between two edges.
+const samples = 8
+
+// relaxationsOf finds where a group meets less than before: at the edge, and
+// from there until end while its rules stay. Shares multiply, so what is left of
+// them may fall and rise in between.
+func (p *Policy) relaxationsOf(g group, edge, end time.Time) []Relaxation {
+	var all []Relaxation
+	unscheduled := g.rules
+	unscheduled.drop(&p.scheduled)
+	at := func(t time.Time, within func(*Rule, time.Time) bool) Parts {
+		return p.parts(p.only(unscheduled, func(r *Rule) bool { return within(r, t) }), t, nil)
+	}
+	note := func(t, until time.Time, before, after Parts, concerns func(*Rule) bool) {
+		var rules []*Rule
+		for i := range p.rules {
+			if r := &p.rules[i]; unscheduled.has(i) && concerns(r) {
+				rules = append(rules, r)
+			}
+		}
+		all = append(all, Relaxation{t, until, rules, g.of, g.listeners, before, after})
+	}
+	before, last := at(edge, (*Rule).withinBefore), at(edge, (*Rule).within)
+	if last.relaxes(before) {
+		note(edge, time.Time{}, before, last, func(r *Rule) bool { return r.From.Equal(edge) || r.Until.Equal(edge) })
+	}
+	changes := func(r *Rule) bool { return r.Share.Changes() && r.within(edge) }
+	if p.only(unscheduled, changes) == (ruleSet{}) {
+		return all
+	}
+	falls := false
+	lastTime, step := edge, end.Sub(edge)/samples
+	for k := 1; k <= samples; k++ {
+		t := edge.Add(time.Duration(k) * step)
+		if k == samples {
+			t = end
+		}
+		now := at(t, (*Rule).withinBefore)
+		switch relaxes := now.relaxes(last); {
+		case relaxes && falls:
+			all[len(all)-1].Until, all[len(all)-1].After = t, now
+		case relaxes:
+			note(lastTime, t, last, now, changes)
+			falls = true
+		default:
+			falls = false
+		}
+		last, lastTime = now, t
+	}
+	return all
+}
+
+// parts is what clients meet at t that match those rules, while the schedule of
+// one rule is open and those of others are not; nil is none.
+func (p *Policy) parts(set ruleSet, t time.Time, open *Rule) (parts Parts) {
+	for o := range p.outcomes(set, ruleSet{}, func(r *Rule) float64 {
+		if r.Schedule != nil && r != open {
+			return 0
+		}
+		return r.share(t)
+	}) {
+		parts[o.Mode] += o.Part
+	}
+	return parts
+}
