@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // Kind is the kind of a server's first answer.
@@ -106,11 +109,11 @@ func readRecord(r io.Reader) (kind byte, payload []byte, err error) {
 
 func readAlert(r io.Reader) (Answer, error) {
 	_, payload, err := readRecord(r)
+	if err == nil && len(payload) != 2 {
+		err = errMalformed
+	}
 	if err != nil {
 		return Answer{}, err
-	}
-	if len(payload) != 2 {
-		return Answer{}, errMalformed
 	}
 	return Answer{Kind: Alert, Level: payload[0], Alert: payload[1]}, nil
 }
@@ -123,57 +126,39 @@ func readServerHello(r io.Reader) (Answer, error) {
 		if err != nil {
 			return Answer{}, err
 		}
-		if kind != recordHandshake {
-			return Answer{}, errMalformed
-		}
 		message = append(message, payload...)
-		if len(message) < messageHeader {
-			continue
-		}
-		n := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
-		if message[0] != typeServerHello || n > maxHello {
+		if kind != recordHandshake || message[0] != typeServerHello || len(message) > maxHello {
 			return Answer{}, errMalformed
 		}
-		if len(message) >= messageHeader+n {
-			return parseServerHello(message[messageHeader : messageHeader+n])
+		in := cryptobyte.String(message[1:])
+		var body cryptobyte.String
+		if in.ReadUint24LengthPrefixed(&body) {
+			return parseServerHello(body)
 		}
 	}
 }
 
 // parseServerHello reads the fixed part, and the version that TLS 1.3 moved
 // into an extension (RFC 8446, Sections 4.1.3 and 4.2.1).
-func parseServerHello(b []byte) (Answer, error) {
-	const fixed = 2 + 32 + 1
-	if len(b) < fixed {
+func parseServerHello(in cryptobyte.String) (Answer, error) {
+	a := Answer{Kind: ServerHello}
+	var random []byte
+	var sessionID, extensions cryptobyte.String
+	if !in.ReadUint16(&a.Version) || !in.ReadBytes(&random, 32) || !in.ReadUint8LengthPrefixed(&sessionID) ||
+		!in.ReadUint16(&a.CipherSuite) || !in.Skip(1) ||
+		!in.Empty() && (!in.ReadUint16LengthPrefixed(&extensions) || !in.Empty()) {
 		return Answer{}, errMalformed
 	}
-	a := Answer{Kind: ServerHello, Version: binary.BigEndian.Uint16(b)}
-	a.Retry = bytes.Equal(b[2:34], retryRandom)
-	rest := b[fixed:]
-	if sessionID := int(b[34]); len(rest) < sessionID+3 {
-		return Answer{}, errMalformed
-	} else {
-		rest = rest[sessionID:]
-	}
-	a.CipherSuite = binary.BigEndian.Uint16(rest)
-	if rest = rest[3:]; len(rest) == 0 {
-		return a, nil
-	}
-	if len(rest) < 2 || int(binary.BigEndian.Uint16(rest)) != len(rest)-2 {
-		return Answer{}, errMalformed
-	}
-	for rest = rest[2:]; len(rest) > 0; {
-		if len(rest) < 4 {
+	a.Retry = bytes.Equal(random, retryRandom)
+	for !extensions.Empty() {
+		var number uint16
+		var data cryptobyte.String
+		if !extensions.ReadUint16(&number) || !extensions.ReadUint16LengthPrefixed(&data) {
 			return Answer{}, errMalformed
 		}
-		number, n := binary.BigEndian.Uint16(rest), int(binary.BigEndian.Uint16(rest[2:]))
-		if rest = rest[4:]; len(rest) < n {
-			return Answer{}, errMalformed
+		if number == extSupportedVersions && len(data) == 2 {
+			data.ReadUint16(&a.Version)
 		}
-		if number == extSupportedVersions && n == 2 {
-			a.Version = binary.BigEndian.Uint16(rest)
-		}
-		rest = rest[n:]
 	}
 	return a, nil
 }
@@ -197,10 +182,9 @@ func readText(r io.Reader) (Answer, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return Answer{}, err
 	}
-	for _, c := range bytes.TrimRight(line, "\r\n") {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return Answer{}, errMalformed
-		}
+	text := string(bytes.TrimRight(line, "\r\n"))
+	if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+		return Answer{}, errMalformed
 	}
-	return Answer{Kind: Text, Text: string(bytes.TrimRight(line, "\r\n"))}, nil
+	return Answer{Kind: Text, Text: text}, nil
 }

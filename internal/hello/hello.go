@@ -5,11 +5,12 @@
 package hello
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/binary"
-	"fmt"
 	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // Versions that crypto/tls has no usable name for.
@@ -87,48 +88,39 @@ type Extension struct {
 // fresh on every call. It panics where a list does not fit the length field
 // that the protocol gives it.
 func ClientHello(s Spec) []byte {
-	body := s.body()
-	message := []byte{typeClientHello, byte(len(body) >> 16), byte(len(body) >> 8), byte(len(body))}
-	message = append(message, body...)
-	return records(message, s.recordVersion(), maxRecord)
+	var b cryptobyte.Builder
+	b.AddUint8(typeClientHello)
+	b.AddUint24LengthPrefixed(s.body)
+	return records(b.BytesOrPanic(), s.recordVersion(), maxRecord)
 }
 
 // Fragment returns the same handshake message cut into records of n bytes,
 // which TLS allows at any place (RFC 8446, Section 5.1). hello is what
 // ClientHello returns.
 func Fragment(hello []byte, n int) []byte {
-	if len(hello) < recordHeader || n <= 0 {
-		return slices.Clone(hello)
-	}
-	version := binary.BigEndian.Uint16(hello[1:])
+	var version uint16
 	var message []byte
-	for rest := hello; len(rest) >= recordHeader; {
-		end := recordHeader + int(binary.BigEndian.Uint16(rest[3:]))
-		if end > len(rest) {
+	for in := cryptobyte.String(hello); !in.Empty(); {
+		var part cryptobyte.String
+		if n <= 0 || !in.Skip(1) || !in.ReadUint16(&version) || !in.ReadUint16LengthPrefixed(&part) {
 			return slices.Clone(hello)
 		}
-		message = append(message, rest[recordHeader:end]...)
-		rest = rest[end:]
+		message = append(message, part...)
 	}
 	return records(message, version, min(n, maxRecord))
 }
 
 func records(message []byte, version uint16, n int) []byte {
-	var out []byte
+	var b cryptobyte.Builder
 	for part := range slices.Chunk(message, n) {
-		out = append(out, recordHandshake)
-		out = binary.BigEndian.AppendUint16(out, version)
-		out = append16(out, part)
+		b.AddUint8(recordHandshake)
+		b.AddUint16(version)
+		b.AddUint16LengthPrefixed(raw(part))
 	}
-	return out
+	return b.BytesOrPanic()
 }
 
-func (s Spec) version() uint16 {
-	if s.Version == 0 {
-		return tls.VersionTLS12
-	}
-	return s.Version
-}
+func (s Spec) version() uint16 { return cmp.Or(s.Version, tls.VersionTLS12) }
 
 func (s Spec) recordVersion() uint16 {
 	switch {
@@ -141,97 +133,93 @@ func (s Spec) recordVersion() uint16 {
 }
 
 // body is the message behind its header (RFC 8446, Section 4.1.2).
-func (s Spec) body() []byte {
-	b := binary.BigEndian.AppendUint16(nil, s.version())
-	b = append(b, random(32)...)
-	b = append8(b, s.SessionID)
-	b = append16(b, list16(s.CipherSuites))
-	compression := s.Compression
-	if len(compression) == 0 {
-		compression = []byte{0}
-	}
-	b = append8(b, compression)
+func (s Spec) body(b *cryptobyte.Builder) {
+	var fixed cryptobyte.Builder
+	fixed.AddUint16(s.version())
+	fixed.AddBytes(random(32))
+	fixed.AddUint8LengthPrefixed(raw(s.SessionID))
+	fixed.AddUint16LengthPrefixed(list(s.CipherSuites))
+	fixed.AddUint8LengthPrefixed(raw(cmp.Or(string(s.Compression), "\x00")))
+	before := fixed.BytesOrPanic()
+	b.AddBytes(before)
 	if s.NoExtensions {
-		return b
+		return
 	}
-	extensions := s.extensions()
-	if pad := s.Size - messageHeader - len(b) - 2 - len(extensions) - 4; pad >= 0 {
-		extensions = appendExtension(extensions, extPadding, make([]byte, pad))
-	}
-	return append16(b, extensions)
+	var extensions cryptobyte.Builder
+	s.extensions(&extensions)
+	block := extensions.BytesOrPanic()
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		b.AddBytes(block)
+		if pad := s.Size - messageHeader - len(before) - 2 - len(block) - 4; pad >= 0 {
+			addExtension(b, extPadding, raw(make([]byte, pad)))
+		}
+	})
 }
 
-func (s Spec) extensions() []byte {
-	var b []byte
+func (s Spec) extensions(b *cryptobyte.Builder) {
+	prefixed := func(number uint16, list cryptobyte.BuilderContinuation) {
+		addExtension(b, number, func(b *cryptobyte.Builder) { b.AddUint16LengthPrefixed(list) })
+	}
 	if s.ServerName != "" {
-		name := append16([]byte{0}, []byte(s.ServerName))
-		b = appendExtension(b, extServerName, append16(nil, name))
+		prefixed(extServerName, func(b *cryptobyte.Builder) {
+			b.AddUint8(0) // host_name
+			b.AddUint16LengthPrefixed(raw(s.ServerName))
+		})
 	}
 	if len(s.Groups) > 0 {
-		b = appendExtension(b, extSupportedGroups, append16(nil, list16(s.Groups)))
-		b = appendExtension(b, extPointFormats, []byte{1, 0})
+		prefixed(extSupportedGroups, list(s.Groups))
+		addExtension(b, extPointFormats, raw([]byte{1, 0}))
 	}
 	if len(s.SignatureSchemes) > 0 {
-		b = appendExtension(b, extSignatureAlgorithms, append16(nil, list16(s.SignatureSchemes)))
+		prefixed(extSignatureAlgorithms, list(s.SignatureSchemes))
 	}
 	if len(s.ALPN) > 0 {
-		var names []byte
-		for _, name := range s.ALPN {
-			names = append8(names, []byte(name))
-		}
-		b = appendExtension(b, extALPN, append16(nil, names))
+		prefixed(extALPN, func(b *cryptobyte.Builder) {
+			for _, name := range s.ALPN {
+				b.AddUint8LengthPrefixed(raw(name))
+			}
+		})
 	}
 	if len(s.SupportedVersions) > 0 {
-		b = appendExtension(b, extSupportedVersions, append8(nil, list16(s.SupportedVersions)))
+		addExtension(b, extSupportedVersions, func(b *cryptobyte.Builder) { b.AddUint8LengthPrefixed(list(s.SupportedVersions)) })
 	}
 	if slices.Contains(s.SupportedVersions, tls.VersionTLS13) {
-		b = appendExtension(b, extKeyShare, append16(nil, s.keyShare()))
+		prefixed(extKeyShare, s.keyShare)
 	}
 	for _, e := range s.Extra {
-		b = appendExtension(b, e.Type, e.Data)
+		addExtension(b, e.Type, raw(e.Data))
 	}
-	return b
 }
 
 // keyShare is a share for X25519, where any 32 bytes are a public key. Without
 // that group the list is empty, which asks for a HelloRetryRequest (RFC 8446,
 // Section 4.2.8).
-func (s Spec) keyShare() []byte {
-	if !slices.Contains(s.Groups, tls.X25519) {
-		return nil
+func (s Spec) keyShare(b *cryptobyte.Builder) {
+	if slices.Contains(s.Groups, tls.X25519) {
+		b.AddUint16(uint16(tls.X25519))
+		b.AddUint16LengthPrefixed(raw(random(32)))
 	}
-	b := binary.BigEndian.AppendUint16(nil, uint16(tls.X25519))
-	return append16(b, random(32))
+}
+
+func addExtension(b *cryptobyte.Builder, number uint16, data cryptobyte.BuilderContinuation) {
+	b.AddUint16(number)
+	b.AddUint16LengthPrefixed(data)
+}
+
+func list[T ~uint16](values []T) cryptobyte.BuilderContinuation {
+	return func(b *cryptobyte.Builder) {
+		for _, v := range values {
+			b.AddUint16(uint16(v))
+		}
+	}
+}
+
+func raw[T string | []byte](data T) cryptobyte.BuilderContinuation {
+	return func(b *cryptobyte.Builder) { b.AddBytes([]byte(data)) }
 }
 
 func random(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b)
 	return b
-}
-
-func list16[T ~uint16](values []T) []byte {
-	var b []byte
-	for _, v := range values {
-		b = binary.BigEndian.AppendUint16(b, uint16(v))
-	}
-	return b
-}
-
-func appendExtension(b []byte, number uint16, data []byte) []byte {
-	return append16(binary.BigEndian.AppendUint16(b, number), data)
-}
-
-func append8(b, data []byte) []byte {
-	if len(data) > 0xff {
-		panic(fmt.Sprintf("hello: %d bytes in a list of at most 255", len(data)))
-	}
-	return append(append(b, byte(len(data))), data...)
-}
-
-func append16(b, data []byte) []byte {
-	if len(data) > 0xffff {
-		panic(fmt.Sprintf("hello: %d bytes in a list of at most 65535", len(data)))
-	}
-	return append(binary.BigEndian.AppendUint16(b, uint16(len(data))), data...)
 }

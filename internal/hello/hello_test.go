@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // seen is what crypto/tls's server makes of a first flight, and its answer.
@@ -254,16 +256,19 @@ func FuzzReadAnswer(f *testing.F) {
 
 // serverHello is a ServerHello record; selected is left out where it is 0.
 func serverHello(version, suite, selected uint16) []byte {
-	b := binary.BigEndian.AppendUint16(nil, version)
-	b = append(b, make([]byte, 32)...)
-	b = append8(b, []byte{9, 9})
-	b = binary.BigEndian.AppendUint16(b, suite)
-	b = append(b, 0)
-	if selected != 0 {
-		b = append16(b, appendExtension(nil, extSupportedVersions, binary.BigEndian.AppendUint16(nil, selected)))
-	}
-	m := append([]byte{typeServerHello, 0, 0, byte(len(b))}, b...)
-	return records(m, tls.VersionTLS12, maxRecord)
+	var b cryptobyte.Builder
+	b.AddUint8(typeServerHello)
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
+		b.AddUint16(version)
+		b.AddBytes(make([]byte, 32))
+		b.AddUint8LengthPrefixed(raw([]byte{9, 9}))
+		b.AddUint16(suite)
+		b.AddUint8(0)
+		if selected != 0 {
+			b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { addExtension(b, extSupportedVersions, list([]uint16{selected})) })
+		}
+	})
+	return records(b.BytesOrPanic(), tls.VersionTLS12, maxRecord)
 }
 
 func TestReadAnswer(t *testing.T) {
