@@ -1,4 +1,4 @@
-// Package certs holds the gate's certificates, indexed by server name.
+// Package certs holds the proxy's certificates, indexed by server name.
 //
 // crypto/tls looks through tls.Config.Certificates one by one, which with
 // thousands of names costs more than the rest of a handshake. A [Store] is
@@ -63,7 +63,7 @@ func (s *Store) wildcardFor(name string) *Set {
 // Certificates lists the certificates in the order in which they were named.
 func (s *Store) Certificates() []Info { return slices.Clone(s.infos) }
 
-// keyTypes is the number of key types in policy.Keys, one bit each.
+// keyTypes is the number of key types in policy.KeyTypes, one bit each.
 const keyTypes = 8
 
 // Set is the certificates for one name: one for each type of key at most.

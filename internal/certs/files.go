@@ -49,16 +49,17 @@ func (l *loader) problem(name string, dir *folder, err error) {
 	l.problems = append(l.problems, named(name, err))
 }
 
-// readNamed reads what the operator named: a file, or a directory.
-func (l *loader) readNamed(name string) {
+// read reads what the operator named, where d is nil, or what lies in d: a file
+// or a directory.
+func (l *loader) read(name string, d *folder) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
-		l.problem(name, nil, err)
-	case info.IsDir():
-		l.readFolder(&folder{name: name})
-	default:
-		l.readFile(name, nil)
+		l.problem(name, d, err)
+	case info.IsDir() && (d == nil || d.parent == nil):
+		l.readFolder(&folder{name: name, parent: d})
+	case d == nil || info.Mode().IsRegular() && info.Size() <= maxFile:
+		l.readFile(name, d)
 	}
 }
 
@@ -73,18 +74,8 @@ func (l *loader) readFolder(d *folder) {
 	}
 	l.folders = append(l.folders, d)
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), ".") {
-			continue
-		}
-		name := filepath.Join(d.name, entry.Name())
-		info, err := os.Stat(name)
-		switch {
-		case err != nil:
-			l.problem(name, d, err)
-		case info.IsDir() && d.parent == nil:
-			l.readFolder(&folder{name: name, parent: d})
-		case info.Mode().IsRegular() && info.Size() <= maxFile:
-			l.readFile(name, d)
+		if !strings.HasPrefix(entry.Name(), ".") {
+			l.read(filepath.Join(d.name, entry.Name()), d)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func Load(certFiles, keyFiles []string) (*Store, error) {
 	}
 	l := &loader{pool: map[string]*poolKey{}, byLeaf: map[string]*pair{}}
 	for _, name := range certFiles {
-		l.readNamed(name)
+		l.read(name, nil)
 	}
 	for _, name := range keyFiles {
 		l.readKeyFile(name)
@@ -162,7 +162,9 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 		return err
 	}
 	if len(f.keys) > 0 {
-		l.useKeys(f)
+		for _, k := range l.order {
+			k.used = k.used || k.file == f // no second error tells of it
+		}
 		return errMismatch
 	}
 	if f.dir == nil {
@@ -170,15 +172,6 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 	}
 	f.dir.orphan = f.dir.orphan || !leaf.IsCA
 	return nil
-}
-
-// useKeys marks the keys of a file, so that no second error tells of them.
-func (l *loader) useKeys(f *file) {
-	for _, k := range l.order {
-		if k.file == f {
-			k.used = true
-		}
-	}
 }
 
 // keyOf returns the key of a certificate, or nil.

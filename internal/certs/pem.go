@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"postern/policy"
@@ -34,7 +35,8 @@ type contents struct {
 func parse(data []byte) (contents, error) {
 	var c contents
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark would hide the first block
-	begun, ended := countBegins(data), 0
+	begun := bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
+	ended := 0
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
@@ -62,15 +64,9 @@ func parse(data []byte) (contents, error) {
 	return c, nil
 }
 
-func countBegins(data []byte) int {
-	n := 0
-	for line := range bytes.Lines(data) {
-		if bytes.HasPrefix(line, []byte("-----BEGIN ")) {
-			n++
-		}
-	}
-	return n
-}
+// keyBlocks are named in errors. Any other type stands in a file that may not be
+// PEM after all, and is not repeated.
+var keyBlocks = []string{"RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY"}
 
 // parseKey reads a key in PKCS #1, PKCS #8 or SEC 1 form, by what it is: more
 // than one program writes a form under another's name.
@@ -88,7 +84,11 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the %s cannot be read", strings.ToLower(blockName(block.Type)))
+		name := "PRIVATE KEY"
+		if slices.Contains(keyBlocks, block.Type) {
+			name = block.Type
+		}
+		return nil, fmt.Errorf("the %s cannot be read", strings.ToLower(name))
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
@@ -100,19 +100,9 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// blockName keeps what stands in a file that is not PEM after all out of the
-// error.
-func blockName(blockType string) string {
-	switch blockType {
-	case "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY":
-		return blockType
-	}
-	return "PRIVATE KEY"
-}
-
 var errKeyType = errors.New("the key is of a type that cannot be used: use ECDSA with P-256, P-384 or P-521, Ed25519 or RSA")
 
-// keyType returns the one bit of policy.Keys that a public key stands for.
+// keyType returns the one bit of policy.KeyTypes that a public key stands for.
 func keyType(public crypto.PublicKey) (policy.KeyTypes, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:

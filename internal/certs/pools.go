@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
@@ -52,13 +51,10 @@ func LoadPool(name string) (*x509.CertPool, error) {
 // LoadPair reads one certificate with its key, which may be in the same file.
 // Without a certificate's name there is no store, and no error.
 func LoadPair(certFile, keyFile string) (*Store, error) {
-	switch {
-	case certFile == "":
+	if certFile == "" {
 		return nil, nil
-	case keyFile == "":
-		return Load([]string{certFile}, nil)
 	}
-	return Load([]string{certFile}, []string{keyFile})
+	return Load([]string{certFile}, slices.DeleteFunc([]string{keyFile}, func(s string) bool { return s == "" }))
 }
 
 // ticketKeyBytes is the size of a session ticket key of crypto/tls.
@@ -78,10 +74,8 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 	}
 	var keys [][ticketKeyBytes]byte
 	var problems []error
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, maxFile+1)
-	for n := 1; lines.Scan(); n++ {
-		line := bytes.TrimSpace(lines.Bytes())
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
@@ -90,7 +84,7 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 			reason = "the same key as before"
 		}
 		if reason != "" {
-			problems = append(problems, fmt.Errorf("%s:%d: %s", name, n, reason))
+			problems = append(problems, fmt.Errorf("%s:%d: %s", name, i+1, reason))
 		}
 		keys = append(keys, key)
 	}

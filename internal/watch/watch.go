@@ -8,6 +8,10 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -102,6 +106,61 @@ func (s *set) read(now state) {
 		return
 	}
 	s.loaded = now
+}
+
+// state is what files look like from outside: for each its time, size, inode
+// and rights, or that it is not there. States are equal where files are.
+type state string
+
+// unknown is the state of files that cannot be looked at now, and no state of
+// any others.
+const unknown state = "unknown"
+
+// depth is how many directories deep a path is looked at: itself, and those in
+// it, as certificates are laid out.
+const depth = 2
+
+func look(paths []string) state {
+	var b strings.Builder
+	for _, path := range paths {
+		if err := describe(&b, path, depth); noDescriptors(err) {
+			return unknown
+		}
+	}
+	return state(b.String())
+}
+
+// describe follows symbolic links: what counts is the file that would be read.
+// The error is part of the state, unless it is about descriptors.
+func describe(b *strings.Builder, path string, deeper int) error {
+	info, err := os.Stat(path)
+	var entries []os.DirEntry
+	if err == nil && info.IsDir() && deeper > 0 {
+		entries, err = os.ReadDir(path)
+	}
+	if err != nil {
+		fmt.Fprintf(b, "%q %v\n", path, err)
+		return err
+	}
+	var inode, device uint64
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		inode, device = st.Ino, uint64(st.Dev)
+	}
+	fmt.Fprintf(b, "%q %d:%d %o", path, device, inode, info.Mode())
+	if !info.IsDir() { // a directory's time says too much: any file that comes or goes
+		fmt.Fprintf(b, " %d %d", info.ModTime().UnixNano(), info.Size())
+	}
+	b.WriteByte('\n')
+	for _, entry := range entries {
+		// What begins with a dot is Kubernetes' second view of the same files.
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		if err := describe(b, filepath.Join(path, entry.Name()), deeper-1); noDescriptors(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // noDescriptors tells a failure that has nothing to do with the files.
