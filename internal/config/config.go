@@ -29,8 +29,8 @@ type Config struct {
 	ListenIMAP  Addrs `env:"LISTEN_IMAP" envDefault:":143" desc:"the same for IMAP with STARTTLS"`
 	ListenPOP3  Addrs `env:"LISTEN_POP3" envDefault:":110" desc:"the same for POP3 with STLS"`
 
-	UpstreamIMAP    Upstreams     `env:"UPSTREAM_IMAP" empty:"ok" desc:"the IMAP server behind the gate: imap://host:port (plain, for loopback or the same pod), imaps:// or imap+starttls://, comma-separated; without it IMAP has no listeners"`
-	UpstreamPOP3    Upstreams     `env:"UPSTREAM_POP3" empty:"ok" desc:"the POP3 server behind the gate: pop3://host:port, pop3s:// or pop3+starttls://, comma-separated; without it POP3 has no listeners"`
+	UpstreamIMAP    Upstreams     `env:"UPSTREAM_IMAP" empty:"ok" desc:"the IMAP server behind Postern: imap://host:port (plain, for loopback or the same pod), imaps:// or imap+starttls://, comma-separated; without it IMAP has no listeners"`
+	UpstreamPOP3    Upstreams     `env:"UPSTREAM_POP3" empty:"ok" desc:"the POP3 server behind Postern: pop3://host:port, pop3s:// or pop3+starttls://, comma-separated; without it POP3 has no listeners"`
 	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"10s" desc:"for dialling an upstream and for its greeting"`
 
 	UpstreamCAFile        string `env:"UPSTREAM_CA_FILE" desc:"CA certificates in PEM that upstreams are verified with, in place of the system's; verification cannot be turned off"`
