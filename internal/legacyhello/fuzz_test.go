@@ -62,9 +62,63 @@ func takeApart(b []byte) (p parts) {
 // mutate changes a sound hello in one of many ways, some of which leave it so.
 func mutate(r *rand.Rand, hellos []namedHello) []byte {
 	pick := func() []byte { return hellos[r.IntN(len(hellos))].bytes }
+	if r.IntN(14) < 4 {
+		return mutateBytes(r, pick)
+	}
 	p := takeApart(pick())
 	n := len(p.extensions)
-	switch r.IntN(14) {
+	switch r.IntN(10) {
+	case 0: // other versions
+		p.version = []uint16{0, 2, 0x02ff, 0x0300, 0x0301, 0x0302, 0x0303, 0x0304, 0x0400}[r.IntN(9)]
+	case 1:
+		p.session = make([]byte, r.IntN(60))
+	case 2: // other suites
+		p.suites = make([]byte, r.IntN(300))
+		for i := range p.suites {
+			p.suites[i] = byte(r.Uint32())
+		}
+	case 3:
+		p.compression = [][]byte{nil, {0}, {1}, {1, 0}, {0, 1, 64}}[r.IntN(5)]
+	case 4, 5: // an extension more, often a second one of its kind
+		if donor := takeApart(pick()); len(donor.extensions) > 0 {
+			p.block = true
+			p.extensions = slices.Insert(p.extensions, r.IntN(n+1), donor.extensions[r.IntN(len(donor.extensions))])
+		}
+	case 6: // another extension more
+		p.block = true
+		e := hello.Extension{Type: uint16(r.IntN(60)), Data: make([]byte, r.IntN(6))}
+		if r.IntN(3) == 0 {
+			e.Type = []uint16{0x1a1a, 0xfafa, 0x1a2a, 13172, 17513, 0xff01, 0xfe0d}[r.IntN(7)]
+		}
+		for i := range e.Data {
+			e.Data[i] = byte(r.IntN(5))
+		}
+		p.extensions = slices.Insert(p.extensions, r.IntN(n+1), e)
+	case 7: // one less, or all in another order
+		if n > 0 && r.IntN(2) == 0 {
+			p.extensions = slices.Delete(p.extensions, r.IntN(n), n)
+		}
+		r.Shuffle(len(p.extensions), func(i, j int) { p.extensions[i], p.extensions[j] = p.extensions[j], p.extensions[i] })
+	case 8, 9: // another byte in an extension, or one more or less
+		if n == 0 {
+			break
+		}
+		e := &p.extensions[r.IntN(n)]
+		switch k := len(e.Data); {
+		case k == 0 || r.IntN(4) == 0:
+			e.Data = append(e.Data, byte(r.IntN(3)))
+		case r.IntN(3) == 0:
+			e.Data = e.Data[:k-1]
+		default:
+			e.Data[r.IntN(min(k, 6))] = byte(r.IntN(8))
+		}
+	}
+	return p.bytes()
+}
+
+// mutateBytes changes one without regard to what it is made of.
+func mutateBytes(r *rand.Rand, pick func() []byte) []byte {
+	switch r.IntN(4) {
 	case 0: // another byte
 		b := bytes.Clone(pick())
 		b[r.IntN(len(b))] = byte(r.Uint32())
@@ -85,55 +139,10 @@ func mutate(r *rand.Rand, hellos []namedHello) []byte {
 			body = append(body, make([]byte, 1+r.IntN(3))...)
 		}
 		return record(3, byte(r.IntN(5)), message(1, body))
-	case 3: // two in one
+	default: // two in one
 		a, b := pick(), pick()
 		return slices.Concat(a[:r.IntN(len(a))], b[r.IntN(len(b)):])
-	case 4: // other versions
-		p.version = []uint16{0, 2, 0x02ff, 0x0300, 0x0301, 0x0302, 0x0303, 0x0304, 0x0400}[r.IntN(9)]
-	case 5:
-		p.session = make([]byte, r.IntN(60))
-	case 6: // other suites
-		p.suites = make([]byte, r.IntN(300))
-		for i := range p.suites {
-			p.suites[i] = byte(r.Uint32())
-		}
-	case 7:
-		p.compression = [][]byte{nil, {0}, {1}, {1, 0}, {0, 1, 64}}[r.IntN(5)]
-	case 8, 9: // an extension more, often a second one of its kind
-		if donor := takeApart(pick()); len(donor.extensions) > 0 {
-			p.block = true
-			p.extensions = slices.Insert(p.extensions, r.IntN(n+1), donor.extensions[r.IntN(len(donor.extensions))])
-		}
-	case 10: // another extension more
-		p.block = true
-		e := hello.Extension{Type: uint16(r.IntN(60)), Data: make([]byte, r.IntN(6))}
-		if r.IntN(3) == 0 {
-			e.Type = []uint16{0x1a1a, 0xfafa, 0x1a2a, 13172, 17513, 0xff01, 0xfe0d}[r.IntN(7)]
-		}
-		for i := range e.Data {
-			e.Data[i] = byte(r.IntN(5))
-		}
-		p.extensions = slices.Insert(p.extensions, r.IntN(n+1), e)
-	case 11: // one less, or all in another order
-		if n > 0 && r.IntN(2) == 0 {
-			p.extensions = slices.Delete(p.extensions, r.IntN(n), n)
-		}
-		r.Shuffle(len(p.extensions), func(i, j int) { p.extensions[i], p.extensions[j] = p.extensions[j], p.extensions[i] })
-	case 12, 13: // another byte in an extension, or one more or less
-		if n == 0 {
-			break
-		}
-		e := &p.extensions[r.IntN(n)]
-		switch k := len(e.Data); {
-		case k == 0 || r.IntN(4) == 0:
-			e.Data = append(e.Data, byte(r.IntN(3)))
-		case r.IntN(3) == 0:
-			e.Data = e.Data[:k-1]
-		default:
-			e.Data[r.IntN(min(k, 6))] = byte(r.IntN(8))
-		}
 	}
-	return p.bytes()
 }
 
 // Of hellos that are changed in one place each, what is understood is what
