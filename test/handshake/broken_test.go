@@ -179,6 +179,9 @@ var stages = []struct {
 func toStage(t *testing.T, conn net.Conn, flight []byte, waits bool) {
 	t.Helper()
 	write(t, conn, flight)
+	if flight == nil {
+		time.Sleep(2500 * time.Millisecond) // with implicit TLS a silent client is accepted after a second
+	}
 	if !waits {
 		// A gate that has not seen the bytes yet cannot tell the stages apart.
 		time.Sleep(20 * time.Millisecond)
