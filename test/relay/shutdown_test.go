@@ -43,7 +43,8 @@ func TestAtShutdownWhoHasNotLoggedInIsToldAtOnce(t *testing.T) {
 			told[r.plain(t, listener)] = words
 		}
 	}
-	shaking := r.DialForTLS(t, "imaps") // a handshake that does not come
+	shaking := r.DialForTLS(t, "imaps")
+	shaking.Write([]byte{22, 3, 1}) // a handshake that comes no further
 	stay := r.enter(t, "imaps")
 	began := time.Now()
 	r.Signal(t, syscall.SIGTERM)
