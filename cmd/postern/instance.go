@@ -6,19 +6,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/ledger"
 	"postern/policy"
@@ -56,8 +55,8 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 	var own []*x509.Certificate
 	if cfg.AdminTLSCertFile != "" {
 		var err error
-		if own, err = certificatesIn(cfg.AdminTLSCertFile); err != nil {
-			return nil, exitError{err, exitUsage}
+		if own, err = certs.ReadCertificates(cfg.AdminTLSCertFile); err != nil {
+			return nil, usageErrorf("%sADMIN_TLS_CERT_FILE: %w", config.Prefix, err)
 		}
 	}
 	if from != "" {
@@ -106,30 +105,6 @@ func pinned(own *x509.Certificate, cfg *config.Config) *tls.Config {
 			return fmt.Errorf("it has another key than the certificate in %sADMIN_TLS_CERT_FILE (%s)", config.Prefix, cfg.AdminTLSCertFile)
 		},
 	}
-}
-
-// certificatesIn reads the certificates of a PEM file.
-func certificatesIn(file string) ([]*x509.Certificate, error) {
-	const name = config.Prefix + "ADMIN_TLS_CERT_FILE"
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	var all []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", name, file, err)
-		}
-		all = append(all, c)
-	}
-	if all == nil {
-		return nil, fmt.Errorf("%s: %s: no certificate in it", name, file)
-	}
-	return all, nil
 }
 
 // notRunning reports whether nobody listens there.

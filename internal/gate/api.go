@@ -19,7 +19,7 @@ func (g *Runtime) api() http.Handler {
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
 	mux.Handle("GET /api/v1/report", admin.ReportHandler(g.log, g.Report))
-	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(g.log, g.book.store.Hellos))
+	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(g.log, g.ledger.store.Hellos))
 	return impatient(mux)
 }
 
@@ -41,7 +41,7 @@ func impatient(next http.Handler) http.Handler {
 
 func (g *Runtime) legacyClients() *admin.Clients {
 	c := &admin.Clients{
-		Store: g.book.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
+		Store: g.ledger.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
 	}
 	if g.cfg.LedgerIdentity == "hashed" {
 		c.Hash = g.identity()
@@ -68,7 +68,7 @@ func (g *Runtime) policyState() admin.PolicyState {
 // page is what / shows.
 func (g *Runtime) page() http.Handler {
 	p := &admin.Page{
-		Store: g.book.store, Counts: g.book.counts, Dropped: g.book.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
+		Store: g.ledger.store, Counts: g.ledger.counts, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
 		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version, Log: g.log,
 	}
 	return p.Handler()
@@ -78,7 +78,7 @@ func (g *Runtime) page() http.Handler {
 func (g *Runtime) Report(ctx context.Context, o report.Options) (*report.Report, error) {
 	facts := ReportFacts(g.cfg, g.now())
 	facts.Policy = g.policy.Load().Policy
-	if err := facts.Read(ctx, g.book.store, o); err != nil {
+	if err := facts.Read(ctx, g.ledger.store, o); err != nil {
 		return nil, err
 	}
 	return report.Build(facts, o), nil

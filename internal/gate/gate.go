@@ -48,7 +48,7 @@ type Runtime struct {
 	readiness    *admin.Readiness
 	admin        *admin.Server
 
-	book *book
+	ledger *ledgerRunner
 
 	log             *slog.Logger
 	logWriter       *logging.Writer
@@ -124,7 +124,7 @@ func (g *Runtime) Start() {
 	go g.files.Run(ctx)
 	go g.policyFiles.Run(ctx)
 	go g.followClock(ctx)
-	go g.book.run(ctx, g)
+	go g.ledger.run(ctx, g)
 	go memory.Run(ctx, g.metrics.Open)
 	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
@@ -143,7 +143,7 @@ func (g *Runtime) Start() {
 func (g *Runtime) Gatherer() prometheus.Gatherer { return g.metrics.Gatherer() }
 
 // FlushLedger writes what the ledger has been told so far.
-func (g *Runtime) FlushLedger(ctx context.Context) error { return g.book.recorder.Flush(ctx) }
+func (g *Runtime) FlushLedger(ctx context.Context) error { return g.ledger.recorder.Flush(ctx) }
 
 // flushAtLeast is what admin port, ledger and log have at the end even when the
 // drain took all of its time.
@@ -196,7 +196,7 @@ func (g *Runtime) Stop(ctx context.Context) {
 	// The process is to be gone by the end of TIMEOUT_DRAIN: what the drain has
 	// left of it is for the ledger, but for a little.
 	within(ctx, time.Until(end), g.admin.Close)
-	if err := within(ctx, time.Until(end.Add(-flushAtLeast)), g.book.close); err != nil {
+	if err := within(ctx, time.Until(end.Add(-flushAtLeast)), g.ledger.close); err != nil {
 		g.log.Error("the ledger could not be written at the end, clients are lost", "error", err.Error())
 	}
 	g.log.Info("stopped")

@@ -11,8 +11,8 @@ import (
 	"postern/metrics"
 )
 
-// book is the ledger and who writes it.
-type book struct {
+// ledgerRunner is the ledger and who writes it.
+type ledgerRunner struct {
 	store    *ledger.Store
 	recorder *ledger.Recorder
 	// key is that of hashed accounts.
@@ -31,7 +31,7 @@ type counted struct {
 }
 
 // counts returns what was counted last.
-func (b *book) counts() ([]ledger.Distinct, time.Time) {
+func (b *ledgerRunner) counts() ([]ledger.Distinct, time.Time) {
 	if c := b.last.Load(); c != nil {
 		return c.list, c.at
 	}
@@ -47,16 +47,16 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	b := &book{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
+	b := &ledgerRunner{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
 	b.setKey(g.material.identityKey)
-	g.book = b
+	g.ledger = b
 	b.recorder = ledger.NewRecorder(ledger.Options{
 		Store: store, Log: g.log, Now: g.now, Identity: g.identity(), Flushed: b.wake,
 	})
 	return nil
 }
 
-func (b *book) wake() {
+func (b *ledgerRunner) wake() {
 	select {
 	case b.due <- struct{}{}:
 	default:
@@ -69,7 +69,7 @@ func (g *Runtime) identity() func(string) string {
 	case "plain":
 		return func(account string) string { return account }
 	case "hashed":
-		return func(account string) string { return ledger.HashAccount(*g.book.key.Load(), account) }
+		return func(account string) string { return ledger.HashAccount(*g.ledger.key.Load(), account) }
 	}
 	return nil
 }
@@ -86,7 +86,7 @@ const (
 )
 
 // run writes, counts and prunes until the context ends.
-func (b *book) run(ctx context.Context, g *Runtime) {
+func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	flushing := make(chan struct{})
 	go func() {
@@ -125,7 +125,7 @@ func bounded(ctx context.Context, f func(context.Context)) {
 
 // prune forgets who has not come for LEDGER_RETENTION.
 func (g *Runtime) prune(ctx context.Context) {
-	err := g.book.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
+	err := g.ledger.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		g.log.Error("pruning the ledger failed", "error", err.Error())
 	}
@@ -134,7 +134,7 @@ func (g *Runtime) prune(ctx context.Context) {
 // countClients sets the gauges of distinct clients.
 func (g *Runtime) countClients(ctx context.Context) {
 	now := g.now()
-	counts, err := g.book.store.Distinct(ctx, now)
+	counts, err := g.ledger.store.Distinct(ctx, now)
 	if err != nil {
 		if !errors.Is(ctx.Err(), context.Canceled) {
 			g.log.Error("counting legacy clients failed", "error", err.Error())
@@ -148,11 +148,11 @@ func (g *Runtime) countClients(ctx context.Context) {
 		}
 	}
 	g.metrics.SetLegacyClients(list)
-	g.book.last.Store(&counted{counts, now})
+	g.ledger.last.Store(&counted{counts, now})
 }
 
 // close writes what is left.
-func (b *book) close(ctx context.Context) error {
+func (b *ledgerRunner) close(ctx context.Context) error {
 	select {
 	case <-b.done:
 	case <-ctx.Done():
@@ -170,4 +170,4 @@ func readIdentityKey(cfg *config.Config) ([]byte, error) {
 }
 
 // setKey sets the key of hashed accounts.
-func (b *book) setKey(key []byte) { b.key.Store(&key) }
+func (b *ledgerRunner) setKey(key []byte) { b.key.Store(&key) }

@@ -71,7 +71,7 @@ func serveMeasured(ledger bool) error {
 	pc.Policy, pc.Now = g.policy.Load().Policy, time.Now
 	if !ledger {
 		all := pc.Observer.(chain)
-		if all[0] != proxy.Observer(g.book.recorder) {
+		if all[0] != proxy.Observer(g.ledger.recorder) {
 			return errors.New("the ledger is not told first")
 		}
 		pc.Observer = all[1:]
@@ -90,7 +90,7 @@ func serveMeasured(ledger bool) error {
 		if ledger {
 			// What a round owes is paid within it, beside what the gate
 			// writes in its own time.
-			if err := g.book.recorder.Flush(context.Background()); err != nil {
+			if err := g.ledger.recorder.Flush(context.Background()); err != nil {
 				return err
 			}
 			g.countClients(context.Background())

@@ -57,7 +57,7 @@ func (g *Runtime) fileSets() []fileSet {
 		{"admin token", []string{cfg.AdminTokenFile}, into(&m.adminToken, admin.ReadToken, cfg.AdminTokenFile),
 			func() { g.adminToken.Store(m.adminToken) }},
 		{"identity key", []string{cfg.LedgerIdentityKeyFile}, into(&m.identityKey, identityKey, cfg.LedgerIdentityKeyFile),
-			func() { g.book.setKey(m.identityKey) }},
+			func() { g.ledger.setKey(m.identityKey) }},
 	}
 }
 

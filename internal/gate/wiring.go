@@ -20,7 +20,7 @@ import (
 // proxyConfig is what the configuration and the files say, and the observers.
 func (g *Runtime) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, g.material
-	observers := chain{g.book.recorder, &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.book.recorder}, g.metrics}
+	observers := chain{g.ledger.recorder, &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.ledger.recorder}, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
 		observers = append(observers, newSources(g.warnOfSources))
 	}
@@ -50,7 +50,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	o := metrics.Options{
 		Version: g.build.Version, Revision: g.build.Revision,
 		Policy: p, Now: g.now,
-		LedgerDropped: g.book.recorder.Dropped,
+		LedgerDropped: g.ledger.recorder.Dropped,
 		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.logWriter.Dropped() },
 	}
 	var protocols []proxy.Protocol

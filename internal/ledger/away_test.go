@@ -22,7 +22,7 @@ import (
 )
 
 // briefly tries to write, for as long as an operator's patience in a test.
-func (g *gate) briefly(d time.Duration) error {
+func (g *replica) briefly(d time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return g.Flush(ctx)
@@ -30,7 +30,7 @@ func (g *gate) briefly(d time.Duration) error {
 
 // A gate starts beside a database that does not answer, and fills it when it
 // comes; one that says no is another matter.
-func TestADatabaseMayComeLaterThanTheGate(t *testing.T) {
+func TestADatabaseMayComeLaterThanTheProxy(t *testing.T) {
 	url := newURL(t, "postgres")
 	if err := pg(t).Stop(); err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestADatabaseMayComeLaterThanTheGate(t *testing.T) {
 		t.Fatalf("a store %v, error %v", s, err)
 	}
 	t.Cleanup(func() { s.Close() })
-	g := &gate{t: t, url: url, clock: new(atomic.Int64), store: s}
+	g := &replica{t: t, url: url, clock: new(atomic.Int64), store: s}
 	g.clock.Store(noon.Unix())
 	g.restart(plainIdentity)
 	g.session(hello("192.0.2.7"), "anna", "")
@@ -65,7 +65,7 @@ func TestADatabaseThatIsAwayCostsNoSighting(t *testing.T) {
 		"frozen":  {pg(t).Pause, pg(t).Resume},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := newGate(t, newURL(t, "postgres"))
+			g := newReplica(t, newURL(t, "postgres"))
 			g.session(hello("192.0.2.7"), "anna", "")
 			g.flush()
 			if err := away.begin(); err != nil {
@@ -117,7 +117,7 @@ func TestACommitWhoseAnswerIsLost(t *testing.T) {
 			}
 			line := breakingLine(t, u.Host, arrives)
 			u.Host = line.addr
-			g := newGate(t, u.String())
+			g := newReplica(t, u.String())
 			g.meet(hello("192.0.2.7"))
 			g.flush()
 			line.armed.Store(true)
@@ -211,7 +211,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		return
 	}
 	const bound = 100_000
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	h := hello("10.0.0.0")
@@ -250,7 +250,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 }
 
 func TestNothingNewIsNoQuery(t *testing.T) {
-	g := newGate(t, newURL(t, "sqlite"))
+	g := newReplica(t, newURL(t, "sqlite"))
 	g.session(hello("192.0.2.7"), "anna", "")
 	g.flush()
 	g.store.Close() // whoever asks now gets an error
@@ -265,7 +265,7 @@ func TestNothingNewIsNoQuery(t *testing.T) {
 }
 
 func TestTheEndWritesTheRest(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		ctx, stop := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		group.Go(func() { g.Run(ctx) })
@@ -282,7 +282,7 @@ func TestTheEndWritesTheRest(t *testing.T) {
 }
 
 func TestTheEndWaitsForADatabaseOnlySoLong(t *testing.T) {
-	g := newGate(t, newURL(t, "sqlite"))
+	g := newReplica(t, newURL(t, "sqlite"))
 	g.meet(hello("192.0.2.7"))
 	g.store.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -312,7 +312,7 @@ func child(path string) {
 	}
 }
 
-func TestAKilledGateLosesFiveSecondsAtMost(t *testing.T) {
+func TestAKilledProcessLosesFiveSecondsAtMost(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "POSTERN_TEST_LEDGER_CHILD="+path)

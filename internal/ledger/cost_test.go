@@ -22,7 +22,7 @@ import (
 const many = 50_000
 
 // meetMany records n clients, from one handshake that is changed for each.
-func (g *gate) meetMany(n int) {
+func (g *replica) meetMany(n int) {
 	h := hello("10.0.0.0", func(h *proxy.Handshake) { h.Outcome = proxy.Rejected })
 	for i := range n {
 		h.Client = nthClient(i)
@@ -35,7 +35,7 @@ func nthClient(i int) netip.AddrPort {
 }
 
 func TestRecordingAllocatesNothingInTheSteadyState(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	g.session(hello("192.0.2.7"), "anna", "Outlook")
 	h := hello("192.0.2.7")
 	g.meet(h)
@@ -51,7 +51,7 @@ func TestRecordingAllocatesNothingInTheSteadyState(t *testing.T) {
 }
 
 func BenchmarkRecord(b *testing.B) {
-	g := newGate(b, Memory)
+	g := newReplica(b, Memory)
 	g.session(hello("192.0.2.7"), "anna", "Outlook")
 	h := hello("192.0.2.7")
 	g.Recorder.now = time.Now
@@ -62,7 +62,7 @@ func BenchmarkRecord(b *testing.B) {
 }
 
 func BenchmarkDistinct(b *testing.B) {
-	g := newGate(b, Memory)
+	g := newReplica(b, Memory)
 	g.meetMany(many)
 	g.flush()
 	for b.Loop() {
@@ -73,7 +73,7 @@ func BenchmarkDistinct(b *testing.B) {
 }
 
 func BenchmarkRecordFromManyConnections(b *testing.B) {
-	g := newGate(b, Memory)
+	g := newReplica(b, Memory)
 	g.Recorder.now = time.Now
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
@@ -90,7 +90,7 @@ func BenchmarkFlush(b *testing.B) {
 	for _, kind := range []string{"memory", "sqlite", "postgres"} {
 		for _, known := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s/known=%v", kind, known), func(b *testing.B) {
-				g := newGate(b, newURL(b, kind))
+				g := newReplica(b, newURL(b, kind))
 				if known {
 					g.meetMany(many)
 					g.flush()
@@ -98,7 +98,7 @@ func BenchmarkFlush(b *testing.B) {
 				rows, cpu := 0, time.Duration(0)
 				for b.Loop() {
 					if !known && rows > 0 {
-						g = newGate(b, newURL(b, kind))
+						g = newReplica(b, newURL(b, kind))
 					}
 					g.meetMany(many)
 					before := cpuTime()
@@ -166,7 +166,7 @@ func cpuTime() time.Duration {
 // within fails where none of five attempts is as quick as it should be. Where the
 // work is done in this process, its CPU time is what counts: the machine may be
 // busy with something else. For the same reason a server has three times as long.
-func (g *gate) within(what string, bound time.Duration, f func() error) {
+func (g *replica) within(what string, bound time.Duration, f func() error) {
 	g.t.Helper()
 	if g.store.columns {
 		bound *= 3
@@ -198,7 +198,7 @@ func TestFiftyThousandClientsArePagedOnceEach(t *testing.T) {
 	if raced && !alone(t) {
 		return
 	}
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.meetMany(many)
 		g.flush()
 		ctx := t.Context()
@@ -267,7 +267,7 @@ func TestAMillionSightingsTakeLessThan100MB(t *testing.T) {
 		return
 	}
 	before := resident(t)
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	peak := 0.0
 	for range 1_000_000 / many {
 		g.meetMany(many)

@@ -11,7 +11,7 @@ import (
 	"postern/proxy"
 )
 
-func (g *gate) wantNamed(h *proxy.Handshake, want string) {
+func (g *replica) wantNamed(h *proxy.Handshake, want string) {
 	g.t.Helper()
 	n, account, software := g.asks(h)
 	if got := fmt.Sprintf("%d %s/%s", n, account, software); got != want {
@@ -20,7 +20,7 @@ func (g *gate) wantNamed(h *proxy.Handshake, want string) {
 }
 
 func TestARefusedClientIsNamed(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.wantNamed(hello("192.0.2.7"), "0 /")
 		g.session(hello("192.0.2.7"), "Anna@Example.ORG", "Outlook 14.0")
 		g.session(hello("192.0.2.8"), "bert@example.org", "")
@@ -48,7 +48,7 @@ func TestARefusedClientIsNamed(t *testing.T) {
 }
 
 func TestOneOfSeveralAccountsIsNotNamed(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for i := range 12 {
 			// As many names of its program as there may be push nobody out.
 			g.session(hello("192.0.2.7"), "anna", fmt.Sprintf("Mail %d", i))
@@ -78,7 +78,7 @@ func TestOneOfSeveralAccountsIsNotNamed(t *testing.T) {
 }
 
 func TestSoftwareThatIsSaidAfterTheLogin(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	h := hello("192.0.2.7")
 	g.session(h, "anna", "")
 	g.Software(&proxy.Software{Conn: h.Conn, Account: "anna", Software: "Thunderbird"})
@@ -89,7 +89,7 @@ func TestSoftwareThatIsSaidAfterTheLogin(t *testing.T) {
 }
 
 func TestWithoutIdentityNobodyIsNamed(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.session(hello("192.0.2.7"), "anna", "Outlook")
 		g.restart(nil)
 		g.wantNamed(hello("192.0.2.7"), "0 /") // nor from before
@@ -106,15 +106,15 @@ func TestWithoutIdentityNobodyIsNamed(t *testing.T) {
 }
 
 func TestAHashIsKeptInPlaceOfTheAccount(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
-		var told []string
+	each(t, func(t *testing.T, g *replica) {
+		var hashed []string
 		g.restart(func(account string) string {
-			told = append(told, account)
+			hashed = append(hashed, account)
 			return "h:AbC@example.org"
 		})
 		g.session(hello("192.0.2.7"), "Anna@Example.org", "")
-		if !slices.Equal(told, []string{"anna@example.org"}) {
-			t.Errorf("to be hashed: %q", told)
+		if !slices.Equal(hashed, []string{"anna@example.org"}) {
+			t.Errorf("to be hashed: %q", hashed)
 		}
 		g.wantNamed(hello("192.0.2.7"), "1 h:AbC@example.org/")
 		g.only(Filter{Account: "h:AbC@example.org"})
@@ -124,10 +124,10 @@ func TestAHashIsKeptInPlaceOfTheAccount(t *testing.T) {
 	})
 }
 
-func TestAnotherGateLearnsNamesWithinAMinute(t *testing.T) {
+func TestAnotherReplicaLearnsNamesWithinAMinute(t *testing.T) {
 	for _, kind := range []string{"sqlite", "postgres"} {
 		t.Run(kind, func(t *testing.T) {
-			g := newGate(t, newURL(t, kind))
+			g := newReplica(t, newURL(t, kind))
 			other := g.another()
 			g.session(hello("192.0.2.7"), "anna", "")
 			g.session(hello("192.0.2.8"), "bert", "")
@@ -150,7 +150,7 @@ func TestAnotherGateLearnsNamesWithinAMinute(t *testing.T) {
 }
 
 func TestAForgottenAccountIsGoneEverywhere(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.session(hello("192.0.2.7"), "anna", "")
 		g.session(hello("192.0.2.8"), "bert", "")
 		g.flush()
@@ -174,7 +174,7 @@ func TestAForgottenAccountIsGoneEverywhere(t *testing.T) {
 }
 
 func TestAForgottenAddressIsGoneEverywhere(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for _, client := range []string{"192.0.2.7", "2001:db8::7", "192.0.2.8"} {
 			g.session(hello(client), "anna", "")
 			g.flush()
@@ -215,7 +215,7 @@ var forged = []string{
 }
 
 func TestForgedTextDoesNoHarm(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for i, text := range forged {
 			h := hello(fmt.Sprintf("192.0.2.%d", i), serverName(text), func(h *proxy.Handshake) { h.Hello.ALPN = []string{text} })
 			g.session(h, text, text)

@@ -9,7 +9,7 @@ import (
 	"postern/proxy"
 )
 
-func (g *gate) wantLeft(want string) {
+func (g *replica) wantLeft(want string) {
 	g.t.Helper()
 	if got := fmt.Sprint(addresses(g.clients(Filter{}))); got != want {
 		g.t.Errorf("clients left %s, want %s", got, want)
@@ -20,7 +20,7 @@ func (g *gate) wantLeft(want string) {
 }
 
 func TestAScannerIsNoise(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for i := range burstHellos {
 			g.meet(hello("192.0.2.66", program(i)))
 			g.later(7 * time.Second)
@@ -38,7 +38,7 @@ func TestAScannerIsNoise(t *testing.T) {
 }
 
 func TestAScannerOfVersionsIsNoise(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	for _, v := range []policy.Version{policy.SSL2, policy.SSL3, policy.TLS10, policy.TLS11} {
 		g.meet(hello("192.0.2.66", version(v), program(1)))
 		g.meet(hello("192.0.2.66", version(v), program(2)))
@@ -47,7 +47,7 @@ func TestAScannerOfVersionsIsNoise(t *testing.T) {
 }
 
 func TestSevenProgramsOrEightInAMinuteAreNoScanner(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for i := range burstHellos {
 			if i < burstHellos-1 {
 				g.meet(hello("192.0.2.7", program(i)))
@@ -66,7 +66,7 @@ func TestSevenProgramsOrEightInAMinuteAreNoScanner(t *testing.T) {
 // TestAnOfficeIsNoNoise has more programs behind one address than a scanner has
 // hellos, which come back all at once when the gate was away.
 func TestAnOfficeIsNoNoise(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		const programs = 20
 		for i := range programs {
 			g.meet(hello("192.0.2.7", program(i)))
@@ -88,7 +88,7 @@ func TestAnOfficeIsNoNoise(t *testing.T) {
 }
 
 func TestWhereSomebodyHasLoggedInIsNoScanner(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for i := range 2 * burstHellos { // the whole office in the first minute
 			g.meet(hello("192.0.2.7", program(i)))
 		}
@@ -105,7 +105,7 @@ func TestWhereSomebodyHasLoggedInIsNoScanner(t *testing.T) {
 }
 
 func TestAProbeIsNoise(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for range 5 {
 			g.meet(hello("192.0.2.66", outcome(proxy.Failed)))
 			g.meet(hello("192.0.2.7", outcome(proxy.Failed)))
@@ -117,7 +117,7 @@ func TestAProbeIsNoise(t *testing.T) {
 }
 
 func TestAFallbackRetryIsNoise(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.meet(hello("192.0.2.7", reason(policy.ReasonFallback)))
 		g.wantLeft("[]")
 		g.meet(hello("192.0.2.7"))
@@ -126,7 +126,7 @@ func TestAFallbackRetryIsNoise(t *testing.T) {
 }
 
 func TestWhoOnlyEverFailedToLogInIsNoise(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		observed := func(client string, failed int) *proxy.Handshake {
 			h := hello(client, outcome(proxy.Observed))
 			g.meet(h)
@@ -157,7 +157,7 @@ func TestWhoOnlyEverFailedToLogInIsNoise(t *testing.T) {
 
 // TestRandomHellosFillNoDatabase has one address that never says the same twice.
 func TestRandomHellosFillNoDatabase(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		const n = 400
 		for i := range n {
 			g.meet(hello("192.0.2.66", program(i), serverName(fmt.Sprintf("n%d.example.org", i))))
@@ -186,7 +186,7 @@ func TestRandomHellosFillNoDatabase(t *testing.T) {
 }
 
 func TestANetworkOfRandomAddressesIsOneInTheEnd(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	const more = 500
 	for i := range maxVariantsOfNetwork + more {
 		g.meet(hello(fmt.Sprintf("2001:db8::%x", i+1), serverName("")))
@@ -210,7 +210,7 @@ func TestANetworkOfRandomAddressesIsOneInTheEnd(t *testing.T) {
 // TestManyProgramsBehindOneAddressKeepTheirNames: what is added up still knows
 // who has logged in.
 func TestManyProgramsBehindOneAddressKeepTheirNames(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	for i := range maxVariants + 20 {
 		g.session(hello("192.0.2.7", program(i)), fmt.Sprintf("u%d", i), "")
 	}

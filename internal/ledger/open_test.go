@@ -18,7 +18,7 @@ func TestAnOlderLedgerIsBroughtUp(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			released := migrations
 			defer func() { migrations = released }()
-			g := newGate(t, newURL(t, kind))
+			g := newReplica(t, newURL(t, kind))
 			g.session(hello("192.0.2.7"), "anna", "")
 			g.flush()
 			migrations = append(released[:len(released):len(released)],
@@ -51,7 +51,7 @@ func TestAnOlderLedgerIsBroughtUp(t *testing.T) {
 	}
 }
 
-func TestGatesThatStartTogetherMakeOneLedger(t *testing.T) {
+func TestReplicasThatStartTogetherMakeOneLedger(t *testing.T) {
 	for _, kind := range []string{"sqlite", "postgres"} {
 		t.Run(kind, func(t *testing.T) {
 			url := newURL(t, kind)
@@ -78,7 +78,7 @@ func TestALedgerThatIsReadIsNotWritten(t *testing.T) {
 			if _, err := OpenReadOnly(t.Context(), url); err == nil {
 				t.Error("a ledger that is not there was opened")
 			}
-			g := newGate(t, url)
+			g := newReplica(t, url)
 			g.meet(hello("192.0.2.7"))
 			g.flush()
 			s, err := OpenReadOnly(t.Context(), url)
@@ -105,7 +105,7 @@ func TestALedgerThatIsReadIsNotWritten(t *testing.T) {
 }
 
 func TestTheFileIsForItsOwnerAlone(t *testing.T) {
-	g := newGate(t, newURL(t, "sqlite"))
+	g := newReplica(t, newURL(t, "sqlite"))
 	g.meet(hello("192.0.2.7"))
 	g.flush()
 	files, err := filepath.Glob(strings.TrimPrefix(g.url, "sqlite:") + "*")
@@ -158,7 +158,7 @@ func TestAnErrorTellsNoPassword(t *testing.T) {
 
 // TestAQueryThatIsCutShortLosesNoMemory: the database lives in a connection.
 func TestAQueryThatIsCutShortLosesNoMemory(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	g.meet(hello("192.0.2.7"))
 	g.flush()
 	for i := range 200 {

@@ -15,7 +15,7 @@ import (
 )
 
 func TestSightingsOfOneClientAddUp(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for _, o := range []proxy.Outcome{proxy.Rejected, proxy.Rejected, proxy.Observed, proxy.Explained, proxy.Failed} {
 			g.meet(hello("192.0.2.7", outcome(o)))
 		}
@@ -45,7 +45,7 @@ func TestSightingsOfOneClientAddUp(t *testing.T) {
 }
 
 func TestEachWayOfDoingTLSIsARowOfItsOwn(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for _, change := range []func(*proxy.Handshake){
 			func(*proxy.Handshake) {}, serverName("mail.example.org"), serverName(""), listener(proxy.IMAP, 143), listener(proxy.IMAPS, 10993),
 			version(policy.TLS11), reason(policy.ReasonCipher), program(1),
@@ -68,7 +68,7 @@ func TestEachWayOfDoingTLSIsARowOfItsOwn(t *testing.T) {
 }
 
 func TestWhatIsNotLegacyIsNotRemembered(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	g.meet(hello("192.0.2.7", reason(policy.NotLegacy)))
 	g.meet(&proxy.Handshake{Conn: &proxy.Conn{}, Outcome: proxy.Failed})
 	g.Login(&proxy.Login{Conn: &proxy.Conn{}, Account: "anna"})
@@ -78,16 +78,16 @@ func TestWhatIsNotLegacyIsNotRemembered(t *testing.T) {
 	}
 }
 
-func TestTwoGatesWriteOneLedgerAtTheSameTime(t *testing.T) {
+func TestReplicasWriteOneLedgerAtTheSameTime(t *testing.T) {
 	for _, kind := range []string{"sqlite", "postgres"} {
-		t.Run(kind, func(t *testing.T) { writeTogether(t, newGate(t, newURL(t, kind))) })
+		t.Run(kind, func(t *testing.T) { writeTogether(t, newReplica(t, newURL(t, kind))) })
 	}
 }
 
-func writeTogether(t *testing.T, first *gate) {
-	const gates, rounds, clients = 3, 5, 151 // a prime, so that each order meets all
-	all := []*gate{first}
-	for len(all) < gates {
+func writeTogether(t *testing.T, first *replica) {
+	const replicas, rounds, clients = 3, 5, 151 // a prime, so that each order meets all
+	all := []*replica{first}
+	for len(all) < replicas {
 		all = append(all, first.another())
 	}
 	var group sync.WaitGroup
@@ -114,13 +114,13 @@ func writeTogether(t *testing.T, first *gate) {
 	}
 	group.Wait()
 	list := first.clients(Filter{Noise: true})
-	if len(list) != clients+gates*clients {
+	if len(list) != clients+replicas*clients {
 		t.Errorf("%d clients", len(list))
 	}
 	for _, c := range list {
 		want := Counts{Rejected: rounds}
 		if c.Addr.As4()[1] == 0 {
-			want = Counts{Observed: gates * rounds}
+			want = Counts{Observed: replicas * rounds}
 			if c.Login != LoginOK || !slices.Equal(c.Accounts, []string{fmt.Sprintf("u%d", c.Addr.As4()[3])}) {
 				t.Errorf("%+v", c)
 			}
@@ -130,13 +130,13 @@ func writeTogether(t *testing.T, first *gate) {
 		}
 	}
 	days, err := first.store.Days(t.Context(), noon.Add(-time.Hour))
-	if err != nil || len(days) != 1 || days[0].Counts != (Counts{Observed: clients * gates * rounds, Rejected: clients * gates * rounds}) {
+	if err != nil || len(days) != 1 || days[0].Counts != (Counts{Observed: clients * replicas * rounds, Rejected: clients * replicas * rounds}) {
 		t.Errorf("days %+v, %v", days, err)
 	}
 }
 
 func TestADayEndsAtMidnightUTC(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		midnight := time.Date(2026, 6, 2, 0, 0, 0, 0, time.UTC)
 		g.at(midnight.Add(-time.Second))
 		g.meet(hello("192.0.2.7"))
@@ -170,7 +170,7 @@ func TestADayEndsAtMidnightUTC(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.session(hello("192.0.2.1"), "Anna@Example.org", "Outlook 14.0")
 		g.session(hello("192.0.2.2", version(policy.TLS11)), "bert@example.org", "100% Mail_Är")
 		g.session(hello("192.0.2.2", version(policy.TLS11)), "anna@example.org", "")
@@ -207,7 +207,7 @@ func TestFilters(t *testing.T) {
 }
 
 func TestDistinctClients(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		now := noon
 		see := func(ago time.Duration, client string, change ...func(*proxy.Handshake)) {
 			g.at(now.Add(-ago))
@@ -253,7 +253,7 @@ func TestDistinctClients(t *testing.T) {
 }
 
 func TestTheHelloBehindAFingerprintIsKept(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		h := hello("192.0.2.7", func(h *proxy.Handshake) {
 			h.Hello.Groups, h.Hello.SSL2Ciphers, h.Hello.ALPN = append(h.Hello.Groups, 23), []uint32{0x10080}, []string{"imap"}
 		})
@@ -274,7 +274,7 @@ func TestTheHelloBehindAFingerprintIsKept(t *testing.T) {
 }
 
 func TestTenThousandHellosAreKeptAndNoMore(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		note := func(from, n int) {
 			for i := range n {
 				ja4 := policy.JA4{}
@@ -300,7 +300,7 @@ func TestTenThousandHellosAreKeptAndNoMore(t *testing.T) {
 }
 
 func TestWhatWasNotSeenForLongGoes(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.session(hello("192.0.2.1", program(1)), "old@example.org", "")
 		g.session(hello("192.0.2.2", program(2)), "anna@example.org", "")
 		g.later(91 * 24 * time.Hour)
@@ -337,7 +337,7 @@ func TestWhatWasNotSeenForLongGoes(t *testing.T) {
 }
 
 func TestWhatIsSeenDuringAWriteIsWrittenNext(t *testing.T) {
-	g := newGate(t, Memory)
+	g := newReplica(t, Memory)
 	g.meet(hello("192.0.2.7"))
 	b := &batch{}
 	for i := range g.shards {
@@ -354,7 +354,7 @@ func TestWhatIsSeenDuringAWriteIsWrittenNext(t *testing.T) {
 
 // TestAClientThatWasPrunedComesBack although its recorder has written it before.
 func TestAClientThatWasPrunedComesBack(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		g.meet(hello("192.0.2.7"))
 		g.flush()
 		if err := g.store.Prune(t.Context(), g.now().Add(time.Second)); err != nil {
@@ -374,7 +374,7 @@ func TestAClientThatWasPrunedComesBack(t *testing.T) {
 // TestClientsAreListedAsTheyWereFirstSeen and stay in their place when they are
 // seen again, so that no page misses one.
 func TestClientsAreListedAsTheyWereFirstSeen(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for i := range 10 {
 			g.meet(hello(fmt.Sprintf("192.0.2.%d", i)))
 			g.later(time.Minute)
@@ -406,7 +406,7 @@ func TestClientsAreListedAsTheyWereFirstSeen(t *testing.T) {
 
 // TestACommitInDoubtIsAskedFor before anything is written again.
 func TestACommitInDoubtIsAskedFor(t *testing.T) {
-	each(t, func(t *testing.T, g *gate) {
+	each(t, func(t *testing.T, g *replica) {
 		for _, arrives := range []bool{true, false} {
 			g.meet(hello("192.0.2.7"))
 			b := &batch{}

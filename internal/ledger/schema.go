@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 var errNewer = errors.New("it has been written by a newer version of this program")
@@ -92,11 +93,9 @@ func (s *Store) migrate(ctx context.Context) error {
 		case version == len(migrations):
 			return nil
 		}
-		for _, m := range migrations[version:] {
-			for _, statement := range m {
-				if _, err := tx.ExecContext(ctx, s.schema.Replace(statement)); err != nil {
-					return fmt.Errorf("making its tables: %w", err)
-				}
+		for _, statement := range slices.Concat(migrations[version:]...) {
+			if _, err := tx.ExecContext(ctx, s.schema.Replace(statement)); err != nil {
+				return fmt.Errorf("making its tables: %w", err)
 			}
 		}
 		_, err = tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations)))
@@ -106,7 +105,15 @@ func (s *Store) migrate(ctx context.Context) error {
 	return err
 }
 
-func (s *Store) schemaVersion(ctx context.Context) (version int, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
-	return version, err
+// checkVersion reports tables that another version of this program has made.
+func (s *Store) checkVersion(ctx context.Context) error {
+	var version int
+	err := s.db.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
+	switch {
+	case err == nil && version > len(migrations):
+		return errNewer
+	case err == nil && version < len(migrations):
+		return fmt.Errorf("its tables are of version %d, not %d: a gate of this version has not opened it yet", version, len(migrations))
+	}
+	return err
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
+	modernc "modernc.org/sqlite"       // registers sqlite
 )
 
 // Store is a ledger in a database. Safe for concurrent use.
@@ -68,17 +70,38 @@ const Memory = "memory:"
 // memory:, sqlite:/path/file.db or postgres://. No error holds a password. Where
 // it is ErrAway, there is a Store too.
 func Open(ctx context.Context, ledgerURL string) (*Store, error) {
-	s, err := open(ledgerURL, false)
+	return connect(ctx, ledgerURL, false, (*Store).migrate)
+}
+
+// OpenReadOnly opens a ledger that another process writes, to read it.
+func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
+	if ledgerURL == Memory {
+		return nil, errors.New("the ledger memory: is that of the running gate alone")
+	}
+	return connect(ctx, ledgerURL, true, (*Store).checkVersion)
+}
+
+// Ping says whether the database of a LEDGER_URL answers, and lets us in.
+func Ping(ctx context.Context, ledgerURL string) error {
+	s, err := connect(ctx, ledgerURL, true, func(s *Store, ctx context.Context) error { return s.db.PingContext(ctx) })
+	if err == nil {
+		s.Close()
+	}
+	return err
+}
+
+func connect(ctx context.Context, ledgerURL string, readOnly bool, check func(*Store, context.Context) error) (*Store, error) {
+	s, err := open(ledgerURL, readOnly)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	err = s.migrate(ctx)
+	err = check(s, ctx)
 	switch {
 	case err == nil:
 		return s, nil
-	case s.columns && away(err):
+	case !readOnly && s.columns && away(err):
 		return s, fmt.Errorf("%w: %s: %w", ErrAway, Redacted(ledgerURL), oneLine{err})
 	}
 	s.Close()
@@ -106,46 +129,6 @@ func away(err error) bool {
 	}
 	var connecting *pgconn.ConnectError
 	return errors.As(err, &connecting) || errors.Is(err, context.DeadlineExceeded)
-}
-
-// OpenReadOnly opens a ledger that another process writes, to read it.
-func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
-	if ledgerURL == Memory {
-		return nil, errors.New("the ledger memory: is that of the running gate alone")
-	}
-	s, err := open(ledgerURL, true)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	version, err := s.schemaVersion(ctx)
-	switch {
-	case err == nil && version > len(migrations):
-		err = errNewer
-	case err == nil && version < len(migrations):
-		err = fmt.Errorf("its tables are of version %d, not %d: a gate of this version has not opened it yet", version, len(migrations))
-	}
-	if err != nil {
-		s.Close()
-		return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{err})
-	}
-	return s, nil
-}
-
-// Ping says whether the database of a LEDGER_URL answers, and lets us in.
-func Ping(ctx context.Context, ledgerURL string) error {
-	s, err := open(ledgerURL, true)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	if err := s.db.PingContext(ctx); err != nil {
-		return fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{err})
-	}
-	return nil
 }
 
 // Check says what is wrong with a LEDGER_URL, as far as its text tells; empty
@@ -239,6 +222,37 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	db.SetMaxOpenConns(4)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{db: db, dialect: d, shared: true}, nil
+}
+
+// openMemory opens a ledger in memory. Nothing can go wrong with it that the
+// operator could mend, so the database is made when something is first asked of
+// it, and the start does not wait for that.
+func openMemory(dsn string) (*Store, error) {
+	c, err := modernc.NewConnector(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("opening the ledger %s: %w", Memory, err)
+	}
+	s := &Store{db: sql.OpenDB(inMemory{c}), dialect: sqlite}
+	s.db.SetMaxOpenConns(1) // each connection is a database of its own
+	s.migrated.Store(true)
+	return s, nil
+}
+
+// inMemory makes databases with tables.
+type inMemory struct{ driver.Connector }
+
+func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := m.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, statement := range slices.Concat(migrations...) {
+		if _, err := c.(driver.ExecerContext).ExecContext(ctx, sqlite.schema.Replace(statement), nil); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("making its tables: %w", err)
+		}
+	}
+	return c, nil
 }
 
 // makePrivate makes the file where there is none, for this user alone: it tells

@@ -67,14 +67,14 @@ func newURL(t testing.TB, kind string) string {
 }
 
 // each runs a test with a gate on each kind of store.
-func each(t *testing.T, test func(t *testing.T, g *gate)) {
+func each(t *testing.T, test func(t *testing.T, g *replica)) {
 	for _, kind := range []string{"memory", "sqlite", "postgres"} {
-		t.Run(kind, func(t *testing.T) { test(t, newGate(t, newURL(t, kind))) })
+		t.Run(kind, func(t *testing.T) { test(t, newReplica(t, newURL(t, kind))) })
 	}
 }
 
-// gate is a recorder with its store and its clock.
-type gate struct {
+// replica is a recorder with its store and its clock.
+type replica struct {
 	t   testing.TB
 	url string
 	*Recorder
@@ -86,9 +86,9 @@ var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 func plainIdentity(account string) string { return account }
 
-func newGate(t testing.TB, url string) *gate {
+func newReplica(t testing.TB, url string) *replica {
 	t.Helper()
-	g := &gate{t: t, url: url, clock: new(atomic.Int64)}
+	g := &replica{t: t, url: url, clock: new(atomic.Int64)}
 	g.clock.Store(noon.Unix())
 	g.store = openStore(t, url)
 	g.restart(plainIdentity)
@@ -109,7 +109,7 @@ var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // restart begins with a recorder that knows nothing but the store: in a file or
 // a server, one that is opened anew.
-func (g *gate) restart(identity func(string) string) {
+func (g *replica) restart(identity func(string) string) {
 	g.t.Helper()
 	if g.Recorder != nil {
 		g.flush()
@@ -123,9 +123,9 @@ func (g *gate) restart(identity func(string) string) {
 }
 
 // another is a second gate with the same ledger and the same clock.
-func (g *gate) another() *gate {
+func (g *replica) another() *replica {
 	g.t.Helper()
-	o := &gate{t: g.t, url: g.url, clock: g.clock, store: g.store}
+	o := &replica{t: g.t, url: g.url, clock: g.clock, store: g.store}
 	if g.url != Memory {
 		o.store = openStore(g.t, g.url)
 	}
@@ -133,12 +133,12 @@ func (g *gate) another() *gate {
 	return o
 }
 
-func (g *gate) at(t time.Time)          { g.clock.Store(t.Unix()) }
-func (g *gate) later(d time.Duration)   { g.clock.Add(int64(d / time.Second)) }
-func (g *gate) now() time.Time          { return time.Unix(g.clock.Load(), 0).UTC() }
-func (g *gate) meet(h *proxy.Handshake) { g.Handshake(h) }
+func (g *replica) at(t time.Time)          { g.clock.Store(t.Unix()) }
+func (g *replica) later(d time.Duration)   { g.clock.Add(int64(d / time.Second)) }
+func (g *replica) now() time.Time          { return time.Unix(g.clock.Load(), 0).UTC() }
+func (g *replica) meet(h *proxy.Handshake) { g.Handshake(h) }
 
-func (g *gate) flush() {
+func (g *replica) flush() {
 	g.t.Helper()
 	if err := g.Flush(context.Background()); err != nil {
 		g.t.Fatal(err)
@@ -146,7 +146,7 @@ func (g *gate) flush() {
 }
 
 // clients flushes and lists.
-func (g *gate) clients(f Filter) []Client {
+func (g *replica) clients(f Filter) []Client {
 	g.t.Helper()
 	g.flush()
 	list, next, err := g.store.Clients(context.Background(), f, "", 0)
@@ -164,7 +164,7 @@ func (g *gate) clients(f Filter) []Client {
 }
 
 // only is the one client that there is.
-func (g *gate) only(f Filter) Client {
+func (g *replica) only(f Filter) Client {
 	g.t.Helper()
 	list := g.clients(f)
 	if len(list) != 1 {
@@ -225,7 +225,7 @@ func listener(l proxy.Listener, port uint16) func(*proxy.Handshake) {
 }
 
 // session is an observed handshake and a login as somebody.
-func (g *gate) session(h *proxy.Handshake, account, software string) {
+func (g *replica) session(h *proxy.Handshake, account, software string) {
 	h.Outcome = proxy.Observed
 	g.meet(h)
 	g.Login(&proxy.Login{Conn: h.Conn, Account: account, Software: software})
@@ -233,7 +233,7 @@ func (g *gate) session(h *proxy.Handshake, account, software string) {
 }
 
 // asks is what is known about the client of a handshake at its end.
-func (g *gate) asks(h *proxy.Handshake) (known int, account, software string) {
+func (g *replica) asks(h *proxy.Handshake) (known int, account, software string) {
 	g.meet(h)
 	return g.Identify(h.Client.Addr(), h.JA4)
 }
