@@ -68,21 +68,11 @@ func listen(ctx context.Context) (listener, error) {
 }
 
 func (l listener) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		context.AfterFunc(l.ctx, func() { conn.Close() })
 	}
-	return conn{nc, context.AfterFunc(l.ctx, func() { nc.Close() })}, nil
-}
-
-type conn struct {
-	net.Conn
-	forget func() bool
-}
-
-func (c conn) Close() error {
-	c.forget()
-	return c.Conn.Close()
+	return conn, err
 }
 
 // IMAPAddr is the host:port of the IMAP server.
