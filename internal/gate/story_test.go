@@ -18,7 +18,7 @@ import (
 
 // scene is a moment of a story, and what clients below the floor meet then: a
 // mode, "by" the rule that says so, if one does. It is written down by hand from
-// what the comments in the file promise, so that a fault which the gate shares
+// what the comments in the file promise, so that a fault which Postern shares
 // with the policy's own forecast is seen too.
 type scene struct {
 	at                string
@@ -99,22 +99,22 @@ var brownouts = []scene{
 }
 
 func TestStoryOfAGrowingShare(t *testing.T) {
-	th := open(t, "growing-share.yaml", moment(t, growingShare[0]))
-	crowd := newCrowd(64)
-	th.play(growingShare, func(s *scene) {
+	st := open(t, "growing-share.yaml", moment(t, growingShare[0]))
+	regulars := newRegulars(64)
+	st.play(growingShare, func(s *scene) {
 		if s.everybody == growing {
-			crowd.come(th, s.share)
+			regulars.come(st, s.share)
 		}
 	})
-	th.changesAreLogged("cut-over")
-	th.goBack()
+	st.changesAreLogged("cut-over")
+	st.goBack()
 }
 
 func TestStoryOfBrownouts(t *testing.T) {
-	th := open(t, "brownouts.yaml", moment(t, brownouts[0]))
-	th.play(brownouts, func(*scene) {})
-	th.changesAreLogged("cut-over")
-	th.goBack()
+	st := open(t, "brownouts.yaml", moment(t, brownouts[0]))
+	st.play(brownouts, func(*scene) {})
+	st.changesAreLogged("cut-over")
+	st.goBack()
 }
 
 func moment(t *testing.T, s scene) time.Time {
@@ -127,39 +127,39 @@ func moment(t *testing.T, s scene) time.Time {
 }
 
 // play has clients of every generation meet each scene. More is called in each.
-func (th *theater) play(scenes []scene, more func(*scene)) {
-	th.Helper()
-	if w := th.log.find(0, func(l *storyLine) bool { return l.Msg == "policy warning" }); w != nil {
-		th.Errorf("a warning before it begins: %+v", w)
+func (st *stage) play(scenes []scene, more func(*scene)) {
+	st.Helper()
+	if w := st.log.find(0, func(l *storyLine) bool { return l.Msg == "policy warning" }); w != nil {
+		st.Errorf("a warning before it begins: %+v", w)
 	}
-	th.leavesNothingOut(scenes)
+	st.leavesNothingOut(scenes)
 	for i := range scenes {
 		s := &scenes[i]
-		th.set(moment(th.T, *s))
-		before := th.series("postern_policy_rule_matches_total")
-		decided := th.visitAll(th.visitors(s))
-		th.matched(s, before, decided)
-		th.metricsSay(s)
-		th.planSays(s)
+		st.set(moment(st.T, *s))
+		before := st.series("postern_policy_rule_matches_total")
+		decided := st.visitAll(st.visitors(s))
+		st.matched(s, before, decided)
+		st.metricsSay(s)
+		st.planSays(s)
 		more(s)
-		if th.Failed() {
-			th.Fatalf("at %s", s.at)
+		if st.Failed() {
+			st.Fatalf("at %s", s.at)
 		}
 	}
 }
 
 // leavesNothingOut fails where the plan knows a turn that no scene shows, at it
 // and just before.
-func (th *theater) leavesNothingOut(scenes []scene) {
-	th.Helper()
-	first, last := moment(th.T, scenes[0]), moment(th.T, scenes[len(scenes)-1])
-	for _, m := range th.policy.Timeline(first, last, policy.ListenerNames).Moments {
+func (st *stage) leavesNothingOut(scenes []scene) {
+	st.Helper()
+	first, last := moment(st.T, scenes[0]), moment(st.T, scenes[len(scenes)-1])
+	for _, m := range st.policy.Timeline(first, last, policy.ListenerNames).Moments {
 		if slices.ContainsFunc(m.Events, func(e policy.Event) bool { return e.Kind == policy.Reaches }) {
 			continue
 		}
 		for _, at := range []time.Time{m.Time.Add(-time.Millisecond), m.Time} {
-			if !slices.ContainsFunc(scenes, func(s scene) bool { return moment(th.T, s).Equal(at) }) {
-				th.Errorf("no scene at %v", at)
+			if !slices.ContainsFunc(scenes, func(s scene) bool { return moment(st.T, s).Equal(at) }) {
+				st.Errorf("no scene at %v", at)
 			}
 		}
 	}
@@ -169,8 +169,8 @@ func (th *theater) leavesNothingOut(scenes []scene) {
 // where that is for the policy to say.
 type visitor struct {
 	demo.Client
-	door door
-	want string
+	entry entry
+	want  string
 }
 
 // below reports whether the client is below the floor.
@@ -180,25 +180,25 @@ var generations = []policy.Version{policy.SSL3, policy.TLS10, policy.TLS11, poli
 
 // visitors are those of a scene: everybody on every listener, and the ones with
 // a rule of their own.
-func (th *theater) visitors(s *scene) []visitor {
+func (st *stage) visitors(s *scene) []visitor {
 	var all []visitor
-	add := func(door, network, name, want string, generations ...policy.Version) {
+	add := func(entry, network, name, want string, generations ...policy.Version) {
 		for _, g := range generations {
-			d := th.doors[door]
-			v := visitor{door: d, want: want}
+			d := st.entries[entry]
+			v := visitor{entry: d, want: want}
 			if v.want == growing {
 				v.want = ""
 			}
-			a := th.mail.Accounts()[len(all)%len(th.mail.Accounts())]
+			a := st.mail.Accounts()[len(all)%len(st.mail.Accounts())]
 			v.Client = demo.Client{
-				Generation: g, Roots: th.ca.Pool, Account: a, Password: demo.Password,
-				From: th.address(network), ServerName: name, NoServerName: name == "",
+				Generation: g, Roots: st.ca.Pool, Account: a, Password: demo.Password,
+				From: st.address(network), ServerName: name, NoServerName: name == "",
 			}
 			all = append(all, v)
 		}
 	}
 	for _, l := range policy.ListenerNames {
-		protocol := th.doors[l].protocol
+		protocol := st.entries[l].protocol
 		add(l, "127.10", "", s.everybody, policy.SSL3, policy.TLS10)
 		add(l, "127.10", "mail.example.org", s.everybody, policy.TLS11, policy.TLS12, policy.TLS13)
 		add(l, "127.20", "mail.example.org", s.exempt, policy.TLS10)
@@ -228,26 +228,26 @@ func firstOf(first, second string) string {
 
 // visitAll lets the clients come, a few at once, and counts which rules are to
 // have decided.
-func (th *theater) visitAll(all []visitor) map[string]float64 {
-	th.Helper()
+func (st *stage) visitAll(all []visitor) map[string]float64 {
+	st.Helper()
 	decided := make(map[string]float64)
 	come := make(chan *visitor)
 	var guests sync.WaitGroup
 	for range 4 {
 		guests.Go(func() {
 			for v := range come {
-				th.visit(v)
+				st.visit(v)
 			}
 		})
 	}
 	for i := range all {
 		v := &all[i]
-		said := th.forecast(v)
+		said := st.forecast(v)
 		if v.want == "" {
 			v.want = said
 		}
 		if v.want != said {
-			th.Errorf("%s: the policy says %q, the story %q", v, said, v.want)
+			st.Errorf("%s: the policy says %q, the story %q", v, said, v.want)
 		}
 		if _, rule, _ := strings.Cut(v.want, " by "); v.below() {
 			decided[rule]++
@@ -260,34 +260,34 @@ func (th *theater) visitAll(all []visitor) map[string]float64 {
 }
 
 func (v *visitor) String() string {
-	return fmt.Sprintf("%s from %v on %s %s (%q)", v.Generation, v.From, v.door.listener, v.door.addr, v.ServerName)
+	return fmt.Sprintf("%s from %v on %s %s (%q)", v.Generation, v.From, v.entry.listener, v.entry.addr, v.ServerName)
 }
 
 // forecast is what the policy says that the client will meet, in the words of a
 // scene.
-func (th *theater) forecast(v *visitor) string {
+func (st *stage) forecast(v *visitor) string {
 	name := v.ServerName
 	if v.Generation < policy.TLS10 {
 		name = "" // SSL has no extensions
 	}
-	for _, s := range th.policy.Explain(policy.Client{
-		ConnInfo: policy.ConnInfo{Listener: v.door.listener, Port: v.door.port(), Client: v.From},
+	for _, s := range st.policy.Explain(policy.Client{
+		ConnInfo: policy.ConnInfo{Listener: v.entry.listener, Port: v.entry.port(), Client: v.From},
 		Version:  v.Generation, ServerName: name,
-	}, th.now()) {
+	}, st.now()) {
 		if s.Answer == policy.Takes {
 			return s.Rule.Mode.String() + " by " + s.Rule.Name
 		}
 	}
-	return th.policy.Mode().String()
+	return st.policy.Mode().String()
 }
 
 // visit compares what a client meets, and what the log says of it, with what
 // it is to meet.
-func (th *theater) visit(v *visitor) {
-	th.Helper()
-	met, err := v.Visit(v.door.addr, v.door.protocol, len(v.door.listener) == 4)
+func (st *stage) visit(v *visitor) {
+	st.Helper()
+	met, err := v.Visit(v.entry.addr, v.entry.protocol, len(v.entry.listener) == 4)
 	if err != nil {
-		th.Errorf("%s: %v", v, err)
+		st.Errorf("%s: %v", v, err)
 		return
 	}
 	from := netip.AddrPortFrom(v.From, met.LocalPort)
@@ -301,32 +301,32 @@ func (th *theater) visit(v *visitor) {
 	}
 	logged := ""
 	if v.below() {
-		line := th.log.about(from, logTimeout)
+		line := st.log.about(from, logTimeout)
 		if line == nil {
-			th.Errorf("%s: not in the log", v)
+			st.Errorf("%s: not in the log", v)
 			return
 		}
 		logged = line.Outcome
 		if line.Mode != mode || line.Rule != rule || line.Reason != "version" || logged != string(want) {
-			th.Errorf("%s: the log says %+v, want %s", v, *line, v.want)
+			st.Errorf("%s: the log says %+v, want %s", v, *line, v.want)
 		}
-	} else if th.log.about(from, 0) != nil {
-		th.Errorf("%s: it reaches the floor and is in the log", v)
+	} else if st.log.about(from, 0) != nil {
+		st.Errorf("%s: it reaches the floor and is in the log", v)
 	}
 	if !met.Is(want, v.Generation) {
-		th.Errorf("%s: met %+v, logged %q, want %q", v, met, logged, want)
+		st.Errorf("%s: met %+v, logged %q, want %q", v, met, logged, want)
 	}
 	if said := "TLS " + v.Generation.Number() + " is no longer accepted here; update your mail program"; want == proxy.Explained && !strings.Contains(met.Text, said) {
-		th.Errorf("%s: was told %q", v, met.Text)
+		st.Errorf("%s: was told %q", v, met.Text)
 	}
 }
 
 // matched waits for the counters of the rules to have moved by what was decided.
-func (th *theater) matched(s *scene, before, decided map[string]float64) {
-	th.Helper()
+func (st *stage) matched(s *scene, before, decided map[string]float64) {
+	st.Helper()
 	var moved map[string]float64
 	for end := time.Now().Add(logTimeout); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
-		moved = th.series("postern_policy_rule_matches_total")
+		moved = st.series("postern_policy_rule_matches_total")
 		for rule := range moved {
 			moved[rule] -= before[rule]
 		}
@@ -336,28 +336,28 @@ func (th *theater) matched(s *scene, before, decided map[string]float64) {
 			return
 		}
 	}
-	th.Errorf("at %s: postern_policy_rule_matches_total moved by %v, want %v", s.at, moved, decided)
+	st.Errorf("at %s: postern_policy_rule_matches_total moved by %v, want %v", s.at, moved, decided)
 }
 
 // metricsSay compares mode and share.
-func (th *theater) metricsSay(s *scene) {
-	th.Helper()
-	modes := th.series("postern_policy_mode")
+func (st *stage) metricsSay(s *scene) {
+	st.Helper()
+	modes := st.series("postern_policy_mode")
 	for _, l := range policy.ListenerNames {
 		for _, m := range policy.Modes {
 			if got := modes[l+" "+m.String()]; got != oneOrNone(m.String() == s.mode) {
-				th.Errorf("at %s: postern_policy_mode of %s is %v for %v, want %s", s.at, l, got, m, s.mode)
+				st.Errorf("at %s: postern_policy_mode of %s is %v for %v, want %s", s.at, l, got, m, s.mode)
 			}
 		}
 	}
-	for rule, got := range th.series("postern_policy_share_ratio") {
+	for rule, got := range st.series("postern_policy_share_ratio") {
 		want := s.share
 		if rule != "growing share" {
 			inUse := []string{s.everybody, s.exempt, s.byName, s.byPort}
 			want = oneOrNone(slices.ContainsFunc(inUse, func(w string) bool { return strings.HasSuffix(w, " by "+rule) }))
 		}
 		if math.Abs(got-want) > 1e-6 {
-			th.Errorf("at %s: postern_policy_share_ratio of %q is %v, want %v", s.at, rule, got, want)
+			st.Errorf("at %s: postern_policy_share_ratio of %q is %v, want %v", s.at, rule, got, want)
 		}
 	}
 }
@@ -370,55 +370,55 @@ func oneOrNone(one bool) float64 {
 }
 
 // planSays compares what "postern plan" would print of everybody from now on.
-func (th *theater) planSays(s *scene) {
-	th.Helper()
-	meets := th.policy.Timeline(th.now(), th.now().Add(time.Hour), policy.ListenerNames).Meets
+func (st *stage) planSays(s *scene) {
+	st.Helper()
+	meets := st.policy.Timeline(st.now(), st.now().Add(time.Hour), policy.ListenerNames).Meets
 	if len(meets) != 1 {
-		th.Fatalf("at %s: the plan tells listeners apart: %+v", s.at, meets)
+		st.Fatalf("at %s: the plan tells listeners apart: %+v", s.at, meets)
 	}
 	said, share := meets[0].Rest.String(), 0.0
 	for _, l := range slices.Backward(meets[0].Layers) {
 		switch {
 		case l.Rule.Share != nil:
 			share = l.Part
-		case l.Rule.InForce(th.now()):
+		case l.Rule.InForce(st.now()):
 			said = l.Rule.Mode.String()
 		}
 	}
 	if said != s.mode || math.Abs(share-s.share) > 1e-6 {
-		th.Errorf("at %s: the plan says %s and a share of %v, the story %s and %v", s.at, said, share, s.mode, s.share)
+		st.Errorf("at %s: the plan says %s and a share of %v, the story %s and %v", s.at, said, share, s.mode, s.share)
 	}
 }
 
-// crowd are old clients of one network that come again and again.
-type crowd struct {
+// regulars are old clients of one network that come again and again.
+type regulars struct {
 	size int
 	told map[netip.Addr]bool
 	came int
 }
 
-func newCrowd(size int) *crowd { return &crowd{size: size, told: make(map[netip.Addr]bool)} }
+func newRegulars(size int) *regulars { return &regulars{size: size, told: make(map[netip.Addr]bool)} }
 
 // come lets all of them come, each time to another listener, and counts those
 // that are told: about as many as the share says, and all who were before.
-func (c *crowd) come(th *theater, share float64) {
-	th.Helper()
+func (c *regulars) come(st *stage, share float64) {
+	st.Helper()
 	all := make([]visitor, c.size)
 	l := policy.ListenerNames[c.came%len(policy.ListenerNames)]
 	c.came++
 	for i := range all {
-		a := th.mail.Accounts()[0]
-		all[i] = visitor{door: th.doors[l], Client: demo.Client{
-			Generation: policy.TLS10, Roots: th.ca.Pool, Account: a, Password: demo.Password,
+		a := st.mail.Accounts()[0]
+		all[i] = visitor{entry: st.entries[l], Client: demo.Client{
+			Generation: policy.TLS10, Roots: st.ca.Pool, Account: a, Password: demo.Password,
 			From: netip.AddrFrom4([4]byte{127, 50, byte(i), 1}), NoServerName: true,
 		}}
 	}
-	th.visitAll(all)
+	st.visitAll(all)
 	n := 0
 	for _, v := range all {
 		now := strings.HasPrefix(v.want, "explain")
 		if c.told[v.From] && !now {
-			th.Errorf("%v was told, and is let in again at a share of %v", v.From, share)
+			st.Errorf("%v was told, and is let in again at a share of %v", v.From, share)
 		}
 		c.told[v.From] = now
 		if now {
@@ -428,42 +428,42 @@ func (c *crowd) come(th *theater, share float64) {
 	// Four standard deviations.
 	mean := share * float64(c.size)
 	if math.Abs(float64(n)-mean) > 4*math.Sqrt(mean*(1-share))+0.01 {
-		th.Errorf("at a share of %v %d of %d are told", share, n, c.size)
+		st.Errorf("at a share of %v %d of %d are told", share, n, c.size)
 	}
 }
 
 // changesAreLogged waits for the line that tells of a rule's beginning.
-func (th *theater) changesAreLogged(rule string) {
-	th.Helper()
-	if th.log.find(5*time.Second, func(l *storyLine) bool {
+func (st *stage) changesAreLogged(rule string) {
+	st.Helper()
+	if st.log.find(5*time.Second, func(l *storyLine) bool {
 		return l.Msg == "rules change by their dates" && slices.Contains(l.Begun, rule)
 	}) == nil {
-		th.Errorf("no line tells that %q has begun", rule)
+		st.Errorf("no line tells that %q has begun", rule)
 	}
 }
 
 // goBack puts back.yaml in the place of the story's file: within two seconds old
 // clients are let in again. A machine that is busy with other things has three
 // tries.
-func (th *theater) goBack() {
-	th.Helper()
+func (st *stage) goBack() {
+	st.Helper()
 	knock := func() string {
-		v := visitor{door: th.doors["imaps"], Client: demo.Client{
-			Generation: policy.TLS10, Roots: th.ca.Pool, From: th.address("127.60"),
-			Account: th.mail.Accounts()[0], Password: demo.Password,
+		v := visitor{entry: st.entries["imaps"], Client: demo.Client{
+			Generation: policy.TLS10, Roots: st.ca.Pool, From: st.address("127.60"),
+			Account: st.mail.Accounts()[0], Password: demo.Password,
 		}}
-		met, err := v.Visit(v.door.addr, v.door.protocol, false)
+		met, err := v.Visit(v.entry.addr, v.entry.protocol, false)
 		if err != nil {
-			th.Fatal(err)
+			st.Fatal(err)
 		}
-		line := th.log.about(netip.AddrPortFrom(v.From, met.LocalPort), logTimeout)
+		line := st.log.about(netip.AddrPortFrom(v.From, met.LocalPort), logTimeout)
 		if line == nil || met.LoggedIn != (line.Outcome == string(proxy.Observed)) {
-			th.Fatalf("met %+v, logged %+v", met, line)
+			st.Fatalf("met %+v, logged %+v", met, line)
 		}
 		return line.Mode + " by " + line.Rule
 	}
 	within := func(text []byte, want string, limit time.Duration) bool {
-		th.put(text)
+		st.put(text)
 		for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if knock() == want {
 				return true
@@ -472,22 +472,22 @@ func (th *theater) goBack() {
 		return false
 	}
 	const back = "observe by way back"
-	text := th.doors.on(th.T, "back.yaml")
+	text := st.entries.on(st.T, "back.yaml")
 	for try := 1; !within(text, back, 2*time.Second); try++ {
 		if try == 3 {
-			th.Fatal("after two seconds old clients are still refused")
+			st.Fatal("after two seconds old clients are still refused")
 		}
-		if !within(th.text, off, 20*time.Second) {
-			th.Fatal("the story's file does not come back")
+		if !within(st.text, off, 20*time.Second) {
+			st.Fatal("the story's file does not come back")
 		}
 	}
-	if modes := th.series("postern_policy_mode"); modes["imaps observe"] != 1 || modes["imaps enforce"] != 0 {
-		th.Errorf("postern_policy_mode: %v", modes)
+	if modes := st.series("postern_policy_mode"); modes["imaps observe"] != 1 || modes["imaps enforce"] != 0 {
+		st.Errorf("postern_policy_mode: %v", modes)
 	}
-	if n := th.series("postern_policy_rule_matches_total"); len(n) != 1 || n["way back"] < 1 {
-		th.Errorf("postern_policy_rule_matches_total: %v", n)
+	if n := st.series("postern_policy_rule_matches_total"); len(n) != 1 || n["way back"] < 1 {
+		st.Errorf("postern_policy_rule_matches_total: %v", n)
 	}
-	if th.log.find(logTimeout, func(l *storyLine) bool { return l.Msg == "policy reloaded" }) == nil {
-		th.Error("no line tells that the file was read again")
+	if st.log.find(logTimeout, func(l *storyLine) bool { return l.Msg == "policy reloaded" }) == nil {
+		st.Error("no line tells that the file was read again")
 	}
 }

@@ -30,37 +30,37 @@ import (
 // legacyNames are those of the endpoint that people opt in to.
 var legacyNames = map[string]string{"imap": "imap-legacy.example.org", "pop3": "pop-legacy.example.org"}
 
-// theater is where a story of deploy/rehearsal is played: a gate that goes by a
+// stage is where a story of deploy/rehearsal is played: a Postern that goes by a
 // clock of ours, in front of a mail server.
-type theater struct {
+type stage struct {
 	*testing.T
-	gate   *gate.Runtime
-	policy *policy.Policy // that of the story
-	file   string
-	text   []byte // of the file
-	log    *storyLog
-	clock  atomic.Pointer[time.Time]
-	ca     *posterntest.CA
-	mail   *demo.MailServer
-	// doors are where clients go in, the four listeners and the endpoint's own
+	postern *gate.Runtime
+	policy  *policy.Policy // that of the story
+	file    string
+	text    []byte // of the file
+	log     *storyLog
+	clock   atomic.Pointer[time.Time]
+	ca      *posterntest.CA
+	mail    *demo.MailServer
+	// entries are what clients connect to, the four listeners and the endpoint's own
 	// two ports.
-	doors doors
+	entries entries
 	// addresses that were used up, by network.
 	used map[string]int
 }
 
-type door struct {
+type entry struct {
 	listener, protocol string
 	addr               string
 }
 
-func (d door) port() uint16 {
+func (d entry) port() uint16 {
 	return netip.MustParseAddrPort(d.addr).Port()
 }
 
 // on puts the network and the ports of a file to where the test can come from
 // and go to.
-func (d doors) on(t *testing.T, name string) []byte {
+func (d entries) on(t *testing.T, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../deploy/rehearsal", name))
 	if err != nil {
@@ -75,11 +75,11 @@ func (d doors) on(t *testing.T, name string) []byte {
 	return text
 }
 
-type doors map[string]door
+type entries map[string]entry
 
-func freeDoors(t *testing.T) doors {
+func freeEntries(t *testing.T) entries {
 	t.Helper()
-	d := make(doors)
+	d := make(entries)
 	for _, name := range []string{"imaps", "pop3s", "imap", "pop3", "imaps 2", "pop3s 2"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -88,31 +88,31 @@ func freeDoors(t *testing.T) doors {
 		// All are open at once, so that no two are the same.
 		defer l.Close()
 		listener, _, _ := strings.Cut(name, " ")
-		d[name] = door{listener: listener, protocol: listener[:4], addr: l.Addr().String()}
+		d[name] = entry{listener: listener, protocol: listener[:4], addr: l.Addr().String()}
 	}
 	return d
 }
 
-// open starts a gate with a file of deploy/rehearsal at some time.
-func open(t *testing.T, name string, at time.Time) *theater {
+// open starts a Postern with a file of deploy/rehearsal at some time.
+func open(t *testing.T, name string, at time.Time) *stage {
 	t.Helper()
-	th := &theater{T: t, log: &storyLog{}, ca: posterntest.NewCA(t), used: make(map[string]int), file: filepath.Join(t.TempDir(), "policy.yaml")}
-	th.clock.Store(&at)
+	st := &stage{T: t, log: &storyLog{}, ca: posterntest.NewCA(t), used: make(map[string]int), file: filepath.Join(t.TempDir(), "policy.yaml")}
+	st.clock.Store(&at)
 	var err error
-	if th.mail, err = demo.StartMail(t.Context()); err != nil {
+	if st.mail, err = demo.StartMail(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(th.mail.Close)
+	t.Cleanup(st.mail.Close)
 	names := []string{"localhost", "mail.example.org", legacyNames["imap"], legacyNames["pop3"]}
-	ec, rsa := th.ca.Issue(t, names, posterntest.ECDSA), th.ca.Issue(t, names, posterntest.RSA)
+	ec, rsa := st.ca.Issue(t, names, posterntest.ECDSA), st.ca.Issue(t, names, posterntest.RSA)
 	for try := 1; ; try++ {
-		d := freeDoors(t)
-		th.doors, th.text = d, d.on(t, name)
-		th.put(th.text)
+		d := freeEntries(t)
+		st.entries, st.text = d, d.on(t, name)
+		st.put(st.text)
 		cfg, err := config.Load([]string{
-			"POSTERN_UPSTREAM_IMAP=imap://" + th.mail.IMAPAddr(), "POSTERN_UPSTREAM_POP3=pop3://" + th.mail.POP3Addr(),
+			"POSTERN_UPSTREAM_IMAP=imap://" + st.mail.IMAPAddr(), "POSTERN_UPSTREAM_POP3=pop3://" + st.mail.POP3Addr(),
 			"POSTERN_TLS_CERT_FILE=" + ec.CertFile + "," + rsa.CertFile, "POSTERN_TLS_KEY_FILE=" + ec.KeyFile + "," + rsa.KeyFile,
-			"POSTERN_POLICY_FILE=" + th.file, "POSTERN_ADMIN_LISTEN=127.0.0.1:0", "POSTERN_TIMEOUT_DRAIN=2s",
+			"POSTERN_POLICY_FILE=" + st.file, "POSTERN_ADMIN_LISTEN=127.0.0.1:0", "POSTERN_TIMEOUT_DRAIN=2s",
 			"POSTERN_LISTEN_IMAPS=" + d["imaps"].addr + "," + d["imaps 2"].addr,
 			"POSTERN_LISTEN_POP3S=" + d["pop3s"].addr + "," + d["pop3s 2"].addr,
 			"POSTERN_LISTEN_IMAP=" + d["imap"].addr, "POSTERN_LISTEN_POP3=" + d["pop3"].addr,
@@ -120,58 +120,58 @@ func open(t *testing.T, name string, at time.Time) *theater {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if th.policy, err = policyfile.Of(cfg); err != nil {
+		if st.policy, err = policyfile.Of(cfg); err != nil {
 			t.Fatal(err)
 		}
-		if th.gate, err = gate.New(cfg, gate.Build{}, th.log, th.now); err == nil {
+		if st.postern, err = gate.New(cfg, gate.Build{}, st.log, st.now); err == nil {
 			break
 		}
-		// Somebody else may take a free port before the gate does.
+		// Somebody else may take a free port before Postern does.
 		if try == 3 {
 			t.Fatal(err)
 		}
 	}
-	th.gate.Start()
-	t.Cleanup(func() { th.gate.Stop(context.Background()) })
-	return th
+	st.postern.Start()
+	t.Cleanup(func() { st.postern.Stop(context.Background()) })
+	return st
 }
 
-func (th *theater) now() time.Time { return *th.clock.Load() }
+func (st *stage) now() time.Time { return *st.clock.Load() }
 
-func (th *theater) set(at time.Time) { th.clock.Store(&at) }
+func (st *stage) set(at time.Time) { st.clock.Store(&at) }
 
 // put puts a text in the place of the policy file, in one step.
-func (th *theater) put(text []byte) {
-	th.Helper()
-	next := th.file + ".next"
+func (st *stage) put(text []byte) {
+	st.Helper()
+	next := st.file + ".next"
 	if err := os.WriteFile(next, text, 0o600); err != nil {
-		th.Fatal(err)
+		st.Fatal(err)
 	}
-	if err := os.Rename(next, th.file); err != nil {
-		th.Fatal(err)
+	if err := os.Rename(next, st.file); err != nil {
+		st.Fatal(err)
 	}
 }
 
 // address gives one of 127.x.0.0/16 that nobody has had, so that no line of the
 // log is folded into another.
-func (th *theater) address(network string) netip.Addr {
-	n := th.used[network]
-	th.used[network]++
+func (st *stage) address(network string) netip.Addr {
+	n := st.used[network]
+	st.used[network]++
 	return netip.MustParseAddr(network + "." + strconv.Itoa(n/250) + "." + strconv.Itoa(n%250+1))
 }
 
 // series are the values of a metric, by the values of its labels in the order
 // of their names.
-func (th *theater) series(metric string) map[string]float64 {
-	th.Helper()
-	families, err := th.gate.Gatherer().Gather()
+func (st *stage) series(metric string) map[string]float64 {
+	st.Helper()
+	families, err := st.postern.Gatherer().Gather()
 	if err != nil {
-		th.Fatal(err)
+		st.Fatal(err)
 	}
 	values := make(map[string]float64)
 	i := slices.IndexFunc(families, func(f *dto.MetricFamily) bool { return f.GetName() == metric })
 	if i < 0 {
-		th.Fatalf("no metric %s", metric)
+		st.Fatalf("no metric %s", metric)
 	}
 	for _, m := range families[i].GetMetric() {
 		var labels []string
