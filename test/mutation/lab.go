@@ -167,27 +167,9 @@ func (l *lab) compile(ctx context.Context, verb, output, pkg string, flags ...st
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	cmd.Dir = l.root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building %s with the mutants: %w\n%s\n%s", pkg, err, bytes.TrimSpace(out), l.quote(out))
+		return fmt.Errorf("building %s with the mutants: %w\n%s", pkg, err, bytes.TrimSpace(out))
 	}
 	return nil
-}
-
-// quote shows the lines that a compiler complains of: they are in no file that
-// stays.
-func (l *lab) quote(complaints []byte) string {
-	var quoted strings.Builder
-	for line := range strings.Lines(string(complaints)) {
-		path, rest, _ := strings.Cut(line, ":")
-		number, _, _ := strings.Cut(rest, ":")
-		for _, f := range slices.Concat(slices.Collect(maps.Values(l.packages))...) {
-			lines := strings.Split(string(f.planted()), "\n")
-			var n int
-			if fmt.Sscan(number, &n); n > 0 && n <= len(lines) && strings.HasSuffix(f.path, strings.TrimPrefix(path, ".")) {
-				fmt.Fprintf(&quoted, "%s:%d: %s\n", path, n, strings.TrimSpace(lines[n-1]))
-			}
-		}
-	}
-	return quoted.String()
 }
 
 // tryAll begins to run the tests; each mutant has a channel for its result.

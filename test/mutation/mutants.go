@@ -1,20 +1,130 @@
 package main
 
-// mutants are the breaches, by the package whose promise they break.
+// mutants are the breaches, by the promise that they break.
 var mutants = []mutant{
-	// The policy: what is legacy, and which rule decides.
+	// What is legacy, and which alert says so.
 	{"a client that falls back is let in", "policy Snapshot.Decide", part("Fallback", 1), never, "policy TestWhoIsServedBelowTheFloor"},
-	{"the mode of a rule is not used", "policy Snapshot.Decide", assignment("Mode", 1), skipped, "policy TestTheFirstRuleThatMatchesDecides"},
-	{"a candidate judges as the floor does", "policy Snapshot.Decide", assignment("judged", 1), skipped, "policy TestCandidatesAreJudgedBesideTheFloor"},
 	{"a fallback is a version like any other", "policy Floor.judge", condition("Fallback", 1), never, "policy TestVerdictsByHelloAndFloor"},
+	{"a version below the floor is not legacy", "policy Floor.judge", condition("version", 2), never, "policy TestVerdictsByHelloAndFloor"},
+	{"a suite that is not acceptable is not legacy", "policy Floor.judge", condition("ok", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"an SSLv2 format is never a reason", "policy Floor.judge", condition("SSL2Format", 1), never, "policy TestVerdictsByHelloAndFloor"},
-	{"the last moment of a rule is within it", "policy Rule.within", returned("", 1), first("return !t.Before(r.From) && !t.After(r.Until)"), "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
-	{"a share of everybody is a share of nobody", "policy Share.takes", body, first("return false"), "policy TestAShareOfTheClientsIsWhatItSays"},
+	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("TLS12", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
+	{"RSA key exchange reaches the default floor", "policy rsaUp", word("lenient", 1), becomes("FloorTLS12"), "policy TestFloorsSpellOutTheirSuites"},
+	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello parseBody", returned("false", 2), first("h.Versions = []uint16{version}; break"), "internal/legacyhello TestTheRestIsLeftToCryptoTLS"},
+	{"an early reject sends alert 40", "proxy session.rejectEarly", argument(1, "alertRecord", 1), becomes("alertHandshakeFailure"), "proxy TestAnEarlyRejectSaysTheSameAsCryptoTLS"},
+	{"an SSLv2 hello is answered with alert 40", "proxy session.sslv2Hello", argument(1, "sendAlert", 2), becomes("alertHandshakeFailure"), "test/handshake TestEnforceRefusesInTheClientsTerms/imaps"},
+
+	// Policies: first match, shares, exemptions, dates.
+	{"a rule has no mode", "policy Snapshot.Decide", assignment("Mode", 1), skipped, "policy TestTheFirstRuleThatMatchesDecides"},
+	{"no rule decides", "policy Snapshot.rule", condition("Share", 1), never, "policy TestTheFirstRuleThatMatchesDecides"},
+	{"a rule with a share takes all", "policy Snapshot.rule", condition("Share", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
+	{"a rule takes every listener", "policy tables.matching", call("get", 1), skipped, "policy TestAllKeysOfARuleMustHoldAnyValueOfAKey"},
+	{"a rule takes every address", "policy tables.forClient", condition("ok", 1), never, "policy TestTablesDecideAsARuleByRuleWalk"},
+	{"the last moment of a rule is within it", "policy Rule.within", part("Until", 2), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
+	{"a rule is in force before its time", "policy Rule.within", part("From", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
+	{"an exemption needs no end", "policy Rule.Exemption", part("Until", 1), always, "metrics TestExemptionsSayWhenTheyEnd"},
+	{"a snapshot never ends", "policy Snapshot.Valid", body, first("return true"), "policy TestASnapshotIsNotValidOutsideItsTime"},
+	{"a share takes nobody", "policy Share.takes", body, first("return false"), "policy TestAShareOfTheClientsIsWhatItSays"},
+	{"a share goes by connection", "policy Share.position", condition("Connection", 1), never, "policy TestTheExamplePolicyThroughItsLife"},
+	{"rules take the same clients", "policy shuffleOf", body, first("return [2]uint64{1, 2}"), "policy TestRulesShuffleEachAnew"},
+	{"an IPv6 address is a client", "policy ClientPrefix", condition("Is4", 1), always, "proxy TestConnectionsAreCountedPerClient"},
+	{"a candidate judges nothing", "policy Snapshot.Decide", assignment("judged", 1), skipped, "policy TestCandidatesAreJudgedBesideTheFloor"},
+	{"a brownout is open all day", "policy Rule.InForce", part("Schedule", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
+
+	// Invariant: crypto/tls enforces.
+	{"a lenient configuration exists under enforce", "proxy Server.lenient", condition("MayServeLegacy", 1), always, "proxy TestNoLenientConfigExistsUnderEnforce"},
+	{"everybody is answered by the lenient configuration", "proxy Server.configForClient", condition("Enforce", 1), always, "test/policy TestTheFirstRuleThatMatchesDecides"},
+	{"another policy is not for the next hello", "proxy Server.SetPolicy", assignment("policy", 1), skipped, "proxy TestAnotherPolicyIsForTheNextHello"},
+	{"a rule comes into force when it likes", "proxy Server.tlsSnapshot", condition("Valid", 1), always, "proxy TestRulesComeAndGoByTheClock"},
+	{"a client that is let in is rejected early", "proxy session.rejectEarly", part("Mode", 1), never, "proxy TestNoEarlyRejectForAClientThatIsLetIn"},
+
+	// Invariant: one reader and one writer for each side.
+	{"what is pipelined behind a login is lost", "proxy session.login", argument(3, "newTunnel", 1), becomes("nil"), "proxy TestOneReaderAndOneWriterPerSide"},
+	{"what an upstream says behind a login is lost", "proxy session.login", argument(4, "newTunnel", 1), becomes("nil"), "test/relay TestCapabilitiesDuringALoginAreTrueAndUntouchedAfterIt"},
+	{"a client does not wait for its answer", "proxy forwarding.answer", body, first("return answer{}, nil"), "proxy FuzzRelay"},
+	{"a login that is refused opens the tunnel", "proxy forwarding.loggedIn", part("ok", 2), always, "proxy TestAFailedLoginIsNotTriedOnAnotherUpstream"},
+	{"a failed login is tried on another upstream", "proxy commandSide.replaceable", part("notReplayable", 1), always, "proxy TestAFailedLoginIsNotTriedOnAnotherUpstream"},
+
+	// Invariant: no byte goes upstream for a refused client.
+	{"an explained client is served", "proxy session.tlsOutcome", condition("Explain", 1), never, "proxy TestNoByteGoesUpstreamForARefusedClient"},
+	{"everybody may be passed through", "proxy recorder.hold", part("pass", 1), never, "proxy TestNobodyElseIsPassedThrough"},
+	{"any SSLv2 hello is passed through", "proxy session.sslv2Hello", part("PassThrough", 1), always, "proxy TestNobodyElseIsPassedThrough"},
+	{"an alert of the old server is a success", "proxy session.passThrough", condition("alert", 1), never, "proxy TestAnAlertOfTheOldServerIsDelivered"},
+	{"a client is not passed through whole", "proxy recorder.add", assignment("bytes", 1), skipped, "proxy TestAClientThatGoCannotServeIsPassedThroughUntouched"},
+	{"answers of an old server are in any format", "proxy judgeAnswer", returned("false", 2), first("return false, true"), "proxy TestAnswersOfAnOldServer"},
+
+	// Invariant: nothing from before STARTTLS survives it.
+	{"what is pipelined behind STARTTLS is taken", "proxy session.startTLS", condition("Buffered", 1), never, "proxy TestNothingFromBeforeSTARTTLSSurvives"},
+	{"an injection is not counted", "proxy session.startTLSFailed", call("Injection", 1), skipped, "proxy TestNothingFromBeforeSTARTTLSSurvives"},
+	{"an upstream may answer more than STARTTLS", "proxy Server.converse", condition("Buffered", 1), never, "test/upstream TestAnUpstreamThatPlaysWithSTARTTLSIsRefused"},
+	{"an upstream may log in beforehand", "proxy imapDialect.judgeGreeting", condition("OK", 1), always, "test/relay TestAnUpstreamThatDoesNotGreetWell"},
+	{"STARTTLS inside TLS goes upstream", "proxy imapDialect.relayCommand", condition("STARTTLS", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSStayHere"},
+	{"XCLIENT inside TLS goes upstream over POP3", "proxy pop3Dialect.relayCommand", condition("XCLIENT", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSStayHere"},
+	{"a client may say where it comes from", "internal/mailproto forbiddenID", body, first("return false"), "internal/mailproto TestForbiddenIDFieldsAreTakenOut"},
+	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestUntrueCapabilitiesDisappearFromAllFourPlaces"},
+	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestUntrueCapabilitiesDisappearFromCAPA"},
+	{"STLS is offered inside TLS", "internal/mailproto FilterPOP3Capability", condition("STLS", 1), never, "internal/mailproto TestUntrueCapabilitiesDisappearFromCAPA"},
+	{"a certificate of an upstream need not be right", "proxy Server.upstreamConfig", returned("", 1), first("c.InsecureSkipVerify = true"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
+	{"anybody is believed a PROXY header", "proxy session.proxyHeaderDue", condition("Contains", 1), always, "test/upstream TestNobodyElseIsBelieved"},
+
+	// Invariant: credentials reach no log, metric or event.
+	{"a command is logged", "proxy imapDialect.relayCommand", body, first(`c.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
+	{"a command before TLS is logged", "proxy pop3Dialect.commandBeforeTLS", body, first(`st.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
+	{"a password is an account", "internal/mailproto Identity.POP3Command", value("Account", 1), becomes("string(cmd.Args)"), "proxy TestAnAccountIsReportedWithALoginAlone"},
+	{"a password is an account of SASL", "internal/mailproto plainAccount", returned("authcid", 1), first("return m, true"), "internal/mailproto FuzzSASLAccount"},
+	{"an account is told where nobody asked", "proxy session.identified", part("Identity", 1), always, "proxy TestNobodyElseIsNamed"},
+	{"the account of a modern client is told", "proxy session.identified", part("Legacy", 1), always, "proxy TestNobodyElseIsNamed"},
+	{"a login before TLS is not counted", "proxy startTLSStage.cleartextLogin", call("CleartextLogin", 1), skipped, "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
+	{"a password is asked for before TLS", "proxy imapDialect.commandBeforeTLS", argument(2, "skipLiterals", 1), becomes("true"), "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
+	{"an error tells the password of the database", "internal/ledger Redacted", body, first("return ledgerURL"), "internal/ledger TestAnErrorTellsNoPassword"},
+	{"a secret that does not parse is echoed", "internal/config variable.text", condition("secret", 1), never, "internal/config TestASecretIsNeverEchoed"},
+
+	// Invariant: the events of a connection, exactly once and in order.
+	{"a handshake that failed is not told", "proxy session.failed", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"a handshake that failed is told twice", "proxy session.failed", call("report", 1), first("s.report(Failed, f)"), "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"an early reject is not told", "proxy session.rejectEarly", call("report", 1), skipped, "proxy TestAnEarlyRejectSaysTheSameAsCryptoTLS"},
+	{"TLS before STARTTLS is not told", "proxy session.tlsTooSoon", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"a login is not told", "proxy session.login", call("Login", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"an end is not told", "proxy session.end", call("tellClosed", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"a failed login is not counted", "proxy forwarding.loggedIn", assignment("failedLogins", 1), skipped, "proxy TestTheAccountOfALegacySessionIsTold"},
+
+	// The identities of the counters.
+	{"a legacy handshake is counted once", "metrics listener.handshake", condition("Legacy", 1), never, "metrics TestSumsOfHandshakesAgree"},
+	{"a failure has no reason", "metrics listener.handshake", call("add", 3), skipped, "metrics TestSumsOfHandshakesAgree"},
+	{"a connection stays open", "metrics Metrics.Closed", call("add", 1), skipped, "metrics TestEveryEventMovesItsSeriesAlone"},
+	{"a line that is left out is not counted", "internal/logging Suppression.Allow", assignment("lost", 1), skipped, "internal/logging TestEveryHandshakeIsAccountedForOnce"},
+	{"a client floods the log", "internal/logging Suppression.Allow", condition("full", 1), never, "internal/logging TestTwentyLinesOfAClientThenOneAtTheMinutesEnd"},
+
+	// The ledger: nothing is lost, and nothing counts twice.
+	{"a sighting is not counted", "internal/ledger Recorder.Handshake", call("of", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
+	{"a modern client is remembered", "internal/ledger Recorder.Handshake", part("Legacy", 1), never, "internal/ledger TestWhatIsNotLegacyIsNotRemembered"},
+	{"what was written is written again", "internal/ledger Recorder.commit", call("acknowledge", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
+	{"a commit in doubt is written twice", "internal/ledger Recorder.write", call("acknowledge", 1), skipped, "internal/ledger TestACommitInDoubtIsAskedFor"},
+	{"a client that was pruned is lost", "internal/ledger writer.known", part("exec", 1), never, "internal/ledger TestAClientThatWasPrunedComesBack"},
+	{"days are not written", "internal/ledger Store.add", call("days", 1), skipped, "internal/ledger TestADayEndsAtMidnightUTC/sqlite"},
+	{"logins are not written", "internal/ledger Store.add", call("logins", 1), skipped, "internal/ledger TestWhoOnlyEverFailedToLogInIsNoise/sqlite"},
+	{"the end does not write the rest", "internal/ledger Recorder.Close", body, first("return nil"), "internal/ledger TestTheEndWritesTheRest"},
+	{"an account is kept by its name", "internal/ledger Recorder.identify", call("identity", 1), becomes("account"), "internal/ledger TestAHashIsKeptInPlaceOfTheAccount/sqlite"},
+	{"what is erased comes back", "internal/ledger Recorder.erase", call("erase", 1), skipped, "internal/ledger TestAForgottenAccountIsGoneEverywhere/sqlite"},
+	{"a scanner is a client", "internal/ledger burst", body, first("return false"), "internal/ledger TestAScannerIsNoise/sqlite"},
 
 	// The admin port: who may see the page and the API.
 	{"any Host will do", "internal/admin ownHost", body, first("return true"), "internal/admin TestTheAPIAnswersUnderNamesOfThisHostAlone"},
 	{"off loopback no token is needed", "internal/admin access.decide", condition("loopback", 1), always, "internal/admin TestOffLoopbackTheTokenIsNeeded"},
 	{"a wrong token is as good as a right one", "internal/admin access.decide", condition("right", 1), never, "internal/admin TestOffLoopbackTheTokenIsNeeded"},
 	{"tokens can be guessed for ever", "internal/admin access.decide", condition("wait", 1), never, "internal/admin TestTenWrongTokensAMinuteAndNoMore"},
-	{"an IPv6 client has 2^64 tries", "internal/admin clientKey", condition("Is6", 1), always, "internal/admin TestGuessesAreCountedByConnection"},
+
+	// What is read again: bad input keeps the old.
+	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("invalid", 1), never, "internal/certs TestRenew"},
+	{"a bad policy takes the place of a good one", "internal/gate Runtime.reloadPolicy", condition("err", 1), never, "test/policy TestABadFileChangesNothing"},
+	{"an unknown variable is passed over", "internal/config loader.refuseUnknown", body, first("return"), "internal/config TestABadValueIsOneLineThatNamesTheVariable"},
+
+	// Limits, and the end.
+	{"a client has one connection too many", "proxy clientLimits.enter", comparison("ConnectionsPerClient", 1), boundary, "proxy TestConnectionsAreCountedPerClient"},
+	{"a connection that left still counts", "proxy clientLimits.leave", assignment("open", 1), skipped, "proxy TestConnectionsAreCountedPerClient"},
+	{"handshakes are not limited", "proxy clientLimits.handshake", returned("AllowN", 1), first("return true"), "proxy TestHandshakesComeBackWithTime"},
+	{"LIMIT_CONNECTIONS holds nobody", "proxy session.admit", condition("overLimit", 1), never, "test/limits TestConnectionsOverTheLimitAreTurnedAway"},
+	{"literals before a login have no end", "proxy forwarding.checkLiteral", comparison("literals", 1), never, "test/relay TestALiteralOver256KBIsNotTaken"},
+	{"a shutdown cuts a session that is logged in", "proxy Server.Shutdown", call("drain", 1), skipped, "proxy TestALoginThatTheClientKnowsOfRunsOnAtShutdown"},
+	{"a silent session never ends", "proxy tunnel.checkIdle", condition("left", 1), never, "proxy TestAParkedSessionEndsAfterTheIdleTime"},
 }

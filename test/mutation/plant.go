@@ -172,16 +172,6 @@ func word(name string, n int) place {
 	})
 }
 
-// field is the value that a composite literal gives to a key.
-func field(key string, n int) place {
-	return nth(n, "", func(node ast.Node) []ast.Node {
-		if kv, ok := node.(*ast.KeyValueExpr); ok && lastName(kv.Key) == key {
-			return []ast.Node{kv.Value}
-		}
-		return nil
-	})
-}
-
 // argument is the i-th argument, from 1, of the n-th call.
 func argument(i int, name string, n int) place {
 	return func(within ast.Node) ast.Node {
@@ -409,7 +399,8 @@ func funcName(fn *ast.FuncDecl) string {
 	return lastName(fn.Recv.List[0].Type) + "." + fn.Name.Name
 }
 
-// planted is the text with all edits in it.
+// planted is the text with all edits in it. They add no lines: a compiler that
+// complains of one names the line of the file itself.
 func (f *file) planted() []byte {
 	type insertion struct {
 		at, rank, length, turn int
@@ -426,6 +417,7 @@ func (f *file) planted() []byte {
 		return cmp.Or(a.at-b.at, a.rank-b.rank, a.length-b.length, a.turn-b.turn)
 	})
 	var out bytes.Buffer
+	fmt.Fprintf(&out, "//line %s:1\n", f.path)
 	done := 0
 	for _, i := range all {
 		out.Write(f.text[done:i.at])
