@@ -2,7 +2,6 @@ package policy
 
 import (
 	"crypto/tls"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -85,13 +84,9 @@ func (r Reason) String() string {
 func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText reads one of the labels.
-func (r *Reason) UnmarshalText(label []byte) error {
-	i := slices.IndexFunc(Reasons, func(r Reason) bool { return r.String() == string(label) })
-	if i < 0 {
-		return fmt.Errorf("no such reason %q", clip(string(label)))
-	}
-	*r = Reasons[i]
-	return nil
+func (r *Reason) UnmarshalText(label []byte) (err error) {
+	*r, err = oneOf("reason", "", Reasons, string(label))
+	return err
 }
 
 // Verdict is what the policy says of one hello.
@@ -186,7 +181,7 @@ func (f Floor) judge(h *Hello, keys KeyTypes) Reason {
 	case h.SSL2Format:
 		return ReasonSSL2Hello
 	}
-	if _, ok := f.pickKey(h, version, keys); !ok {
+	if f.pickKey(h, version, keys) == 0 {
 		return ReasonCipher
 	}
 	return NotLegacy
@@ -204,18 +199,16 @@ func (f Floor) PickKey(h *Hello, keys KeyTypes, lenientMode bool) KeyTypes {
 	if version == NoVersion {
 		return 0
 	}
-	key, _ := f.pickKey(h, version, keys)
-	return key
+	return f.pickKey(h, version, keys)
 }
 
-func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (KeyTypes, bool) {
-	var second KeyTypes
+func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (second KeyTypes) {
 	for _, k := range preferredKeys {
 		if keys&k == 0 || !f.servesWith(h, version, k) {
 			continue
 		}
 		if version == TLS13 || knowsCurve(h, k) {
-			return k, true
+			return k
 		}
 		// A client that does not list the curve of a certificate's key may
 		// refuse it (RFC 8422, Section 5.1.1): only where there is no other.
@@ -223,7 +216,7 @@ func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (KeyTypes, bool
 			second = k
 		}
 	}
-	return second, second != 0
+	return second
 }
 
 func knowsCurve(h *Hello, k KeyTypes) bool {

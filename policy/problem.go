@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// Problem is one thing that is wrong with a policy file.
+// Problem is one thing that is wrong with a policy file, or that is allowed but
+// probably not meant: a warning, which may depend on the clock.
 type Problem struct {
-	// Line and Column are where, from 1 on.
+	// Line and Column are where, from 1 on; 0 where there is no such place. A
+	// warning has no column.
 	Line, Column int
 	// Rule or Candidate is the name of the one that it is about; both are empty
 	// where it is about none, or one without a name.
@@ -19,14 +22,23 @@ type Problem struct {
 
 // String returns line:column: rule: text.
 func (p Problem) String() string {
-	about := ""
+	s := ""
+	if p.Line > 0 {
+		s = strconv.Itoa(p.Line) + ":"
+	}
+	if p.Column > 0 {
+		s += strconv.Itoa(p.Column) + ":"
+	}
+	if s != "" {
+		s += " "
+	}
 	switch {
 	case p.Rule != "":
-		about = fmt.Sprintf("rule %q: ", p.Rule)
+		s += fmt.Sprintf("rule %q: ", p.Rule)
 	case p.Candidate != "":
-		about = fmt.Sprintf("candidate %q: ", p.Candidate)
+		s += fmt.Sprintf("candidate %q: ", p.Candidate)
 	}
-	return fmt.Sprintf("%d:%d: %s%s", p.Line, p.Column, about, p.Text)
+	return s + p.Text
 }
 
 // Problems is all that is wrong with a policy file, by line.

@@ -68,22 +68,15 @@ func (k EventKind) String() string {
 type Meeting struct {
 	Listeners []string
 	// Layers are the rules that take a part of them or come and go, in the order
-	// in which they are asked; those that make no difference are left out.
-	Layers []Layer
+	// in which they are asked; those that make no difference are left out. The
+	// part of one with a schedule is what it takes while that is open.
+	Layers []Outcome
 	// Rest is what all others meet.
 	Rest Mode
 
 	policy *Policy
 	rules  ruleSet // those for everybody on the listeners, between their dates
 	at     time.Time
-}
-
-// Layer is a rule that takes some of the clients, or all of them at times.
-type Layer struct {
-	Rule *Rule
-	// Part is how many of all of them it takes, 0 to 1; where it has a schedule,
-	// while that is open.
-	Part float64
 }
 
 // Parts is what the clients meet while a rule of the layers has its schedule
@@ -165,7 +158,7 @@ func (p *Policy) meeting(t time.Time, listener string) Meeting {
 			break
 		}
 		if o.Part > 0 || o.Rule.Share.Changes() {
-			m.Layers = append(m.Layers, Layer{o.Rule, o.Part})
+			m.Layers = append(m.Layers, o)
 		}
 	}
 	for n := len(m.Layers); n > 0 && m.Layers[n-1].Rule.Mode == m.Rest; n-- {

@@ -3,7 +3,6 @@ package policy
 import (
 	"crypto/tls"
 	"fmt"
-	"slices"
 )
 
 // Version is a protocol version as it stands on the wire.
@@ -49,13 +48,9 @@ func (v Version) String() string {
 func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 // UnmarshalText reads one of the labels.
-func (v *Version) UnmarshalText(label []byte) error {
-	i := slices.IndexFunc(Versions, func(v Version) bool { return v.String() == string(label) })
-	if i < 0 {
-		return fmt.Errorf("no such version %q", clip(string(label)))
-	}
-	*v = Versions[i]
-	return nil
+func (v *Version) UnmarshalText(label []byte) (err error) {
+	*v, err = oneOf("version", "", Versions, string(label))
+	return err
 }
 
 // Number returns the version as people write it, such as 1.0; SSL versions

@@ -155,8 +155,8 @@ func utc(t time.Time) time.Time {
 }
 
 func meetingOf(m policy.Meeting) meetingJSON {
-	return meetingJSON{m.Listeners, each(m.Layers, func(l policy.Layer) layerJSON {
-		j := layerJSON{Rule: l.Rule.Name, Mode: l.Rule.Mode.String(), Part: l.Part}
+	return meetingJSON{m.Listeners, each(m.Layers, func(l policy.Outcome) layerJSON {
+		j := layerJSON{Rule: l.Rule.Name, Mode: l.Mode.String(), Part: l.Part}
 		if l.Rule.Schedule != nil {
 			j.Schedule = l.Rule.Schedule.Cron
 		}

@@ -26,10 +26,10 @@ type Plan struct {
 // relaxations are those that anybody can notice here.
 func (p *Plan) relaxations() []policy.Relaxation {
 	var all []policy.Relaxation
-	for _, m := range p.Policy.Relaxations(p.From, p.Until) {
-		m.Listeners = slices.DeleteFunc(slices.Clone(m.Listeners), func(l string) bool { return !slices.Contains(p.Listeners, l) })
-		if len(m.Listeners) > 0 {
-			all = append(all, m)
+	for _, x := range p.Policy.Relaxations(p.From, p.Until) {
+		x.Listeners = slices.DeleteFunc(slices.Clone(x.Listeners), func(l string) bool { return !slices.Contains(p.Listeners, l) })
+		if len(x.Listeners) > 0 {
+			all = append(all, x)
 		}
 	}
 	return all
@@ -57,7 +57,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(p.Source), p.Policy.Floor())
 	fmt.Fprintf(&b, "What clients below the floor meet from %s to %s\n", text.Unglued(text.Date(p.From, time.UTC)), text.Unglued(text.Date(p.Until, time.UTC)))
 	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n")
-	b.WriteString(columns(append(p.nowRows(tl, relaxations), p.momentRows(tl, relaxations)...)))
+	b.WriteString(columns(p.moments(tl, relaxations)))
 	b.WriteByte('\n')
 	b.WriteString(columns(p.summary(tl, relaxations)))
 	_, err := io.WriteString(w, b.String())
@@ -71,53 +71,38 @@ func title(source string) string {
 	return "Policy " + source
 }
 
-func (p *Plan) nowRows(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
-	var lines []string
-	for _, e := range tl.Running {
-		lines = append(lines, eventWords(e))
-	}
-	lines = append(lines, p.meets(tl.Meets)...)
-	lines = append(lines, marked(relaxations, tl.From)...)
-	if len(tl.Over) > 0 {
-		lines = append(lines, "over: "+ruleNames(tl.Over))
-	}
-	return rowsOf("now", lines)
-}
+// mark stands before what an operator should not miss.
+const mark = "!! MILDER: "
 
-func (p *Plan) momentRows(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
+// moments are now and the times at which something changes.
+func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
 	var rows []row
-	last := p.meets(tl.Meets)
-	for _, m := range tl.Moments {
-		var lines []string
-		for _, e := range m.Events {
-			lines = append(lines, eventWords(e))
-		}
-		// Where nothing changes for the many, it is not said again.
+	var last []string
+	now := policy.Moment{Time: tl.From, Events: tl.Running, Meets: tl.Meets}
+	for i, m := range append([]policy.Moment{now}, tl.Moments...) {
+		lines := texts(m.Events, eventWords)
 		meets := p.meets(m.Meets)
 		for _, line := range meets {
-			if !slices.Contains(last, line) {
+			if !slices.Contains(last, line) { // else nothing changes for the many
 				lines = append(lines, line)
 			}
 		}
 		last = meets
-		lines = append(lines, marked(relaxations, m.Time)...)
-		rows = append(rows, rowsOf(text.Date(m.Time, m.Events[0].Rule.Zone), lines)...)
+		for _, x := range relaxations {
+			if x.Time.Equal(m.Time) {
+				lines = append(lines, mark+relaxationWords(x))
+			}
+		}
+		label := "now"
+		switch {
+		case i > 0:
+			label = text.Date(m.Time, m.Events[0].Rule.Zone)
+		case len(tl.Over) > 0:
+			lines = append(lines, "over: "+strings.Join(texts(tl.Over, named), ", "))
+		}
+		rows = append(rows, rowsOf(label, lines)...)
 	}
 	return rows
-}
-
-// mark stands before what an operator should not miss.
-const mark = "!! MILDER: "
-
-// marked says what becomes milder at that time.
-func marked(relaxations []policy.Relaxation, at time.Time) []string {
-	var lines []string
-	for _, m := range relaxations {
-		if m.Time.Equal(at) {
-			lines = append(lines, mark+relaxationWords(m))
-		}
-	}
-	return lines
 }
 
 // meets says what those meet that no special rule takes, a line for each group
@@ -143,33 +128,26 @@ func special(c policy.Condition) bool { return c.Key.Name != "listener" }
 
 // summary is what is open at the end.
 func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
-	var rows []row
-	switch {
-	case len(tl.Moments) > 0:
-		rows = append(rows, p.nextRow("next", &tl.Moments[0]))
-	default:
-		rows = append(rows, row{"next", "nothing changes before " + text.Date(tl.Until, time.UTC)})
+	rows := []row{{"next", "nothing changes before " + text.Date(tl.Until, time.UTC)}}
+	if len(tl.Moments) > 0 {
+		rows[0] = p.nextRow("next", &tl.Moments[0])
 	}
 	if tl.Next != nil {
 		rows = append(rows, p.nextRow("after this plan", tl.Next))
 	}
-	var open []string
-	for _, r := range p.exemptions() {
-		open = append(open, fmt.Sprintf("%s until %s, %s; owner %s", named(r), text.Date(r.Until, r.Zone), text.Ahead(r.Until.Sub(p.From)), r.Owner))
-	}
-	if open == nil {
+	open := texts(p.exemptions(), func(r *policy.Rule) string {
+		return fmt.Sprintf("%s until %s, %s; owner %s", named(r), text.Date(r.Until, r.Zone), text.Ahead(r.Until.Sub(p.From)), r.Owner)
+	})
+	if len(open) == 0 {
 		open = []string{"none"}
 	}
 	rows = append(rows, rowsOf("exemptions open", open)...)
-	label, relaxed := "milder than before", []string(nil)
-	for _, m := range relaxations {
-		label = "!! milder than before"
-		relaxed = append(relaxed, text.Date(m.Time, m.Rules[0].Zone)+": "+relaxationWords(m))
+	if len(relaxations) == 0 {
+		return append(rows, row{"milder than before", "nowhere"})
 	}
-	if relaxed == nil {
-		relaxed = []string{"nowhere"}
-	}
-	return append(rows, rowsOf(label, relaxed)...)
+	return append(rows, rowsOf("!! milder than before", texts(relaxations, func(x policy.Relaxation) string {
+		return text.Date(x.Time, x.Rules[0].Zone) + ": " + relaxationWords(x)
+	}))...)
 }
 
 func (p *Plan) nextRow(label string, m *policy.Moment) row {

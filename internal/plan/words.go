@@ -62,10 +62,6 @@ func lines(words string) string { return strings.Join(wrap(words, text.Width), "
 // named quotes a rule's name.
 func named(r *policy.Rule) string { return text.Glued(strconv.Quote(r.Name)) }
 
-func ruleNames(rules []*policy.Rule) string {
-	return strings.Join(texts(rules, named), ", ")
-}
-
 // eventWords says what becomes of a rule.
 func eventWords(e policy.Event) string {
 	r := e.Rule
