@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"crypto"
 	"errors"
 	"io"
 	"os"
@@ -11,11 +12,13 @@ import (
 // maxFile bounds what is read of one file, in bytes: ten times a long chain.
 const maxFile = 1 << 20
 
-// file is a PEM file that was read.
+// file is a PEM file that was read: its certificates in DER, in their order, and
+// its keys.
 type file struct {
-	contents
-	name string  // as the operator named it
-	dir  *folder // nil where the file itself was named
+	name  string  // as the operator named it
+	dir   *folder // nil where the file itself was named
+	chain [][]byte
+	keys  []crypto.Signer
 }
 
 // folder is a directory with certificates, or one in it.
@@ -26,11 +29,11 @@ type folder struct {
 	pairs int
 	// orphan is a server's certificate in it without a key.
 	orphan bool
-	// failed: there was a problem with it that has been told.
+	// failed: there was a problem with it, which is noted.
 	failed bool
 }
 
-// count says that a pair was found in the folder.
+// count notes that a pair was found in the folder.
 func (d *folder) count() {
 	for ; d != nil; d = d.parent {
 		d.pairs++
@@ -59,7 +62,7 @@ func (l *loader) read(name string, d *folder) {
 	case info.IsDir() && (d == nil || d.parent == nil):
 		l.readFolder(&folder{name: name, parent: d})
 	case d == nil || info.Mode().IsRegular() && info.Size() <= maxFile:
-		l.readFile(name, d)
+		l.readFile(name, d, false)
 	}
 }
 
@@ -80,47 +83,41 @@ func (l *loader) readFolder(d *folder) {
 	}
 }
 
-// readFile reads a file that was named as a certificate's, or lies in a
-// directory, where it may be anything.
-func (l *loader) readFile(name string, d *folder) {
-	c, err := readPEM(name)
+// readFile reads a file that was named as a certificate's or a key's, or lies in
+// a directory, where it may be anything. Certificates in a key's file are passed
+// over: only those named as such are served.
+func (l *loader) readFile(name string, d *folder, asKey bool) {
+	f, err := readPEM(name)
 	switch {
 	case errors.Is(err, errNoPEM) && d != nil:
 		return
-	case err == nil && d == nil && len(c.chain) == 0:
+	case err == nil && asKey && len(f.keys) == 0:
+		err = errNoKey
+	case err == nil && !asKey && d == nil && len(f.chain) == 0:
 		err = errNoCertificate
 	}
 	if err != nil {
 		l.problem(name, d, err)
 		return
 	}
-	f := &file{contents: c, name: name, dir: d}
+	f.dir = d
 	l.addKeys(f)
-	if len(f.chain) > 0 {
+	if len(f.chain) > 0 && !asKey {
 		l.files = append(l.files, f)
 	}
 }
 
-// readKeyFile reads a file that was named as a key's. Certificates in it are
-// passed over: only those named as such are served.
-func (l *loader) readKeyFile(name string) {
-	c, err := readPEM(name)
-	if err == nil && len(c.keys) == 0 {
-		err = errNoKey
-	}
-	if err != nil {
-		l.problem(name, nil, err)
-		return
-	}
-	l.addKeys(&file{contents: c, name: name})
-}
-
-func readPEM(name string) (contents, error) {
+func readPEM(name string) (*file, error) {
 	data, err := readBounded(name)
 	if err != nil {
-		return contents{}, err
+		return nil, err
 	}
-	return parse(data)
+	f, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	f.name = name
+	return f, nil
 }
 
 func readBounded(name string) ([]byte, error) {

@@ -58,7 +58,7 @@ func Load(certFiles, keyFiles []string) (*Store, error) {
 		l.read(name, nil)
 	}
 	for _, name := range keyFiles {
-		l.readKeyFile(name)
+		l.readFile(name, nil, true)
 	}
 	for _, f := range l.files {
 		if err := l.match(f); err != nil {
@@ -90,12 +90,7 @@ func (l *loader) checkFolders() {
 
 func (l *loader) addKeys(f *file) {
 	for _, signer := range f.keys {
-		id, err := publicID(signer.Public())
-		if err != nil {
-			l.problem(f.name, f.dir, err)
-			continue
-		}
-		if l.pool[id] == nil {
+		if id := publicID(signer.Public()); l.pool[id] == nil {
 			k := &poolKey{signer: signer, file: f}
 			l.pool[id] = k
 			l.order = append(l.order, k)
@@ -175,19 +170,11 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 }
 
 // keyOf returns the key of a certificate, or nil.
-func (l *loader) keyOf(cert *x509.Certificate) *poolKey {
-	id, err := publicID(cert.PublicKey)
-	if err != nil {
-		return nil
-	}
-	return l.pool[id]
-}
+func (l *loader) keyOf(cert *x509.Certificate) *poolKey { return l.pool[publicID(cert.PublicKey)] }
 
-// publicID is equal for equal public keys, however a file encodes them.
-func publicID(public crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(public)
-	if err != nil {
-		return "", errKeyType
-	}
-	return string(der), nil
+// publicID is equal for equal public keys, however a file encodes them. It is
+// empty for those of a type that no key here has.
+func publicID(public crypto.PublicKey) string {
+	der, _ := x509.MarshalPKIXPublicKey(public)
+	return string(der)
 }

@@ -23,17 +23,10 @@ var (
 	errEncrypted = errors.New("the key is encrypted: decrypt it, nobody can type its password here")
 )
 
-// contents is what one PEM file holds: certificates as DER, in their order,
-// and keys.
-type contents struct {
-	chain [][]byte
-	keys  []crypto.Signer
-}
-
 // parse reads certificates and keys. Other blocks, such as parameters, are
 // passed over, and so is text around the blocks. It never echoes a key.
-func parse(data []byte) (contents, error) {
-	var c contents
+func parse(data []byte) (*file, error) {
+	var f file
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark would hide the first block
 	begun := bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
 	ended := 0
@@ -45,23 +38,23 @@ func parse(data []byte) (contents, error) {
 		ended++
 		switch {
 		case block.Type == "CERTIFICATE":
-			c.chain = append(c.chain, block.Bytes)
+			f.chain = append(f.chain, block.Bytes)
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			key, err := parseKey(block)
 			if err != nil {
-				return contents{}, err
+				return nil, err
 			}
-			c.keys = append(c.keys, key)
+			f.keys = append(f.keys, key)
 		}
 	}
 	switch {
 	case begun == 0:
-		return contents{}, errNoPEM
+		return nil, errNoPEM
 	case ended < begun:
 		// pem.Decode looks for the next good block in silence.
-		return contents{}, errBroken
+		return nil, errBroken
 	}
-	return c, nil
+	return &f, nil
 }
 
 // keyBlocks are named in errors. Any other type stands in a file that may not be

@@ -111,9 +111,8 @@ func smallDrops() map[string]*maildrop {
 const greeted = "S: +OK Postern demo mailbox ready\n"
 const loggedIn = greeted + "C: USER anna\nC: PASS demo\nS: +OK now...\nS: +OK logged in, 3 messages (86 octets)\n"
 
-func TestPOP3Dialogues(t *testing.T) {
-	for name, transcript := range map[string]string{
-		"capabilities before login": greeted + `
+var pop3Dialogues = map[string]string{
+	"capabilities before login": greeted + `
 			C: CAPA
 			S: +OK what this server can do
 			S: UIDL
@@ -125,7 +124,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: .
 			C: QUIT
 			S: +OK goodbye`,
-		"capabilities after login": loggedIn + `
+	"capabilities after login": loggedIn + `
 			C: capa
 			S: +OK ...
 			S: UIDL
@@ -135,7 +134,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: PIPELINING
 			S: IMPLEMENTATION Postern-demo
 			S: .`,
-		"reading": loggedIn + `
+	"reading": loggedIn + `
 			C: STAT
 			S: +OK 3 86
 			C: LIST
@@ -158,7 +157,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: +OK still here
 			C: QUIT
 			S: +OK goodbye`,
-		"dots are doubled": loggedIn + `
+	"dots are doubled": loggedIn + `
 			C: RETR 2
 			S: +OK 31 octets
 			S: Subject: two
@@ -170,7 +169,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: .
 			C: NOOP
 			S: +OK still here`,
-		"deleting and taking it back": loggedIn + `
+	"deleting and taking it back": loggedIn + `
 			C: DELE 1
 			S: +OK message deleted
 			C: DELE 1
@@ -188,7 +187,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: +OK nothing is deleted
 			C: STAT
 			S: +OK 3 86`,
-		"numbers that are none": loggedIn + `
+	"numbers that are none": loggedIn + `
 			C: RETR
 			S: -ERR no such message
 			C: RETR 0
@@ -203,7 +202,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: -ERR no such message
 			C: LIST x
 			S: -ERR no such message`,
-		"everything in one segment": greeted + `
+	"everything in one segment": greeted + `
 			C: CAPA
 			C: USER anna
 			C: PASS demo
@@ -230,7 +229,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: .
 			S: +OK message deleted
 			S: +OK goodbye`,
-		"wrong password, then the right one": greeted + `
+	"wrong password, then the right one": greeted + `
 			C: USER anna
 			C: PASS wrong
 			S: +OK now the password
@@ -243,7 +242,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			C: PASS demo
 			S: +OK now the password
 			S: +OK logged in, 3 messages (86 octets)`,
-		"PASS comes right behind USER": greeted + `
+	"PASS comes right behind USER": greeted + `
 			C: PASS demo
 			S: -ERR USER first
 			C: USER anna
@@ -254,7 +253,7 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: -ERR USER first
 			C: USER
 			S: -ERR USER needs a name`,
-		"commands of the other state": greeted + `
+	"commands of the other state": greeted + `
 			C: STAT
 			S: -ERR unknown command, or not before login
 			C: NOOP
@@ -271,20 +270,23 @@ func TestPOP3Dialogues(t *testing.T) {
 			S: -ERR unknown command, or not after login
 			C: TOP 1 0
 			S: -ERR unknown command, or not after login`,
-		"the longest command": greeted + `
+	"the longest command": greeted + `
 			C: USER ` + strings.Repeat("x", 248) + `
 			S: +OK now the password`,
-		"one octet more": greeted + `
+	"one octet more": greeted + `
 			C: USER ` + strings.Repeat("x", 249) + `
 			S: -ERR line too long
 			C: PASS x
 			S: -ERR USER first`,
-		"control characters": greeted + `
+	"control characters": greeted + `
 			C: USER an` + "\x00" + `na
 			S: -ERR control character in line
 			C: USER an` + "\r" + `na
 			S: -ERR control character in line`,
-	} {
+}
+
+func TestPOP3Dialogues(t *testing.T) {
+	for name, transcript := range pop3Dialogues {
 		t.Run(name, func(t *testing.T) { converse(t, smallDrops(), transcript) })
 	}
 }
