@@ -40,7 +40,8 @@ func visit(g *posterntest.Proxy, number int) error {
 	defer c.Close()
 	switch number % 10 {
 	case 1: // at once
-	case 2: // by a reset
+	case 2: // by a reset; with implicit TLS nobody would hear of one before the first byte
+		c.Write([]byte{22})
 		return c.SetLinger(0)
 	case 3, 4, 5, 6: // an old client
 		return refused(c)

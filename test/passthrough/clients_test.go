@@ -84,7 +84,7 @@ func TestALargeMessageArrivesWholeOverDHE(t *testing.T) {
 		_, literal, _ := bytes.Cut(out, []byte("* 1 FETCH (BODY[] {"))
 		_, literal, _ = bytes.Cut(literal, []byte("}\r\n"))
 		if len(literal) < len(message) || sha256.Sum256(literal[:len(message)]) != sha256.Sum256(message) {
-			t.Errorf("%s: %d bytes came, or others than the %d of the message", c.name, len(literal), len(message))
+			t.Errorf("%s: %d bytes came, or others than the %d of the message; stderr: %s", c.name, len(literal), len(message), stderr)
 		}
 	}
 }

@@ -23,6 +23,7 @@ func idleColumns(steps []int) []Column {
 		}
 	}
 	add(steps, "pss_kb", "PSS KB/session", "%.1f", true)
+	add(steps, "anon_kb", "of it anonymous", "%.1f", true)
 	add(last, "rss_kb", "RSS KB/session", "%.1f", false)
 	add(last, "kernel_kb", "kernel KB/session", "%.1f", false)
 	add(steps, "hs_cpu_ms", "handshake CPU ms", "%.3f", true)
@@ -31,7 +32,8 @@ func idleColumns(steps []int) []Column {
 	return append(cols,
 		Column{Key: "hs_growth", Title: "dearest handshake / cheapest", Format: "%.2f"},
 		Column{Key: "empty_mb", Title: "PSS MB when empty, 10 s after the start", Format: "%.1f"},
-		Column{Key: "after_mb", Title: "PSS MB 10 s after all left", Format: "%.1f", Ratio: true})
+		Column{Key: "after_mb", Title: "PSS MB 10 s after all left", Format: "%.1f", Ratio: true},
+		Column{Key: "after_anon_mb", Title: "of it anonymous", Format: "%.1f", Ratio: true})
 }
 
 // At is the name of a figure at a number of connections.
@@ -66,7 +68,8 @@ var idle = &Measure{
 		}
 		closeAll(h.held)
 		time.Sleep(10 * time.Second)
-		v["after_mb"] = mb(proc.Memory(in.Roots).PSS)
+		m := proc.Memory(in.Roots)
+		v["after_mb"], v["after_anon_mb"] = mb(m.PSS), mb(m.Anon)
 		return nil
 	},
 }
@@ -97,6 +100,7 @@ func (h *holder) step(n int, last bool, v Values, notes Notes) error {
 	v[At("settle_ms", n)] = 1000 * proc.CPU(h.in.Roots).Sub(t0).Total.Seconds()
 	m := proc.Memory(h.in.Roots)
 	v[At("pss_kb", n)] = float64(m.PSS-h.memory.PSS) / float64(n)
+	v[At("anon_kb", n)] = float64(m.Anon-h.memory.Anon) / float64(n)
 	v[At("rss_kb", n)] = float64(m.RSS-h.memory.RSS) / float64(n)
 	v[At("kernel_kb", n)] = float64(proc.Kernel()-h.kernel) / float64(n)
 	if last && h.Snapshot != nil {

@@ -141,8 +141,9 @@ func Resolution() string {
 	return "ticks of 10 ms"
 }
 
-// Mem is the tree's memory, in KB of 1024 bytes.
-type Mem struct{ PSS, RSS int64 }
+// Mem is the tree's memory, in KB of 1024 bytes. Anon is the part of PSS that is
+// not the pages of files, which the system can take back at any time.
+type Mem struct{ PSS, RSS, Anon int64 }
 
 // Memory sums smaps_rollup over the tree.
 func Memory(roots []int) Mem {
@@ -153,6 +154,7 @@ func Memory(roots []int) Mem {
 			continue
 		}
 		m.PSS += field(b, "Pss:")
+		m.Anon += field(b, "Pss_Anon:")
 		m.RSS += field(b, "Rss:")
 	}
 	return m
