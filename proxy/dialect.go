@@ -60,13 +60,19 @@ var (
 	noticeUpstreamLost   = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server went away, please try again later."}
 )
 
-// protocolNotices are for commands that cannot be relayed.
-var protocolNotices = map[error]notice{
-	mailproto.ErrLineTooLong: {"", "", "Line too long before login."},
-	mailproto.ErrLiterals:    {"", "", "Literals too long before login."},
-	mailproto.ErrLineEnd:     {"", "", "Lines end in CRLF, and hold no CR, LF or NUL elsewhere."},
-	mailproto.ErrID:          {"", "", "Malformed command before login."},
-	errProtocol:              {"", "", "Malformed command before login."},
+// protocolNotice is for what cannot be relayed.
+func protocolNotice(err error) (n notice, ok bool) {
+	switch err {
+	case mailproto.ErrLineTooLong:
+		n.text = "Line too long before login."
+	case mailproto.ErrLiterals:
+		n.text = "Literals too long before login."
+	case mailproto.ErrLineEnd:
+		n.text = "Lines end in CRLF, and hold no CR, LF or NUL elsewhere."
+	case mailproto.ErrID, errProtocol:
+		n.text = "Malformed command before login."
+	}
+	return n, n.text != ""
 }
 
 // DefaultExplainText is what a client is told whose version is too old.

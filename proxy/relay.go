@@ -330,7 +330,7 @@ func (c *commandSide) ended(err error) CloseReason {
 		}
 	default:
 	}
-	fault, isFault := protocolNotices[err]
+	fault, isFault := protocolNotice(err)
 	switch {
 	case c.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
 		c.s.lastWord(c.s.goodbye(noticeShutdown))

@@ -55,7 +55,8 @@ func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 	c.identity.POP3Command(cmd)
 	c.s.loggingOut = cmd.Name.Is("QUIT")
 	f := forwarding{commandSide: c, login: cmd.IsLogin()}
-	c.notReplayable = c.notReplayable || f.login || cmd.Name.Is("USER") || c.s.loggingOut
+	user := cmd.Name.Is("USER")
+	c.notReplayable = c.notReplayable || f.login || user || c.s.loggingOut
 	c.expect <- expectation{login: f.login, listing: cmd.IsListing()}
 	if err := c.send(line); err != nil {
 		return false, err
@@ -64,8 +65,8 @@ func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 	if err != nil {
 		return false, err
 	}
-	if !a.ok {
-		c.identity.POP3Refused(cmd)
+	if user && !a.ok {
+		c.identity.RefuseUser()
 	}
 	return f.loggedIn(a), nil
 }

@@ -13,8 +13,7 @@ import (
 // and of other untagged ones, and the CAPABILITY response.
 
 // FilterIMAPCapabilities returns a response without capabilities that do not
-// hold inside TLS. All else stays as it is, to the byte; a response that has
-// none of them is returned itself.
+// hold inside TLS. All else stays as it is, to the byte.
 func FilterIMAPCapabilities(response []byte) []byte {
 	start, end := capabilityList(response)
 	if start < 0 {
@@ -82,25 +81,15 @@ func bindsChannel(mechanism Keyword) bool {
 // dropTokens returns line without the space-separated tokens of
 // line[start:end] that drop chooses, each with the space before it.
 func dropTokens(line []byte, start, end int, drop func(Keyword) bool) []byte {
-	var out []byte // nil until something is dropped
-	for i := start; i < end; {
-		next := i
-		for next < end && line[next] == ' ' {
-			next++
+	out := append(make([]byte, 0, len(line)), line[:start]...)
+	for list := line[start:end]; len(list) > 0; {
+		token := bytes.TrimLeft(list, " ")
+		gap := len(list) - len(token)
+		token, _, _ = bytes.Cut(token, []byte(" "))
+		if !drop(token) {
+			out = append(out, list[:gap+len(token)]...)
 		}
-		token := next
-		for next < end && line[next] != ' ' {
-			next++
-		}
-		if dropped := drop(line[token:next]); dropped && out == nil {
-			out = append(make([]byte, 0, len(line)), line[:i]...)
-		} else if !dropped && out != nil {
-			out = append(out, line[i:next]...)
-		}
-		i = next
-	}
-	if out == nil {
-		return line
+		list = list[gap+len(token):]
 	}
 	return append(out, line[end:]...)
 }

@@ -21,23 +21,14 @@ type Identity struct {
 	Software string
 
 	// user is the USER that was accepted last, as whom a PASS logs in (POP3).
-	user  string
-	await argument
-	// literal: the next literal is the argument.
-	literal bool
+	user string
+	// argument takes the next argument of the command under way; nil where it
+	// does not matter, nor those behind it. literal: it is the next literal.
+	argument func(b []byte)
+	literal  bool
 	// sasl finds the account in the messages to come; nil where none does.
 	sasl saslReader
 }
-
-// argument is what the next argument of the command under way is.
-type argument uint8
-
-const (
-	otherArgument argument = iota // and those behind it
-	accountArgument
-	mechanismArgument
-	responseArgument // initial response of a mechanism
-)
 
 // begin forgets the command before.
 func (id *Identity) begin() {
@@ -50,9 +41,9 @@ func (id *Identity) IMAPCommand(cmd IMAPCommand) {
 	switch {
 	case !id.Wanted:
 	case cmd.Name.Is("LOGIN"):
-		id.await = accountArgument
+		id.argument = id.takeAccount
 	case cmd.Name.Is("AUTHENTICATE"):
-		id.await = mechanismArgument
+		id.argument = id.takeMechanism
 	}
 	id.Line(cmd.Args)
 }
@@ -70,50 +61,38 @@ func (id *Identity) POP3Command(cmd POP3Command) {
 		name, _, _ := bytes.Cut(cmd.Args, []byte(" "))
 		id.Account = accountOf(name)
 	case cmd.Name.Is("AUTH"):
-		id.await = mechanismArgument
+		id.argument = id.takeMechanism
 		id.Line(cmd.Args)
 	}
 }
 
-// POP3Refused forgets a USER that was refused.
-func (id *Identity) POP3Refused(cmd POP3Command) {
-	if cmd.Name.Is("USER") {
-		id.user = ""
-	}
+// RefuseUser forgets a USER that was refused.
+func (id *Identity) RefuseUser() { id.user = "" }
+
+func (id *Identity) takeAccount(b []byte) { id.Account, id.argument = accountOf(b), nil }
+
+func (id *Identity) takeMechanism(b []byte) { id.sasl, id.argument = saslReaderOf(b), id.takeResponse }
+
+func (id *Identity) takeResponse(b []byte) {
+	id.argument = nil
+	id.Response(b)
 }
 
 // Line reads the arguments in a line, up to a literal.
 func (id *Identity) Line(line []byte) {
 	lit, more := LiteralAtEnd(line)
-	for line = line[:len(line)-lit.Header]; id.await != otherArgument; {
-		arg, rest, ok := nextArgument(line)
-		if !ok {
-			break
-		}
+	arg, rest, ok := nextArgument(line[:len(line)-lit.Header])
+	for ; ok && id.argument != nil; arg, rest, ok = nextArgument(rest) {
 		id.argument(arg)
-		line = rest
 	}
-	id.literal = more && id.await != otherArgument
+	id.literal = more && id.argument != nil
 }
 
-// Literal reads the octets of the literal whose header ended the last line.
+// Literal reads the octets of the literal in whose header the last line ended.
 func (id *Identity) Literal(octets []byte) {
 	if id.literal {
 		id.literal = false
 		id.argument(octets)
-	}
-}
-
-func (id *Identity) argument(b []byte) {
-	await := id.await
-	id.await = otherArgument
-	switch await {
-	case accountArgument:
-		id.Account = accountOf(b)
-	case mechanismArgument:
-		id.sasl, id.await = saslReaderOf(b), responseArgument
-	case responseArgument:
-		id.Response(b)
 	}
 }
 
