@@ -68,7 +68,7 @@ func FuzzRelay(f *testing.F) {
 
 // relayStub is one proxy for all sessions of a fuzz worker, and its upstream.
 type relayStub struct {
-	gate   *Proxy
+	proxy  *Proxy
 	config *tls.Config
 	runs   chan *relayRun // the one under way, put back after each look
 	closed int
@@ -82,8 +82,8 @@ func newRelayStub(t testing.TB) *relayStub {
 		s.runs <- run
 		run.serve(c.(halfCloser))
 	})
-	s.gate = StartProxy(t, policy.Enforce, up.Addr(), up.Addr(), func(c *Config) { c.UpstreamTimeout = 100 * time.Millisecond })
-	s.config = s.gate.ClientConfig()
+	s.proxy = StartProxy(t, policy.Enforce, up.Addr(), up.Addr(), func(c *Config) { c.UpstreamTimeout = 100 * time.Millisecond })
+	s.config = s.proxy.ClientConfig()
 	s.config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	return s
 }
@@ -106,7 +106,7 @@ func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answere
 	if run.mode&fuzzPOP3 != 0 {
 		l = POP3S
 	}
-	nc, err := net.Dial("tcp", s.gate.Addr(l))
+	nc, err := net.Dial("tcp", s.proxy.Addr(l))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,12 +124,12 @@ func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answere
 	<-written
 	c.Close()
 	s.closed++
-	end := s.gate.WaitClosed(t, s.closed)
+	end := s.proxy.WaitClosed(t, s.closed)
 	run.mu.Lock()
 	defer run.mu.Unlock()
-	loggedIn := slices.Contains(s.gate.Events(end.ID), "login")
+	loggedIn := slices.Contains(s.proxy.Events(end.ID), "login")
 	if run.mode&fuzzRaw == 0 && run.loggedIn && !loggedIn && end.Reason == ReasonClient && len(answered) > 0 {
-		t.Fatalf("the login was not noticed; events %v, answered %q", s.gate.Events(end.ID), answered)
+		t.Fatalf("the login was not noticed; events %v, answered %q", s.proxy.Events(end.ID), answered)
 	}
 	run.loggedIn = loggedIn
 	return answered, end.Reason
@@ -261,7 +261,7 @@ func checkDelivered(t *testing.T, run *relayRun, answered []byte) {
 		case !bytes.HasSuffix(line, []byte("\n")) && bytes.HasPrefix(from, line):
 			return // it breaks off
 		default:
-			t.Fatalf("the client was told %q where the upstream said %q\nafter %q", line, from, run.sent)
+			t.Fatalf("the client read %q where the upstream said %q\nafter %q", line, from, run.sent)
 		}
 	}
 }

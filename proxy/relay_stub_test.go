@@ -236,7 +236,7 @@ func (r *relayRun) answer(c halfCloser, in *bufio.Reader, words []string) (more 
 func (r *relayRun) judge(t *testing.T, text string) {
 	t.Helper()
 	if refusedCommand(r.mode, []byte(text)) {
-		t.Fatalf("the upstream was told %q", text)
+		t.Fatalf("the upstream read %q", text)
 	}
 	if !isID(r.mode, []byte(text)) {
 		return
@@ -244,7 +244,7 @@ func (r *relayRun) judge(t *testing.T, text string) {
 	list, _ := posterntest.IDStrings([]byte(text)[len(idHead([]byte(text))):])
 	list = append(list, "") // the value that is still to come
 	if _, found := posterntest.WithoutForbidden(list); found {
-		t.Fatalf("the upstream was told %q", text)
+		t.Fatalf("the upstream read %q", text)
 	}
 }
 

@@ -10,19 +10,19 @@ import (
 	"postern/internal/mailproto"
 )
 
-// Through the whole gate, with what is pipelined behind the login and without.
-func TestSoftwareIsToldBehindTheLogin(t *testing.T) {
+// An ID behind the login is found, whether it is pipelined or not.
+func TestSoftwareBehindTheLoginIsReported(t *testing.T) {
 	g := startTalks(t, true)
 	d := talk{{"a LOGIN anna secret\r\n", okIn}, {"b NOOP\r\n", "b OK\r\n"}, {`c ID ("name" "Mail" "version" "2")` + "\r\n", "c OK\r\n"}, {`d ID ("name" "x")` + "\r\n", "d OK\r\n"}}
 	for _, pipelined := range []bool{false, true} {
-		want := told{events: "handshake login software closed", account: "anna", later: "Mail 2"}
+		want := reported{events: "handshake login software closed", account: "anna", later: "Mail 2"}
 		if got := g.run(t, g.oldClient(), IMAPS, d, pipelined); got != want {
-			t.Errorf("pipelined %v: told %+v, want %+v", pipelined, got, want)
+			t.Errorf("pipelined %v: reported %+v, want %+v", pipelined, got, want)
 		}
 	}
 }
 
-// Only the session of a legacy client reads along, and only with identity on.
+// Only the session of a legacy client is sniffed, and only with identity on.
 func TestNobodyElseIsSniffed(t *testing.T) {
 	for _, identity := range []bool{false, true} {
 		g := startTalks(t, identity)
@@ -37,7 +37,7 @@ func TestNobodyElseIsSniffed(t *testing.T) {
 			for {
 				if s := g.onlySession(); s != nil && s.tunnel.Load() != nil {
 					if want := identity && i == 1; sniffs(s) != want {
-						t.Errorf("identity %v, legacy %v: reads along %v", identity, i == 1, sniffs(s))
+						t.Errorf("identity %v, legacy %v: sniffs %v", identity, i == 1, sniffs(s))
 					}
 					break
 				}
@@ -86,7 +86,7 @@ func TestSniffingChangesNothing(t *testing.T) {
 	}
 }
 
-// sniffs reports whether a session that has logged in is read along.
+// sniffs reports whether a session that has logged in is sniffed.
 func sniffs(s *session) bool {
 	_, ok := s.tunnel.Load().upstream.(*sniffingWriter)
 	return ok

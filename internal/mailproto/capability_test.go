@@ -2,7 +2,7 @@ package mailproto
 
 import "testing"
 
-func TestUntrueCapabilitiesDisappearFromAllFourPlaces(t *testing.T) {
+func TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromAllFourPlaces(t *testing.T) {
 	for _, tt := range []struct{ name, in, want string }{
 		{"greeting", "* OK [CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED ID] ready\r\n", "* OK [CAPABILITY IMAP4rev1 ID] ready\r\n"},
 		{"response", "* CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN\r\n", "* CAPABILITY IMAP4rev1 AUTH=PLAIN\r\n"},
@@ -42,7 +42,7 @@ func TestOtherIMAPLinesStayAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestUntrueCapabilitiesDisappearFromCAPA(t *testing.T) {
+func TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"STLS\r\n", ""},
 		{"stls\n", ""},

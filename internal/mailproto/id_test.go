@@ -107,3 +107,21 @@ func TestMalformedIDsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// Literals without synchronization need nobody's consent, so that a client can
+// send them for as long as it likes.
+func TestAnIDThatDoesNotEndTakesLittleMemory(t *testing.T) {
+	f := NewIDFilter(IMAPCommand{Tag: []byte("a"), Name: Keyword("ID")})
+	f.Line([]byte(" (\"os\" {0+}\r\n"))
+	field := []byte(" \"" + strings.Repeat("x", 1000) + "\" {0+}\r\n")
+	for range 2000 {
+		f.Literal(nil)
+		f.Line(field)
+	}
+	if n := cap(f.out); n > 2*(MaxLine+MaxLiterals) {
+		t.Errorf("it holds %d bytes", n)
+	}
+	if _, err := f.Flush(); err != ErrID {
+		t.Errorf("got %v", err)
+	}
+}

@@ -23,7 +23,7 @@ var (
 	quoting  = regexp.MustCompile(`\\(.)`)
 )
 
-// sniffedIn is what reading along ought to find, over bytes in memory.
+// sniffedIn is what a Sniffer has to find in data, by regular expressions.
 func sniffedIn(data []byte) string {
 	data = data[:min(len(data), maxSniffed)]
 	for {
@@ -105,8 +105,8 @@ func softwareIn(args string, literals []string) string {
 	return cutText([]byte(said["NAME"]+" "+said["VERSION"]), MaxSoftware)
 }
 
-// FuzzSniffer reads along in pieces of any sizes: what is copied stays as
-// it is, and an ID is found if, and only if, there is one.
+// FuzzSniffer hands commands to a Sniffer in pieces of any sizes: an ID is found
+// if, and only if, there is one.
 func FuzzSniffer(f *testing.F) {
 	for _, tt := range sniffings() {
 		if len(tt.said) < 1000 {
@@ -117,7 +117,7 @@ func FuzzSniffer(f *testing.F) {
 		want := sniffedIn(data)
 		got := sniff(t, data, sizes)
 		if len(got) > 1 || strings.Join(got, "") != want {
-			t.Fatalf("%q: told %q, want %q", data, got, want)
+			t.Fatalf("%q: found %q, want %q", data, got, want)
 		}
 		if len(want) > MaxSoftware {
 			t.Fatalf("%d bytes", len(want))

@@ -89,7 +89,7 @@ func TestAnIDBehindTheLoginIsFound(t *testing.T) {
 			for _, sizes := range [][]byte{nil, {0}, {6, 0, 30}} {
 				got := strings.Join(sniff(t, []byte(tt.said), sizes), "|")
 				if got != tt.want {
-					t.Errorf("in pieces of %v: told %q, want %q", sizes, got, tt.want)
+					t.Errorf("in pieces of %v: found %q, want %q", sizes, got, tt.want)
 				}
 				if ref := sniffedIn([]byte(tt.said)); ref != tt.want {
 					t.Errorf("the reference finds %q, want %q", ref, tt.want)
