@@ -2,13 +2,16 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	_ "embed" // the page
 	"encoding/base64"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,10 +58,13 @@ var (
 	//go:embed page.css
 	pageCSS string
 
-	// pageTemplate is parsed when somebody looks: most gates are never looked at.
+	// pageTemplate is parsed when somebody looks: most pages are never looked at.
 	pageTemplate = sync.OnceValue(func() *template.Template {
 		return template.Must(template.New("page").Funcs(template.FuncMap{
-			"class": class, "short": func(s string) string { return text.Clip(s, maxShown, "…") }, "number": number, "tls": tlsName,
+			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
+			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
+			"number": number, "tls": tlsName, "reason": func(r policy.Reason) string { return reasonWords[r] },
+			"login": func(l ledger.Login) string { return loginWords[l] }, "met": metWords, "ago": text.Ago,
 		}).Parse(pageHTML))
 	})
 
@@ -95,76 +101,34 @@ func (p *Page) Handler() http.Handler {
 
 // pageView is what the template has.
 type pageView struct {
-	CSS     template.CSS
-	Version string
-	Now     string
-	Floor   string
-	Ready   bool
-	State   []condition
-	Alerts  []string
+	*Page
+	CSS        template.CSS
+	At         time.Time
+	Floor      policy.Floor
+	Ready      bool
+	Conditions []Condition
+	Alerts     []string
 
-	Counted    bool
-	Windows    []window
-	ByVersion  countTable
-	ByListener countTable
+	Counted               bool
+	Windows               [4]window
+	ByVersion, ByListener []countRow
 
 	ChartKnown bool
 	Chart      chart
 
-	ClientsKnown, Names, Memory bool
-	Total                       int
-	Clients                     []clientRow
+	ClientsKnown bool
+	Total        int
+	Clients      []clientRow
 
 	Policy policyPart
-}
-
-// condition is a line of /readyz.
-type condition struct {
-	Name, Word string
-	Good       bool
 }
 
 func (p *Page) view(ctx context.Context) *pageView {
 	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
 	defer cancel()
 	s := p.State()
-	v := &pageView{
-		CSS: template.CSS(pageCSS), Version: p.Version, Now: s.Now.UTC().Format("2 Jan 2006, 15:04 UTC"),
-		Floor: s.Policy.Floor().String(), Names: p.Names, Memory: p.Memory, Policy: policyPartOf(s),
-	}
-	p.viewState(v, s)
-	p.viewCounts(v)
-	if err := p.viewClients(ctx, v, s); err != nil {
-		p.unread(ctx, v, err)
-	} else {
-		v.ClientsKnown = true
-	}
-	days, known, err := p.trend.get(ctx)
-	if err != nil && v.ClientsKnown {
-		p.unread(ctx, v, err)
-	}
-	if v.ChartKnown = known; known {
-		v.Chart = newChart(days, s.Now)
-	}
-	return v
-}
-
-// unread tells of a ledger that could not be read.
-func (p *Page) unread(ctx context.Context, v *pageView, err error) {
-	v.Alerts = append(v.Alerts, "The "+unread+".")
-	logUnread(ctx, p.Log, err)
-}
-
-// viewState is what is wrong, and what /readyz says.
-func (p *Page) viewState(v *pageView, s PolicyState) {
-	var report string
-	v.Ready, report = p.Readiness.Report()
-	for line := range strings.Lines(report) {
-		// A name may be a URL, which has colons too.
-		i := strings.LastIndex(line, ": ")
-		name, word := line[:i], strings.TrimSpace(line[i+2:])
-		v.State = append(v.State, condition{name, word, word == "ok" || word == "no"})
-	}
+	v := &pageView{Page: p, CSS: template.CSS(pageCSS), At: s.Now.UTC(), Floor: s.Policy.Floor(), Policy: policyPartOf(s)}
+	v.Ready, v.Conditions = p.Readiness.Conditions()
 	if len(s.Failed) > 0 {
 		v.Alerts = append(v.Alerts, "The policy file has changed, and cannot be used; the policy below is the one before:")
 		v.Alerts = append(v.Alerts, s.Failed...)
@@ -172,70 +136,121 @@ func (p *Page) viewState(v *pageView, s PolicyState) {
 	if n := p.Dropped(); n > 0 {
 		v.Alerts = append(v.Alerts, number(int(n))+" sightings found no room in the ledger: there are more clients than it tells of.")
 	}
+	v.count()
+	err := v.readClients(ctx, s)
+	v.ClientsKnown = err == nil
+	days, known, trendErr := p.trend.get(ctx)
+	if err = cmp.Or(err, trendErr); err != nil {
+		v.Alerts = append(v.Alerts, "The "+unread+".")
+		logUnread(ctx, p.Log, err)
+	}
+	if v.ChartKnown = known; known {
+		v.Chart = newChart(days, s.Now)
+	}
+	return v
+}
+
+// window is a headline number.
+type window struct {
+	Label, Words string
+	Clients      int
+}
+
+// countRow is how many clients of one kind there are, by window.
+type countRow struct {
+	Name    any // a version, or a listener
+	Clients [4]int
+}
+
+var windowWords = map[string]string{"1h": "in the last hour", "24h": "in 24 hours", "7d": "in 7 days", "30d": "in 30 days"}
+
+// count has the headline, how many clients are left, and who they are by
+// version and listener.
+func (v *pageView) count() {
+	counts, at := v.Counts()
+	v.Counted = !at.IsZero()
+	byKind := make(map[[2]string][4]int)
+	for _, d := range counts {
+		byKind[[2]string{d.Listener, d.Version}] = d.ByWindow
+	}
+	for i, w := range ledger.Windows {
+		v.Windows[i] = window{w.Label, windowWords[w.Label], byKind[[2]string{ledger.Any, ledger.Any}][i]}
+	}
+	for _, version := range policy.Versions {
+		if n := byKind[[2]string{ledger.Any, version.String()}]; n != [4]int{} {
+			v.ByVersion = append(v.ByVersion, countRow{version, n})
+		}
+	}
+	for _, listener := range policy.ListenerNames {
+		if n := byKind[[2]string{listener, ledger.Any}]; n != [4]int{} {
+			v.ByListener = append(v.ByListener, countRow{listener, n})
+		}
+	}
 }
 
 // clientRow is a client in the table.
 type clientRow struct {
-	Client, Endpoint, Listener string
-	Version, Reason            string
-	Accounts, Software         []string
-	More                       int // accounts that are not shown
-	Login                      string
-	LastSeen, LastSeenAt       string
-	Met                        []met
-	Mode                       string
-	Rule, Owner, Until         string
+	*ledger.Client
+	Mode policy.Mode  // that it meets
+	Rule *policy.Rule // that takes it; nil where none does
+	// Names and Programs are those that are shown of its accounts and software,
+	// and More how many accounts are not.
+	Names, Programs []string
+	More            int
 }
 
-// met is how often a client met something.
-type met struct {
-	Number int
-	Word   string
-}
-
-// viewClients lists who is left.
-func (p *Page) viewClients(ctx context.Context, v *pageView, s PolicyState) error {
+// readClients lists the remaining clients.
+func (v *pageView) readClients(ctx context.Context, s PolicyState) error {
 	f := ledger.Filter{Since: s.Now.Add(-clientsFor)}
-	total, err := p.Store.Count(ctx, f)
+	total, err := v.Store.Count(ctx, f)
 	if err != nil {
 		return err
 	}
-	list, _, err := p.Store.Clients(ctx, f, "", clientsShown)
+	list, _, err := v.Store.Clients(ctx, f, "", clientsShown)
 	if err != nil {
 		return err
 	}
 	v.Total = total
 	snapshot := s.Policy.At(s.Now)
 	for i := range list {
-		v.Clients = append(v.Clients, rowOf(&list[i], &snapshot, s.Now))
+		c := &list[i]
+		r := clientRow{Client: c, Mode: snapshot.Mode, Rule: taken(&snapshot, c, s.Now)}
+		r.Names, r.Programs = c.Accounts[:min(len(c.Accounts), namesShown)], c.Software[:min(len(c.Software), namesShown)]
+		r.More = len(c.Accounts) - len(r.Names)
+		if r.Rule != nil {
+			r.Mode = r.Rule.Mode
+		}
+		v.Clients = append(v.Clients, r)
 	}
 	return nil
 }
 
-func rowOf(c *ledger.Client, s *policy.Snapshot, now time.Time) clientRow {
-	r := clientRow{
-		Client: c.Addr.String(), Endpoint: c.Endpoint.String(), Listener: string(c.Listener), Version: c.Version.String(), Reason: reasonWords[c.Reason],
-		Accounts: c.Accounts[:min(len(c.Accounts), namesShown)], More: max(0, len(c.Accounts)-namesShown),
-		Software: c.Software[:min(len(c.Software), namesShown)],
-		Login:    loginWords[c.Login], LastSeen: text.Ago(now.Sub(c.Last)), LastSeenAt: c.Last.Format(time.RFC3339),
-	}
-	n := c.Counts
-	for _, m := range []met{
-		{int(n.Observed), "observed"}, {int(n.Explained), "explained"}, {int(n.Rejected), "rejected"}, {int(n.Failed), "failed"},
-	} {
-		if m.Number > 0 {
-			r.Met = append(r.Met, m)
+// metWords are what a client has met, and how often.
+func metWords(n ledger.Counts) (words []string) {
+	for i, count := range []int64{n.Observed, n.Explained, n.Rejected, n.Failed} {
+		if count > 0 {
+			words = append(words, number(int(count))+" "+[]string{"observed", "explained", "rejected", "failed"}[i])
 		}
 	}
-	mode := s.Mode
-	if rule := taken(s, c, now); rule != nil {
-		mode, r.Rule, r.Owner = rule.Mode, rule.Name, rule.Owner
-		if !rule.Until.IsZero() {
-			r.Until = rule.Until.In(rule.Zone).Format("2 Jan 2006")
-		}
+	return words
+}
+
+// tlsName is a version as people write it.
+func tlsName(v policy.Version) string {
+	label := v.String()
+	if number, found := strings.CutPrefix(label, "tls"); found {
+		return "TLS " + number
 	}
-	r.Mode = mode.String()
-	return r
+	return "SSL " + strings.TrimPrefix(label, "ssl")
+}
+
+// number writes a number with a comma before each three digits.
+func number(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
 
 var (

@@ -154,7 +154,7 @@ func TestTheChartHasABarForEachDay(t *testing.T) {
 		{First: noon.Truncate(day).Add(day), Version: policy.TLS10, Clients: 9},
 		{First: noon.Truncate(day).Add(-29 * day), Version: policy.TLS10, Clients: 1234},
 	}, noon)
-	if c.Busiest != 1234 || c.Bars[0].Total != 1234 || c.Ticks[0] != 2000 {
+	if c.Busiest.Total != 1234 || c.Bars[0].Total != 1234 || c.Ticks[0] != 2000 {
 		t.Errorf("days out of the chart are in it, or the first is not: %+v", c)
 	}
 }

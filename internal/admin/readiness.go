@@ -1,10 +1,8 @@
 package admin
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -71,36 +69,45 @@ func (r *Readiness) set(change func()) {
 	change()
 }
 
-// Report says whether the gate is ready, and why: a line for each condition,
-// and one for each upstream that does not answer now.
-func (r *Readiness) Report() (ready bool, text string) {
+// A Condition is one that has to hold, or an upstream that does not answer now.
+type Condition struct {
+	Name, Word string
+	Good       bool
+}
+
+// Conditions says whether clients should be sent here, and why: each condition,
+// and each upstream that does not answer now.
+func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ready = true
-	var b strings.Builder
-	condition := func(name string, holds bool, good, bad string) {
+	add := func(name string, holds bool, good, bad string) {
 		ready = ready && holds
-		word := good
 		if !holds {
-			word = bad
+			good = bad
 		}
-		fmt.Fprintf(&b, "%s: %s\n", name, word)
+		list = append(list, Condition{name, good, holds})
 	}
-	condition("listeners", r.listening, "ok", "not bound yet")
-	condition("certificate", r.loaded, r.certificate(), "not loaded")
+	add("listeners", r.listening, "ok", "not bound yet")
+	add("certificate", r.loaded, "ok", "not loaded")
+	if r.loaded && time.Now().After(r.notAfter) {
+		list[1] = Condition{"certificate", "ok, but expired at " + r.notAfter.UTC().Format(time.RFC3339), false}
+	}
 	for _, p := range r.protocols {
-		condition("upstream "+string(p), r.answered[p], "ok", "not answered yet")
+		add("upstream "+string(p), r.answered[p], "ok", "not answered yet")
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.down)) {
-		fmt.Fprintf(&b, "upstream %s: does not answer now\n", name)
+		list = append(list, Condition{"upstream " + name, "does not answer now", false})
 	}
-	condition("draining", !r.draining, "no", "yes")
-	return ready, b.String()
+	add("draining", !r.draining, "no", "yes")
+	return ready, list
 }
 
-func (r *Readiness) certificate() string {
-	if time.Now().After(r.notAfter) {
-		return "ok, but expired at " + r.notAfter.UTC().Format(time.RFC3339)
+// Report is Conditions as text, one a line.
+func (r *Readiness) Report() (ready bool, text string) {
+	ready, list := r.Conditions()
+	for _, c := range list {
+		text += c.Name + ": " + c.Word + "\n"
 	}
-	return "ok"
+	return ready, text
 }
