@@ -54,6 +54,9 @@ var Modes = []Mode{Enforce, Explain, Observe}
 // String returns the mode's name in configuration, logs and metrics.
 func (m Mode) String() string { return [...]string{"enforce", "explain", "observe"}[m] }
 
+// MarshalText is String.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
 // Reason is why a handshake is legacy.
 type Reason uint8
 

@@ -42,6 +42,9 @@ var Floors = []Floor{FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD, FloorTLS13}
 // String returns the floor's name in configuration.
 func (f Floor) String() string { return floorNames[f] }
 
+// MarshalText is String.
+func (f Floor) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
 // ParseFloor returns the floor of that name.
 func ParseFloor(s string) (Floor, error) { return oneOf("floor", "one of ", Floors, s) }
 

@@ -1,15 +1,16 @@
 package admin
 
 import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
 	"log/slog"
-	"maps"
 	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"postern/internal/config"
@@ -135,63 +136,71 @@ func peerAddr(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap()
 }
 
-const (
-	// maxWrong tokens may come from one client in guessMemory; then it has to
-	// wait until the first of them is that old, whatever it gives.
-	maxWrong    = 10
-	guessMemory = time.Minute
-	// maxClients bounds who is remembered. Those who find no room are counted
-	// together, as one: with many addresses there is no way around.
-	maxClients = 10_000
-	// sweepEvery bounds the work of looking for room.
-	sweepEvery = time.Second
-)
-
-// guesses remembers wrong tokens.
-type guesses struct {
-	mu sync.Mutex
-	// wrong has the times of the last maxWrong ones of a client, oldest first;
-	// the zero prefix is all who found no room.
-	wrong map[netip.Prefix][]time.Time
-	swept time.Time
+// onlyLocal answers peers on loopback alone, and only under a name of this
+// host: a web page whose name has been made to point to 127.0.0.1 must not
+// read along in the operator's browser.
+func onlyLocal(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !peerAddr(r).IsLoopback(): // no forwarding header makes a peer local
+			writeText(w, http.StatusForbidden, "only for loopback\n")
+		case !ownHost(r.Host):
+			writeText(w, http.StatusMisdirectedRequest, "not a name of this host\n")
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
-// try returns how long a client has to wait before its token counts, and where
-// it need not, notes a wrong one; last says that this was the last one before
-// it has to wait. Both are one step, so that no number of requests at once gets
-// more tries.
-func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time.Duration, last bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	client = g.room(client, now)
-	times := g.wrong[client]
-	if len(times) == maxWrong {
-		if wait = guessMemory - now.Sub(times[0]); wait > 0 {
-			return wait, false
+// Token is what page and API ask for. It holds a sum alone, so that nothing
+// that prints it can tell what it was.
+type Token struct{ sum [sha256.Size]byte }
+
+// ReadToken reads the file that ADMIN_TOKEN_FILE names: one token, and one
+// line ending behind it or none. Without a name there is no token, and no
+// error. The error is one line that names variable and file, and never holds
+// any of the token.
+func ReadToken(name string) (*Token, error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := config.ReadSecret("ADMIN_TOKEN_FILE", name, "token", oneWord)
+	if err != nil {
+		return nil, err
+	}
+	return &Token{sha256.Sum256(text)}, nil
+}
+
+// oneWord: a token goes into an HTTP header.
+func oneWord(text []byte) error {
+	for _, b := range text {
+		if b <= ' ' || b > '~' {
+			return errors.New("the token is not one line of printable ASCII without blanks")
 		}
 	}
-	if !wrong {
-		return 0, false
-	}
-	times = append(times[max(0, len(times)+1-maxWrong):], now)
-	g.wrong[client] = times
-	return 0, len(times) == maxWrong && now.Sub(times[0]) < guessMemory
+	return nil
 }
 
-// room returns the client where it is remembered or can be, else the address
-// of those who cannot.
-func (g *guesses) room(client netip.Prefix, now time.Time) netip.Prefix {
-	if _, known := g.wrong[client]; known || len(g.wrong) < maxClients {
-		return client
+// is compares in a time that tells nothing about the token, not even how long
+// it is.
+func (t *Token) is(given string) bool {
+	if t == nil {
+		return false
 	}
-	if now.Sub(g.swept) >= sweepEvery {
-		g.swept = now
-		maps.DeleteFunc(g.wrong, func(_ netip.Prefix, times []time.Time) bool {
-			return now.Sub(times[len(times)-1]) >= guessMemory
-		})
+	sum := sha256.Sum256([]byte(given))
+	return subtle.ConstantTimeCompare(sum[:], t.sum[:]) == 1
+}
+
+// tokenIn returns what a request gives as the token: that of a Bearer scheme
+// (RFC 6750, Section 2.1), or the password of a Basic one, whoever the user.
+// Anything else is no token, and no wrong one either.
+func tokenIn(r *http.Request) string {
+	if _, password, ok := r.BasicAuth(); ok {
+		return password
 	}
-	if len(g.wrong) < maxClients {
-		return client
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") { // RFC 9110, Section 11.1
+		return ""
 	}
-	return netip.Prefix{}
+	return strings.Trim(given, " ")
 }

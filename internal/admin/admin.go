@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // at http.DefaultServeMux
 	"time"
 )
 
@@ -88,7 +89,7 @@ func New(o Options) *Server {
 		}
 	}
 	if o.Pprof {
-		mux.Handle("/debug/pprof/", onlyLocal(profiles()))
+		mux.Handle("/debug/pprof/", onlyLocal(http.DefaultServeMux)) // as net/http/pprof registers there
 	}
 	log := slog.DiscardHandler
 	if o.Log != nil {

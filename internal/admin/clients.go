@@ -97,7 +97,10 @@ func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
 func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {
 	v := clientJSON{Client: *c}
 	if rule != nil {
-		v.Rule, v.Owner, v.Until = rule.Name, rule.Owner, date(rule.Until.UTC())
+		v.Rule, v.Owner = rule.Name, rule.Owner
+		if !rule.Until.IsZero() {
+			v.Until = new(rule.Until.UTC())
+		}
 	}
 	return v
 }

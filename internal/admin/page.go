@@ -65,6 +65,7 @@ var (
 			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
 			"number": number, "tls": tlsName, "reason": func(r policy.Reason) string { return reasonWords[r] },
 			"login": func(l ledger.Login) string { return loginWords[l] }, "met": metWords, "ago": text.Ago,
+			"ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
 		}).Parse(pageHTML))
 	})
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -20,13 +19,12 @@ const (
 // policyPart is what the policy does now and next.
 type policyPart struct {
 	File       string
-	Floor      string
-	Now        []meeting
-	Rules      []ruleRow
-	Later      int // rules that are not in force now, and can be
+	Meets      []meeting      // now
+	Rules      []*policy.Rule // in force
+	Later      int            // rules that are not in force now, and can be
 	Next       []changeRow
-	Warnings   []warningJSON
-	Candidates []candidateJSON
+	Warnings   []policy.Problem
+	Candidates []policy.Candidate
 }
 
 // meeting is what old clients meet on some listeners that no rule for special
@@ -37,19 +35,15 @@ type meeting struct {
 }
 
 // modePart is a mode, and what that is, or how many meet it where not all do.
-type modePart struct{ Mode, Words string }
-
-// ruleRow is a rule in force.
-type ruleRow struct {
-	Name, Mode string
-	Share      string // empty: all that it matches
-	Until, In  string
-	Owner      string
+type modePart struct {
+	Mode  policy.Mode
+	Words string
 }
 
-// changeRow is a moment at which rules come or go.
+// changeRow is a moment at which rules begin or end.
 type changeRow struct {
-	Time, In     string
+	Time         time.Time
+	Zone         *time.Location // of the last rule that is named
 	Begun, Ended []string
 	// Again is how often the same comes again, AtLeast that it may be oftener.
 	Again   int
@@ -59,20 +53,16 @@ type changeRow struct {
 
 func policyPartOf(s PolicyState) policyPart {
 	p, now := s.Policy, s.Now
-	v := policyPart{File: s.File, Floor: p.Floor().String(), Now: meetings(p, now, s.Listeners), Next: changeRows(s)}
+	v := policyPart{
+		File: s.File, Meets: meetings(p, now, s.Listeners), Next: changeRows(s), Warnings: p.Warnings(now, s.Site), Candidates: p.Candidates(),
+	}
 	for i := range p.Rules() {
 		switch r := &p.Rules()[i]; {
 		case r.InForce(now):
-			v.Rules = append(v.Rules, ruleRowOf(r, now))
+			v.Rules = append(v.Rules, r)
 		case r.Until.IsZero() || r.Until.After(now):
 			v.Later++
 		}
-	}
-	for _, w := range p.Warnings(now, s.Site) {
-		v.Warnings = append(v.Warnings, warningJSON{w.Line, w.Rule, w.Text})
-	}
-	for _, c := range p.Candidates() {
-		v.Candidates = append(v.Candidates, candidateJSON{c.Name, c.Floor.String()})
 	}
 	return v
 }
@@ -114,13 +104,11 @@ func changeRows(s PolicyState) []changeRow {
 }
 
 func changeRowOf(s PolicyState, t time.Time, begun, ended []string) changeRow {
-	var zone *time.Location // of the last rule that is named
+	row := changeRow{Time: t, Begun: begun, Ended: ended, Meets: meetings(s.Policy, t, s.Listeners)}
 	for _, name := range slices.Concat(ended, begun) {
-		zone = s.Policy.Rule(name).Zone
+		row.Zone = s.Policy.Rule(name).Zone
 	}
-	return changeRow{
-		Time: text.CommaDate(t, zone), In: text.Ahead(t.Sub(s.Now)), Begun: begun, Ended: ended, Meets: meetings(s.Policy, t, s.Listeners),
-	}
+	return row
 }
 
 // meetings puts listeners together where the same happens.
@@ -139,25 +127,14 @@ func meetings(p *policy.Policy, t time.Time, listeners []string) []meeting {
 		for _, mode := range policy.Modes {
 			switch share := parts[mode]; {
 			case share >= 1:
-				v.Parts = append(v.Parts, modePart{mode.String(), modeWords[mode]})
+				v.Parts = append(v.Parts, modePart{mode, modeWords[mode]})
 			case share > 0:
-				v.Parts = append(v.Parts, modePart{mode.String(), "for " + percent(share)})
+				v.Parts = append(v.Parts, modePart{mode, "for " + percent(share)})
 			}
 		}
 		list = append(list, v)
 	}
 	return list
-}
-
-func ruleRowOf(r *policy.Rule, now time.Time) ruleRow {
-	v := ruleRow{Name: r.Name, Mode: r.Mode.String(), Owner: r.Owner}
-	if r.Share != nil {
-		v.Share = percent(r.ShareAt(now))
-	}
-	if !r.Until.IsZero() {
-		v.Until, v.In = text.CommaDate(r.Until, r.Zone), text.Ahead(r.Until.Sub(now))
-	}
-	return v
 }
 
 // percent does not break before the sign.

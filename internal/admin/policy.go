@@ -9,7 +9,7 @@ import (
 	"postern/policy"
 )
 
-// PolicyState is what /api/v1/policy tells of.
+// PolicyState is what /api/v1/policy and the page show.
 type PolicyState struct {
 	Policy *policy.Policy
 	// File is where it was read, or empty; Read is when.
@@ -23,9 +23,9 @@ type PolicyState struct {
 	Now       time.Time
 }
 
-// How much of what comes next is told.
+// Bounds on what comes next.
 const (
-	changesTold   = 20
+	maxChanges    = 20
 	changesWithin = 2 * 366 * 24 * time.Hour
 )
 
@@ -46,29 +46,29 @@ func writeJSON(w http.ResponseWriter, v any) {
 }
 
 type policyJSON struct {
-	Now          time.Time         `json:"now"`
-	File         string            `json:"file,omitempty"`
-	Read         time.Time         `json:"read"`
-	ReloadErrors []string          `json:"reload_errors,omitempty"`
-	Floor        string            `json:"floor"`
-	Mode         string            `json:"mode"`
-	Listeners    map[string]string `json:"listeners"` // the mode now
-	Rules        []ruleJSON        `json:"rules"`
-	Candidates   []candidateJSON   `json:"candidates"`
-	NextChanges  []changeJSON      `json:"next_changes"`
-	Warnings     []warningJSON     `json:"warnings"`
+	Now          time.Time              `json:"now"`
+	File         string                 `json:"file,omitempty"`
+	Read         time.Time              `json:"read"`
+	ReloadErrors []string               `json:"reload_errors,omitempty"`
+	Floor        policy.Floor           `json:"floor"`
+	Mode         policy.Mode            `json:"mode"`
+	Listeners    map[string]policy.Mode `json:"listeners"` // now
+	Rules        []ruleJSON             `json:"rules"`
+	Candidates   []candidateJSON        `json:"candidates"`
+	NextChanges  []changeJSON           `json:"next_changes"`
+	Warnings     []warningJSON          `json:"warnings"`
 }
 
 type ruleJSON struct {
 	Name      string       `json:"name"`
-	Mode      string       `json:"mode"`
+	Mode      policy.Mode  `json:"mode"`
 	Line      int          `json:"line"`
 	InForce   bool         `json:"in_force"`
 	ShareNow  float64      `json:"share_now"` // 0 to 1
 	Match     policy.Match `json:"match,omitzero"`
 	Share     *shareJSON   `json:"share,omitempty"`
-	From      *time.Time   `json:"from,omitempty"`
-	Until     *time.Time   `json:"until,omitempty"`
+	From      time.Time    `json:"from,omitzero"`
+	Until     time.Time    `json:"until,omitzero"`
 	Schedule  string       `json:"schedule,omitempty"`
 	For       string       `json:"for,omitempty"`
 	Timezone  string       `json:"timezone"`
@@ -83,21 +83,21 @@ type shareJSON struct {
 }
 
 type candidateJSON struct {
-	Name  string `json:"name"`
-	Floor string `json:"floor"`
+	Name  string       `json:"name"`
+	Floor policy.Floor `json:"floor"`
 }
 
 type changeJSON struct {
-	Time      time.Time         `json:"time"`
-	Begun     []string          `json:"begun"`
-	Ended     []string          `json:"ended"`
-	Listeners map[string]string `json:"listeners"` // the mode from then on
+	Time      time.Time              `json:"time"`
+	Begun     []string               `json:"begun"`
+	Ended     []string               `json:"ended"`
+	Listeners map[string]policy.Mode `json:"listeners"` // from then on
 }
 
 type warningJSON struct {
-	Line    int    `json:"line,omitempty"`
-	Rule    string `json:"rule,omitempty"`
-	Warning string `json:"warning"`
+	Line int    `json:"line,omitempty"`
+	Rule string `json:"rule,omitempty"`
+	Text string `json:"warning"`
 }
 
 func policyView(s PolicyState) policyJSON {
@@ -105,16 +105,16 @@ func policyView(s PolicyState) policyJSON {
 	snapshot := p.At(now)
 	view := policyJSON{
 		Now: now, File: s.File, Read: s.Read.UTC(), ReloadErrors: s.Failed,
-		Floor: p.Floor().String(), Mode: p.Mode().String(), Listeners: modes(&snapshot, s.Listeners),
+		Floor: p.Floor(), Mode: p.Mode(), Listeners: modes(&snapshot, s.Listeners),
 		Rules: []ruleJSON{}, Candidates: []candidateJSON{}, NextChanges: []changeJSON{}, Warnings: []warningJSON{},
 	}
 	for i := range p.Rules() {
 		view.Rules = append(view.Rules, ruleView(&p.Rules()[i], now))
 	}
 	for _, c := range p.Candidates() {
-		view.Candidates = append(view.Candidates, candidateJSON{c.Name, c.Floor.String()})
+		view.Candidates = append(view.Candidates, candidateJSON(c))
 	}
-	for _, c := range p.Changes(now, now.Add(changesWithin), changesTold) {
+	for _, c := range p.Changes(now, now.Add(changesWithin), maxChanges) {
 		view.NextChanges = append(view.NextChanges, changeJSON{c.Time.UTC(), c.Begun, c.Ended, modes(&c.Now, s.Listeners)})
 	}
 	for _, w := range p.Warnings(now, s.Site) {
@@ -123,18 +123,18 @@ func policyView(s PolicyState) policyJSON {
 	return view
 }
 
-func modes(s *policy.Snapshot, listeners []string) map[string]string {
-	m := make(map[string]string)
+func modes(s *policy.Snapshot, listeners []string) map[string]policy.Mode {
+	m := make(map[string]policy.Mode)
 	for _, l := range listeners {
-		m[l] = s.ModeFor(l).String()
+		m[l] = s.ModeFor(l)
 	}
 	return m
 }
 
 func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 	v := ruleJSON{
-		Name: r.Name, Mode: r.Mode.String(), Line: r.Line, InForce: r.InForce(now), ShareNow: rounded(r.ShareAt(now)),
-		From: date(r.From), Until: date(r.Until), Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(), Match: r.Match,
+		Name: r.Name, Mode: r.Mode, Line: r.Line, InForce: r.InForce(now), ShareNow: rounded(r.ShareAt(now)),
+		From: r.From, Until: r.Until, Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(), Match: r.Match,
 	}
 	if r.Schedule != nil {
 		v.Schedule, v.For = r.Schedule.Cron, r.Schedule.For.String()
@@ -150,11 +150,3 @@ func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 
 // rounded is a share without the last digits of its arithmetic.
 func rounded(share float64) float64 { return math.Round(share*1e6) / 1e6 }
-
-// date is nil for a bound that is not there.
-func date(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}

@@ -1,0 +1,69 @@
+package admin
+
+import (
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// maxWrong tokens may come from one client in guessMemory; then it has to
+	// wait until the first of them is that old, whatever it gives.
+	maxWrong    = 10
+	guessMemory = time.Minute
+	// maxClients bounds who is remembered. Those who find no room are counted
+	// together, as one: with many addresses there is no way around.
+	maxClients = 10_000
+	// sweepEvery bounds the work of looking for room.
+	sweepEvery = time.Second
+)
+
+// guesses remembers wrong tokens.
+type guesses struct {
+	mu sync.Mutex
+	// wrong has the times of the last maxWrong ones of a client, oldest first;
+	// the zero prefix is all who found no room.
+	wrong map[netip.Prefix][]time.Time
+	swept time.Time
+}
+
+// try returns how long a client has to wait before its token counts, and where
+// it need not, notes a wrong one; last says that this was the last one before
+// it has to wait. Both are one step, so that no number of requests at once gets
+// more tries.
+func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time.Duration, last bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	client = g.room(client, now)
+	times := g.wrong[client]
+	if len(times) == maxWrong {
+		if wait = guessMemory - now.Sub(times[0]); wait > 0 {
+			return wait, false
+		}
+	}
+	if !wrong {
+		return 0, false
+	}
+	times = append(times[max(0, len(times)+1-maxWrong):], now)
+	g.wrong[client] = times
+	return 0, len(times) == maxWrong && now.Sub(times[0]) < guessMemory
+}
+
+// room returns the client where it is remembered or can be, else the address
+// of those who cannot.
+func (g *guesses) room(client netip.Prefix, now time.Time) netip.Prefix {
+	if _, known := g.wrong[client]; known || len(g.wrong) < maxClients {
+		return client
+	}
+	if now.Sub(g.swept) >= sweepEvery {
+		g.swept = now
+		maps.DeleteFunc(g.wrong, func(_ netip.Prefix, times []time.Time) bool {
+			return now.Sub(times[len(times)-1]) >= guessMemory
+		})
+	}
+	if len(g.wrong) < maxClients {
+		return client
+	}
+	return netip.Prefix{}
+}
