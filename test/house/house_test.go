@@ -26,6 +26,15 @@ func (s *session) serve() {
 }
 `
 
+const evaluators = `package policy
+
+func one() Outcome { return Outcome{1, 2} }
+
+func two() []any { return []any{Outcome{}} }
+
+func three() []Outcome { return nil }
+`
+
 func loadSample(t *testing.T) map[string]figure {
 	t.Helper()
 	long := "package proxy\n\nfunc long() {\n" + strings.Repeat("\t_ = 1\n", maxFileLines) + "}\n"
@@ -35,8 +44,9 @@ func loadSample(t *testing.T) map[string]figure {
 		"proxy/conn_test.go":              {Data: []byte(long)},
 		"internal/mailbox/pop3.go":        {Data: []byte("package mailbox\n")},
 		"internal/posterntest/gate.go":    {Data: []byte(long)},
+		"policy/evaluate.go":              {Data: []byte(evaluators)},
 		"internal/netpoll/poller_linux.s": {Data: []byte("nothing")},
-	}, "proxy", "internal")
+	}, "proxy", "policy", "internal")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +61,13 @@ func TestFigures(t *testing.T) {
 	figures := loadSample(t)
 	connLines := strings.Count(connFile, "\n")
 	for name, want := range map[string]int{
-		"product lines":            connLines + maxFileLines + 4 + 1,
+		"product lines":            connLines + maxFileLines + 4 + 1 + strings.Count(evaluators, "\n"),
 		"proxy lines":              connLines + maxFileLines + 4,
 		"proxy files":              2,
 		"fields of the connection": 4,
 		"longest file":             maxFileLines + 4,
 		"longest function":         maxFileLines + 2,
+		"evaluators of policy":     2,
 		"demo lines":               1,
 	} {
 		if got := figures[name].got; got != want {

@@ -138,6 +138,7 @@ func (h *house) figures() []figure {
 		{name: "fields of the connection", got: fields, max: 18, remark: name},
 		h.longest("longest file", maxFileLines, h.fileLengths()),
 		h.longest("longest function", maxFunctionLines, h.functionLengths()),
+		h.evaluators(),
 		{name: "demo lines", got: demoLines, max: 1200, remark: fmt.Sprintf("%d of code", demoCode)},
 	}
 }
@@ -193,6 +194,37 @@ func isConnection(name string, body *ast.StructType) bool {
 		}
 	}
 	return false
+}
+
+// evaluators are the functions of policy that make an Outcome, which is what a
+// client meets: that the first match wins, with shares, is said in one of them.
+func (h *house) evaluators() figure {
+	f := figure{name: "evaluators of policy", max: 1}
+	for _, file := range h.files {
+		if filepath.Dir(file.path) != "policy" {
+			continue
+		}
+		for _, d := range file.syntax.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && makes(fn, "Outcome") {
+				f.over = append(f.over, file.path+" "+fn.Name.Name)
+			}
+		}
+	}
+	if f.got = len(f.over); f.got <= f.max {
+		f.remark, f.over = strings.Join(f.over, ""), nil
+	}
+	return f
+}
+
+func makes(fn *ast.FuncDecl, structName string) (found bool) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		if c, ok := n.(*ast.CompositeLit); ok {
+			name, isName := c.Type.(*ast.Ident)
+			found = found || isName && name.Name == structName
+		}
+		return !found
+	})
+	return found
 }
 
 // extent is a file or function and its lines.

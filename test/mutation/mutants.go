@@ -16,11 +16,11 @@ var mutants = []mutant{
 
 	// Policies: first match, shares, exemptions, dates.
 	{"a rule has no mode", "policy Snapshot.Decide", assignment("Mode", 1), skipped, "policy TestTheFirstRuleThatMatchesDecides"},
-	{"no rule decides", "policy Snapshot.rule", condition("Share", 1), never, "policy TestTheFirstRuleThatMatchesDecides"},
-	{"a rule with a share takes all", "policy Snapshot.rule", condition("Share", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
-	{"a rule takes every listener", "policy tables.matching", call("get", 1), skipped, "policy TestAllKeysOfARuleMustHoldAnyValueOfAKey"},
-	{"a rule takes every address", "policy tables.forClient", condition("ok", 1), never, "policy TestTablesDecideAsARuleByRuleWalk"},
-	{"the last moment of a rule is within it", "policy Rule.within", part("Until", 2), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
+	{"no rule decides", "policy Policy.outcomes", condition("i", 1), never, "policy TestTheFirstRuleThatMatchesDecides"},
+	{"a rule with a share takes all", "policy Snapshot.outcome", condition("Share", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
+	{"a rule takes everybody", "policy Policy.matching", call("drop", 2), skipped, "policy TestAllKeysOfARuleMustHoldAnyValueOfAKey"},
+	{"a network does not know the rules around it", "policy findNetwork", call("join", 1), skipped, "policy TestANetworkKnowsTheRulesAroundIt"},
+	{"a rule has no last moment", "policy Rule.within", part("ended", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
 	{"a rule is in force before its time", "policy Rule.within", part("From", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
 	{"an exemption needs no end", "policy Rule.Exemption", part("Until", 1), always, "metrics TestExemptionsSayWhenTheyEnd"},
 	{"a snapshot never ends", "policy Snapshot.Valid", body, first("return true"), "policy TestASnapshotIsNotValidOutsideItsTime"},
@@ -89,8 +89,8 @@ var mutants = []mutant{
 	{"a failed login is not counted", "proxy forwarding.loggedIn", assignment("failedLogins", 1), skipped, "proxy TestTheAccountOfALegacySessionIsTold"},
 
 	// The identities of the counters.
-	{"a legacy handshake is counted once", "metrics listener.handshake", condition("Legacy", 1), never, "metrics TestSumsOfHandshakesAgree"},
-	{"a failure has no reason", "metrics listener.handshake", call("add", 3), skipped, "metrics TestSumsOfHandshakesAgree"},
+	{"a legacy handshake is counted once", "metrics Metrics.Handshake", condition("Legacy", 1), never, "metrics TestSumsOfHandshakesAgree"},
+	{"a failure has no reason", "metrics Metrics.Handshake", call("add", 3), skipped, "metrics TestSumsOfHandshakesAgree"},
 	{"a connection stays open", "metrics Metrics.Closed", call("add", 1), skipped, "metrics TestEveryEventMovesItsSeriesAlone"},
 	{"a line that is left out is not counted", "internal/logging Suppression.Allow", assignment("lost", 1), skipped, "internal/logging TestEveryHandshakeIsAccountedForOnce"},
 	{"a client floods the log", "internal/logging Suppression.Allow", condition("full", 1), never, "internal/logging TestTwentyLinesOfAClientThenOneAtTheMinutesEnd"},
