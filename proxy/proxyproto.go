@@ -13,6 +13,7 @@ import (
 	"github.com/pires/go-proxyproto/tlvparse"
 
 	"postern/internal/netpoll"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -140,7 +141,7 @@ func setTLVs(h *proxyproto.Header, state tls.ConnectionState) error {
 		info.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN | tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS
 		info.Verify = 0
 		if name := state.PeerCertificates[0].Subject.CommonName; name != "" {
-			info.TLV = append(info.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(cutString(name, maxTLV))})
+			info.TLV = append(info.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(text.Cut(name, maxTLV))})
 		}
 	}
 	ssl, err := info.Marshal()
@@ -156,13 +157,11 @@ func authority(name string) []proxyproto.TLV {
 	if name == "" {
 		return nil
 	}
-	return []proxyproto.TLV{{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(cutString(name, maxTLV))}}
+	return []proxyproto.TLV{{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(text.Cut(name, maxTLV))}}
 }
 
 // maxTLV is the longest text from a client in a header, in bytes.
 const maxTLV = 255
-
-func cutString(s string, n int) string { return s[:min(len(s), n)] }
 
 // openSSLVersion is the version as OpenSSL, and thus HAProxy, words it.
 func openSSLVersion(v policy.Version) string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/internal/mailproto"
+	"postern/internal/text"
 )
 
 // imapDialect is what is IMAP4 about a session (RFC 9051, RFC 3501).
@@ -48,7 +49,7 @@ func (imapDialect) identifyClient(s *session) error {
 		return &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("telling the upstream of the client: %w", err)}
 	}
 	if !ok {
-		s.srv.cfg.Log.Debug("upstream refuses ID", "upstream", s.upstream.up.Name, "reply", cutString(string(reply), 80), "conn_id", s.ID)
+		s.srv.cfg.Log.Debug("upstream refuses ID", "upstream", s.upstream.up.Name, "reply", text.Cut(string(reply), 80), "conn_id", s.ID)
 	}
 	return nil
 }

@@ -17,12 +17,12 @@ import (
 	"postern/policy"
 )
 
-// access decides who may see the page and the API. A handler behind it is
-// asked where the request came under a name of this host, and, off loopback,
-// with the token; the right token alone will do anywhere.
+// access decides which requests reach the page and the API: those under a name
+// of this host, off loopback with the token besides; the right token alone is
+// enough anywhere.
 type access struct {
 	// token is nil where none is configured; then nothing in a request is
-	// taken for one, and off loopback nobody may.
+	// taken for one, and off loopback no request passes.
 	token func() *Token
 	// loopback says that the port is reached from this host alone.
 	loopback bool
@@ -47,7 +47,7 @@ func newAccess(o Options) *access {
 	return a
 }
 
-// off tells that there is no way in at all.
+// off reports that no request can pass.
 func (a *access) off() bool { return a.token == nil && !a.loopback }
 
 // refusals are the words to a status.
@@ -108,11 +108,11 @@ func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
 	return http.StatusOK, 0
 }
 
-// named tells the name in ADMIN_LISTEN.
+// named reports whether a Host header has the name in ADMIN_LISTEN.
 func (a *access) named(host string) bool { return a.host != "" && hostName(host) == a.host }
 
-// ownHost tells localhost and IP addresses, with or without a port: what no
-// web page has for its name that does not come from there.
+// ownHost reports localhost and IP addresses, with or without a port: no web
+// page from elsewhere has such a name.
 func ownHost(host string) bool {
 	name := hostName(host)
 	_, err := netip.ParseAddr(name)
@@ -130,7 +130,7 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// peerAddr is who is at the other end of the connection.
+// peerAddr is the address at the other end of the connection.
 func peerAddr(r *http.Request) netip.Addr {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return peer.Addr().Unmap()
@@ -153,7 +153,7 @@ func onlyLocal(next http.Handler) http.Handler {
 }
 
 // Token is what page and API ask for. It holds a sum alone, so that nothing
-// that prints it can tell what it was.
+// that prints it can show what it was.
 type Token struct{ sum [sha256.Size]byte }
 
 // ReadToken reads the file that ADMIN_TOKEN_FILE names: one token, and one
@@ -181,8 +181,7 @@ func oneWord(text []byte) error {
 	return nil
 }
 
-// is compares in a time that tells nothing about the token, not even how long
-// it is.
+// is compares in a time that depends neither on the token nor on its length.
 func (t *Token) is(given string) bool {
 	if t == nil {
 		return false

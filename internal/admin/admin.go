@@ -1,6 +1,5 @@
-// Package admin serves what operators and orchestrators ask of a running gate:
-// metrics, whether it lives, whether it is ready, and, to who has access, the
-// page and the API.
+// Package admin serves the admin port: metrics, liveness and readiness to
+// everybody, page and API to those with access.
 package admin
 
 import (
@@ -29,14 +28,14 @@ const (
 type Options struct {
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	// Readiness is what /readyz tells.
+	// Readiness is what /readyz reports.
 	Readiness *Readiness
 	// Certificate is asked at each handshake, so that it may change; nil
 	// serves without TLS.
 	Certificate func() *tls.Certificate
 	// Pprof serves /debug/pprof/ to loopback peers.
 	Pprof bool
-	// API answers GET and HEAD below /api/v1/, with the whole path, to who has
+	// API answers GET and HEAD below /api/v1/, with the whole path, to those with
 	// access. Nil leaves that off.
 	API http.Handler
 	// Page answers GET and HEAD for / to the same.
@@ -51,7 +50,7 @@ type Options struct {
 	// Now is the clock by which wrong tokens are counted; nil is time.Now.
 	Now func() time.Time
 	// Log takes the HTTP server's own errors, at level debug: they are about
-	// clients that misbehave. It also tells of addresses that try tokens.
+	// clients that misbehave. It also names addresses that try tokens.
 	// Nothing is written where it is nil.
 	Log *slog.Logger
 }

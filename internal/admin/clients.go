@@ -13,7 +13,7 @@ import (
 	"postern/policy"
 )
 
-// Clients is what /api/v1/legacy-clients tells of.
+// Clients serves /api/v1/legacy-clients.
 type Clients struct {
 	Store *ledger.Store
 	// Policy is the one that is running.
@@ -22,7 +22,7 @@ type Clients struct {
 	// Hash is what the ledger keeps of an account's name; nil where it keeps the
 	// name.
 	Hash func(account string) string
-	// Log is told where the ledger cannot be read.
+	// Log takes the errors of the ledger.
 	Log *slog.Logger
 }
 
@@ -105,7 +105,7 @@ func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {
 	return v
 }
 
-// failed answers for a ledger that cannot be read. A bad cursor is the asker's.
+// failed answers for a ledger that cannot be read. A bad cursor is the client's fault.
 func (c *Clients) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, ledger.ErrCursor) {
 		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())

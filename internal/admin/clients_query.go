@@ -25,7 +25,7 @@ const (
 	maxLimit     = 1000
 )
 
-// clientsQuery is what is asked of the clients.
+// clientsQuery is a query for clients.
 type clientsQuery struct {
 	filter ledger.Filter
 	cursor string
@@ -107,7 +107,7 @@ func parseClientsQuery(raw string, now time.Time) (clientsQuery, error) {
 	return q, nil
 }
 
-// words refuses what no name is, and what not every database can be asked for.
+// words rejects text that is no name, or that not every database can look up.
 func words(s string) error {
 	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return errors.New("not a text on one line")

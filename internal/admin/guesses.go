@@ -12,8 +12,8 @@ const (
 	// wait until the first of them is that old, whatever it gives.
 	maxWrong    = 10
 	guessMemory = time.Minute
-	// maxClients bounds who is remembered. Those who find no room are counted
-	// together, as one: with many addresses there is no way around.
+	// maxClients bounds the clients that are remembered. The others are counted
+	// together, as one: many addresses are no way around the limit.
 	maxClients = 10_000
 	// sweepEvery bounds the work of looking for room.
 	sweepEvery = time.Second
@@ -23,7 +23,7 @@ const (
 type guesses struct {
 	mu sync.Mutex
 	// wrong has the times of the last maxWrong ones of a client, oldest first;
-	// the zero prefix is all who found no room.
+	// the zero prefix is all that found no room.
 	wrong map[netip.Prefix][]time.Time
 	swept time.Time
 }
@@ -50,8 +50,8 @@ func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time
 	return 0, len(times) == maxWrong && now.Sub(times[0]) < guessMemory
 }
 
-// room returns the client where it is remembered or can be, else the address
-// of those who cannot.
+// room returns the client where it is remembered or can be, else the zero
+// prefix.
 func (g *guesses) room(client netip.Prefix, now time.Time) netip.Prefix {
 	if _, known := g.wrong[client]; known || len(g.wrong) < maxClients {
 		return client

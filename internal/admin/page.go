@@ -30,12 +30,12 @@ type Page struct {
 	// Dropped is how many sightings the ledger had no room for.
 	Dropped func() uint64
 	State   func() PolicyState
-	// Readiness is what /readyz tells.
+	// Readiness is what /readyz reports.
 	Readiness *Readiness
 	// Names: accounts are remembered; Memory: the ledger is gone at a restart.
 	Names, Memory bool
 	Version       string
-	// Log is told where the ledger cannot be read.
+	// Log takes the errors of the ledger.
 	Log *slog.Logger
 
 	trend trend
@@ -58,7 +58,7 @@ var (
 	//go:embed page.css
 	pageCSS string
 
-	// pageTemplate is parsed when somebody looks: most pages are never looked at.
+	// pageTemplate is parsed at the first request: most processes never get one.
 	pageTemplate = sync.OnceValue(func() *template.Template {
 		return template.Must(template.New("page").Funcs(template.FuncMap{
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
@@ -165,7 +165,7 @@ type countRow struct {
 
 var windowWords = map[string]string{"1h": "in the last hour", "24h": "in 24 hours", "7d": "in 7 days", "30d": "in 30 days"}
 
-// count has the headline, how many clients are left, and who they are by
+// count fills in how many clients remain: all of them for the headline, and by
 // version and listener.
 func (v *pageView) count() {
 	counts, at := v.Counts()

@@ -11,7 +11,7 @@ import (
 
 const (
 	// changesShown is how many changes of the policy stand on the page, out of
-	// changesRead: windows of a schedule are told once.
+	// changesRead: windows of a schedule stand there once.
 	changesShown = 6
 	changesRead  = 500
 )
@@ -73,14 +73,14 @@ func changeRows(s PolicyState) []changeRow {
 	p, until := s.Policy, s.Now.Add(changesWithin)
 	changes := p.Changes(s.Now, until, changesRead)
 	var rows []changeRow
-	told := make(map[string]int) // place of the row, and 1
+	places := make(map[string]int) // of the rows, from 1 on
 	for _, c := range changes {
 		key := fmt.Sprintf("%q %q", c.Begun, c.Ended)
-		if i := told[key]; i > 0 {
+		if i := places[key]; i > 0 {
 			rows[i-1].Again++
 		} else if len(rows) < changesShown {
 			rows = append(rows, changeRowOf(s, c.Time, c.Begun, c.Ended))
-			told[key] = len(rows)
+			places[key] = len(rows)
 		}
 	}
 	if len(changes) < changesRead {

@@ -9,9 +9,9 @@ import (
 	"postern/proxy"
 )
 
-// Readiness is what decides whether clients should be sent here. An upstream
-// that is lost later, or a certificate that expires, is told but does not turn
-// it: clients then get words instead of a refused connection. Safe for
+// Readiness decides whether clients should be sent here. An upstream that is
+// lost later, or a certificate that expires, is reported but changes nothing:
+// clients then get an answer instead of a refused connection. Safe for
 // concurrent use.
 type Readiness struct {
 	protocols []proxy.Protocol

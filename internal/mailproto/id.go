@@ -3,6 +3,7 @@ package mailproto
 import (
 	"bytes"
 	"errors"
+	"postern/internal/text"
 	"slices"
 	"strings"
 )
@@ -149,7 +150,7 @@ func (f *IDFilter) endField(tok idToken) {
 	if f.field != nil {
 		*f.field = ""
 		if !tok.isNIL() {
-			*f.field = cutText(tok.value, MaxSoftware)
+			*f.field = text.Cut(string(tok.value), MaxSoftware)
 		}
 	}
 	f.value, f.forbidden = false, false
@@ -176,15 +177,7 @@ func (f *IDFilter) Software() string {
 	case f.program == "" || f.version == "":
 		return f.program
 	}
-	return cutText([]byte(f.program+" "+f.version), MaxSoftware)
-}
-
-// cutText cuts between characters.
-func cutText(b []byte, n int) string {
-	if len(b) <= n {
-		return string(b)
-	}
-	return strings.ToValidUTF8(string(b[:n]), "")
+	return text.Cut(f.program+" "+f.version, MaxSoftware)
 }
 
 // idToken is a part of the arguments: the spaces before it, how it stands there,

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern/internal/posterntest"
+	"postern/internal/text"
 )
 
 var (
@@ -97,12 +98,12 @@ func softwareIn(args string, literals []string) string {
 	}
 	said := make(map[string]string)
 	for i := 0; i < len(list); i += 2 {
-		said[posterntest.ASCIIUpper(list[i])] = cutText([]byte(list[i+1]), MaxSoftware)
+		said[posterntest.ASCIIUpper(list[i])] = text.Cut(list[i+1], MaxSoftware)
 	}
 	if said["NAME"] == "" || said["VERSION"] == "" {
 		return said["NAME"]
 	}
-	return cutText([]byte(said["NAME"]+" "+said["VERSION"]), MaxSoftware)
+	return text.Cut(said["NAME"]+" "+said["VERSION"], MaxSoftware)
 }
 
 // FuzzSniffer hands commands to a Sniffer in pieces of any sizes: an ID is found
