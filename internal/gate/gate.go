@@ -30,25 +30,19 @@ import (
 
 // Runtime is Postern as it serves: the proxy, its observers and the admin port.
 type Runtime struct {
-	cfg      *config.Config
-	build    Build
-	server   *proxy.Server
-	material material
-	files    *watch.Watcher
-	// policy is the one in force, policyFiles looks whether its file changes,
-	// policyErrors is what is wrong with a changed one, and now is the time that
-	// the policy goes by.
+	cfg    *config.Config
+	build  Build
+	server *proxy.Server
+	ledger *ledgerRunner
+
+	material     material
+	files        *watch.Watcher // of the material
+	certificates atomic.Pointer[certs.Store]
+
 	policy       atomic.Pointer[running]
 	policyFiles  *watch.Watcher
-	policyErrors atomic.Pointer[[]string]
-	now          func() time.Time
-	// certificates are those in use.
-	certificates atomic.Pointer[certs.Store]
-	metrics      *metrics.Metrics
-	readiness    *admin.Readiness
-	admin        *admin.Server
-
-	ledger *ledgerRunner
+	policyErrors atomic.Pointer[[]string] // of a changed file that is not in force
+	now          func() time.Time         // the policy's clock
 
 	log             *slog.Logger
 	logWriter       *logging.Writer
@@ -56,6 +50,9 @@ type Runtime struct {
 	suppressionDone chan struct{}
 	stopBackground  context.CancelFunc
 
+	metrics          *metrics.Metrics
+	readiness        *admin.Readiness
+	admin            *admin.Server
 	adminListener    net.Listener
 	adminCertificate atomic.Pointer[tls.Certificate]
 	adminToken       atomic.Pointer[admin.Token]

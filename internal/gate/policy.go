@@ -10,8 +10,8 @@ import (
 	"postern/policy"
 )
 
-// policyEvery is how often the policy file is looked at. A change is taken over
-// once two looks have seen the same, which is within two seconds.
+// policyEvery is how often the policy file is checked. A change is taken over
+// once two checks have seen the same, which is within two seconds.
 const policyEvery = 500 * time.Millisecond
 
 // running is the policy that is in force, and where it came from.
@@ -32,17 +32,12 @@ func (g *Runtime) reloadPolicy() error {
 		return err
 	}
 	g.policyErrors.Store(nil)
-	g.usePolicy(p)
+	g.policy.Store(&running{p, g.now()})
+	g.metrics.SetPolicy(p)
 	g.server.SetPolicy(p)
 	g.log.Info("policy reloaded", "file", g.cfg.PolicyFile, "floor", p.Floor().String(), "mode", p.Mode().String(), "rules", len(p.Rules()))
 	g.warnOfPolicy()
 	return nil
-}
-
-// usePolicy has metrics, page and API show the policy.
-func (g *Runtime) usePolicy(p *policy.Policy) {
-	g.policy.Store(&running{p, g.now()})
-	g.metrics.SetPolicy(p)
 }
 
 // warnOfPolicy logs what of the policy is probably not meant.

@@ -1,8 +1,8 @@
 // Package watch notices that files have changed.
 //
-// It looks at them instead of asking the kernel to tell: what certbot and
-// Kubernetes swap is a symbolic link somewhere in the path, and network file
-// systems tell nothing.
+// It polls instead of asking the kernel for events: what certbot and Kubernetes
+// swap is a symbolic link somewhere in the path, and network file systems send
+// none.
 package watch
 
 import (
@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// Every is how often files are looked at. A change is taken over once two
-// looks in a row have seen the same, so that a file which is being written is
-// not read half.
+// Every is how often files are checked. A change is taken over once two checks
+// in a row have seen the same, so that a file which is being written is not read
+// half.
 const Every = 2 * time.Second
 
-// Watcher looks at sets of files. Add is called before Run, Trigger at any
+// Watcher watches sets of files. Add is called before Run, Trigger at any
 // time and from any goroutine.
 type Watcher struct {
 	every   time.Duration
@@ -34,11 +34,11 @@ type set struct {
 	paths  []string
 	reload func() error
 	// loaded is what the files looked like when they were read, last what they
-	// looked like at the last look.
+	// looked like at the last check.
 	loaded, last state
 }
 
-// New makes a watcher that looks at its files that often.
+// New makes a watcher that checks its files that often.
 func New(every time.Duration) *Watcher {
 	return &Watcher{every: every, trigger: make(chan struct{}, 1)}
 }
@@ -98,7 +98,7 @@ func (s *set) check() {
 }
 
 // read notes what the files looked like before they are read: what changes
-// during that is seen by the next look.
+// during that is seen by the next check.
 func (s *set) read(now state) {
 	s.last = now
 	if err := s.reload(); noDescriptors(err) {

@@ -42,7 +42,7 @@ func loadSample(t *testing.T) map[string]figure {
 		"proxy/conn.go":                   {Data: []byte(connFile)},
 		"proxy/long.go":                   {Data: []byte(long)},
 		"proxy/conn_test.go":              {Data: []byte(long)},
-		"internal/mailbox/pop3.go":        {Data: []byte("package mailbox\n")},
+		"internal/demo/pop3.go":           {Data: []byte("package demo\n")},
 		"internal/posterntest/gate.go":    {Data: []byte(long)},
 		"policy/evaluate.go":              {Data: []byte(evaluators)},
 		"internal/netpoll/poller_linux.s": {Data: []byte("nothing")},

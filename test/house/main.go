@@ -157,7 +157,7 @@ func inProxy(path string) bool { return filepath.Dir(path) == "proxy" }
 
 func inDemo(path string) bool {
 	command, _ := filepath.Match("cmd/postern/demo*.go", path)
-	return command || slices.Contains([]string{"internal/demo", "internal/mailbox", "internal/democlient"}, filepath.Dir(path))
+	return command || filepath.Dir(path) == "internal/demo"
 }
 
 // connectionStruct is the largest struct of proxy that is named for a session
