@@ -211,7 +211,8 @@ func (l *storyLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// find waits for a line; nil where none comes.
+// find waits for a line, and takes it out: a client may come again from the same
+// port. It is nil where none comes.
 func (l *storyLog) find(wait time.Duration, is func(*storyLine) bool) *storyLine {
 	for end := time.Now().Add(wait); ; time.Sleep(2 * time.Millisecond) {
 		l.mu.Lock()
@@ -219,6 +220,7 @@ func (l *storyLog) find(wait time.Duration, is func(*storyLine) bool) *storyLine
 		var found storyLine
 		if i >= 0 {
 			found = l.lines[i]
+			l.lines = slices.Delete(l.lines, i, i+1)
 		}
 		l.mu.Unlock()
 		if i >= 0 {
