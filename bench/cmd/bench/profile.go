@@ -13,7 +13,7 @@ import (
 )
 
 // forPGO are the measures whose profiles go into the one for profile-guided
-// optimisation: what a gate does all day.
+// optimisation: what a proxy does all day.
 var forPGO = []string{"session", "full13", "resume13", "bulk", "rtt", "legacylog", "storm"}
 
 // profiler takes profiles of Postern and keeps them by measure.

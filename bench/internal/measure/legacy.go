@@ -18,9 +18,9 @@ var legacyColumns = []Column{
 	{Key: "per_s", Title: "rejections/s", Format: "%.0f", Higher: true},
 }
 
-// legacy has old clients turned away.
+// legacy has old clients rejected.
 var legacy = &Measure{
-	Name: "legacy", Title: "A TLS 1.0 hello turned away (8 clients at 8 addresses); the peers log nothing", Columns: legacyColumns, Seconds: 3,
+	Name: "legacy", Title: "A TLS 1.0 hello rejected (8 clients at 8 addresses); the peers log nothing", Columns: legacyColumns, Seconds: 3,
 	Run: func(e *Env, in *subject.Instance, v Values, n Notes) error {
 		for _, l := range client.Legacies() {
 			answer, err := client.Refused(imaps(in), src(0), l.Bytes)
@@ -45,7 +45,7 @@ var legacy = &Measure{
 // legacyLogged is the same with the log on, and quotes it. Of 20 lines a
 // minute from one address Postern makes one that counts the rest.
 var legacyLogged = &Measure{
-	Name: "legacylog", Title: "A TLS 1.0 hello turned away, logged and counted (8 clients at 8 addresses)", Group: Logged, Columns: legacyColumns, Seconds: 3,
+	Name: "legacylog", Title: "A TLS 1.0 hello rejected, logged and counted (8 clients at 8 addresses)", Group: Logged, Columns: legacyColumns, Seconds: 3,
 	Run: func(e *Env, in *subject.Instance, v Values, n Notes) error {
 		fi, err := os.Stat(in.Log)
 		if err != nil {

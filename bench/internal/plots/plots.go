@@ -17,7 +17,7 @@ var ratios = []struct{ measure, key, heading string }{
 	{"pq13", "cpu_ms", "the same, ML-KEM offered"},
 	{"resume13", "cpu_ms", "resumed TLS 1.3 handshake"},
 	{"full12rsa", "cpu_ms", "full TLS 1.2 handshake, RSA-2048"},
-	{"legacylog", "cpu_us", "TLS 1.0 turned away, logged"},
+	{"legacylog", "cpu_us", "TLS 1.0 rejected, logged"},
 	{"bulk", "cpu_s_gb", "download by IMAP"},
 	{"bulkpop3", "cpu_s_gb", "download by POP3"},
 	{"rtt", "cpu_us", "round trip, 64 connections"},

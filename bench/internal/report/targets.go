@@ -32,7 +32,7 @@ var Targets = []Target{
 	{Title: "full TLS 1.3 handshake", Measure: "full13", Key: "cpu_ms", Limit: 1.05, Against: "nginx-stream", Unit: "ms", Format: "%.3f"},
 	{Title: "resumed TLS 1.3 handshake", Measure: "resume13", Key: "cpu_ms", Limit: 1.05, Against: "nginx-stream", Unit: "ms", Format: "%.3f"},
 	{Title: "full TLS 1.2 handshake, RSA", Measure: "full12rsa", Key: "cpu_ms", Limit: 2.1, Against: "haproxy", Unit: "ms", Format: "%.3f"},
-	{Title: "TLS 1.0 turned away, logged", Measure: "legacylog", Key: "cpu_us", Limit: 0.8, Against: "nginx-mail", Unit: "µs", Format: "%.1f"},
+	{Title: "TLS 1.0 rejected, logged", Measure: "legacylog", Key: "cpu_us", Limit: 0.8, Against: "nginx-mail", Unit: "µs", Format: "%.1f"},
 	{Title: "bulk, IMAP", Measure: "bulk", Key: "cpu_s_gb", Limit: 0.8, Against: "haproxy", Unit: "s/GB", Format: "%.3f"},
 	{Title: "bulk, POP3", Measure: "bulkpop3", Key: "cpu_s_gb", Limit: 0.8, Against: "haproxy", Unit: "s/GB", Format: "%.3f"},
 	{Title: "round trip, 64 connections, CPU", Measure: "rtt", Key: "cpu_us", Limit: 1.05, Against: "nginx-stream", Unit: "µs", Format: "%.1f"},
