@@ -83,7 +83,7 @@ func expectedIn(floor policy.Floor) []string {
 // does, under the floor and under the lenient configuration.
 func holdToVerdict(t *testing.T, floor policy.Floor, keys policy.KeyTypes, o *offer, met census) {
 	t.Helper()
-	enforce := gate{snapshot: policy.Snapshot{Floor: floor, Mode: policy.Enforce}, keys: keys}
+	enforce := proxy{snapshot: policy.Snapshot{Floor: floor, Mode: policy.Enforce}, keys: keys}
 	a := enforce.ask(t, o)
 	describe := func() string { return fmt.Sprintf("floor %s, keys %05b, %s", floor, keys, o) }
 	if !a.judged {
@@ -117,7 +117,7 @@ func holdToVerdict(t *testing.T, floor policy.Floor, keys policy.KeyTypes, o *of
 // serve what the verdict says it does, and nothing else.
 func holdToServe(t *testing.T, floor policy.Floor, keys policy.KeyTypes, o *offer, met census) {
 	t.Helper()
-	observe := gate{snapshot: policy.Snapshot{Floor: floor, Mode: policy.Observe}, keys: keys, lenient: true}
+	observe := proxy{snapshot: policy.Snapshot{Floor: floor, Mode: policy.Observe}, keys: keys, lenient: true}
 	a := observe.ask(t, o)
 	faults := o.faults(negotiated(&a.hello, policy.TLS10))
 	switch {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What comes next is told by the moment, also where nothing changes for longer
+// What comes next is listed by the moment, also where nothing changes for longer
 // than a snapshot looks ahead.
 func TestWhatComesNext(t *testing.T) {
 	p, err := Parse([]byte(`

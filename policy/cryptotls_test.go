@@ -35,8 +35,8 @@ const (
 	alertNoApplicationProtocol alert = 120
 )
 
-// gate asks crypto/tls about hellos in the way that the product does.
-type gate struct {
+// proxy asks crypto/tls about hellos in the way that the product does.
+type proxy struct {
 	snapshot policy.Snapshot
 	keys     policy.KeyTypes
 	// lenient answers with the lenient configuration whatever the verdict is.
@@ -62,7 +62,7 @@ func (a answer) String() string {
 
 // ask lets a tls.Server answer the hello. A HelloRetryRequest is followed, so
 // that the answer is the last word on it.
-func (g gate) ask(t testing.TB, o *offer) answer {
+func (g proxy) ask(t testing.TB, o *offer) answer {
 	t.Helper()
 	var a answer
 	conn := &client{offer: o}

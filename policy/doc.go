@@ -1,4 +1,4 @@
-// Package policy decides what a TLS client hello meets at the gate.
+// Package policy decides what is done with a TLS ClientHello.
 //
 // It is pure: facts go in, a verdict comes out. It has no connection, no
 // context, no logger and no clock of its own, so a verdict can be computed for

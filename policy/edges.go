@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// quarters are the parts of its way at which a share is told.
+// quarters are the parts of its way at which a timeline mentions a share.
 const quarters = 4
 
 // milestones are when something happens to the rule: its dates, and when a share

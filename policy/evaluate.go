@@ -140,7 +140,7 @@ func (a Answer) String() string {
 func (p *Policy) Explain(c Client, t time.Time) []Step {
 	t = t.Round(0)
 	steps := make([]Step, len(p.rules))
-	for _, k := range slices.Backward(p.keys) { // of several mismatches the first is told
+	for _, k := range slices.Backward(p.keys) { // the first of several mismatches stays
 		mismatched := k.restricted
 		mismatched.drop(k.find(c))
 		for i := mismatched.first(); i >= 0; i = mismatched.first() {

@@ -38,7 +38,7 @@ func TestTheOfferedVersionIsTold(t *testing.T) {
 		{"SSL 2.0 in the extension", 0x0303, []uint16{0x0002}, policy.SSL2, "ssl2"},
 	} {
 		o := offer{legacyVersion: tt.legacyVersion, versions: tt.extension, suites: []uint16{0x1301}}.finish()
-		h := gate{keys: policy.RSA}.ask(t, o).hello
+		h := proxy{keys: policy.RSA}.ask(t, o).hello
 		if got := h.Version(); got != tt.want {
 			t.Errorf("%s: version %s, want %s", tt.name, got, tt.want)
 		}
@@ -55,7 +55,7 @@ func TestJA4IsThatOfTheBytes(t *testing.T) {
 		if o.malformed() {
 			continue
 		}
-		h := gate{keys: raw.keySet()}.ask(t, o).hello
+		h := proxy{keys: raw.keySet()}.ask(t, o).hello
 		if got, want := h.JA4(), o.ja4(); got != want {
 			t.Errorf("seed %d is %s, want %s: %s", i, got, want, o)
 		}

@@ -97,7 +97,7 @@ func FuzzPolicyFile(f *testing.F) {
 			t.Fatalf("policy %v, error %v", p, err)
 		}
 		if err != nil {
-			wellTold(t, err.(Problems))
+			checkProblems(t, err.(Problems))
 		} else {
 			exercise(t, p)
 			foretell(p)
@@ -108,8 +108,8 @@ func FuzzPolicyFile(f *testing.F) {
 	})
 }
 
-// wellTold checks what is told of a file: in order, each on one line.
-func wellTold(t *testing.T, problems Problems) {
+// checkProblems checks what is reported of a file: in order, each on one line.
+func checkProblems(t *testing.T, problems Problems) {
 	if len(problems) == 0 {
 		t.Error("refused without a reason")
 	}

@@ -18,7 +18,7 @@ func ruleFile(lines ...string) string {
 	return "rules:\n- name: r\n  mode: observe\n  " + strings.Join(lines, "\n  ") + "\n"
 }
 
-// badFiles are policy files with something wrong, and all that is told of it.
+// badFiles are policy files with something wrong, and every problem that is reported.
 var badFiles = []struct {
 	name, text string
 	want       []string

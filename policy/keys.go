@@ -47,7 +47,7 @@ type Key struct {
 }
 
 // Keys is the table of what a match can ask for, in the order in which mismatches
-// are told. All that is particular to a key stands in its entry.
+// are reported. All that is particular to a key stands in its entry.
 var Keys = []*Key{
 	{
 		Name: "client", singular: "clients in", plural: "clients in", example: `10.20.0.0/16, "2001:db8::/32"`,

@@ -73,7 +73,7 @@ func TestARaisedFloorLetsNobodyIn(t *testing.T) {
 		if o.malformed() {
 			continue
 		}
-		a := gate{snapshot: policy.Snapshot{Floor: policy.FloorTLS12}, keys: raw.keySet()}.ask(t, o)
+		a := proxy{snapshot: policy.Snapshot{Floor: policy.FloorTLS12}, keys: raw.keySet()}.ask(t, o)
 		refused := false
 		for _, f := range policy.Floors {
 			v := policy.Snapshot{Floor: f}.Decide(&a.hello, policy.ConnInfo{Keys: raw.keySet()}, time.Time{}, 0)

@@ -37,7 +37,7 @@ const (
 	noExtensions quirk = 1 << iota
 	withName
 	withTicket                // a session ticket that nobody can read
-	withImap                  // ALPN that the gate speaks
+	withImap                  // ALPN that the proxy speaks
 	withHTTP                  // ALPN that it does not
 	compressesToo             // offers DEFLATE beside no compression
 	compressesOnly            // and here nothing else

@@ -82,7 +82,7 @@ func nameIn(n *yaml.Node) string {
 }
 
 // form is a regular expression that is compiled when it is needed: all of them
-// would take half a millisecond and 200 KB of the start of a gate, which needs
+// would take half a millisecond and 200 KB when the proxy starts, which needs
 // none without a policy file.
 func form(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })

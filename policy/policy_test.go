@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -234,6 +235,17 @@ func TestDecideDoesNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// oneWayConn feeds a hello to a server and throws away what that writes.
+type oneWayConn struct {
+	net.Conn
+	in *bytes.Reader
+}
+
+func (c *oneWayConn) Read(p []byte) (int, error)  { return c.in.Read(p) }
+func (c *oneWayConn) Write(p []byte) (int, error) { return len(p), nil }
+func (c *oneWayConn) Close() error                { return nil }
+func (c *oneWayConn) SetDeadline(time.Time) error { return nil }
 
 // FuzzHelloFacts feeds a stranger's bytes to crypto/tls and takes the facts.
 func FuzzHelloFacts(f *testing.F) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestWhereAPolicyBecomesMilder(t *testing.T) {
+func TestWhereAPolicyIsRelaxed(t *testing.T) {
 	for _, tt := range []struct {
 		name, text string
 		want       []string // time and words
@@ -87,13 +87,13 @@ rules:
 	}
 }
 
-func TestAWellMadePolicyNeverBecomesMilder(t *testing.T) {
+func TestAWellMadePolicyIsNeverRelaxed(t *testing.T) {
 	if got := example(t).Relaxations(moment(t, "2026-06-01 00:00"), moment(t, "2036-06-01 00:00")); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
 }
 
-func TestMilderIsQuickForManyRules(t *testing.T) {
+func TestRelaxationsAreFoundQuicklyForManyRules(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("rules:\n")
 	begin := moment(t, "2026-06-01 00:00")

@@ -46,7 +46,7 @@ type Event struct {
 // EventKind is what happens to a rule.
 type EventKind uint8
 
-// The kinds, in the order in which they are told.
+// The kinds, in the order in which they are listed.
 const (
 	// Runs: it has begun before.
 	Runs EventKind = iota

@@ -38,8 +38,8 @@ func moment(t *testing.T, s string) time.Time {
 	return at
 }
 
-// told writes a timeline in short.
-func told(tl *Timeline) string {
+// inShort writes a timeline in short.
+func inShort(tl *Timeline) string {
 	var b strings.Builder
 	meets := func(all []Meeting) {
 		for _, m := range all {
@@ -119,7 +119,7 @@ next 2026-12-31
   legacy endpoint by name ends 1
   legacy endpoint by port ends 1
 `, "\n")
-	if got := told(tl); got != want {
+	if got := inShort(tl); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -148,7 +148,7 @@ rules:
   imaps: few explain 0.05, observe
   pop3s+pop3: enforce
 `, "\n")
-	if got := told(tl); got != want {
+	if got := inShort(tl); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

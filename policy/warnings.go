@@ -18,7 +18,7 @@ type Site struct {
 
 // Warnings says what of the policy, as of now, is probably not meant: rules that
 // never match, or no more; ports and names that nobody can come to; and times at
-// which the policy becomes milder than before.
+// which the policy is relaxed.
 func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 	var all []Problem
 	for i := range p.rules {

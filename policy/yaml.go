@@ -17,7 +17,7 @@ import (
 
 // The decoder of the yaml package stops at its first error, and says where a
 // value was only by line. So a file is decoded to nodes, and those are walked:
-// everything that is wrong is told, with line and column.
+// every problem is reported, with line and column.
 
 // walker walks the nodes of a file and gathers what is wrong.
 type walker struct {
