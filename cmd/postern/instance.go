@@ -24,13 +24,13 @@ import (
 )
 
 const (
-	// instanceTimeout bounds one question to a running gate, and instanceBytes
+	// instanceTimeout bounds one question to a running proxy, and instanceBytes
 	// its answer: that is more than the largest ledger needs.
 	instanceTimeout = time.Minute
 	instanceBytes   = 256 << 20
 )
 
-// instance is the admin port of a running gate.
+// instance is the admin port of a running proxy.
 type instance struct {
 	base   string // of the URL
 	where  string // for people
@@ -38,7 +38,7 @@ type instance struct {
 	client http.Client
 }
 
-// findInstance is the gate at a URL, or else that of ADMIN_LISTEN.
+// findInstance is the proxy at a URL, or else that of ADMIN_LISTEN.
 func findInstance(cfg *config.Config, from string) (*instance, error) {
 	i := &instance{base: "http://localhost", where: cfg.AdminListen}
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -92,7 +92,7 @@ func rootsAnd(own []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// pinned takes the gate's own certificate alone: its name need not be that of
+// pinned takes the proxy's own certificate alone: its name need not be that of
 // the address, but the token must not go to somebody else who has taken the
 // port.
 func pinned(own *x509.Certificate, cfg *config.Config) *tls.Config {
@@ -168,7 +168,7 @@ func (i *instance) refused(resp *http.Response) error {
 // pageSize is how many clients are asked for at once.
 const pageSize = 1000
 
-// ClientsSince lists the clients that the gate knows, without their handshakes
+// ClientsSince lists the clients that the proxy knows, without their handshakes
 // of single days.
 func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.Client, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
@@ -203,7 +203,7 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 	}
 }
 
-// Hellos are the hellos that the gate has kept.
+// Hellos are the hellos that the proxy has kept.
 func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
 	var views map[string]ledger.Hello
 	if err := i.get(ctx, "/api/v1/hellos", nil, &views); err != nil {
@@ -216,7 +216,7 @@ func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) 
 	return all, nil
 }
 
-// openForReading opens the store of a gate that does not run.
+// openForReading opens the store of a proxy that does not run.
 func openForReading(ctx context.Context, cfg *config.Config) (*ledger.Store, error) {
 	if cfg.LedgerURL == ledger.Memory {
 		return nil, fmt.Errorf("no gate answers at %s, and %sLEDGER_URL is memory:, which only a running gate has: start it, "+

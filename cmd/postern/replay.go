@@ -13,7 +13,8 @@ import (
 	"postern/policy"
 )
 
-// remembered is who knows clients and what they offered: a store, or a gate.
+// remembered is a store, or the running proxy: both know clients and what they
+// offered.
 type remembered interface {
 	ClientsSince(context.Context, ledger.Filter) ([]ledger.Client, error)
 	Hellos(context.Context) (map[string]policy.Hello, error)
@@ -94,13 +95,13 @@ func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
 	return t, nil
 }
 
-// remember asks the running gate or, where none runs, its store.
+// remember asks the running proxy or, where none runs, its store.
 func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *report.Trial) error {
-	gate, err := findInstance(cfg, f.from)
+	running, err := findInstance(cfg, f.from)
 	if err != nil {
 		return err
 	}
-	err = f.ask(ctx, gate, t)
+	err = f.ask(ctx, running, t)
 	if err == nil || f.from != "" || !notRunning(err) {
 		return err
 	}

@@ -108,7 +108,7 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 	return o, format, nil
 }
 
-// fetchReport asks the running gate or, where none runs, its store.
+// fetchReport asks the running proxy or, where none runs, its store.
 func fetchReport(ctx context.Context, cfg *config.Config, now time.Time, o report.Options, from string) (*report.Report, error) {
 	running, err := findInstance(cfg, from)
 	if err != nil {

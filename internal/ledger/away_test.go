@@ -21,14 +21,14 @@ import (
 	"time"
 )
 
-// briefly tries to write, for as long as an operator's patience in a test.
+// briefly tries to write, for a test's time.
 func (g *replica) briefly(d time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return g.Flush(ctx)
 }
 
-// A gate starts beside a database that does not answer, and fills it when it
+// The proxy starts beside a database that does not answer, and fills it when it
 // comes; one that says no is another matter.
 func TestADatabaseMayComeLaterThanTheProxy(t *testing.T) {
 	url := newURL(t, "postgres")

@@ -31,7 +31,8 @@ type Client struct {
 	Noise    bool     `json:"noise"`
 
 	Logins []Identity `json:"-"`
-	// Since are the handshakes of the days since a time; only ClientsSince tells.
+	// Since are the handshakes of the days since a time; only
+	// ClientsSince fills it in.
 	Since Counts `json:"-"`
 
 	added, id int64 // the place in the order of pages

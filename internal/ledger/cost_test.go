@@ -57,7 +57,7 @@ func BenchmarkRecord(b *testing.B) {
 	g.Recorder.now = time.Now
 	b.ReportAllocs()
 	for b.Loop() {
-		g.asks(h)
+		g.meet(h)
 	}
 }
 
@@ -222,7 +222,7 @@ func TestFiftyThousandClientsArePagedOnceEach(t *testing.T) {
 				break
 			}
 			// Seen before and seen after in the order of pages, and new ones;
-			// one gate was away, and tells of earlier times.
+			// one replica was away, and writes of earlier times.
 			g.later(time.Minute - 2*time.Hour*time.Duration(pages%2))
 			for i := range 100 {
 				h.Client = nthClient(i * many / 100)

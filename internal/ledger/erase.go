@@ -31,7 +31,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 }
 
 // Forget erases an account, or all that is known of an address, here and in the
-// recorders that write here; other gates follow within a minute. It says how
+// recorders that write here; other replicas follow within a minute. It says how
 // many rows that were. An account is given as it is kept, in any case: where
 // accounts are hashed, as the hash.
 func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {

@@ -167,7 +167,7 @@ type accountsState struct {
 // refresh reads what is known of clients from the store: at the start, when
 // something has been erased, and from time to time where others write too.
 func (r *Recorder) refresh(ctx context.Context) {
-	now, erased := r.now(), r.store.erasures()
+	now, erased := r.now(), r.store.erased.Load()
 	first, due := r.loaded.at.IsZero(), r.store.shared && now.Sub(r.loaded.at) >= loadEvery
 	if !first && !due && erased == r.loaded.erased {
 		return

@@ -95,7 +95,7 @@ func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, erro
 	})
 }
 
-// stamp tells whether accounts have changed.
+// stamp says whether accounts have changed.
 type stamp struct{ n, sum int64 }
 
 func (s *Store) accountsStamp(ctx context.Context) (t stamp, err error) {

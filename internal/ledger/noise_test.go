@@ -64,7 +64,7 @@ func TestSevenProgramsOrEightInAMinuteAreNoScanner(t *testing.T) {
 }
 
 // TestAnOfficeIsNoNoise has more programs behind one address than a scanner has
-// hellos, which come back all at once when the gate was away.
+// hellos, which come back all at once when the proxy was away.
 func TestAnOfficeIsNoNoise(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {
 		const programs = 20

@@ -90,7 +90,7 @@ func TestALedgerThatIsReadIsNotWritten(t *testing.T) {
 				t.Errorf("%d clients, %v", n, err)
 			}
 			g.meet(hello("192.0.2.8"))
-			g.flush() // the gate writes on
+			g.flush() // the proxy writes on
 			if n, err := s.Count(t.Context(), Filter{}); n != 2 || err != nil {
 				t.Errorf("%d clients, %v", n, err)
 			}

@@ -14,7 +14,7 @@ const (
 	// comes again.
 	knownFor = int64(30 * secondsADay)
 	// maxKnown bounds the clients whose accounts are in memory, and maxAccounts
-	// the accounts of each, as several are told as a number. maxPrograms bounds
+	// the accounts of each, as of several only the number is logged. maxPrograms bounds
 	// what is kept of the names that a client gives itself for one account.
 	maxKnown    = 100_000
 	maxAccounts = 8

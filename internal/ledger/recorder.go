@@ -17,7 +17,7 @@ import (
 	"postern/proxy"
 )
 
-// Recorder gathers what the proxy tells and writes it to a Store. It implements
+// A Recorder adds up what it observes and writes it to a Store. It implements
 // [proxy.Observer]. Safe for concurrent use.
 type Recorder struct {
 	store *Store
@@ -173,11 +173,11 @@ func (r *Recorder) Identify(client netip.Addr, ja4 policy.JA4) (accounts int, ac
 func (r *Recorder) erase(account func(string) bool, client netip.Addr) {
 	r.queue.erase(account, client)
 	if client.IsValid() {
-		r.pending.Add(-r.shardOf(client).erase(client))
+		r.pending.Add(-r.shardOf(client).drop(func(k entryKey, _ *entry) bool { return k.client == client }))
 	}
 }
 
-// HashAccount hides the part before the @, so that it can only be told by who
+// HashAccount hides the part before the @, so that it can only be found by whoever
 // has the key and tries names; the domain stays.
 func HashAccount(key []byte, account string) string {
 	account = strings.ToLower(account)

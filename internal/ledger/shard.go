@@ -181,31 +181,27 @@ func (s *shard) acknowledge(w *sighting) bool {
 // dropIdle frees entries that hold nothing, where they have not been seen since
 // a time or are too many.
 func (s *shard) dropIdle(since int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	idle := 0
-	for k, e := range s.entries {
+	s.drop(func(_ entryKey, e *entry) bool {
 		if e.counts != (Counts{}) {
-			continue
+			return false
 		}
-		if idle++; e.last < since || idle > maxIdle/shardCount {
-			delete(s.entries, k)
-		}
-	}
+		idle++
+		return e.last < since || idle > maxIdle/shardCount
+	})
 }
 
-// erase drops all of an address, and returns how many entries held something.
-func (s *shard) erase(client netip.Addr) (held int64) {
+// drop deletes entries, and returns how many of them held something.
+func (s *shard) drop(gone func(entryKey, *entry) bool) (held int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, e := range s.entries {
-		if k.client != client {
-			continue
+		if gone(k, e) {
+			if e.counts != (Counts{}) {
+				held++
+			}
+			delete(s.entries, k)
 		}
-		if e.counts != (Counts{}) {
-			held++
-		}
-		delete(s.entries, k)
 	}
 	return held
 }

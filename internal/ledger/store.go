@@ -27,10 +27,10 @@ type Store struct {
 	shared bool
 	// migrated: the tables are up to date.
 	migrated atomic.Bool
+	erased   atomic.Uint64 // how often something has been erased here
 
 	mu        sync.Mutex
-	recorders []*Recorder // that write here, to be told what is erased
-	erased    uint64      // how often something was
+	recorders []*Recorder // that write here, and drop what is erased
 }
 
 // dialect is what differs between the databases.
@@ -131,7 +131,7 @@ func away(err error) bool {
 	return errors.As(err, &connecting) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// Check says what is wrong with a LEDGER_URL, as far as its text tells; empty
+// Check says what is wrong with a LEDGER_URL, as far as its text shows; empty
 // where nothing is. It never holds a password.
 func Check(ledgerURL string) string {
 	_, _, reason := source(ledgerURL, false)
@@ -255,7 +255,7 @@ func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
 	return c, nil
 }
 
-// makePrivate makes the file where there is none, for this user alone: it tells
+// makePrivate makes the file where there is none, for this user alone: it says
 // who uses which program from where. SQLite makes its other files alike.
 func makePrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
@@ -306,13 +306,6 @@ func (s *Store) detach(r *Recorder) {
 	s.recorders = slices.DeleteFunc(s.recorders, func(have *Recorder) bool { return have == r })
 }
 
-// erasures is how often something has been erased here.
-func (s *Store) erasures() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.erased
-}
-
 // whileNobodyWrites runs f while no recorder has a batch under way.
 func (s *Store) whileNobodyWrites(f func(recorders []*Recorder) error) error {
 	s.mu.Lock()
@@ -322,9 +315,6 @@ func (s *Store) whileNobodyWrites(f func(recorders []*Recorder) error) error {
 		r.writing.Lock()
 		defer r.writing.Unlock()
 	}
-	err := f(recorders)
-	s.mu.Lock()
-	s.erased++
-	s.mu.Unlock()
-	return err
+	defer s.erased.Add(1)
+	return f(recorders)
 }

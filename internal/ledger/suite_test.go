@@ -66,7 +66,7 @@ func newURL(t testing.TB, kind string) string {
 	return Memory
 }
 
-// each runs a test with a gate on each kind of store.
+// each runs a test with a replica on each kind of store.
 func each(t *testing.T, test func(t *testing.T, g *replica)) {
 	for _, kind := range []string{"memory", "sqlite", "postgres"} {
 		t.Run(kind, func(t *testing.T) { test(t, newReplica(t, newURL(t, kind))) })
@@ -122,7 +122,7 @@ func (g *replica) restart(identity func(string) string) {
 	g.refresh(context.Background())
 }
 
-// another is a second gate with the same ledger and the same clock.
+// another is a second replica with the same ledger and the same clock.
 func (g *replica) another() *replica {
 	g.t.Helper()
 	o := &replica{t: g.t, url: g.url, clock: g.clock, store: g.store}

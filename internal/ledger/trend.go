@@ -105,7 +105,7 @@ func distinct(list []lastSeen, now time.Time) []Distinct {
 // left out.
 type Period struct {
 	First time.Time
-	// Version is that of Days; a Trend is of all versions.
+	// Version is NoVersion where the period is of all versions.
 	Version policy.Version
 	Clients int // distinct
 	Counts  Counts
@@ -115,44 +115,27 @@ type Period struct {
 // integer.
 const sums = `CAST(sum(d.observed) AS BIGINT), CAST(sum(d.explained) AS BIGINT), CAST(sum(d.rejected) AS BIGINT), CAST(sum(d.failed) AS BIGINT)`
 
-// Days tells the trend since a time, by day and version.
+// Days is the trend since a time, by day and version.
 func (s *Store) Days(ctx context.Context, since time.Time) ([]Period, error) {
-	return query(ctx, s.db, "reading days", `SELECT d.day, s.version, count(DISTINCT s.network), `+sums+`
-		FROM days d JOIN sightings s ON s.id = d.sighting
-		WHERE d.day >= $1 AND NOT `+noise+` GROUP BY d.day, s.version ORDER BY d.day, s.version`, []any{since.Unix() / secondsADay},
-		func(rows *sql.Rows, p *Period) error {
-			var day int64
-			var version string
-			err := rows.Scan(append([]any{&day, &version, &p.Clients}, p.Counts.columns()...)...)
-			_ = p.Version.UnmarshalText([]byte(version)) // as in scanClient
-			p.First = startOfDay(day)
-			return err
-		})
+	return s.periods(ctx, since, 1, "s.version")
 }
 
-func startOfDay(day int64) time.Time { return time.Unix(day*secondsADay, 0).UTC() }
+// Trend lists periods of so many days each from a day on, and who came then,
+// also those that have stayed away since. One in which nobody came is left out.
+func (s *Store) Trend(ctx context.Context, first time.Time, days int) ([]Period, error) {
+	return s.periods(ctx, first, days, "'none'")
+}
 
-// Trend tells, for n periods of so many days each from a day on, who came then;
-// also those that have stayed away since.
-func (s *Store) Trend(ctx context.Context, first time.Time, n, days int) ([]Period, error) {
-	day := first.Unix() / secondsADay
-	all := make([]Period, n)
-	for i := range all {
-		all[i].First = startOfDay(day + int64(i*days))
-	}
-	type row struct {
-		period int
-		Period
-	}
-	rows, err := query(ctx, s.db, "reading days", fmt.Sprintf(`SELECT (d.day - %d) / %d, count(DISTINCT s.network), `, day, days)+sums+`
-		FROM days d JOIN sightings s ON s.id = d.sighting
-		WHERE d.day >= $1 AND NOT `+noise+` GROUP BY 1`, []any{day}, func(rows *sql.Rows, r *row) error {
-		return rows.Scan(append([]any{&r.period, &r.Clients}, r.Counts.columns()...)...)
-	})
-	for _, r := range rows {
-		if r.period >= 0 && r.period < n { // a day ahead of our clock is nobody's
-			all[r.period].Clients, all[r.period].Counts = r.Clients, r.Counts
-		}
-	}
-	return all, err
+func (s *Store) periods(ctx context.Context, since time.Time, days int, version string) ([]Period, error) {
+	first := since.Unix() / secondsADay
+	return query(ctx, s.db, "reading days", fmt.Sprintf(`SELECT (d.day - %d) / %d, CAST(%s AS TEXT), count(DISTINCT s.network), `, first, days, version)+sums+`
+		FROM days d JOIN sightings s ON s.id = d.sighting WHERE d.day >= $1 AND NOT `+noise+` GROUP BY 1, 2 ORDER BY 1, 2`, []any{first},
+		func(rows *sql.Rows, p *Period) error {
+			var n int64
+			var version string
+			err := rows.Scan(append([]any{&n, &version, &p.Clients}, p.Counts.columns()...)...)
+			_ = p.Version.UnmarshalText([]byte(version)) // as in scanClient
+			p.First = time.Unix((first+n*int64(days))*secondsADay, 0).UTC()
+			return err
+		})
 }

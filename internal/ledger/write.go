@@ -77,7 +77,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 }
 
 // arrived reports whether a batch was committed, although its writer was not
-// told. The lock makes a connection that hangs in the commit end first.
+// answered. The lock makes a connection that hangs in the commit end first.
 func (s *Store) arrived(ctx context.Context, writer, number int64) (arrived bool, err error) {
 	err = s.within(ctx, func(tx *sql.Tx) error {
 		var last int64

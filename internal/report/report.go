@@ -152,8 +152,20 @@ func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err e
 	n := (int(today.Sub(since.Truncate(day))/day) + f.TrendDays) / f.TrendDays
 	n = min(n, maxPeriods)
 	first := today.Add(day - time.Duration(n*f.TrendDays)*day)
-	f.Trend, err = store.Trend(ctx, first, n, f.TrendDays)
-	return err
+	periods, err := store.Trend(ctx, first, f.TrendDays)
+	if err != nil {
+		return err
+	}
+	f.Trend = make([]ledger.Period, n)
+	for i := range f.Trend {
+		f.Trend[i].First = first.AddDate(0, 0, i*f.TrendDays)
+	}
+	for _, p := range periods {
+		if i := int(p.First.Sub(first)/day) / f.TrendDays; i < n { // a day ahead of our clock is nobody's
+			f.Trend[i] = p
+		}
+	}
+	return nil
 }
 
 // maxPeriods is ten years in weeks.
