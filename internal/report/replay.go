@@ -91,29 +91,24 @@ func Judge(t Trial) *Judgement {
 	lenient := policy.New(t.Policy.Floor(), policy.Observe).At(t.At)
 	running := t.Policy.At(t.At)
 	byAnswer := make(map[Answer][]row)
-	rules := make(map[Answer]map[string]bool)
-	all := networks{}
+	rules := make(map[Answer][]string)
+	var all []row
 	for i := range t.Clients {
 		c := row{Client: &t.Clients[i]}
 		c.Since = c.Counts // all that is remembered
-		all.add(c)
+		all = append(all, c)
 		answer, rule := t.ask(&lenient, &running, c.Client)
 		byAnswer[answer] = append(byAnswer[answer], c)
-		if rules[answer] == nil {
-			rules[answer] = make(map[string]bool)
-		}
-		rules[answer][rule] = true
+		rules[answer] = append(rules[answer], rule)
 	}
-	j.Clients = len(all)
+	j.Clients = len(networksOf(all))
 	for _, a := range answers {
 		list := byAnswer[a]
-		answered := Answered{Answer: a, Clients: distinct(list), Groups: groups(list, t.By), Rules: []string{}}
-		for r := range rules[a] {
-			if a != Reaches && a != Unknown {
-				answered.Rules = append(answered.Rules, r)
-			}
+		answered := Answered{Answer: a, Clients: len(networksOf(list)), Groups: groups(list, t.By), Rules: []string{}}
+		if a != Reaches && a != Unknown {
+			slices.Sort(rules[a])
+			answered.Rules = append(answered.Rules, slices.Compact(rules[a])...)
 		}
-		slices.Sort(answered.Rules)
 		for i := range answered.Groups {
 			clean(&answered.Groups[i])
 		}

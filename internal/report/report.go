@@ -7,12 +7,12 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"postern/internal/ledger"
@@ -238,45 +238,51 @@ func exemption(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule
 // networks are distinct clients.
 type networks map[netip.Prefix]bool
 
-func (n networks) add(c row)           { n[policy.ClientPrefix(c.Addr)] = true }
-func (n networks) contains(c row) bool { return n[policy.ClientPrefix(c.Addr)] }
+func (n networks) add(c row) { n[policy.ClientPrefix(c.Addr)] = true }
+
+func networksOf(rows []row) networks {
+	n := make(networks)
+	for _, c := range rows {
+		n.add(c)
+	}
+	return n
+}
+
+// without is how many of the networks are not among the others.
+func (n networks) without(others networks) (count int) {
+	for network := range n {
+		if !others[network] {
+			count++
+		}
+	}
+	return count
+}
+
+func handshakes(rows []row) (sum ledger.Counts) {
+	for _, c := range rows {
+		sum.Add(c.Since)
+	}
+	return sum
+}
 
 func (r *Report) total(left, exempted, noise []row) {
-	all, still := networks{}, networks{}
-	type key struct{ version, listener string }
-	places := make(map[key]*PlaceTotal)
-	clients := make(map[key]networks)
-	for i, c := range slices.Concat(left, exempted) {
-		all.add(c)
-		if i < len(left) {
-			still.add(c)
-		}
-		k := key{c.Version.String(), string(c.Listener)}
-		if places[k] == nil {
-			places[k], clients[k] = &PlaceTotal{Version: k.version, Listener: k.listener}, networks{}
-		}
-		clients[k].add(c)
-		places[k].Handshakes.Add(c.Since)
-		r.Totals.Handshakes.Add(c.Since)
+	rows := slices.Concat(left, exempted)
+	all, remaining := networksOf(rows), networksOf(left)
+	r.Totals = Totals{
+		Clients: len(all), Left: len(remaining), Exempted: len(all) - len(remaining), Noise: networksOf(noise).without(all),
+		Handshakes: handshakes(rows), ByPlace: []PlaceTotal{},
 	}
-	r.Totals.Clients, r.Totals.Left, r.Totals.Exempted = len(all), len(still), len(all)-len(still)
-	others := networks{}
-	for _, c := range noise {
-		if !all.contains(c) {
-			others.add(c)
-		}
+	type place struct{ version, listener string }
+	byPlace := make(map[place][]row)
+	for _, c := range rows {
+		k := place{c.Version.String(), string(c.Listener)}
+		byPlace[k] = append(byPlace[k], c)
 	}
-	r.Totals.Noise = len(others)
-	r.Totals.ByPlace = []PlaceTotal{}
-	for k, p := range places {
-		p.Clients = len(clients[k])
-		r.Totals.ByPlace = append(r.Totals.ByPlace, *p)
+	for k, rows := range byPlace {
+		r.Totals.ByPlace = append(r.Totals.ByPlace, PlaceTotal{k.version, k.listener, len(networksOf(rows)), handshakes(rows)})
 	}
 	slices.SortFunc(r.Totals.ByPlace, func(a, b PlaceTotal) int {
-		if a.Version != b.Version {
-			return strings.Compare(a.Version, b.Version)
-		}
-		return slices.Index(policy.ListenerNames, a.Listener) - slices.Index(policy.ListenerNames, b.Listener)
+		return cmp.Or(cmp.Compare(a.Version, b.Version), slices.Index(policy.ListenerNames, a.Listener)-slices.Index(policy.ListenerNames, b.Listener))
 	})
 }
 
@@ -296,40 +302,27 @@ func (r *Report) exempt(rows []row, by By) {
 	for rule, list := range byRule {
 		r.Exempted = append(r.Exempted, Exemption{
 			Rule: rule.Name, Owner: rule.Owner, Until: rule.Until.UTC(), Mode: rule.Mode.String(),
-			Clients: distinct(list), Groups: groups(list, by),
+			Clients: len(networksOf(list)), Groups: groups(list, by),
 		})
 	}
 	slices.SortFunc(r.Exempted, func(a, b Exemption) int {
-		if n := a.Until.Compare(b.Until); n != 0 {
-			return n
-		}
-		return strings.Compare(a.Rule, b.Rule)
+		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Rule, b.Rule))
 	})
-}
-
-func distinct(rows []row) int {
-	n := networks{}
-	for _, c := range rows {
-		n.add(c)
-	}
-	return len(n)
 }
 
 // judge says whether it can be cut.
 func (r *Report) judge(left []row, max int) {
-	remaining, others := networks{}, networks{}
+	var counting, others []row
 	for _, c := range left {
 		if c.counts {
-			remaining.add(c)
+			counting = append(counting, c)
+		} else {
+			others = append(others, c)
 		}
 	}
-	for _, c := range left {
-		if !c.counts && !remaining.contains(c) {
-			others.add(c)
-		}
-	}
+	remaining := networksOf(counting)
 	j := &r.Readiness
-	j.Max, j.Remaining, j.NotLoggedIn = max, len(remaining), len(others)
+	j.Max, j.Remaining, j.NotLoggedIn = max, len(remaining), networksOf(others).without(remaining)
 	j.Ready = j.Remaining <= max
 	first := number(j.Remaining, "client") + " came since " + date(r.Since)
 	switch names := keepsNames(r.Identity); {
