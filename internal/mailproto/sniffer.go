@@ -25,22 +25,21 @@ func NewSniffer() *Sniffer { return &Sniffer{left: maxSniffed} }
 func (s *Sniffer) Sniff(p []byte) (software string, more bool) {
 	p = p[:min(len(p), s.left)]
 	s.left -= len(p)
-	if len(s.part) > 0 {
-		s.part = append(s.part, p...)
-		p = s.part
+	s.part = append(s.part, p...)
+	read := 0
+	for size := 1; size > 0 && software == "" && !s.over; read += size {
+		size, software = s.readCommand(s.part[read:])
 	}
-	for size := 1; size > 0 && software == "" && !s.over; {
-		size, software = s.readCommand(p)
-		p = p[size:]
+	left := copy(s.part, s.part[read:])
+	clear(s.part[left:])
+	if s.part = s.part[:left]; left == 0 {
+		s.part = nil
 	}
-	rest := bytes.Clone(p)
-	clear(s.part)
 	if s.over || software != "" || s.left == 0 {
+		clear(s.part)
 		*s = Sniffer{over: true}
-		return software, false
 	}
-	s.part = rest
-	return "", true
+	return software, !s.over
 }
 
 // readCommand reads the first command in b, and returns its size, or zero where
