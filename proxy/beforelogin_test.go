@@ -46,8 +46,8 @@ func TestQUITBeforeLoginEndsTheSession(t *testing.T) {
 	second := posterntest.StartRawUpstream(t, hangupAfter("QUIT", "+OK bye\r\n"))
 	g := StartProxy(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
 	c := g.TLS(t, POP3S)
-	c.Line(t)
-	c.Say(t, "QUIT\r\n")
+	c.ExpectLine(t, "")
+	c.Send(t, "QUIT\r\n")
 	begun := time.Now()
 	if got := c.Rest(); got != "+OK bye\r\n" {
 		t.Errorf("QUIT is answered %q", got)
@@ -66,8 +66,8 @@ func TestAFailedLoginIsNotTriedOnAnotherUpstream(t *testing.T) {
 	second := posterntest.StartRawUpstream(t, hangupAfter("PASS", "-ERR no\r\n"))
 	g := StartProxy(t, policy.Enforce, "", first.Addr(), twoUpstreams(ProtocolPOP3, second.Addr()))
 	c := g.TLS(t, POP3S)
-	c.Line(t)
-	c.Say(t, "USER anna\r\nPASS wrong\r\n")
+	c.ExpectLine(t, "")
+	c.Send(t, "USER anna\r\nPASS wrong\r\n")
 	if got := c.Rest(); !strings.HasPrefix(got, "+OK\r\n-ERR no\r\n-ERR [SYS/TEMP] ") || strings.Count(got, "\r\n") != 3 {
 		t.Errorf("the client hears %q", got)
 	}
@@ -86,8 +86,8 @@ func TestTimeoutLoginHoldsWhileTheUpstreamThinks(t *testing.T) {
 		c.TimeoutLogin, c.UpstreamTimeout = 500*time.Millisecond, 10*time.Second
 	})
 	c := g.TLS(t, IMAPS)
-	c.Line(t)
-	c.Say(t, "a LOGIN u p\r\n")
+	c.ExpectLine(t, "")
+	c.Send(t, "a LOGIN u p\r\n")
 	begun := time.Now()
 	if got := c.Rest(); !strings.HasPrefix(got, "* BYE ") {
 		t.Errorf("the client hears %q", got)
@@ -116,13 +116,13 @@ func TestAContinuationThatEndsLikeALiteralIsPassedOn(t *testing.T) {
 	})
 	g := StartProxy(t, policy.Enforce, up.Addr(), "", nil)
 	c := g.TLS(t, IMAPS)
-	c.Line(t)
-	c.Say(t, "a AUTHENTICATE X\r\n")
-	if got := c.Line(t); got != "+ give {5}" {
+	c.ExpectLine(t, "")
+	c.Send(t, "a AUTHENTICATE X\r\n")
+	if got := c.ExpectLine(t, ""); got != "+ give {5}" {
 		t.Fatalf("the client is asked %q", got)
 	}
-	c.Say(t, "answer\r\n")
-	if got := c.Line(t); got != "a OK in" {
+	c.Send(t, "answer\r\n")
+	if got := c.ExpectLine(t, ""); got != "a OK in" {
 		t.Errorf("then it hears %q", got)
 	}
 }

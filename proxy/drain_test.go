@@ -55,16 +55,16 @@ func TestALoginThatTheClientKnowsOfRunsOnAtShutdown(t *testing.T) {
 			c.TimeoutDrain = 4 * time.Second
 		})
 		c := g.TLS(t, l)
-		c.Line(t)
+		c.ExpectLine(t, "")
 		late.late.Store(true)
-		c.Say(t, login.commands)
-		if line := c.Line(t); !strings.HasPrefix(line, login.reply) {
+		c.Send(t, login.commands)
+		if line := c.ExpectLine(t, ""); !strings.HasPrefix(line, login.reply) {
 			t.Fatalf("%s: the login was answered %q", l, line)
 		}
 		stopped := shutDown(t, g)
 		time.Sleep(50 * time.Millisecond) // the write has still not returned
-		c.Say(t, login.next)
-		if line := c.Line(t); !strings.HasPrefix(line, login.answer) {
+		c.Send(t, login.next)
+		if line := c.ExpectLine(t, ""); !strings.HasPrefix(line, login.answer) {
 			t.Errorf("%s: a session that had logged in was told %q", l, line)
 		}
 		c.Close()

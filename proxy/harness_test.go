@@ -1,13 +1,10 @@
 package proxy
 
 import (
-	"bufio"
 	"crypto/tls"
-	"io"
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,7 +92,7 @@ func (g *Proxy) ClientConfig() *tls.Config {
 }
 
 // TLS opens a connection to a listener with implicit TLS.
-func (g *Proxy) TLS(t testing.TB, l Listener) *Client {
+func (g *Proxy) TLS(t testing.TB, l Listener) *posterntest.Client {
 	t.Helper()
 	c := tls.Client(g.Dial(t, l), g.ClientConfig())
 	if err := c.Handshake(); err != nil {
@@ -104,47 +101,8 @@ func (g *Proxy) TLS(t testing.TB, l Listener) *Client {
 	return newClient(c)
 }
 
-func newClient(c net.Conn) *Client { return &Client{c, bufio.NewReader(c)} }
-
-// Client is a line dialogue.
-type Client struct {
-	net.Conn
-	in *bufio.Reader
-}
-
-// Say writes what it is given, as it stands.
-func (c *Client) Say(t testing.TB, s string) {
-	t.Helper()
-	if _, err := io.WriteString(c, s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Line reads a line, without its end.
-func (c *Client) Line(t testing.TB) string {
-	t.Helper()
-	line, err := c.in.ReadString('\n')
-	if err != nil {
-		t.Fatalf("reading a line: %v, after %q", err, line)
-	}
-	return strings.TrimRight(line, "\r\n")
-}
-
-// Until reads lines up to one with that prefix, which it returns.
-func (c *Client) Until(t testing.TB, prefix string) string {
-	t.Helper()
-	for {
-		if line := c.Line(t); strings.HasPrefix(line, prefix) {
-			return line
-		}
-	}
-}
-
-// Rest reads to the end of the stream, however that comes.
-func (c *Client) Rest() string {
-	rest, _ := io.ReadAll(c.in)
-	return string(rest)
-}
+// newClient is a client without tags of its own.
+func newClient(c net.Conn) *posterntest.Client { return posterntest.NewClient(c, "pop3") }
 
 // Recorder is an observer and a meter that remembers.
 type Recorder struct {

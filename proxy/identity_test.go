@@ -85,16 +85,16 @@ func (g *talks) run(t *testing.T, config *tls.Config, l Listener, d talk, pipeli
 	}
 	c := newClient(tls.Client(nc, config))
 	if l.ImplicitTLS() {
-		c.Line(t)
+		c.ExpectLine(t, "")
 	}
 	if pipelined {
 		go io.WriteString(c, d.said())
 		d = talk{{"", d.answers()}}
 	}
 	for _, step := range d {
-		c.Say(t, step[0])
+		c.Send(t, step[0])
 		got := make([]byte, len(step[1]))
-		if n, err := io.ReadFull(c.in, got); err != nil || string(got) != step[1] {
+		if n, err := io.ReadFull(c, got); err != nil || string(got) != step[1] {
 			t.Fatalf("to %.200q the client reads %q, %v, want %q", step[0], got[:n], err, step[1])
 		}
 	}
@@ -280,13 +280,13 @@ func TestTheAccountIsReportedOfALoginOnAnotherUpstream(t *testing.T) {
 		twoUpstreams(ProtocolPOP3, second.Addr())(c)
 	})
 	c := newClient(tls.Client(g.Dial(t, POP3S), g.oldClient()))
-	c.Line(t)
-	c.Say(t, "CAPA\r\n")
+	c.ExpectLine(t, "")
+	c.Send(t, "CAPA\r\n")
 	c.Until(t, ".")
 	g.wait(t, "the first upstream to be lost", func() bool { return g.failures[UpstreamClosed] == 1 })
-	c.Say(t, "USER anna\r\nPASS secret\r\n")
-	c.Line(t)
-	c.Line(t)
+	c.Send(t, "USER anna\r\nPASS secret\r\n")
+	c.ExpectLine(t, "")
+	c.ExpectLine(t, "")
 	c.Close()
 	want := reported{events: "handshake login closed", account: "anna"}
 	if got := g.reportedOf(g.WaitClosed(t, 1)); got != want {

@@ -108,7 +108,7 @@ func TestOneReaderAndOneWriterPerSide(t *testing.T) {
 				c.Write(append([]byte(tt.login), behind...))
 				c.Conn.(*tls.Conn).CloseWrite()
 			}()
-			got, err := io.ReadAll(c.in)
+			got, err := io.ReadAll(c)
 			want := tt.greeting + tt.ok + string(behind) + string(behind)
 			if err != nil || string(got) != want {
 				t.Fatalf("%d bytes, %v, want %d; first difference at %d", len(got), err, len(want), difference(got, []byte(want)))
@@ -234,8 +234,8 @@ func TestNothingFromBeforeSTARTTLSSurvives(t *testing.T) {
 			}
 			before := g.shakeCount()
 			tc := secure(t, g, c, tt.l)
-			tc.Say(t, tt.after)
-			if line := tc.Line(t); !strings.HasPrefix(line, tt.ok) {
+			tc.Send(t, tt.after)
+			if line := tc.ExpectLine(t, ""); !strings.HasPrefix(line, tt.ok) {
 				t.Errorf("inside TLS: %q", line)
 			}
 			if got := string(tt.up.ReceivedAll()); got != tt.after {
@@ -262,7 +262,7 @@ func (r *Recorder) shakeCount() int {
 
 // secure sends STARTTLS or STLS on a connection that has been greeted, and
 // shakes hands.
-func secure(t testing.TB, g *Proxy, c net.Conn, l Listener) *Client {
+func secure(t testing.TB, g *Proxy, c net.Conn, l Listener) *posterntest.Client {
 	t.Helper()
 	command := "s STARTTLS\r\n"
 	if l == POP3 {

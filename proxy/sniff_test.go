@@ -32,7 +32,7 @@ func TestNobodyElseIsSniffed(t *testing.T) {
 			up.talk = talk{{"a LOGIN anna secret\r\n", okIn}}
 			up.mu.Unlock()
 			c := newClient(tls.Client(g.Dial(t, IMAPS), config))
-			c.Say(t, "a LOGIN anna secret\r\n")
+			c.Send(t, "a LOGIN anna secret\r\n")
 			c.Until(t, "a OK")
 			for {
 				if s := g.onlySession(); s != nil && s.tunnel.Load() != nil {

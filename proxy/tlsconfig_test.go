@@ -33,7 +33,7 @@ func (r *resumer) comes(t *testing.T, g *Proxy) (resumed bool) {
 	if err := c.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	newClient(c).Line(t)
+	newClient(c).ExpectLine(t, "")
 	return c.ConnectionState().DidResume
 }
 
@@ -101,7 +101,7 @@ func TestUpstreamRootsAreReplacedWithTheirSessions(t *testing.T) {
 		c.Upstreams[ProtocolIMAP][0].ServerName = "127.0.0.1"
 		c.UpstreamRoots = ca.Pool
 	})
-	greeting := func() string { return g.TLS(t, IMAPS).Line(t) }
+	greeting := func() string { return g.TLS(t, IMAPS).ExpectLine(t, "") }
 	for range 3 {
 		if got := greeting(); !strings.HasPrefix(got, "* OK") {
 			t.Fatalf("%q", got)

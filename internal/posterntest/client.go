@@ -128,10 +128,11 @@ type Client struct {
 	// Timeout bounds each read and write.
 	Timeout time.Duration
 
-	in   *bufio.Reader
-	out  flushWriter
-	imap bool
-	tag  int
+	in      *bufio.Reader
+	out     flushWriter
+	imap    bool
+	tag     int
+	silence time.Duration // bounds a read that is to bring nothing
 }
 
 type flushWriter interface {
@@ -148,7 +149,7 @@ func NewClient(c net.Conn, protocol string) *Client {
 }
 
 func (c *Client) receive(p []byte) (int, error) {
-	c.Conn.SetReadDeadline(time.Now().Add(c.Timeout))
+	c.Conn.SetReadDeadline(time.Now().Add(cmp.Or(c.silence, c.Timeout)))
 	return c.Conn.Read(p)
 }
 

@@ -44,6 +44,22 @@ func (c *Client) ExpectLine(t testing.TB, prefix string) string {
 	return line
 }
 
+// Until reads lines up to one that begins in this way, which it returns.
+func (c *Client) Until(t testing.TB, prefix string) string {
+	t.Helper()
+	for {
+		if line := c.ExpectLine(t, ""); strings.HasPrefix(line, prefix) {
+			return line
+		}
+	}
+}
+
+// Rest reads to the end of the stream, however that comes.
+func (c *Client) Rest() string {
+	rest, _ := io.ReadAll(c)
+	return string(rest)
+}
+
 // ExpectReply sends a command whose reply must begin in this way.
 func (c *Client) ExpectReply(t testing.TB, prefix, format string, args ...any) Reply {
 	t.Helper()
@@ -67,9 +83,8 @@ func (c *Client) Must(t testing.TB, format string, args ...any) Reply {
 // ExpectSilence fails the test where anything comes for a while.
 func (c *Client) ExpectSilence(t testing.TB, d time.Duration) {
 	t.Helper()
-	usual := c.Timeout
-	defer func() { c.Timeout = usual }()
-	c.Timeout = d
+	c.silence = d
+	defer func() { c.silence = 0 }()
 	if _, err := c.in.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
 		early, _ := c.in.Peek(max(1, c.in.Buffered()))
 		t.Fatalf("%s gets %.200q too soon: %v", c.Name, early, err)
