@@ -81,60 +81,64 @@ func pop3With(caps string) func(string) string {
 	}
 }
 
+const (
+	imapOK   = "* OK ready\r\n"
+	pop3OK   = "+OK ready\r\n"
+	pop3Caps = "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n"
+	refuses  = "it refuses logins on a plain line"
+)
+
+// upstreamTests are upstreams, by name, and what comes of asking them.
+var upstreamTests = map[string]struct {
+	scheme, kind, greeting string
+	reply                  func(string) string
+	certName               string
+	set                    []string
+	failure, warning       string
+}{
+	"imap":                      {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
+	"imap - told in greeting":   {scheme: "imap", greeting: "* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] ready\r\n", reply: imapWith(""), warning: refuses},
+	"imap - refuses logins":     {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 STARTTLS LOGINDISABLED"), warning: refuses},
+	"imap - refuses - PROXY v2": {scheme: "imap", greeting: imapOK, reply: behindHeader(imapWith("IMAP4rev1 LOGINDISABLED")), set: []string{"UPSTREAM_PROXY_PROTOCOL=v2"}},
+	"imap - SCRAM-PLUS":         {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-1-plus"), warning: "SCRAM-SHA-1-PLUS, SCRAM-SHA-256-PLUS will not be offered"},
+	"imap - BYE":                {scheme: "imap", greeting: "* BYE too \x1b[2Jmany\r\n", reply: imapWith(""), failure: `it greets with "* BYE too \x1b[2Jmany"`},
+	"imap - PREAUTH":            {scheme: "imap", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
+	"imap - POP3 there":         {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `not an IMAP greeting: "+OK ready"`},
+	"imap - silent":             {scheme: "imap", reply: imapWith(""), failure: "no answer in 500ms"},
+	"imap - no capabilities":    {scheme: "imap", greeting: imapOK, reply: func(line string) string { return line[:min(2, len(line))] + " BAD no\r\n" }, failure: "does not tell its capabilities"},
+	"imaps":                     {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
+	"imaps - another name":      {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS: tls: failed to verify certificate"},
+	"imaps - named":             {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), set: []string{"UPSTREAM_SERVER_NAME=mail.example.org"}},
+	"imaps - no CA":             {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "certificate signed by unknown authority"},
+	"imaps - plain there":       {scheme: "imaps", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS: tls: first record does not look like a TLS handshake"},
+	"imap+starttls":             {scheme: "imap+starttls", kind: "starttls", greeting: imapOK, reply: imapWith("IMAP4rev1 LOGINDISABLED")},
+	"imap+starttls - another name": {scheme: "imap+starttls", kind: "starttls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"),
+		failure: "beginning TLS with STARTTLS: tls: failed to verify certificate"},
+	"imap+starttls - missing": {scheme: "imap+starttls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS with STARTTLS: imap: BAD no"},
+	"imap+starttls - PREAUTH": {scheme: "imap+starttls", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
+	"imap+starttls - injected": {scheme: "imap+starttls", kind: "", greeting: imapOK, reply: func(line string) string {
+		return line[:min(2, len(line))] + " OK go\r\n* CAPABILITY injected\r\n"
+	}, failure: "beginning TLS with STARTTLS: "},
+	"pop3":                    {scheme: "pop3", greeting: pop3OK, reply: pop3With(pop3Caps)},
+	"pop3 - refuses logins":   {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSTLS\r\nSASL\r\n.\r\n"), warning: refuses},
+	"pop3 - SCRAM-PLUS":       {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSASL PLAIN SCRAM-SHA-1-PLUS\r\n.\r\n"), warning: "SCRAM-SHA-1-PLUS will not be offered"},
+	"pop3 - without CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("-ERR what?\r\n")},
+	"pop3 - endless CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\n" + strings.Repeat("X\r\n", 1000)), failure: "there is no end of them"},
+	"pop3 - refuses":          {scheme: "pop3", greeting: "-ERR [SYS/TEMP] later\r\n", reply: pop3With(""), failure: `it greets with "-ERR [SYS/TEMP] later"`},
+	"pop3 - silent":           {scheme: "pop3", reply: pop3With(""), failure: "no answer in 500ms"},
+	"pop3s":                   {scheme: "pop3s", kind: "tls", greeting: pop3OK, reply: pop3With(pop3Caps)},
+	"pop3s - another name":    {scheme: "pop3s", kind: "tls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps), failure: "beginning TLS: tls: failed to verify certificate"},
+	"pop3+starttls":           {scheme: "pop3+starttls", kind: "starttls", greeting: pop3OK, reply: pop3With(pop3Caps)},
+	"pop3+starttls - missing": {scheme: "pop3+starttls", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `beginning TLS with STLS: it answers "-ERR no"`},
+	"pop3+starttls - other name": {scheme: "pop3+starttls", kind: "starttls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps),
+		failure: "beginning TLS with STLS: tls: failed to verify certificate"},
+	"pop3+starttls - injected": {scheme: "pop3+starttls", greeting: pop3OK, reply: func(string) string { return "+OK go\r\n+OK injected\r\n" },
+		failure: "beginning TLS with STLS: bytes come before TLS"},
+}
+
 func TestWhatUpstreamsSay(t *testing.T) {
 	ca := posterntest.NewCA(t)
-	const (
-		imapOK   = "* OK ready\r\n"
-		pop3OK   = "+OK ready\r\n"
-		pop3Caps = "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n"
-		refuses  = "it refuses logins on a plain line"
-	)
-	for name, test := range map[string]struct {
-		scheme, kind, greeting string
-		reply                  func(string) string
-		certName               string
-		set                    []string
-		failure, warning       string
-	}{
-		"imap":                      {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
-		"imap - told in greeting":   {scheme: "imap", greeting: "* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] ready\r\n", reply: imapWith(""), warning: refuses},
-		"imap - refuses logins":     {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 STARTTLS LOGINDISABLED"), warning: refuses},
-		"imap - refuses - PROXY v2": {scheme: "imap", greeting: imapOK, reply: behindHeader(imapWith("IMAP4rev1 LOGINDISABLED")), set: []string{"UPSTREAM_PROXY_PROTOCOL=v2"}},
-		"imap - SCRAM-PLUS":         {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-1-plus"), warning: "SCRAM-SHA-1-PLUS, SCRAM-SHA-256-PLUS will not be offered"},
-		"imap - BYE":                {scheme: "imap", greeting: "* BYE too \x1b[2Jmany\r\n", reply: imapWith(""), failure: `it greets with "* BYE too \x1b[2Jmany"`},
-		"imap - PREAUTH":            {scheme: "imap", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
-		"imap - POP3 there":         {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `not an IMAP greeting: "+OK ready"`},
-		"imap - silent":             {scheme: "imap", reply: imapWith(""), failure: "no answer in 500ms"},
-		"imap - no capabilities":    {scheme: "imap", greeting: imapOK, reply: func(line string) string { return line[:min(2, len(line))] + " BAD no\r\n" }, failure: "does not tell its capabilities"},
-		"imaps":                     {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
-		"imaps - another name":      {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS: tls: failed to verify certificate"},
-		"imaps - named":             {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), set: []string{"UPSTREAM_SERVER_NAME=mail.example.org"}},
-		"imaps - no CA":             {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "certificate signed by unknown authority"},
-		"imaps - plain there":       {scheme: "imaps", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS: tls: first record does not look like a TLS handshake"},
-		"imap+starttls":             {scheme: "imap+starttls", kind: "starttls", greeting: imapOK, reply: imapWith("IMAP4rev1 LOGINDISABLED")},
-		"imap+starttls - another name": {scheme: "imap+starttls", kind: "starttls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"),
-			failure: "beginning TLS with STARTTLS: tls: failed to verify certificate"},
-		"imap+starttls - missing": {scheme: "imap+starttls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS with STARTTLS: imap: BAD no"},
-		"imap+starttls - PREAUTH": {scheme: "imap+starttls", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
-		"imap+starttls - injected": {scheme: "imap+starttls", kind: "", greeting: imapOK, reply: func(line string) string {
-			return line[:min(2, len(line))] + " OK go\r\n* CAPABILITY injected\r\n"
-		}, failure: "beginning TLS with STARTTLS: "},
-		"pop3":                    {scheme: "pop3", greeting: pop3OK, reply: pop3With(pop3Caps)},
-		"pop3 - refuses logins":   {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSTLS\r\nSASL\r\n.\r\n"), warning: refuses},
-		"pop3 - SCRAM-PLUS":       {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSASL PLAIN SCRAM-SHA-1-PLUS\r\n.\r\n"), warning: "SCRAM-SHA-1-PLUS will not be offered"},
-		"pop3 - without CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("-ERR what?\r\n")},
-		"pop3 - endless CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\n" + strings.Repeat("X\r\n", 1000)), failure: "there is no end of them"},
-		"pop3 - refuses":          {scheme: "pop3", greeting: "-ERR [SYS/TEMP] later\r\n", reply: pop3With(""), failure: `it greets with "-ERR [SYS/TEMP] later"`},
-		"pop3 - silent":           {scheme: "pop3", reply: pop3With(""), failure: "no answer in 500ms"},
-		"pop3s":                   {scheme: "pop3s", kind: "tls", greeting: pop3OK, reply: pop3With(pop3Caps)},
-		"pop3s - another name":    {scheme: "pop3s", kind: "tls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps), failure: "beginning TLS: tls: failed to verify certificate"},
-		"pop3+starttls":           {scheme: "pop3+starttls", kind: "starttls", greeting: pop3OK, reply: pop3With(pop3Caps)},
-		"pop3+starttls - missing": {scheme: "pop3+starttls", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `beginning TLS with STLS: it answers "-ERR no"`},
-		"pop3+starttls - other name": {scheme: "pop3+starttls", kind: "starttls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps),
-			failure: "beginning TLS with STLS: tls: failed to verify certificate"},
-		"pop3+starttls - injected": {scheme: "pop3+starttls", greeting: pop3OK, reply: func(string) string { return "+OK go\r\n+OK injected\r\n" },
-			failure: "beginning TLS with STLS: bytes come before TLS"},
-	} {
+	for name, test := range upstreamTests {
 		t.Run(name, func(t *testing.T) {
 			if test.certName == "" {
 				test.certName = "127.0.0.1"
