@@ -79,9 +79,6 @@ func (c *Conn) Start(read func([]byte) (int, error), writeTimeout time.Duration,
 	return nil
 }
 
-// Polling reports whether Start has been called.
-func (c *Conn) Polling() bool { return c.polling }
-
 // Read reads from the socket. After Start it does not wait.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.polling {
