@@ -26,7 +26,6 @@ var Targets = []Target{
 	{Title: "the same after 1 MB to the client", Measure: "used", Key: "down_kb", Limit: 20, Unit: "KB", Format: "%.1f"},
 	{Title: "the same after 1 MB from the client too", Measure: "used", Key: "up_kb", Limit: 20, Unit: "KB", Format: "%.1f"},
 	{Title: "memory 10 s after all left, by empty", Measure: "idle", Key: "after_mb", Of: "empty_mb", Limit: 2, Unit: "MB", Format: "%.1f"},
-	{Title: "empty, 10 s after the start", Measure: "idle", Key: "empty_mb", Limit: 20, Unit: "MB", Format: "%.1f"},
 	{Title: "session", Measure: "session", Key: "cpu_ms", Limit: 0.85, Against: "haproxy", Unit: "ms", Format: "%.3f"},
 	{Title: "session", Measure: "session", Key: "cpu_ms", Limit: 1, Against: "nginx-stream", Unit: "ms", Format: "%.3f"},
 	{Title: "full TLS 1.3 handshake", Measure: "full13", Key: "cpu_ms", Limit: 1.05, Against: "nginx-stream", Unit: "ms", Format: "%.3f"},
