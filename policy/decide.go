@@ -124,8 +124,8 @@ func (v *Verdict) RefusedBy(f Floor) Reason { return v.judged[f] }
 func (v Verdict) Legacy() bool { return v.Reason != NotLegacy }
 
 // Decide judges one hello at a time for which the snapshot is valid. It has no
-// side effects and does not allocate. The random value is uniformly distributed, for
-// rules that take a share of connections.
+// side effects and does not allocate. The random value, which is uniformly
+// distributed, is for rules that take a share of connections.
 //
 // A client that falls back is refused in any mode: its better attempt is the
 // one that counts, and crypto/tls would refuse it anyway.
