@@ -61,9 +61,9 @@ var mutants = []mutant{
 	{"STARTTLS inside TLS goes upstream", "proxy imapDialect.relayCommand", condition("STARTTLS", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSStayHere"},
 	{"XCLIENT inside TLS goes upstream over POP3", "proxy pop3Dialect.relayCommand", condition("XCLIENT", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSStayHere"},
 	{"a client may say where it comes from", "internal/mailproto forbiddenID", body, first("return false"), "internal/mailproto TestForbiddenIDFieldsAreTakenOut"},
-	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestUntrueCapabilitiesDisappearFromAllFourPlaces"},
-	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestUntrueCapabilitiesDisappearFromCAPA"},
-	{"STLS is offered inside TLS", "internal/mailproto FilterPOP3Capability", condition("STLS", 1), never, "internal/mailproto TestUntrueCapabilitiesDisappearFromCAPA"},
+	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromAllFourPlaces"},
+	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
+	{"STLS is offered inside TLS", "internal/mailproto FilterPOP3Capability", condition("STLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
 	{"a certificate of an upstream need not be right", "proxy Server.upstreamConfig", returned("", 1), first("c.InsecureSkipVerify = true"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
 	{"anybody is believed a PROXY header", "proxy session.proxyHeaderDue", condition("Contains", 1), always, "test/upstream TestNobodyElseIsBelieved"},
 
@@ -72,8 +72,8 @@ var mutants = []mutant{
 	{"a command before TLS is logged", "proxy pop3Dialect.commandBeforeTLS", body, first(`st.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
 	{"a password is an account", "internal/mailproto Identity.POP3Command", value("Account", 1), becomes("string(cmd.Args)"), "proxy TestAnAccountIsReportedWithALoginAlone"},
 	{"a password is an account of SASL", "internal/mailproto plainAccount", returned("authcid", 1), first("return m, true"), "internal/mailproto FuzzSASLAccount"},
-	{"an account is told where nobody asked", "proxy session.identified", part("Identity", 1), always, "proxy TestNobodyElseIsNamed"},
-	{"the account of a modern client is told", "proxy session.identified", part("Legacy", 1), always, "proxy TestNobodyElseIsNamed"},
+	{"an account is told where nobody asked", "proxy session.identified", part("Identity", 1), always, "proxy TestNoOtherClientIsIdentified"},
+	{"the account of a modern client is told", "proxy session.identified", part("Legacy", 1), always, "proxy TestNoOtherClientIsIdentified"},
 	{"a login before TLS is not counted", "proxy startTLSStage.cleartextLogin", call("CleartextLogin", 1), skipped, "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
 	{"a password is asked for before TLS", "proxy imapDialect.commandBeforeTLS", argument(2, "skipLiterals", 1), becomes("true"), "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
 	{"an error tells the password of the database", "internal/ledger Redacted", body, first("return ledgerURL"), "internal/ledger TestAnErrorTellsNoPassword"},
@@ -86,7 +86,7 @@ var mutants = []mutant{
 	{"TLS before STARTTLS is not told", "proxy session.tlsTooSoon", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a login is not told", "proxy session.login", call("Login", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"an end is not told", "proxy session.end", call("tellClosed", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
-	{"a failed login is not counted", "proxy forwarding.loggedIn", assignment("failedLogins", 1), skipped, "proxy TestTheAccountOfALegacySessionIsTold"},
+	{"a failed login is not counted", "proxy forwarding.loggedIn", assignment("failedLogins", 1), skipped, "proxy TestTheAccountOfALegacySessionIsReported"},
 
 	// The identities of the counters.
 	{"a legacy handshake is counted once", "metrics Metrics.Handshake", condition("Legacy", 1), never, "metrics TestSumsOfHandshakesAgree"},
