@@ -222,7 +222,7 @@ func refused(addr string, number int, knock []byte) error {
 
 // What is measured is the whole gate, from accept to close, in processes
 // without the race detector and without the clients. The log's lines are
-// folded, most of the time: a refusal that costs less lets the ledger less.
+// suppressed, most of the time: a refusal that costs less lets the ledger less.
 func TestTheLedgerAddsATenthToTheCPUTimeOfARefusalAtMost(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "gate")
 	build := exec.Command("go", "test", "-c", "-trimpath", "-o", program, ".")

@@ -153,7 +153,7 @@ func (st *stage) put(text []byte) {
 }
 
 // address gives one of 127.x.0.0/16 that nobody has had, so that no line of the
-// log is folded into another.
+// log is suppressed with others.
 func (st *stage) address(network string) netip.Addr {
 	n := st.used[network]
 	st.used[network]++

@@ -58,7 +58,7 @@ func (r *rig) upstreamOf(listener string) *posterntest.Upstream {
 }
 
 // client returns a loopback address that no client had before, so that log
-// lines can be told apart and are never folded.
+// lines can be told apart and are never suppressed.
 func (r *rig) client() string {
 	r.clients++
 	return fmt.Sprintf("127.1.%d.%d", r.clients/250, 1+r.clients%250)
