@@ -43,7 +43,7 @@ func currentOwner() (owner, error) {
 }
 
 // The delays against guessing are off, and so is the limit on connections from
-// one address: behind a gate every client has the same one, and tests fail
+// one address: behind a proxy every client has the same one, and tests fail
 // logins on purpose. Login processes are shared, as on a busy server, and are
 // there from the start: an early client is not told to wait for authentication.
 var config = template.Must(template.New("conf").Parse(`

@@ -27,7 +27,7 @@ var Anna = User{Name: "anna@example.org", Password: "correct horse"}
 // Options says how a server differs from the plain one: IMAP and POP3 without
 // TLS, mechanisms PLAIN and LOGIN, plaintext logins refused on every line that
 // Dovecot does not take for secure. It takes for secure any line whose two
-// ends have the same address, so a gate on 127.0.0.1 may log in and a client
+// ends have the same address, so a proxy on 127.0.0.1 may log in and a client
 // from 127.0.0.9 may not.
 type Options struct {
 	Users             []User // Anna alone where empty

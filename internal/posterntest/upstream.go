@@ -133,7 +133,7 @@ func (u *Upstream) Addr() string { return u.listener.Addr().String() }
 // URL is the upstream's address under a scheme, such as imap or pop3.
 func (u *Upstream) URL(scheme string) string { return scheme + "://" + u.Addr() }
 
-// Connections is how many were accepted so far. A gate that has become ready
+// Connections is how many were accepted so far. A proxy that has become ready
 // has connected at least once.
 func (u *Upstream) Connections() int {
 	u.mu.Lock()

@@ -1,4 +1,4 @@
-// Package clients asks a running gate, by its page and its API, who is left.
+// Package clients asks a running proxy, by its page and its API, who is left.
 package clients
 
 import (
@@ -46,8 +46,8 @@ func ask(t *testing.T, g *posterntest.Proxy, query string) (l listed) {
 	return l
 }
 
-// startGate lets old clients in, and has an exemption for 127.0.0.7.
-func startGate(t *testing.T, env map[string]string) *posterntest.Proxy {
+// startProxy lets old clients in, and has an exemption for 127.0.0.7.
+func startProxy(t *testing.T, env map[string]string) *posterntest.Proxy {
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	if err := os.WriteFile(file, []byte(`
 floor: tls1.2
@@ -85,7 +85,7 @@ func visit(t *testing.T, g *posterntest.Proxy, from, listener string, version ui
 
 func TestWhoIsLeftIsToldWithinSeconds(t *testing.T) {
 	t.Parallel()
-	g := startGate(t, nil)
+	g := startProxy(t, nil)
 	visit(t, g, "127.0.0.7", "imaps", tls.VersionTLS10, "anna", "")
 	visit(t, g, "127.0.0.7", "imaps", tls.VersionTLS10, "anna", "")
 	visit(t, g, "127.0.0.8", "imap", tls.VersionTLS11, "bert", "")
@@ -163,7 +163,7 @@ func TestPageAndListNeedTheToken(t *testing.T) {
 	if err := os.WriteFile(token, []byte("correct-horse-battery\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := startGate(t, map[string]string{"ADMIN_TOKEN_FILE": token})
+	g := startProxy(t, map[string]string{"ADMIN_TOKEN_FILE": token})
 	status := func(path, host, authorization string) int {
 		r, err := http.NewRequest("GET", "http://"+g.Admin()+path, nil)
 		if err != nil {

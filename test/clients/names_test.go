@@ -13,7 +13,7 @@ import (
 // What a stranger says of itself is told, and obeyed by nobody.
 func TestTheyAreToldByName(t *testing.T) {
 	t.Parallel()
-	g := startGate(t, map[string]string{"LEDGER_IDENTITY": "plain"})
+	g := startProxy(t, map[string]string{"LEDGER_IDENTITY": "plain"})
 	visit(t, g, "127.0.0.7", "imaps", tls.VersionTLS10, "anna@example.org", "Outlook")
 	visit(t, g, "127.0.0.8", "imap", tls.VersionTLS11, "<script>alert(1)</script>", "=1+1")
 	for _, c := range wait(t, g, 2).Clients {
@@ -48,7 +48,7 @@ func TestAHashedAccountIsFoundByItsName(t *testing.T) {
 	if err := os.WriteFile(key, []byte("0123456789abcdef\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	g := startGate(t, map[string]string{"LEDGER_IDENTITY": "hashed", "LEDGER_IDENTITY_KEY_FILE": key})
+	g := startProxy(t, map[string]string{"LEDGER_IDENTITY": "hashed", "LEDGER_IDENTITY_KEY_FILE": key})
 	visit(t, g, "127.0.0.7", "imaps", tls.VersionTLS10, "anna@example.org", "Outlook")
 	visit(t, g, "127.0.0.8", "imap", tls.VersionTLS11, "bert@example.org", "Outlook")
 	for _, c := range wait(t, g, 2).Clients {

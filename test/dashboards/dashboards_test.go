@@ -1,5 +1,5 @@
 // Package dashboards holds the Grafana dashboard and the Prometheus rules to the
-// program: a real Prometheus scrapes a gate under mixed traffic, and every query
+// program: a real Prometheus scrapes a proxy under mixed traffic, and every query
 // and every rule finds what it asks for.
 //
 // A query that filters by a threshold, as an alert's does, is rightly empty on

@@ -23,10 +23,10 @@ import (
 // patience is for what has to come, however busy the machine is.
 const patience = time.Minute
 
-// prometheus is a real one that scrapes a gate.
+// prometheus is a real one that scrapes a proxy.
 type prometheus struct{ addr string }
 
-// startPrometheus runs one that scrapes the gate every second, under two names,
+// startPrometheus runs one that scrapes the proxy every second, under two names,
 // as if there were two with one ledger, and that evaluates the rules.
 func startPrometheus(t *testing.T, g *posterntest.Proxy) *prometheus {
 	t.Helper()
@@ -159,9 +159,9 @@ func (p *prometheus) found(t *testing.T, what, expr string) []point {
 	return points
 }
 
-// One Prometheus and one gate for all that needs them.
+// One Prometheus and one proxy for all that needs them.
 func TestEveryQueryAndEveryRuleFindsWhatItAsksFor(t *testing.T) {
-	g := startGate(t)
+	g := startProxy(t)
 	p := startPrometheus(t, g)
 	mixedTraffic(t, g)
 	p.until(t, "count of the clients", func() bool {
@@ -334,7 +334,7 @@ func checkRules(t *testing.T, p *prometheus) {
 	}
 }
 
-// checkMetrics: there is nothing that the gate tells and no panel shows.
+// checkMetrics: there is nothing that the proxy tells and no panel shows.
 func checkMetrics(t *testing.T, g *posterntest.Proxy) {
 	text := string(read(t, dashboardFile))
 	for name := range g.Metrics(t) {

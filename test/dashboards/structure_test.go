@@ -135,7 +135,7 @@ func TestDistinctClientsAreNeverAddedUp(t *testing.T) {
 	}
 }
 
-// Panels show the gates that were chosen.
+// Panels show the proxies that were chosen.
 func TestEveryQueryGoesByTheVariables(t *testing.T) {
 	for _, p := range theDashboard(t).Panels {
 		for _, q := range p.Targets {

@@ -53,7 +53,7 @@ const scanner = "127.0.9.1"
 // clientLimit is how many connections an address may have.
 const clientLimit = 20
 
-func startGate(t *testing.T) *posterntest.Proxy {
+func startProxy(t *testing.T) *posterntest.Proxy {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	must(t, os.WriteFile(file, []byte(thePolicy()), 0o600))

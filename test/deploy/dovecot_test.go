@@ -19,13 +19,13 @@ import (
 	"postern/internal/posterntest"
 )
 
-// clientAddr is not that of the gate, nor of Dovecot: what Dovecot says of it,
-// it can only have from the gate.
+// clientAddr is not that of the proxy, nor of Dovecot: what Dovecot says of it,
+// it can only have from the proxy.
 const clientAddr = "127.0.0.7"
 
 var closedPort = regexp.MustCompile(`(?m)^ *port = 0\n`)
 
-// Each configuration of Dovecot in deploy, with the gate's as it stands beside
+// Each configuration of Dovecot in deploy, with the proxy's as it stands beside
 // it, on ports of this test.
 func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
 	env := variables(read(t, "deploy/postern.env"))
@@ -90,7 +90,7 @@ func checkDisconnected(t *testing.T, upstream string) {
 	}
 }
 
-// moved brings the ports of Dovecot's configuration and of the gate's upstreams
+// moved brings the ports of Dovecot's configuration and of the proxy's upstreams
 // to free ones; both have to name the same. Ports that the configuration closes
 // stay open for the harness.
 func moved(t *testing.T, conf string, from, to map[string]string) string {

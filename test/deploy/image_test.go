@@ -62,7 +62,7 @@ func TestImageRunsAsNobodyWithRootsAndVersion(t *testing.T) {
 	}
 }
 
-// What the image and the compose file ask is asked here, of a gate that is up
+// What the image and the compose file ask is asked here, of a proxy that is up
 // and of one that is not.
 func TestHealthcheckOfImageAndCompose(t *testing.T) {
 	_, list, ok := strings.Cut(strings.Join(instructions(t)["HEALTHCHECK"], ""), " CMD ")

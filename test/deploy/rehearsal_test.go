@@ -13,7 +13,7 @@ import (
 	"postern/policy"
 )
 
-// rehearsalPorts and rehearsalNames are what the policy files need that a gate
+// rehearsalPorts and rehearsalNames are what the policy files need that a proxy
 // does not have by itself.
 var (
 	rehearsalPorts = []uint16{20993, 20995}

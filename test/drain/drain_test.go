@@ -1,5 +1,5 @@
 // Package drain tests, through the built binary, what a client notices when
-// the gate or a mail server goes away, and when others attack.
+// the proxy or a mail server goes away, and when others attack.
 package drain
 
 import (
@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { posterntest.Main(m) }
 
-// start runs a gate in front of small servers of both protocols.
+// start runs a proxy in front of small servers of both protocols.
 func start(t *testing.T, p posterntest.Process, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	all := map[string]string{

@@ -183,7 +183,7 @@ func toStage(t *testing.T, conn net.Conn, flight []byte, waits bool) {
 		time.Sleep(2500 * time.Millisecond) // with implicit TLS a silent client is accepted after a second
 	}
 	if !waits {
-		// A gate that has not seen the bytes yet cannot tell the stages apart.
+		// A proxy that has not seen the bytes yet cannot tell the stages apart.
 		time.Sleep(20 * time.Millisecond)
 		return
 	}
@@ -251,7 +251,7 @@ func TestADrippingHelloRunsIntoTheTimeout(t *testing.T) {
 						time.Sleep(100 * time.Millisecond)
 					}
 				}()
-				// The gate may close on bytes in flight, so a reset is fine.
+				// The proxy may close on bytes in flight, so a reset is fine.
 				io.Copy(io.Discard, conn)
 				if took := time.Since(began); took < 800*time.Millisecond || took > 3*time.Second {
 					t.Errorf("closed after %v, want about a second", took)

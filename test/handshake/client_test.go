@@ -12,7 +12,7 @@ import (
 	"postern/internal/posterntest"
 )
 
-// config is a client that trusts the gate and speaks versions up to highest.
+// config is a client that trusts the proxy and speaks versions up to highest.
 func (r *rig) config(highest uint16, suites ...uint16) *tls.Config {
 	return &tls.Config{
 		RootCAs: r.CA.Pool, ServerName: "mail.example.org",

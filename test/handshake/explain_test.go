@@ -42,7 +42,7 @@ func (r *rig) explained(t *testing.T, listener, version, reason string, config *
 			return
 		}
 		write(t, c, noise)
-		// The text has to outlast what is still on its way to the gate.
+		// The text has to outlast what is still on its way to the proxy.
 		time.Sleep(50 * time.Millisecond)
 		got, err := io.ReadAll(c)
 		if err != nil || string(got) != inProtocol(listener, text) {

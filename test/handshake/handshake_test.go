@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { posterntest.Main(m) }
 
-// rig is a gate with both upstreams, and what it should have counted.
+// rig is a proxy with both upstreams, and what it should have counted.
 type rig struct {
 	*posterntest.Proxy
 	imap, pop3 *posterntest.Upstream

@@ -1,4 +1,4 @@
-// Package limits tests, through the built binary, what the gate does when
+// Package limits tests, through the built binary, what the proxy does when
 // there is too much of something: connections, handshakes, descriptors, or
 // bytes that nobody takes.
 package limits
@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { posterntest.Main(m) }
 
-// start runs a gate in front of small servers of both protocols.
+// start runs a proxy in front of small servers of both protocols.
 func start(t *testing.T, p posterntest.Process, env map[string]string) *posterntest.Proxy {
 	t.Helper()
 	all := map[string]string{
@@ -42,7 +42,7 @@ func holds(t *testing.T, g *posterntest.Proxy, caller posterntest.Caller, listen
 // words are what a client over a limit is told; empty is a plain close.
 var words = map[string]string{"imap": "* BYE [LIMIT] ", "pop3": "-ERR [SYS/TEMP] ", "imaps": "", "pop3s": ""}
 
-// refused wants that a client of an address is turned away, and that this is
+// refused wants that a client of an address is rejected, and that this is
 // counted once as the limit, and once as a handshake where TLS was to begin.
 func refused(t *testing.T, g *posterntest.Proxy, address, listener, limit string) {
 	t.Helper()
@@ -72,13 +72,13 @@ func refused(t *testing.T, g *posterntest.Proxy, address, listener, limit string
 	})
 }
 
-// open waits until the gate has that many connections.
+// open waits until the proxy has that many connections.
 func open(t *testing.T, g *posterntest.Proxy, n float64) {
 	t.Helper()
 	g.Wait(t, func(s posterntest.Samples) bool { return s.Count("postern_connections_open") == n })
 }
 
-func TestConnectionsOverTheLimitAreTurnedAway(t *testing.T) {
+func TestConnectionsOverTheLimitAreRejected(t *testing.T) {
 	t.Parallel()
 	g := start(t, posterntest.Process{}, map[string]string{"LIMIT_CONNECTIONS": "4"})
 	var held []*posterntest.Client
@@ -96,7 +96,7 @@ func TestConnectionsOverTheLimitAreTurnedAway(t *testing.T) {
 	g.CheckIdentities(t)
 }
 
-func TestThoseTurnedAwayTakeNoPlace(t *testing.T) {
+func TestRejectedConnectionsTakeNoPlace(t *testing.T) {
 	t.Parallel()
 	g := start(t, posterntest.Process{}, map[string]string{"LIMIT_CONNECTIONS": "4"})
 	var held []*posterntest.Client
@@ -201,7 +201,7 @@ func TestTheLimitFollowsFromTheDescriptors(t *testing.T) {
 	}
 }
 
-func TestWithoutDescriptorsTheGateWaitsAndRecovers(t *testing.T) {
+func TestWithoutDescriptorsTheProxyWaitsAndRecovers(t *testing.T) {
 	t.Parallel()
 	g := start(t, posterntest.Process{Measured: true, Descriptors: 100}, map[string]string{"LIMIT_CONNECTIONS": "0"})
 	var conns []net.Conn
@@ -213,7 +213,7 @@ func TestWithoutDescriptorsTheGateWaitsAndRecovers(t *testing.T) {
 	before := g.CPUTime(t)
 	time.Sleep(watched)
 	if used := g.CPUTime(t) - before; used > watched/10 {
-		t.Errorf("out of descriptors the gate used %v of CPU time in %v", used, watched)
+		t.Errorf("out of descriptors the proxy used %v of CPU time in %v", used, watched)
 	}
 	if n := strings.Count(g.Stderr(), "\n"); n > 50 {
 		t.Errorf("%d lines in the log", n)

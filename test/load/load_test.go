@@ -1,4 +1,4 @@
-// Package load shows, through the built binary, that a crowd at the door does
+// Package load shows, through the built binary, that a crowd does
 // not keep good clients out, and that nothing is left of those who went.
 package load
 

@@ -123,7 +123,7 @@ var mutants = []mutant{
 	{"a client has one connection too many", "proxy clientLimits.enter", comparison("ConnectionsPerClient", 1), boundary, "proxy TestConnectionsAreCountedPerClient"},
 	{"a connection that left still counts", "proxy clientLimits.leave", assignment("open", 1), skipped, "proxy TestConnectionsAreCountedPerClient"},
 	{"handshakes are not limited", "proxy clientLimits.handshake", returned("AllowN", 1), first("return true"), "proxy TestHandshakesComeBackWithTime"},
-	{"LIMIT_CONNECTIONS holds nobody", "proxy session.admit", condition("overLimit", 1), never, "test/limits TestConnectionsOverTheLimitAreTurnedAway"},
+	{"LIMIT_CONNECTIONS holds nobody", "proxy session.admit", condition("overLimit", 1), never, "test/limits TestConnectionsOverTheLimitAreRejected"},
 	{"literals before a login have no end", "proxy forwarding.checkLiteral", comparison("literals", 1), never, "test/relay TestALiteralOver256KBIsNotTaken"},
 	{"a shutdown cuts a session that is logged in", "proxy Server.Shutdown", call("drain", 1), skipped, "proxy TestALoginThatTheClientKnowsOfRunsOnAtShutdown"},
 	{"a silent session never ends", "proxy tunnel.checkIdle", condition("left", 1), never, "proxy TestAParkedSessionEndsAfterTheIdleTime"},

@@ -38,7 +38,7 @@ func TestAnOldClientThatCanBeServedIsServedHere(t *testing.T) {
 	w := newWorld(t, "observe", nil, dovecot.Message(1, []byte("As before.\r\n")))
 	for _, c := range served {
 		for _, listener := range listeners {
-			// It takes the gate's certificate, and would not take Dovecot's.
+			// It takes the proxy's certificate, and would not take Dovecot's.
 			out, stderr, code := run(t, session(listener), c.program, c.args(w, listener, w.CA.File)...)
 			if code != 0 || !bytes.Contains(out, []byte("As before.")) {
 				t.Errorf("%s, %s: exit code %d\nstdout: %s\nstderr: %s", c.name, listener, code, out, stderr)

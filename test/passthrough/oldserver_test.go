@@ -34,7 +34,7 @@ var ancient = map[string]struct {
 	"SSL 2.0": {ssl2, "ssl2"}, "SSL 3.0": {ssl3, "ssl3"},
 }
 
-// startObserving starts a gate before small servers, whose clients may be
+// startObserving starts a proxy before small servers, whose clients may be
 // passed through to old.
 func startObserving(t *testing.T, old string, env map[string]string) *posterntest.Proxy {
 	t.Helper()

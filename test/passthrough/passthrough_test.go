@@ -62,7 +62,7 @@ func run(t *testing.T, input, name string, args ...string) (stdout []byte, stder
 	return out.Bytes(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// world is a gate before a Dovecot that still has TLS ports of its own, where
+// world is a proxy before a Dovecot that still has TLS ports of its own, where
 // it takes what clients offered fifteen years ago.
 type world struct {
 	*posterntest.Proxy
@@ -71,7 +71,7 @@ type world struct {
 	old     map[string]string
 }
 
-// newWorld starts both. Dovecot's own certificate is not the gate's, so that a
+// newWorld starts both. Dovecot's own certificate is not the proxy's, so that a
 // client can tell who has the other end of its TLS.
 func newWorld(t *testing.T, mode string, env map[string]string, messages ...[]byte) *world {
 	t.Helper()
@@ -184,7 +184,7 @@ func (w *world) expectLog(t *testing.T, n int, want map[string]any) {
 }
 
 // expectLogin wants one line of Dovecot's that tells of a login of the client
-// that the gate's last log line is about, in TLS that ends at Dovecot.
+// that the proxy's last log line is about, in TLS that ends at Dovecot.
 func (w *world) expectLogin(t *testing.T, listener string) {
 	t.Helper()
 	lines := w.LogLines("legacy handshake")

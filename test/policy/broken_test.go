@@ -142,7 +142,7 @@ func TestAPolicyFromAConfigMapTakesOver(t *testing.T) {
 	}
 	swap("mode: enforce\n")
 	link("..data/policy.yaml", "policy.yaml")
-	g := &gate{file: filepath.Join(dir, "policy.yaml")}
+	g := &instance{file: filepath.Join(dir, "policy.yaml")}
 	g.run(t, nil)
 	g.waitMet(t, turnedBy)
 	swap("mode: observe\n")

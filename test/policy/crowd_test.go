@@ -62,7 +62,7 @@ func each(t *testing.T, n int, do func(i int) error) {
 
 // gather opens sessions and logs them in, by the cheapest handshakes that there
 // are: they are not the point.
-func (g *gate) gather(t *testing.T, n int) []*posterntest.Client {
+func (g *instance) gather(t *testing.T, n int) []*posterntest.Client {
 	t.Helper()
 	config := &tls.Config{ClientSessionCache: tls.NewLRUClientSessionCache(1), CurvePreferences: []tls.CurveID{tls.X25519}}
 	clients := make([]*posterntest.Client, n)
@@ -85,7 +85,7 @@ type stream struct {
 }
 
 // flow lets them come until stop is closed.
-func (s *stream) flow(t *testing.T, g *gate, stop <-chan struct{}) {
+func (s *stream) flow(t *testing.T, g *instance, stop <-chan struct{}) {
 	for {
 		select {
 		case <-stop:
@@ -142,11 +142,11 @@ func TestPoliciesChangeUnderACrowd(t *testing.T) {
 	wg.Wait()
 	each(t, crowd, func(i int) error { return clients[i].Do("NOOP") })
 	if s := modern; s.refused.Load() > 0 || s.in.Load() < few {
-		t.Errorf("of the modern clients %d were let in, %d turned away", s.in.Load(), s.refused.Load())
+		t.Errorf("of the modern clients %d were let in, %d rejected", s.in.Load(), s.refused.Load())
 	}
 	for _, s := range []*stream{old, middling} {
 		if s.in.Load() < few || s.refused.Load() < few {
-			t.Errorf("on %s %d were let in, %d turned away: both are to be seen", s.listener, s.in.Load(), s.refused.Load())
+			t.Errorf("on %s %d were let in, %d rejected: both are to be seen", s.listener, s.in.Load(), s.refused.Load())
 		}
 	}
 	observed := old.in.Load() + crowdFlips - turned
@@ -171,7 +171,7 @@ func TestPoliciesChangeUnderACrowd(t *testing.T) {
 
 // checkJudged compares what clients saw with the log, line by line, and with
 // the metrics.
-func (g *gate) checkJudged(t *testing.T, observed, rejected int64) {
+func (g *instance) checkJudged(t *testing.T, observed, rejected int64) {
 	t.Helper()
 	got := make(map[string]int64)
 	for _, l := range g.WaitLog(t, legacyLine, int(observed+rejected)) {

@@ -14,7 +14,7 @@ const (
 )
 
 // From the rename to the first client who meets with the other mode. A busy
-// machine may be late once, a gate that looks too seldom is late each time.
+// machine may be late once, a proxy that looks too seldom is late each time.
 func TestAnotherModeTakesOverWithinTwoSeconds(t *testing.T) {
 	t.Parallel()
 	g := start(t, "mode: observe\n", nil)

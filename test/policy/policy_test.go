@@ -49,22 +49,22 @@ func write(t testing.TB, path, text string) {
 	must(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-// gate is one with a policy file, in front of small mail servers.
-type gate struct {
+// instance is a proxy with a policy file, in front of small mail servers.
+type instance struct {
 	*posterntest.Proxy
 	file string
 }
 
-// start runs a gate with that policy; env adds to the environment.
-func start(t *testing.T, text string, env map[string]string) *gate {
+// start runs a proxy with that policy; env adds to the environment.
+func start(t *testing.T, text string, env map[string]string) *instance {
 	t.Helper()
-	g := &gate{file: filepath.Join(t.TempDir(), "policy.yaml")}
+	g := &instance{file: filepath.Join(t.TempDir(), "policy.yaml")}
 	write(t, g.file, text)
 	g.run(t, env)
 	return g
 }
 
-func (g *gate) run(t *testing.T, env map[string]string) {
+func (g *instance) run(t *testing.T, env map[string]string) {
 	t.Helper()
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	pop3 := posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply)
@@ -74,7 +74,7 @@ func (g *gate) run(t *testing.T, env map[string]string) {
 }
 
 // replace puts another policy in place by a rename.
-func (g *gate) replace(t testing.TB, text string) {
+func (g *instance) replace(t testing.TB, text string) {
 	t.Helper()
 	write(t, g.file+".new", text)
 	must(t, os.Rename(g.file+".new", g.file))
@@ -82,7 +82,7 @@ func (g *gate) replace(t testing.TB, text string) {
 
 // replaceNow is replace with a SIGHUP, until the policy with that floor has
 // been taken over.
-func (g *gate) replaceNow(t testing.TB, text, floor string) {
+func (g *instance) replaceNow(t testing.TB, text, floor string) {
 	t.Helper()
 	g.replace(t, text)
 	g.Signal(t, syscall.SIGHUP)
@@ -90,7 +90,7 @@ func (g *gate) replaceNow(t testing.TB, text, floor string) {
 }
 
 // waitFloor waits until the policy that was taken over last has that floor.
-func (g *gate) waitFloor(t testing.TB, floor string) {
+func (g *instance) waitFloor(t testing.TB, floor string) {
 	t.Helper()
 	g.until(t, "policy with the floor "+floor, func() bool {
 		log := g.Stderr() // which is long under a crowd: only the last line is parsed
@@ -100,7 +100,7 @@ func (g *gate) waitFloor(t testing.TB, floor string) {
 }
 
 // until waits for what has to come, however busy the machine is.
-func (g *gate) until(t testing.TB, what string, cond func() bool) {
+func (g *instance) until(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(takenOver); !cond(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -129,12 +129,12 @@ func upTo(version uint16, suites ...uint16) *tls.Config {
 const (
 	letIn    = "let in"
 	told     = "told"
-	turnedBy = "turned away"
+	turnedBy = "rejected"
 )
 
 // meets is how it goes for a client: letIn, told or turnedBy. An error is what
 // no policy asks for.
-func (g *gate) meets(c posterntest.Caller, listener string) (string, error) {
+func (g *instance) meets(c posterntest.Caller, listener string) (string, error) {
 	if c.TLS == nil {
 		c.TLS = upTo(tls.VersionTLS10)
 	}
@@ -153,7 +153,7 @@ func (g *gate) meets(c posterntest.Caller, listener string) (string, error) {
 }
 
 // expect fails the test unless the client meets with that.
-func (g *gate) expect(t testing.TB, c posterntest.Caller, listener, want string) {
+func (g *instance) expect(t testing.TB, c posterntest.Caller, listener, want string) {
 	t.Helper()
 	if got, err := g.meets(c, listener); got != want || err != nil {
 		t.Errorf("%s, from %q: %q, %v; want %q", listener, c.From, got, err, want)
@@ -161,7 +161,7 @@ func (g *gate) expect(t testing.TB, c posterntest.Caller, listener, want string)
 }
 
 // waitMet waits until fresh old clients on imaps meet with that.
-func (g *gate) waitMet(t testing.TB, want string) {
+func (g *instance) waitMet(t testing.TB, want string) {
 	t.Helper()
 	g.until(t, "client that is "+want, func() bool {
 		got, err := g.meets(posterntest.Caller{From: fresh()}, "imaps")

@@ -78,7 +78,7 @@ rules:
 		{posterntest.Caller{TLS: asking("old.example.org", tls.VersionTLS10)}, "imaps", "", "enforce"},
 		{posterntest.Caller{TLS: asking("very.imap.old.example.org", tls.VersionTLS10)}, "imaps", "", "enforce"},
 		{posterntest.Caller{To: second}, "imaps", "by port", "explain"},
-		// The port is the gate's own, not the balancer's 993.
+		// The port is the proxy's own, not the balancer's 993.
 		{posterntest.Caller{From: balancer, Header: headerV2("10.21.3.4"), To: second}, "imaps", "by port", "explain"},
 		{posterntest.Caller{}, "pop3s", "by listener", "explain"},
 		{posterntest.Caller{TLS: upTo(tls.VersionTLS11)}, "pop3s", "both keys", "observe"},
@@ -130,7 +130,7 @@ rules: [{name: half of all, mode: observe, share: 50%}]
 )
 
 // taken is who of the clients is in the share, as they meet it.
-func (g *gate) taken(t *testing.T) string {
+func (g *instance) taken(t *testing.T) string {
 	t.Helper()
 	var in strings.Builder
 	note := func(c posterntest.Caller) bool {

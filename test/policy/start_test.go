@@ -189,9 +189,9 @@ func TestWhatIsProbablyNotMeantIsAWarning(t *testing.T) {
 	}
 }
 
-// The gate serves in spite of its warnings, and says them, at the start and
+// The proxy serves in spite of its warnings, and says them, at the start and
 // for every other file.
-func TestTheGateLogsItsWarnings(t *testing.T) {
+func TestTheProxyLogsItsWarnings(t *testing.T) {
 	t.Parallel()
 	g := start(t, "mode: observe\nrules: [{name: elsewhere, mode: explain, match: {port: [1]}}]\n", nil)
 	check := func(n int, line float64, rule, text string) {

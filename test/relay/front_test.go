@@ -28,7 +28,7 @@ func (r *rig) plain(t *testing.T, listener string) *posterntest.Client {
 	return c
 }
 
-func TestIMAPBeforeTLSIsTheGatesOwn(t *testing.T) {
+func TestIMAPBeforeTLSIsTheProxysOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	c := newEnd("client", r.Dial(t, "imap"))
@@ -73,7 +73,7 @@ func TestIMAPBeforeTLSIsTheGatesOwn(t *testing.T) {
 	r.CheckIdentities(t, 0)
 }
 
-func TestPOP3BeforeTLSIsTheGatesOwn(t *testing.T) {
+func TestPOP3BeforeTLSIsTheProxysOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	c := newEnd("client", r.Dial(t, "pop3"))
@@ -238,14 +238,14 @@ func injected(listener string) map[string][]string {
 	return all
 }
 
-// freeze stops the gate and returns once all its threads stand still.
+// freeze stops the proxy and returns once all its threads stand still.
 func (r *rig) freeze(t *testing.T) {
 	t.Helper()
 	r.Signal(t, syscall.SIGSTOP)
 	for deadline := time.Now().Add(dialogTime); ; time.Sleep(time.Millisecond) {
 		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.PID()))
 		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("the gate does not stop: %v", err)
+			t.Fatalf("the proxy does not stop: %v", err)
 		}
 		moving := slices.ContainsFunc(stats, func(path string) bool {
 			stat, err := os.ReadFile(path)
@@ -266,7 +266,7 @@ func TestWhatIsPipelinedBehindSTARTTLSIsNeverExecuted(t *testing.T) {
 				const metric = "postern_starttls_injections_total"
 				before := r.Metrics(t).Value(metric, "listener="+listener)
 				c := r.plain(t, listener)
-				// The gate stands still, so that all is there before its OK.
+				// The proxy stands still, so that all is there before its OK.
 				r.freeze(t)
 				for i, segment := range segments {
 					if i > 0 {

@@ -16,7 +16,7 @@ import (
 var literalAtEnd = regexp.MustCompile(`\{(\d+)(\+?)\}\r\n$`)
 
 // speak sends pieces of one command as a client does, each after the first one
-// when the upstream has asked for it; the upstream asks, and the gate must not.
+// when the upstream has asked for it; the upstream asks, and the proxy must not.
 // It returns all that the upstream got.
 func (d *dialogue) speak(t *testing.T, pieces ...string) string {
 	t.Helper()

@@ -83,7 +83,7 @@ func TestWhatCannotBeRelayedEndsTheSessionInWords(t *testing.T) {
 	noSecret(t, r)
 }
 
-// TestALiteralOver256KBIsNotTaken leaves it open whether the gate asks the
+// TestALiteralOver256KBIsNotTaken leaves it open whether the proxy asks the
 // upstream at all, which may refuse it and be heard.
 func TestALiteralOver256KBIsNotTaken(t *testing.T) {
 	t.Parallel()

@@ -48,7 +48,7 @@ func newStage(t *testing.T, greeting string) *stage {
 	return s
 }
 
-// settle forgets the connections so far, which were the gate's probes.
+// settle forgets the connections so far, which were the proxy's probes.
 func (s *stage) settle() {
 	for len(s.conns) > 0 {
 		(<-s.conns).Close()
@@ -60,7 +60,7 @@ const (
 	pop3Greeting = "+OK at your service <17.42@mail.example.org>\r\n"
 )
 
-// rig is a gate between clients and upstreams that the test plays both.
+// rig is a proxy between clients and upstreams that the test plays both.
 type rig struct {
 	*posterntest.Proxy
 	imap, pop3 *stage

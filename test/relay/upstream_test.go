@@ -37,7 +37,7 @@ func (m *moody) well(c net.Conn) {
 	io.Copy(io.Discard, c)
 }
 
-// start runs a gate before the upstream alone.
+// start runs a proxy before the upstream alone.
 func (m *moody) start(t *testing.T, env map[string]string) *rig {
 	t.Helper()
 	all := map[string]string{"UPSTREAM_TIMEOUT": "1s", "UPSTREAM_" + strings.ToUpper(m.protocol): m.URL(m.protocol)}
@@ -236,7 +236,7 @@ func TestTheNextUpstreamServesWhereTheFirstIsDownUntilItComesBack(t *testing.T) 
 		conn := r.secure(t, "imaps", r.DialForTLS(t, "imaps"))
 		newEnd("client", conn).Expect(t, want)
 		conn.Close()
-		// The least busy one is taken, so the session must be gone.
+		// The one with the least connections is taken, so the session must be gone.
 		r.Wait(t, func(s posterntest.Samples) bool { return s.Value("postern_connections_open") == 0 })
 	}
 	greets(imapGreeting)

@@ -150,7 +150,7 @@ func TestClientCAIsReadAgain(t *testing.T) {
 	ca := dir + "/clients.pem"
 	copyFile(t, first.File, ca)
 	w := start(t, dir+"/c", dir+"/k", map[string]string{"TLS_CLIENT_CA_FILE": ca})
-	// asked returns the CAs that the gate names to a client.
+	// asked returns the CAs that the proxy names to a client.
 	asked := func() (names [][]byte) {
 		w.dial(t, func(config *tls.Config) {
 			config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {

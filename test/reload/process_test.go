@@ -10,7 +10,7 @@ import (
 	"postern/internal/posterntest"
 )
 
-// process is a gate that a shell has started.
+// process is a proxy that a shell has started.
 type process struct {
 	cmd    *exec.Cmd
 	exited chan error

@@ -1,4 +1,4 @@
-// Package report asks running gates, as an operator does, who is left.
+// Package report asks running proxies, as an operator does, who is left.
 package report
 
 import (
@@ -76,8 +76,8 @@ func writeFile(t *testing.T, name, text string) string {
 
 const token = "correct horse battery staple"
 
-// The ledger is the running gate's own: only that can tell.
-func TestARunningGateTells(t *testing.T) {
+// The ledger is the running proxy's own: only that can tell.
+func TestARunningProxyReports(t *testing.T) {
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	file := writeFile(t, "token", strings.ReplaceAll(token, " ", "-")+"\n")
 	g := posterntest.Start(t, map[string]string{
@@ -152,13 +152,13 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
-// A file outlives the gate, and can be read beside it.
+// A file outlives the proxy, and can be read beside it.
 func TestAStoreTellsWithAndWithoutItsGate(t *testing.T) {
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	ledger := "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
 	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": up.URL("imap"), "POLICY_MODE": "observe", "LEDGER_IDENTITY": "plain", "LEDGER_URL": ledger})
 	logIn(t, g, "127.0.0.7", tls.VersionTLS10)
-	// Nobody listens there: the file is read, though the gate has it open.
+	// Nobody listens there: the file is read, though the proxy has it open.
 	beside := []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t), "POSTERN_LEDGER_URL=" + ledger, "POSTERN_LEDGER_IDENTITY=plain", "POSTERN_POLICY_MODE=observe"}
 	untilToldBy(t, beside, "\n127.0.0.7 ", "report", "-by", "network")
 	logIn(t, g, "127.0.0.8", tls.VersionTLS10)

@@ -17,7 +17,7 @@ import (
 // proxyFrom is the peer whose headers are believed.
 const proxyFrom = "127.0.0.9"
 
-// behindProxy is a gate that believes one peer, in front of two servers that
+// behindProxy is a proxy that believes one peer, in front of two servers that
 // want to be told.
 type behindProxy struct {
 	*posterntest.Proxy

@@ -11,7 +11,7 @@ import (
 	"postern/internal/posterntest"
 )
 
-// pair is a gate in front of two servers of one protocol.
+// pair is a proxy in front of two servers of one protocol.
 type pair struct {
 	*posterntest.Proxy
 	a, b       *posterntest.Upstream
@@ -46,7 +46,7 @@ func (p *pair) openNow(t *testing.T, a, b int) {
 	}
 }
 
-func TestTheLeastBusyUpstreamIsTaken(t *testing.T) {
+func TestTheUpstreamWithTheLeastConnectionsIsTaken(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range []string{"imap", "pop3"} {
 		p := newPair(t, protocol, plain(t, protocol), plain(t, protocol))

@@ -1,4 +1,4 @@
-// Package upstream tests the gate's other side, through the built binary: how
+// Package upstream tests the proxy's other side, through the built binary: how
 // it finds, secures and changes mail servers, and what it tells them of the
 // client.
 package upstream
@@ -148,7 +148,7 @@ func failuresOf(t *testing.T, g *posterntest.Proxy, url, reason string) {
 	})
 }
 
-// isUp waits until the gate says whether an upstream answers.
+// isUp waits until the proxy says whether an upstream answers.
 func isUp(t *testing.T, g *posterntest.Proxy, url string, want float64) {
 	t.Helper()
 	s := g.Wait(t, func(s posterntest.Samples) bool { return s.Value("postern_upstream_up", "upstream="+url) == want })
