@@ -23,18 +23,22 @@ func ruled(t *testing.T, rules string) *policy.Policy {
 
 const dated = "    until: 2026-12-31T00:00:00Z\n    owner: it@example.org\n"
 
+func anna() ledger.Client {
+	return came("192.0.2.7", "imaps", policy.TLS10, oldJA4, 2, as("anna@example.org", "Outlook 14.0"))
+}
+
+func changed(change func(*ledger.Client)) []ledger.Client {
+	c := anna()
+	change(&c)
+	return []ledger.Client{c}
+}
+
+// exempt is a rule with an owner and an end for a match.
+func exempt(match string) string {
+	return "  - name: x\n    mode: observe\n    match: {" + match + "}\n" + dated
+}
+
 func TestWhoIsInTheWay(t *testing.T) {
-	anna := func() ledger.Client {
-		return came("192.0.2.7", "imaps", policy.TLS10, oldJA4, 2, as("anna@example.org", "Outlook 14.0"))
-	}
-	changed := func(change func(*ledger.Client)) []ledger.Client {
-		c := anna()
-		change(&c)
-		return []ledger.Client{c}
-	}
-	exempt := func(match string) string {
-		return "  - name: x\n    mode: observe\n    match: {" + match + "}\n" + dated
-	}
 	for _, tt := range []struct {
 		name, identity, rules string
 		clients               []ledger.Client
