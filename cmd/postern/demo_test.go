@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"regexp"
 	"strings"
@@ -108,6 +110,7 @@ func TestDemoStaysUpUntilASignal(t *testing.T) {
 	if _, err := os.Stat(dir[1] + "/ca.pem"); err != nil {
 		t.Error(err)
 	}
+	expectBothKeyTypes(t, regexp.MustCompile(`-connect (\S+) -tls1`).FindStringSubmatch(stdout.String())[1])
 	select {
 	case c := <-code:
 		t.Fatalf("it left with exit %d", c)
@@ -124,5 +127,26 @@ func TestDemoStaysUpUntilASignal(t *testing.T) {
 	}
 	if _, err := os.Stat(dir[1]); !os.IsNotExist(err) {
 		t.Errorf("its files are left: %v", err)
+	}
+}
+
+// Clients older than ECDSA need the RSA certificate; all others are shown the
+// smaller one.
+func expectBothKeyTypes(t *testing.T, addr string) {
+	t.Helper()
+	for suite, key := range map[uint16]x509.PublicKeyAlgorithm{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256: x509.ECDSA, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256: x509.RSA,
+	} {
+		c, err := tls.Dial("tcp", addr, &tls.Config{
+			InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite},
+		})
+		if err != nil {
+			t.Errorf("a client that knows only %v: %v", key, err)
+			continue
+		}
+		if got := c.ConnectionState().PeerCertificates[0].PublicKeyAlgorithm; got != key {
+			t.Errorf("a client that knows only %v is shown a certificate for %v", key, got)
+		}
+		c.Close()
 	}
 }

@@ -87,7 +87,7 @@ func (s *stage) start(ctx context.Context) (err error) {
 	if s.dir, err = os.MkdirTemp("", "postern-demo-"); err != nil {
 		return err
 	}
-	if s.roots, err = writeCertificate(s.file("ca.pem"), s.file("pair.pem")); err != nil {
+	if s.roots, err = writeCertificates(s.file("ca.pem"), [2]string{s.file("ecdsa.pem"), s.file("rsa.pem")}); err != nil {
 		return err
 	}
 	if s.mail, err = StartMail(ctx); err != nil {
@@ -137,7 +137,7 @@ func (s *stage) environ() ([]string, error) {
 	environ := []string{
 		"POSTERN_UPSTREAM_IMAP=imap://" + s.mail.IMAPAddr(),
 		"POSTERN_UPSTREAM_POP3=pop3://" + s.mail.POP3Addr(),
-		"POSTERN_TLS_CERT_FILE=" + s.file("pair.pem"),
+		"POSTERN_TLS_CERT_FILE=" + s.file("ecdsa.pem") + "," + s.file("rsa.pem"),
 		"POSTERN_LEDGER_IDENTITY=plain",
 		"POSTERN_TIMEOUT_DRAIN=2s",
 	}
