@@ -108,7 +108,7 @@ func fillMailboxes() (*imapmemserver.Server, map[string]*maildrop, error) {
 			}
 		}
 		users.AddUser(user)
-		drops[account] = &maildrop{messages: messages}
+		drops[account] = &maildrop{password: Password, messages: messages}
 	}
 	return users, drops, nil
 }

@@ -148,21 +148,21 @@ func isASCII(s string) bool {
 
 func TestLineEndsOfACheckoutDoNotMatter(t *testing.T) {
 	unix := "Date: Mon, 01 Jun 2026 09:00:00 +0200\n\nbody\n"
-	a, err := newMessage("1", unix)
+	a, err := newMessage(unix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := newMessage("1", strings.ReplaceAll(unix, "\n", "\r\n"))
+	b, err := newMessage(strings.ReplaceAll(unix, "\n", "\r\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(a.text, b.text) {
+	if a.uid != b.uid || !bytes.Equal(a.text, b.text) {
 		t.Errorf("%q and %q differ", a.text, b.text)
 	}
 }
 
 func TestMessageWithoutDateIsRefused(t *testing.T) {
-	if _, err := newMessage("1", "Subject: x\n\nbody\n"); err == nil {
+	if _, err := newMessage("Subject: x\n\nbody\n"); err == nil {
 		t.Error("taken without a date")
 	}
 }
@@ -207,13 +207,13 @@ func TestStartUnderAnEndedContext(t *testing.T) {
 }
 
 // connsIn opens connections in every state: greeted, logged in, and in the
-// middle of a line, of IDLE.
+// middle of a line, of IDLE, of AUTH.
 func connsIn(t *testing.T, s *MailServer) []net.Conn {
 	t.Helper()
 	var conns []net.Conn
 	for addr, says := range map[string][]string{
 		s.IMAPAddr(): {"", "a LOG", "a LOGIN anna@example.org demo\r\nb SELECT INBOX\r\nc IDLE\r\n"},
-		s.POP3Addr(): {"", "US", "USER anna@example.org\r\nPASS demo\r\n"},
+		s.POP3Addr(): {"", "US", "USER anna@example.org\r\nPASS demo\r\n", "AUTH PLAIN\r\n"},
 	} {
 		for _, say := range says {
 			conn := dial(t, addr)

@@ -1,7 +1,10 @@
 package demo
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"net/mail"
 	"strings"
@@ -15,7 +18,7 @@ var files embed.FS
 // sessions share it.
 type message struct {
 	text []byte // lines end in CRLF, the last one too
-	uid  string // for UIDL (RFC 1939, section 7): the name of its file
+	uid  string // for UIDL: same text, same id (RFC 1939, section 7)
 	date time.Time
 }
 
@@ -31,7 +34,7 @@ func samples(account string) ([]message, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading sample message: %w", err)
 		}
-		m, err := newMessage(entry.Name(), strings.ReplaceAll(string(text), "{account}", account))
+		m, err := newMessage(strings.ReplaceAll(string(text), "{account}", account))
 		if err != nil {
 			return nil, fmt.Errorf("parsing sample message %s: %w", entry.Name(), err)
 		}
@@ -40,7 +43,7 @@ func samples(account string) ([]message, error) {
 	return messages, nil
 }
 
-func newMessage(uid, text string) (message, error) {
+func newMessage(text string) (message, error) {
 	// A checkout may or may not have turned the line ends into CRLF.
 	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
 	parsed, err := mail.ReadMessage(strings.NewReader(text))
@@ -48,5 +51,21 @@ func newMessage(uid, text string) (message, error) {
 		return message{}, err
 	}
 	date, err := parsed.Header.Date()
-	return message{text: []byte(text), uid: uid, date: date}, err
+	sum := sha256.Sum256([]byte(text))
+	return message{text: []byte(text), uid: hex.EncodeToString(sum[:10]), date: date}, err
+}
+
+// top is the header, the empty line, and the first n lines of the body
+// (RFC 1939, section 7, TOP).
+func (m message) top(n int) []byte {
+	header, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
+	end := len(header) + len("\r\n\r\n")
+	for line := range bytes.Lines(body) {
+		if n == 0 {
+			break
+		}
+		n--
+		end += len(line)
+	}
+	return m.text[:end]
 }

@@ -6,57 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
 const (
 	// The least that RFC 1939, section 3, allows a server that logs out idle
 	// clients.
-	pop3Timeout = 10 * time.Minute
+	pop3ReadTimeout = 10 * time.Minute
+	// How long a client may leave its side unread.
+	pop3WriteTimeout = 30 * time.Second
+
 	// RFC 2449, section 4, with the CRLF.
 	maxCommandLine = 255
-
-	pop3Capabilities = "UIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nIMPLEMENTATION Postern-demo\r\n"
+	// RFC 5034, section 4, asks for room for 12288 octets in AUTH.
+	maxAuthLine = 12288
 )
 
-// A maildrop is what one account has. RFC 1939, section 4, wants it locked
-// while a session is open, as far as that is needed to keep messages from
-// changing underneath; here they never change, and each session has its own
-// list of them, so several may be open at once.
-type maildrop struct {
-	mu       sync.Mutex
-	messages []message
-}
-
-// An entry is a message as one session sees it.
-type entry struct {
-	message
-	deleted bool
-}
-
-func (d *maildrop) entries() []entry {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	view := make([]entry, len(d.messages))
-	for i, m := range d.messages {
-		view[i].message = m
-	}
-	return view
-}
-
-// remove takes out what view has marked as deleted. What another session
-// removed before is gone as well, which is all that was asked for.
-func (d *maildrop) remove(view []entry) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.messages = slices.DeleteFunc(slices.Clone(d.messages), func(m message) bool {
-		return slices.ContainsFunc(view, func(e entry) bool { return e.deleted && e.uid == m.uid })
-	})
-}
+const pop3Capabilities = "TOP\r\nUIDL\r\nUSER\r\nSASL PLAIN\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n" +
+	"IMPLEMENTATION Postern-demo\r\n"
 
 func servePOP3(l net.Listener, drops map[string]*maildrop) {
 	for {
@@ -89,36 +58,74 @@ type pop3Session struct {
 	done bool
 }
 
-func newPOP3(conn net.Conn, drops map[string]*maildrop) *pop3Session {
-	return &pop3Session{conn: conn, r: bufio.NewReaderSize(conn, maxCommandLine), w: bufio.NewWriter(conn), drops: drops}
+// An entry is a message as one session sees it.
+type entry struct {
+	message
+	deleted bool
 }
 
-// run greets and answers until QUIT or the end of the connection. An end
-// without QUIT deletes nothing (RFC 1939, section 6). A line that is too long is
-// read to its end: to answer and close with bytes unread would be a reset, which
-// overtakes the answer.
+func newPOP3(conn net.Conn, drops map[string]*maildrop) *pop3Session {
+	return &pop3Session{
+		conn:  conn,
+		r:     bufio.NewReaderSize(conn, maxAuthLine),
+		w:     bufio.NewWriter(deadlineWriter{conn}),
+		drops: drops,
+	}
+}
+
+// deadlineWriter gives every write its own deadline.
+type deadlineWriter struct{ net.Conn }
+
+func (d deadlineWriter) Write(b []byte) (int, error) {
+	d.SetWriteDeadline(time.Now().Add(pop3WriteTimeout))
+	return d.Conn.Write(b)
+}
+
+// run greets and answers until QUIT, an unreadable line, or the end of the
+// connection. An end without QUIT deletes nothing (RFC 1939, section 6).
 func (s *pop3Session) run() {
 	s.ok("Postern demo mailbox ready")
-	for tooLong := false; !s.done; {
-		s.conn.SetDeadline(time.Now().Add(pop3Timeout))
-		if s.w.Flush() != nil {
-			return
-		}
-		line, err := s.r.ReadSlice('\n')
+	for !s.done {
+		line, err := s.readLine()
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
-			tooLong = true
-		case err != nil:
-			return
-		case tooLong:
-			tooLong = false
 			s.fail("line too long")
+		case err != nil:
+			s.done = true
 		default:
-			// A lone LF is taken too: people type here, through openssl s_client.
-			s.command(strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"))
+			s.command(line)
 		}
 	}
-	s.w.Flush()
+	// The peer may be gone, and nobody is left to tell.
+	_ = s.w.Flush()
+}
+
+// readLine returns the next line without its end, or bufio.ErrBufferFull for a
+// line over maxAuthLine, which it throws away: to answer and close with bytes
+// unread would be a reset, which overtakes the answer. It holds replies back
+// only while a whole further line is there already, so that pipelined commands
+// are answered in few segments and nobody waits for what is in the buffer.
+func (s *pop3Session) readLine() (string, error) {
+	if buffered, _ := s.r.Peek(s.r.Buffered()); !bytes.ContainsRune(buffered, '\n') {
+		if err := s.w.Flush(); err != nil {
+			return "", err
+		}
+	}
+	s.conn.SetReadDeadline(time.Now().Add(pop3ReadTimeout))
+	line, err := s.r.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = s.r.ReadSlice('\n')
+		}
+		if err == nil {
+			err = bufio.ErrBufferFull
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	// A lone LF is taken too: people type here, through openssl s_client.
+	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"), nil
 }
 
 func (s *pop3Session) command(line string) {
@@ -127,6 +134,8 @@ func (s *pop3Session) command(line string) {
 	user := s.user
 	s.user = "" // PASS follows USER at once or not at all
 	switch {
+	case len(line)+len("\r\n") > maxCommandLine && verb != "AUTH":
+		s.fail("line too long")
 	case strings.ContainsAny(line, "\r\x00"):
 		s.fail("control character in line")
 	case verb == "QUIT":
@@ -146,30 +155,6 @@ func (s *pop3Session) command(line string) {
 	}
 }
 
-func (s *pop3Session) authorization(verb, args, user string) {
-	switch {
-	case verb == "USER" && args == "":
-		s.fail("USER needs a name")
-	case verb == "USER":
-		// The same for names that exist and names that do not.
-		s.user = args
-		s.ok("now the password")
-	case verb == "PASS" && user == "":
-		s.fail("USER first")
-	case verb == "PASS":
-		drop := s.drops[user]
-		if drop == nil || args != Password {
-			s.fail("[AUTH] wrong name or password") // RFC 3206, section 4
-			return
-		}
-		s.drop, s.view = drop, drop.entries()
-		n, size := s.count()
-		s.ok("logged in, %d messages (%d octets)", n, size)
-	default:
-		s.fail("unknown command, or not before login")
-	}
-}
-
 func (s *pop3Session) transaction(verb, args string) {
 	switch verb {
 	case "STAT":
@@ -184,6 +169,8 @@ func (s *pop3Session) transaction(verb, args string) {
 			s.ok("%d octets", len(e.text))
 			s.lines(e.text)
 		}
+	case "TOP":
+		s.top(args)
 	case "DELE":
 		if e := s.pick(args); e != nil {
 			e.deleted = true
@@ -220,15 +207,34 @@ func (s *pop3Session) list(args string, say func(*entry) string) {
 	s.lines(b.Bytes())
 }
 
+func (s *pop3Session) top(args string) {
+	number, count, _ := strings.Cut(args, " ")
+	n, err := parseNumber(count)
+	if err != nil {
+		s.fail("TOP needs a message number and a number of lines")
+		return
+	}
+	if e := s.pick(number); e != nil {
+		s.ok("top of message follows")
+		s.lines(e.top(n))
+	}
+}
+
 // pick finds a message that is not deleted by its number in this session. It
 // has answered already where it returns nil.
 func (s *pop3Session) pick(arg string) *entry {
-	n, err := strconv.ParseUint(arg, 10, 31) // digits alone; Atoi would take a sign too
-	if err != nil || n < 1 || int(n) > len(s.view) || s.view[n-1].deleted {
+	n, err := parseNumber(arg)
+	if err != nil || n < 1 || n > len(s.view) || s.view[n-1].deleted {
 		s.fail("no such message")
 		return nil
 	}
 	return &s.view[n-1]
+}
+
+// parseNumber takes digits alone; strconv would take a sign too.
+func parseNumber(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	return int(n), err
 }
 
 // count leaves deleted messages out (RFC 1939, section 5, STAT).

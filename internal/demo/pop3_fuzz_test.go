@@ -17,9 +17,10 @@ type tape struct {
 	out bytes.Buffer
 }
 
-func (t *tape) Read(b []byte) (int, error)  { return t.in.Read(b) }
-func (t *tape) Write(b []byte) (int, error) { return t.out.Write(b) }
-func (t *tape) SetDeadline(time.Time) error { return nil }
+func (t *tape) Read(b []byte) (int, error)       { return t.in.Read(b) }
+func (t *tape) Write(b []byte) (int, error)      { return t.out.Write(b) }
+func (t *tape) SetReadDeadline(time.Time) error  { return nil }
+func (t *tape) SetWriteDeadline(time.Time) error { return nil }
 
 // oneByteReader hands out what it has byte by byte, as a slow client would.
 type oneByteReader struct{ io.Reader }
@@ -29,16 +30,16 @@ func (r oneByteReader) Read(b []byte) (int, error) { return r.Reader.Read(b[:min
 var (
 	statusLine = regexp.MustCompile(`^(\+OK|-ERR|\+) [\x20-\x7e]*$`)
 	multiline  = regexp.MustCompile(
-		`^\+OK (\d+ octets|\d+ messages \(.*|what this server can do)$`)
+		`^\+OK (\d+ octets|\d+ messages \(.*|what this server can do|top of message follows)$`)
 )
 
 // FuzzPOP3 holds that any input ends the session without a panic, that the
 // answer is the same in whatever pieces it comes, that it grows no faster than
 // there are commands, and that nothing but replies is in it.
 func FuzzPOP3(f *testing.F) {
-	f.Add([]byte("USER anna\r\nPASS demo\r\nSTAT\r\nRETR 2\r\nDELE 1\r\nRSET\r\nQUIT\r\n"))
-	f.Add([]byte("UIDL\r\nLIST 1\r\n"))
-	f.Add([]byte("CAPA\r\nUSER \x00\r\n\r\n\n\r"))
+	f.Add([]byte("USER anna\r\nPASS de mo\r\nSTAT\r\nRETR 2\r\nTOP 2 1\r\nDELE 1\r\nRSET\r\nQUIT\r\n"))
+	f.Add([]byte("AUTH PLAIN\r\nAGFubmEAZGUgbW8=\r\nUIDL\r\nLIST 1\r\n"))
+	f.Add([]byte("AUTH PLAIN =\r\nCAPA\r\nUSER \x00\r\n\r\n\n\r"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		whole := &tape{in: bytes.NewReader(in)}
 		newPOP3(whole, smallDrops()).run()

@@ -46,7 +46,7 @@ func TestSilenceEndsThePOP3SessionAndDeletesNothing(t *testing.T) {
 			newPOP3(server, drops).run()
 		}()
 		begin := time.Now()
-		go io.WriteString(client, "USER anna\r\nPASS demo\r\nDELE 1\r\nhalf a li")
+		go io.WriteString(client, "USER anna\r\nPASS de mo\r\nDELE 1\r\nhalf a li")
 		out, err := io.ReadAll(client)
 		if err != nil {
 			t.Fatal(err)
@@ -54,8 +54,8 @@ func TestSilenceEndsThePOP3SessionAndDeletesNothing(t *testing.T) {
 		if bytes.Count(out, []byte("+OK")) != 4 || bytes.Contains(out, []byte("-ERR")) {
 			t.Errorf("it said %q", out)
 		}
-		if waited := time.Since(begin); waited != pop3Timeout {
-			t.Errorf("ended after %v, want %v", waited, pop3Timeout)
+		if waited := time.Since(begin); waited != pop3ReadTimeout {
+			t.Errorf("ended after %v, want %v", waited, pop3ReadTimeout)
 		}
 		if n := len(drops["anna"].messages); n != 3 {
 			t.Errorf("%d messages left, want all 3", n)
@@ -77,8 +77,8 @@ func TestAClientThatDripsALineIsTimedOut(t *testing.T) {
 			time.Sleep(time.Minute)
 			_, err = client.Write([]byte("x"))
 		}
-		if waited := time.Since(begin); waited > pop3Timeout+time.Minute {
-			t.Errorf("ended after %v, want %v", waited, pop3Timeout)
+		if waited := time.Since(begin); waited > pop3ReadTimeout+time.Minute {
+			t.Errorf("ended after %v, want %v", waited, pop3ReadTimeout)
 		}
 	})
 }
@@ -90,8 +90,8 @@ func TestAClientThatNeverReadsIsDropped(t *testing.T) {
 		begin := time.Now()
 		newPOP3(server, nil).run()
 		server.Close()
-		if waited := time.Since(begin); waited != pop3Timeout {
-			t.Errorf("ended after %v, want %v", waited, pop3Timeout)
+		if waited := time.Since(begin); waited != pop3WriteTimeout {
+			t.Errorf("ended after %v, want %v", waited, pop3WriteTimeout)
 		}
 	})
 }

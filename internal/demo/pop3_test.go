@@ -3,6 +3,7 @@ package demo
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -68,6 +69,9 @@ func converse(t *testing.T, drops map[string]*maildrop, transcript string) {
 			continue
 		}
 		want = strings.TrimPrefix(want, " ")
+		if want == "+" {
+			want = "+ " // RFC 5034, section 4; editors take the space away
+		}
 		flush()
 		got, err := r.ReadString('\n')
 		if err != nil {
@@ -101,7 +105,7 @@ func loopback(t *testing.T) (client, server net.Conn) {
 }
 
 func smallDrops() map[string]*maildrop {
-	return map[string]*maildrop{"anna": {messages: []message{
+	return map[string]*maildrop{"anna": {password: "de mo", messages: []message{
 		{text: []byte("Subject: one\r\n\r\nfirst\r\nsecond\r\n"), uid: "uid1"},
 		{text: []byte("Subject: two\r\n\r\n.\r\n..\r\n.x\r\nx.\r\n"), uid: "uid2"},
 		{text: []byte("Subject: three\r\n\r\nSTLS\r\n"), uid: "uid3"},
@@ -109,14 +113,20 @@ func smallDrops() map[string]*maildrop {
 }
 
 const greeted = "S: +OK Postern demo mailbox ready\n"
-const loggedIn = greeted + "C: USER anna\nC: PASS demo\nS: +OK now...\nS: +OK logged in, 3 messages (86 octets)\n"
+const loggedIn = greeted + "C: USER anna\nC: PASS de mo\nS: +OK now...\nS: +OK logged in, 3 messages (86 octets)\n"
+
+func plain(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+var goodPlain = plain("\x00anna\x00de mo")
 
 var pop3Dialogues = map[string]string{
 	"capabilities before login": greeted + `
 			C: CAPA
 			S: +OK what this server can do
+			S: TOP
 			S: UIDL
 			S: USER
+			S: SASL PLAIN
 			S: RESP-CODES
 			S: AUTH-RESP-CODE
 			S: PIPELINING
@@ -127,8 +137,10 @@ var pop3Dialogues = map[string]string{
 	"capabilities after login": loggedIn + `
 			C: capa
 			S: +OK ...
+			S: TOP
 			S: UIDL
 			S: USER
+			S: SASL PLAIN
 			S: RESP-CODES
 			S: AUTH-RESP-CODE
 			S: PIPELINING
@@ -169,6 +181,31 @@ var pop3Dialogues = map[string]string{
 			S: .
 			C: NOOP
 			S: +OK still here`,
+	"top": loggedIn + `
+			C: TOP 1 0
+			S: +OK top of message follows
+			S: Subject: one
+			S:
+			S: .
+			C: TOP 1 1
+			S: +OK top of message follows
+			S: Subject: one
+			S:
+			S: first
+			S: .
+			C: TOP 2 99
+			S: +OK top of message follows
+			S: Subject: two
+			S:
+			S: ..
+			S: ...
+			S: ..x
+			S: x.
+			S: .
+			C: TOP 1
+			S: -ERR TOP needs a message number and a number of lines
+			C: TOP 9 1
+			S: -ERR no such message`,
 	"deleting and taking it back": loggedIn + `
 			C: DELE 1
 			S: +OK message deleted
@@ -200,20 +237,24 @@ var pop3Dialogues = map[string]string{
 			S: -ERR no such message
 			C: RETR 99999999999999999999
 			S: -ERR no such message
+			C: TOP 1 -1
+			S: -ERR TOP needs...
 			C: LIST x
 			S: -ERR no such message`,
 	"everything in one segment": greeted + `
 			C: CAPA
 			C: USER anna
-			C: PASS demo
+			C: PASS de mo
 			C: STAT
 			C: RETR 3
 			C: DELE 3
 			C: QUIT
 			C: NOOP
 			S: +OK what...
+			S: TOP
 			S: UIDL
 			S: USER
+			S: SASL PLAIN
 			S: RESP-CODES
 			S: AUTH-RESP-CODE
 			S: PIPELINING
@@ -231,23 +272,23 @@ var pop3Dialogues = map[string]string{
 			S: +OK goodbye`,
 	"wrong password, then the right one": greeted + `
 			C: USER anna
-			C: PASS wrong
+			C: PASS demo
 			S: +OK now the password
 			S: -ERR [AUTH] wrong name or password
 			C: USER nobody
-			C: PASS demo
+			C: PASS de mo
 			S: +OK now the password
 			S: -ERR [AUTH] wrong name or password
 			C: USER anna
-			C: PASS demo
+			C: PASS de mo
 			S: +OK now the password
 			S: +OK logged in, 3 messages (86 octets)`,
 	"PASS comes right behind USER": greeted + `
-			C: PASS demo
+			C: PASS de mo
 			S: -ERR USER first
 			C: USER anna
 			C: CAPA2
-			C: PASS demo
+			C: PASS de mo
 			S: +OK now the password
 			S: -ERR unknown command, or not before login
 			S: -ERR USER first
@@ -260,16 +301,41 @@ var pop3Dialogues = map[string]string{
 			S: -ERR unknown command, or not before login
 			C: STLS
 			S: -ERR unknown command, or not before login
-			C: AUTH PLAIN
-			S: -ERR unknown command, or not before login
-			C: USER anna
-			C: PASS demo
-			S: +OK now the password
+			C: AUTH PLAIN ` + goodPlain + `
 			S: +OK logged in, 3 messages (86 octets)
 			C: USER anna
 			S: -ERR unknown command, or not after login
-			C: TOP 1 0
+			C: AUTH PLAIN ` + goodPlain + `
 			S: -ERR unknown command, or not after login`,
+	"AUTH without initial response": greeted + `
+			C: AUTH plain
+			S: +
+			C: ` + goodPlain + `
+			S: +OK logged in, 3 messages (86 octets)`,
+	"AUTH as oneself": greeted + `
+			C: AUTH PLAIN ` + plain("anna\x00anna\x00de mo") + `
+			S: +OK logged in, 3 messages (86 octets)`,
+	"AUTH that fails": greeted + `
+			C: AUTH
+			S: -ERR the one mechanism here is PLAIN
+			C: AUTH CRAM-MD5
+			S: -ERR the one mechanism here is PLAIN
+			C: AUTH PLAIN =
+			S: -ERR malformed PLAIN response
+			C: AUTH PLAIN ` + plain("anna\x00de mo") + `
+			S: -ERR malformed PLAIN response
+			C: AUTH PLAIN ` + plain("bert\x00anna\x00de mo") + `
+			S: -ERR malformed PLAIN response
+			C: AUTH PLAIN ` + plain("\x00anna\x00no") + `
+			S: -ERR [AUTH] wrong name or password
+			C: AUTH PLAIN
+			S: +
+			C: *
+			S: -ERR AUTH cancelled
+			C: AUTH PLAIN
+			S: +
+			C: ` + goodPlain + `
+			S: +OK logged in, 3 messages (86 octets)`,
 	"the longest command": greeted + `
 			C: USER ` + strings.Repeat("x", 248) + `
 			S: +OK now the password`,
@@ -278,11 +344,30 @@ var pop3Dialogues = map[string]string{
 			S: -ERR line too long
 			C: PASS x
 			S: -ERR USER first`,
+	"AUTH may be longer": greeted + `
+			C: AUTH PLAIN ` + plain("\x00anna\x00"+strings.Repeat("x", 9000)) + `
+			S: -ERR [AUTH] wrong name or password
+			C: AUTH PLAIN
+			S: +
+			C: ` + plain("\x00anna\x00"+strings.Repeat("x", 9000)) + `
+			S: -ERR [AUTH] wrong name or password`,
+	"but not endless": greeted + `
+			C: AUTH PLAIN ` + strings.Repeat("A", 100_000) + `
+			C: AUTH PLAIN
+			S: -ERR line too long
+			S: +
+			C: ` + strings.Repeat("A", 100_000) + `
+			S: -ERR line too long
+			C: AUTH PLAIN ` + goodPlain + `
+			S: +OK logged in, 3 messages (86 octets)`,
 	"control characters": greeted + `
 			C: USER an` + "\x00" + `na
 			S: -ERR control character in line
 			C: USER an` + "\r" + `na
 			S: -ERR control character in line`,
+	"hanging up in the middle of AUTH": greeted + `
+			C: AUTH PLAIN
+			S: +`,
 }
 
 func TestPOP3Dialogues(t *testing.T) {
@@ -297,7 +382,7 @@ func TestDeletionIsForGoodOnlyAtQuit(t *testing.T) {
 	converse(t, drops, loggedIn+"C: DELE 1\nS: +OK message deleted\nC: QUIT\nS: +OK goodbye\n")
 	converse(t, drops, greeted+`
 		C: USER anna
-		C: PASS demo
+		C: PASS de mo
 		C: UIDL
 		S: +OK now...
 		S: +OK logged in, 2 messages (55 octets)
@@ -339,7 +424,7 @@ func TestLoneLineFeedEndsALine(t *testing.T) {
 		defer server.Close()
 		newPOP3(server, smallDrops()).run()
 	}()
-	io.WriteString(client, "USER anna\nPASS demo\nQUIT\n")
+	io.WriteString(client, "USER anna\nPASS de mo\nQUIT\n")
 	got, err := io.ReadAll(client)
 	if err != nil {
 		t.Fatal(err)
