@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 
@@ -18,6 +17,14 @@ import (
 // Password is that of every account.
 const Password = "demo"
 
+// maxConns bounds the connections of each protocol.
+const maxConns = 1024
+
+const (
+	imapBusy = "* BYE [LIMIT] Too many connections, try again later.\r\n"
+	pop3Busy = "-ERR [SYS/TEMP] Too many connections, try again later.\r\n"
+)
+
 var accounts = []string{"anna@example.org", "bert@example.org", "carla@example.org", "scanner@example.org"}
 
 // A MailServer is IMAP and POP3 in plain text on loopback, with a few messages
@@ -26,9 +33,9 @@ var accounts = []string{"anna@example.org", "bert@example.org", "carla@example.o
 // holds its own copy of the messages: what is deleted over one stays in the
 // other.
 type MailServer struct {
-	imap, pop3 listener
+	imap, pop3 *listener
 	cancel     context.CancelFunc
-	loops      sync.WaitGroup
+	serving    sync.WaitGroup // accept loops and connections
 }
 
 // StartMail listens on two free ports of 127.0.0.1 and serves until ctx ends or
@@ -39,40 +46,18 @@ func StartMail(ctx context.Context) (*MailServer, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	imapListener, imapErr := listen(ctx)
-	pop3Listener, pop3Err := listen(ctx)
+	s := &MailServer{cancel: cancel}
+	var imapErr, pop3Err error
+	s.imap, imapErr = listen(ctx, &s.serving, maxConns, imapBusy)
+	s.pop3, pop3Err = listen(ctx, &s.serving, maxConns, pop3Busy)
 	if err := errors.Join(imapErr, pop3Err); err != nil {
 		cancel()
 		return nil, fmt.Errorf("listening on loopback: %w", err)
 	}
-	s := &MailServer{imap: imapListener, pop3: pop3Listener, cancel: cancel}
 	// Serve has one ending: the listener was closed.
-	s.loops.Go(func() { _ = newIMAP(users).Serve(s.imap) })
-	s.loops.Go(func() { servePOP3(s.pop3, drops) })
+	s.serving.Go(func() { _ = newIMAP(users).Serve(s.imap) })
+	s.serving.Go(func() { servePOP3(s.pop3, drops) })
 	return s, nil
-}
-
-// A listener ends with its context, and so do its connections. imapserver's own
-// Close misses connections that are just starting.
-type listener struct {
-	net.Listener
-	ctx context.Context
-}
-
-func listen(ctx context.Context) (listener, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err == nil {
-		context.AfterFunc(ctx, func() { l.Close() })
-	}
-	return listener{l, ctx}, err
-}
-
-func (l listener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err == nil {
-		context.AfterFunc(l.ctx, func() { conn.Close() })
-	}
-	return conn, err
 }
 
 // IMAPAddr is the host:port of the IMAP server.
@@ -85,10 +70,11 @@ func (s *MailServer) POP3Addr() string { return s.pop3.Addr().String() }
 // is an address.
 func (s *MailServer) Accounts() []string { return slices.Clone(accounts) }
 
-// Close breaks off all connections. It may be called more than once.
+// Close breaks off all connections and returns when every one has ended. It
+// may be called more than once.
 func (s *MailServer) Close() {
 	s.cancel()
-	s.loops.Wait()
+	s.serving.Wait()
 }
 
 // fillMailboxes gives every account its messages, once for each protocol.

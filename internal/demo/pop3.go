@@ -30,12 +30,8 @@ const pop3Capabilities = "TOP\r\nUIDL\r\nUSER\r\nSASL PLAIN\r\nRESP-CODES\r\nAUT
 func servePOP3(l net.Listener, drops map[string]*maildrop) {
 	for {
 		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
+		if err != nil {
 			return
-		}
-		if err != nil { // no descriptors left, say
-			time.Sleep(10 * time.Millisecond)
-			continue
 		}
 		go func() {
 			defer conn.Close()
