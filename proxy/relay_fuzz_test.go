@@ -110,6 +110,7 @@ func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answere
 	if err != nil {
 		t.Fatal(err)
 	}
+	nc.SetDeadline(time.Now().Add(30 * time.Second))
 	c := tls.Client(nc, s.config)
 	if err := c.Handshake(); err != nil {
 		t.Fatal(err)

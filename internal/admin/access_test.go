@@ -404,6 +404,7 @@ func TestHTTPOneWithoutAHostIsMisdirected(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
 		fmt.Fprint(conn, request)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil {

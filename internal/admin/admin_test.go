@@ -243,6 +243,7 @@ func TestAHugeHeaderIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	// In the background: the server may answer before it has read everything.
 	go fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", strings.Repeat("x", 64<<10))
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -29,6 +29,7 @@ func pair(t *testing.T) (*Conn, *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	peer.SetDeadline(time.Now().Add(30 * time.Second))
 	accepted, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package posterntest
 
 import (
-	"bufio"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -166,17 +165,9 @@ func TestUpstreamRecordsPerConnection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(conn, command)
-		r := bufio.NewReader(conn)
-		for {
-			line, err := r.ReadString('\n')
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.HasPrefix(line, command[:1]+" OK") {
-				break
-			}
-		}
+		c := NewClient(conn, "imap")
+		c.Send(t, command)
+		c.Until(t, command[:1]+" OK")
 		conn.Close()
 	}
 	if u.Connections() != 2 || string(u.Received(1)) != "b CAPABILITY\r\n" {
