@@ -199,7 +199,7 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			m.Relayed(proxy.IMAPS, "sideways", 1)
 			m.UpstreamFailed("imap://192.0.2.7:143", proxy.UpstreamDial)
 			m.UpstreamFailed(imapUpstream, "some error text")
-			m.LimitRefused(proxy.IMAPS, "patience")
+			m.LimitRefused(proxy.IMAPS, "unknown")
 			m.UpstreamUp("imap://192.0.2.7:143", true)
 		}, nil},
 	} {

@@ -55,8 +55,8 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	if cfg.AdminTLSCertFile != "" {
 		scheme = "https"
 		// The address is our own host's, nothing is confided to whoever
-		// answers, and the file may hold a certificate that the gate has
-		// rightly refused to take.
+		// answers, and the file may hold a certificate that Postern has
+		// rightly refused to load.
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
@@ -106,9 +106,9 @@ func dialAdmin(listen string) func(context.Context, string, string) (net.Conn, e
 	}
 }
 
-const healthcheckHelp = `postern healthcheck asks the running gate, through POSTERN_ADMIN_LISTEN, whether
-it is ready, for at most three seconds. Exit code 0: it is; 1: it is not, or does
-not run; what is missing goes to stderr. With POSTERN_ADMIN_TLS_CERT_FILE it speaks
-TLS. It takes no flags.
+const healthcheckHelp = `postern healthcheck asks the running instance, through POSTERN_ADMIN_LISTEN,
+whether it is ready, for at most three seconds. Exit code 0: it is; 1: it is
+not, or does not run; what is missing goes to stderr. With
+POSTERN_ADMIN_TLS_CERT_FILE it speaks TLS. It takes no flags.
 
 `

@@ -25,7 +25,7 @@ func readyz(status int, body string) http.Handler {
 	})
 }
 
-func TestHealthcheckSaysWhatTheGateSays(t *testing.T) {
+func TestHealthcheckSaysWhatTheInstanceSays(t *testing.T) {
 	for _, test := range []struct {
 		status int
 		body   string
@@ -59,7 +59,7 @@ func TestHealthcheckGoesThroughLoopbackToAWildcard(t *testing.T) {
 	}
 }
 
-func TestHealthcheckOfAGateThatDoesNotRunOrHangs(t *testing.T) {
+func TestHealthcheckOfAnInstanceThatDoesNotRunOrHangs(t *testing.T) {
 	o := runCommand(t, []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, "healthcheck")
 	if o.code != exitNo || !strings.Contains(o.stderr, "connection refused") || strings.Count(o.stderr, "\n") != 1 {
 		t.Errorf("not running: exit code %d, %q", o.code, o.stderr)
@@ -92,7 +92,7 @@ func TestHealthcheckOverTLSKnowsItsOwnCertificate(t *testing.T) {
 	}{
 		own.CertFile:   {0, ""},
 		other.CertFile: {0, ""}, // on disk, and not taken yet
-		"/nonexistent": {0, ""}, // the gate keeps what it has
+		"/nonexistent": {0, ""}, // the proxy keeps what it has
 	} {
 		o := runCommand(t, []string{"POSTERN_ADMIN_LISTEN=" + s.Listener.Addr().String(), "POSTERN_ADMIN_TLS_CERT_FILE=" + file}, "healthcheck")
 		if o.code != want.code || !strings.Contains(o.stderr, want.stderr) {

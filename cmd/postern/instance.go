@@ -145,7 +145,7 @@ func (i *instance) refused(resp *http.Response) error {
 		if i.token == "" {
 			return usageErrorf("%s wants its token: name the file in %s", i.where, variable)
 		}
-		return usageErrorf("%s does not take the token in %s: use the file that the gate has", i.where, variable)
+		return usageErrorf("%s does not take the token in %s: use the file that Postern reads", i.where, variable)
 	case http.StatusNotFound:
 		return usageErrorf("%s does not know %s: it is an older version, no Postern, or its API is off (off loopback it needs %s)",
 			i.where, resp.Request.URL.Path, variable)
@@ -219,12 +219,12 @@ func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) 
 // openForReading opens the store of a proxy that does not run.
 func openForReading(ctx context.Context, cfg *config.Config) (*ledger.Store, error) {
 	if cfg.LedgerURL == ledger.Memory {
-		return nil, fmt.Errorf("no gate answers at %s, and %sLEDGER_URL is memory:, which only a running gate has: start it, "+
+		return nil, fmt.Errorf("no instance answers at %s, and %sLEDGER_URL is memory:, which only a running instance has: start it, "+
 			"or name another one with -from", cfg.AdminListen, config.Prefix)
 	}
 	store, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
 	if err != nil {
-		return nil, fmt.Errorf("no gate answers at %s; %sLEDGER_URL: %w", cfg.AdminListen, config.Prefix, err)
+		return nil, fmt.Errorf("no instance answers at %s; %sLEDGER_URL: %w", cfg.AdminListen, config.Prefix, err)
 	}
 	return store, nil
 }

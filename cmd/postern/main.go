@@ -78,13 +78,13 @@ type command struct {
 
 func commands() []command {
 	return []command{
-		{"serve", "run the gate, configured by POSTERN_ variables", serve},
+		{"serve", "run the proxy, configured by POSTERN_ variables", serve},
 		{"demo", "see the whole thing on loopback, with nothing to set up", runDemo},
 		{"check", "report every problem of the configuration at once", checkConfig},
 		{"plan", "say what old clients meet, from now on or at a time", planPolicy},
 		{"report", "say who is left, and whether it can be cut", reportLedger},
 		{"replay", "say whom of those another policy refuses", replayPolicy},
-		{"healthcheck", "ask the running gate whether it is ready", healthcheck},
+		{"healthcheck", "ask the running instance whether it is ready", healthcheck},
 		{"version", "print version, commit and Go version", version},
 	}
 }

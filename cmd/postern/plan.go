@@ -197,7 +197,7 @@ func listenerPort(cfg *config.Config, listener string) uint16 {
 const planHelp = `postern plan says what clients below the floor meet, from now on: when rules
 begin and end, how a share grows, when brownouts are, which exemptions are
 open, and where the policy becomes milder than before. It reads the POLICY_ and
-LISTEN_ variables of postern serve, and asks no running gate.
+LISTEN_ variables of postern serve, and asks no running instance.
 
   postern plan -for 30d
   postern plan -policy new.yaml                before you roll it out

@@ -149,7 +149,7 @@ func TestAPlanSaysWhatIsWrongAndWhere(t *testing.T) {
 }
 
 // What is wrong with the rest of the environment is for check to tell.
-func TestAPlanNeedsNoGate(t *testing.T) {
+func TestAPlanNeedsNoRunningInstance(t *testing.T) {
 	environ := []string{"POSTERN_POLICY_FILE=" + examplePolicy, "POSTERN_UPSTREAM_IMAP=nowhere", "POSTERN_NONSENSE=1"}
 	if o := runCommand(t, environ, "plan"); o.code != exitOK || !strings.Contains(o.stdout, "cutover") {
 		t.Errorf("exit %d, stdout %q, stderr %q", o.code, o.stdout, o.stderr)

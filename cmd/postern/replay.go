@@ -37,7 +37,7 @@ func replayPolicy(ctx context.Context, sys system) error {
 		"there are any, else network: an address, or an IPv6 /64)")
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
 	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
-	fs.StringVar(&f.from, "from", "", "ask the gate with its admin port at this `URL`")
+	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
 	if err := sys.parse(fs, replayHelp); err != nil {
 		return err
 	}
@@ -123,8 +123,8 @@ func (f *replayFlags) ask(ctx context.Context, who remembered, t *report.Trial) 
 
 const replayHelp = `postern replay asks what another policy would do to the clients that the ledger
 knows: whom it refuses, whom it tells why, whom it lets in, and who reaches its
-floor. It asks the running gate, through POSTERN_ADMIN_LISTEN and with the token
-of POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL.
+floor. It asks the running instance, through POSTERN_ADMIN_LISTEN and with the
+token of POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL.
 
   postern replay -policy next.yaml
   postern replay -policy next.yaml -at 2026-07-01 -by domain
@@ -134,6 +134,7 @@ floor would refuse, put it under candidates in the running policy.
 
 A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
 UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it has told; 2: the
-policy, the environment or a flag is wrong; 3: gate or ledger cannot be read.
+policy, the environment or a flag is wrong; 3: instance or ledger cannot be
+read.
 
 `

@@ -13,9 +13,9 @@ import (
 	"postern/internal/posterntest"
 )
 
-// answeringGate is an admin port as the API describes it, with a client in each
+// adminAPI is an admin port as the API describes it, with a client in each
 // page.
-func answeringGate(t *testing.T, asked *[]string) *httptest.Server {
+func adminAPI(t *testing.T, asked *[]string) *httptest.Server {
 	t.Helper()
 	client := func(addr, ja4, version, seen, account string, noise bool) string {
 		return fmt.Sprintf(`{"client": %q, "listener": "imaps", "endpoint": "imap.example.org:993", "version": %q, "reason": "version", "ja4": %q,
@@ -49,17 +49,17 @@ func policyFile(t *testing.T, text string) string {
 	return file
 }
 
-func TestAReplayAsksTheRunningGate(t *testing.T) {
+func TestAReplayAsksTheRunningInstance(t *testing.T) {
 	var asked []string
-	gate := answeringGate(t, &asked)
+	api := adminAPI(t, &asked)
 	next := policyFile(t, "mode: enforce\nrules:\n  - {name: x, mode: explain, match: {client: [\"2001:db8::/32\"], port: [993], server_name: [imap.example.org]}}\n")
-	listen := []string{"POSTERN_ADMIN_LISTEN=" + gate.Listener.Addr().String()}
+	listen := []string{"POSTERN_ADMIN_LISTEN=" + api.Listener.Addr().String()}
 	for _, tt := range []struct {
 		environ []string
 		args    []string
 	}{
 		{listen, nil},
-		{[]string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, []string{"-from", gate.URL}},
+		{[]string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, []string{"-from", api.URL}},
 	} {
 		o := runAt(t, reportNow, tt.environ, append([]string{"replay", "-policy", next}, tt.args...)...)
 		for _, want := range []string{
@@ -118,7 +118,7 @@ func TestWhatAReplayCannotAnswer(t *testing.T) {
 		{[]string{"-policy", bad, "-since", "x"}, 2, "postern replay: -since: "},
 		{[]string{"-policy", bad, "-by", "x"}, 2, "postern replay: -by: "},
 		{[]string{"-policy", bad, "-format", "markdown"}, 2, `postern replay: -format: "markdown" is none of text, json, csv` + more},
-		{[]string{"-policy", policyFile(t, "mode: enforce\n")}, 3, "postern replay: no gate answers at "},
+		{[]string{"-policy", policyFile(t, "mode: enforce\n")}, 3, "postern replay: no instance answers at "},
 	} {
 		o := runAt(t, reportNow, []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, append([]string{"replay"}, tt.args...)...)
 		if o.code != tt.code || o.stdout != "" || !strings.HasPrefix(o.stderr, tt.stderr) {

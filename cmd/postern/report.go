@@ -36,7 +36,7 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.IntVar(&f.max, "max", 0, "how many clients may remain")
 	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
-	fs.StringVar(&f.from, "from", "", "ask the gate with its admin port at this `URL`")
+	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
 	if err := sys.parse(fs, reportHelp); err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func identityKeyOf(cfg *config.Config) ([]byte, error) {
 // erase has the ledger forget an account or an address.
 func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config) error {
 	if cfg.LedgerURL == ledger.Memory {
-		return usageErrorf("-forget: %sLEDGER_URL is memory:, which only the running gate has: restart it, and all is forgotten", config.Prefix)
+		return usageErrorf("-forget: %sLEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten", config.Prefix)
 	}
 	names := []string{f.forget}
 	_, notIP := netip.ParseAddr(f.forget)
@@ -216,14 +216,14 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 		fmt.Fprintf(sys.stdout, "An account that is kept hashed is found only with the key, %sLEDGER_IDENTITY_KEY_FILE.\n", config.Prefix)
 	}
 	if notIP != nil {
-		fmt.Fprintln(sys.stdout, "A gate that runs may name the account in its log for some time yet.")
+		fmt.Fprintln(sys.stdout, "A running instance may name the account in its log for some time yet.")
 	}
 	return nil
 }
 
 const reportHelp = `postern report says who still comes with old TLS: how many clients are left, who
 they are, with which programs, whom to tell, and whether it can be cut. It asks
-the running gate, through POSTERN_ADMIN_LISTEN and with the token of
+the running instance, through POSTERN_ADMIN_LISTEN and with the token of
 POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL. A client is an IPv4
 address or an IPv6 /64.
 
@@ -238,6 +238,6 @@ POSTERN_LEDGER_IDENTITY keeps who that was), and is under no running exemption,
 which is a rule with owner and until that does not refuse it.
 
 Exit code 0: it has told, or with -ready: go; 1: with -ready: no-go; 2: the
-environment or a flag is wrong; 3: gate or ledger cannot be read.
+environment or a flag is wrong; 3: instance or ledger cannot be read.
 
 `

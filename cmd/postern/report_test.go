@@ -218,9 +218,9 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		code    int
 		stderr  string
 	}{
-		{[]string{free}, nil, 3, "postern report: no gate answers at " + free[len("POSTERN_ADMIN_LISTEN="):] +
-			", and POSTERN_LEDGER_URL is memory:, which only a running gate has: start it, or name another one with -from\n"},
-		{[]string{free, "POSTERN_LEDGER_URL=sqlite:" + gone}, nil, 3, "postern report: no gate answers at "},
+		{[]string{free}, nil, 3, "postern report: no instance answers at " + free[len("POSTERN_ADMIN_LISTEN="):] +
+			", and POSTERN_LEDGER_URL is memory:, which only a running instance has: start it, or name another one with -from\n"},
+		{[]string{free, "POSTERN_LEDGER_URL=sqlite:" + gone}, nil, 3, "postern report: no instance answers at "},
 		{[]string{"POSTERN_LEDGER_URL=mysql://x:secret@h/d", "POSTERN_ADMIN_LISTEN=here"}, nil, 2, "POSTERN_ADMIN_LISTEN: "},
 		{[]string{"POSTERN_POLICY_FILE=gone.yaml", free}, nil, 2, "postern report: gone.yaml: reading the policy file: no such file or directory\n"},
 		{[]string{"POSTERN_ADMIN_TOKEN_FILE=" + gone}, nil, 2, "postern report: POSTERN_ADMIN_TOKEN_FILE: " + gone + ": no such file or directory\n"},
@@ -232,7 +232,7 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		{nil, []string{"-format", "pdf"}, 2, `postern report: -format: "pdf" is none of text, markdown, csv, json` + more},
 		{nil, []string{"-max", "-1"}, 2, "postern report: -max: below 0" + more},
 		{nil, []string{"-forget", "a", "-ready"}, 2, "postern report: -forget: does not go with -ready" + more},
-		{nil, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running gate has: restart it, and all is forgotten\n"},
+		{nil, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten\n"},
 		{[]string{"POSTERN_LEDGER_URL=sqlite:" + gone}, []string{"-forget", "a"}, 3, "postern report: POSTERN_LEDGER_URL: "},
 		{nil, []string{"-accounts", gone}, 2, "postern report: -accounts: POSTERN_LEDGER_IDENTITY_KEY_FILE is needed, the key that accounts are hashed with\n"},
 		{nil, []string{"now"}, 2, `postern report: unexpected argument "now"` + more},
@@ -259,7 +259,7 @@ func TestWhatAnInstanceRefusesSaysWhatToDo(t *testing.T) {
 		says   string
 	}{
 		{401, false, 2, " wants its token: name the file in POSTERN_ADMIN_TOKEN_FILE\n"},
-		{401, true, 2, " does not take the token in POSTERN_ADMIN_TOKEN_FILE: use the file that the gate has\n"},
+		{401, true, 2, " does not take the token in POSTERN_ADMIN_TOKEN_FILE: use the file that Postern reads\n"},
 		{404, false, 2, " its API is off (off loopback it needs POSTERN_ADMIN_TOKEN_FILE)\n"},
 		{421, false, 2, " does not answer to that name: ask by its IP address, or "},
 		{429, true, 3, " has had too many wrong tokens from here: wait 42 seconds, and see that POSTERN_ADMIN_TOKEN_FILE is right\n"},
@@ -290,8 +290,8 @@ func TestWhatAnInstanceRefusesSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// The token is not for whoever has taken the gate's port.
-func TestTheTokenGoesToTheGateAlone(t *testing.T) {
+// Another program that listens on the admin port does not get the token.
+func TestTheTokenGoesToPosternAlone(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("0123456789abcdef\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func serve(ctx context.Context, sys system) error {
 
 func serveHelp() string {
 	var b strings.Builder
-	b.WriteString(`postern serve runs the gate until SIGTERM or SIGINT; SIGHUP has it
+	b.WriteString(`postern serve runs the proxy until SIGTERM or SIGINT; SIGHUP has it
 read its files again, which it also does when they change. It takes no flags;
 its environment:
 

@@ -62,7 +62,7 @@ func (r *Report) listeners(cfg *config.Config) {
 		case err == nil:
 			nl.Close()
 		case errors.Is(err, syscall.EADDRINUSE):
-			r.Warnings = append(r.Warnings, variable+": "+addr+" is in use; that is as it should be where the gate runs already")
+			r.Warnings = append(r.Warnings, variable+": "+addr+" is in use; that is as it should be where Postern runs already")
 		default:
 			r.Errors = append(r.Errors, variable+": "+err.Error())
 		}

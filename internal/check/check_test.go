@@ -250,7 +250,7 @@ func TestAPortThatIsTakenIsAWarning(t *testing.T) {
 	expectLine(t, "warning", r.Warnings, fmt.Sprintf("POSTERN_ADMIN_LISTEN: %s is in use", l.Addr()))
 }
 
-// What the ledger is kept in is looked at before a gate needs it.
+// check opens the ledger's store before an instance needs it.
 func TestALedgerThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	for url, want := range map[string]struct{ problem, warning string }{

@@ -162,12 +162,12 @@ func (t target) judge(mechanisms []string, loginRefused bool) (warnings []string
 		}
 	}
 	if len(bound) > 0 {
-		warnings = append(warnings, strings.Join(bound, ", ")+" will not be offered to clients: channel binding cannot pass a gate that ends TLS")
+		warnings = append(warnings, strings.Join(bound, ", ")+" will not be offered to clients: channel binding cannot pass a proxy that terminates TLS")
 	}
 	if loginRefused && t.Scheme.TLS == config.TLSNone && !t.proxyV2 {
 		warnings = append(warnings, "it refuses logins on a plain line, and does not know that clients are encrypted: set "+
-			variable("UPSTREAM_PROXY_PROTOCOL")+"=v2 (Dovecot: haproxy = yes on its listener, and the gate in haproxy_trusted_networks), "+
-			"or use "+t.Scheme.Protocol+"s:// or "+t.Scheme.Protocol+"+starttls://, or allow plain logins from the gate")
+			variable("UPSTREAM_PROXY_PROTOCOL")+"=v2 (Dovecot: haproxy = yes on its listener, and Postern in haproxy_trusted_networks), "+
+			"or use "+t.Scheme.Protocol+"s:// or "+t.Scheme.Protocol+"+starttls://, or allow plain logins from Postern")
 	}
 	return warnings
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// least is the smallest environment that starts a gate.
+// least is the smallest environment that starts Postern.
 var least = []string{"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:10143", "POSTERN_TLS_CERT_FILE=/tls"}
 
 func with(extra ...string) []string { return append(slices.Clone(least), extra...) }
@@ -273,7 +273,7 @@ func TestAClosedListenerTakesNoAddress(t *testing.T) {
 	mustLoad(t, with("POSTERN_LISTEN_POP3=:993")...)
 }
 
-func TestAGateWithNoWayInIsRefused(t *testing.T) {
+func TestAConfigurationWithoutListenersIsRejected(t *testing.T) {
 	for _, tt := range []struct {
 		environ []string
 		line    string
@@ -310,7 +310,7 @@ func TestWarnings(t *testing.T) {
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost:10110", "UPSTREAM_PASSTHROUGH_IMAPS=h:1", "LISTEN_IMAPS=off"}, []string{
 			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
 		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=localhost:993"}, []string{
-			`POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: "localhost:993" is this gate's own POSTERN_LISTEN_IMAPS`}},
+			`POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: "localhost:993" is this instance's own POSTERN_LISTEN_IMAPS`}},
 		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address"}},
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token"}, []string{
 			"POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted, since POSTERN_ADMIN_LISTEN is not on loopback and POSTERN_ADMIN_TLS_CERT_FILE is not set"}},
@@ -403,14 +403,14 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-func TestAGateBehindItselfIsWarnedOf(t *testing.T) {
+func TestAnUpstreamThatIsPosternItselfIsWarnedOf(t *testing.T) {
 	for environ, own := range map[string]bool{
 		"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:143": true, "POSTERN_UPSTREAM_IMAP=imap://localhost:143": true,
 		"POSTERN_UPSTREAM_IMAP=imap://[::1]:143": true, "POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:10143": false,
 		"POSTERN_UPSTREAM_IMAP=imap://192.0.2.7:143": false, "POSTERN_UPSTREAM_IMAP=imaps://mail.example.org": false,
 	} {
 		warnings := strings.Join(mustLoad(t, with(environ)...).Warnings(), "\n")
-		if got := strings.Contains(warnings, "is this gate's own POSTERN_LISTEN_IMAP"); got != own {
+		if got := strings.Contains(warnings, "is this instance's own POSTERN_LISTEN_IMAP"); got != own {
 			t.Errorf("%s: %q", environ, warnings)
 		}
 	}

@@ -55,7 +55,7 @@ func (c *Config) upstreamWarnings() (w []string) {
 		for _, u := range l.upstreams {
 			encrypted = encrypted || u.Scheme.TLS != TLSNone
 			if own := c.ownListener(u.Addr()); own != "" {
-				w = append(w, l.upstreamVariable+": "+show(u.String())+" is this gate's own "+own)
+				w = append(w, l.upstreamVariable+": "+show(u.String())+" is this instance's own "+own)
 			}
 			if u.Scheme.TLS == TLSNone && !loopback(u.Host) {
 				w = append(w, l.upstreamVariable+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
@@ -89,7 +89,7 @@ func (c *Config) passthroughWarnings() (w []string) {
 		case l.Addrs != nil && len(l.Addrs) == 0:
 			w = append(w, l.passthroughVariable()+": not used, since "+l.Variable+" is off")
 		case own != "":
-			w = append(w, l.passthroughVariable()+": "+show(string(l.passthrough))+" is this gate's own "+own)
+			w = append(w, l.passthroughVariable()+": "+show(string(l.passthrough))+" is this instance's own "+own)
 		}
 	}
 	return w

@@ -28,7 +28,7 @@ func (s *Server) Deliver(t testing.TB, user string, messages ...[]byte) {
 	}
 	for _, m := range messages {
 		// Dovecot numbers messages in the order of their file names.
-		name := fmt.Sprintf("%d.M%09d.gate", time.Now().Unix(), s.delivered.Add(1))
+		name := fmt.Sprintf("%d.M%09d.test", time.Now().Unix(), s.delivered.Add(1))
 		tmp := filepath.Join(box, "tmp", name)
 		if err := os.WriteFile(tmp, m, 0o600); err != nil {
 			t.Fatalf("delivering: %v", err)

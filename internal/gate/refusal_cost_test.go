@@ -34,9 +34,9 @@ const (
 	knockers   = 4
 )
 
-// measured says to this test's program that it is a gate, and whether its
+// measured says to this test's program that it is a proxy, and whether its
 // ledger is told anything.
-const measured = "MEASURED_GATE"
+const measured = "MEASURED_PROXY"
 
 func TestMain(m *testing.M) {
 	if kind := os.Getenv(measured); kind != "" {
@@ -54,7 +54,7 @@ const (
 	withoutLedger = "without it"
 )
 
-// serveMeasured is the gate of `postern serve`, whose log goes nowhere. It
+// serveMeasured is the proxy of `postern serve` without its log. It
 // writes where imaps listens and then, for each line that it reads, the CPU
 // time of the process so far.
 func serveMeasured(ledger bool) error {
@@ -88,7 +88,7 @@ func serveMeasured(ledger bool) error {
 	fmt.Println(pc.Listeners["imaps"][0].Addr())
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		if ledger {
-			// What a round owes is paid within it, beside what the gate
+			// What a round owes is paid within it, beside what the proxy
 			// writes in its own time.
 			if err := g.ledger.recorder.Flush(context.Background()); err != nil {
 				return err
@@ -110,14 +110,14 @@ func cpuTime() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// measuredGate is a gate in a process of its own.
-type measuredGate struct {
+// measuredProxy is a proxy in a process of its own.
+type measuredProxy struct {
 	kind, addr string
 	in         io.Writer
 	out        *bufio.Reader
 }
 
-func startMeasured(t *testing.T, program, kind string, environ []string) *measuredGate {
+func startMeasured(t *testing.T, program, kind string, environ []string) *measuredProxy {
 	t.Helper()
 	cmd := exec.Command(program)
 	cmd.Env = append([]string{measured + "=" + kind}, environ...)
@@ -136,42 +136,42 @@ func startMeasured(t *testing.T, program, kind string, environ []string) *measur
 	t.Cleanup(func() {
 		in.Close() // which ends it
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the gate %s: %v", kind, err)
+			t.Errorf("the proxy %s: %v", kind, err)
 		}
 	})
-	g := &measuredGate{kind: kind, in: in, out: bufio.NewReader(out)}
+	g := &measuredProxy{kind: kind, in: in, out: bufio.NewReader(out)}
 	g.addr = g.line(t)
 	return g
 }
 
-func (g *measuredGate) line(t *testing.T) string {
+func (g *measuredProxy) line(t *testing.T) string {
 	t.Helper()
 	line, err := g.out.ReadString('\n')
 	if err != nil {
-		t.Fatalf("the gate %s: %v", g.kind, err)
+		t.Fatalf("the proxy %s: %v", g.kind, err)
 	}
 	return strings.TrimSpace(line)
 }
 
 // cpu is the CPU time up to here, and that from which to count on.
-func (g *measuredGate) cpu(t *testing.T) (until, from time.Duration) {
+func (g *measuredProxy) cpu(t *testing.T) (until, from time.Duration) {
 	t.Helper()
 	if _, err := io.WriteString(g.in, "\n"); err != nil {
 		t.Fatal(err)
 	}
 	line := g.line(t)
 	if _, err := fmt.Sscan(line, &until, &from); err != nil {
-		t.Fatalf("the gate %s wrote %q: %v", g.kind, line, err)
+		t.Fatalf("the proxy %s wrote %q: %v", g.kind, line, err)
 	}
 	return until, from
 }
 
-// round lets so many old clients knock at each gate, by turns, so that whatever
+// round lets so many old clients connect to each proxy in turn, so that whatever
 // else the machine does meets both. It returns the CPU time that each took.
-func round(t *testing.T, gates []*measuredGate, n int) []time.Duration {
+func round(t *testing.T, proxies []*measuredProxy, n int) []time.Duration {
 	t.Helper()
-	took := make([]time.Duration, len(gates))
-	for i, g := range gates {
+	took := make([]time.Duration, len(proxies))
+	for i, g := range proxies {
 		_, from := g.cpu(t)
 		took[i] = -from
 	}
@@ -180,8 +180,8 @@ func round(t *testing.T, gates []*measuredGate, n int) []time.Duration {
 	for first := range knockers {
 		all.Go(func() {
 			for i := first; i < n; i += knockers {
-				for turn := range gates {
-					g := gates[(i/knockers+turn)%len(gates)] // nobody is always first
+				for turn := range proxies {
+					g := proxies[(i/knockers+turn)%len(proxies)] // nobody is always first
 					if err := refused(g.addr, i%oldClients, knock); err != nil {
 						t.Error(err)
 						return
@@ -193,7 +193,7 @@ func round(t *testing.T, gates []*measuredGate, n int) []time.Duration {
 	if all.Wait(); t.Failed() {
 		t.FailNow()
 	}
-	for i, g := range gates {
+	for i, g := range proxies {
 		until, _ := g.cpu(t)
 		took[i] += until
 	}
@@ -220,11 +220,11 @@ func refused(addr string, number int, knock []byte) error {
 	return err
 }
 
-// What is measured is the whole gate, from accept to close, in processes
+// It measures the whole proxy, from accept to close, in processes
 // without the race detector and without the clients. The log's lines are
 // suppressed, most of the time: a refusal that costs less lets the ledger less.
 func TestTheLedgerAddsATenthToTheCPUTimeOfARefusalAtMost(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "gate")
+	program := filepath.Join(t.TempDir(), "proxy")
 	build := exec.Command("go", "test", "-c", "-trimpath", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -242,13 +242,13 @@ func TestTheLedgerAddsATenthToTheCPUTimeOfARefusalAtMost(t *testing.T) {
 	}
 	share := 0.0
 	for range 2 { // the machine may have been busy throughout the first time
-		gates := []*measuredGate{
+		proxies := []*measuredProxy{
 			startMeasured(t, program, withLedger, environ), startMeasured(t, program, withoutLedger, environ),
 		}
-		round(t, gates, 21*oldClients) // what is made once, and the lines of the log
+		round(t, proxies, 21*oldClients) // what is made once, and the lines of the log
 		var lowest []time.Duration
 		for range rounds {
-			took := round(t, gates, refusals)
+			took := round(t, proxies, refusals)
 			t.Logf("%v %s, %v %s", took[0]/refusals, withLedger, took[1]/refusals, withoutLedger)
 			if lowest == nil {
 				lowest = took

@@ -113,7 +113,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 	case err == nil && version > len(migrations):
 		return errNewer
 	case err == nil && version < len(migrations):
-		return fmt.Errorf("its tables are of version %d, not %d: a gate of this version has not opened it yet", version, len(migrations))
+		return fmt.Errorf("its tables are of version %d, not %d: an instance of this version has not opened it yet", version, len(migrations))
 	}
 	return err
 }

@@ -76,7 +76,7 @@ func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 // OpenReadOnly opens a ledger that another process writes, to read it.
 func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
 	if ledgerURL == Memory {
-		return nil, errors.New("the ledger memory: is that of the running gate alone")
+		return nil, errors.New("the ledger memory: is that of the running instance alone")
 	}
 	return connect(ctx, ledgerURL, true, (*Store).checkVersion)
 }

@@ -12,7 +12,7 @@ func TestSmallHeapsMayGrowByAFixedAmountAndLargeOnesByAPart(t *testing.T) {
 		want        int
 	}{
 		{"before the first collection", 0, 0, 200},
-		{"an empty gate", 2 * mb, 1 * mb, 200},
+		{"an empty proxy", 2 * mb, 1 * mb, 200},
 		{"under load", 4 * mb, 1 * mb, 160},
 		{"a thousand sessions", 6 * mb, 2 * mb, 100},
 		{"many sessions", 100 * mb, 50 * mb, 75},
@@ -57,19 +57,19 @@ func (c *clock) seconds(n int, allocated uint64, change func(r *reading)) (hande
 	return handed
 }
 
-func emptyGate() reading {
+func emptyProxy() reading {
 	return reading{live: 2 * mb, objects: 2 * mb, roots: mb, stacks: mb, mapped: 8 * mb, goroutines: 20}
 }
 
 func TestNothingIsHandedBackWhileNothingGoesOn(t *testing.T) {
-	c := newClock(emptyGate())
+	c := newClock(emptyProxy())
 	if n := c.seconds(3600, 1000, nil); n != 0 {
 		t.Errorf("%d times in an hour", n)
 	}
 }
 
 func TestGarbageOfABurstIsHandedBackOnce(t *testing.T) {
-	c := newClock(emptyGate())
+	c := newClock(emptyProxy())
 	if n := c.seconds(1, 20*mb, nil); n != 0 {
 		t.Error("handed back in the midst of it")
 	}
@@ -82,7 +82,7 @@ func TestGarbageOfABurstIsHandedBackOnce(t *testing.T) {
 }
 
 func TestNothingIsHandedBackUnderSteadyLoad(t *testing.T) {
-	c := newClock(emptyGate())
+	c := newClock(emptyProxy())
 	n := c.seconds(3600, 10*mb, func(r *reading) {
 		if r.objects > 24*mb { // a collection
 			r.free, r.objects = r.free+r.objects-r.live, r.live
@@ -104,7 +104,7 @@ func TestHandingBackRests(t *testing.T) {
 		took time.Duration
 		most int
 	}{{10 * time.Millisecond, 100 / 5}, {time.Second, 100 / 20}} {
-		c := newClock(emptyGate())
+		c := newClock(emptyProxy())
 		c.took = x.took
 		n := 0
 		for range 50 {
@@ -116,7 +116,7 @@ func TestHandingBackRests(t *testing.T) {
 	}
 }
 
-// many is a gate with silent sessions, some of which have a goroutine.
+// many is a proxy with silent sessions, some of which have a goroutine.
 var many = reading{live: 30 * mb, objects: 31 * mb, roots: 20 * mb, stacks: 20 * mb, mapped: 80 * mb, goroutines: 4000, sessions: 5000}
 
 // Sessions that end allocate next to nothing, so that there is no collection,

@@ -118,7 +118,8 @@ func Judge(t Trial) *Judgement {
 	return j
 }
 
-// The keys of certificates are not in the ledger: what most gates have.
+// keysAssumed are the certificate keys that most instances have. The ledger
+// does not keep them.
 const keysAssumed = policy.ECDSAP256 | policy.RSA
 
 // ask says what a client meets. Where rules take shares of connections, that is

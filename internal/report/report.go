@@ -124,7 +124,7 @@ type Facts struct {
 	Policy     *policy.Policy
 	PolicyFile string
 	Identity   string // LEDGER_IDENTITY
-	// Memory: the ledger goes with the gate.
+	// Memory: the ledger ends with the process.
 	Memory bool
 	// Retention is how long the ledger remembers; 0 is not known.
 	Retention time.Duration
@@ -361,7 +361,7 @@ func (r *Report) note(f *Facts, o Options) {
 			"whether it has logged in or not.")
 	}
 	if f.Memory {
-		r.Notes = append(r.Notes, "The ledger is in memory (POSTERN_LEDGER_URL): it knows nothing from before the gate was started.")
+		r.Notes = append(r.Notes, "The ledger is in memory (POSTERN_LEDGER_URL): it knows nothing from before Postern was started.")
 	}
 	if f.Retention > 0 && o.Since > f.Retention {
 		r.Notes = append(r.Notes, "The ledger forgets clients that have stayed away for "+text.Days(f.Retention)+" (POSTERN_LEDGER_RETENTION).")

@@ -40,8 +40,8 @@ rule_files: [%q]
 scrape_configs:
   - job_name: postern
     static_configs:
-      - {targets: [%[2]q], labels: {instance: gate-a}}
-      - {targets: [%[2]q], labels: {instance: gate-b}}
+      - {targets: [%[2]q], labels: {instance: proxy-a}}
+      - {targets: [%[2]q], labels: {instance: proxy-b}}
 `, rules, g.Admin()), 0o600))
 	p := &prometheus{addr: posterntest.FreeAddr(t)}
 	cmd := exec.Command(program(t, "prometheus"), "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
@@ -237,7 +237,7 @@ func wrongNumbers(t *testing.T, p *prometheus) (problems []string) {
 		{"Which share of all handshakes was legacy?", "", "", 0.3, 0.9},
 		{"How many exemptions are open?", "", "", 1, 1},
 		{"How long until the first of them ends?", "", "", (exemptionLeft - time.Hour).Seconds(), exemptionLeft.Seconds()},
-		{"Do all gates answer?", "", "", 1, 1},
+		{"Do all instances answer?", "", "", 1, 1},
 		{"Are the old clients becoming fewer?", "window", "1h", legacyClients, legacyClients},
 		{"On which listeners?", "listener", "pop3s", 1, 1},
 		{"On which listeners?", "listener", "imap", 2, 2},
@@ -247,7 +247,7 @@ func wrongNumbers(t *testing.T, p *prometheus) (problems []string) {
 		{"What does an old client meet?", "listener", "imaps", 0, 0},
 		{"What does an old client meet?", "listener", "pop3s", 2, 2},
 		{"How much does each rule take?", "rule", "half", 0.5, 0.5},
-		{"Could a policy file not be read?", "instance", "gate-a", 0, 0},
+		{"Could a policy file not be read?", "instance", "proxy-a", 0, 0},
 		{"How many days are the certificates valid?", "", "", 0.9 / 24, 1.0 / 24},
 	} {
 		points, err := p.query(exprs[c.title])
@@ -273,7 +273,7 @@ func wrongNumbers(t *testing.T, p *prometheus) (problems []string) {
 var labelValues = regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
 
 func checkVariables(t *testing.T, p *prometheus) {
-	want := map[string][]string{"job": {"postern"}, "instance": {"gate-a", "gate-b"}}
+	want := map[string][]string{"job": {"postern"}, "instance": {"proxy-a", "proxy-b"}}
 	for _, v := range theDashboard(t).Templating.List {
 		if v.Type != "query" {
 			continue

@@ -12,7 +12,7 @@ var sections = []string{
 	"Are we safe to cut?",
 	"Who is left, by version and listener?",
 	"What did the last step do?",
-	"Is the gate healthy?",
+	"Is Postern healthy?",
 }
 
 func TestDashboardAnswersInOrder(t *testing.T) {

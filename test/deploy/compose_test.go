@@ -68,8 +68,8 @@ func TestComposeRunsWithFewRights(t *testing.T) {
 }
 
 func TestComposePublishesThePortsOfTheListeners(t *testing.T) {
-	gate := composed(t).Services["postern"]
-	cfg := taken(t, gate.Environment)
+	postern := composed(t).Services["postern"]
+	cfg := taken(t, postern.Environment)
 	var want []string
 	for _, l := range cfg.Listeners() {
 		want = append(want, fmt.Sprintf("%d:%d", wellKnown[l.Name], port(t, l.Addrs[0])))
@@ -78,15 +78,15 @@ func TestComposePublishesThePortsOfTheListeners(t *testing.T) {
 		}
 	}
 	want = append(want, fmt.Sprintf("127.0.0.1:9993:%d", port(t, cfg.AdminListen)))
-	if !slices.Equal(gate.Ports, want) {
-		t.Errorf("the ports are %v, want %v", gate.Ports, want)
+	if !slices.Equal(postern.Ports, want) {
+		t.Errorf("the ports are %v, want %v", postern.Ports, want)
 	}
 }
 
 func TestComposeStopsInOrder(t *testing.T) {
-	gate := composed(t).Services["postern"]
-	checkPatience(t, "stop_grace_period", gate.StopGracePeriod, taken(t, gate.Environment).TimeoutDrain)
-	if !slices.Contains(gate.DependsOn, "dovecot") {
+	postern := composed(t).Services["postern"]
+	checkPatience(t, "stop_grace_period", postern.StopGracePeriod, taken(t, postern.Environment).TimeoutDrain)
+	if !slices.Contains(postern.DependsOn, "dovecot") {
 		t.Error("Dovecot may stop before Postern")
 	}
 }
@@ -119,10 +119,10 @@ func TestComposeTrustsTheNetworkOfTheTwo(t *testing.T) {
 }
 
 func TestComposeMountsCertificatesAsADirectory(t *testing.T) {
-	gate := composed(t).Services["postern"]
-	dir := taken(t, gate.Environment).TLSCertFile[0]
-	if !slices.Contains(gate.Volumes, "./tls:"+dir+":ro") {
-		t.Errorf("%s is not mounted: %v", dir, gate.Volumes)
+	postern := composed(t).Services["postern"]
+	dir := taken(t, postern.Environment).TLSCertFile[0]
+	if !slices.Contains(postern.Volumes, "./tls:"+dir+":ro") {
+		t.Errorf("%s is not mounted: %v", dir, postern.Volumes)
 	}
 }
 

@@ -43,17 +43,17 @@ func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ca := posterntest.NewCA(t)
 			pair := ca.Issue(t, []string{"mail.example.org"}, posterntest.ECDSA)
-			gate := map[string]string{
+			vars := map[string]string{
 				"UPSTREAM_PROXY_PROTOCOL": test.vars[config.Prefix+"UPSTREAM_PROXY_PROTOCOL"],
 				"TLS_CERT_FILE":           pair.CertFile, "TLS_KEY_FILE": pair.KeyFile,
 			}
 			if name := test.vars[config.Prefix+"UPSTREAM_SERVER_NAME"]; name != "" {
-				gate["UPSTREAM_SERVER_NAME"], gate["UPSTREAM_CA_FILE"] = name, ca.File
+				vars["UPSTREAM_SERVER_NAME"], vars["UPSTREAM_CA_FILE"] = name, ca.File
 			}
-			conf := moved(t, test.conf, test.vars, gate)
+			conf := moved(t, test.conf, test.vars, vars)
 			d := dovecot.Start(t, dovecot.Options{CertFile: pair.CertFile, KeyFile: pair.KeyFile, Config: conf})
-			g := posterntest.Start(t, gate)
-			checkDisconnected(t, gate["UPSTREAM_IMAP"])
+			g := posterntest.Start(t, vars)
+			checkDisconnected(t, vars["UPSTREAM_IMAP"])
 			login(t, g, "imaps", "a LOGIN %q %q\r\nb LOGOUT\r\n", "a OK")
 			login(t, g, "pop3s", "USER %s\r\nPASS %s\r\nQUIT\r\n", "+OK Logged in")
 			for _, protocol := range []string{"imap", "pop3"} {

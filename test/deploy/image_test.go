@@ -77,13 +77,13 @@ func TestHealthcheckOfImageAndCompose(t *testing.T) {
 		t.Fatalf("the image runs %q", command)
 	}
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
-	gate := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": up.URL("imap")})
-	where := map[string]string{config.Prefix + "ADMIN_LISTEN": gate.Admin()}
+	proxy := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": up.URL("imap")})
+	where := map[string]string{config.Prefix + "ADMIN_LISTEN": proxy.Admin()}
 	if code, out := run(t, where, command[1:]...); code != 0 {
 		t.Errorf("exit code %d: %s", code, out)
 	}
-	gate.Stop(t)
+	proxy.Stop(t)
 	if code, out := run(t, where, command[1:]...); code != 1 || out == "" {
-		t.Errorf("of a gate that is gone: exit code %d: %q", code, out)
+		t.Errorf("of an instance that is gone: exit code %d: %q", code, out)
 	}
 }

@@ -257,10 +257,10 @@ func TestSidecarProbesAskTheAdminPort(t *testing.T) {
 // have ended, and the pod is cut only after that.
 func TestSidecarStopsInOrder(t *testing.T) {
 	p := sidecarPod(t)
-	gate, server := p.container(t, "postern"), p.container(t, "dovecot")
-	drain := taken(t, gate.vars()).TimeoutDrain
+	postern, server := p.container(t, "postern"), p.container(t, "dovecot")
+	drain := taken(t, postern.vars()).TimeoutDrain
 	seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
-	pause := seconds(gate.Lifecycle.PreStop.Sleep.Seconds)
+	pause := seconds(postern.Lifecycle.PreStop.Sleep.Seconds)
 	if pause == 0 {
 		t.Error("Postern has no pause")
 	}

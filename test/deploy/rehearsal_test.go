@@ -71,10 +71,10 @@ func TestRehearsalFilesHaveNoWarningsBeforeTheyBegin(t *testing.T) {
 // A port of the endpoint that people opt in to must be none that everybody comes
 // to: in a container the listeners have other ports than the published ones.
 func TestRehearsalPortsAreNobodyElses(t *testing.T) {
-	gates := []map[string]string{
+	deployments := []map[string]string{
 		sidecarPod(t).container(t, "postern").vars(), composed(t).Services["postern"].Environment, variables(read(t, "deploy/postern.env")),
 	}
-	for _, vars := range gates {
+	for _, vars := range deployments {
 		for _, l := range taken(t, vars).Listeners() {
 			for _, addr := range l.Addrs {
 				if slices.Contains(rehearsalPorts, uint16(port(t, addr))) {

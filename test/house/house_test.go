@@ -43,7 +43,7 @@ func loadSample(t *testing.T) map[string]figure {
 		"proxy/long.go":                   {Data: []byte(long)},
 		"proxy/conn_test.go":              {Data: []byte(long)},
 		"internal/demo/pop3.go":           {Data: []byte("package demo\n")},
-		"internal/posterntest/gate.go":    {Data: []byte(long)},
+		"internal/posterntest/proxy.go":   {Data: []byte(long)},
 		"policy/evaluate.go":              {Data: []byte(evaluators)},
 		"internal/netpoll/poller_linux.s": {Data: []byte("nothing")},
 	}, "proxy", "policy", "internal")

@@ -74,7 +74,7 @@ func TestMbsyncPullsAMailbox(t *testing.T) {
 			t.Parallel()
 			near := t.TempDir()
 			rc := writePrivate(t, "mbsyncrc", fmt.Sprintf(`
-IMAPAccount gate
+IMAPAccount proxy
 Host localhost
 Port %s
 User %s
@@ -83,7 +83,7 @@ SSLType %s
 CertificateFile %s
 
 IMAPStore far
-Account gate
+Account proxy
 
 MaildirStore near
 Path %s/

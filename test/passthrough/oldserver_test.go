@@ -111,7 +111,7 @@ func TestSSL2AndSSL3GoToTheOldServerByteForByteAndBack(t *testing.T) {
 			}
 		}
 		if s := g.Metrics(t); s.Count("postern_relayed_bytes_total") != 0 || s.Count("postern_tls_sessions_total") != 0 {
-			t.Errorf("%s: counted as a session of the gate's own", name)
+			t.Errorf("%s: counted as a session of the proxy's own", name)
 		}
 	}
 }
@@ -149,7 +149,7 @@ func TestAnAlertOfTheOldServerReachesTheClientAndIsAFailure(t *testing.T) {
 	t.Parallel()
 	old := posterntest.StartRawUpstream(t, func(c net.Conn) {
 		io.ReadFull(c, make([]byte, len(ssl3)))
-		io.WriteString(c, "\x15\x03\x00\x00\x02\x02\x2f") // illegal_parameter: never the gate's own
+		io.WriteString(c, "\x15\x03\x00\x00\x02\x02\x2f") // illegal_parameter: never the proxy's own
 	})
 	g := startObserving(t, old.Addr(), nil)
 	for _, listener := range listeners {

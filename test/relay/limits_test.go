@@ -162,7 +162,7 @@ func TestMemoryStaysBoundedUnderLongLines(t *testing.T) {
 			if i%4 == 0 {
 				io.WriteString(d.client, "a LOGIN {262144+}\r\n")
 			}
-			d.client.Write(megabyte) // the gate closes on it
+			d.client.Write(megabyte) // the proxy closes on it
 			io.Copy(io.Discard, d.client)
 		})
 	}

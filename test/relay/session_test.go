@@ -115,7 +115,7 @@ func TestByteCountsAreExact(t *testing.T) {
 		case "imap":
 			own = "x STARTTLS\r\n"
 		}
-		d.client.Send(t, own) // the gate's to answer, and no relayed bytes
+		d.client.Send(t, own) // the proxy answers it, and no relayed bytes
 		d.client.ExpectLine(t, "")
 		d.login(t, listener)
 		before := len("in LOGIN anna s3cr3t-word\r\n")

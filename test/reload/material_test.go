@@ -82,7 +82,7 @@ func TestTicketKeysAreSharedAndRotateLive(t *testing.T) {
 		t.Helper()
 		for i, w := range []*world{one, two} {
 			if got := w.resumes(t, cache); got != want {
-				t.Errorf("%s: gate %d resumes: %v, want %v", what, i+1, got, want)
+				t.Errorf("%s: proxy %d resumes: %v, want %v", what, i+1, got, want)
 			}
 		}
 	}

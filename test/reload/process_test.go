@@ -50,7 +50,7 @@ func (p *process) waitHealthy(t *testing.T) {
 		}
 		select {
 		case err := <-p.exited:
-			t.Fatalf("the gate is gone: %v", err)
+			t.Fatalf("the proxy is gone: %v", err)
 		default:
 		}
 	}
@@ -62,7 +62,7 @@ func (p *process) stop(t *testing.T) {
 	select {
 	case err := <-p.exited:
 		if err != nil {
-			t.Errorf("the gate ended with %v", err)
+			t.Errorf("the proxy ended with %v", err)
 		}
 	case <-time.After(takenOver):
 		t.Error("still there")

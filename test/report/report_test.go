@@ -85,7 +85,7 @@ func TestARunningProxyReports(t *testing.T) {
 	})
 	env := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_ADMIN_TOKEN_FILE=" + file}
 	if a := ask(t, env, "report", "-ready"); a.code != 0 || !strings.HasPrefix(a.stdout, "GO: nobody with old TLS is left.\n") ||
-		!strings.Contains(a.stdout, "it knows nothing from before the gate was started.\n") {
+		!strings.Contains(a.stdout, "it knows nothing from before Postern was started.\n") {
 		t.Errorf("before: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
 	}
 	logIn(t, g, "127.0.0.7", tls.VersionTLS10)
@@ -103,7 +103,7 @@ func TestARunningProxyReports(t *testing.T) {
 		here := ask(t, env, "report", "-by", "network", "-format", format)
 		there := get(t, "http://"+g.Admin()+"/api/v1/report?by=network&format="+format)
 		if cut(here.stdout) != cut(there) || here.code != 0 || !strings.Contains(there, "127.0.0.7") {
-			t.Errorf("%s: exit %d, the command says\n%s\nand the gate\n%s", format, here.code, here.stdout, there)
+			t.Errorf("%s: exit %d, the command says\n%s\nand the instance\n%s", format, here.code, here.stdout, there)
 		}
 	}
 	var hellos string
@@ -153,7 +153,7 @@ func get(t *testing.T, url string) string {
 }
 
 // A file outlives the proxy, and can be read beside it.
-func TestAStoreTellsWithAndWithoutItsGate(t *testing.T) {
+func TestAStoreOutlivesItsInstance(t *testing.T) {
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	ledger := "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
 	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": up.URL("imap"), "POLICY_MODE": "observe", "LEDGER_IDENTITY": "plain", "LEDGER_URL": ledger})
@@ -165,7 +165,7 @@ func TestAStoreTellsWithAndWithoutItsGate(t *testing.T) {
 	g.Stop(t)
 	env := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_LEDGER_URL=" + ledger, "POSTERN_LEDGER_IDENTITY=plain"}
 	if a := ask(t, env, "report", "-ready", "-by", "network"); a.code != 1 || !strings.HasPrefix(a.stdout, "NO-GO: 2 clients") {
-		t.Errorf("after the gate: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+		t.Errorf("after the instance has ended: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
 	}
 	next := writeFile(t, "next.yaml", "mode: enforce\nrules:\n  - name: x\n    mode: observe\n    match: {client: [127.0.0.8]}\n")
 	if a := ask(t, env, "replay", "-policy", next); a.code != 0 || !strings.Contains(a.stdout, "refuses 1 of 2 legacy clients") || strings.Contains(a.stdout, "Not known") {
@@ -177,7 +177,7 @@ func TestAStoreTellsWithAndWithoutItsGate(t *testing.T) {
 	if a := ask(t, env, "report", "-ready", "-by", "network"); a.code != 1 || !strings.HasPrefix(a.stdout, "NO-GO: 1 client ") || strings.Contains(a.stdout, "127.0.0.7") {
 		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
 	}
-	if a := ask(t, env[:1], "report"); a.code != 3 || !strings.Contains(a.stderr, "which only a running gate has") {
-		t.Errorf("in memory, and no gate: exit %d, %s", a.code, a.stderr)
+	if a := ask(t, env[:1], "report"); a.code != 3 || !strings.Contains(a.stderr, "which only a running instance has") {
+		t.Errorf("in memory, and no instance: exit %d, %s", a.code, a.stderr)
 	}
 }
