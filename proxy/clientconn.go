@@ -12,7 +12,8 @@ import (
 	"postern/policy"
 )
 
-// clientConn is the client's side below TLS, and the net.Conn that crypto/tls is given.
+// clientConn is the client's socket, and the net.Conn that crypto/tls is given. What it
+// does not define here (Start, Next, Park, ShortenDeadline, WriteLast) is netpoll.Conn's.
 // It can peek at bytes before they are read, and it remembers the alerts that passed in
 // clear, in either direction: crypto/tls does not say which alert it sent, and takes a
 // TLS 1.3 client's alert in clear for a bad record.
@@ -32,7 +33,7 @@ type clientConn struct {
 	// ahead is what unread lies in, where that is from the pool.
 	ahead   *netpoll.Buffer
 	records records
-	// recordwise: a read returns one record at most.
+	// recordwise: a read returns no more than a record's header, or what follows it.
 	recordwise bool
 	// recorder is on while the client may have to be passed through.
 	recorder recorder
@@ -49,11 +50,15 @@ const (
 	alertNoApplicationProtocol tls.AlertError = 120
 )
 
+// Content types of TLS records (RFC 8446, Appendix B.1), and lengths in bytes.
 const (
-	recordAlert     = 21
-	recordHandshake = 22
-	alertRecordLen  = 7
+	recordChangeCipherSpec = 20
+	recordAlert            = 21
+	recordHandshake        = 22
+	recordApplicationData  = 23
+
 	recordHeaderLen = 5
+	alertRecordLen  = 7
 )
 
 // Read returns what is unread first.
@@ -211,9 +216,9 @@ func (c *clientConn) peek(n int) ([]byte, error) {
 // minPeek is what is made room for at least: most hellos fit.
 const minPeek = 512
 
-// pending reports whether the client has sent anything that was not read yet,
+// hasInput reports whether the client has sent anything that was not read yet,
 // here or in the kernel.
-func (c *clientConn) pending() bool {
+func (c *clientConn) hasInput() bool {
 	return len(c.unread) > 0 || c.Pending()
 }
 
@@ -234,7 +239,7 @@ func (c *clientConn) linger() {
 
 // finish closes; where the client has sent more than was read, after a linger.
 func (c *clientConn) finish() {
-	if c.pending() {
+	if c.hasInput() {
 		c.linger()
 		return
 	}

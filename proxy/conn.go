@@ -11,9 +11,9 @@ import (
 	"postern/policy"
 )
 
-// session is one connection, from accept to close. It is used by one goroutine
-// at a time; only what is atomic, and the deadlines of its sockets, belong to
-// others as well. What a connection needs only after its login is in its tunnel.
+// session is one connection, from accept to close. Up to the relay it belongs to one
+// goroutine, from then on to two: the relay says which of its fields are whose, and a
+// tunnel has its own. Whatever writes to tls shares the lock of tls.Conn.
 type session struct {
 	Conn
 	srv     *Server
@@ -25,10 +25,10 @@ type session struct {
 	random    uint64
 	admission admission
 
-	raw     *clientConn    // the client's side below TLS
-	hs      *handshake     // while it is under way
-	tls     *tls.Conn      // inside it; nil for a client that is passed through
-	verdict policy.Verdict // what came of it
+	raw     *clientConn    // the client's socket, below TLS
+	hs      *handshake     // nil but during the handshake
+	tls     *tls.Conn      // on top of raw; nil for a client that is passed through
+	verdict policy.Verdict // what the policy has said of the hello
 
 	upstream     *upstreamConn
 	reconnects   int  // upstreams that were replaced by another one
@@ -36,20 +36,20 @@ type session struct {
 	failedLogins int  // logins that upstreams have refused
 
 	toClient, toUpstream atomic.Int64           // bytes that went through
-	tunnel               atomic.Pointer[tunnel] // from login on
+	tunnel               atomic.Pointer[tunnel] // from login on, or once a client is passed through
 }
 
 // admission says which limits a connection counts towards.
 type admission uint8
 
 const (
-	overLimit      admission = iota // none: it came when LIMIT_CONNECTIONS was reached
-	countedByProxy                  // LIMIT_CONNECTIONS
-	countedByAll                    // and LIMIT_CONNECTIONS_PER_CLIENT
+	overLimit        admission = iota // none: it came when LIMIT_CONNECTIONS was reached
+	countedInTotal                    // LIMIT_CONNECTIONS
+	countedPerClient                  // and LIMIT_CONNECTIONS_PER_CLIENT
 )
 
-// run is the goroutine of a connection, from accept to close, or until its tunnel
-// is idle.
+// run is the goroutine of a connection that rejectEarly, in the accept loop, has let
+// through. It ends with the connection, or when the client's side of the tunnel parks.
 func (s *session) run() {
 	if t, reason := s.serve(); t != nil {
 		t.start()
@@ -98,28 +98,28 @@ func (s *session) login() (*tunnel, CloseReason) {
 		return nil, s.noUpstream(greeting, err)
 	}
 	client := mailproto.NewLineReader(s.tls)
-	r := newRelay(s, client, greeting)
-	if s.Listener.ImplicitTLS() {
-		if err := r.deliver(greeting.shown); err != nil {
+	commands := newCommandSide(s, client, greeting)
+	if s.Listener.ImplicitTLS() { // else the client was greeted before STARTTLS
+		if err := commands.deliver(greeting.shown); err != nil {
 			s.upstream.Close()
 			return nil, ReasonClient
 		}
 	}
 	for {
-		login, err := r.run()
+		login, err := commands.relayUntilLogin()
 		if login != nil {
 			s.srv.cfg.Observer.Login(login)
 			return newTunnel(s, login, client.Buffered(), s.upstream.lines.Buffered()), ""
 		}
-		if r.replaceable(err) {
-			if greeting, ok := s.reconnect(r); ok {
-				r = newRelay(s, client, greeting)
+		if commands.replaceable(err) {
+			if greeting, ok := s.reconnect(commands); ok {
+				commands = newCommandSide(s, client, greeting)
 				continue
 			}
 		}
-		reason := r.ended(err)
+		reason := commands.closeReason(err)
 		s.upstream.Close()
-		<-r.gone
+		<-commands.gone
 		s.closeTLS()
 		return nil, reason
 	}
@@ -135,7 +135,7 @@ func (s *session) reconnect(r *commandSide) (greeting, bool) {
 	if s.reconnects++; s.reconnects > maxReconnects || len(s.srv.upstreams[s.Listener.Protocol()]) == 1 {
 		return greeting{}, false
 	}
-	s.upstreamFailed(UpstreamClosed, errUpstreamLost)
+	s.countUpstreamFailure(UpstreamClosed, errUpstreamLost)
 	lost.probeSoon() // it may have to be taken out
 	r.lossReported = true
 	s.upstream.Close()
@@ -145,8 +145,8 @@ func (s *session) reconnect(r *commandSide) (greeting, bool) {
 	return g, err == nil
 }
 
-// noUpstream ends a session that no upstream will serve. One that was greeted
-// with a goodbye is given that.
+// noUpstream ends a session that no upstream will serve. If an upstream greeted with
+// BYE or -ERR, the client gets that line.
 func (s *session) noUpstream(g greeting, err error) CloseReason {
 	if errors.Is(err, errDraining) {
 		s.tlsFarewell(s.goodbye(noticeShutdown))
@@ -160,8 +160,8 @@ func (s *session) noUpstream(g greeting, err error) CloseReason {
 	return ReasonNoUpstream
 }
 
-// admit counts the connection towards the limits, and names the one that it
-// exceeds, if any.
+// admit counts the connection towards the limits per client, and names the limit that
+// it exceeds, if any.
 func (s *session) admit() Limit {
 	clients := s.srv.clients
 	switch {
@@ -170,8 +170,8 @@ func (s *session) admit() Limit {
 	case !clients.enter(s.Client.Addr()):
 		return LimitConnectionsPerClient
 	}
-	s.admission = countedByAll
-	if s.Listener.ImplicitTLS() && !clients.handshake(s.Client.Addr(), time.Now()) {
+	s.admission = countedPerClient
+	if s.Listener.ImplicitTLS() && !clients.allowHandshake(s.Client.Addr(), time.Now()) {
 		return LimitHandshakesPerClient
 	}
 	return ""
@@ -193,7 +193,7 @@ func (s *session) rejectOverLimit(l Limit) CloseReason {
 // end is the last thing that happens to a connection.
 func (s *session) end(reason CloseReason) {
 	s.raw.Close()
-	if s.admission == countedByAll {
+	if s.admission == countedPerClient {
 		s.srv.clients.leave(s.Client.Addr())
 	}
 	s.tellClosed(reason)
@@ -209,6 +209,9 @@ func (s *session) tellClosed(reason CloseReason) {
 
 // loginDeadline is when the client must have logged in.
 func (s *session) loginDeadline() time.Time { return s.Accepted.Add(s.srv.cfg.TimeoutLogin) }
+
+// past is a deadline that has expired.
+var past = time.Unix(1, 0)
 
 // setDeadline bounds what is to come before login. At shutdown reads end at
 // once, also for a session that sets its deadline just then.

@@ -4,13 +4,15 @@
 //
 //	accept           With implicit TLS the kernel hands a connection over once the
 //	                 client has sent something, or after a second. An old hello that
-//	                 the policy rejects is rejected in the accept loop, without a
-//	                 goroutine or crypto/tls (rejectEarly).
+//	                 the policy rejects may be rejected in the accept loop already,
+//	                 without a goroutine or crypto/tls (see rejectEarly). Every other
+//	                 connection gets a goroutine, which runs session.run.
 //	readProxyHeader  Some peers send a PROXY header first, which says whose
-//	                 connection it is. Then admit counts it towards the limits.
+//	                 connection it is. Then admit counts it towards the limits per client.
 //	startTLS         On imap and pop3 Postern greets, and answers what may be asked
-//	                 before TLS. It refuses logins unread. STARTTLS or STLS ends this
-//	                 stage; TLS or pipelined bytes too soon end the connection.
+//	                 before TLS. It refuses logins without looking at the credentials.
+//	                 STARTTLS or STLS ends this stage; TLS or pipelined bytes too soon
+//	                 end the connection.
 //	handshake        The first bytes say what it is. Text is answered with text, an
 //	                 SSLv2-compatible ClientHello with an alert. All else is crypto/tls:
 //	                 it calls configForClient with the hello, which asks the policy that
@@ -32,13 +34,26 @@
 //	                 knows anything of the client, is replaced by another one.
 //	tunnel           The upstream has accepted a login. From here on bytes are bytes, in
 //	                 two goroutines, each of which passes on the end of its side; what
-//	                 the client has pipelined behind its login goes first. After a second
-//	                 of silence both are parked: they hold no goroutine and no buffer
+//	                 the client has pipelined behind its login goes first. After one to two
+//	                 seconds of silence both park: they hold no goroutine and no buffer
 //	                 until there is something to read (see package netpoll).
 //	end              The connection is closed, and the observer learns why.
 //
-// What a session is in is a type, not a flag: admission says which limits it counts
-// towards, a handshake exists while one is under way, and a tunnel from login on.
+// A session has no flags for its state, but types: admission says which limits it counts
+// towards, a handshake exists while it is under way, a relay before login, and a tunnel
+// from login on or once the client is passed through.
+//
+// A connection may end in several ways:
+//
+//	farewell      A last word in clear; discards what still comes, and closes.
+//	lastWord      A last word inside TLS, and nothing else.
+//	tlsFarewell   lastWord, then closeTLS.
+//	closeTLS      close_notify and FIN; discards what still comes, and closes.
+//	finish        Closes a socket; discards first what the client has sent.
+//	failed        Reports a failed handshake, and then finish.
+//	closeInOrder  Ends a tunnel: close_notify to the client, and closes both sockets.
+//	abort         Ends a tunnel at once.
+//	end           What comes after each of these: limits, Closed, and the server's list.
 //
 // Six things hold at all times, each kept by the test that is named with it:
 //
@@ -46,8 +61,8 @@
 //     on, can only enforce no lenient configuration exists, so that a mistake in
 //     the policy may mislabel a handshake but lets nobody in
 //     (TestNoLenientConfigExistsUnderEnforce).
-//   - Each side has one reader and one writer from accept to close, so that
-//     what is pipelined arrives whole and in order
+//   - Each side has one reader and one stream of writes from accept to close, so
+//     that what is pipelined arrives whole and in order
 //     (TestOneReaderAndOneWriterPerSide).
 //   - For a client that is rejected or explained no byte goes upstream, and no
 //     upstream is dialled (TestNoByteGoesUpstreamForARefusedClient). Nor is an old

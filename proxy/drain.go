@@ -32,7 +32,7 @@ func (srv *Server) Shutdown(ctx context.Context) {
 		}
 	}
 	if len(sessions) == 0 {
-		srv.closeIdle()
+		srv.signalAllClosed()
 	}
 	// A little is left for cutting connections, and for what stops after the server.
 	ctx, cancel := context.WithTimeout(ctx, srv.cfg.TimeoutDrain-min(srv.cfg.TimeoutDrain/20, cutTime))
@@ -48,7 +48,7 @@ func (srv *Server) drain(ctx context.Context) {
 	half := time.NewTimer(srv.cfg.TimeoutDrain / 2)
 	defer half.Stop()
 	select {
-	case <-srv.idle:
+	case <-srv.allClosed:
 		return
 	case <-ctx.Done():
 		return
@@ -63,7 +63,7 @@ func (srv *Server) drain(ctx context.Context) {
 			wait = time.Until(end) / time.Duration(n+1)
 		}
 		select {
-		case <-srv.idle:
+		case <-srv.allClosed:
 			return
 		case <-ctx.Done():
 			return
@@ -113,7 +113,7 @@ func (srv *Server) cut() {
 	}
 	if len(left) > 0 {
 		select {
-		case <-srv.idle:
+		case <-srv.allClosed:
 		case <-time.After(cutTime / 2):
 		}
 	}

@@ -9,8 +9,9 @@ import (
 
 // An Observer receives the events of each connection: Handshake exactly once if TLS was
 // to begin, Login at most once, Software at most once and only after Login, Closed
-// exactly once, in that order. It is called on the connection's goroutine: it must not
-// block, and it must not keep what the events point to, nor the lists of a Hello.
+// exactly once, in that order. It is called on whichever goroutine is at work, which may
+// be the accept loop: it must not block, and it must not keep what the events point to,
+// nor the lists of a Hello.
 type Observer interface {
 	Handshake(*Handshake)
 	Login(*Login)

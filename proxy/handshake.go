@@ -15,10 +15,10 @@ type handshake struct {
 	begun    time.Time
 	startTLS bool
 	hello    policy.Hello
-	// judged: there was a hello that could be read, and the policy has judged it.
-	judged  bool
-	verdict policy.Verdict
-	certs   *certs.Set
+	// helloJudged: there was a hello that could be read, and the policy has helloJudged it.
+	helloJudged bool
+	verdict     policy.Verdict
+	certs       *certs.Set
 	// presented is the key of the certificate that was presented.
 	presented policy.KeyTypes
 }
@@ -37,29 +37,29 @@ func (s *session) handshake() (Outcome, *tunnel) {
 		return s.failed(s.failure(err)), nil
 	case s.raw.sslv2():
 		return s.sslv2Hello()
-	case first[0] < 0x80 && (first[0] < 20 || first[0] > 23):
+	case first[0] < 0x80 && (first[0] < recordChangeCipherSpec || first[0] > recordApplicationData):
 		return s.notTLS(deadline), nil
 	}
-	s.raw.recorder.on = s.passesThrough()
+	s.raw.recorder.on = s.hasOldServer()
 	return s.tlsHandshake()
 }
 
 // tlsHandshake lets crypto/tls do its work: configForClient is called with the hello.
 func (s *session) tlsHandshake() (Outcome, *tunnel) {
 	s.raw.handshaking = true
-	s.raw.records = records{} // what came before was none, or is read again
+	s.raw.records = records{} // earlier bytes were no TLS records, or will be read again
 	first := s.raw.unread[0]
 	snapshot, _ := s.srv.tlsSnapshot()
 	s.tls = tls.Server(s.raw, snapshot.strict[s.Listener.Protocol()])
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	if s.raw.recorder.holding {
-		return s.passTLS()
+		return s.passThroughTLS()
 	}
 	return s.tlsOutcome(first, err), nil
 }
 
-// tlsOutcome reports how crypto/tls has ended.
+// tlsOutcome reports how crypto/tls has ended, and closes unless the client goes on.
 func (s *session) tlsOutcome(first byte, err error) Outcome {
 	hs := s.hs
 	switch {
@@ -77,7 +77,7 @@ func (s *session) tlsOutcome(first byte, err error) Outcome {
 		return Rejected
 	}
 	f := s.failure(err)
-	if f == FailClosed && first == recordAlert && !hs.judged {
+	if f == FailClosed && first == recordAlert && !hs.helloJudged {
 		f = FailClientAlert
 	}
 	return s.failed(f)
@@ -119,7 +119,7 @@ func (s *session) judge(hello policy.Hello) *tlsSnapshot {
 	hs.verdict = snapshot.policy.Decide(&hs.hello, policy.ConnInfo{
 		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
 	}, now, s.random)
-	hs.judged = true
+	hs.helloJudged = true
 	return snapshot
 }
 
@@ -134,7 +134,7 @@ func (srv *Server) certificate(chi *tls.ClientHelloInfo) (*tls.Certificate, erro
 // failure names what went wrong where it was not the floor that refused.
 func (s *session) failure(err error) Failure {
 	switch {
-	case s.hs.judged && s.hs.verdict.Version == policy.NoVersion:
+	case s.hs.helloJudged && s.hs.verdict.Version == policy.NoVersion:
 		return FailOther // only versions of the future
 	case s.raw.alertSent == alertNoApplicationProtocol:
 		return FailALPN
@@ -188,7 +188,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 		Conn: &s.Conn, Verdict: hs.verdict, Outcome: o, Failure: f,
 		Duration: time.Since(hs.begun), StartTLS: hs.startTLS, Key: KeyNone,
 	}
-	if hs.judged {
+	if hs.helloJudged {
 		event.Hello = &hs.hello
 	}
 	if hs.verdict.Legacy() {

@@ -89,9 +89,9 @@ func (c *clientLimits) leave(client netip.Addr) {
 	}
 }
 
-// handshake takes one handshake from the client's allowance; false where there
+// allowHandshake takes one allowHandshake from the client's allowance; false where there
 // is none left.
-func (c *clientLimits) handshake(client netip.Addr, now time.Time) bool {
+func (c *clientLimits) allowHandshake(client netip.Addr, now time.Time) bool {
 	n := c.limits.HandshakesPerClient
 	if n == 0 {
 		return true

@@ -31,7 +31,7 @@ func TestHandshakesComeBackWithTime(t *testing.T) {
 	client, now := netip.MustParseAddr("192.0.2.1"), time.Now()
 	allowed := func(tries int) (count int) {
 		for range tries {
-			if c.handshake(client, now) {
+			if c.allowHandshake(client, now) {
 				count++
 			}
 		}
@@ -52,7 +52,7 @@ func TestHandshakesComeBackWithTime(t *testing.T) {
 	if got := allowed(50); got != n {
 		t.Errorf("%d handshakes after an hour, want %d", got, n)
 	}
-	if !c.handshake(netip.MustParseAddr("192.0.2.2"), now) {
+	if !c.allowHandshake(netip.MustParseAddr("192.0.2.2"), now) {
 		t.Error("another client has to do with it")
 	}
 }
@@ -77,7 +77,7 @@ func TestAMillionAddressesAreRememberedInBoundedMemory(t *testing.T) {
 	for i := range 1_000_000 {
 		now = now.Add(5 * time.Microsecond)
 		client := address(i)
-		if !c.enter(client) || !c.handshake(client, now) {
+		if !c.enter(client) || !c.allowHandshake(client, now) {
 			t.Fatalf("client %d was refused", i)
 		}
 		c.leave(client)
@@ -91,11 +91,11 @@ func TestAMillionAddressesAreRememberedInBoundedMemory(t *testing.T) {
 	// A flood of addresses forgives nobody who was there before it.
 	greedy := netip.MustParseAddr("192.0.2.1")
 	now = now.Add(time.Hour)
-	c.handshake(greedy, now)
+	c.allowHandshake(greedy, now)
 	for i := range 10_000 {
-		c.handshake(address(i), now)
+		c.allowHandshake(address(i), now)
 	}
-	if c.handshake(greedy, now) {
+	if c.allowHandshake(greedy, now) {
 		t.Error("a client's handshakes were forgotten")
 	}
 	runtime.KeepAlive(c)

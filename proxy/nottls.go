@@ -46,7 +46,7 @@ func (s *session) sslv2Hello() (Outcome, *tunnel) {
 		return s.failed(FailMalformed), nil
 	}
 	s.judge(hello)
-	if hs.verdict.PassThrough && s.passesThrough() {
+	if hs.verdict.PassThrough && s.hasOldServer() {
 		if outcome, t := s.passThrough(whole); outcome != "" {
 			s.raw.unread = nil
 			return outcome, t

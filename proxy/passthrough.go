@@ -49,9 +49,9 @@ func (r *recorder) hold(pass bool) bool {
 	return true
 }
 
-// passTLS passes through what crypto/tls has read in vain. Where the old server
+// passThroughTLS passes through what crypto/tls has read in vain. Where the old server
 // does not answer, crypto/tls reads it once more, and refuses as in enforce.
-func (s *session) passTLS() (Outcome, *tunnel) {
+func (s *session) passThroughTLS() (Outcome, *tunnel) {
 	s.tls = nil
 	hello := append(s.raw.recorder.bytes, s.raw.unread...)
 	s.raw.recorder, s.raw.unread = recorder{}, nil
@@ -62,8 +62,8 @@ func (s *session) passTLS() (Outcome, *tunnel) {
 	return s.tlsHandshake()
 }
 
-// passesThrough reports whether there is an old server for the listener.
-func (s *session) passesThrough() bool { return s.srv.passthrough[s.Listener] != nil }
+// hasOldServer reports whether there is an old server for the listener.
+func (s *session) hasOldServer() bool { return s.srv.passthrough[s.Listener] != nil }
 
 // passThrough hands the client over to the old server: the outcome is Observed, or
 // Failed where the answer was an alert, which the tunnel passes on as well. There is

@@ -44,9 +44,9 @@ type commandSide struct {
 	identity mailproto.Identity // of the client
 	// busy: a command is under way.
 	busy bool
-	// notReplayable: the upstream knows something of the client that another
+	// upstreamKnowsClient: the upstream knows something of the client that another
 	// one would not: a login, good or bad, half of one, an ID, or a goodbye.
-	notReplayable bool
+	upstreamKnowsClient bool
 	// lossReported: the loss of the upstream has been counted.
 	lossReported bool
 	// nonSyncLiterals: the upstream accepts literals without synchronization.
@@ -74,8 +74,8 @@ type expectation struct {
 
 // answer is what the reply side tells of what came back.
 type answer struct {
-	// more: not the answer yet, but a request for another line or literal.
-	more bool
+	// continuation: not the answer yet, but a request for another line or literal.
+	continuation bool
 	// ok and bad: OK or +OK; BAD. Neither: NO or -ERR.
 	ok, bad bool
 	// nonSyncLiterals: the upstream has said that it accepts them.
@@ -94,7 +94,7 @@ var (
 // one command before login: servers slow down failed logins on purpose.
 const replyTimeouts = 3
 
-func newRelay(s *session, client *mailproto.LineReader, g greeting) *commandSide {
+func newCommandSide(s *session, client *mailproto.LineReader, g greeting) *commandSide {
 	return &commandSide{
 		relay: &relay{
 			s:       s,
@@ -113,9 +113,9 @@ func newRelay(s *session, client *mailproto.LineReader, g greeting) *commandSide
 // identified reports whether the observer is to know who the client is.
 func (s *session) identified() bool { return s.srv.cfg.Identity && s.Legacy }
 
-// run relays until the upstream has accepted a login, and returns that; or what
+// relayUntilLogin relays until the upstream has accepted a login, and returns that; or what
 // ended the command side.
-func (c *commandSide) run() (*Login, error) {
+func (c *commandSide) relayUntilLogin() (*Login, error) {
 	r := &replySide{relay: c.relay, upstream: c.s.upstream.lines, nonSyncLiterals: c.nonSyncLiterals}
 	go r.run()
 	for {
@@ -145,7 +145,7 @@ func (c *commandSide) replaceable(err error) bool {
 	default:
 		return false
 	}
-	return !c.busy && !c.notReplayable && endingOf(err) == endTimeout && c.err != errClientLost && !c.saidBye && !c.s.srv.isDraining()
+	return !c.busy && !c.upstreamKnowsClient && endingOf(err) == endTimeout && c.err != errClientLost && !c.saidBye && !c.s.srv.isDraining()
 }
 
 // send passes bytes of the client on.
@@ -214,7 +214,7 @@ type forwarding struct {
 func (f *forwarding) answer() (answer, error) {
 	for {
 		a, err := f.await()
-		if err != nil || !a.more {
+		if err != nil || !a.continuation {
 			return a, err
 		}
 		line, err := f.client.StrictLine()
@@ -261,12 +261,14 @@ func (r *replySide) relayReplies() error {
 		case a == nil:
 			err = r.deliver(text)
 		case a.ok && r.want.login:
+			// The command side has to know before the client does: what the client sends
+			// next is for the tunnel.
 			if err = r.acknowledge(*a); err == nil {
 				err = r.deliver(text)
 			}
 			return err
 		default:
-			if !a.more {
+			if !a.continuation {
 				r.want = nil
 			}
 			if err = r.deliver(text); err == nil {
@@ -312,16 +314,13 @@ func (r *replySide) acknowledge(a answer) error {
 	}
 }
 
-// past is a deadline that has expired.
-var past = time.Unix(1, 0)
-
 // afterEOF is how long an upstream may still answer a client that has closed
 // its side before login.
 const afterEOF = 5 * time.Second
 
-// ended says goodbye where that makes sense, and names the close reason; err is
-// what ended the command side.
-func (c *commandSide) ended(err error) CloseReason {
+// closeReason says goodbye where that makes sense, and names the close reason; err is
+// what closeReason the command side.
+func (c *commandSide) closeReason(err error) CloseReason {
 	defer close(c.quit)
 	select {
 	case <-c.over:
@@ -338,7 +337,7 @@ func (c *commandSide) ended(err error) CloseReason {
 	case err == errUpstreamLost:
 		return c.upstreamLost()
 	case err == errUpstreamSilent:
-		c.s.upstreamFailed(UpstreamTimeout, err)
+		c.s.countUpstreamFailure(UpstreamTimeout, err)
 		c.s.lastWord(c.s.goodbye(noticeUpstreamSilent))
 		return ReasonUpstream
 	case isFault:
@@ -378,43 +377,10 @@ func (c *commandSide) upstreamLost() CloseReason {
 	case c.saidBye || c.err == io.EOF && c.s.loggingOut:
 		return ReasonUpstream
 	case c.err == mailproto.ErrLineTooLong, c.err == mailproto.ErrLiterals, c.err == mailproto.ErrOutOfStep:
-		c.s.upstreamFailed(UpstreamClosed, c.err)
+		c.s.countUpstreamFailure(UpstreamClosed, c.err)
 	default:
-		c.s.upstreamFailed(UpstreamClosed, errUpstreamLost)
+		c.s.countUpstreamFailure(UpstreamClosed, errUpstreamLost)
 	}
 	c.s.lastWord(c.s.goodbye(noticeUpstreamLost))
 	return ReasonUpstream
-}
-
-// sniffingWriter is a writer to the upstream behind a login: what it has written
-// it hands to a sniffer, and so delays or changes nothing.
-type sniffingWriter struct {
-	to       io.Writer
-	sniffer  *mailproto.Sniffer // nil once that has ended
-	observer Observer
-	login    *Login
-}
-
-// sniffs reports whether the client's software is to be found behind a login.
-func (s *session) sniffs(login *Login) bool {
-	return s.identified() && s.Listener.Protocol() == ProtocolIMAP && login.Software == ""
-}
-
-func newSniffingWriter(s *session, login *Login) *sniffingWriter {
-	return &sniffingWriter{to: s.upstream, sniffer: mailproto.NewSniffer(), observer: s.srv.cfg.Observer, login: login}
-}
-
-func (w *sniffingWriter) Write(p []byte) (int, error) {
-	n, err := w.to.Write(p)
-	if w.sniffer == nil {
-		return n, err
-	}
-	software, more := w.sniffer.Sniff(p[:n])
-	if software != "" {
-		w.observer.Software(&Software{Conn: w.login.Conn, Account: w.login.Account, Software: software})
-	}
-	if !more {
-		*w = sniffingWriter{to: w.to}
-	}
-	return n, err
 }

@@ -92,7 +92,7 @@ func (imapDialect) readReply(r *replySide) ([]byte, *answer, error) {
 	case response[0] == '*', response[0] == '+' && want == nil:
 		a = nil
 	case response[0] == '+':
-		a.more = true
+		a.continuation = true
 	case want == nil || string(tag) != want.tag:
 		return nil, nil, mailproto.ErrOutOfStep
 	default:
@@ -118,7 +118,7 @@ func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 		f.id, line = mailproto.NewIDFilter(cmd), cmd.Args
 	}
 	c.s.loggingOut = cmd.Name.Is("LOGOUT")
-	c.notReplayable = c.notReplayable || f.login || f.id != nil || c.s.loggingOut
+	c.upstreamKnowsClient = c.upstreamKnowsClient || f.login || f.id != nil || c.s.loggingOut
 	c.expect <- expectation{tag: string(cmd.Tag), login: f.login}
 	a, err := f.forward(line)
 	if err != nil {
@@ -160,7 +160,7 @@ func (f *forwarding) forward(line []byte) (answer, error) {
 			return f.answer()
 		}
 		if lit.Sync {
-			if a, err := f.await(); err != nil || !a.more {
+			if a, err := f.await(); err != nil || !a.continuation {
 				return a, err
 			}
 		}

@@ -56,7 +56,7 @@ func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 	c.s.loggingOut = cmd.Name.Is("QUIT")
 	f := forwarding{commandSide: c, login: cmd.IsLogin()}
 	user := cmd.Name.Is("USER")
-	c.notReplayable = c.notReplayable || f.login || user || c.s.loggingOut
+	c.upstreamKnowsClient = c.upstreamKnowsClient || f.login || user || c.s.loggingOut
 	c.expect <- expectation{login: f.login, listing: cmd.IsListing()}
 	if err := c.send(line); err != nil {
 		return false, err
@@ -92,7 +92,7 @@ func (pop3Dialect) readReply(r *replySide) ([]byte, *answer, error) {
 	case ok || refused:
 		return line, &answer{ok: ok}, nil
 	case line[0] == '+':
-		return line, &answer{more: true}, nil
+		return line, &answer{continuation: true}, nil
 	}
 	return nil, nil, mailproto.ErrOutOfStep
 }

@@ -85,18 +85,18 @@ type Server struct {
 	// started is the origin of the moments at which tunnels are parked together.
 	started time.Time
 
-	lastID atomic.Uint64
-	work   sync.WaitGroup // accept loops and probes
-	mu     sync.Mutex
-	open   map[*session]struct{}
-	served int           // of these, how many are within the limit
-	idle   chan struct{} // closed when draining and no connection is open
+	lastID    atomic.Uint64
+	work      sync.WaitGroup // accept loops and probes
+	mu        sync.Mutex
+	open      map[*session]struct{}
+	served    int           // of these, how many are within the limit
+	allClosed chan struct{} // closed when draining and no connection is open
 }
 
 // New makes a server; Start lets it accept.
 func New(cfg Config) (*Server, error) {
 	srv := &Server{
-		cfg: cfg, draining: make(chan struct{}), idle: make(chan struct{}),
+		cfg: cfg, draining: make(chan struct{}), allClosed: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
 		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream),
 		started: time.Now(),
@@ -192,7 +192,7 @@ func (srv *Server) accept(l Listener, nl net.Listener) {
 	}
 }
 
-// full reports whether there are as many connections as may be; mu is held.
+// full reports whether LIMIT_CONNECTIONS is reached; mu is held.
 func (srv *Server) full() bool {
 	return srv.cfg.Limits.Connections > 0 && srv.served >= srv.cfg.Limits.Connections
 }
@@ -216,7 +216,7 @@ func (srv *Server) begin(l Listener, c netpoll.Socket) *session {
 	}
 	srv.open[s] = struct{}{}
 	if !srv.full() {
-		s.admission = countedByProxy
+		s.admission = countedInTotal
 		srv.served++
 	}
 	srv.mu.Unlock()
@@ -234,17 +234,17 @@ func (srv *Server) remove(s *session) {
 	last := len(srv.open) == 0 && srv.isDraining()
 	srv.mu.Unlock()
 	if last {
-		srv.closeIdle()
+		srv.signalAllClosed()
 	}
 }
 
-func (srv *Server) closeIdle() {
+func (srv *Server) signalAllClosed() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	select {
-	case <-srv.idle:
+	case <-srv.allClosed:
 	default:
-		close(srv.idle)
+		close(srv.allClosed)
 	}
 }
 

@@ -56,9 +56,9 @@ func (s *session) startTLS() error {
 			return errBadCommands
 		case begin == nil:
 			continue
-		case len(st.in.Buffered()) > 0 || s.raw.pending():
+		case len(st.in.Buffered()) > 0 || s.raw.hasInput():
 			return errInjection
-		case !s.srv.clients.handshake(s.Client.Addr(), time.Now()):
+		case !s.srv.clients.allowHandshake(s.Client.Addr(), time.Now()):
 			return errHandshakeLimit
 		}
 		_, err = s.raw.Write(begin)
@@ -66,8 +66,8 @@ func (s *session) startTLS() error {
 	}
 }
 
-// readLine reads a line, unless it is none: a client that takes the port for one
-// of TLS begins with a record, or with an SSLv2-compatible ClientHello. A lone
+// readLine reads a line, unless TLS begins instead: a client that takes the port for a
+// TLS port begins with a record, or with an SSLv2-compatible ClientHello. A lone
 // LF may end a line here, where no other server reads it.
 func (st *startTLSStage) readLine() ([]byte, error) {
 	if ahead := st.in.Buffered(); len(ahead) > 0 {

@@ -6,17 +6,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"postern/internal/mailproto"
 	"postern/internal/netpoll"
 )
 
-// A tunnel is a connection after its login: two copies, in which bytes are bytes,
-// and nothing is held while both sides are silent (see package netpoll). So is, from
-// the first record of the answer on, one that is passed through to the old server:
-// nobody here sees when it logs in.
+// A tunnel is a connection after its login: two copies, in which bytes are bytes, and
+// which hold no goroutine and no buffer while both sides are silent (see package
+// netpoll). A connection that is passed through to the old server is a tunnel from the
+// first record of the answer on, since nobody here sees when it logs in.
 type tunnel struct {
 	s *session
-	// client is the client's side: inside TLS, or below it where TLS ends at the
-	// old server. upstream is the upstream, or what sniffs on the way there.
+	// client is the client's side inside TLS, or its socket where TLS ends at the old
+	// server. upstream is where to write to: the upstream, or a sniffer in front of it.
 	client   io.ReadWriter
 	upstream io.Writer
 	// fromClient and fromUpstream were read before the tunnel began.
@@ -49,11 +50,11 @@ const (
 	// halfCloseTime is how long a tunnel may be silent once one side has closed:
 	// the other may still have much to say, or may have gone without a word.
 	halfCloseTime = 30 * time.Second
-	// closeNotifyTime is how long it may take to say so inside TLS.
+	// closeNotifyTime is how long sending close_notify may take.
 	closeNotifyTime = 5 * time.Second
-	// parkAfter is how long a tunnel is silent before its goroutines end, or
-	// somewhat longer: they end at whole multiples of parkTogether, since to wake
-	// up for one alone costs more than what it does then.
+	// parkAfter is how long a tunnel is silent, at least, before its goroutines end.
+	// They end at whole multiples of parkTogether, since waking many of them at once
+	// is cheaper. A byte does not renew the deadline: it may take twice as long.
 	parkAfter    = time.Second
 	parkTogether = 250 * time.Millisecond
 )
@@ -139,8 +140,8 @@ func (t *tunnel) endsFor(reason CloseReason) {
 // copyToUpstream is the client's direction; it returns no reason where it is parked.
 // When the client closes its side, the upstream is told, and may go on sending.
 func (t *tunnel) copyToUpstream(ahead []byte) CloseReason {
-	client, upstream := t.s.raw, t.s.upstream
-	err := t.copy(&client.Conn, t.upstream, ahead, ToUpstream)
+	socket, upstream := t.s.raw, t.s.upstream
+	err := t.copy(&socket.Conn, t.upstream, ahead, ToUpstream)
 	reason := ReasonClient
 	switch {
 	case err == errParked:
@@ -167,8 +168,8 @@ func (t *tunnel) copyToUpstream(ahead []byte) CloseReason {
 // Its end is passed on as close_notify and FIN, and never as a word: it may have come
 // in the middle of a literal.
 func (t *tunnel) copyToClient(ahead []byte) CloseReason {
-	client, upstream := t.s.raw, t.s.upstream
-	switch err := t.copy(upstream.raw, t.client, ahead, ToClient); err {
+	socket := t.s.raw
+	switch err := t.copy(t.s.upstream.raw, t.client, ahead, ToClient); err {
 	case errParked:
 		return ""
 	case errIdle:
@@ -180,15 +181,15 @@ func (t *tunnel) copyToClient(ahead []byte) CloseReason {
 		return ReasonClient
 	}
 	t.endsFor(ReasonUpstream) // before the client answers by closing, too
-	client.ShortenDeadline(closeNotifyTime)
+	socket.ShortenDeadline(closeNotifyTime)
 	t.closeNotify()
-	client.CloseWrite()
-	t.halfClosed(&client.Conn)
+	socket.CloseWrite()
+	t.halfClosed(&socket.Conn)
 	return ReasonUpstream
 }
 
-// halfClosed leaves the other direction a while, and keeps the goroutine that counts
-// it from parking.
+// halfClosed leaves the other direction halfCloseTime, and keeps it from parking, since
+// its goroutine is what measures that time.
 func (t *tunnel) halfClosed(other *netpoll.Conn) {
 	t.state.CompareAndSwap(tunnelOpen, tunnelHalfClosed)
 	other.SetReadDeadline(t.touch().Add(halfCloseTime))
@@ -226,9 +227,10 @@ const (
 	errParked copyError = "parked"
 )
 
-// copy passes on what was read ahead, then all that comes, until the end of
-// it, an error, or the idle timeout; or until it parks, after which the direction
-// belongs to another goroutine.
+// copy passes on what was read ahead, then all that comes, until the end of it, an
+// error, or the idle timeout; or until it parks, after which the direction belongs to
+// another goroutine. from is a socket, but Next reads from it by way of TLS where
+// startPolling has said so.
 func (t *tunnel) copy(from *netpoll.Conn, to io.Writer, ahead []byte, d Direction) error {
 	if len(ahead) > 0 {
 		if err := t.write(to, ahead, d); err != nil {
@@ -310,7 +312,7 @@ func (t *tunnel) deadlinePassed(from *netpoll.Conn) error {
 		return nil
 	}
 	if t.silence(now) >= parkAfter && from.Drained() {
-		from.SetReadDeadline(time.Time{}) // nobody would notice that it has passed
+		from.SetReadDeadline(time.Time{}) // while it is parked nobody would see it pass
 		t.watchIdle(left)
 		if from.Park() {
 			return errParked
@@ -321,7 +323,7 @@ func (t *tunnel) deadlinePassed(from *netpoll.Conn) error {
 }
 
 // setIdleDeadline sets the read deadline of a direction: when it is time to park, or
-// the time left is over. halfClosed may be setting another one just now, which holds.
+// the time left is over. If halfClosed sets another one at the same time, that one wins.
 func (t *tunnel) setIdleDeadline(from *netpoll.Conn, left time.Duration) {
 	now := time.Now()
 	if left > parkAfter+parkTogether {
@@ -355,4 +357,37 @@ func (t *tunnel) checkIdle() {
 	if t.ended < 2 {
 		t.idle.Reset(left)
 	}
+}
+
+// sniffingWriter writes to the upstream after a login. A sniffer gets what has been
+// written, so that nothing is delayed or changed.
+type sniffingWriter struct {
+	to       io.Writer
+	sniffer  *mailproto.Sniffer // nil once that has ended
+	observer Observer
+	login    *Login
+}
+
+// sniffs reports whether to look for the client's software after its login.
+func (s *session) sniffs(login *Login) bool {
+	return s.identified() && s.Listener.Protocol() == ProtocolIMAP && login.Software == ""
+}
+
+func newSniffingWriter(s *session, login *Login) *sniffingWriter {
+	return &sniffingWriter{to: s.upstream, sniffer: mailproto.NewSniffer(), observer: s.srv.cfg.Observer, login: login}
+}
+
+func (w *sniffingWriter) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	if w.sniffer == nil {
+		return n, err
+	}
+	software, more := w.sniffer.Sniff(p[:n])
+	if software != "" {
+		w.observer.Software(&Software{Conn: w.login.Conn, Account: w.login.Account, Software: software})
+	}
+	if !more {
+		*w = sniffingWriter{to: w.to}
+	}
+	return n, err
 }

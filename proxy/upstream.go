@@ -101,8 +101,8 @@ func (srv *Server) dial(up *upstream, d dialect, header []byte, dialWithin, with
 	return c, g, nil
 }
 
-// reach opens a connection to an upstream. Its deadline is within, or the end of
-// the server, until stop is called.
+// reach opens a connection to an upstream. The deadline of c is within from
+// now, or the end of the server, until stop is called.
 func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *upstreamConn, stop func() bool, err error) {
 	begun := time.Now()
 	dialer := net.Dialer{Deadline: begun.Add(dialWithin), KeepAlive: -1}

@@ -32,8 +32,8 @@ type UpstreamConfig struct {
 type upstream struct {
 	UpstreamConfig
 	connections atomic.Int64
-	// down says that the last attempt failed; the prober, which that wakes, brings the
-	// upstream back.
+	// down says that the last attempt failed. Setting it wakes the prober, which brings
+	// the upstream back.
 	down atomic.Bool
 	wake chan struct{}
 	// answered is kept for an old server: it has answered a client that was passed
@@ -147,14 +147,14 @@ func (up *upstream) probeSoon() {
 	}
 }
 
-// upstreamFailed counts a failure of the upstream that serves the session.
-func (s *session) upstreamFailed(reason UpstreamFailure, err error) {
+// countUpstreamFailure counts a failure of the upstream that serves the session.
+func (s *session) countUpstreamFailure(reason UpstreamFailure, err error) {
 	s.srv.cfg.Metrics.UpstreamFailed(s.upstream.up.Name, reason)
 	s.srv.cfg.Log.Info("upstream failed before login", "upstream", s.upstream.up.Name,
 		"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
 }
 
-// upstreamUp notes whether an upstream answers.
+// upstreamUp notes whether an upstream answers, and wakes the prober if not.
 func (srv *Server) upstreamUp(up *upstream, answers bool) {
 	wasDown := up.down.Swap(!answers)
 	switch {

@@ -43,7 +43,7 @@ var mutants = []mutant{
 	{"what an upstream says behind a login is lost", "proxy session.login", argument(4, "newTunnel", 1), becomes("nil"), "test/relay TestCapabilitiesDuringALoginAreTrueAndUntouchedAfterIt"},
 	{"a client does not wait for its answer", "proxy forwarding.answer", body, first("return answer{}, nil"), "proxy FuzzRelay"},
 	{"a login that is refused opens the tunnel", "proxy forwarding.loggedIn", part("ok", 2), always, "proxy TestAFailedLoginIsNotTriedOnAnotherUpstream"},
-	{"a failed login is tried on another upstream", "proxy commandSide.replaceable", part("notReplayable", 1), always, "proxy TestAFailedLoginIsNotTriedOnAnotherUpstream"},
+	{"a failed login is tried on another upstream", "proxy commandSide.replaceable", part("upstreamKnowsClient", 1), always, "proxy TestAFailedLoginIsNotTriedOnAnotherUpstream"},
 
 	// Invariant: no byte goes upstream for a refused client.
 	{"an explained client is served", "proxy session.tlsOutcome", condition("Explain", 1), never, "proxy TestNoByteGoesUpstreamForARefusedClient"},
@@ -122,7 +122,7 @@ var mutants = []mutant{
 	// Limits, and the end.
 	{"a client has one connection too many", "proxy clientLimits.enter", comparison("ConnectionsPerClient", 1), boundary, "proxy TestConnectionsAreCountedPerClient"},
 	{"a connection that left still counts", "proxy clientLimits.leave", assignment("open", 1), skipped, "proxy TestConnectionsAreCountedPerClient"},
-	{"handshakes are not limited", "proxy clientLimits.handshake", returned("AllowN", 1), first("return true"), "proxy TestHandshakesComeBackWithTime"},
+	{"handshakes are not limited", "proxy clientLimits.allowHandshake", returned("AllowN", 1), first("return true"), "proxy TestHandshakesComeBackWithTime"},
 	{"LIMIT_CONNECTIONS holds nobody", "proxy session.admit", condition("overLimit", 1), never, "test/limits TestConnectionsOverTheLimitAreRejected"},
 	{"literals before a login have no end", "proxy forwarding.checkLiteral", comparison("literals", 1), never, "test/relay TestALiteralOver256KBIsNotTaken"},
 	{"a shutdown cuts a session that is logged in", "proxy Server.Shutdown", call("drain", 1), skipped, "proxy TestALoginThatTheClientKnowsOfRunsOnAtShutdown"},
