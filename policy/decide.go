@@ -71,7 +71,7 @@ const (
 	// ReasonFallback: too old, but TLS_FALLBACK_SCSV says that the client can
 	// do better (RFC 7507): a retry, not a client of its own.
 	ReasonFallback
-	// ReasonSSL2Hello: a hello in SSL 2.0 format that offers enough.
+	// ReasonSSL2Hello: an SSLv2-compatible ClientHello that offers enough.
 	ReasonSSL2Hello
 )
 

@@ -224,7 +224,7 @@ var badFiles = []struct {
 		`6:78: rule "r": ja4: "t10d230600_44099CDA8A52_195413a0cc0f" is not a JA4 fingerprint such as t10d230600_44099cda8a52_195413a0cc0f`,
 		`6:116: rule "r": ja4: "q13d230600_44099cda8a52_195413a0cc0f" is not a JA4 fingerprint such as t10d230600_44099cda8a52_195413a0cc0f`}},
 	{"a list that is itself in it", "rules: &a [*a]\n", []string{`1:8: a rule is a list, not a mapping of keys to values`}},
-	{"a long value is not told in full", "mode: " + strings.Repeat("x", 5000) + "\n", []string{
+	{"a long value is not quoted in full", "mode: " + strings.Repeat("x", 5000) + "\n", []string{
 		`1:7: mode: no such mode "` + strings.Repeat("x", 80) + `...": use one of enforce, explain, observe`}},
 }
 
@@ -344,7 +344,7 @@ func TestTooMuchIsToldOnce(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, err, tt.want)
 		} else if name == "values" && !strings.HasSuffix(err.Error(), `rule "b": more than 262144 values, those that an alias stands for included`) {
 			t.Errorf("%s: %v", name, err)
-		} else if problems := err.(Problems); name == "problems" && (len(problems) != 1000 || problems[999].Text != "more than 999 problems; the rest is not told") {
+		} else if problems := err.(Problems); name == "problems" && (len(problems) != 1000 || problems[999].Text != "more than 999 problems; the rest is not listed") {
 			t.Errorf("%d problems, the last %v", len(problems), problems[len(problems)-1])
 		}
 	}

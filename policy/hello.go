@@ -8,7 +8,7 @@ import (
 // Hello is what a client offered. The slices are shared with whoever made it
 // and are only read.
 type Hello struct {
-	// SSL2Format: the hello came in the format of SSL 2.0, whatever versions
+	// SSL2Format: an SSLv2-compatible ClientHello, whatever versions
 	// it offers (RFC 5246, Appendix E.2). crypto/tls cannot serve one.
 	SSL2Format bool
 	// Versions as offered, GREASE and unknown ones included. A hello without

@@ -51,7 +51,7 @@ func TestVerdictsByHelloAndFloor(t *testing.T) {
 			[4]Reason{ReasonVersion, ReasonVersion, ReasonVersion, ReasonVersion}},
 		{"SSL 2.0", Hello{SSL2Format: true, Versions: []uint16{2}}, RSA, SSL2,
 			[4]Reason{ReasonVersion, ReasonVersion, ReasonVersion, ReasonVersion}},
-		{"TLS 1.2 in SSL 2.0 format", with(suites(0xc02f), func(h *Hello) { h.SSL2Format = true }), RSA, TLS12,
+		{"TLS 1.2, SSLv2-compatible", with(suites(0xc02f), func(h *Hello) { h.SSL2Format = true }), RSA, TLS12,
 			[4]Reason{ReasonSSL2Hello, ReasonSSL2Hello, ReasonSSL2Hello, ReasonVersion}},
 		{"fallback to TLS 1.0", with(old, func(h *Hello) { h.CipherSuites = append(slices.Clone(h.CipherSuites), tls.TLS_FALLBACK_SCSV) }), RSA, TLS10,
 			[4]Reason{ReasonFallback, ReasonFallback, ReasonFallback, ReasonFallback}},

@@ -36,7 +36,7 @@ rules: [{name: less, mode: enforce, share: {from: 60%, to: 20%}, from: 2026-07-0
 			[]string{
 				`07-01 00:00 to 08-01 00:00 everybody else: enforce for 60 %, observe for 40 % -> enforce for 20 %, observe for 80 % ("less")`,
 				`08-01 00:00 everybody else: enforce for 20 %, observe for 80 % -> observe ("less")`}},
-		{"a milder share that grows", `
+		{"a more lenient share that grows", `
 rules: [{name: more, mode: explain, share: {from: 0%, to: 20%}, from: 2026-05-01T00:00:00Z, until: 2026-07-01T00:00:00Z}]`,
 			[]string{`06-01 00:00 to 07-01 00:00 everybody else: enforce for 89.84 %, explain for 10.16 % -> enforce for 80 %, explain for 20 % ("more")`}},
 		{"schedules", `

@@ -260,7 +260,7 @@ func TestRulesShuffleEachAnew(t *testing.T) {
 	}
 }
 
-func TestAShareOfTheConnectionsGoesByTheDice(t *testing.T) {
+func TestAShareOfTheConnectionsGoesByTheRandomValue(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	const dates = "from: 2026-01-01T00:00:00Z, until: 2027-01-01T00:00:00Z"
 	at := instant(t, "2026-06-01T00:00:00Z")

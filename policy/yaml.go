@@ -41,7 +41,7 @@ func (w *walker) add(n *yaml.Node, format string, args ...any) {
 		return
 	}
 	if w.full = len(w.problems) == maxProblems-1; w.full {
-		format, args = "more than %d problems; the rest is not told", []any{maxProblems - 1}
+		format, args = "more than %d problems; the rest is not listed", []any{maxProblems - 1}
 	}
 	w.problems = append(w.problems, Problem{
 		Line: max(n.Line, 1), Column: max(n.Column, 1), Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...),

@@ -35,14 +35,14 @@ func dhe(version uint16) hello.Spec {
 // unserved are hellos that crypto/tls cannot serve.
 func unserved() map[string][]byte {
 	return map[string][]byte{
-		"SSL 2.0":                   hello.SSLv2(),
-		"SSL 2.0 format, SSL 3.0":   hello.SSLv2Offering(0x0300),
-		"SSL 2.0 format, TLS 1.2":   hello.SSLv2Offering(0x0303),
-		"SSL 2.0 format, 300 bytes": hello.SSLv2Large(0x0301),
-		"SSL 3.0":                   hello.ClientHello(hello.Typical(0x0300)),
-		"SSL 3.0, cut":              hello.Fragment(hello.ClientHello(hello.Typical(0x0300)), 7),
-		"TLS 1.0, DHE":              hello.ClientHello(dhe(tls.VersionTLS10)),
-		"TLS 1.2, DHE":              hello.ClientHello(dhe(tls.VersionTLS12)),
+		"SSL 2.0":                     hello.SSLv2(),
+		"SSLv2-compatible, SSL 3.0":   hello.SSLv2Offering(0x0300),
+		"SSLv2-compatible, TLS 1.2":   hello.SSLv2Offering(0x0303),
+		"SSLv2-compatible, 300 bytes": hello.SSLv2Large(0x0301),
+		"SSL 3.0":                     hello.ClientHello(hello.Typical(0x0300)),
+		"SSL 3.0, cut":                hello.Fragment(hello.ClientHello(hello.Typical(0x0300)), 7),
+		"TLS 1.0, DHE":                hello.ClientHello(dhe(tls.VersionTLS10)),
+		"TLS 1.2, DHE":                hello.ClientHello(dhe(tls.VersionTLS12)),
 	}
 }
 

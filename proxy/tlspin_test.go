@@ -145,7 +145,7 @@ func tcpPair(t testing.TB) (a, b *net.TCPConn) {
 	return c.(*net.TCPConn), d.(*net.TCPConn)
 }
 
-// crypto/tls answers a hello in SSL 2.0 format itself, without asking the
+// crypto/tls answers an SSLv2-compatible ClientHello itself, without asking the
 // hook; of a large one it makes nothing at all.
 func TestHookIsNotAskedForSSL2(t *testing.T) {
 	for name, tt := range map[string]struct{ flight, answer []byte }{
@@ -190,8 +190,8 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		reason  policy.Reason
 	}{
 		{"SSL 2.0", hello.SSLv2(), "15030000020246", Rejected, NoFailure, policy.ReasonVersion},
-		{"SSL 2.0 format, SSL 3.0", hello.SSLv2Offering(0x0300), "15030000020246", Rejected, NoFailure, policy.ReasonVersion},
-		{"SSL 2.0 format, TLS 1.2", hello.SSLv2Offering(0x0303), "15030100020246", Rejected, NoFailure, policy.ReasonSSL2Hello},
+		{"SSLv2-compatible, SSL 3.0", hello.SSLv2Offering(0x0300), "15030000020246", Rejected, NoFailure, policy.ReasonVersion},
+		{"SSLv2-compatible, TLS 1.2", hello.SSLv2Offering(0x0303), "15030100020246", Rejected, NoFailure, policy.ReasonSSL2Hello},
 		{"large, TLS 1.2", hello.SSLv2Large(0x0303), "15030100020246", Rejected, NoFailure, policy.ReasonSSL2Hello},
 		{"SSL 3.0", with(0x0300, nil), "15030100020246", Rejected, NoFailure, policy.ReasonVersion},
 		{"TLS 1.0", with(0x0301, nil), "15030100020246", Rejected, NoFailure, policy.ReasonVersion},

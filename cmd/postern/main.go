@@ -136,7 +136,7 @@ func run(ctx context.Context, sys system) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "Postern stands in front of a mail server, turns away old TLS and says who it was.\n\nCommands:\n")
+	fmt.Fprint(w, "Postern stands in front of a mail server, rejects old TLS and says who uses it.\n\nCommands:\n")
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  postern %-12s %s\n", c.name, c.summary)
 	}

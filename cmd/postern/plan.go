@@ -196,7 +196,7 @@ func listenerPort(cfg *config.Config, listener string) uint16 {
 
 const planHelp = `postern plan says what clients below the floor meet, from now on: when rules
 begin and end, how a share grows, when brownouts are, which exemptions are
-open, and where the policy becomes milder than before. It reads the POLICY_ and
+open, and where the policy relaxes. It reads the POLICY_ and
 LISTEN_ variables of postern serve, and asks no running instance.
 
   postern plan -for 30d
@@ -208,7 +208,7 @@ instead, rule by rule:
   postern plan -at 2026-07-01 -client 192.0.2.7 -version tls1.0 -listener imaps
 
 A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
-UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it has told; 2: the
+UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it answered; 2: the
 policy, the environment or a flag is wrong, and stderr says where.
 
 `

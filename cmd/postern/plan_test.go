@@ -17,9 +17,9 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 const (
-	examplePolicy = "../../policy/testdata/example.yaml"
-	dstPolicy     = "testdata/plan/dst.yaml"
-	milderPolicy  = "testdata/plan/milder.yaml"
+	examplePolicy  = "../../policy/testdata/example.yaml"
+	dstPolicy      = "testdata/plan/dst.yaml"
+	relaxingPolicy = "testdata/plan/relaxation.yaml"
 )
 
 // runPlan runs postern plan at a time.
@@ -50,11 +50,11 @@ func TestThePlanThatPeopleRead(t *testing.T) {
 		{"environment", "2026-06-01T00:00:00Z", []string{"POSTERN_POLICY_MODE=explain", "POSTERN_POLICY_FLOOR=tls1.3"}, nil},
 		{"dst", "2026-10-25T00:40:00Z", nil, []string{"-policy", dstPolicy, "-for", "200d"}},
 		// The environment's own policy does not matter then, nor whether it is right.
-		{"milder", "2026-11-25T10:02:00Z", []string{"POSTERN_POLICY_MODE=lenient", "POSTERN_POLICY_FILE="}, []string{"-policy", milderPolicy}},
-		{"no-imap", "2026-11-25T10:02:00Z", []string{"POSTERN_LISTEN_IMAPS=off", "POSTERN_LISTEN_IMAP=off"}, []string{"-policy", milderPolicy}},
-		{"retreating", "2026-12-25T00:00:00Z", nil, []string{"-policy", milderPolicy, "-for", "30d"}},
+		{"relaxation", "2026-11-25T10:02:00Z", []string{"POSTERN_POLICY_MODE=lenient", "POSTERN_POLICY_FILE="}, []string{"-policy", relaxingPolicy}},
+		{"no-imap", "2026-11-25T10:02:00Z", []string{"POSTERN_LISTEN_IMAPS=off", "POSTERN_LISTEN_IMAP=off"}, []string{"-policy", relaxingPolicy}},
+		{"retreating", "2026-12-25T00:00:00Z", nil, []string{"-policy", relaxingPolicy, "-for", "30d"}},
 		{"json", "2026-06-11T00:05:00Z", file, []string{"-json", "-for", "20d"}},
-		{"milder-json", "2026-12-19T00:00:00Z", nil, []string{"-json", "-policy", milderPolicy, "-for", "14d"}},
+		{"relaxation-json", "2026-12-19T00:00:00Z", nil, []string{"-json", "-policy", relaxingPolicy, "-for", "14d"}},
 
 		{"client-outside", "2026-06-16T00:00:00Z", file, []string{"-client", "192.0.2.8"}},
 		{"client-inside", "2026-06-01T00:00:00Z", file, []string{"-at", "2026-06-20 10:30", "-client", "::ffff:192.0.2.8", "-version", "tls1.1"}},
@@ -64,7 +64,7 @@ func TestThePlanThatPeopleRead(t *testing.T) {
 		{"client-in-window", "2026-06-09T10:05:00Z", file, []string{"-client", "192.0.2.8", "-port", "1993"}},
 		{"client-between-windows", "2026-06-09T10:15:00Z", file, []string{"-client", "192.0.2.8", "-version", "ssl3"}},
 		{"client-by-port", "2026-06-09T10:15:00Z", append(file, "POSTERN_LISTEN_IMAPS=:0,127.0.0.1:10993"), []string{"-client", "192.0.2.8"}},
-		{"client-by-connection", "2026-11-25T10:02:00Z", nil, []string{"-policy", milderPolicy, "-listener", "imap", "-client", "192.0.2.8"}},
+		{"client-by-connection", "2026-11-25T10:02:00Z", nil, []string{"-policy", relaxingPolicy, "-listener", "imap", "-client", "192.0.2.8"}},
 		{"client-json", "2026-06-16T00:00:00Z", file, []string{"-json", "-client", "192.0.2.8"}},
 	} {
 		t.Run(tt.golden, func(t *testing.T) {

@@ -133,7 +133,7 @@ The ledger has only clients that the running floor refuses. To see whom a higher
 floor would refuse, put it under candidates in the running policy.
 
 A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
-UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it has told; 2: the
+UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it answered; 2: the
 policy, the environment or a flag is wrong; 3: instance or ledger cannot be
 read.
 

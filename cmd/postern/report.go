@@ -237,7 +237,7 @@ probes, fallback retries, failed logins alone), has logged in (where
 POSTERN_LEDGER_IDENTITY keeps who that was), and is under no running exemption,
 which is a rule with owner and until that does not refuse it.
 
-Exit code 0: it has told, or with -ready: go; 1: with -ready: no-go; 2: the
+Exit code 0: it answered, or with -ready: go; 1: with -ready: no-go; 2: the
 environment or a flag is wrong; 3: instance or ledger cannot be read.
 
 `

@@ -27,7 +27,7 @@ mode: observe
 rules:
   - {name: warehouse scanners, mode: observe, match: {client: [192.0.2.7]}, until: 2026-12-31T01:00:00+01:00, owner: facilities@example.org}
   - {name: over, mode: enforce, until: 2026-01-01T00:00:00Z}
-  - {name: dice, mode: explain, share: {from: 50%, to: 50%, by: connection}, from: 2026-06-01T00:00:00Z, until: 2026-07-01T00:00:00Z}
+  - {name: by connection, mode: explain, share: {from: 50%, to: 50%, by: connection}, from: 2026-06-01T00:00:00Z, until: 2026-07-01T00:00:00Z}
   - {name: ramp, mode: explain, share: {from: 0%, to: 100%, by: client}, from: 2026-06-15T12:00:00Z, until: 2026-06-17T12:00:00Z}
 `
 
@@ -41,7 +41,7 @@ func policyOf(t testing.TB, text string) *policy.Policy {
 }
 
 // clients is the API over a ledger.
-func (b *book) clients(t testing.TB, rules string) http.Handler {
+func (b *testLedger) clients(t testing.TB, rules string) http.Handler {
 	p := policyOf(t, rules)
 	c := &Clients{
 		Store: b.Store, Policy: func() *policy.Policy { return p }, Now: func() time.Time { return b.now },
@@ -82,8 +82,8 @@ var (
 )
 
 // village is a ledger with a few clients, in the order in which they came.
-func village(t testing.TB) *book {
-	b := newBook(t)
+func village(t testing.TB) *testLedger {
+	b := newTestLedger(t)
 	for i, v := range []visitor{named, nameless, sixth, modern, retry} {
 		b.now = noon.Add(time.Duration(i-10) * day)
 		b.comes(v, 1, proxy.Observed)
@@ -119,7 +119,7 @@ func TestClientsAreToldAsCSV(t *testing.T) {
 }
 
 func TestAnEmptyLedgerIsAnEmptyList(t *testing.T) {
-	h := newBook(t).clients(t, "mode: observe\nfloor: tls1.2\n")
+	h := newTestLedger(t).clients(t, "mode: observe\nfloor: tls1.2\n")
 	want := "{\n  \"total\": 0,\n  \"next_cursor\": \"\",\n  \"clients\": []\n}\n"
 	if diff := cmp.Diff(want, get(h, "").Body.String()); diff != "" {
 		t.Error(diff)
@@ -197,8 +197,8 @@ func TestWhatIsWrongWithAQueryIsSaid(t *testing.T) {
 }
 
 // crowd fills a ledger with so many clients.
-func crowd(t testing.TB, n int) *book {
-	b := newBook(t)
+func crowd(t testing.TB, n int) *testLedger {
+	b := newTestLedger(t)
 	v := named
 	for i := range n {
 		v.client = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}).String()
@@ -305,7 +305,7 @@ func TestACSVThatBreaksOffIsNoWholeAnswer(t *testing.T) {
 // closing takes the ledger away at the first write.
 type closing struct {
 	http.ResponseWriter
-	b *book
+	b *testLedger
 }
 
 func (c *closing) Write(p []byte) (int, error) {
@@ -329,7 +329,7 @@ func TestALedgerThatCannotBeReadIsSaid(t *testing.T) {
 
 // A spreadsheet obeys what begins like a formula.
 func TestForgedTextDoesNoHarmInJSONAndCSV(t *testing.T) {
-	b := newBook(t)
+	b := newTestLedger(t)
 	forged := []string{
 		"=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "<script>alert(1)</script>", "a\r\nb,c\"d",
 		"\x1b[31mred", "\u202egro.elpmaxe", strings.Repeat("x", 64<<10), "\xff\xfe", "a; =b",

@@ -15,7 +15,7 @@ const (
 	// maxClients bounds the clients that are remembered. The others are counted
 	// together, as one: many addresses are no way around the limit.
 	maxClients = 10_000
-	// sweepEvery bounds the work of looking for room.
+	// sweepEvery bounds the work of making room.
 	sweepEvery = time.Second
 )
 
@@ -35,7 +35,7 @@ type guesses struct {
 func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time.Duration, last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	client = g.room(client, now)
+	client = g.key(client, now)
 	times := g.wrong[client]
 	if len(times) == maxWrong {
 		if wait = guessMemory - now.Sub(times[0]); wait > 0 {
@@ -50,9 +50,9 @@ func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time
 	return 0, len(times) == maxWrong && now.Sub(times[0]) < guessMemory
 }
 
-// room returns the client where it is remembered or can be, else the zero
+// key returns the client where it is remembered or can be, else the zero
 // prefix.
-func (g *guesses) room(client netip.Prefix, now time.Time) netip.Prefix {
+func (g *guesses) key(client netip.Prefix, now time.Time) netip.Prefix {
 	if _, known := g.wrong[client]; known || len(g.wrong) < maxClients {
 		return client
 	}

@@ -14,21 +14,21 @@ import (
 // noon is when the tests' present is.
 var noon = time.Date(2026, 6, 16, 12, 0, 0, 0, time.UTC)
 
-// book is a ledger that a test fills as the proxy would.
-type book struct {
+// testLedger is a ledger that a test fills as the proxy would.
+type testLedger struct {
 	*ledger.Store
 	*ledger.Recorder
 	now time.Time
 }
 
-func newBook(t testing.TB) *book {
+func newTestLedger(t testing.TB) *testLedger {
 	t.Helper()
 	s, err := ledger.Open(t.Context(), ledger.Memory)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	b := &book{Store: s, now: noon}
+	b := &testLedger{Store: s, now: noon}
 	b.Recorder = ledger.NewRecorder(ledger.Options{
 		Store: s, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return b.now },
 		Identity: func(account string) string { return account },
@@ -36,7 +36,7 @@ func newBook(t testing.TB) *book {
 	return b
 }
 
-func (b *book) flush(t testing.TB) {
+func (b *testLedger) flush(t testing.TB) {
 	t.Helper()
 	if err := b.Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func (v visitor) hello() *policy.Hello {
 }
 
 // comes has a client come so many times.
-func (b *book) comes(v visitor, times int, outcome proxy.Outcome) {
+func (b *testLedger) comes(v visitor, times int, outcome proxy.Outcome) {
 	if v.reason == policy.NotLegacy {
 		v.reason = policy.ReasonVersion
 	}
@@ -80,6 +80,6 @@ func (b *book) comes(v visitor, times int, outcome proxy.Outcome) {
 	}
 }
 
-func (b *book) logsIn(v visitor, account, software string) {
+func (b *testLedger) logsIn(v visitor, account, software string) {
 	b.Login(&proxy.Login{Conn: v.conn(), Account: account, Software: software})
 }

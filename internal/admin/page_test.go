@@ -24,7 +24,7 @@ import (
 )
 
 // page is one over a ledger; edit may be nil.
-func (b *book) page(t testing.TB, rules string, edit func(*Page, *PolicyState)) *Page {
+func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicyState)) *Page {
 	t.Helper()
 	counts, err := b.Distinct(t.Context(), b.now)
 	if err != nil {
@@ -160,7 +160,7 @@ func TestTheChartHasABarForEachDay(t *testing.T) {
 }
 
 func TestThePageOfAnEmptyLedgerIsFriendly(t *testing.T) {
-	b := newBook(t)
+	b := newTestLedger(t)
 	p := b.page(t, "mode: enforce\nfloor: tls1.2\n", func(p *Page, s *PolicyState) { p.Names, p.Memory, s.File = false, true, "" })
 	_, page := show(t, p)
 	says(t, page, "0 in the last hour 0 in 24 hours", "No client below tls1.2 has come in the last 30 days.", "openssl s_client",
@@ -188,7 +188,7 @@ func TestThePageSaysWhatIsWrong(t *testing.T) {
 }
 
 // pageAfter is the page anew, with nothing kept.
-func (b *book) pageAfter(p *Page) *Page {
+func (b *testLedger) pageAfter(p *Page) *Page {
 	return &Page{
 		Store: b.Store, Counts: p.Counts, Dropped: p.Dropped, State: p.State, Readiness: p.Readiness, Version: p.Version, Log: p.Log,
 	}
@@ -196,7 +196,7 @@ func (b *book) pageAfter(p *Page) *Page {
 
 // A browser is to load nothing and run nothing, whoever has written what.
 func TestForgedTextDoesNoHarmOnThePage(t *testing.T) {
-	b := newBook(t)
+	b := newTestLedger(t)
 	for i, s := range []string{
 		"<script>alert(1)</script>", `"><img src=x onerror=alert(1)>`, "</style><b>", "{{.Policy}}", "javascript:alert(1)",
 		"\x1b[31mred\r\nX: y", "\u202egro.elpmaxe", strings.Repeat("x", 64<<10), "\xff\xfe", "<!--", "&lt;b&gt;",
@@ -245,7 +245,7 @@ rules:
   - {name: brownouts, mode: enforce, schedule: "*/5 * * * *", for: 1m, from: 2026-06-16T00:00:00Z, until: 2026-08-01T00:00:00Z}
   - {name: cutover, mode: enforce, from: 2026-08-01T00:00:00Z}
 `
-	b := newBook(t)
+	b := newTestLedger(t)
 	b.now = noon.Add(30 * time.Second)
 	_, page := show(t, b.page(t, brownouts, nil))
 	says(t, page, "Now enforce refused on", "brownouts ends. And again by its schedule, at least 249 times. Then observe",

@@ -86,7 +86,7 @@ func TestHellosGoThroughJSONWhole(t *testing.T) {
 		HellosHandler(slog.New(slog.DiscardHandler), read).ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/hellos", nil))
 		return w
 	}
-	b := newBook(t)
+	b := newTestLedger(t)
 	b.Store.Close()
 	if w := ask(b.Hellos); w.Code != 503 {
 		t.Errorf("a ledger that cannot be read: status %d", w.Code)

@@ -21,7 +21,7 @@ const (
 )
 
 // trend keeps the days of the chart, so that pages at once, and pages that are
-// asked for again and again, cost the ledger one look. Safe for concurrent use.
+// asked for again and again, cost the ledger one query. Safe for concurrent use.
 type trend struct {
 	read func(ctx context.Context) ([]ledger.Period, error)
 

@@ -15,7 +15,7 @@ var ssl2Kinds = []uint32{
 	0x020080, // RC4 128 export with MD5
 }
 
-// Suites of SSL 3.0 and later, as a SSLv2-compatible ClientHello carries them:
+// Suites of SSL 3.0 and later, as an SSLv2-compatible ClientHello carries them:
 // two bytes behind a zero (RFC 5246, Appendix E.2).
 var ssl2Suites = []uint32{
 	0x00002f, // TLS_RSA_WITH_AES_128_CBC_SHA
@@ -28,7 +28,7 @@ var ssl2Suites = []uint32{
 // later.
 func SSLv2() []byte { return ssl2Hello(VersionSSL20, ssl2Kinds) }
 
-// SSLv2Offering returns a SSLv2-compatible ClientHello that offers version,
+// SSLv2Offering returns an SSLv2-compatible ClientHello that offers version,
 // SSL 3.0 or later: what clients sent to servers of which they could not know
 // whether they spoke more than SSLv2.
 func SSLv2Offering(version uint16) []byte {

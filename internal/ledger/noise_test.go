@@ -12,7 +12,7 @@ import (
 func (g *replica) wantLeft(want string) {
 	g.t.Helper()
 	if got := fmt.Sprint(addresses(g.clients(Filter{}))); got != want {
-		g.t.Errorf("clients left %s, want %s", got, want)
+		g.t.Errorf("remaining clients %s, want %s", got, want)
 	}
 	for _, c := range g.clients(Filter{Noise: true}) {
 		g.t.Logf("%v %s %+v login %s noise %v", c.Addr, c.JA4, c.Counts, c.Login, c.Noise)

@@ -12,17 +12,17 @@ import (
 // The JSON forms. Times are RFC 3339 in UTC; shares and parts go from 0 to 1.
 type (
 	planJSON struct {
-		Policy     string           `json:"policy"`
-		Floor      string           `json:"floor"`
-		From       time.Time        `json:"from"`
-		Until      time.Time        `json:"until"`
-		Over       []string         `json:"over"`
-		Running    []eventJSON      `json:"running"`
-		Meets      []meetingJSON    `json:"meets"`
-		Moments    []momentJSON     `json:"moments"`
-		Next       *momentJSON      `json:"next"`
-		Exemptions []exemptionJSON  `json:"exemptions"`
-		Milder     []relaxationJSON `json:"milder"`
+		Policy      string           `json:"policy"`
+		Floor       string           `json:"floor"`
+		From        time.Time        `json:"from"`
+		Until       time.Time        `json:"until"`
+		Over        []string         `json:"over"`
+		Running     []eventJSON      `json:"running"`
+		Meets       []meetingJSON    `json:"meets"`
+		Moments     []momentJSON     `json:"moments"`
+		Next        *momentJSON      `json:"next"`
+		Exemptions  []exemptionJSON  `json:"exemptions"`
+		Relaxations []relaxationJSON `json:"milder"`
 	}
 	eventJSON struct {
 		Rule    string       `json:"rule"`
@@ -128,7 +128,7 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 		Exemptions: each(p.exemptions(), func(r *policy.Rule) exemptionJSON {
 			return exemptionJSON{r.Name, r.Owner, r.Until.UTC()}
 		}),
-		Milder: each(p.relaxations(), func(m policy.Relaxation) relaxationJSON {
+		Relaxations: each(p.relaxations(), func(m policy.Relaxation) relaxationJSON {
 			return relaxationJSON{m.Time.UTC(), utc(m.Until), each(m.Rules, nameOf), m.String(), partsOf(m.Before), partsOf(m.After)}
 		}),
 	}

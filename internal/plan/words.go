@@ -160,7 +160,7 @@ func meetingWords(m policy.Meeting) string {
 	return words
 }
 
-// relaxationWords says how a policy becomes milder.
+// relaxationWords says how a policy relaxes.
 func relaxationWords(m policy.Relaxation) string {
 	if m.Until.IsZero() {
 		return m.String()

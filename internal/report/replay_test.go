@@ -105,7 +105,7 @@ func TestWhatAnotherPolicyDoes(t *testing.T) {
 		{"enforce", "mode: enforce", client(oldJA4, policy.TLS10), Refused, ""},
 		{"explain", "mode: explain", client(oldJA4, policy.TLS10), Told, ""},
 		{"observe", "mode: observe", client(oldJA4, policy.TLS10), LetIn, ""},
-		{"a milder floor", "floor: tls1.2-compat\nmode: enforce", client(cipherJA4, policy.TLS12), Reaches, ""},
+		{"a more lenient floor", "floor: tls1.2-compat\nmode: enforce", client(cipherJA4, policy.TLS12), Reaches, ""},
 		{"the same floor", "floor: tls1.2\nmode: enforce", client(cipherJA4, policy.TLS12), Refused, ""},
 		{"passed through so far", "mode: observe", passed, LetIn, ""},
 		{"never passed through", "mode: observe", refused, Refused, ""},

@@ -36,7 +36,7 @@ type Report struct {
 	// Left are the clients under no running exemption.
 	Left     []Group     `json:"left"`
 	Exempted []Exemption `json:"exempted"`
-	// Tell are the accounts behind the clients left; empty where they are
+	// Tell are the accounts behind the remaining clients; empty where they are
 	// put together by account, since Left is that then.
 	Tell []Group `json:"tell"`
 	// Noise is only there where it was asked for; no number holds it but its own.
@@ -57,7 +57,7 @@ type Readiness struct {
 	Ready     bool `json:"ready"`
 	Max       int  `json:"max"`
 	Remaining int  `json:"remaining"`
-	// NotLoggedIn are clients left that do not count, since they have not logged
+	// NotLoggedIn are clients that do not count, since they have not logged
 	// in; always 0 where no identity is kept.
 	NotLoggedIn int `json:"not_logged_in"`
 	// Reasons are sentences, the one that decides in front.
@@ -387,9 +387,9 @@ func (r *Report) Verdict() string {
 
 // title is what a list of groups is.
 func (r *Report) title() string {
-	s := "Clients left, by " + string(r.By)
+	s := "Remaining clients, by " + string(r.By)
 	if r.By == ByNetwork {
-		s = "Clients left, by address"
+		s = "Remaining clients, by address"
 	}
 	return s
 }

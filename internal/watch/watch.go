@@ -49,7 +49,7 @@ func New(every time.Duration) *Watcher {
 // called again at the next change, or, where file descriptors had run out,
 // soon.
 func (w *Watcher) Add(reload func() error, paths ...string) {
-	now := look(paths)
+	now := stateOf(paths)
 	w.sets = append(w.sets, &set{paths: paths, reload: reload, loaded: now, last: now})
 }
 
@@ -76,7 +76,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			}
 		case <-w.trigger:
 			for _, s := range w.sets {
-				s.read(look(s.paths))
+				s.read(stateOf(s.paths))
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func (w *Watcher) Run(ctx context.Context) {
 
 // check reads the set again where it has changed and come to rest.
 func (s *set) check() {
-	now := look(s.paths)
+	now := stateOf(s.paths)
 	switch {
 	case now == unknown:
 		return
@@ -120,7 +120,7 @@ const unknown state = "unknown"
 // it, as certificates are laid out.
 const depth = 2
 
-func look(paths []string) state {
+func stateOf(paths []string) state {
 	var b strings.Builder
 	for _, path := range paths {
 		if err := describe(&b, path, depth); noDescriptors(err) {

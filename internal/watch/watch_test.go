@@ -31,7 +31,7 @@ func must(t *testing.T, err error) {
 }
 
 // watched runs a watcher of one set under a fake clock. ticks lets so many
-// looks pass and returns how often the set was read meanwhile.
+// checks pass and returns how often the set was read meanwhile.
 type watched struct {
 	*Watcher
 	mu    sync.Mutex
@@ -78,7 +78,7 @@ func run(t *testing.T, paths []string, test func(t *testing.T, w *watched)) {
 			w.Run(ctx)
 			close(done)
 		}()
-		// Off the tick, so that looks fall between what the test does.
+		// Off the tick, so that checks fall between what the test does.
 		time.Sleep(Every / 2)
 		test(t, w)
 		cancel()
@@ -118,7 +118,7 @@ func TestAChangeIsReadOnce(t *testing.T) {
 			run(t, []string{file}, func(t *testing.T, w *watched) {
 				expect(t, "without a change", w.ticks(5), 0)
 				change()
-				expect(t, "at the first look", w.ticks(1), 0)
+				expect(t, "at the first check", w.ticks(1), 0)
 				expect(t, "after it", w.ticks(5), 1)
 			})
 		})
@@ -179,7 +179,7 @@ func TestAChangeTakenBackIsNone(t *testing.T) {
 	write(t, file, "text")
 	run(t, []string{file}, func(t *testing.T, w *watched) {
 		must(t, os.Rename(file, aside))
-		expect(t, "for one look", w.ticks(1), 0)
+		expect(t, "for one check", w.ticks(1), 0)
 		must(t, os.Rename(aside, file))
 		expect(t, "back again", w.ticks(5), 0)
 	})

@@ -20,8 +20,8 @@ import (
 	"postern/internal/posterntest"
 )
 
-// patience is for what has to come, however busy the machine is.
-const patience = time.Minute
+// timeout bounds each wait, however busy the machine is.
+const timeout = time.Minute
 
 // prometheus is a real one that scrapes a proxy.
 type prometheus struct{ addr string }
@@ -69,9 +69,9 @@ scrape_configs:
 
 func (p *prometheus) until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !cond(); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(timeout); !cond(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("no %s in %v", what, patience)
+			t.Fatalf("no %s in %v", what, timeout)
 		}
 	}
 }

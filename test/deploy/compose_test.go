@@ -85,7 +85,7 @@ func TestComposePublishesThePortsOfTheListeners(t *testing.T) {
 
 func TestComposeStopsInOrder(t *testing.T) {
 	postern := composed(t).Services["postern"]
-	checkPatience(t, "stop_grace_period", postern.StopGracePeriod, taken(t, postern.Environment).TimeoutDrain)
+	checkStopTimeout(t, "stop_grace_period", postern.StopGracePeriod, taken(t, postern.Environment).TimeoutDrain)
 	if !slices.Contains(postern.DependsOn, "dovecot") {
 		t.Error("Dovecot may stop before Postern")
 	}

@@ -109,11 +109,11 @@ var wellKnown = map[string]int{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 
 // flush is what follows the drain: the log's last lines, and the exit.
 const flush = 2 * time.Second
 
-// checkPatience fails where sessions would be cut before TIMEOUT_DRAIN.
-func checkPatience(t *testing.T, what string, patience, drain time.Duration) {
+// checkStopTimeout fails where sessions would be cut before TIMEOUT_DRAIN.
+func checkStopTimeout(t *testing.T, what string, timeout, drain time.Duration) {
 	t.Helper()
-	if patience < drain+flush {
-		t.Errorf("%s is %v: too short for a drain of %v", what, patience, drain)
+	if timeout < drain+flush {
+		t.Errorf("%s is %v: too short for a drain of %v", what, timeout, drain)
 	}
 }
 

@@ -265,9 +265,9 @@ func TestSidecarStopsInOrder(t *testing.T) {
 		t.Error("Postern has no pause")
 	}
 	wait := seconds(server.Lifecycle.PreStop.Sleep.Seconds)
-	checkPatience(t, "dovecot's pause", wait-pause, drain)
+	checkStopTimeout(t, "dovecot's pause", wait-pause, drain)
 	grace := seconds(p.TerminationGracePeriodSeconds)
-	checkPatience(t, "terminationGracePeriodSeconds", grace-pause, drain)
+	checkStopTimeout(t, "terminationGracePeriodSeconds", grace-pause, drain)
 	if grace <= wait {
 		t.Errorf("the pod is cut after %v, when Dovecot has only waited for %v", grace, wait)
 	}

@@ -101,11 +101,11 @@ func TestUnitRunsWhatTheBinaryKnows(t *testing.T) {
 func TestUnitLeavesRoomForTheDrainAndForConnections(t *testing.T) {
 	got := settings(t, unit)
 	cfg := taken(t, variables(read(t, "deploy/postern.env")))
-	patience, err := time.ParseDuration(strings.Join(got["Service.TimeoutStopSec"], " "))
+	timeout, err := time.ParseDuration(strings.Join(got["Service.TimeoutStopSec"], " "))
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkPatience(t, "TimeoutStopSec", patience, cfg.TimeoutDrain)
+	checkStopTimeout(t, "TimeoutStopSec", timeout, cfg.TimeoutDrain)
 	descriptors := 0
 	if _, err := fmt.Sscan(strings.Join(got["Service.LimitNOFILE"], " "), &descriptors); err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func newLab(ctx context.Context, chosen []mutant) (*lab, error) {
 		root: filepath.Dir(strings.TrimSpace(string(out))), mutants: chosen,
 		unchanged: make(map[string]*baseline),
 	}
-	if l.packages, err = plantAll(l.root, chosen); err != nil {
+	if l.packages, err = mutateAll(l.root, chosen); err != nil {
 		return nil, err
 	}
 	// A short name: sockets lie below it, and their paths are bounded. Others
@@ -82,9 +82,9 @@ func newLab(ctx context.Context, chosen []mutant) (*lab, error) {
 
 func (l *lab) close() { os.RemoveAll(l.dir) }
 
-// plantAll reads the packages that the mutants name, and plants them. It
-// reports all that has no place at once.
-func plantAll(root string, chosen []mutant) (map[string][]*file, error) {
+// mutateAll reads the packages that the mutants name, and adds the mutants to
+// them. It reports all that has no place at once.
+func mutateAll(root string, chosen []mutant) (map[string][]*file, error) {
 	packages := make(map[string][]*file)
 	var problems []error
 	for i, m := range chosen {
@@ -96,14 +96,14 @@ func plantAll(root string, chosen []mutant) (map[string][]*file, error) {
 			}
 			packages[pkg] = files
 		}
-		if err := m.plant(packages[pkg], i+1); err != nil {
+		if err := m.addTo(packages[pkg], i+1); err != nil {
 			problems = append(problems, err)
 		}
 	}
 	return packages, errors.Join(problems...)
 }
 
-// build writes what was planted, and builds all tests with it, and the program
+// build writes the mutated files, and builds all tests with it, and the program
 // for those that start it.
 func (l *lab) build(ctx context.Context) error {
 	if err := l.writeOverlay(); err != nil {
@@ -143,7 +143,7 @@ func (l *lab) writeOverlay() error {
 			if len(f.edits) == 0 {
 				continue
 			}
-			if err := put(f.path, f.planted()); err != nil {
+			if err := put(f.path, f.mutated()); err != nil {
 				return err
 			}
 		}

@@ -33,7 +33,7 @@ func declares() {
 }
 `
 
-func plantSample(t *testing.T, mutants ...mutant) (string, error) {
+func mutateSample(t *testing.T, mutants ...mutant) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "sample.go"), []byte(sample), 0o600); err != nil {
@@ -44,11 +44,11 @@ func plantSample(t *testing.T, mutants ...mutant) (string, error) {
 		t.Fatal(err)
 	}
 	for i, m := range mutants {
-		if err := m.plant(files, i+1); err != nil {
+		if err := m.addTo(files, i+1); err != nil {
 			return "", err
 		}
 	}
-	text := files[0].planted()
+	text := files[0].mutated()
 	if _, err := parser.ParseFile(token.NewFileSet(), "sample.go", text, 0); err != nil {
 		t.Errorf("%v in\n%s", err, text)
 	}
@@ -71,7 +71,7 @@ func TestOperationsChangeOnePlace(t *testing.T) {
 		"c.note(mutantValue(mutantLives(1), b, a))":                              {in: fn, at: argument(1, "note", 1), do: becomes("b")},
 		`var table = map[string]int{"a": mutantValue(mutantLives(1), 0, limit)}`: {in: "p table", at: word("limit", 1), do: becomes("0")},
 	} {
-		text, err := plantSample(t, m)
+		text, err := mutateSample(t, m)
 		if err != nil || !strings.Contains(text, want) {
 			t.Errorf("%v, no %q in\n%s", err, want, text)
 		}
@@ -80,7 +80,7 @@ func TestOperationsChangeOnePlace(t *testing.T) {
 
 func TestMutantsMayLieWithinEachOther(t *testing.T) {
 	const fn = "p conn.decide"
-	text, err := plantSample(t,
+	text, err := mutateSample(t,
 		mutant{in: fn, at: word("b", 2), do: becomes("1")},
 		mutant{in: fn, at: comparison("", 1), do: boundary},
 		mutant{in: fn, at: part("", 1), do: never},
@@ -100,7 +100,7 @@ func TestWhatIsGoneIsNamed(t *testing.T) {
 		"the place is no comparison":             {in: "p conn.decide", at: call("note", 1), do: boundary},
 		"the statement declares a variable: x :": {in: "p declares", at: value("x", 1), do: skipped},
 	} {
-		if _, err := plantSample(t, m); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := mutateSample(t, m); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -112,7 +112,7 @@ func TestEveryMutantHasAPlaceAndATest(t *testing.T) {
 	if len(mutants) > most {
 		t.Errorf("%d mutants, want %d at most: those that break a promise", len(mutants), most)
 	}
-	if _, err := plantAll("../..", mutants); err != nil {
+	if _, err := mutateAll("../..", mutants); err != nil {
 		t.Error(err)
 	}
 	for _, m := range mutants {

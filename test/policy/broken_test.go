@@ -68,7 +68,7 @@ func TestABadFileChangesNothing(t *testing.T) {
 		}
 		checkErrors(t, b.what, last["errors"], b.says)
 		g.expect(t, posterntest.Caller{From: fresh()}, "imaps", letIn)
-		g.expect(t, posterntest.Caller{From: "127.200.0.1"}, "imaps", turnedBy)
+		g.expect(t, posterntest.Caller{From: "127.200.0.1"}, "imaps", rejectedBy)
 		must(t, session.Do("NOOP"))
 	}
 	// Nobody complains of the same file twice.
@@ -87,7 +87,7 @@ func TestABadFileChangesNothing(t *testing.T) {
 	g.Signal(t, syscall.SIGHUP)
 	g.WaitLog(t, kept, len(bad)+1)
 	g.replace(t, "mode: enforce\n")
-	g.waitMet(t, turnedBy)
+	g.waitMet(t, rejectedBy)
 	must(t, session.Do("NOOP"))
 	if m := g.Metrics(t); m.Value(lastReload) <= read || m.Count(failures) != float64(len(bad)+1) {
 		t.Errorf("after a good file: last reload at %.0f, before it %.0f; %v failures", m.Value(lastReload), read, m.Count(failures))
@@ -144,7 +144,7 @@ func TestAPolicyFromAConfigMapTakesOver(t *testing.T) {
 	link("..data/policy.yaml", "policy.yaml")
 	g := &instance{file: filepath.Join(dir, "policy.yaml")}
 	g.run(t, nil)
-	g.waitMet(t, turnedBy)
+	g.waitMet(t, rejectedBy)
 	swap("mode: observe\n")
 	g.waitMet(t, letIn)
 	swap("mode: unserve\n")

@@ -161,7 +161,7 @@ func TestCandidatesCountAndRefuseNobody(t *testing.T) {
 		{upTo(tls.VersionTLS12, cbc...), posterntest.Listeners, []string{"aead-only tls1.2 cipher", "tls13-only tls1.2 version"}, letIn},
 		{upTo(tls.VersionTLS12), []string{"pop3s"}, []string{"tls13-only tls1.2 version"}, letIn},
 		{upTo(tls.VersionTLS13), []string{"imaps"}, nil, letIn},
-		{upTo(tls.VersionTLS11), []string{"imap"}, []string{"aead-only tls1.1 version", "tls13-only tls1.1 version"}, turnedBy},
+		{upTo(tls.VersionTLS11), []string{"imap"}, []string{"aead-only tls1.1 version", "tls13-only tls1.1 version"}, rejectedBy},
 		{upTo(tls.VersionTLS10), []string{"imaps"}, []string{"aead-only tls1.0 version", "tls13-only tls1.0 version"}, letIn},
 	}
 	want := make(map[string]float64)

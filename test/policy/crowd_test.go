@@ -97,7 +97,7 @@ func (s *stream) flow(t *testing.T, g *instance, stop <-chan struct{}) {
 		switch {
 		case err == nil && met == letIn:
 			s.in.Add(1)
-		case err == nil && met == turnedBy:
+		case err == nil && met == rejectedBy:
 			s.refused.Add(1)
 		default:
 			t.Errorf("a client from %s on %s: %q, %v", from, s.listener, met, err)
@@ -120,7 +120,7 @@ func TestPoliciesChangeUnderACrowd(t *testing.T) {
 	var turned int64
 	var begun time.Time
 	for flip := range crowdFlips {
-		text, floor, want := policyB, "tls1.3", turnedBy
+		text, floor, want := policyB, "tls1.3", rejectedBy
 		if flip%2 == 1 {
 			text, floor, want = policyA, "tls1.2", letIn
 		}
@@ -133,7 +133,7 @@ func TestPoliciesChangeUnderACrowd(t *testing.T) {
 		}
 		// Who comes once it is said meets nothing else.
 		g.expect(t, posterntest.Caller{From: fresh()}, "imaps", want)
-		if want == turnedBy {
+		if want == rejectedBy {
 			turned++
 		}
 		time.Sleep(100 * time.Millisecond)

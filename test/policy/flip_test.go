@@ -21,7 +21,7 @@ func TestAnotherModeTakesOverWithinTwoSeconds(t *testing.T) {
 	g.waitMet(t, letIn)
 	took := make(map[string][]time.Duration)
 	for range flipTries {
-		for _, to := range []struct{ mode, met string }{{"enforce", turnedBy}, {"observe", letIn}} {
+		for _, to := range []struct{ mode, met string }{{"enforce", rejectedBy}, {"observe", letIn}} {
 			g.replace(t, "mode: "+to.mode+"\n")
 			renamed := time.Now()
 			g.waitMet(t, to.met)

@@ -127,12 +127,12 @@ func upTo(version uint16, suites ...uint16) *tls.Config {
 
 // What a client can meet with.
 const (
-	letIn    = "let in"
-	told     = "told"
-	turnedBy = "rejected"
+	letIn      = "let in"
+	told       = "told"
+	rejectedBy = "rejected"
 )
 
-// meets is how it goes for a client: letIn, told or turnedBy. An error is what
+// meets is how it goes for a client: letIn, told or rejectedBy. An error is what
 // no policy asks for.
 func (g *instance) meets(c posterntest.Caller, listener string) (string, error) {
 	if c.TLS == nil {
@@ -141,7 +141,7 @@ func (g *instance) meets(c posterntest.Caller, listener string) (string, error) 
 	client, err := c.Open(g.Proxy, listener)
 	if err != nil {
 		if strings.Contains(err.Error(), "remote error: tls: protocol version not supported") {
-			return turnedBy, nil
+			return rejectedBy, nil
 		}
 		return "", err
 	}

@@ -85,7 +85,7 @@ rules:
 		{posterntest.Caller{TLS: upTo(tls.VersionTLS11)}, "imap", "by version", "observe"},
 		{posterntest.Caller{TLS: upTo(tls.VersionTLS11), To: second}, "imaps", "by port", "explain"},
 	} {
-		met := map[string]string{"observe": letIn, "explain": told, "enforce": turnedBy}[tt.mode]
+		met := map[string]string{"observe": letIn, "explain": told, "enforce": rejectedBy}[tt.mode]
 		name := fmt.Sprintf("row %d, %s", i, tt.rule)
 		if got, err := g.meets(tt.from, tt.listener); got != met || err != nil {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, met)
@@ -109,11 +109,11 @@ func TestAFingerprintFromTheLogIsARule(t *testing.T) {
 	t.Parallel()
 	g := start(t, "mode: enforce\n", nil)
 	odd := posterntest.Caller{TLS: upTo(tls.VersionTLS10, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA)}
-	g.expect(t, odd, "imaps", turnedBy)
+	g.expect(t, odd, "imaps", rejectedBy)
 	ja4 := g.WaitLog(t, legacyLine, 1)[0]["ja4"]
 	g.replaceNow(t, fmt.Sprintf("floor: tls1.3\nrules: [{name: odd, mode: observe, match: {ja4: [%s]}}]\n", ja4), "tls1.3")
 	g.expect(t, odd, "imaps", letIn)
-	g.expect(t, posterntest.Caller{}, "imaps", turnedBy)
+	g.expect(t, posterntest.Caller{}, "imaps", rejectedBy)
 	lines := g.WaitLog(t, legacyLine, 3)
 	if lines[1]["rule"] != "odd" || lines[1]["ja4"] != ja4 || lines[2]["rule"] != "" || lines[2]["ja4"] == ja4 {
 		t.Errorf("lines %v", lines[1:])
@@ -138,7 +138,7 @@ func (g *instance) taken(t *testing.T) string {
 		if err != nil || met == told {
 			t.Errorf("%q, %v", met, err)
 		}
-		in.WriteString(map[string]string{letIn: "+", turnedBy: "-"}[met])
+		in.WriteString(map[string]string{letIn: "+", rejectedBy: "-"}[met])
 		return met == letIn
 	}
 	for i := range shareClients {

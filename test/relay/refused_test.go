@@ -65,7 +65,7 @@ func TestASessionGoesOnLongAfterARefusedAPOP(t *testing.T) {
 	})}
 	for _, s := range []*stage{first, second} {
 		r.becomes(t, 1, "postern_upstream_up", "upstream="+s.URL("pop3"))
-		s.settle()
+		s.forgetProbes()
 	}
 	d := r.open(t, "pop3s") // least connections: the first of two that have none
 	d.upstream.Close()

@@ -48,8 +48,8 @@ func newStage(t *testing.T, greeting string) *stage {
 	return s
 }
 
-// settle forgets the connections so far, which were the proxy's probes.
-func (s *stage) settle() {
+// forgetProbes forgets the connections so far, which were the proxy's probes.
+func (s *stage) forgetProbes() {
 	for len(s.conns) > 0 {
 		(<-s.conns).Close()
 	}
@@ -77,8 +77,8 @@ func newRigGreeting(t *testing.T, env map[string]string, imap, pop3 string) *rig
 	all := map[string]string{"UPSTREAM_IMAP": r.imap.URL("imap"), "UPSTREAM_POP3": r.pop3.URL("pop3")}
 	maps.Copy(all, env)
 	r.Proxy = posterntest.Start(t, all)
-	r.imap.settle()
-	r.pop3.settle()
+	r.imap.forgetProbes()
+	r.pop3.forgetProbes()
 	return r
 }
 

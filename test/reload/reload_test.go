@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { posterntest.Main(m) }
 
-// takenOver is how long a change may take without a signal: two looks, and
+// takenOver is how long a change may take without a signal: two checks, and
 // then some for a busy machine.
 const takenOver = 15 * time.Second
 

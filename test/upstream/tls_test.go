@@ -52,7 +52,7 @@ func logged(t *testing.T, d *dovecot.Server, n int, pattern string) {
 	}
 }
 
-// fetches logs in as Anna, who must be told nothing untrue, and fetches her
+// fetches logs in as Anna, who must see no capability that does not hold inside TLS, and fetches her
 // first message.
 func fetches(t *testing.T, g *posterntest.Proxy, listener string, message []byte) {
 	t.Helper()
@@ -69,7 +69,7 @@ func fetches(t *testing.T, g *posterntest.Proxy, listener string, message []byte
 	}
 	for _, line := range said {
 		if strings.Contains(line, "STARTTLS") || strings.Contains(line, "LOGINDISABLED") {
-			t.Errorf("untrue inside TLS: %q", line)
+			t.Errorf("does not hold inside TLS: %q", line)
 		}
 	}
 	if err := c.Login(dovecot.Anna.Name, dovecot.Anna.Password); err != nil {

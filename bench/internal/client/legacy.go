@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Legacy is a first flight that a server with a floor of TLS 1.2 turns away.
+// Legacy is a first flight that a server with a floor of TLS 1.2 rejects.
 type Legacy struct {
 	Name  string
 	Bytes []byte

@@ -350,9 +350,9 @@ func readPackage(dir string) ([]*file, error) {
 	return files, nil
 }
 
-// plant adds the mutant to the file that it belongs in. It lives where MUTANT
+// addTo adds the mutant to the file that it belongs in. It lives where MUTANT
 // is id.
-func (m mutant) plant(files []*file, id int) error {
+func (m mutant) addTo(files []*file, id int) error {
 	_, name, _ := strings.Cut(m.in, " ")
 	for _, f := range files {
 		within := f.declaration(name)
@@ -399,12 +399,12 @@ func funcName(fn *ast.FuncDecl) string {
 	return lastName(fn.Recv.List[0].Type) + "." + fn.Name.Name
 }
 
-// planted is the text with all edits in it. They add no lines: a compiler that
+// mutated is the text with all edits in it. They add no lines: a compiler that
 // complains of one names the line of the file itself.
-func (f *file) planted() []byte {
+func (f *file) mutated() []byte {
 	type insertion struct {
-		at, rank, length, turn int
-		text                   string
+		at, rank, length, order int
+		text                    string
 	}
 	var all []insertion
 	for i, e := range f.edits {
@@ -414,7 +414,7 @@ func (f *file) planted() []byte {
 		all = append(all, insertion{e.from, 1, -length, i, e.before}, insertion{e.to, 0, length, -i, e.after})
 	}
 	slices.SortFunc(all, func(a, b insertion) int {
-		return cmp.Or(a.at-b.at, a.rank-b.rank, a.length-b.length, a.turn-b.turn)
+		return cmp.Or(a.at-b.at, a.rank-b.rank, a.length-b.length, a.order-b.order)
 	})
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "//line %s:1\n", f.path)
@@ -428,7 +428,7 @@ func (f *file) planted() []byte {
 	return out.Bytes()
 }
 
-// support is what the planted code calls.
+// support is what the mutated code calls.
 func support(pkg string) []byte {
 	return []byte("package " + pkg + `
 
