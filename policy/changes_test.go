@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// What comes next is listed by the moment, also where nothing changes for longer
+// Changes are listed by the moment, also where nothing changes for longer
 // than a snapshot looks ahead.
-func TestWhatComesNext(t *testing.T) {
+func TestNextChanges(t *testing.T) {
 	p, err := Parse([]byte(`
 mode: observe
 rules:

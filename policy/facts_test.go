@@ -11,8 +11,8 @@ import (
 	"postern/policy"
 )
 
-// TestTheOfferedVersionIsTold reads hellos as crypto/tls hands them over.
-func TestTheOfferedVersionIsTold(t *testing.T) {
+// TestTheOfferedVersionIsReported reads hellos as crypto/tls hands them over.
+func TestTheOfferedVersionIsReported(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
 		legacyVersion uint16

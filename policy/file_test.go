@@ -237,7 +237,7 @@ func datesRules(dates ...string) string {
 	return b.String()
 }
 
-func TestABadFileIsToldWithLineRuleAndReason(t *testing.T) {
+func TestABadFileIsReportedWithLineRuleAndReason(t *testing.T) {
 	for _, tt := range badFiles {
 		p, err := Parse([]byte(tt.text))
 		if p != nil || err == nil {
@@ -254,7 +254,7 @@ func TestABadFileIsToldWithLineRuleAndReason(t *testing.T) {
 	}
 }
 
-func TestEverythingThatIsWrongIsToldAtOnce(t *testing.T) {
+func TestAllProblemsAreReportedAtOnce(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no files: %v", err)
@@ -331,7 +331,7 @@ func namesFile(n int) string {
 	return b.String()
 }
 
-func TestTooMuchIsToldOnce(t *testing.T) {
+func TestTooManyEntriesAreReportedOnce(t *testing.T) {
 	for name, tt := range map[string]struct{ text, want string }{
 		"names":    {namesFile(maxNames + 1), `203:3: candidate "floor 100": more than 200 rules and candidates`},
 		"ten more": {namesFile(maxNames + 10), `203:3: candidate "floor 95": more than 200 rules and candidates`},

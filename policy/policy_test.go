@@ -81,7 +81,7 @@ func TestVerdictsByHelloAndFloor(t *testing.T) {
 	}
 }
 
-func TestWhoIsServedBelowTheFloor(t *testing.T) {
+func TestClientsServedBelowTheFloor(t *testing.T) {
 	scsv := with(old, func(h *Hello) { h.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_FALLBACK_SCSV} })
 	for _, tt := range []struct {
 		name  string

@@ -403,7 +403,7 @@ func TestADayOfTheMonthOrOfTheWeekWillDo(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSchedule(t *testing.T) {
+func TestInvalidSchedules(t *testing.T) {
 	for cron, want := range map[string]string{
 		"":                   "not five fields",
 		"* * * *":            "not five fields",

@@ -135,8 +135,8 @@ func TestARuleIsInForceFromItsFirstToBeforeItsLastMoment(t *testing.T) {
 	}
 }
 
-// TestNobodyIsServedWhereNobodyCanBe holds MayServeLegacy against decisions.
-func TestNobodyIsServedWhereNobodyCanBe(t *testing.T) {
+// TestNoLegacyClientIsServedWherePolicyAllowsNone holds MayServeLegacy against decisions.
+func TestNoLegacyClientIsServedWherePolicyAllowsNone(t *testing.T) {
 	r := rand.New(rand.NewPCG(20261125, 8))
 	near := instant(t, "2026-06-01T12:00:00Z")
 	var may, mayNot int

@@ -86,7 +86,7 @@ func inShort(tl *Timeline) string {
 	return b.String()
 }
 
-func TestATimelineTellsWhatHappensAndWhatOthersMeet(t *testing.T) {
+func TestATimelineListsEventsAndMeetings(t *testing.T) {
 	p := example(t)
 	tl := p.Timeline(moment(t, "2026-06-11 00:05"), moment(t, "2026-08-30 00:00"), ListenerNames)
 	want := strings.TrimPrefix(`
@@ -124,7 +124,7 @@ next 2026-12-31
 	}
 }
 
-func TestATimelineTellsListenersApartWhereTheyDiffer(t *testing.T) {
+func TestATimelineSeparatesListenersThatDiffer(t *testing.T) {
 	p := parsed(t, `
 mode: observe
 rules:

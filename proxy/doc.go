@@ -67,7 +67,7 @@
 //   - For a client that is rejected or explained no byte goes upstream, and no
 //     upstream is dialled (TestNoByteGoesUpstreamForARefusedClient). Nor is an old
 //     server, unless the client was to be passed through to it and got no answer
-//     (TestNobodyElseIsPassedThrough).
+//     (TestNoOtherClientIsPassedThrough).
 //   - Nothing that was said before STARTTLS or STLS has a meaning after it, on
 //     either side (TestNothingFromBeforeSTARTTLSSurvives).
 //   - No password, token or SASL response reaches a log, a metric or an event,

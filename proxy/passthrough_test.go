@@ -214,8 +214,8 @@ func TestWithoutTheOldServerAClientIsRefusedAsInEnforce(t *testing.T) {
 	}
 }
 
-// Invariant 3, where there is an old server to pass somebody through to.
-func TestNobodyElseIsPassedThrough(t *testing.T) {
+// Invariant 3, with an old server that clients are passed through to.
+func TestNoOtherClientIsPassedThrough(t *testing.T) {
 	old := posterntest.StartRawUpstream(t, func(c net.Conn) {
 		io.WriteString(c, serverHello)
 		io.Copy(io.Discard, c)
@@ -352,7 +352,7 @@ func TestAPassedThroughClientDrainsLikeOneThatHasLoggedIn(t *testing.T) {
 	}
 }
 
-func TestAtShutdownNobodyWaitsForAnOldServer(t *testing.T) {
+func TestShutdownDoesNotWaitForAnOldServer(t *testing.T) {
 	noLeak(t)
 	old := posterntest.StartRawUpstream(t, func(c net.Conn) { io.Copy(io.Discard, c) })
 	g := startPassing(t, policy.Observe, old.Addr(), nil)

@@ -23,7 +23,7 @@ func TestSoftwareBehindTheLoginIsReported(t *testing.T) {
 }
 
 // Only the session of a legacy client is sniffed, and only with identity on.
-func TestNobodyElseIsSniffed(t *testing.T) {
+func TestNoOtherClientIsSniffed(t *testing.T) {
 	for _, identity := range []bool{false, true} {
 		g := startTalks(t, identity)
 		for i, config := range []*tls.Config{g.ClientConfig(), g.oldClient()} {

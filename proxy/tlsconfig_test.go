@@ -76,7 +76,7 @@ func TestReplicasThatShareTicketKeysResumeEachOthersSessions(t *testing.T) {
 	}
 }
 
-func TestAnAuthorityThatIsGoneVouchesForNobody(t *testing.T) {
+func TestARemovedAuthorityIsNoLongerTrusted(t *testing.T) {
 	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
 	old, next := posterntest.NewCA(t), posterntest.NewCA(t)
 	g := StartProxy(t, policy.Enforce, imap.Addr(), "", func(c *Config) { c.ClientCAs = old.Pool })

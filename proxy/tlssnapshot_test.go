@@ -79,9 +79,9 @@ rules:
 	}
 }
 
-// What a rule can match reaches it: the port that the client reached, the name
-// that it asked for, its address, version and listener.
-func TestRulesSeeWhoComesAndWhere(t *testing.T) {
+// Rules get all that they can match: the local port, the server name, and the
+// client's address, version and listener.
+func TestRulesMatchClientAndListener(t *testing.T) {
 	imap, _ := stubs(t)
 	observed := func(match string) bool {
 		t.Helper()

@@ -79,7 +79,7 @@ func TestDemoFollowsTheFloor(t *testing.T) {
 
 // The demo's last words are who is left: three people, by account, with their
 // programs where those have said what they are.
-func TestDemoEndsWithWhoIsLeft(t *testing.T) {
+func TestDemoEndsWithTheRemainingClients(t *testing.T) {
 	o := runCommand(t, nil, "demo", "-once")
 	_, report, found := strings.Cut(o.stdout, "All 24 rows are what the policy says.\n")
 	if !found || !strings.HasPrefix(report, "\nNO-GO: 3 clients with old TLS are left.\n") {

@@ -198,7 +198,7 @@ func TestTheNameInADMIN_LISTENIsAName(t *testing.T) {
 	}
 }
 
-func TestWaysToGiveTheToken(t *testing.T) {
+func TestFormsOfTheToken(t *testing.T) {
 	for _, tt := range []struct {
 		authorization string
 		status        int

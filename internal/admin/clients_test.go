@@ -102,7 +102,7 @@ func village(t testing.TB) *testLedger {
 	return b
 }
 
-func TestClientsAreToldAsJSON(t *testing.T) {
+func TestClientsAsJSON(t *testing.T) {
 	w := get(village(t).clients(t, someRules), "noise=include")
 	if got := w.Header().Get("Content-Type"); w.Code != 200 || got != "application/json" {
 		t.Errorf("status %d, type %q", w.Code, got)
@@ -110,7 +110,7 @@ func TestClientsAreToldAsJSON(t *testing.T) {
 	golden(t, "clients.json", w.Body.String())
 }
 
-func TestClientsAreToldAsCSV(t *testing.T) {
+func TestClientsAsCSV(t *testing.T) {
 	w := get(village(t).clients(t, someRules), "noise=include&format=csv")
 	if got := w.Header().Get("Content-Type"); w.Code != 200 || got != "text/csv; charset=utf-8; header=present" {
 		t.Errorf("status %d, type %q", w.Code, got)
@@ -157,7 +157,7 @@ func TestClientsAreFiltered(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithAQueryIsSaid(t *testing.T) {
+func TestABadQueryIsExplained(t *testing.T) {
 	h := village(t).clients(t, someRules)
 	for query, want := range map[string]string{
 		"versoin=tls1.0":             "versoin: no such parameter; there are account, cursor, format, limit, listener, noise, since, software, version",
@@ -212,7 +212,7 @@ func crowd(t testing.TB, n int) *testLedger {
 	return b
 }
 
-func TestPagesTellEachClientOnce(t *testing.T) {
+func TestPagesListEachClientOnce(t *testing.T) {
 	const n = 240
 	b := crowd(t, n)
 	h := b.clients(t, someRules)

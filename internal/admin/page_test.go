@@ -237,7 +237,7 @@ func TestManyClientsAreCut(t *testing.T) {
 }
 
 // Windows of a schedule would push everything else off the page.
-func TestWindowsOfAScheduleAreToldOnce(t *testing.T) {
+func TestWindowsOfAScheduleAreListedOnce(t *testing.T) {
 	const brownouts = `
 mode: observe
 floor: tls1.2

@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write golden files")
 
 // What dashboards and scripts read is spelled out in a golden file.
-func TestThePolicyIsToldAsJSON(t *testing.T) {
+func TestPolicyAsJSON(t *testing.T) {
 	p, err := policy.Parse([]byte(`
 floor: tls1.2-compat
 mode: observe
@@ -72,7 +72,7 @@ func golden(t *testing.T, name, got string) {
 
 // A policy out of two variables is one without a file, and nothing in it is
 // null.
-func TestAPolicyWithoutAFileIsToldToo(t *testing.T) {
+func TestAPolicyWithoutAFileIsReportedToo(t *testing.T) {
 	h := PolicyHandler(func() PolicyState {
 		return PolicyState{Policy: policy.New(policy.FloorTLS12, policy.Observe), Listeners: []string{"imap"}}
 	})

@@ -130,7 +130,7 @@ func TestEverythingIsReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithTheTokenIsReported(t *testing.T) {
+func TestABadTokenFileIsReported(t *testing.T) {
 	const secret = "hunter2hunter2"
 	short, good := filepath.Join(t.TempDir(), "short"), filepath.Join(t.TempDir(), "good")
 	for name, text := range map[string]string{short: secret, good: secret + secret} {

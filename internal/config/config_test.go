@@ -247,7 +247,7 @@ func TestTheLastOfTwoEqualNamesCounts(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotOursIsPassedOver(t *testing.T) {
+func TestForeignVariablesAreIgnored(t *testing.T) {
 	mustLoad(t, with("POSTERN_SERVICE_HOST=10.0.0.1", "POSTERN_SERVICE_PORT=993", "POSTERN_SERVICE_PORT_IMAPS=993", "POSTERN_PORT=tcp://10.0.0.1:993",
 		"POSTERN_PORT_993_TCP=tcp://10.0.0.1:993", "POSTERN_PORT_993_TCP_ADDR=10.0.0.1", "PATH=/bin", "POSTERNER=1", "POSTERN_WITHOUT_VALUE", "=C:=C:\\", "POSTERN_BIN=/usr/bin/postern")...)
 }

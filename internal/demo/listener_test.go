@@ -42,7 +42,7 @@ func TestCloseWaitsForThoseWhoServe(t *testing.T) {
 	<-closed
 }
 
-func TestOneConnectionTooManyIsToldSo(t *testing.T) {
+func TestAConnectionOverTheLimitIsToldSo(t *testing.T) {
 	for name, tt := range map[string]struct {
 		busy, greeting, quit string
 		serve                func(net.Listener)

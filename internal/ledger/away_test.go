@@ -206,7 +206,7 @@ func breakingLine(t *testing.T, to string, arrives bool) *line {
 	return b
 }
 
-func TestWhatWaitsIsBounded(t *testing.T) {
+func TestTheQueueIsBounded(t *testing.T) {
 	if raced && !alone(t) {
 		return
 	}

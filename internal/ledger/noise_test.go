@@ -87,7 +87,7 @@ func TestAnOfficeIsNoNoise(t *testing.T) {
 	})
 }
 
-func TestWhereSomebodyHasLoggedInIsNoScanner(t *testing.T) {
+func TestAnAddressWithALoginIsNoScanner(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {
 		for i := range 2 * burstHellos { // the whole office in the first minute
 			g.meet(hello("192.0.2.7", program(i)))
@@ -125,7 +125,7 @@ func TestAFallbackRetryIsNoise(t *testing.T) {
 	})
 }
 
-func TestWhoOnlyEverFailedToLogInIsNoise(t *testing.T) {
+func TestAClientWhoseLoginsAllFailedIsNoise(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {
 		observed := func(client string, failed int) *proxy.Handshake {
 			h := hello(client, outcome(proxy.Observed))

@@ -143,7 +143,7 @@ func TestAURLThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-func TestAnErrorTellsNoPassword(t *testing.T) {
+func TestAnErrorHoldsNoPassword(t *testing.T) {
 	url := strings.Replace(pg(t).URL("nowhere"), "postern@", "postern:hunter2@", 1)
 	for _, url := range []string{url, url + "&password=hunter2", strings.Replace(url, "127.0.0.1", "nowhere.invalid", 1), "sqlite:/nowhere/hunter.db"} {
 		_, err := Open(t.Context(), url)

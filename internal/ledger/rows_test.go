@@ -67,7 +67,7 @@ func TestEachWayOfDoingTLSIsARowOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotLegacyIsNotRemembered(t *testing.T) {
+func TestModernHandshakesAreNotRemembered(t *testing.T) {
 	g := newReplica(t, Memory)
 	g.meet(hello("192.0.2.7", reason(policy.NotLegacy)))
 	g.meet(&proxy.Handshake{Conn: &proxy.Conn{}, Outcome: proxy.Failed})
@@ -299,7 +299,7 @@ func TestTenThousandHellosAreKeptAndNoMore(t *testing.T) {
 	})
 }
 
-func TestWhatWasNotSeenForLongGoes(t *testing.T) {
+func TestClientsNotSeenForLongArePruned(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {
 		g.session(hello("192.0.2.1", program(1)), "old@example.org", "")
 		g.session(hello("192.0.2.2", program(2)), "anna@example.org", "")
@@ -336,7 +336,7 @@ func TestWhatWasNotSeenForLongGoes(t *testing.T) {
 	})
 }
 
-func TestWhatIsSeenDuringAWriteIsWrittenNext(t *testing.T) {
+func TestHandshakesDuringAWriteAreWrittenNext(t *testing.T) {
 	g := newReplica(t, Memory)
 	g.meet(hello("192.0.2.7"))
 	b := &batch{}

@@ -179,7 +179,7 @@ func TestMemoryIsBoundedUnderAStorm(t *testing.T) {
 	}
 }
 
-func TestWhatIsSuppressedAtShutdownIsWritten(t *testing.T) {
+func TestLinesSuppressedAtShutdownAreWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lines := map[netip.Addr]uint64{}
 		f := NewSuppression(time.Now, func(client netip.Addr, n uint64) { lines[client] += n })

@@ -121,7 +121,7 @@ var many = reading{live: 30 * mb, objects: 31 * mb, roots: 20 * mb, stacks: 20 *
 
 // Sessions that end allocate next to nothing, so that there is no collection,
 // and all they held looks live.
-func TestWhatSessionsHeldThatHaveLeftIsHandedBack(t *testing.T) {
+func TestMemoryOfClosedSessionsIsReturned(t *testing.T) {
 	c := newClock(many)
 	if n := c.seconds(60, 1000, nil); n != 0 {
 		t.Error("handed back while they are there")

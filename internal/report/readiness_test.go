@@ -38,7 +38,7 @@ func exempt(match string) string {
 	return "  - name: x\n    mode: observe\n    match: {" + match + "}\n" + dated
 }
 
-func TestWhoIsInTheWay(t *testing.T) {
+func TestRemainingClientsBlockTheCut(t *testing.T) {
 	for _, tt := range []struct {
 		name, identity, rules string
 		clients               []ledger.Client

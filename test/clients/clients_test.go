@@ -83,7 +83,7 @@ func visit(t *testing.T, g *posterntest.Proxy, from, listener string, version ui
 	}
 }
 
-func TestWhoIsLeftIsToldWithinSeconds(t *testing.T) {
+func TestRemainingClientsAreReportedWithinSeconds(t *testing.T) {
 	t.Parallel()
 	g := startProxy(t, nil)
 	visit(t, g, "127.0.0.7", "imaps", tls.VersionTLS10, "anna", "")

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// What a stranger says of itself is told, and obeyed by nobody.
-func TestTheyAreToldByName(t *testing.T) {
+// Names that clients give themselves are reported, and cannot inject anything.
+func TestClientsAreReportedByName(t *testing.T) {
 	t.Parallel()
 	g := startProxy(t, map[string]string{"LEDGER_IDENTITY": "plain"})
 	visit(t, g, "127.0.0.7", "imaps", tls.VersionTLS10, "anna@example.org", "Outlook")

@@ -154,7 +154,7 @@ func TestIdleSessionsGoEvenlyInTheSecondHalf(t *testing.T) {
 	}
 }
 
-func TestThoseNotLoggedInAreToldAtOnce(t *testing.T) {
+func TestClientsBeforeLoginAreNotifiedAtOnce(t *testing.T) {
 	t.Parallel()
 	g := start(t, posterntest.Process{}, map[string]string{"TIMEOUT_DRAIN": "10s"})
 	words := map[string]string{"imap": "* BYE ", "pop3": "-ERR [SYS/TEMP] "}

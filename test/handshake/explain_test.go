@@ -112,7 +112,7 @@ func unservable() []offer {
 	)
 }
 
-func TestWhatCannotBeServedIsRefusedAsInEnforce(t *testing.T) {
+func TestAClientThatCannotBeServedIsRefusedAsInEnforce(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"explain", "observe"} {
 		r := newRig(t, map[string]string{"POLICY_MODE": mode})

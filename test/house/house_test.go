@@ -79,7 +79,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooLongIsNamed(t *testing.T) {
+func TestAFigureOverItsBoundIsNamed(t *testing.T) {
 	var text strings.Builder
 	if report(&text, []figure{loadSample(t)["longest function"]}) {
 		t.Error("a function that is too long passed")

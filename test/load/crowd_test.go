@@ -20,7 +20,7 @@ const (
 	within = 2 * time.Second
 )
 
-func TestACrowdOfSilentClientsKeepsNobodyOut(t *testing.T) {
+func TestManySilentClientsDoNotKeepOthersOut(t *testing.T) {
 	for _, listener := range []string{"imaps", "imap"} {
 		t.Run(listener, func(t *testing.T) {
 			g := start(t, map[string]string{"TIMEOUT_HANDSHAKE": "60s", "TIMEOUT_LOGIN": "60s"})

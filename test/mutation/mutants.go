@@ -3,7 +3,7 @@ package main
 // mutants are the breaches, by the promise that they break.
 var mutants = []mutant{
 	// What is legacy, and which alert says so.
-	{"a client that falls back is let in", "policy Snapshot.Decide", part("Fallback", 1), never, "policy TestWhoIsServedBelowTheFloor"},
+	{"a client that falls back is let in", "policy Snapshot.Decide", part("Fallback", 1), never, "policy TestClientsServedBelowTheFloor"},
 	{"a fallback is a version like any other", "policy Floor.judge", condition("Fallback", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"a version below the floor is not legacy", "policy Floor.judge", condition("version", 2), never, "policy TestVerdictsByHelloAndFloor"},
 	{"a suite that is not acceptable is not legacy", "policy Floor.judge", condition("pickKey", 1), never, "policy TestVerdictsByHelloAndFloor"},
@@ -47,8 +47,8 @@ var mutants = []mutant{
 
 	// Invariant: no byte goes upstream for a refused client.
 	{"an explained client is served", "proxy session.tlsOutcome", condition("Explain", 1), never, "proxy TestNoByteGoesUpstreamForARefusedClient"},
-	{"everybody may be passed through", "proxy recorder.hold", part("pass", 1), never, "proxy TestNobodyElseIsPassedThrough"},
-	{"any SSLv2 hello is passed through", "proxy session.sslv2Hello", part("PassThrough", 1), always, "proxy TestNobodyElseIsPassedThrough"},
+	{"everybody may be passed through", "proxy recorder.hold", part("pass", 1), never, "proxy TestNoOtherClientIsPassedThrough"},
+	{"any SSLv2 hello is passed through", "proxy session.sslv2Hello", part("PassThrough", 1), always, "proxy TestNoOtherClientIsPassedThrough"},
 	{"an alert of the old server is a success", "proxy session.passThrough", condition("alert", 1), never, "proxy TestAnAlertOfTheOldServerIsDelivered"},
 	{"a client is not passed through whole", "proxy recorder.add", assignment("bytes", 1), skipped, "proxy TestAClientThatGoCannotServeIsPassedThroughUntouched"},
 	{"answers of an old server are in any format", "proxy judgeAnswer", returned("false", 2), first("return false, true"), "proxy TestAnswersOfAnOldServer"},
@@ -58,14 +58,14 @@ var mutants = []mutant{
 	{"an injection is not counted", "proxy session.startTLSFailed", call("Injection", 1), skipped, "proxy TestNothingFromBeforeSTARTTLSSurvives"},
 	{"an upstream may answer more than STARTTLS", "proxy Server.converse", condition("Buffered", 1), never, "test/upstream TestAnUpstreamThatPlaysWithSTARTTLSIsRefused"},
 	{"an upstream may log in beforehand", "proxy imapDialect.judgeGreeting", condition("OK", 1), always, "test/relay TestAnUpstreamThatDoesNotGreetWell"},
-	{"STARTTLS inside TLS goes upstream", "proxy imapDialect.relayCommand", condition("STARTTLS", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSStayHere"},
-	{"XCLIENT inside TLS goes upstream over POP3", "proxy pop3Dialect.relayCommand", condition("XCLIENT", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSStayHere"},
+	{"STARTTLS inside TLS goes upstream", "proxy imapDialect.relayCommand", condition("STARTTLS", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSAreNotForwarded"},
+	{"XCLIENT inside TLS goes upstream over POP3", "proxy pop3Dialect.relayCommand", condition("XCLIENT", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSAreNotForwarded"},
 	{"a client may say where it comes from", "internal/mailproto forbiddenID", body, first("return false"), "internal/mailproto TestForbiddenIDFieldsAreTakenOut"},
 	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromAllFourPlaces"},
 	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
 	{"STLS is offered inside TLS", "internal/mailproto FilterPOP3Capability", condition("STLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
 	{"a certificate of an upstream need not be right", "proxy Server.upstreamConfig", returned("", 1), first("c.InsecureSkipVerify = true"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
-	{"anybody is believed a PROXY header", "proxy session.proxyHeaderDue", condition("Contains", 1), always, "test/upstream TestNobodyElseIsBelieved"},
+	{"anybody is believed a PROXY header", "proxy session.proxyHeaderDue", condition("Contains", 1), always, "test/upstream TestPROXYHeadersFromOtherPeersAreNotBelieved"},
 
 	// Invariant: credentials reach no log, metric or event.
 	{"a command is logged", "proxy imapDialect.relayCommand", body, first(`c.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
@@ -76,7 +76,7 @@ var mutants = []mutant{
 	{"the account of a modern client is reported", "proxy session.identified", part("Legacy", 1), always, "proxy TestNoOtherClientIsIdentified"},
 	{"a login before TLS is not counted", "proxy startTLSStage.cleartextLogin", call("CleartextLogin", 1), skipped, "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
 	{"a password is asked for before TLS", "proxy imapDialect.commandBeforeTLS", argument(2, "skipLiterals", 1), becomes("true"), "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
-	{"an error tells the password of the database", "internal/ledger Redacted", body, first("return ledgerURL"), "internal/ledger TestAnErrorTellsNoPassword"},
+	{"an error tells the password of the database", "internal/ledger Redacted", body, first("return ledgerURL"), "internal/ledger TestAnErrorHoldsNoPassword"},
 	{"a secret that does not parse is echoed", "internal/config variable.text", condition("secret", 1), never, "internal/config TestASecretIsNeverEchoed"},
 
 	// Invariant: the events of a connection, exactly once and in order.
@@ -97,12 +97,12 @@ var mutants = []mutant{
 
 	// The ledger: nothing is lost, and nothing counts twice.
 	{"a sighting is not counted", "internal/ledger Recorder.Handshake", call("of", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
-	{"a modern client is remembered", "internal/ledger Recorder.Handshake", part("Legacy", 1), never, "internal/ledger TestWhatIsNotLegacyIsNotRemembered"},
+	{"a modern client is remembered", "internal/ledger Recorder.Handshake", part("Legacy", 1), never, "internal/ledger TestModernHandshakesAreNotRemembered"},
 	{"what was written is written again", "internal/ledger Recorder.commit", call("acknowledge", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
 	{"a commit in doubt is written twice", "internal/ledger Recorder.write", call("acknowledge", 1), skipped, "internal/ledger TestACommitInDoubtIsAskedFor"},
 	{"a client that was pruned is lost", "internal/ledger writer.known", part("exec", 1), never, "internal/ledger TestAClientThatWasPrunedComesBack"},
 	{"days are not written", "internal/ledger Store.add", call("days", 1), skipped, "internal/ledger TestADayEndsAtMidnightUTC/sqlite"},
-	{"logins are not written", "internal/ledger Store.add", call("logins", 1), skipped, "internal/ledger TestWhoOnlyEverFailedToLogInIsNoise/sqlite"},
+	{"logins are not written", "internal/ledger Store.add", call("logins", 1), skipped, "internal/ledger TestAClientWhoseLoginsAllFailedIsNoise/sqlite"},
 	{"the end does not write the rest", "internal/ledger Recorder.Close", body, first("return nil"), "internal/ledger TestTheEndWritesTheRest"},
 	{"an account is kept by its name", "internal/ledger Recorder.identify", call("identity", 1), becomes("account"), "internal/ledger TestAHashIsKeptInPlaceOfTheAccount/sqlite"},
 	{"what is erased comes back", "internal/ledger Recorder.erase", call("erase", 1), skipped, "internal/ledger TestAForgottenAccountIsGoneEverywhere/sqlite"},

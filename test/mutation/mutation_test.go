@@ -93,7 +93,7 @@ func TestMutantsMayLieWithinEachOther(t *testing.T) {
 	}
 }
 
-func TestWhatIsGoneIsNamed(t *testing.T) {
+func TestAMutantWithoutAPlaceIsNamed(t *testing.T) {
 	for want, m := range map[string]mutant{
 		"p conn.judge (x): it is gone":           {breaks: "x", in: "p conn.judge", at: body, do: first("")},
 		"the place is not there":                 {in: "p conn.decide", at: call("note", 2), do: skipped},

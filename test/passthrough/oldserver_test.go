@@ -167,9 +167,9 @@ func TestAnAlertOfTheOldServerReachesTheClientAndIsAFailure(t *testing.T) {
 	g.CheckIdentities(t, 2)
 }
 
-// Dovecot's OpenSSL hangs up on what it cannot speak either. That is no fault
-// of the server's: it goes on answering others, and there is nothing to tell.
-func TestWhatARealDovecotHangsUpOnIsRefused(t *testing.T) {
+// Dovecot's OpenSSL hangs up on hellos that it cannot serve either. That is not
+// a failure of the server: it still serves others, and nothing is logged.
+func TestInputThatMakesDovecotHangUpIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "observe", nil)
 	for i := range 2 {
@@ -191,7 +191,7 @@ func TestWhatARealDovecotHangsUpOnIsRefused(t *testing.T) {
 	w.CheckIdentities(t, 6)
 }
 
-func TestAnOldServerThatIsDownIsToldOnceAndItsClientsAreRefused(t *testing.T) {
+func TestAnOldServerThatIsDownIsReportedOnceAndItsClientsAreRefused(t *testing.T) {
 	t.Parallel()
 	old := posterntest.StartRawUpstream(t, answering(len(ssl3), []byte("hi")))
 	old.Close()
@@ -258,7 +258,7 @@ func TestASilentOldServerDoesNotHoldUpTheRefusal(t *testing.T) {
 	}
 }
 
-func TestWhoIsNotToBePassedThroughIsNot(t *testing.T) {
+func TestOtherClientsAreNotPassedThrough(t *testing.T) {
 	t.Parallel()
 	old := posterntest.StartRawUpstream(t, answering(1, []byte("never")))
 	for _, mode := range []string{"enforce", "explain"} {

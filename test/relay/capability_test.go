@@ -156,7 +156,7 @@ func TestPOP3CapabilitiesInsideTLS(t *testing.T) {
 	}
 }
 
-func TestSTARTTLSAndXCLIENTInsideTLSStayHere(t *testing.T) {
+func TestSTARTTLSAndXCLIENTInsideTLSAreNotForwarded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range []string{"imaps", "imap", "pop3s", "pop3"} {

@@ -257,7 +257,7 @@ func (r *rig) freeze(t *testing.T) {
 	}
 }
 
-func TestWhatIsPipelinedBehindSTARTTLSIsNeverExecuted(t *testing.T) {
+func TestBytesPipelinedBehindSTARTTLSAreNeverExecuted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range []string{"imap", "pop3"} {

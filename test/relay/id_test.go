@@ -124,7 +124,7 @@ func forgeries() map[string][]string {
 	return all
 }
 
-func TestAClientCannotSayWhereItComesFrom(t *testing.T) {
+func TestAClientCannotForgeItsAddress(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range []string{"imaps", "imap"} {

@@ -57,7 +57,7 @@ var pop3Offences = []offence{
 	{"a NUL in a SASL line", "AUTH PLAIN\r\n", "eHl6\x00\r\n", ""},
 }
 
-func TestWhatCannotBeRelayedEndsTheSessionInWords(t *testing.T) {
+func TestInputThatCannotBeRelayedEndsTheSessionInWords(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range []string{"imaps", "imap", "pop3s", "pop3"} {

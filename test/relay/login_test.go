@@ -126,7 +126,7 @@ func TestAUTHENTICATEAndAUTHAreTheUpstreams(t *testing.T) {
 	noSecret(t, r)
 }
 
-func TestWhatIsPipelinedBehindALoginWaitsForItAndArrivesInOrder(t *testing.T) {
+func TestCommandsPipelinedBehindALoginWaitForItAndArriveInOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for _, listener := range []string{"imaps", "imap"} {

@@ -160,7 +160,7 @@ func TestBinaryStreamsPassBothWaysAtOnce(t *testing.T) {
 	}
 }
 
-func TestTimeoutLoginEndsWhoDoesNotLogIn(t *testing.T) {
+func TestTimeoutLoginEndsConnectionsThatDoNotLogIn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_LOGIN": "2s"})
 	began := time.Now()
@@ -185,7 +185,7 @@ func TestTimeoutLoginEndsWhoDoesNotLogIn(t *testing.T) {
 	r.becomes(t, 0, "postern_connections_open")
 }
 
-func TestTimeoutIdleEndsWhoIsSilentAndNobodyElse(t *testing.T) {
+func TestTimeoutIdleEndsOnlySilentSessions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_IDLE": "2s", "TIMEOUT_LOGIN": "1s"})
 	for _, listener := range []string{"imaps", "pop3"} {

@@ -26,7 +26,7 @@ func (r *rig) gone(t *testing.T, within time.Duration) {
 	r.Stop(t)
 }
 
-func TestAtShutdownWhoHasNotLoggedInIsToldAtOnce(t *testing.T) {
+func TestAtShutdownClientsBeforeLoginAreNotifiedAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": drainTime.String()})
 	told := make(map[*posterntest.Client]string)
@@ -140,7 +140,7 @@ func TestAtShutdownADownloadInFlightArrivesWhole(t *testing.T) {
 	r.gone(t, drainTime-time.Since(began)+500*time.Millisecond)
 }
 
-func TestAtShutdownNobodyOutlastsTheDrain(t *testing.T) {
+func TestAtShutdownNoSessionOutlastsTheDrain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "2s"})
 	d := r.enter(t, "imaps")

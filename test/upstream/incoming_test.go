@@ -254,7 +254,7 @@ func TestAPROXYHeaderMayComeInPiecesOrWithWhatFollows(t *testing.T) {
 	}
 }
 
-func TestNobodyElseIsBelieved(t *testing.T) {
+func TestPROXYHeadersFromOtherPeersAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	g := newBehindProxy(t)
 	for i, reason := range []string{"plaintext", "malformed"} {

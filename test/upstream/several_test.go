@@ -216,7 +216,7 @@ func TestClientsBeforeLoginSurviveTheirUpstream(t *testing.T) {
 	}
 }
 
-func TestAClientHalfwayThroughItsLoginIsToldOfTheLoss(t *testing.T) {
+func TestALostUpstreamIsReportedToAClientInTheMiddleOfItsLogin(t *testing.T) {
 	t.Parallel()
 	u := plain(t, "pop3")
 	p := newPair(t, "pop3", u, plain(t, "pop3"))

@@ -90,7 +90,7 @@ func TestWhatMakesNoSense(t *testing.T) {
 	}
 }
 
-func TestWhatIsLeft(t *testing.T) {
+func TestRemainingWork(t *testing.T) {
 	o, err := parse([]string{"-subjects", "direct,postern", "-measures", "rtt,idle", "-repeat", "3", "-idle-repeat", "1"})
 	if err != nil {
 		t.Fatal(err)

@@ -147,7 +147,7 @@ func TestOneFailureInOneRoundIsAFailure(t *testing.T) {
 	}
 }
 
-func TestWhatBrokeIsNotHidden(t *testing.T) {
+func TestFailedMeasuresAreReported(t *testing.T) {
 	run := sample(t)
 	run.Records = append(run.Records, Record{Round: 2, Subject: Ours, Measure: "bulk", Error: "postern has ended"})
 	md, err := run.Markdown("", nil)

@@ -59,7 +59,7 @@ func TestIMAPDialogue(t *testing.T) {
 	)
 }
 
-func TestWhatIsStoredIsForgotten(t *testing.T) {
+func TestAppendedMessagesAreDiscarded(t *testing.T) {
 	text := strings.Repeat("x", 1<<20)
 	talk(t, imap,
 		"* OK [CAPABILITY "+capability+"] stub ready.",
