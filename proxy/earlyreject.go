@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"postern/internal/legacyhello"
 	"postern/internal/netpoll"
 	"postern/policy"
@@ -37,11 +39,12 @@ func (s *session) rejectEarly() bool {
 // peekAvailable returns what has come already, without waiting and without taking
 // it.
 func (c *clientConn) peekAvailable() []byte {
-	b := make([]byte, minPeek)
-	n, err := c.ReadAvailable(b)
+	buf := netpoll.GetBuffer()
+	defer buf.Put()
+	n, err := c.ReadAvailable(buf[:minPeek])
 	if err != nil && err != netpoll.ErrWouldBlock {
 		c.readErr = err
 	}
-	c.unread = b[:n]
+	c.unread = bytes.Clone(buf[:n])
 	return c.unread
 }

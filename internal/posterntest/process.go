@@ -12,8 +12,11 @@ import (
 // RSS is the memory that the process holds now, in bytes.
 func (g *Proxy) RSS(t testing.TB) int { return g.status(t, "VmRSS:") }
 
-// PeakRSS is the most memory that the process has held, in bytes.
-func (g *Proxy) PeakRSS(t testing.TB) int { return g.status(t, "VmHWM:") }
+// PeakAnonymous is the most memory that was the process's own, in bytes: without the
+// pages of the program's file.
+func (g *Proxy) PeakAnonymous(t testing.TB) int {
+	return g.status(t, "VmHWM:") - g.status(t, "RssFile:")
+}
 
 func (g *Proxy) status(t testing.TB, field string) int {
 	t.Helper()
