@@ -9,7 +9,7 @@ import (
 	"postern/internal/check"
 )
 
-// checkConfig reads what serve reads, and says everything at once.
+// checkConfig checks the configuration of serve and reports all problems.
 func checkConfig(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	offline := fs.Bool("offline", false, "dial nothing")

@@ -54,9 +54,8 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: dialAdmin(cfg.AdminListen)}
 	if cfg.AdminTLSCertFile != "" {
 		scheme = "https"
-		// The address is our own host's, nothing is confided to whoever
-		// answers, and the file may hold a certificate that Postern has
-		// rightly refused to load.
+		// The address is on this host and no secret is sent. The file may
+		// hold a certificate that Postern has rightly refused to load.
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
@@ -84,8 +83,8 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	return false, "", fmt.Errorf("asking %s: unexpected status %s", cfg.AdminListen, resp.Status)
 }
 
-// dialAdmin goes to the admin port, through loopback where it is bound to every
-// address, whatever the address in the URL.
+// dialAdmin dials the admin port, whatever the address in the URL. It uses
+// loopback if the port is bound to every address.
 func dialAdmin(listen string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
 		host, port, err := net.SplitHostPort(listen)

@@ -24,8 +24,8 @@ import (
 )
 
 const (
-	// instanceTimeout bounds one question to a running proxy, and instanceBytes
-	// its answer: that is more than the largest ledger needs.
+	// instanceTimeout bounds one request to a running proxy, and instanceBytes
+	// its answer. The largest ledger needs less.
 	instanceTimeout = time.Minute
 	instanceBytes   = 256 << 20
 )
@@ -38,7 +38,7 @@ type instance struct {
 	client http.Client
 }
 
-// findInstance is the proxy at a URL, or else that of ADMIN_LISTEN.
+// findInstance returns the proxy at a URL, or that of ADMIN_LISTEN.
 func findInstance(cfg *config.Config, from string) (*instance, error) {
 	i := &instance{base: "http://localhost", where: cfg.AdminListen}
 	transport := &http.Transport{DisableKeepAlives: true}
@@ -77,7 +77,7 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 	return i, nil
 }
 
-// rootsAnd are the system's CAs and some certificates more.
+// rootsAnd returns the system's CAs and some more certificates.
 func rootsAnd(own []*x509.Certificate) *x509.CertPool {
 	if own == nil {
 		return nil
@@ -92,9 +92,8 @@ func rootsAnd(own []*x509.Certificate) *x509.CertPool {
 	return pool
 }
 
-// pinned takes the proxy's own certificate alone: its name need not be that of
-// the address, but the token must not go to somebody else who has taken the
-// port.
+// pinned accepts only the proxy's own certificate. Its name need not match the
+// address, but no other program on the port may get the token.
 func pinned(own *x509.Certificate, cfg *config.Config) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, InsecureSkipVerify: true,
@@ -107,10 +106,10 @@ func pinned(own *x509.Certificate, cfg *config.Config) *tls.Config {
 	}
 }
 
-// notRunning reports whether nobody listens there.
+// notRunning reports whether nothing listens there.
 func notRunning(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
-// get asks for a path and decodes the JSON of the answer.
+// get requests a path and decodes the JSON answer.
 func (i *instance) get(ctx context.Context, path string, query url.Values, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.base+path+"?"+query.Encode(), nil)
 	if err != nil {
@@ -137,7 +136,7 @@ func (i *instance) get(ctx context.Context, path string, query url.Values, into 
 	return nil
 }
 
-// refused says what to do about an answer that is none.
+// refused explains an answer with an error status.
 func (i *instance) refused(resp *http.Response) error {
 	const variable = config.Prefix + "ADMIN_TOKEN_FILE"
 	switch resp.StatusCode {
@@ -165,11 +164,11 @@ func (i *instance) refused(resp *http.Response) error {
 	return fmt.Errorf("asking %s: unexpected status %s", i.where, resp.Status)
 }
 
-// pageSize is how many clients are asked for at once.
+// pageSize is the number of clients in one request.
 const pageSize = 1000
 
-// ClientsSince lists the clients that the proxy knows, without their handshakes
-// of single days.
+// ClientsSince lists the clients that the proxy knows, without the handshakes
+// of each day.
 func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.Client, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	if f.Noise {
@@ -189,7 +188,7 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 				continue
 			}
 			for _, account := range c.Accounts {
-				// Which program is whose does not stand there.
+				// The API does not say which account uses which program.
 				for _, software := range append(slices.Clone(c.Software), "") {
 					c.Logins = append(c.Logins, ledger.Identity{Account: account, Software: software})
 				}
@@ -203,7 +202,7 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 	}
 }
 
-// Hellos are the hellos that the proxy has kept.
+// Hellos returns the hellos that the proxy has kept.
 func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
 	var views map[string]ledger.Hello
 	if err := i.get(ctx, "/api/v1/hellos", nil, &views); err != nil {

@@ -1,6 +1,6 @@
 // Postern stands in front of a mail server on the day that TLS 1.0 and 1.1 end:
 // it terminates TLS for IMAP and POP3, rejects what is below TLS 1.2, says
-// exactly why, and counts which clients that were.
+// exactly why, and counts the clients.
 //
 // Commands:
 //
@@ -50,7 +50,7 @@ const (
 	exitBroken = 3
 )
 
-// system is what a command has of the world.
+// system is the environment of a command.
 type system struct {
 	args           []string
 	environ        []string
@@ -90,17 +90,17 @@ func commands() []command {
 }
 
 func main() {
-	// First of all: a SIGHUP that comes before this ends the process.
+	// This comes first: an earlier SIGHUP would end the process.
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
-	// A closed stderr must not end the proxy: without this the runtime dies of
-	// SIGPIPE at the first write to it.
+	// Without this the first write to a closed stderr would end the proxy with
+	// SIGPIPE.
 	signal.Ignore(syscall.SIGPIPE)
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	if os.Getenv(config.Prefix+"ADMIN_PPROF") != "on" {
-		// Nobody can ask for a heap profile then, which the runtime would keep
-		// a megabyte and a half for.
+		// Without pprof no heap profile is needed; the runtime would keep 1.5 MB
+		// for it.
 		runtime.MemProfileRate = 0
 	}
 	os.Exit(run(context.Background(), system{
@@ -144,8 +144,8 @@ func usage(w io.Writer) {
 		"Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 it broke while running.\n")
 }
 
-// parse reads a command's flags. Its error is for exit: flag.ErrHelp where help
-// was asked for and has been printed.
+// parse reads a command's flags. Its error is for exit: flag.ErrHelp if help
+// has been printed.
 func (sys system) parse(fs *flag.FlagSet, help string) error {
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(sys.args)
@@ -163,14 +163,14 @@ func (sys system) parse(fs *flag.FlagSet, help string) error {
 	return nil
 }
 
-// given are the names of the flags that were set.
+// given returns the names of the flags that were set.
 func given(fs *flag.FlagSet) map[string]bool {
 	names := make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { names[f.Name] = true })
 	return names
 }
 
-// A flagError is what is wrong with one flag, or with the command line.
+// A flagError is a problem with one flag, or with the command line.
 type flagError struct{ flag, reason string }
 
 func (e flagError) Error() string {
@@ -180,14 +180,14 @@ func (e flagError) Error() string {
 	return "-" + e.flag + ": " + e.reason
 }
 
-// A namedError is about the configuration: each of its lines begins with a
-// variable or a file.
+// A namedError is about the configuration. Each line begins with a variable
+// or a file.
 type namedError struct{ error }
 
 func (e namedError) Unwrap() error { return e.error }
 
-// An exitError is an error that knows how a command ends with it. It may be
-// without an error, where all has been said.
+// An exitError is an error with an exit code. Its error is nil if everything
+// has been printed.
 type exitError struct {
 	error
 	code int

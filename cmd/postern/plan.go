@@ -41,16 +41,16 @@ func init() {
 	decisionFlags = append(decisionFlags, clientFlags...)
 }
 
-// longestPlan is more than anybody plans.
+// longestPlan bounds -for.
 const longestPlan = 3660 * 24 * time.Hour
 
-// printable is what a plan or a decision can be written as.
+// printable is a plan or a decision, in both output formats.
 type printable interface {
 	WriteText(io.Writer) error
 	WriteJSON(io.Writer) error
 }
 
-// planPolicy tells what the policy does over time, or to one client.
+// planPolicy prints what the policy does over time, or to one client.
 func planPolicy(_ context.Context, sys system) error {
 	var f planFlags
 	fs := flag.NewFlagSet("plan", flag.ContinueOnError)
@@ -82,7 +82,7 @@ func planPolicy(_ context.Context, sys system) error {
 	return nil
 }
 
-// answer works out what was asked for.
+// answer returns the plan or the decision.
 func (f *planFlags) answer(sys system) (printable, error) {
 	cfg, err := f.config(sys.environ)
 	if err != nil {
@@ -104,8 +104,8 @@ func (f *planFlags) answer(sys system) (printable, error) {
 	return f.plan(cfg, p, sys.clock())
 }
 
-// config is what the environment says, with the file of the flag in place of
-// its policy.
+// config returns the configuration of the environment, with the policy file of
+// the flag.
 func (f *planFlags) config(environ []string) (*config.Config, error) {
 	if f.given["policy"] {
 		if f.file == "" {
@@ -172,7 +172,7 @@ func flagTime(name, s string) (time.Time, error) {
 	return time.Time{}, flagError{name, fmt.Sprintf("%q is not a time such as 2026-07-01, \"2026-07-01 10:30\" (both UTC) or 2026-07-01T10:30:00+02:00", s)}
 }
 
-// listenerAddrs are the addresses of each listener; none where it is off.
+// listenerAddrs returns the addresses of each listener; none if it is off.
 func listenerAddrs(cfg *config.Config) map[string]config.Addrs {
 	return map[string]config.Addrs{"imaps": cfg.ListenIMAPS, "pop3s": cfg.ListenPOP3S, "imap": cfg.ListenIMAP, "pop3": cfg.ListenPOP3}
 }
@@ -182,8 +182,7 @@ func openListeners(cfg *config.Config) []string {
 	return slices.DeleteFunc(slices.Clone(policy.ListenerNames), func(name string) bool { return len(addrs[name]) == 0 })
 }
 
-// listenerPort is the first port that a listener has, or else the one that it
-// has by its standard.
+// listenerPort returns a listener's first port, or its standard port.
 func listenerPort(cfg *config.Config, listener string) uint16 {
 	for _, addr := range listenerAddrs(cfg)[listener] {
 		_, port, _ := net.SplitHostPort(addr)

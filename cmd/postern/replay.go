@@ -13,8 +13,8 @@ import (
 	"postern/policy"
 )
 
-// remembered is a store, or the running proxy: both know clients and what they
-// offered.
+// remembered is a store or the running proxy. Both know clients and their
+// hellos.
 type remembered interface {
 	ClientsSince(context.Context, ledger.Filter) ([]ledger.Client, error)
 	Hellos(context.Context) (map[string]policy.Hello, error)
@@ -26,7 +26,7 @@ type replayFlags struct {
 	noise                               bool
 }
 
-// replayPolicy tells which known clients another policy refuses.
+// replayPolicy prints which known clients another policy refuses.
 func replayPolicy(ctx context.Context, sys system) error {
 	var f replayFlags
 	fs := flag.NewFlagSet("replay", flag.ContinueOnError)
@@ -70,7 +70,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 	return nil
 }
 
-// trial is what the flags say.
+// trial reads the flags.
 func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
 	t := &report.Trial{PolicyFile: f.policy}
 	if f.policy == "" {
@@ -95,7 +95,7 @@ func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
 	return t, nil
 }
 
-// remember asks the running proxy or, where none runs, its store.
+// remember asks the running proxy or, if none runs, its store.
 func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *report.Trial) error {
 	running, err := findInstance(cfg, f.from)
 	if err != nil {

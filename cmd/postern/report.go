@@ -23,7 +23,7 @@ type reportFlags struct {
 	given                                     map[string]bool
 }
 
-// reportLedger tells who is left, and whether it can be cut.
+// reportLedger prints the remaining clients and whether old TLS can be cut.
 func reportLedger(ctx context.Context, sys system) error {
 	var f reportFlags
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
@@ -78,7 +78,7 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	return nil
 }
 
-// options are the flags, read.
+// options parses the flags.
 func (f *reportFlags) options() (o report.Options, format report.Format, err error) {
 	o.Noise, o.Max = f.noise, f.max
 	if o.Since, err = report.ParseSince(f.since); err != nil {
@@ -108,7 +108,7 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 	return o, format, nil
 }
 
-// fetchReport asks the running proxy or, where none runs, its store.
+// fetchReport asks the running proxy or, if none runs, its store.
 func fetchReport(ctx context.Context, cfg *config.Config, now time.Time, o report.Options, from string) (*report.Report, error) {
 	running, err := findInstance(cfg, from)
 	if err != nil {
@@ -140,7 +140,7 @@ func fetchReport(ctx context.Context, cfg *config.Config, now time.Time, o repor
 	return report.Build(facts, o), nil
 }
 
-// knownAccounts are the accounts of -accounts by their hashes; nil without it.
+// knownAccounts returns the accounts of -accounts by hash; nil without it.
 func (f *reportFlags) knownAccounts(cfg *config.Config) (map[string]string, error) {
 	if f.accounts == "" {
 		return nil, nil
@@ -163,8 +163,8 @@ func (f *reportFlags) knownAccounts(cfg *config.Config) (map[string]string, erro
 	return known, nil
 }
 
-// identityKeyOf reads the key of hashed accounts where its file is named,
-// whatever is kept now; else nil.
+// identityKeyOf reads the key of hashed accounts, even if accounts are not
+// hashed now; nil if no file is configured.
 func identityKeyOf(cfg *config.Config) ([]byte, error) {
 	if cfg.LedgerIdentityKeyFile == "" {
 		return nil, nil
@@ -188,7 +188,7 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 			names = append(names, ledger.HashAccount(key, f.forget))
 		}
 	}
-	// What is not there must not be made by looking for it.
+	// Open would create a missing file.
 	there, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
 	if err != nil {
 		return fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)

@@ -15,8 +15,7 @@ import (
 // -ldflags "-X main.release=v1.2.3".
 var release = ""
 
-// buildInfo is the version and the commit that it was built from, as far as
-// the build knows them.
+// buildInfo returns the version and the commit, as far as the build knows them.
 func buildInfo() gate.Build {
 	ver, revision := release, "unknown"
 	info, ok := debug.ReadBuildInfo()

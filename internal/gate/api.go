@@ -13,7 +13,7 @@ import (
 	"postern/policy"
 )
 
-// api is what answers below /api/v1/; who may ask is decided before it.
+// api returns the handler below /api/v1/. Access is checked before it.
 func (g *Runtime) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
@@ -23,11 +23,11 @@ func (g *Runtime) api() http.Handler {
 	return impatient(mux)
 }
 
-// apiTime bounds what one question to the API may ask of the ledger. A CSV of
-// all clients takes as long as its reader does.
+// apiTime bounds one API request to the ledger, except for a CSV of all
+// clients, which takes as long as its reader does.
 const apiTime = 20 * time.Second
 
-// impatient answers with an error where the ledger's database hangs.
+// impatient answers with an error if the ledger's database hangs.
 func impatient(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("format") != "csv" {
@@ -49,7 +49,7 @@ func (g *Runtime) legacyClients() *admin.Clients {
 	return c
 }
 
-// policyState is what is in force now.
+// policyState returns the policy in force.
 func (g *Runtime) policyState() admin.PolicyState {
 	running := g.policy.Load()
 	s := admin.PolicyState{
@@ -65,7 +65,7 @@ func (g *Runtime) policyState() admin.PolicyState {
 	return s
 }
 
-// page is what / shows.
+// page returns the contents of /.
 func (g *Runtime) page() http.Handler {
 	p := &admin.Page{
 		Store: g.ledger.store, Counts: g.ledger.counts, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
@@ -74,7 +74,7 @@ func (g *Runtime) page() http.Handler {
 	return p.Handler()
 }
 
-// Report is made of what the ledger knows.
+// Report builds a report from the ledger.
 func (g *Runtime) Report(ctx context.Context, o report.Options) (*report.Report, error) {
 	facts := ReportFacts(g.cfg, g.now())
 	facts.Policy = g.policy.Load().Policy
@@ -84,7 +84,7 @@ func (g *Runtime) Report(ctx context.Context, o report.Options) (*report.Report,
 	return report.Build(facts, o), nil
 }
 
-// ReportFacts is what the configuration says about a ledger.
+// ReportFacts returns the configuration's part of a report.
 func ReportFacts(cfg *config.Config, now time.Time) report.Facts {
 	return report.Facts{
 		Now: now, PolicyFile: cfg.PolicyFile, Identity: cfg.LedgerIdentity,

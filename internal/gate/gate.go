@@ -62,19 +62,17 @@ type Runtime struct {
 // logQueue is how many lines may wait for a slow stderr.
 const logQueue = 4096
 
-// Build says what the program was built from.
+// Build identifies the program's source.
 type Build struct{ Version, Revision string }
 
-// New binds the listeners and reads the files. Its error is for a person to
-// read, and may have several lines. The log goes to stderr. The policy goes by
-// now.
+// New binds the listeners and reads the files. Its error may have several
+// lines. The log goes to stderr; now is the policy's clock.
 func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time) (*Runtime, error) {
 	g := &Runtime{
 		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}),
 		files: watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
 	}
-	// A file is watched before it is read for the first time, so that no change
-	// falls in between.
+	// A file is watched before it is first read, so that no change is missed.
 	ferr := g.readFiles()
 	if cfg.PolicyFile != "" {
 		g.policyFiles.Add(g.reloadPolicy, cfg.PolicyFile)
@@ -102,8 +100,7 @@ func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time
 	return g, nil
 }
 
-// Start logs what of the configuration is probably not meant, and begins to
-// serve.
+// Start logs the configuration's warnings and begins to serve.
 func (g *Runtime) Start() {
 	for _, w := range g.cfg.Warnings() {
 		g.log.Warn("configuration warning", "warning", w)
@@ -136,19 +133,19 @@ func (g *Runtime) Start() {
 		"mode", g.policy.Load().Mode().String(), "floor", g.policy.Load().Floor().String(), "rules", len(g.policy.Load().Rules()))
 }
 
-// Gatherer gathers what the admin port shows at /metrics.
+// Gatherer gathers the metrics of /metrics.
 func (g *Runtime) Gatherer() prometheus.Gatherer { return g.metrics.Gatherer() }
 
-// FlushLedger writes what the ledger has been told so far.
+// FlushLedger writes what the ledger has recorded so far.
 func (g *Runtime) FlushLedger(ctx context.Context) error { return g.ledger.recorder.Flush(ctx) }
 
-// flushAtLeast is what admin port, ledger and log have at the end even when the
-// drain took all of its time.
+// flushAtLeast is the time for admin port, ledger and log at the end, even
+// after a drain that took all of its time.
 const flushAtLeast = 100 * time.Millisecond
 
-// Run serves until a signal comes on stop, ctx ends, or the admin port breaks,
-// which alone is an error. A signal on reload has the files read again. A second
-// one on stop ends the drain at once.
+// Run serves until a signal arrives on stop, ctx ends, or the admin port fails;
+// only the last is an error. A signal on reload has the files read again. A
+// second signal on stop ends the drain at once.
 func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error {
 	g.Start()
 	var err error
@@ -186,12 +183,12 @@ func (g *Runtime) Stop(ctx context.Context) {
 	end := time.Now().Add(g.cfg.TimeoutDrain)
 	g.readiness.Draining()
 	g.server.Shutdown(ctx)
-	// The watcher is not waited for: a file on a network file system that hangs
-	// would keep the process.
+	// Stop does not wait for the watcher: a network file system that hangs would
+	// keep the process alive.
 	g.stopBackground()
 	<-g.suppressionDone
-	// The process is to be gone by the end of TIMEOUT_DRAIN: what the drain has
-	// left of it is for the ledger, but for a little.
+	// The process ends within TIMEOUT_DRAIN. The ledger gets nearly all the time
+	// that the drain has left.
 	within(ctx, time.Until(end), g.admin.Close)
 	if err := within(ctx, time.Until(end.Add(-flushAtLeast)), g.ledger.close); err != nil {
 		g.log.Error("the ledger could not be written at the end, clients are lost", "error", err.Error())
@@ -200,8 +197,8 @@ func (g *Runtime) Stop(ctx context.Context) {
 	within(ctx, time.Until(end), g.logWriter.Close)
 }
 
-// within ends something in that time; in next to no time where there is none
-// left, or ctx is over.
+// within bounds end by the time that is left, but by no less than flushAtLeast.
+// Once ctx ends, flushAtLeast is the bound.
 func within(ctx context.Context, left time.Duration, end func(context.Context) error) error {
 	closing, cancel := context.WithTimeout(context.Background(), max(flushAtLeast, left))
 	defer cancel()

@@ -11,26 +11,26 @@ import (
 	"postern/metrics"
 )
 
-// ledgerRunner is the ledger and who writes it.
+// ledgerRunner holds the ledger and writes it.
 type ledgerRunner struct {
 	store    *ledger.Store
 	recorder *ledger.Recorder
-	// key is that of hashed accounts.
+	// key is for hashed accounts.
 	key atomic.Pointer[[]byte]
-	// due wakes who counts the distinct clients.
+	// due starts a count of the distinct clients.
 	due  chan struct{}
 	done chan struct{}
-	// last is what was counted last; nil before the first time.
+	// last is the last count; nil before the first.
 	last atomic.Pointer[counted]
 }
 
-// counted is how many distinct clients there were at a time.
+// counted holds the numbers of distinct clients at a time.
 type counted struct {
 	list []ledger.Distinct
 	at   time.Time
 }
 
-// counts returns what was counted last.
+// counts returns the last count.
 func (b *ledgerRunner) counts() ([]ledger.Distinct, time.Time) {
 	if c := b.last.Load(); c != nil {
 		return c.list, c.at
@@ -42,7 +42,7 @@ func (b *ledgerRunner) counts() ([]ledger.Distinct, time.Time) {
 func (g *Runtime) openLedger(ctx context.Context) error {
 	store, err := ledger.Open(ctx, g.cfg.LedgerURL)
 	if errors.Is(err, ledger.ErrAway) {
-		// Mail does not wait for it, and until it is back nothing is lost.
+		// Mail does not wait for the database; the recorder keeps everything.
 		g.log.Error("the ledger cannot be written yet, trying again", "error", err.Error())
 	} else if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (b *ledgerRunner) wake() {
 	}
 }
 
-// identity is what is kept of an account's name.
+// identity returns the stored form of an account's name.
 func (g *Runtime) identity() func(string) string {
 	switch g.cfg.LedgerIdentity {
 	case "plain":
@@ -75,13 +75,13 @@ func (g *Runtime) identity() func(string) string {
 }
 
 const (
-	// countEvery is how often distinct clients are counted while nothing
-	// happens, since windows move, and countRest how many times as long as
-	// counting took is waited before it is done again.
+	// countEvery is how often idle instances count distinct clients, since the
+	// windows move. The pause between counts is at least countRest times as
+	// long as the last count took.
 	countEvery = time.Minute
 	countRest  = 20
 	pruneEvery = time.Hour
-	// databaseTime bounds one of these, where a database hangs.
+	// databaseTime bounds one of these if the database hangs.
 	databaseTime = time.Minute
 )
 
@@ -123,7 +123,7 @@ func bounded(ctx context.Context, f func(context.Context)) {
 	f(ctx)
 }
 
-// prune forgets who has not come for LEDGER_RETENTION.
+// prune deletes clients that were not seen for LEDGER_RETENTION.
 func (g *Runtime) prune(ctx context.Context) {
 	err := g.ledger.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
 	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
@@ -151,7 +151,7 @@ func (g *Runtime) countClients(ctx context.Context) {
 	g.ledger.last.Store(&counted{counts, now})
 }
 
-// close writes what is left.
+// close writes the rest.
 func (b *ledgerRunner) close(ctx context.Context) error {
 	select {
 	case <-b.done:
@@ -161,7 +161,7 @@ func (b *ledgerRunner) close(ctx context.Context) error {
 	return b.recorder.Close(ctx)
 }
 
-// readIdentityKey reads the key of hashed accounts; nil where none is needed.
+// readIdentityKey reads the key of hashed accounts; nil if none is needed.
 func readIdentityKey(cfg *config.Config) ([]byte, error) {
 	if cfg.LedgerIdentity != "hashed" {
 		return nil, nil

@@ -10,18 +10,18 @@ import (
 	"postern/policy"
 )
 
-// policyEvery is how often the policy file is checked. A change is taken over
-// once two checks have seen the same, which is within two seconds.
+// policyEvery is how often the policy file is checked. A change takes effect
+// once two checks have seen the same, within two seconds.
 const policyEvery = 500 * time.Millisecond
 
-// running is the policy that is in force, and where it came from.
+// running is the policy in force and its source.
 type running struct {
 	*policy.Policy
 	read time.Time
 }
 
-// reloadPolicy puts a changed file in force, or keeps what there is and says
-// why.
+// reloadPolicy puts a changed file in force, or keeps the running policy and
+// logs why.
 func (g *Runtime) reloadPolicy() error {
 	p, err := policyfile.Of(g.cfg)
 	if err != nil {
@@ -40,15 +40,15 @@ func (g *Runtime) reloadPolicy() error {
 	return nil
 }
 
-// warnOfPolicy logs what of the policy is probably not meant.
+// warnOfPolicy logs the policy's warnings.
 func (g *Runtime) warnOfPolicy() {
 	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.certificates.Load())) {
 		g.log.Warn("policy warning", "file", g.cfg.PolicyFile, "line", w.Line, "rule", w.Rule, "warning", w.Text)
 	}
 }
 
-// clockEvery is how often it is checked whether a rule has begun or ended, to
-// log it. The handshakes go by the clock themselves.
+// clockEvery is how often followClock looks for rules that have begun or ended.
+// It is for the log alone: handshakes follow the clock themselves.
 const clockEvery = time.Second
 
 // followClock logs the rules that begin and end by their dates.

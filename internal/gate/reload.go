@@ -12,8 +12,8 @@ import (
 	"postern/internal/config"
 )
 
-// material is what is read from files, and again when they change. The policy
-// is apart.
+// material is read from files, and read again when they change. The policy is
+// separate.
 type material struct {
 	certificates             *certs.Store
 	clientCAs, upstreamRoots *x509.CertPool
@@ -23,8 +23,8 @@ type material struct {
 	identityKey              []byte
 }
 
-// fileSet is files that are read together. Read leaves the material as it is
-// where it fails; use puts what it has read in force.
+// fileSet is a set of files that are read together. read leaves the material
+// unchanged if it fails; use puts the new material in force.
 type fileSet struct {
 	what  string // in the log
 	paths []string
@@ -73,7 +73,7 @@ func into[T any](part *T, read func(name string) (T, error), name string) func()
 }
 
 // readFiles reads all files, and has them read again when they change. Its
-// error says all at once what is wrong with them.
+// error holds all problems.
 func (g *Runtime) readFiles() error {
 	var problems []error
 	for _, set := range g.fileSets() {
@@ -86,8 +86,8 @@ func (g *Runtime) readFiles() error {
 	return errors.Join(problems...)
 }
 
-// reloading reads files again. It counts failures, and logs each once: an error
-// that stays the same is not news.
+// reloading reads files again. It counts failures, and logs an error only once
+// while it stays the same.
 func (g *Runtime) reloading(set fileSet) func() error {
 	logged := ""
 	return func() error {
@@ -121,7 +121,7 @@ func (g *Runtime) renewed(old *certs.Store, load func() (*certs.Store, error)) (
 	return fresh, err
 }
 
-// publishCertificates has metrics, readiness and admin port know which
+// publishCertificates tells metrics, readiness and the admin port which
 // certificates are in use.
 func (g *Runtime) publishCertificates() {
 	g.certificates.Store(g.material.certificates)
@@ -143,7 +143,7 @@ func (g *Runtime) publishCertificates() {
 	g.metrics.SetCertificates(notAfter)
 }
 
-// warnOfSources says that the clients' addresses are probably not theirs.
+// warnOfSources logs that the clients' addresses are probably a proxy's.
 func (g *Runtime) warnOfSources(addrs []netip.Addr) {
 	g.log.Warn("most connections come from a few private addresses: behind a load balancer, "+
 		"clients are told apart only by a PROXY header", "clients", addrs, "variable", config.Prefix+"PROXY_PROTOCOL_FROM")

@@ -12,8 +12,8 @@ import (
 	"postern/proxy"
 )
 
-// What makes a few addresses suspicious: so large a part of at least so many
-// handshakes within so much time.
+// A few addresses are suspicious if they have this part of at least this many
+// handshakes within this time.
 const (
 	fewSources     = 3
 	mostOf         = 0.9
@@ -40,8 +40,8 @@ func newSources(warn func([]netip.Addr)) *sources {
 	return &sources{warn: warn, now: time.Now, seen: make(map[netip.Addr]int)}
 }
 
-// Handshake counts those with a hello: what health checks do without one says
-// nothing of clients.
+// Handshake counts handshakes with a hello. Those without one are health
+// checks.
 func (s *sources) Handshake(h *proxy.Handshake) {
 	if h.Hello == nil || s.done.Load() {
 		return
@@ -60,7 +60,7 @@ func (s *sources) Software(*proxy.Software) {}
 // Closed does nothing.
 func (s *sources) Closed(*proxy.Closed) {}
 
-// count returns the suspicious addresses, the busiest first, or nil.
+// count returns the suspicious addresses, busiest first, or nil.
 func (s *sources) count(client netip.Addr) []netip.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"postern/proxy"
 )
 
-// proxyConfig is what the configuration and the files say, and the observers.
+// proxyConfig returns the proxy's configuration, without its listeners.
 func (g *Runtime) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, g.material
 	observers := chain{g.ledger.recorder, &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.ledger.recorder}, g.metrics}
@@ -44,8 +44,7 @@ func (g *Runtime) proxyConfig() proxy.Config {
 	}
 }
 
-// makeObservers makes what observes the proxy, and the admin port, which shows
-// it.
+// makeObservers makes the proxy's observers and the admin port.
 func (g *Runtime) makeObservers(p *policy.Policy) {
 	o := metrics.Options{
 		Version: g.build.Version, Revision: g.build.Revision,
@@ -87,7 +86,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.admin = admin.New(ao)
 }
 
-// listen binds every address, and says all at once which cannot be bound.
+// listen binds every address. Its error names all that cannot be bound.
 func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener, error) {
 	bound := make(map[proxy.Listener][]net.Listener)
 	var all []net.Listener
@@ -135,7 +134,7 @@ func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {
 	return m
 }
 
-// passthrough is where legacy clients of a listener are passed through to.
+// passthrough returns the old servers for legacy clients, by listener.
 func passthrough(cfg *config.Config) map[proxy.Listener]string {
 	m := make(map[proxy.Listener]string)
 	for _, p := range cfg.Passthrough() {
@@ -154,7 +153,7 @@ func protocolsByUpstream(cfg *config.Config) map[string]proxy.Protocol {
 	return m
 }
 
-// meter counts, and passes on to readiness which upstreams answer.
+// meter counts, and tells readiness which upstreams answer.
 type meter struct {
 	*metrics.Metrics
 	readiness *admin.Readiness
