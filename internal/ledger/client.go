@@ -19,26 +19,26 @@ type Client struct {
 	Endpoint Endpoint       `json:"endpoint"`
 	Version  policy.Version `json:"version"`
 	Reason   policy.Reason  `json:"reason"`
-	// JA4 is empty where the client came in too many variants to tell them apart.
+	// JA4 is empty for a client with too many variants.
 	JA4    string    `json:"ja4"`
 	First  time.Time `json:"first_seen"`
 	Last   time.Time `json:"last_seen"`
 	Counts Counts    `json:"counts"`
-	// Accounts and Software are those of Logins, in order, without repetition.
+	// Accounts and Software are sorted, from Logins, without repetition.
 	Accounts []string `json:"accounts"`
 	Software []string `json:"software"`
 	Login    Login    `json:"login"`
 	Noise    bool     `json:"noise"`
 
 	Logins []Identity `json:"-"`
-	// Since are the handshakes of the days since a time; only
+	// Since counts the handshakes of the days since a time; only
 	// ClientsSince fills it in.
 	Since Counts `json:"-"`
 
 	added, id int64 // the place in the order of pages
 }
 
-// Network is what counts as one client: the address, or its IPv6 /64.
+// Network returns the address or its IPv6 /64, which counts as one client.
 func (c *Client) Network() string {
 	p := policy.ClientPrefix(c.Addr)
 	if p.Addr().Is6() {
@@ -47,7 +47,7 @@ func (c *Client) Network() string {
 	return p.Addr().String()
 }
 
-// ForPolicy is the client as the rules of a policy see it.
+// ForPolicy returns the client as the rules of a policy see it.
 func (c *Client) ForPolicy() policy.Client {
 	ja4, _ := policy.ParseJA4(c.JA4) // zero where it is empty
 	return policy.Client{
@@ -56,8 +56,7 @@ func (c *Client) ForPolicy() policy.Client {
 	}
 }
 
-// Endpoint is what a client came to: the server name that it asked for, empty
-// where it sent none, and the local port.
+// Endpoint is the server name that a client sent, or empty, and the local port.
 type Endpoint struct {
 	Name string
 	Port uint16
@@ -114,7 +113,7 @@ func (c *Counts) of(o proxy.Outcome) *int64 {
 // columns are where a row with the four counts is scanned to.
 func (c *Counts) columns() []any { return []any{&c.Observed, &c.Explained, &c.Rejected, &c.Failed} }
 
-// Identity is an account and a program that it came with; Software may be empty.
+// Identity is an account and the program that it used; Software may be empty.
 type Identity struct{ Account, Software string }
 
 // Login is how the logins of a client have ended.

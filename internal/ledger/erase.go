@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Prune removes what has not been seen since a time.
+// Prune deletes clients that were not seen since a time.
 func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	t := before.Unix()
 	return s.whileNobodyWrites(func([]*Recorder) error {
@@ -30,10 +30,10 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	})
 }
 
-// Forget erases an account, or all that is known of an address, here and in the
-// recorders that write here; other replicas follow within a minute. It says how
-// many rows that were. An account is given as it is kept, in any case: where
-// accounts are hashed, as the hash.
+// Forget erases an account, or everything about an address, here and in the
+// recorders that write here; other replicas follow within a minute. It returns
+// the number of rows. An account is given as it is stored (hashed accounts as
+// the hash), in upper or lower case.
 func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 	who = storable(who)
 	lower := strings.ToLower(who)

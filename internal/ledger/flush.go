@@ -10,23 +10,22 @@ import (
 )
 
 const (
-	// FlushEvery is how often what was seen is written. A process that is killed
-	// loses no more than that, and the time that writing takes.
+	// FlushEvery is the time between two writes. A process that is killed loses
+	// no more than that and the time of a write.
 	FlushEvery = 3 * time.Second
-	// loadEvery is how often names are read that other replicas have learned, or
-	// that were erased.
+	// loadEvery is how often names are read that other replicas have added or
+	// erased.
 	loadEvery = time.Minute
 	// flushTimeout bounds one attempt to write.
 	flushTimeout = 30 * time.Second
-	// batchRows is how many rows are written in one transaction, or somewhat
-	// more: who reads waits no longer than that takes, and only so many are
-	// copied at a time.
+	// batchRows is about how many rows are written in one transaction. It bounds
+	// how long readers wait, and the memory for copies.
 	batchRows = 5000
 	// closePause is the time between two attempts at the end.
 	closePause = 200 * time.Millisecond
 )
 
-// batch is what is written in one transaction.
+// batch holds the rows of one transaction.
 type batch struct {
 	writer, number int64
 	sightings      []sighting
@@ -55,8 +54,8 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// Close writes what is left, and tries again until it is written or the context
-// ends. Nothing is to be recorded after it; the store stays open.
+// Close writes the rest, and tries again until it succeeds or the context ends.
+// Nothing may be recorded after it. The store stays open.
 func (r *Recorder) Close(ctx context.Context) error {
 	defer r.store.detach(r)
 	for {
@@ -72,8 +71,8 @@ func (r *Recorder) Close(ctx context.Context) error {
 	}
 }
 
-// Flush writes what has been seen since the last time. What cannot be written is
-// kept for the next one. Where there is nothing, the store is not asked.
+// Flush writes everything since the last time. If that fails, it is kept for
+// the next one. Without anything to write, the store is not used.
 func (r *Recorder) Flush(ctx context.Context) error {
 	wrote, err := r.flush(ctx)
 	if wrote && r.flushed != nil {
@@ -108,8 +107,8 @@ func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {
 			r.acknowledge(b)
 		}
 	}
-	// Logins before sightings: that of a handshake that comes meanwhile would
-	// find no row to be added to.
+	// Logins come before sightings: the login of a handshake that arrives
+	// meanwhile would find no row.
 	last := &batch{}
 	r.queue.gather(last)
 	for i := 0; i < shardCount; {
@@ -146,7 +145,7 @@ func (r *Recorder) commit(ctx context.Context, b *batch) error {
 	return err
 }
 
-// acknowledge takes off what has been written.
+// acknowledge removes what was written.
 func (r *Recorder) acknowledge(b *batch) {
 	for i := range b.sightings {
 		if w := &b.sightings[i]; r.shardOf(w.client).acknowledge(w) {
@@ -156,7 +155,7 @@ func (r *Recorder) acknowledge(b *batch) {
 	r.queue.acknowledge(b)
 }
 
-// accountsState says how much of the store a recorder has read.
+// accountsState is how much of the store a recorder has read.
 type accountsState struct {
 	at     time.Time // when names were read
 	failed bool      // the last attempt to read them failed
@@ -164,8 +163,8 @@ type accountsState struct {
 	erased uint64    // how often something had been erased by then
 }
 
-// refresh reads what is known of clients from the store: at the start, when
-// something has been erased, and from time to time where others write too.
+// refresh reads accounts from the store: at the start, after something was
+// erased, and from time to time if others write too.
 func (r *Recorder) refresh(ctx context.Context) {
 	now, erased := r.now(), r.store.erased.Load()
 	first, due := r.loaded.at.IsZero(), r.store.shared && now.Sub(r.loaded.at) >= loadEvery

@@ -11,8 +11,8 @@ import (
 	"postern/policy"
 )
 
-// Hello is a hello in the JSON of the API: what is needed to judge it, as
-// numbers of IANA.
+// Hello is the part of a hello that a policy judges, as IANA numbers, in the
+// JSON of the API.
 type Hello struct {
 	SSL2Format       bool                  `json:"ssl2_format,omitempty"`
 	Versions         []uint16              `json:"versions"`
@@ -23,7 +23,7 @@ type Hello struct {
 	SignatureSchemes []tls.SignatureScheme `json:"signature_schemes"`
 }
 
-// HelloOf is the JSON of a hello.
+// HelloOf returns the JSON of a hello.
 func HelloOf(h *policy.Hello) Hello {
 	v := Hello{
 		SSL2Format: h.SSL2Format, Versions: h.Versions, CipherSuites: h.CipherSuites, SSL2Ciphers: h.SSL2Ciphers,
@@ -35,7 +35,7 @@ func HelloOf(h *policy.Hello) Hello {
 	return v
 }
 
-// ForPolicy is the hello as a policy judges it.
+// ForPolicy returns the hello as a policy judges it.
 func (v *Hello) ForPolicy() policy.Hello {
 	h := policy.Hello{
 		SSL2Format: v.SSL2Format, Versions: v.Versions, CipherSuites: v.CipherSuites, SSL2Ciphers: v.SSL2Ciphers,
@@ -82,8 +82,8 @@ type account struct {
 	span
 }
 
-// accountsSince lists the accounts that have logged in since a time, the last
-// ones first.
+// accountsSince lists the accounts that have logged in since a time, latest
+// first.
 func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, error) {
 	return query(ctx, s.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
 		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown}, func(rows *sql.Rows, a *account) error {
@@ -95,7 +95,7 @@ func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, erro
 	})
 }
 
-// stamp says whether accounts have changed.
+// stamp changes whenever accounts do.
 type stamp struct{ n, sum int64 }
 
 func (s *Store) accountsStamp(ctx context.Context) (t stamp, err error) {

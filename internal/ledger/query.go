@@ -22,7 +22,7 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// query reads all rows that a query finds; doing is what its errors begin with.
+// query reads all rows of a query; its errors begin with doing.
 func query[T any](ctx context.Context, db querier, doing, statement string, args []any, scan func(*sql.Rows, *T) error) ([]T, error) {
 	rows, err := db.QueryContext(ctx, statement, args...)
 	if err != nil {
@@ -47,15 +47,15 @@ func query[T any](ctx context.Context, db querier, doing, statement string, args
 type Filter struct {
 	Version  policy.Version
 	Listener proxy.Listener
-	// Account is one whole name, Software a part of one; neither goes by case.
+	// Account is a whole name, Software a part of one, both without regard to case.
 	Account, Software string
-	// Since leaves out those that were not seen since then.
+	// Since leaves out clients that were not seen since then.
 	Since time.Time
 	// Noise includes noise.
 	Noise bool
 }
 
-// where is the condition of a filter on sightings s.
+// where returns the condition of a filter on sightings s.
 func (f *Filter) where() (condition string, args []any) {
 	parts := []string{"1 = 1"}
 	add := func(format string, values ...any) {
@@ -89,8 +89,8 @@ func (f *Filter) where() (condition string, args []any) {
 	return strings.Join(parts, " AND "), args
 }
 
-// storable is a text that PostgreSQL accepts as a parameter. No stored text is
-// like those that it does not.
+// storable makes a text acceptable to PostgreSQL as a parameter. No stored text
+// has what it changes.
 func storable(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
 }
@@ -105,13 +105,12 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	return n, nil
 }
 
-// ErrCursor is the error of a cursor that no answer has had.
+// ErrCursor reports an invalid cursor.
 var ErrCursor = errors.New("not a cursor of an earlier answer")
 
-// Clients lists clients in the order in which they were first seen, from a
-// cursor on: limit of them at most, where that is not 0. Next is the cursor of
-// what follows; empty at the end. A client that is seen again meanwhile stays
-// in its place.
+// Clients lists clients in the order in which they were first seen, starting at
+// a cursor: at most limit of them, unless that is 0. Next is the cursor of the
+// next page; empty at the end. A client that is seen again keeps its place.
 func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int) (list []Client, next string, err error) {
 	where, args := f.where()
 	if cursor != "" {
@@ -147,7 +146,7 @@ func scanClient(rows *sql.Rows, c *Client) error {
 	if err != nil {
 		return err
 	}
-	// What a newer version has written, and this one does not know, stays zero.
+	// Values of a newer version that this one does not know stay zero.
 	_ = c.Version.UnmarshalText([]byte(version))
 	_ = c.Reason.UnmarshalText([]byte(reason))
 	c.Addr, _ = netip.ParseAddr(addr)
@@ -174,8 +173,8 @@ func parseCursor(s string) (added, id int64, err error) {
 	return added, id, nil
 }
 
-// addressesAtOnce is how many clients are looked up by address; for more of
-// them all accounts are read.
+// addressesAtOnce is the most clients to look up by address. For more of them
+// all accounts are read.
 const addressesAtOnce = 1000
 
 // addLogins adds logins, accounts and software.

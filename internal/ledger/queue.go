@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// knownFor is how long, in seconds, an account is named for a client that
-	// comes again.
+	// knownFor is how long, in seconds, after its last login an account is named
+	// for a client.
 	knownFor = int64(30 * secondsADay)
-	// maxKnown bounds the clients whose accounts are in memory, and maxAccounts
-	// the accounts of each, as of several only the number is logged. maxPrograms bounds
-	// what is kept of the names that a client gives itself for one account.
+	// maxKnown bounds the clients whose accounts are in memory, maxAccounts the
+	// accounts of each (only their number is logged), and maxPrograms the
+	// programs of each account.
 	maxKnown    = 100_000
 	maxAccounts = 8
 	maxPrograms = 8
@@ -23,27 +23,27 @@ const (
 	maxHellos = 10_000
 )
 
-// queue holds what waits to be written beside sightings, and what is known of
-// clients.
+// queue holds logins, accounts and hellos that wait to be written, and the
+// known accounts of clients.
 type queue struct {
 	mu       sync.RWMutex
 	logins   map[clientKey]loginCount
 	accounts map[accountKey]span
 	hellos   map[policy.JA4]policy.Hello // one for each fingerprint, to judge it again later
 
-	// known and fingerprints are what the store has of accounts and hellos, and
-	// what waits here.
+	// known and fingerprints are the accounts and hellos in the store and in
+	// this queue.
 	known        map[clientKey][]knownAccount
 	fingerprints map[policy.JA4]bool
 }
 
-// clientKey is what accounts are known by: an address and its way of doing TLS.
+// clientKey identifies a client for accounts: its address and fingerprint.
 type clientKey struct {
 	client netip.Addr
 	ja4    policy.JA4
 }
 
-// loginCount is how logins have ended since they were written last.
+// loginCount counts the logins since the last write.
 type loginCount struct{ ok, failed int64 }
 
 type accountKey struct {
@@ -54,7 +54,7 @@ type accountKey struct {
 // span is when an account has logged in, in seconds since 1970.
 type span struct{ first, last int64 }
 
-// knownAccount is one that has logged in.
+// knownAccount is an account that has logged in.
 type knownAccount struct {
 	name     string
 	programs []string // that are not empty
@@ -70,7 +70,7 @@ func (q *queue) init() {
 }
 
 // only returns how many accounts of a client have logged in since a time, and
-// which one where it is one.
+// the account if there is only one.
 func (q *queue) only(k clientKey, since int64) (accounts int, account, software string) {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
@@ -121,8 +121,8 @@ func (q *queue) addAccount(k accountKey, now int64) bool {
 	return true
 }
 
-// learn makes an account known. It reports false where its software is not,
-// because there are too many of them.
+// learn adds a known account. It reports false if the account has too many
+// programs already.
 func learn(known map[clientKey][]knownAccount, k accountKey, last int64) bool {
 	list := known[k.clientKey]
 	i := slices.IndexFunc(list, func(a knownAccount) bool { return a.name == k.account })
@@ -163,7 +163,7 @@ func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
 		return
 	}
 	q.fingerprints[ja4] = true
-	// What is judged, and no more: a name or an unknown extension may be long.
+	// Only the judged fields: a name or an unknown extension may be long.
 	q.hellos[ja4] = policy.Hello{
 		SSL2Format: h.SSL2Format, Versions: slices.Clone(h.Versions), CipherSuites: slices.Clone(h.CipherSuites),
 		SSL2Ciphers: slices.Clone(h.SSL2Ciphers), Groups: slices.Clone(h.Groups), Points: slices.Clone(h.Points),
@@ -171,8 +171,8 @@ func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
 	}
 }
 
-// loadAccounts makes those known that the store has, the last ones first, and
-// those that wait.
+// loadAccounts replaces the known accounts by those in the store, latest first,
+// and those that wait.
 func (q *queue) loadAccounts(stored []account) {
 	known := make(map[clientKey][]knownAccount)
 	for _, a := range stored {
@@ -205,7 +205,7 @@ func (q *queue) gather(b *batch) {
 	b.logins, b.accounts, b.hellos = maps.Clone(q.logins), maps.Clone(q.accounts), maps.Clone(q.hellos)
 }
 
-// acknowledge takes off what has been written.
+// acknowledge removes what was written.
 func (q *queue) acknowledge(b *batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -227,7 +227,7 @@ func (q *queue) acknowledge(b *batch) {
 	}
 }
 
-// erase drops all of an account or an address.
+// erase removes an account, or everything about an address.
 func (q *queue) erase(account func(string) bool, client netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -23,7 +23,7 @@ type Recorder struct {
 	store *Store
 	log   *slog.Logger
 	now   func() time.Time
-	// identity and flushed are those of Options.
+	// identity and flushed come from Options.
 	identity func(account string) string
 	flushed  func()
 
@@ -32,27 +32,26 @@ type Recorder struct {
 	pending atomic.Int64 // entries that hold something to be written
 	dropped atomic.Uint64
 
-	// writing is held from the moment when what is to be written is copied
-	// until it is written or not, and while something is erased: what was
-	// erased does not come back with a batch that was under way.
+	// writing is held from copying a batch until the write has ended, and while
+	// something is erased. So a pending batch cannot bring back erased rows.
 	writing sync.Mutex
 	// failing: the last attempt to write failed.
 	failing bool
-	// writer and number name a batch in the store. inDoubt is the one whose end
-	// is not known, because the connection broke while it was committed.
+	// writer and number name a batch in the store. inDoubt is the batch whose
+	// connection broke during the commit.
 	writer, number int64
 	inDoubt        *batch
 
 	loaded accountsState
 }
 
-// Options are what a Recorder is made with.
+// Options configure a Recorder.
 type Options struct {
 	Store *Store
 	Log   *slog.Logger
 	Now   func() time.Time // nil means the clock
-	// Identity is what is kept of an account's name, which comes in lower case;
-	// nil keeps no names.
+	// Identity returns the stored form of an account's name, which is in lower
+	// case; nil stores no names.
 	Identity func(account string) string
 	// Flushed is called after each write, on Run's goroutine; nil is not called.
 	Flushed func()
@@ -72,12 +71,12 @@ func NewRecorder(o Options) *Recorder {
 	return r
 }
 
-// Dropped is how many sightings, logins and names were left out because there
-// were too many clients at once.
+// Dropped returns how many sightings, logins and names were left out because
+// there were too many clients at once.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 
-// Handshake remembers a legacy handshake. In the steady state it allocates
-// nothing.
+// Handshake records a legacy handshake. In the steady state it does not
+// allocate.
 func (r *Recorder) Handshake(h *proxy.Handshake) {
 	if !h.Verdict.Legacy() || h.Hello == nil {
 		return
@@ -117,7 +116,7 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 	*e.counts.of(h.Outcome)++
 }
 
-// Login remembers that a legacy client has logged in, and as whom.
+// Login records the login of a legacy client, and its account.
 func (r *Recorder) Login(l *proxy.Login) {
 	if l.Legacy {
 		r.count(r.queue.addLogins(r.clientKey(l.Client.Addr(), l.JA4), 1, 0))
@@ -125,28 +124,28 @@ func (r *Recorder) Login(l *proxy.Login) {
 	}
 }
 
-// Software remembers what a client has said of itself after its login.
+// Software records the name that a client has sent after its login.
 func (r *Recorder) Software(s *proxy.Software) {
 	if s.Legacy {
 		r.identify(s.Conn, s.Account, s.Software)
 	}
 }
 
-// Closed remembers that a legacy client has failed to log in.
+// Closed records that a legacy client has failed to log in.
 func (r *Recorder) Closed(c *proxy.Closed) {
 	if c.Legacy && c.FailedLogins > 0 {
 		r.count(r.queue.addLogins(r.clientKey(c.Client.Addr(), c.JA4), 0, c.FailedLogins))
 	}
 }
 
-// count counts what found no room.
+// count counts a dropped entry.
 func (r *Recorder) count(kept bool) {
 	if !kept {
 		r.dropped.Add(1)
 	}
 }
 
-// maxSoftware and maxAccount bound what a client says of itself, in bytes.
+// maxSoftware and maxAccount bound the names that a client sends, in bytes.
 const (
 	maxSoftware = 128
 	maxAccount  = 254
@@ -163,13 +162,13 @@ func (r *Recorder) identify(c *proxy.Conn, account, software string) {
 }
 
 // Identify returns how many accounts have logged in from the address with the
-// fingerprint within the last 30 days. Where that is one, it returns its name,
-// and the software it came with if that was always the same.
+// fingerprint within the last 30 days. For a single account it returns the
+// name, and the software if that was always the same.
 func (r *Recorder) Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string) {
 	return r.queue.only(clientKey{client.WithZone(""), ja4}, r.now().Unix()-knownFor)
 }
 
-// erase drops what has not been written yet, and what is known.
+// erase removes what has not been written yet, and known accounts.
 func (r *Recorder) erase(account func(string) bool, client netip.Addr) {
 	r.queue.erase(account, client)
 	if client.IsValid() {
@@ -177,15 +176,15 @@ func (r *Recorder) erase(account func(string) bool, client netip.Addr) {
 	}
 }
 
-// HashAccount hides the part before the @, so that it can only be found by whoever
-// has the key and tries names; the domain stays.
+// HashAccount hides the part before the @: finding it takes the key and trying
+// names. The domain stays.
 func HashAccount(key []byte, account string) string {
 	account = strings.ToLower(account)
 	domain := ""
 	if at := strings.LastIndexByte(account, '@'); at >= 0 {
 		domain = account[at:]
 	}
-	// The domain is hashed along: the same name elsewhere is somebody else.
+	// The hash covers the domain: the same name elsewhere is another account.
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(account))
 	const bytes = 15 // enough that no two accounts meet

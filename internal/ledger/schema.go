@@ -13,12 +13,12 @@ var errNewer = errors.New("it has been written by a newer version of this progra
 // migrations bring the tables from one version to the next; they are never
 // changed, only added to.
 //
-// No index holds what changes with every sighting: SQLite would write it twice,
-// and PostgreSQL could not update the row in its place. A sighting's added is
-// its first_seen when it was written first, and stays, so that paging by it
-// meets each row once. What decides about noise stands in the row itself, as
-// it is asked with each query. The days of a day lie side by side, in the order
-// in which they are written.
+// No index holds a column that changes with every sighting: SQLite would write
+// it twice, and PostgreSQL could not update the row in place. A sighting's
+// added is the first_seen of its first write and never changes, so that paging
+// by it meets each row once. The columns that decide about noise are in the row
+// itself, as every query needs them. The days of one day lie side by side, in
+// the order in which they are written.
 var migrations = [][]string{
 	{
 		`CREATE TABLE sightings (
@@ -52,8 +52,8 @@ var migrations = [][]string{
 			failed BIGINT NOT NULL,
 			PRIMARY KEY (day, sighting))@without_rowid`,
 		`CREATE TABLE hellos (ja4 TEXT PRIMARY KEY, hello TEXT NOT NULL)`,
-		// folded is the software in lower case, as databases differ in what
-		// that is.
+		// folded is the software in lower case: databases differ in how
+		// they lower it.
 		`CREATE TABLE accounts (
 			client TEXT NOT NULL,
 			ja4 TEXT NOT NULL,
@@ -105,7 +105,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	return err
 }
 
-// checkVersion reports tables that another version of this program has made.
+// checkVersion rejects tables of another version of this program.
 func (s *Store) checkVersion(ctx context.Context) error {
 	var version int
 	err := s.db.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)

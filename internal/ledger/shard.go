@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	// maxPending is how many distinct clients may wait to be written.
+	// maxPending bounds the distinct clients that wait to be written.
 	maxPending = 100_000
-	// maxIdle is how many entries are kept after they were written, and idleTime
-	// how long: the next sighting of such a client allocates nothing, and is
-	// written as a small update.
+	// maxIdle bounds the entries that are kept after they were written, and
+	// idleTime their age. The next sighting of such a client does not allocate,
+	// and is written as a small update.
 	maxIdle  = 60_000
 	idleTime = 10 * time.Minute
-	// maxVariants is how many rows one address may bring in a day, and
-	// maxVariantsOfNetwork an IPv6 /64. What exceeds that is aggregated without
-	// server name and fingerprint, and for the /64 as a whole, so that random
-	// names do not fill the database.
+	// maxVariants bounds the rows of one address in a day, and
+	// maxVariantsOfNetwork those of an IPv6 /64. Further handshakes are
+	// aggregated without server name and fingerprint, and for the whole /64, so
+	// that random names do not fill the database.
 	maxVariants          = 64
 	maxVariantsOfNetwork = 1024
-	// maxNetworks is how many networks are watched for that at once.
+	// maxNetworks bounds the networks that are counted for that.
 	maxNetworks = 100_000
 )
 
 const secondsADay = 24 * 60 * 60
 
-// shardCount keeps goroutines from waiting for each other.
+// shardCount is large enough that goroutines rarely wait for each other.
 const shardCount = 16
 
 // shard holds the clients of some networks.
@@ -42,7 +42,7 @@ type shard struct {
 	today   map[int64]*variants // by network
 }
 
-// entryKey is what sightings are added up by.
+// entryKey identifies the sightings that are added up.
 type entryKey struct {
 	client   netip.Addr
 	name     string // server name, in lower case
@@ -54,7 +54,7 @@ type entryKey struct {
 	reason   policy.Reason
 }
 
-// entry is what has been seen and not been written.
+// entry holds sightings that have not been written.
 type entry struct {
 	counts      Counts
 	first, last int64 // seconds since 1970
@@ -63,7 +63,7 @@ type entry struct {
 	written bool
 }
 
-// sighting is an entry as it is written.
+// sighting is an entry in a batch.
 type sighting struct {
 	entryKey
 	entry
@@ -71,15 +71,14 @@ type sighting struct {
 
 var seed = maphash.MakeSeed()
 
-// shardOf is the shard of an address. All of a /64 are in one, so that it can be
-// watched.
+// shardOf returns the shard of an address. A whole /64 is in one shard, which
+// counts its variants.
 func (r *Recorder) shardOf(client netip.Addr) *shard {
 	return &r.shards[shardNumber(client)>>60%shardCount]
 }
 
-// shardNumber is a number of a network that is far from that of its neighbour.
-// Its first bits choose the shard, and begin the id of each row: the rows of a
-// shard lie side by side in their table.
+// shardNumber hashes a network. Its first bits choose the shard, and begin the
+// id of each row: the rows of a shard lie side by side in their table.
 func shardNumber(client netip.Addr) uint64 {
 	const odd = 0x9e3779b97f4a7c15
 	return uint64(networkNumber(client)) * odd
@@ -92,7 +91,7 @@ type variants struct {
 	hashes []uint64
 }
 
-// ja4Bits is how much of a hash is that of the fingerprint.
+// ja4Bits is how many bits of a hash are the fingerprint's.
 const ja4Bits = 24
 
 func ja4Hash(j policy.JA4) uint64 { return maphash.Comparable(seed, j) & (1<<ja4Bits - 1) }
@@ -104,7 +103,7 @@ func (v *variants) full(client netip.Addr) bool {
 	return len(v.hashes) >= maxVariants
 }
 
-// admit reports whether a client may bring the new row; s.mu is held.
+// admit reports whether a client may add the new row; s.mu is held.
 func (s *shard) admit(k *entryKey) bool {
 	n := networkNumber(k.client)
 	v := s.today[n]
@@ -131,12 +130,13 @@ func (s *shard) admit(k *entryKey) bool {
 	return true
 }
 
-// aggregateKey is what a client with too many variants is known by.
+// aggregateKey returns the key of a client with too many variants.
 func aggregateKey(client netip.Addr) clientKey {
 	return clientKey{client: policy.ClientPrefix(client).Addr()}
 }
 
-// clientKey is what the logins of a client are kept by: as its handshakes are.
+// clientKey returns the key of a client's logins, aggregated like its
+// handshakes.
 func (r *Recorder) clientKey(client netip.Addr, ja4 policy.JA4) clientKey {
 	client = client.WithZone("")
 	s := r.shardOf(client)
@@ -149,7 +149,7 @@ func (r *Recorder) clientKey(client netip.Addr, ja4 policy.JA4) clientKey {
 	return aggregateKey(client)
 }
 
-// gather copies the entries that hold something, and says who may be a scanner.
+// gather copies the entries with counts, and notes suspected scanners.
 func (s *shard) gather(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +164,7 @@ func (s *shard) gather(b *batch) {
 	}
 }
 
-// acknowledge takes off what has been written, and reports whether that was all.
+// acknowledge removes what was written, and reports whether that was all.
 func (s *shard) acknowledge(w *sighting) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,8 +178,7 @@ func (s *shard) acknowledge(w *sighting) bool {
 	return e.counts == Counts{}
 }
 
-// dropIdle frees entries that hold nothing, where they have not been seen since
-// a time or are too many.
+// dropIdle frees empty entries that were not seen since a time, or are too many.
 func (s *shard) dropIdle(since int64) {
 	idle := 0
 	s.drop(func(_ entryKey, e *entry) bool {
@@ -209,7 +208,7 @@ func (s *shard) drop(gone func(entryKey, *entry) bool) (held int64) {
 // maxName is the longest host name (RFC 1035, Section 2.3.4), in bytes.
 const maxName = 253
 
-// hostName is a server name in lower case; empty where it is no host name.
+// hostName returns a server name in lower case; empty if it is no host name.
 func hostName(s string) string {
 	if len(s) > maxName {
 		return ""

@@ -33,21 +33,21 @@ type Store struct {
 	recorders []*Recorder // that write here, and drop what is erased
 }
 
-// dialect is what differs between the databases.
+// dialect holds the differences between the databases.
 type dialect struct {
 	driver string
-	// columns: the server takes whole columns of many rows in one statement,
-	// since each statement is a journey there and back. Where there is no
-	// journey, one row at a time costs least: see writer.
+	// columns: one statement has whole columns of many rows, since each takes a
+	// round trip. Without round trips, one row at a time costs least: see
+	// writer.
 	columns bool
 	// greatest and least are functions of two numbers.
 	greatest, least string
 	// schema puts the database's own words into a migration.
 	schema *strings.Replacer
-	// lock makes a transaction the only one that writes, until it ends. Replicas
-	// write every few seconds and for milliseconds: that they wait for each
-	// other costs nothing, and none can wait in a circle. One that hangs loses
-	// its transaction.
+	// lock makes a transaction the only writer until it ends. Replicas write
+	// every few seconds for some milliseconds, so waiting for each other costs
+	// little, and one lock cannot deadlock. A replica that hangs loses its
+	// transaction.
 	lock string
 }
 
@@ -60,15 +60,15 @@ var (
 		lock:   "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
 )
 
-// connectTimeout bounds how long a database is waited for at the start.
+// connectTimeout bounds the wait for a database at the start.
 const connectTimeout = 10 * time.Second
 
-// Memory is the URL of a ledger that is gone with the process.
+// Memory is the URL of a ledger that ends with the process.
 const Memory = "memory:"
 
 // Open opens the ledger of a LEDGER_URL and brings its tables up to date:
-// memory:, sqlite:/path/file.db or postgres://. No error holds a password. Where
-// it is ErrAway, there is a Store too.
+// memory:, sqlite:/path/file.db or postgres://. No error holds a password. With
+// ErrAway it returns a Store too.
 func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 	return connect(ctx, ledgerURL, false, (*Store).migrate)
 }
@@ -81,7 +81,7 @@ func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
 	return connect(ctx, ledgerURL, true, (*Store).checkVersion)
 }
 
-// Ping says whether the database of a LEDGER_URL answers, and lets us in.
+// Ping checks that the database of a LEDGER_URL answers, and lets us in.
 func Ping(ctx context.Context, ledgerURL string) error {
 	s, err := connect(ctx, ledgerURL, true, func(s *Store, ctx context.Context) error { return s.db.PingContext(ctx) })
 	if err == nil {
@@ -108,19 +108,18 @@ func connect(ctx context.Context, ledgerURL string, readOnly bool, check func(*S
 	return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{err})
 }
 
-// oneLine is an error on one line: pgx lists every address that it tried.
+// oneLine puts an error on one line: pgx lists every address that it tried.
 type oneLine struct{ error }
 
 func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 func (e oneLine) Unwrap() error { return e.error }
 
-// ErrAway is the error of a database server that does not answer now. The Store
-// that comes with it is good: its tables are brought up to date by the first
-// write that finds it back.
+// ErrAway reports that a database server does not answer now. The Store is
+// valid: the first write that succeeds brings its tables up to date.
 var ErrAway = errors.New("the ledger's database does not answer")
 
-// away tells a server that cannot be reached, or is not ready, from one that
-// has said no.
+// away reports whether a server cannot be reached or is not ready, rather than
+// refused.
 func away(err error) bool {
 	var said *pgconn.PgError
 	if errors.As(err, &said) {
@@ -131,14 +130,14 @@ func away(err error) bool {
 	return errors.As(err, &connecting) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// Check says what is wrong with a LEDGER_URL, as far as its text shows; empty
-// where nothing is. It never holds a password.
+// Check returns the problem with the text of a LEDGER_URL; empty if there is
+// none. It never holds a password.
 func Check(ledgerURL string) string {
 	_, _, reason := source(ledgerURL, false)
 	return reason
 }
 
-// Redacted is a LEDGER_URL for people to read, without a password.
+// Redacted returns a LEDGER_URL without its password.
 func Redacted(ledgerURL string) string {
 	u, err := url.Parse(ledgerURL)
 	if err != nil {
@@ -149,7 +148,7 @@ func Redacted(ledgerURL string) string {
 	return u.Redacted()
 }
 
-// source is the driver and its data source for a URL.
+// source returns the driver and its data source for a URL.
 func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 	const forms = "use memory:, sqlite:/path/file.db or postgres://user@host/database"
 	switch scheme, _, _ := strings.Cut(ledgerURL, ":"); scheme {
@@ -181,7 +180,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 			return d, "", "not a postgres:// URL with a host"
 		}
 		if _, err := pgconn.ParseConfig(ledgerURL); err != nil {
-			// Nothing of it is shown: it may quote a password.
+			// The error is dropped: it may quote a password.
 			return d, "", "a parameter of the postgres:// URL cannot be used (sslmode, files it names, or the like)"
 		}
 		if readOnly {
@@ -194,7 +193,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 	return d, "", forms
 }
 
-// sqlitePath is the file that the URL names.
+// sqlitePath returns the file that the URL names.
 func sqlitePath(ledgerURL string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(ledgerURL, "sqlite:"), "//")
 }
@@ -224,9 +223,9 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	return &Store{db: db, dialect: d, shared: true}, nil
 }
 
-// openMemory opens a ledger in memory. Nothing can go wrong with it that the
-// operator could mend, so the database is made when something is first asked of
-// it, and the start does not wait for that.
+// openMemory opens a ledger in memory. The database is made at its first use,
+// as it cannot fail in a way that the operator could fix, and the start does not
+// wait for it.
 func openMemory(dsn string) (*Store, error) {
 	c, err := modernc.NewConnector(dsn)
 	if err != nil {
@@ -255,8 +254,8 @@ func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
 	return c, nil
 }
 
-// makePrivate makes the file where there is none, for this user alone: it says
-// who uses which program from where. SQLite makes its other files alike.
+// makePrivate makes the file, if there is none, for this user alone: it says
+// who uses which program from where. SQLite's other files get the same rights.
 func makePrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -265,7 +264,7 @@ func makePrivate(path string) error {
 	return f.Close()
 }
 
-// Close ends it. A ledger in memory is gone then.
+// Close closes the database. A ledger in memory is lost.
 func (s *Store) Close() error { return s.db.Close() }
 
 // within runs f in one transaction, as the only one that writes.
@@ -290,8 +289,8 @@ func (s *Store) within(ctx context.Context, f func(*sql.Tx) error) error {
 	return nil
 }
 
-// errInDoubt is the error of a transaction that may have been committed, as the
-// answer was lost.
+// errInDoubt reports that a transaction may have been committed, as the answer
+// was lost.
 var errInDoubt = errors.New("committing")
 
 func (s *Store) attach(r *Recorder) {

@@ -11,7 +11,7 @@ import (
 	"postern/policy"
 )
 
-// Windows are those in which distinct clients are counted, by label.
+// Windows are the windows in which distinct clients are counted, by label.
 var Windows = []struct {
 	Label string
 	For   time.Duration
@@ -28,10 +28,10 @@ type Distinct struct {
 }
 
 // Distinct counts the distinct clients before now, by listener and version, each
-// also for any of them; where there is none, there is no element.
+// also for any of them. Numbers of zero are left out.
 //
 // The rows are read once and counted here: that takes a tenth of the time that a
-// database takes to tell the distinct ones for every combination.
+// database needs to count every combination.
 func (s *Store) Distinct(ctx context.Context, now time.Time) ([]Distinct, error) {
 	oldest := now.Add(-Windows[len(Windows)-1].For).Unix()
 	var g group // most rows have the texts of the row before
@@ -52,10 +52,10 @@ func (s *Store) Distinct(ctx context.Context, now time.Time) ([]Distinct, error)
 	return distinct(list, now), nil
 }
 
-// group is what distinct clients are counted by.
+// group identifies one number of distinct clients.
 type group struct{ listener, version string }
 
-// lastSeen is when a network was seen in a group.
+// lastSeen is when a network was last seen in a group.
 type lastSeen struct {
 	network, at int64
 	group
@@ -101,27 +101,26 @@ func distinct(list []lastSeen, now time.Time) []Distinct {
 	return all
 }
 
-// Period is what was seen on some days that follow each other, in UTC, noise
-// left out.
+// Period counts the clients of some consecutive days in UTC, without noise.
 type Period struct {
 	First time.Time
-	// Version is NoVersion where the period is of all versions.
+	// Version is NoVersion for all versions.
 	Version policy.Version
 	Clients int // distinct
 	Counts  Counts
 }
 
-// sums adds up the outcomes of days; a sum of PostgreSQL would else be no
-// integer.
+// sums adds up the outcomes of days. A sum in PostgreSQL is no integer without a
+// cast.
 const sums = `CAST(sum(d.observed) AS BIGINT), CAST(sum(d.explained) AS BIGINT), CAST(sum(d.rejected) AS BIGINT), CAST(sum(d.failed) AS BIGINT)`
 
-// Days is the trend since a time, by day and version.
+// Days returns the trend since a time, by day and version.
 func (s *Store) Days(ctx context.Context, since time.Time) ([]Period, error) {
 	return s.periods(ctx, since, 1, "s.version")
 }
 
-// Trend lists periods of so many days each from a day on, and who came then,
-// also those that have stayed away since. One in which nobody came is left out.
+// Trend lists periods of so many days, starting at a day, with all clients of
+// that time. Periods without clients are left out.
 func (s *Store) Trend(ctx context.Context, first time.Time, days int) ([]Period, error) {
 	return s.periods(ctx, first, days, "'none'")
 }

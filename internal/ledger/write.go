@@ -19,8 +19,8 @@ import (
 	"postern/policy"
 )
 
-// networkNumber is [policy.ClientPrefix] as a number. An IPv4 address and an
-// IPv6 /64 never have the same, as ffff::/16 is multicast.
+// networkNumber returns [policy.ClientPrefix] as a number. An IPv4 address and
+// an IPv6 /64 never share one, as ffff::/16 is multicast.
 func networkNumber(a netip.Addr) int64 {
 	a = policy.ClientPrefix(a).Addr()
 	b := a.As16()
@@ -30,7 +30,7 @@ func networkNumber(a netip.Addr) int64 {
 	return int64(binary.BigEndian.Uint64(b[:8]))
 }
 
-// ja4Text is a fingerprint as it is stored; empty where there were too many.
+// ja4Text returns a fingerprint as it is stored; empty if there were too many.
 func ja4Text(j policy.JA4) string {
 	if j == (policy.JA4{}) {
 		return ""
@@ -38,8 +38,8 @@ func ja4Text(j policy.JA4) string {
 	return text.Clean(j.String(), len(j))
 }
 
-// row is the primary key of a sighting's row: a hash of what it is added up by,
-// so that every process knows it without asking.
+// row returns the primary key of a sighting's row: a hash of its entry's key, so
+// that every process knows it without a query.
 func (k *entryKey) row() int64 {
 	b := make([]byte, 0, 256)
 	b = k.client.AppendTo(b)
@@ -61,7 +61,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	for i := range b.sightings {
 		rows[i] = &b.sightings[i]
 	}
-	// In the order of the tables, a page of them is changed once.
+	// Sorted like the tables, so that each of their pages is changed once.
 	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.day, b.day)) })
 	return s.within(ctx, func(tx *sql.Tx) error {
 		w := writer{ctx: ctx, tx: tx, d: s.dialect}
@@ -76,8 +76,8 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	})
 }
 
-// arrived reports whether a batch was committed, although its writer was not
-// answered. The lock makes a connection that hangs in the commit end first.
+// arrived reports whether a batch was committed although the answer was lost.
+// The lock makes a connection that hangs in the commit end first.
 func (s *Store) arrived(ctx context.Context, writer, number int64) (arrived bool, err error) {
 	err = s.within(ctx, func(tx *sql.Tx) error {
 		var last int64
@@ -96,12 +96,11 @@ func (s *Store) arrived(ctx context.Context, writer, number int64) (arrived bool
 
 // writer writes rows until the first error.
 //
-// SQLite is given a row at a time by a statement that is kept, without a context
-// that could end meanwhile, as the driver starts a goroutine to watch one. That
-// takes 4 µs for a small change and 15 µs for a new row. Many rows in one
-// statement are no cheaper: the driver looks each parameter up by name, and
-// rows in one JSON parameter have to be taken apart there, which takes twice as
-// long as the statement.
+// SQLite gets one row at a time by a prepared statement. It has no context that
+// can be canceled, as the driver starts a goroutine to watch one. That takes
+// 4 µs for a small change and 15 µs for a new row. Many rows in one statement
+// are no cheaper: the driver looks up each parameter by name, and parsing rows
+// in one JSON parameter takes twice as long as the statement.
 type writer struct {
 	ctx context.Context
 	tx  *sql.Tx
@@ -194,7 +193,7 @@ func (w *writer) prepare(statement string) *prepared {
 	return p
 }
 
-// exec runs it, and returns how many rows it has changed.
+// exec runs it, and returns the number of changed rows.
 func (p *prepared) exec(args ...any) (changed int64) {
 	if p.n++; p.n%256 == 0 && p.w.err == nil {
 		p.w.err = p.w.ctx.Err()
@@ -225,14 +224,14 @@ func (w *writer) widen(table string) string {
 		table, w.d.least, w.d.greatest)
 }
 
-// batch leaves the batch's number, in case the answer to the commit is lost.
+// batch writes the batch's number, in case the answer to the commit is lost.
 func (w *writer) batch(b *batch) {
 	_, w.err = w.tx.ExecContext(w.ctx, `INSERT INTO batches VALUES ($1, $2, $3)
 		ON CONFLICT (writer) DO UPDATE SET number = excluded.number, written = excluded.written`, b.writer, b.number, time.Now().Unix())
 }
 
-// sightings writes one row for each id: two of one id, of different days, would
-// be refused in one statement.
+// sightings writes one row for each id: one statement may not have two rows of
+// one id, of different days.
 func (w *writer) sightings(rows []*sighting) {
 	fresh := make([]*sighting, 0, len(rows))
 	for _, r := range rows {
@@ -262,7 +261,7 @@ var sightingColumns = []column{{"id", integer}, {"client", textual}, {"network",
 	{"port", integer}, {"version", textual}, {"reason", textual}, {"ja4", textual}, {"first_seen", integer}, {"last_seen", integer},
 	{"observed", integer}, {"explained", integer}, {"rejected", integer}, {"failed", integer}}
 
-// inherited is what a new row has from others of its client.
+// inherited are the columns that a new row copies from others of its client.
 var inherited = []column{
 	{"added", "@first_seen"},
 	{"login_ok", "COALESCE((SELECT max(s.login_ok) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4), 0)"},
@@ -270,8 +269,8 @@ var inherited = []column{
 	{"scanner", "COALESCE((SELECT max(s.scanner) FROM sightings s WHERE s.client = @client), 0)"},
 }
 
-// known changes the rows that are there, and returns those that are not: the
-// new ones, and those that were erased meanwhile.
+// known updates the existing rows, and returns the missing ones: they are new,
+// or were erased meanwhile.
 func (w *writer) known(rows []*sighting) (fresh []*sighting) {
 	update := w.prepare(`UPDATE sightings SET last_seen = max(last_seen, ?), observed = observed + ?, explained = explained + ?,
 		rejected = rejected + ?, failed = failed + ? WHERE id = ?`)
@@ -319,8 +318,8 @@ func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
 		func(i int, to []any) []any { return append(to, rows[i][0], rows[i][1]) })
 }
 
-// logins adds to all rows of the client: whether it has logged in decides, for
-// each of them, whether it is noise. Where somebody has logged in is no scanner.
+// logins updates all rows of the client, as a login decides for each of them
+// whether it is noise. An address with a login is no scanner.
 func (w *writer) logins(counts map[clientKey]loginCount) {
 	if len(counts) == 0 {
 		return
@@ -349,9 +348,8 @@ func (w *writer) accounts(seen map[accountKey]span) {
 		})
 }
 
-// scanners marks those among the addresses that are scanners. When their hellos
-// were first seen stands in the database alone: it was not this process that
-// saw them first, where it has just started.
+// scanners marks the scanners among the addresses. Only the database knows when
+// their hellos were first seen: this process may have started later.
 func (w *writer) scanners(suspects []netip.Addr) {
 	if len(suspects) == 0 {
 		return
@@ -366,8 +364,8 @@ func (w *writer) scanners(suspects []netip.Addr) {
 	}
 }
 
-// firstSeen is when each hello of an address was first seen; empty where
-// somebody has logged in from there.
+// firstSeen returns when each hello of an address was first seen; empty if the
+// address has a login.
 func (w *writer) firstSeen(a netip.Addr) (first []int64) {
 	if w.err == nil {
 		first, w.err = query(w.ctx, w.tx, "looking for scanners", `SELECT min(first_seen) FROM sightings
