@@ -166,6 +166,12 @@ func TestADayEndsAtMidnightUTC(t *testing.T) {
 		if list := g.clients(Filter{}); len(list) != 3 || list[0].First.After(list[2].First) {
 			t.Errorf("not in the order in which they were seen: %+v", list)
 		}
+		both := map[string]Counts{"192.0.2.7": {Rejected: 2}, "192.0.2.8": {Observed: 1}, "192.0.2.9": {Rejected: 2}}
+		for _, c := range g.clients(Filter{}) {
+			if want := both[c.Addr.String()]; c.Counts != want {
+				t.Errorf("%s: %+v in both days, want %+v", c.Addr, c.Counts, want)
+			}
+		}
 	})
 }
 
