@@ -12,7 +12,7 @@ import (
 	"postern/policy"
 )
 
-// Question is one decision that is to be explained.
+// Question asks for the explanation of one decision.
 type Question struct {
 	// Source is the file that the policy comes from; empty is the environment.
 	Source string
@@ -21,7 +21,7 @@ type Question struct {
 	Client policy.Client
 }
 
-// outcomes are several where it is left open whether a share has the client.
+// outcomes has several entries if it is open whether a share has the client.
 func (q *Question) outcomes() []policy.Outcome {
 	now := q.Policy.At(q.Time)
 	return now.Outcomes(q.Client, q.Time)
@@ -73,7 +73,7 @@ func (q *Question) who() string {
 	return words
 }
 
-// stepWords says what a rule makes of it.
+// stepWords describes a rule's answer.
 func (q *Question) stepWords(s policy.Step) string {
 	r := s.Rule
 	of := "clients"
@@ -123,7 +123,7 @@ func (q *Question) shareWords(s policy.Step, of string) string {
 	return words
 }
 
-// apart writes two parts with as many digits as tell them apart.
+// apart writes two parts with enough digits to tell them apart.
 func apart(a, b float64) (string, string) {
 	x, y := policy.Percent(a), policy.Percent(b)
 	for digits := 3; x == y && a != b && digits < 15; digits++ {
@@ -132,7 +132,7 @@ func apart(a, b float64) (string, string) {
 	return x, y
 }
 
-// mismatchWords says which key does not hold, and why.
+// mismatchWords names the key that does not match, and why.
 func (q *Question) mismatchWords(s policy.Step) string {
 	c := s.Rule.Match[slices.IndexFunc(s.Rule.Match, func(c policy.Condition) bool { return c.Key.Name == s.Key })]
 	words := "it is for " + c.String()
@@ -142,7 +142,7 @@ func (q *Question) mismatchWords(s policy.Step) string {
 	return words + "; give one with -" + strings.ReplaceAll(s.Key, "_", "-")
 }
 
-// outcomeWords says what the client meets in the end.
+// outcomeWords describes what the client meets.
 func (q *Question) outcomeWords(o policy.Outcome) string {
 	var words string
 	switch o.Mode {

@@ -1,4 +1,4 @@
-// Package plan tells people what a policy does: over time, and to one client.
+// Package plan describes what a policy does: over time, and to one client.
 package plan
 
 import (
@@ -17,13 +17,13 @@ type Plan struct {
 	// Source is the file that the policy comes from; empty is the environment.
 	Source string
 	Policy *policy.Policy
-	// From is in it, Until is not.
+	// From is included, Until is not.
 	From, Until time.Time
-	// Listeners that there are, by name.
+	// Listeners lists the open listeners by name.
 	Listeners []string
 }
 
-// relaxations are those that anybody can notice here.
+// relaxations returns those on open listeners.
 func (p *Plan) relaxations() []policy.Relaxation {
 	var all []policy.Relaxation
 	for _, x := range p.Policy.Relaxations(p.From, p.Until) {
@@ -35,8 +35,8 @@ func (p *Plan) relaxations() []policy.Relaxation {
 	return all
 }
 
-// exemptions are the rules with an owner that have not ended yet, the first to
-// end in front.
+// exemptions returns the rules with an owner that have not ended yet, the first
+// to end first.
 func (p *Plan) exemptions() []*policy.Rule {
 	var all []*policy.Rule
 	rules := p.Policy.Rules()
@@ -71,10 +71,10 @@ func title(source string) string {
 	return "Policy " + source
 }
 
-// mark stands before what an operator should not miss.
+// mark precedes lines that an operator should not miss.
 const mark = "!! MILDER: "
 
-// moments are now and the times at which something changes.
+// moments lists now and the times at which something changes.
 func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
 	var rows []row
 	var last []string
@@ -105,8 +105,8 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 	return rows
 }
 
-// meets says what those meet that no special rule takes, a line for each group
-// of listeners.
+// meets says what clients under no special rule meet, a line for each group of
+// listeners.
 func (p *Plan) meets(all []policy.Meeting) []string {
 	who := "everybody"
 	if slices.ContainsFunc(p.Policy.Rules(), func(r policy.Rule) bool { return slices.ContainsFunc(r.Match, special) }) {
@@ -123,10 +123,10 @@ func (p *Plan) meets(all []policy.Meeting) []string {
 	return lines
 }
 
-// special is a condition for more than a listener.
+// special reports whether a rule matches by more than the listener.
 func special(c policy.Condition) bool { return c.Key.Name != "listener" }
 
-// summary is what is open at the end.
+// summary lists what is open at the end.
 func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []row {
 	rows := []row{{"next", "nothing changes before " + text.Date(tl.Until, time.UTC)}}
 	if len(tl.Moments) > 0 {

@@ -25,7 +25,7 @@ func rowsOf(label string, lines []string) []row {
 	return rows
 }
 
-// widestLabel is the longest label that stands beside its words.
+// widestLabel is the width up to which a label shares a line with its words.
 const widestLabel = 36
 
 // columns writes rows with their words below each other.
@@ -51,7 +51,7 @@ func columns(rows []row) string {
 	return b.String()
 }
 
-// wrap breaks words into lines; those after the first stand further in.
+// wrap breaks words into lines; those after the first are indented.
 func wrap(words string, columns int) []string {
 	return text.Wrap(strings.ReplaceAll(words, " %", text.Glued(" %")), "   ", columns)
 }
@@ -62,7 +62,7 @@ func lines(words string) string { return strings.Join(wrap(words, text.Width), "
 // named quotes a rule's name.
 func named(r *policy.Rule) string { return text.Glued(strconv.Quote(r.Name)) }
 
-// eventWords says what becomes of a rule.
+// eventWords describes an event of a rule.
 func eventWords(e policy.Event) string {
 	r := e.Rule
 	name := named(r)
@@ -96,7 +96,7 @@ func eventWords(e policy.Event) string {
 	return words
 }
 
-// shareWords is for a rule that takes a part.
+// shareWords describes a rule with a share.
 func shareWords(r *policy.Rule, now float64) string {
 	of := "clients"
 	if r.Share.Connection {
@@ -113,7 +113,7 @@ func shareWords(r *policy.Rule, now float64) string {
 	return words
 }
 
-// windowWords sums the windows of a schedule up.
+// windowWords sums up the windows of a schedule.
 func windowWords(r *policy.Rule, e policy.Event) string {
 	w := e.Windows
 	words := ""
@@ -146,7 +146,7 @@ func windowWords(r *policy.Rule, e policy.Event) string {
 	return words
 }
 
-// meetingWords says what clients meet.
+// meetingWords describes what clients meet.
 func meetingWords(m policy.Meeting) string {
 	words := m.Parts(nil).String()
 	for _, l := range m.Layers {
@@ -160,7 +160,7 @@ func meetingWords(m policy.Meeting) string {
 	return words
 }
 
-// relaxationWords says how a policy relaxes.
+// relaxationWords describes how a policy relaxes.
 func relaxationWords(m policy.Relaxation) string {
 	if m.Until.IsZero() {
 		return m.String()
@@ -168,7 +168,7 @@ func relaxationWords(m policy.Relaxation) string {
 	return m.String() + ", bit by bit until " + text.Date(m.Until, m.Rules[0].Zone)
 }
 
-// matchWords says whom a rule is for; nothing where that is everybody.
+// matchWords lists the conditions of a rule; empty if there are none.
 func matchWords(m policy.Match) string { return strings.Join(texts(m, policy.Condition.String), ", ") }
 
 func texts[T any](list []T, words func(T) string) []string {

@@ -17,8 +17,8 @@ type document struct {
 	markdown bool
 }
 
-// report writes a report; with readiness no more than whether it can be cut, why,
-// and who is in the way.
+// report writes a report; with readiness only the verdict, its reasons and the
+// remaining clients.
 func (d *document) report(r *Report, readiness bool) {
 	d.verdict(r)
 	left := r.Left
@@ -70,7 +70,7 @@ func (d *document) verdict(r *Report) {
 	}
 }
 
-// section begins a part; a text says more in its title.
+// section begins a part; the title is longer in a text.
 func (d *document) section(title, more string) {
 	if d.markdown {
 		fmt.Fprintf(d, "\n### %s\n", title)
@@ -79,7 +79,7 @@ func (d *document) section(title, more string) {
 	}
 }
 
-// paragraph writes words; all lines of a text but the first are indented.
+// paragraph writes a paragraph; a text has all lines but the first indented.
 func (d *document) paragraph(words, indent string) {
 	if d.markdown {
 		d.WriteString(text.Unglued(words) + "\n")
@@ -119,8 +119,7 @@ func (d *document) table(header []string, rows [][]string) {
 	_ = text.WriteTable(d, false, header, cells) // a Builder takes all
 }
 
-// groups writes a table of groups. In Markdown nothing is shortened in it but
-// long lists.
+// groups writes a table of groups. Markdown shortens only long lists.
 func (d *document) groups(list []Group, by By) {
 	t := tableOf(list, by)
 	more := len(list) - shown
@@ -147,15 +146,15 @@ func (d *document) groups(list []Group, by By) {
 	d.paragraph(words+": "+some(list[last].Addresses, 3*text.Width), "   ")
 }
 
-// within reports whether all addresses of a group are in others, as far as they
-// are listed: its clients come in several ways, and are not to be added up.
+// within reports whether all listed addresses of a group are in others. Such
+// groups overlap and must not be added up.
 func within(g *Group, others []Group) bool {
 	return !slices.ContainsFunc(g.Addresses, func(addr string) bool {
 		return !slices.ContainsFunc(others, func(o Group) bool { return slices.Contains(o.Addresses, addr) })
 	})
 }
 
-// exemption says whose it is, until when, and whom it takes.
+// exemption writes the owner, end and clients of an exemption.
 func (d *document) exemption(e *Exemption, r *Report) {
 	rule, owner := strconv.Quote(e.Rule), e.Owner
 	if d.markdown {
@@ -166,7 +165,7 @@ func (d *document) exemption(e *Exemption, r *Report) {
 	d.groups(e.Groups, r.By)
 }
 
-// barWidth is how long the longest bar of a trend is.
+// barWidth is the length of a trend's longest bar.
 const barWidth = 50
 
 func (d *document) trend(t *Trend) {
@@ -199,7 +198,7 @@ func (d *document) trend(t *Trend) {
 	}
 }
 
-// notes are what else is to be known.
+// notes writes the notes.
 func (d *document) notes(r *Report) []string {
 	file := cmp.Or(r.Policy.File, "of the environment")
 	if d.markdown && r.Policy.File != "" {
@@ -212,9 +211,9 @@ func (d *document) notes(r *Report) []string {
 	return append(notes, r.Notes...)
 }
 
-// code is a stranger's text as a code span, in which Markdown has no links,
-// mentions, HTML or emphasis. What would end it, or a cell of a table, is
-// replaced, and so are angle brackets, for who renders that differently.
+// code writes a stranger's text as a code span, in which Markdown has no links,
+// mentions, HTML or emphasis. It replaces characters that would end the span or
+// a table cell, and angle brackets, as some renderers pass them through.
 func code(s string) string {
 	s = strings.NewReplacer("`", "'", "|", "¦", "<", "‹", ">", "›").Replace(s)
 	return "`" + cmp.Or(s, " ") + "`"

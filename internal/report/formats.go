@@ -13,7 +13,7 @@ import (
 	"postern/internal/text"
 )
 
-// Format is how a report is written.
+// Format is the format of a report.
 type Format string
 
 // The formats.
@@ -24,7 +24,7 @@ const (
 	JSON     Format = "json"
 )
 
-// ContentType is what the format is over HTTP.
+// ContentType returns the format's media type.
 func (f Format) ContentType() string {
 	return map[Format]string{
 		Text: "text/plain; charset=utf-8", Markdown: "text/markdown; charset=utf-8",
@@ -40,8 +40,8 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("%.40q is none of text, markdown, csv, json", s)
 }
 
-// Write writes the report. With readiness alone, a text holds no more than
-// whether it can be cut; the other formats are the same.
+// Write writes the report. With readiness alone, a text has only the verdict;
+// the other formats are the same.
 func (r *Report) Write(w io.Writer, f Format, readiness bool) error {
 	r.Clean()
 	switch f {
@@ -62,8 +62,8 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// records have a line for each group: those left, those exempted, and noise where
-// it was asked for.
+// records returns a line for each group: the remaining and the exempted clients,
+// and noise if requested.
 func (r *Report) records() [][]string {
 	rows := [][]string{slices.Concat([]string{string(r.By), "status"}, groupHeader, []string{"rule", "owner", "until"})}
 	add := func(list []Group, status string, more ...string) {
@@ -93,8 +93,8 @@ func (g *Group) fields() []string {
 	}
 }
 
-// writeCSV writes RFC 4180, with what a spreadsheet would take for a formula
-// made text.
+// writeCSV writes RFC 4180, and guards cells that a spreadsheet would take for
+// formulas.
 func writeCSV(w io.Writer, rows [][]string) error {
 	out := csv.NewWriter(w)
 	out.UseCRLF = true // RFC 4180, Section 2

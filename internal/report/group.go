@@ -13,11 +13,10 @@ import (
 	"postern/policy"
 )
 
-// By is what clients are put together by.
+// By is the criterion for groups of clients.
 type By string
 
-// The ways to put clients together. A network is what counts as one client: an
-// IPv4 address or an IPv6 /64.
+// The criteria. A network counts as one client: an IPv4 address or an IPv6 /64.
 const (
 	ByAccount  By = "account"
 	ByDomain   By = "domain"
@@ -25,7 +24,7 @@ const (
 	BySoftware By = "software"
 )
 
-// ParseBy reads one of them; empty is empty.
+// ParseBy reads one of them; an empty text stays empty.
 func ParseBy(s string) (By, error) {
 	if by := By(s); slices.Contains([]By{"", ByAccount, ByDomain, ByNetwork, BySoftware}, by) {
 		return by, nil
@@ -35,11 +34,9 @@ func ParseBy(s string) (By, error) {
 
 // Group is some clients together.
 type Group struct {
-	// Name is the account, domain, network or program; empty where that is not
-	// known.
+	// Name is the account, domain, network or program; empty if unknown.
 	Name string `json:"name"`
-	// Clients are distinct; Remaining are those of them that count for whether
-	// it can be cut.
+	// Clients are distinct; Remaining are those of them that must not remain.
 	Clients   int `json:"clients"`
 	Remaining int `json:"remaining,omitempty"`
 	// Addresses, Accounts and Software hold the first 100 each, in order.
@@ -49,14 +46,14 @@ type Group struct {
 	Versions  []string `json:"versions"`
 	Listeners []string `json:"listeners"`
 	Endpoints []string `json:"endpoints"`
-	// Login is ok where one of the clients has logged in.
+	// Login is ok if one of the clients has logged in.
 	Login      ledger.Login  `json:"login"`
 	FirstSeen  time.Time     `json:"first_seen"`
 	LastSeen   time.Time     `json:"last_seen"`
 	Handshakes ledger.Counts `json:"handshakes"`
 }
 
-// maxListed is how much of a list is kept.
+// maxListed bounds the lists of a group.
 const maxListed = 100
 
 // gathering is a group that is being made.
@@ -65,7 +62,7 @@ type gathering struct {
 	networks, remaining networks
 }
 
-// groups puts rows together: most clients first, what is not known last.
+// groups groups the rows: most clients first, the unknown last.
 func groups(rows []row, by By) []Group {
 	found := make(map[string]*gathering)
 	for _, c := range rows {
@@ -94,7 +91,7 @@ func groups(rows []row, by By) []Group {
 	return all
 }
 
-// parts are the groups that a row belongs to, with its logins in each.
+// parts returns the groups of a row, with its logins in each.
 func parts(c row, by By) map[string][]ledger.Identity {
 	all := make(map[string][]ledger.Identity)
 	if by == ByNetwork {
@@ -172,8 +169,8 @@ func (r *Report) all(f func(*Group)) {
 	}
 }
 
-// Resolve puts names in place of hashed accounts, where known has them, and
-// returns how many it has not.
+// Resolve replaces hashed accounts by their names in known, and returns how many
+// are missing there.
 func (r *Report) Resolve(known map[string]string) (missing int) {
 	unknown := make(map[string]bool)
 	r.all(func(g *Group) { resolve(g, known, unknown) })
@@ -194,9 +191,8 @@ func resolve(g *Group, known map[string]string, unknown map[string]bool) {
 	}
 }
 
-// Clean makes strangers' text harmless, wherever it came from: one line each,
-// without what a terminal obeys or the eye does not see; and what is one of a
-// few words is one of them.
+// Clean makes text from clients harmless: one line each, without control or
+// invisible characters. Fields with a closed set of values get one of them.
 func (r *Report) Clean() {
 	r.all(clean)
 	for _, s := range []*string{(*string)(&r.By), &r.Identity, &r.Policy.File, &r.Policy.Floor, &r.Policy.Mode} {
@@ -250,7 +246,7 @@ func listenerWord(s string) string {
 	return "other"
 }
 
-// maxText is how much of a stranger's text is told, in characters.
+// maxText bounds each text from a client, in characters.
 const maxText = 256
 
 func oneLine(s string) string {

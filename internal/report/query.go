@@ -13,7 +13,7 @@ import (
 // DefaultSince is the window of a report, as people write it.
 const DefaultSince = "14d"
 
-// longestWindow is more than any ledger remembers.
+// longestWindow bounds a window; no ledger remembers that much.
 const longestWindow = 3660 * 24 * time.Hour
 
 // ParseSince reads a window.
@@ -33,7 +33,7 @@ func ParseSince(s string) (time.Duration, error) {
 type Query struct {
 	Options
 	Format Format
-	// Ready leaves all but the readiness out of a text.
+	// Ready limits a text to the readiness.
 	Ready bool
 }
 
@@ -77,7 +77,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 	return q, nil
 }
 
-// Values is what ParseQuery reads, for a report in JSON.
+// Values is the reverse of ParseQuery, for a report in JSON.
 func (o Options) Values() url.Values {
 	v := url.Values{"since": {o.Since.String()}, "max": {strconv.Itoa(o.Max)}}
 	if o.By != "" {
@@ -89,8 +89,8 @@ func (o Options) Values() url.Values {
 	return v
 }
 
-// ReadAccounts reads an operator's list of accounts, one a line; blank lines
-// and those that begin with # are passed over.
+// ReadAccounts reads an operator's list of accounts, one a line. It skips blank
+// lines and those that begin with #.
 func ReadAccounts(text string) []string {
 	var all []string
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {

@@ -11,35 +11,33 @@ import (
 	"postern/policy"
 )
 
-// Judgement is what another policy would do to clients that the ledger knows.
-// Its JSON is stable.
+// Judgement says what another policy would do to the ledger's clients. Its JSON
+// is stable.
 type Judgement struct {
 	Policy Policy `json:"policy"`
-	// At is the time that it is asked about, Since when the clients have been
-	// seen.
+	// At is the time of the decision, Since the beginning of the window.
 	At      time.Time `json:"at"`
 	Since   time.Time `json:"since"`
 	By      By        `json:"by"`
 	Clients int       `json:"clients"`
-	// Answers are in the order of the constants; a client may stand under
-	// several.
+	// Answers are in the order of the constants; a client may have several.
 	Answers []Answered `json:"answers"`
 	Notes   []string   `json:"notes"`
 }
 
-// Answered are the clients that get one answer.
+// Answered holds the clients that get one answer.
 type Answered struct {
 	Answer  Answer  `json:"answer"`
 	Clients int     `json:"clients"`
 	Groups  []Group `json:"groups"`
-	// Rules decide, by name; empty is the policy's own mode.
+	// Rules are the deciding rules by name; empty is the policy's own mode.
 	Rules []string `json:"rules"`
 }
 
-// Answer is what a client meets.
+// Answer is the policy's treatment of a client.
 type Answer string
 
-// The answers, the worst first.
+// The answers, worst first.
 const (
 	Refused Answer = "refused"
 	Told    Answer = "told"   // why, and closed
@@ -50,7 +48,7 @@ const (
 
 var answers = []Answer{Refused, Told, LetIn, Reaches, Unknown}
 
-// words say what an answer is.
+// words are the headings of the answers.
 func (a Answer) words() string {
 	return map[Answer]string{
 		Refused: "Refused", Told: "Told why, then closed", LetIn: "Let in, and counted",
@@ -58,7 +56,7 @@ func (a Answer) words() string {
 	}[a]
 }
 
-// Trial is what is to be judged.
+// Trial is the input of Judge.
 type Trial struct {
 	Policy     *policy.Policy
 	PolicyFile string
@@ -68,7 +66,7 @@ type Trial struct {
 	Hellos     map[string]policy.Hello
 }
 
-// LastDate is the last date of a policy's rules, or now where that is later.
+// LastDate returns the last date of a policy's rules, or now if that is later.
 func LastDate(p *policy.Policy, now time.Time) time.Time {
 	dates := p.Dates(now)
 	return dates[len(dates)-1]
@@ -87,7 +85,7 @@ func Judge(t Trial) *Judgement {
 		}
 		j.By = t.By
 	}
-	// Under this policy every hello below the floor is let in that can be.
+	// This policy lets in every hello below the floor that can be served.
 	lenient := policy.New(t.Policy.Floor(), policy.Observe).At(t.At)
 	running := t.Policy.At(t.At)
 	byAnswer := make(map[Answer][]row)
@@ -122,8 +120,7 @@ func Judge(t Trial) *Judgement {
 // does not keep them.
 const keysAssumed = policy.ECDSAP256 | policy.RSA
 
-// ask says what a client meets. Where rules take shares of connections, that is
-// the worst of it.
+// ask returns what a client meets; with shares of connections, the worst of it.
 func (t *Trial) ask(lenient, running *policy.Snapshot, c *ledger.Client) (Answer, string) {
 	mode, rule := t.mode(running, c)
 	hello, ok := t.Hellos[c.JA4]
@@ -137,7 +134,7 @@ func (t *Trial) ask(lenient, running *policy.Snapshot, c *ledger.Client) (Answer
 	place := c.ForPolicy().ConnInfo
 	place.Keys = keysAssumed
 	v := lenient.Decide(&hello, place, t.At, 0)
-	// One that is passed through needs an old server, as it has had so far.
+	// A client that is passed through needs an old server, as before.
 	passed := v.PassThrough && c.Counts.Observed > 0
 	switch {
 	case !v.Legacy():
@@ -150,9 +147,9 @@ func (t *Trial) ask(lenient, running *policy.Snapshot, c *ledger.Client) (Answer
 	return Refused, rule
 }
 
-// mode is the strictest that rules and policy may want for a client that is
-// below the floor. The rule is found by the fingerprint that the ledger has: the
-// hello is not kept whole enough to make it anew.
+// mode returns the strictest mode for a client below the floor. It matches rules
+// by the ledger's fingerprint, as the kept hello is not complete enough to
+// compute one.
 func (t *Trial) mode(running *policy.Snapshot, c *ledger.Client) (mode policy.Mode, rule string) {
 	mode = policy.Observe
 	for _, o := range running.Outcomes(c.ForPolicy(), t.At) {
@@ -166,7 +163,7 @@ func (t *Trial) mode(running *policy.Snapshot, c *ledger.Client) (mode policy.Mo
 	return mode, rule
 }
 
-// note says what the ledger cannot know.
+// note adds notes on what the ledger cannot know.
 func (j *Judgement) note(p *policy.Policy) {
 	j.Notes = append(j.Notes, "The ledger has only clients that the running floor refuses. A higher floor would refuse others too: put it "+
 		"under candidates in the running policy, and postern_candidate_refusals_total counts them.",
@@ -181,7 +178,7 @@ func (j *Judgement) note(p *policy.Policy) {
 	}
 }
 
-// headline says it in one sentence.
+// headline sums it up in one sentence.
 func (j *Judgement) headline() string {
 	file := cmp.Or(j.Policy.File, "the policy of the environment")
 	refused := j.Answers[0].Clients
@@ -192,7 +189,7 @@ func (j *Judgement) headline() string {
 		number(j.Clients, "legacy client"), date(j.Since))
 }
 
-// Write writes the judgement; as CSV a line for each group under each answer.
+// Write writes the judgement. CSV has a line for each group of each answer.
 func (j *Judgement) Write(w io.Writer, f Format) error {
 	switch f {
 	case JSON:
@@ -217,7 +214,7 @@ func (j *Judgement) Write(w io.Writer, f Format) error {
 }
 
 func (j *Judgement) records() [][]string {
-	// How many remain is asked of a report alone.
+	// Only a report says how many clients remain.
 	line := func(name, answer string, fields []string) []string {
 		return slices.Concat([]string{name, answer}, fields[:1], fields[2:])
 	}

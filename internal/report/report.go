@@ -1,9 +1,9 @@
-// Package report says in words what a ledger knows: how many legacy clients are
-// left, who they are, whom to tell, and whether the floor can be enforced.
+// Package report puts a ledger into words: how many legacy clients remain, who
+// they are, whom to tell, and whether the floor can be enforced.
 //
-// [Read] gets the facts from a ledger, [Build] makes a [Report] of them, and
-// that is written as text, Markdown, CSV or JSON. [Judge] asks of the same
-// clients what another policy would do to them.
+// [Read] gets the facts from a ledger. [Build] makes a [Report] of them, which is
+// written as text, Markdown, CSV or JSON. [Judge] applies another policy to the
+// same clients.
 package report
 
 import (
@@ -23,10 +23,10 @@ import (
 // Report is the answer. Its JSON is stable.
 type Report struct {
 	Now time.Time `json:"now"`
-	// Since is the beginning of the window that all but the trend is about.
+	// Since is the beginning of the window; the trend has its own.
 	Since time.Time `json:"since"`
 	By    By        `json:"by"`
-	// Identity is what the ledger keeps of names: off, hashed or plain.
+	// Identity is how the ledger stores names: off, hashed or plain.
 	Identity      string    `json:"identity"`
 	NoiseIncluded bool      `json:"noise_included"`
 	Policy        Policy    `json:"policy"`
@@ -36,16 +36,16 @@ type Report struct {
 	// Left are the clients under no running exemption.
 	Left     []Group     `json:"left"`
 	Exempted []Exemption `json:"exempted"`
-	// Tell are the accounts behind the remaining clients; empty where they are
-	// put together by account, since Left is that then.
+	// Tell are the accounts behind the remaining clients; empty if Left is
+	// grouped by account already.
 	Tell []Group `json:"tell"`
-	// Noise is only there where it was asked for; no number holds it but its own.
+	// Noise is empty unless requested; no other number includes it.
 	Noise []Group `json:"noise"`
 	// Notes say what the ledger cannot know.
 	Notes []string `json:"notes"`
 }
 
-// Policy is what is in force.
+// Policy is the policy in force.
 type Policy struct {
 	File  string `json:"file,omitempty"`
 	Floor string `json:"floor"`
@@ -57,10 +57,10 @@ type Readiness struct {
 	Ready     bool `json:"ready"`
 	Max       int  `json:"max"`
 	Remaining int  `json:"remaining"`
-	// NotLoggedIn are clients that do not count, since they have not logged
-	// in; always 0 where no identity is kept.
+	// NotLoggedIn are clients that do not count, as they have not logged in;
+	// always 0 if no identity is kept.
 	NotLoggedIn int `json:"not_logged_in"`
-	// Reasons are sentences, the one that decides in front.
+	// Reasons are sentences, the decisive one first.
 	Reasons []string `json:"reasons"`
 }
 
@@ -69,9 +69,9 @@ type Readiness struct {
 type Totals struct {
 	Clients int `json:"clients"`
 	Left    int `json:"left"`
-	// Exempted are those that come under exemptions alone.
+	// Exempted are clients that are only seen under exemptions.
 	Exempted int `json:"exempted"`
-	// Noise are those that come as nothing else.
+	// Noise are clients that are only seen as noise.
 	Noise      int           `json:"noise"`
 	Handshakes ledger.Counts `json:"handshakes"`
 	ByPlace    []PlaceTotal  `json:"by_version_and_listener"`
@@ -98,7 +98,7 @@ type Period struct {
 	Handshakes ledger.Counts `json:"handshakes"`
 }
 
-// Exemption is a running one with the clients that it takes.
+// Exemption is a running exemption with its clients.
 type Exemption struct {
 	Rule    string    `json:"rule"`
 	Owner   string    `json:"owner"`
@@ -108,17 +108,17 @@ type Exemption struct {
 	Groups  []Group   `json:"groups"`
 }
 
-// Options are what is asked for.
+// Options select the contents of a report.
 type Options struct {
 	Since time.Duration
-	// By is empty for what there is: accounts, or else networks.
+	// By is empty for accounts if they are known, or else networks.
 	By    By
 	Noise bool
-	// Max is how many clients may remain.
+	// Max is the number of clients that may remain.
 	Max int
 }
 
-// Facts are what a report is made of.
+// Facts are the input of a report.
 type Facts struct {
 	Now        time.Time
 	Policy     *policy.Policy
@@ -126,18 +126,18 @@ type Facts struct {
 	Identity   string // LEDGER_IDENTITY
 	// Memory: the ledger ends with the process.
 	Memory bool
-	// Retention is how long the ledger remembers; 0 is not known.
+	// Retention is the ledger's; 0 is unknown.
 	Retention time.Duration
-	// Clients have noise among them.
+	// Clients include noise.
 	Clients   []ledger.Client
 	TrendDays int
 	Trend     []ledger.Period
 }
 
-// weekly is the window from which on a trend goes by weeks.
+// weekly is the shortest window with a trend by weeks.
 const weekly = 28 * 24 * time.Hour
 
-// Read adds to the facts what the ledger knows.
+// Read adds the ledger's data to the facts.
 func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err error) {
 	since := f.Now.Add(-o.Since)
 	if f.Clients, err = store.ClientsSince(ctx, ledger.Filter{Since: since, Noise: true}); err != nil {
@@ -171,11 +171,11 @@ func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err e
 // maxPeriods is ten years in weeks.
 const maxPeriods = 522
 
-// row is a client with what is made of it.
+// row is a client with its classification.
 type row struct {
 	*ledger.Client
 	exemption *policy.Rule
-	// counts: it is among those that must not remain.
+	// counts: it must not remain.
 	counts bool
 }
 
@@ -225,8 +225,8 @@ func Build(f Facts, o Options) *Report {
 
 func keepsNames(identity string) bool { return identity == "hashed" || identity == "plain" }
 
-// exemption is the running one that takes a client for certain, or nil. A rule
-// that refuses is nobody's exemption, whoever owns it.
+// exemption returns the running exemption that certainly takes a client, or nil.
+// A rule that refuses is no exemption, even with an owner.
 func exemption(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
 	first := s.Outcomes(c.ForPolicy(), now)[0]
 	if first.Part < 1 || first.Rule == nil || !first.Rule.Exemption() || first.Mode == policy.Enforce {
@@ -235,7 +235,7 @@ func exemption(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule
 	return first.Rule
 }
 
-// networks are distinct clients.
+// networks is a set of distinct clients.
 type networks map[netip.Prefix]bool
 
 func (n networks) add(c row) { n[policy.ClientPrefix(c.Addr)] = true }
@@ -248,7 +248,7 @@ func networksOf(rows []row) networks {
 	return n
 }
 
-// without is how many of the networks are not among the others.
+// without counts the networks that are not among the others.
 func (n networks) without(others networks) (count int) {
 	for network := range n {
 		if !others[network] {
@@ -293,7 +293,7 @@ func (r *Report) trend(f *Facts) {
 	}
 }
 
-// exempt lists exemptions, the first to end in front.
+// exempt lists exemptions, the first to end first.
 func (r *Report) exempt(rows []row, by By) {
 	byRule := make(map[*policy.Rule][]row)
 	for _, c := range rows {
@@ -310,7 +310,7 @@ func (r *Report) exempt(rows []row, by By) {
 	})
 }
 
-// judge says whether it can be cut.
+// judge decides whether old TLS can be cut.
 func (r *Report) judge(left []row, max int) {
 	var counting, others []row
 	for _, c := range left {
@@ -354,7 +354,7 @@ func (r *Report) judge(left []row, max int) {
 	}
 }
 
-// note says what the numbers do not hold.
+// note adds notes on what the numbers leave out.
 func (r *Report) note(f *Facts, o Options) {
 	if !keepsNames(f.Identity) {
 		r.Notes = append(r.Notes, "POSTERN_LEDGER_IDENTITY is off: accounts and programs are not known, and every address counts, "+
@@ -368,7 +368,7 @@ func (r *Report) note(f *Facts, o Options) {
 	}
 }
 
-// Verdict is the answer in a few words.
+// Verdict returns the answer in a few words.
 func (r *Report) Verdict() string {
 	j := &r.Readiness
 	switch {
@@ -385,7 +385,7 @@ func (r *Report) Verdict() string {
 	return fmt.Sprintf("NO-GO: %s with old TLS are left, and only %d may be.", number(j.Remaining, "client"), j.Max)
 }
 
-// title is what a list of groups is.
+// title returns the title of a list of groups.
 func (r *Report) title() string {
 	s := "Remaining clients, by " + string(r.By)
 	if r.By == ByNetwork {
@@ -394,8 +394,8 @@ func (r *Report) title() string {
 	return s
 }
 
-// known are the periods from the first in which anybody came: what is before may
-// only be older than the ledger.
+// known returns the periods from the first with clients: earlier ones may be
+// older than the ledger.
 func (t *Trend) known() []Period {
 	i := slices.IndexFunc(t.Periods, func(p Period) bool { return p.Clients > 0 })
 	if i < 0 {
@@ -407,7 +407,7 @@ func (t *Trend) known() []Period {
 // totalHeader names the columns of totals.
 var totalHeader = []string{"TLS", "listener", "clients", "let in", "told why", "refused", "broke off"}
 
-// totalRows are the totals as they are shown, the sum in the last row.
+// totalRows returns the totals as cells, the sum in the last row.
 func (r *Report) totalRows() [][]string {
 	row := func(version, listener string, clients int, h *ledger.Counts) []string {
 		return []string{version, listener, strconv.Itoa(clients), fmt.Sprint(h.Observed), fmt.Sprint(h.Explained),

@@ -11,7 +11,7 @@ import (
 	"postern/internal/text"
 )
 
-// groupTable is a table of groups for people: who, with what, and when.
+// groupTable is a table of groups for people.
 type groupTable struct {
 	list    []Group
 	columns []column
@@ -21,20 +21,20 @@ type groupTable struct {
 type column struct {
 	heading string
 	text    func(*Group) string
-	// items are what a list is made of, as much of it as there is room for; then
-	// there is no text.
+	// items returns a list, which is cut to the column's width; then there is no
+	// text.
 	items func(*Group) []string
-	// share is how much of the room a list gets, in tenths.
+	// share is a list's part of the free width, in tenths.
 	share int
 }
 
-// shown is how many groups a table for people has.
+// shown bounds the groups in a table for people.
 const shown = 50
 
 // notKnown stands for the name of a group without one.
 const notKnown = "(not known)"
 
-// tableOf is a table with the columns that say something.
+// tableOf returns a table without empty columns.
 func tableOf(list []Group, by By) *groupTable {
 	t := &groupTable{list: list[:min(len(list), shown)]}
 	any := func(has func(*Group) bool) bool {
@@ -79,7 +79,7 @@ func (by By) heading() string {
 	return string(by)
 }
 
-// remark is what sets a group apart from those that have logged in.
+// remark returns what sets a group apart from those that have logged in.
 func remark(g *Group) string {
 	switch g.Login {
 	case ledger.LoginUnknown:
@@ -98,13 +98,13 @@ func (t *groupTable) header() []string {
 	return header
 }
 
-// The widest that a name gets, and the least that a list has.
+// The widest name, and the narrowest list.
 const (
 	widestName = 40
 	leastList  = 12
 )
 
-// rows are the groups as text of so many columns.
+// rows returns the groups as text of so many columns.
 func (t *groupTable) rows(width int) [][]string {
 	rows := make([][]string, len(t.list))
 	room := width
@@ -135,7 +135,7 @@ func (t *groupTable) rows(width int) [][]string {
 	return rows
 }
 
-// markdownRows are the groups as cells of Markdown.
+// markdownRows returns the groups as Markdown cells.
 func (t *groupTable) markdownRows(by By) (rows [][]string) {
 	for i := range t.list {
 		var row []string

@@ -49,7 +49,7 @@ func versions(labels []string) string {
 	return strings.Join(names, ", ")
 }
 
-// some lists as many as there is room for, and says how many more there are.
+// some lists as many as fit, and says how many more there are.
 func some(list []string, columns int) string {
 	all := strings.Join(list, ", ")
 	if utf8.RuneCountInString(all) <= columns || len(list) < 2 {
