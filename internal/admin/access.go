@@ -17,14 +17,13 @@ import (
 	"postern/policy"
 )
 
-// access decides which requests reach the page and the API: those under a name
-// of this host, off loopback with the token besides; the right token alone is
-// enough anywhere.
+// access decides which requests reach the page and the API. The right token is
+// always enough. On loopback a request under a name of this host needs none.
 type access struct {
-	// token is nil where none is configured; then nothing in a request is
-	// taken for one, and off loopback no request passes.
+	// token is nil if none is configured. Then requests off loopback never
+	// pass.
 	token func() *Token
-	// loopback says that the port is reached from this host alone.
+	// loopback: the port is reached from this host alone.
 	loopback bool
 	// host is the name in ADMIN_LISTEN.
 	host    string
@@ -47,10 +46,10 @@ func newAccess(o Options) *access {
 	return a
 }
 
-// off reports that no request can pass.
+// off reports whether no request can pass.
 func (a *access) off() bool { return a.token == nil && !a.loopback }
 
-// refusals are the words to a status.
+// refusals are the texts for each status.
 var refusals = map[int]string{
 	http.StatusUnauthorized:       "the token of POSTERN_ADMIN_TOKEN_FILE is needed\n",
 	http.StatusMisdirectedRequest: "not a name of this host; ask by its address, or give the token\n",
@@ -74,9 +73,9 @@ func (a *access) protect(next http.Handler) http.Handler {
 	})
 }
 
-// decide returns 200 for a request that may pass, else what it is answered
-// with; with 429 also how long its address has to wait. It goes by the
-// connection and by Host: no forwarding header is looked at.
+// decide returns 200 for a request that may pass, else the status to answer; for
+// 429 also how long its address has to wait. It decides by the connection and by
+// Host, and ignores forwarding headers.
 func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
 	var token *Token
 	given := ""
@@ -84,8 +83,8 @@ func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
 		token, given = a.token(), tokenIn(r)
 	}
 	if given == "" {
-		// Without the token only the name of this host keeps a web page out
-		// whose own name has been made to point here (DNS rebinding).
+		// Without the token only this check keeps out a web page whose own
+		// name points here (DNS rebinding).
 		if !ownHost(r.Host) && !a.named(r.Host) {
 			return http.StatusMisdirectedRequest, 0
 		}
@@ -119,8 +118,8 @@ func ownHost(host string) bool {
 	return err == nil || name == "localhost"
 }
 
-// hostName takes port, brackets and the final dot off a Host header (RFC 9110,
-// Section 7.2), and brings it into lower case.
+// hostName removes port, brackets and the final dot from a Host header (RFC 9110,
+// Section 7.2), and lowers its case.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -130,15 +129,15 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// peerAddr is the address at the other end of the connection.
+// peerAddr returns the address of the connection's peer.
 func peerAddr(r *http.Request) netip.Addr {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return peer.Addr().Unmap()
 }
 
-// onlyLocal answers peers on loopback alone, and only under a name of this
-// host: a web page whose name has been made to point to 127.0.0.1 must not
-// read along in the operator's browser.
+// onlyLocal answers only peers on loopback, and only under a name of this host:
+// a web page whose name points to 127.0.0.1 must not read the answers in the
+// operator's browser.
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -152,14 +151,13 @@ func onlyLocal(next http.Handler) http.Handler {
 	})
 }
 
-// Token is what page and API ask for. It holds a sum alone, so that nothing
-// that prints it can show what it was.
+// Token guards the page and the API. It holds only a hash, so that printing it
+// never shows the token.
 type Token struct{ sum [sha256.Size]byte }
 
-// ReadToken reads the file that ADMIN_TOKEN_FILE names: one token, and one
-// line ending behind it or none. Without a name there is no token, and no
-// error. The error is one line that names variable and file, and never holds
-// any of the token.
+// ReadToken reads the file of ADMIN_TOKEN_FILE: one token, and at most one line
+// ending. Without a name there is no token, and no error. The error is one line
+// that names variable and file, and never holds any of the token.
 func ReadToken(name string) (*Token, error) {
 	if name == "" {
 		return nil, nil
@@ -181,7 +179,7 @@ func oneWord(text []byte) error {
 	return nil
 }
 
-// is compares in a time that depends neither on the token nor on its length.
+// is compares in constant time, whatever the token and its length.
 func (t *Token) is(given string) bool {
 	if t == nil {
 		return false
@@ -190,9 +188,9 @@ func (t *Token) is(given string) bool {
 	return subtle.ConstantTimeCompare(sum[:], t.sum[:]) == 1
 }
 
-// tokenIn returns what a request gives as the token: that of a Bearer scheme
-// (RFC 6750, Section 2.1), or the password of a Basic one, whoever the user.
-// Anything else is no token, and no wrong one either.
+// tokenIn returns the token of a request: a Bearer token (RFC 6750, Section
+// 2.1), or the password of Basic authentication with any user name. Other
+// schemes count neither as a token nor as a wrong one.
 func tokenIn(r *http.Request) string {
 	if _, password, ok := r.BasicAuth(); ok {
 		return password

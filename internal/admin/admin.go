@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// What is generous for a scraper, and bounds how long a stranger can hold a
+// These are generous for a scraper, and bound how long a stranger can hold a
 // connection to an admin port that is not on loopback.
 const (
 	readHeaderTimeout = 5 * time.Second
@@ -24,14 +24,14 @@ const (
 	maxHeaderBytes    = 16 << 10
 )
 
-// Options is what the server shows.
+// Options configure the server.
 type Options struct {
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	// Readiness is what /readyz reports.
+	// Readiness serves /readyz.
 	Readiness *Readiness
-	// Certificate is asked at each handshake, so that it may change; nil
-	// serves without TLS.
+	// Certificate is called for each handshake, as it may change; nil serves
+	// without TLS.
 	Certificate func() *tls.Certificate
 	// Pprof serves /debug/pprof/ to loopback peers.
 	Pprof bool
@@ -40,18 +40,17 @@ type Options struct {
 	API http.Handler
 	// Page answers GET and HEAD for / to the same.
 	Page http.Handler
-	// Listen is the address that was asked for, not the one that was bound:
-	// host:port. Where it is not on loopback, or empty, page and API need the
-	// token.
+	// Listen is the configured host:port, not the bound address. Unless it is
+	// on loopback, page and API need the token.
 	Listen string
-	// Token is asked at each request, so that it may change, and never returns
-	// nil; where it is nil itself there is no token.
+	// Token is called for each request, as the token may change. It never
+	// returns nil; a nil function means that there is no token.
 	Token func() *Token
 	// Now is the clock by which wrong tokens are counted; nil is time.Now.
 	Now func() time.Time
-	// Log takes the HTTP server's own errors, at level debug: they are about
-	// clients that misbehave. It also names addresses that try tokens.
-	// Nothing is written where it is nil.
+	// Log gets the HTTP server's own errors, at level debug: they are about
+	// clients that misbehave. It also names addresses that try tokens. Nil
+	// logs nothing.
 	Log *slog.Logger
 }
 
@@ -126,8 +125,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Close closes the listeners and waits for running requests until the context
-// ends; those that still run then are cut off, and the context's error is
-// returned.
+// ends. Then it cuts off the rest and returns the context's error.
 func (s *Server) Close(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {
@@ -136,8 +134,7 @@ func (s *Server) Close(ctx context.Context) error {
 	return err
 }
 
-// harmless keeps answers out of caches, and out of the hands of browsers that
-// guess a type.
+// harmless keeps answers out of caches, and browsers from guessing a type.
 func harmless(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")

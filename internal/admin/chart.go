@@ -13,12 +13,11 @@ const (
 	chartDays = 30
 )
 
-// chart is distinct clients a day, by version, as bars of which each version has
-// a part. The picture is 300 wide and 100 high, a bar 8 wide.
+// chart shows the distinct clients of each day as a bar with a part for each
+// version. The picture is 300 wide and 100 high, a bar 8 wide.
 type chart struct {
 	Bars []bar
-	// Versions are those that occur, the oldest first, as they are stacked from
-	// the bottom.
+	// Versions are those that occur, oldest first, stacked from the bottom.
 	Versions []policy.Version
 	// Ticks are the numbers beside it, from the top.
 	Ticks []int
@@ -41,7 +40,7 @@ type part struct {
 	Y, H    float64
 }
 
-// chartSince is the first day of a chart that ends now.
+// chartSince returns the first day of a chart that ends now.
 func chartSince(now time.Time) time.Time {
 	return now.UTC().Truncate(day).Add(-(chartDays - 1) * day)
 }
@@ -74,7 +73,7 @@ func newChart(days []ledger.Period, now time.Time) chart {
 	return c
 }
 
-// stack puts the parts on each other.
+// stack stacks the parts.
 func (b *bar) stack(versions []policy.Version, top int) {
 	y := 100.0
 	for i, n := range b.Clients {
@@ -86,7 +85,7 @@ func (b *bar) stack(versions []policy.Version, top int) {
 	}
 }
 
-// roundUp is the next even number that people like to read: 2, 4, 10, 20, 40.
+// roundUp returns the next round number: 2, 4, 10, 20, 40.
 func roundUp(n int) int {
 	for scale := 1; ; scale *= 10 {
 		for _, step := range []int{2, 4, 6, 10} {

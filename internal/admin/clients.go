@@ -16,17 +16,17 @@ import (
 // Clients serves /api/v1/legacy-clients.
 type Clients struct {
 	Store *ledger.Store
-	// Policy is the one that is running.
+	// Policy returns the running policy.
 	Policy func() *policy.Policy
 	Now    func() time.Time
-	// Hash is what the ledger keeps of an account's name; nil where it keeps the
-	// name.
+	// Hash returns the ledger's form of an account's name; nil if it stores
+	// the name itself.
 	Hash func(account string) string
-	// Log takes the errors of the ledger.
+	// Log gets the errors of the ledger.
 	Log *slog.Logger
 }
 
-// Handler answers with the clients that the query asks for, as JSON or CSV.
+// Handler answers with the selected clients, as JSON or CSV.
 func (c *Clients) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, err := parseClientsQuery(r.URL.RawQuery, c.Now())
@@ -87,8 +87,8 @@ func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limi
 	return views, next, nil
 }
 
-// taken is the rule that takes a client now, or nil. A share that is open is
-// passed over.
+// taken returns the rule that takes a client now, or nil. It skips rules whose
+// share may or may not have the client.
 func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
 	outcomes := s.Outcomes(c.ForPolicy(), now)
 	return outcomes[len(outcomes)-1].Rule
@@ -105,7 +105,7 @@ func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {
 	return v
 }
 
-// failed answers for a ledger that cannot be read. A bad cursor is the client's fault.
+// failed answers if the ledger cannot be read. A bad cursor is the client's fault.
 func (c *Clients) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, ledger.ErrCursor) {
 		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())
@@ -114,7 +114,7 @@ func (c *Clients) failed(w http.ResponseWriter, r *http.Request, err error) {
 	answerUnread(w, r, c.Log, err)
 }
 
-// nextLink is the link of a page to the one that follows (RFC 8288).
+// nextLink returns the link to the next page (RFC 8288).
 func nextLink(u *url.URL, cursor string) string {
 	q := u.Query()
 	q.Set("cursor", cursor)

@@ -15,9 +15,9 @@ var clientsHeader = []string{
 	"observed", "explained", "rejected", "failed", "accounts", "software", "login", "noise", "rule", "owner", "until",
 }
 
-// writeCSV answers with a line for each client (RFC 4180), page by page, so that
-// it takes little memory however many they are. One that breaks off is not
-// ended as HTTP ends an answer.
+// writeCSV answers with a line for each client (RFC 4180), page by page to save
+// memory. After an error it aborts the connection, so that the client can see
+// that the answer is incomplete.
 func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuery) {
 	limit := q.limit
 	if limit == 0 {
@@ -40,7 +40,7 @@ func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuer
 	out.UseCRLF = true
 	_ = out.Write(clientsHeader) // it is remembered until Error
 	for {
-		// Each page has the time of a whole answer.
+		// Each page gets the time limit of a whole answer.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 		for i := range list {
 			_ = out.Write(list[i].cells())

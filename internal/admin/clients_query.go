@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// defaultLimit is how many clients an answer in JSON has where nothing else
-	// is asked for, and maxLimit how many it may have.
+	// defaultLimit is the number of clients in a JSON answer without a limit
+	// parameter, and maxLimit its bound.
 	defaultLimit = 100
 	maxLimit     = 1000
 )
@@ -29,7 +29,7 @@ const (
 type clientsQuery struct {
 	filter ledger.Filter
 	cursor string
-	// limit is 0 only in CSV: everybody.
+	// limit is 0 only in CSV, for all clients.
 	limit int
 	csv   bool
 }
@@ -78,9 +78,9 @@ var clientsKeys = map[string]func(q *clientsQuery, value string, now time.Time) 
 	},
 }
 
-// parseClientsQuery reads a query; the error names the parameter. A cursor may
-// be empty, as next_cursor can be, and nothing else may: a script whose variable
-// is not set would be shown everybody.
+// parseClientsQuery reads a query; the error names the parameter. Only the
+// cursor may be empty, as next_cursor can be: a script with an unset variable
+// would otherwise get all clients.
 func parseClientsQuery(raw string, now time.Time) (clientsQuery, error) {
 	var q clientsQuery
 	values, err := url.ParseQuery(raw)
@@ -107,7 +107,7 @@ func parseClientsQuery(raw string, now time.Time) (clientsQuery, error) {
 	return q, nil
 }
 
-// words rejects text that is no name, or that not every database can look up.
+// words rejects text that is no name, or that some databases cannot look up.
 func words(s string) error {
 	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return errors.New("not a text on one line")
@@ -122,5 +122,5 @@ func oneOf(value string, good ...string) error {
 	return fmt.Errorf("use %s", strings.Join(good, " or "))
 }
 
-// maxShown is how much of a stranger's text is shown, in characters.
+// maxShown bounds each text from a client, in characters.
 const maxShown = 60

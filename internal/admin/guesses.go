@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	// maxWrong tokens may come from one client in guessMemory; then it has to
-	// wait until the first of them is that old, whatever it gives.
+	// A client may send maxWrong wrong tokens in guessMemory. Then it has to
+	// wait until the first of them is that old, even with the right token.
 	maxWrong    = 10
 	guessMemory = time.Minute
-	// maxClients bounds the clients that are remembered. The others are counted
-	// together, as one: many addresses are no way around the limit.
+	// maxClients bounds the remembered clients. All others count as one client,
+	// so that many addresses are no way around the limit.
 	maxClients = 10_000
 	// sweepEvery bounds the work of making room.
 	sweepEvery = time.Second
@@ -22,16 +22,15 @@ const (
 // guesses remembers wrong tokens.
 type guesses struct {
 	mu sync.Mutex
-	// wrong has the times of the last maxWrong ones of a client, oldest first;
-	// the zero prefix is all that found no room.
+	// wrong has the times of a client's last maxWrong wrong tokens, oldest
+	// first. The zero prefix stands for all clients over maxClients.
 	wrong map[netip.Prefix][]time.Time
 	swept time.Time
 }
 
-// try returns how long a client has to wait before its token counts, and where
-// it need not, notes a wrong one; last says that this was the last one before
-// it has to wait. Both are one step, so that no number of requests at once gets
-// more tries.
+// try returns how long a client has to wait before its token counts. If it need
+// not wait, try notes a wrong token; last reports that the next one has to wait.
+// Both are one step, so that concurrent requests do not get more tries.
 func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time.Duration, last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -50,8 +49,7 @@ func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time
 	return 0, len(times) == maxWrong && now.Sub(times[0]) < guessMemory
 }
 
-// key returns the client where it is remembered or can be, else the zero
-// prefix.
+// key returns the client if it is remembered or can be, else the zero prefix.
 func (g *guesses) key(client netip.Prefix, now time.Time) netip.Prefix {
 	if _, known := g.wrong[client]; known || len(g.wrong) < maxClients {
 		return client

@@ -21,34 +21,34 @@ import (
 	"postern/policy"
 )
 
-// Page is what / shows.
+// Page serves /.
 type Page struct {
 	Store *ledger.Store
-	// Counts are the distinct clients, and when they were counted; the zero time
-	// is not yet.
+	// Counts returns the distinct clients, and when they were counted; the zero
+	// time before the first count.
 	Counts func() ([]ledger.Distinct, time.Time)
-	// Dropped is how many sightings the ledger had no room for.
+	// Dropped returns how many sightings the ledger had no room for.
 	Dropped func() uint64
 	State   func() PolicyState
-	// Readiness is what /readyz reports.
+	// Readiness is that of /readyz.
 	Readiness *Readiness
-	// Names: accounts are remembered; Memory: the ledger is gone at a restart.
+	// Names: accounts are stored. Memory: the ledger ends with the process.
 	Names, Memory bool
 	Version       string
-	// Log takes the errors of the ledger.
+	// Log gets the errors of the ledger.
 	Log *slog.Logger
 
 	trend trend
 }
 
 const (
-	// clientsShown is how many clients stand on the page, and clientsFor how long
-	// ago they may have been seen.
+	// clientsShown bounds the clients on the page, and clientsFor how long ago
+	// they were seen.
 	clientsShown = 50
 	clientsFor   = chartDays * day
-	// namesShown is how many accounts, or programs, of each.
+	// namesShown bounds the accounts and the programs of each.
 	namesShown = 3
-	// ledgerTimeout bounds how long the page waits for the ledger.
+	// ledgerTimeout bounds the page's wait for the ledger.
 	ledgerTimeout = 10 * time.Second
 )
 
@@ -58,7 +58,7 @@ var (
 	//go:embed page.css
 	pageCSS string
 
-	// pageTemplate is parsed at the first request: most processes never get one.
+	// pageTemplate is parsed at the first request, as most processes never get one.
 	pageTemplate = sync.OnceValue(func() *template.Template {
 		return template.Must(template.New("page").Funcs(template.FuncMap{
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
@@ -69,8 +69,8 @@ var (
 		}).Parse(pageHTML))
 	})
 
-	// pagePolicy lets a browser load nothing, run nothing, and put the page into
-	// no frame: what is on it is the style alone.
+	// pagePolicy forbids a browser to load or run anything, or to frame the
+	// page. Only the style sheet is allowed.
 	pagePolicy = "default-src 'none'; style-src 'sha256-" + sum(pageCSS) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -100,7 +100,7 @@ func (p *Page) Handler() http.Handler {
 	})
 }
 
-// pageView is what the template has.
+// pageView is the data of the template.
 type pageView struct {
 	*Page
 	CSS        template.CSS
@@ -157,7 +157,7 @@ type window struct {
 	Clients      int
 }
 
-// countRow is how many clients of one kind there are, by window.
+// countRow has the numbers of one kind of clients, by window.
 type countRow struct {
 	Name    any // a version, or a listener
 	Clients [4]int
@@ -165,8 +165,8 @@ type countRow struct {
 
 var windowWords = map[string]string{"1h": "in the last hour", "24h": "in 24 hours", "7d": "in 7 days", "30d": "in 30 days"}
 
-// count fills in how many clients remain: all of them for the headline, and by
-// version and listener.
+// count fills in the numbers of remaining clients: all of them for the headline,
+// and by version and listener.
 func (v *pageView) count() {
 	counts, at := v.Counts()
 	v.Counted = !at.IsZero()
@@ -194,8 +194,8 @@ type clientRow struct {
 	*ledger.Client
 	Mode policy.Mode  // that it meets
 	Rule *policy.Rule // that takes it; nil where none does
-	// Names and Programs are those that are shown of its accounts and software,
-	// and More how many accounts are not.
+	// Names and Programs are the shown accounts and software, and More is the
+	// number of the other accounts.
 	Names, Programs []string
 	More            int
 }
@@ -226,7 +226,7 @@ func (v *pageView) readClients(ctx context.Context, s PolicyState) error {
 	return nil
 }
 
-// metWords are what a client has met, and how often.
+// metWords says what a client has met, and how often.
 func metWords(n ledger.Counts) (words []string) {
 	for i, count := range []int64{n.Observed, n.Explained, n.Rejected, n.Failed} {
 		if count > 0 {
@@ -236,7 +236,7 @@ func metWords(n ledger.Counts) (words []string) {
 	return words
 }
 
-// tlsName is a version as people write it.
+// tlsName returns a version as people write it.
 func tlsName(v policy.Version) string {
 	label := v.String()
 	if number, found := strings.CutPrefix(label, "tls"); found {
@@ -245,7 +245,7 @@ func tlsName(v policy.Version) string {
 	return "SSL " + strings.TrimPrefix(label, "ssl")
 }
 
-// number writes a number with a comma before each three digits.
+// number writes a number with commas between thousands.
 func number(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

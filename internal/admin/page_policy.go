@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// changesShown is how many changes of the policy stand on the page, out of
-	// changesRead: windows of a schedule stand there once.
+	// changesShown bounds the policy changes on the page, out of changesRead:
+	// repeated windows of a schedule share a row.
 	changesShown = 6
 	changesRead  = 500
 )
 
-// policyPart is what the policy does now and next.
+// policyPart shows what the policy does now and next.
 type policyPart struct {
 	File       string
 	Meets      []meeting      // now
@@ -27,14 +27,13 @@ type policyPart struct {
 	Candidates []policy.Candidate
 }
 
-// meeting is what old clients meet on some listeners that no rule for special
-// clients takes.
+// meeting is what old clients under no special rule meet on some listeners.
 type meeting struct {
 	Listeners string
 	Parts     []modePart
 }
 
-// modePart is a mode, and what that is, or how many meet it where not all do.
+// modePart is a mode with its description, or with the share that meets it.
 type modePart struct {
 	Mode  policy.Mode
 	Words string
@@ -45,7 +44,7 @@ type changeRow struct {
 	Time         time.Time
 	Zone         *time.Location // of the last rule that is named
 	Begun, Ended []string
-	// Again is how often the same comes again, AtLeast that it may be oftener.
+	// Again counts further changes of this kind; AtLeast: there may be more.
 	Again   int
 	AtLeast bool
 	Meets   []meeting
@@ -67,8 +66,8 @@ func policyPartOf(s PolicyState) policyPart {
 	return v
 }
 
-// changeRows are the next changes. One in which a schedule does again what it
-// has done in a row above is counted there.
+// changeRows returns the next changes. A schedule's repetition of an earlier row
+// is counted there.
 func changeRows(s PolicyState) []changeRow {
 	p, until := s.Policy, s.Now.Add(changesWithin)
 	changes := p.Changes(s.Now, until, changesRead)
@@ -86,7 +85,7 @@ func changeRows(s PolicyState) []changeRow {
 	if len(changes) < changesRead {
 		return rows
 	}
-	// Windows alone have filled the list: what comes after them goes by dates.
+	// Windows have filled the list: find later changes by the dates.
 	for i := range rows {
 		rows[i].AtLeast = true
 	}
@@ -111,7 +110,7 @@ func changeRowOf(s PolicyState, t time.Time, begun, ended []string) changeRow {
 	return row
 }
 
-// meetings puts listeners together where the same happens.
+// meetings groups listeners with the same treatment.
 func meetings(p *policy.Policy, t time.Time, listeners []string) []meeting {
 	var list []meeting
 	for _, m := range p.Timeline(t, t, listeners).Meets {
@@ -137,5 +136,5 @@ func meetings(p *policy.Policy, t time.Time, listeners []string) []meeting {
 	return list
 }
 
-// percent does not break before the sign.
+// percent has a no-break space before the sign.
 func percent(share float64) string { return strings.ReplaceAll(policy.Percent(share), " ", "\u00a0") }

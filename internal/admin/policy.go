@@ -9,28 +9,27 @@ import (
 	"postern/policy"
 )
 
-// PolicyState is what /api/v1/policy and the page show.
+// PolicyState is the policy for /api/v1/policy and the page.
 type PolicyState struct {
 	Policy *policy.Policy
-	// File is where it was read, or empty; Read is when.
+	// File is its source, or empty; Read is when it was read.
 	File string
 	Read time.Time
-	// Failed is what is wrong with the file that would replace it; nil where
-	// there is none.
+	// Failed is the error of the file that would replace it, or nil.
 	Failed    []string
 	Listeners []string
 	Site      policy.Site
 	Now       time.Time
 }
 
-// Bounds on what comes next.
+// Bounds on the next changes.
 const (
 	maxChanges    = 20
 	changesWithin = 2 * 366 * 24 * time.Hour
 )
 
-// PolicyHandler answers with what is in force, what changes next, and what is
-// probably not meant, as JSON.
+// PolicyHandler answers with the policy in force, its next changes and its
+// warnings, as JSON.
 func PolicyHandler(state func() PolicyState) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, policyView(state()))
@@ -148,5 +147,5 @@ func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 	return v
 }
 
-// rounded is a share without the last digits of its arithmetic.
+// rounded returns a share without rounding errors in its last digits.
 func rounded(share float64) float64 { return math.Round(share*1e6) / 1e6 }

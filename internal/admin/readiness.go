@@ -9,10 +9,9 @@ import (
 	"postern/proxy"
 )
 
-// Readiness decides whether clients should be sent here. An upstream that is
-// lost later, or a certificate that expires, is reported but changes nothing:
-// clients then get an answer instead of a refused connection. Safe for
-// concurrent use.
+// Readiness decides whether clients should be sent here. The later loss of an
+// upstream, or an expired certificate, is reported but changes nothing: clients
+// then get an answer instead of a refused connection. Safe for concurrent use.
 type Readiness struct {
 	protocols []proxy.Protocol
 
@@ -44,8 +43,7 @@ func (r *Readiness) Certificate(notAfter time.Time) {
 	r.set(func() { r.loaded, r.notAfter = true, notAfter })
 }
 
-// UpstreamAnswered: an upstream of the protocol has answered. That is never
-// taken back.
+// UpstreamAnswered: an upstream of the protocol has answered, once and for all.
 func (r *Readiness) UpstreamAnswered(p proxy.Protocol) { r.set(func() { r.answered[p] = true }) }
 
 // UpstreamState: the upstream of that name, as configured, answers now, or

@@ -123,7 +123,7 @@ func (p *Plan) meets(all []policy.Meeting) []string {
 	return lines
 }
 
-// special reports whether a rule matches by more than the listener.
+// special reports whether a condition is about more than the listener.
 func special(c policy.Condition) bool { return c.Key.Name != "listener" }
 
 // summary lists what is open at the end.
