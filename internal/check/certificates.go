@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	// expiresSoon is when a renewal, commonly due a month before the end, must
-	// have failed.
+	// expiresSoon is the remaining time at which a renewal, commonly due a month
+	// before the end, must have failed.
 	expiresSoon = 21 * 24 * time.Hour
 	day         = 24 * time.Hour
-	// leastRSA is what clients of today accept, in bits; crypto/tls itself
-	// signs with no less than brokenRSA.
+	// leastRSA is the shortest key that today's clients accept, in bits;
+	// crypto/tls cannot sign with less than brokenRSA.
 	leastRSA  = 2048
 	brokenRSA = 1024
 )
@@ -65,8 +65,7 @@ func (r *Report) strength(info certs.Info) {
 	}
 }
 
-// chain checks the signatures in what is sent, and the certificates that come
-// with the server's own.
+// chain checks the signatures of the chain, and its other certificates.
 func (r *Report) chain(info certs.Info, now time.Time) {
 	for i, der := range info.Chain {
 		c, err := x509.ParseCertificate(der)
@@ -84,8 +83,8 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 				r.warn(info.Name, "certificate %d in it is signed with %v, which clients refuse", i+1, c.SignatureAlgorithm)
 			}
 		}
-		// A public CA says where the missing link could be fetched; mail
-		// programs do not go there.
+		// A public CA names the URL of the missing certificate, but mail
+		// programs do not fetch it.
 		if len(info.Chain) == 1 && !selfSigned && len(c.IssuingCertificateURL) > 0 {
 			r.warn(info.Name, "the certificate of its issuer (%s) is not in it: most mail programs will not trust it", c.Issuer.CommonName)
 		}

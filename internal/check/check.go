@@ -1,5 +1,5 @@
-// Package check finds what is wrong with a configuration before Postern runs
-// with it: variables, files, ports and upstreams.
+// Package check finds problems with a configuration before Postern runs with it:
+// variables, files, ports and upstreams.
 package check
 
 import (
@@ -15,16 +15,16 @@ import (
 	"postern/internal/config"
 )
 
-// Report is what was found, one line each, naming the variable, the file or
-// the upstream.
+// Report has the findings, one line each, naming the variable, the file or the
+// upstream.
 type Report struct {
 	// Errors keep Postern from starting, or clients from using it.
 	Errors []string
 	// Unanswered are upstreams that cannot serve anybody now.
 	Unanswered []string
-	// Warnings are allowed, but probably not meant.
+	// Warnings are about settings that are allowed but probably not meant.
 	Warnings []string
-	// Fine is what was checked and is in order.
+	// Fine lists the checks without a problem.
 	Fine []string
 }
 
@@ -50,8 +50,8 @@ func (r *Report) addError(err error) {
 	}
 }
 
-// listeners tries to bind what Postern will bind. A port that is taken may be
-// taken by the Postern that runs, so that is no error.
+// listeners tries to bind Postern's ports. A port in use is no error, as Postern
+// may be running.
 func (r *Report) listeners(cfg *config.Config) {
 	try := func(variable, addr string) {
 		if addr == "" {
@@ -86,7 +86,7 @@ func (r *Report) api(cfg *config.Config) {
 	}
 }
 
-// files reads all files, and returns what upstreams are verified with.
+// files reads all files, and returns the roots for upstreams.
 func (r *Report) files(cfg *config.Config, now time.Time) upstreamRoots {
 	var store *certs.Store
 	if len(cfg.TLSCertFile) > 0 {

@@ -27,7 +27,7 @@ type refusedError struct{ line string }
 
 func (e *refusedError) Error() string { return e.line }
 
-// dialogue is what is said to an IMAP or POP3 server, and what it answers.
+// dialogue is a conversation with an IMAP or POP3 server.
 type dialogue struct {
 	conn net.Conn
 	*mailproto.LineReader
@@ -38,7 +38,7 @@ func newDialogue(conn net.Conn) *dialogue {
 	return &dialogue{conn: conn, LineReader: mailproto.NewLineReader(conn)}
 }
 
-// beginTLS begins TLS after the server has agreed to it.
+// beginTLS starts TLS after the server has agreed to it.
 func (d *dialogue) beginTLS(ctx context.Context, config *tls.Config) error {
 	if len(d.Buffered()) > 0 {
 		return errInjection
@@ -94,7 +94,7 @@ func (t target) imap(ctx context.Context, conn net.Conn) finding {
 	return finding{greeting: "answers with " + greeting, warnings: t.judge(mechanisms, disabled)}
 }
 
-// imapCommand gives a command, and returns the capabilities in the answer.
+// imapCommand sends a command, and returns the capabilities in the answer.
 func (d *dialogue) imapCommand(command string) (caps []string, err error) {
 	d.commands++
 	tag := fmt.Sprintf("A%d", d.commands)
@@ -161,7 +161,7 @@ func (d *dialogue) pop3Command(command string) error {
 	return err
 }
 
-// pop3Logins returns the ways to log in that CAPA lists.
+// pop3Logins returns the login mechanisms that CAPA lists.
 func (d *dialogue) pop3Logins() (mechanisms []string, user bool, err error) {
 	const most = 100 // lines: no server has so many capabilities
 	if err := d.pop3Command("CAPA"); err != nil {

@@ -44,7 +44,7 @@ func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.
 	}
 }
 
-// summary says what meets old clients now, in a few words.
+// summary says in a few words what old clients meet now.
 func summary(p *policy.Policy, now time.Time) string {
 	snapshot := p.At(now)
 	s := "floor " + p.Floor().String() + ", mode " + snapshot.Mode.String()

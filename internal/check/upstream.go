@@ -19,8 +19,8 @@ import (
 	"postern/internal/text"
 )
 
-// upstreamRoots verify upstreams: nil is the system's. Where the file with them
-// cannot be used, TLS to upstreams is not tried.
+// upstreamRoots verify upstreams: nil is the system's. If their file cannot be
+// used, TLS to upstreams is not tried.
 type upstreamRoots struct {
 	pool     *x509.CertPool
 	unusable bool
@@ -33,18 +33,17 @@ var proxyHeaders = map[string]string{
 	"v2": "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
 }
 
-// server is what is asked over the network.
+// server is an upstream or an old server to check.
 type server struct {
 	name, addr string
-	// converse has one conversation with it, behind the PROXY header, and logs in
-	// nowhere.
+	// converse has one conversation with it after the PROXY header, without a
+	// login.
 	converse func(ctx context.Context, conn net.Conn) finding
-	// problem is why it is not asked at all.
+	// problem is the reason not to check it.
 	problem error
 }
 
-// finding is what a server has answered: a failure, or a greeting and what to
-// warn of.
+// finding is the result for a server: a failure, or a greeting and warnings.
 type finding struct {
 	err      error
 	greeting string
@@ -53,8 +52,8 @@ type finding struct {
 
 var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used")
 
-// servers asks all upstreams, and the servers that legacy clients are passed
-// through to, at once, and reports in their order.
+// servers checks all upstreams and old servers at once, and reports in their
+// order.
 func (r *Report) servers(ctx context.Context, cfg *config.Config, roots upstreamRoots) {
 	var list []server
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
@@ -71,7 +70,7 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots upstream
 	findings := make([]finding, len(list))
 	var wg sync.WaitGroup
 	for i, s := range list {
-		// Where UPSTREAM_TIMEOUT did not parse, its default counts.
+		// If UPSTREAM_TIMEOUT did not parse, its default counts.
 		wg.Go(func() {
 			findings[i] = s.ask(ctx, cmp.Or(cfg.UpstreamTimeout, 10*time.Second), proxyHeaders[cfg.UpstreamProxyProtocol])
 		})
@@ -115,8 +114,8 @@ func (s server) ask(ctx context.Context, timeout time.Duration, header string) f
 	return f
 }
 
-// answersTLS sends a hello, and takes any answer in TLS for one: an alert, too,
-// since no hello suits every old server.
+// answersTLS sends a hello, and accepts any answer in TLS, even an alert: no
+// hello suits every old server.
 func answersTLS(_ context.Context, conn net.Conn) finding {
 	if _, err := conn.Write(hello.ClientHello(hello.Typical(tls.VersionTLS12))); err != nil {
 		return finding{err: fmt.Errorf("sending a hello: %w", err)}
@@ -172,7 +171,7 @@ func (t target) judge(mechanisms []string, loginRefused bool) (warnings []string
 	return warnings
 }
 
-// quoted keeps what an upstream says harmless on a terminal, and short.
+// quoted makes an upstream's text short and harmless on a terminal.
 func quoted(s string) string {
 	const most = 120
 	return text.Quote(strings.TrimRight(s, "\r\n"), most)

@@ -20,8 +20,8 @@ func Load(environ []string) (*Config, error) {
 	return c, nil
 }
 
-// Inspect is Load for a caller that goes on in spite of problems: the fields of
-// variables without one are filled, the others may be zero.
+// Inspect is Load for a caller that continues in spite of problems. Variables
+// with a problem may have a zero field.
 func Inspect(environ []string) (*Config, Problems) {
 	c := new(Config)
 	l := load(c, environ)
@@ -30,23 +30,21 @@ func Inspect(environ []string) (*Config, Problems) {
 	return c, l.problems.sorted()
 }
 
-// LoadAdmin reads what it takes to find the admin port of a running Postern:
-// AdminListen and AdminTLSCertFile. Problems of other variables do not matter.
+// LoadAdmin reads AdminListen and AdminTLSCertFile, which locate the admin port
+// of a running Postern. Problems of other variables do not matter.
 // The error is of type [Problems].
 func LoadAdmin(environ []string) (*Config, error) {
 	return loadSome(environ, []string{"ADMIN_LISTEN=", "ADMIN_TLS_CERT_FILE="}, (*loader).checkAdmin)
 }
 
-// LoadPolicy reads what it takes to say what clients meet: the POLICY_ and
-// LISTEN_ variables. Problems of others do not matter. The error is of type
-// [Problems].
+// LoadPolicy reads the POLICY_ and LISTEN_ variables. Problems of others do not
+// matter. The error is of type [Problems].
 func LoadPolicy(environ []string) (*Config, error) {
 	return loadSome(environ, []string{"POLICY_", "LISTEN_"}, (*loader).checkPolicy)
 }
 
-// LoadLedger reads what it takes to report on a ledger: the ADMIN_, LEDGER_,
-// POLICY_ and LISTEN_ variables. Problems of others do not matter. The error is
-// of type [Problems].
+// LoadLedger reads the ADMIN_, LEDGER_, POLICY_ and LISTEN_ variables. Problems
+// of others do not matter. The error is of type [Problems].
 func LoadLedger(environ []string) (*Config, error) {
 	return loadSome(environ, []string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_"},
 		(*loader).checkAdmin, (*loader).checkPolicy, (*loader).checkLedger)
@@ -67,8 +65,8 @@ func loadSome(environ, begin []string, checks ...func(*loader, *Config)) (*Confi
 	return c, nil
 }
 
-// check looks at what a single value cannot show. A variable that did not parse
-// is left out, so that one mistake is one line.
+// check finds problems that a single value cannot show. It skips variables that
+// did not parse, so that one mistake is one line.
 func (l *loader) check(c *Config) {
 	l.checkPolicy(c)
 	l.checkUpstreams(c)
@@ -81,7 +79,7 @@ func (l *loader) check(c *Config) {
 	l.checkLedger(c)
 }
 
-// checkValue adds a problem, where there is one, to a variable that did parse.
+// checkValue adds a problem, if there is one, to a variable that did parse.
 func (l *loader) checkValue(name, value, problem string) {
 	if problem != "" && !l.bad[name] {
 		l.add(name, badValue{value, problem}.Error())
@@ -89,7 +87,7 @@ func (l *loader) checkValue(name, value, problem string) {
 }
 
 func (l *loader) checkLedger(c *Config) {
-	// Nothing of the URL is shown: it may hold a password.
+	// The URL is not shown: it may hold a password.
 	l.checkValue(Prefix+"LEDGER_URL", "", ledger.Check(c.LedgerURL))
 	key := Prefix + "LEDGER_IDENTITY_KEY_FILE"
 	if c.LedgerIdentity == "hashed" && c.LedgerIdentityKeyFile == "" && !l.bad[key] {
@@ -97,7 +95,7 @@ func (l *loader) checkLedger(c *Config) {
 	}
 }
 
-// checkPolicy sees to it that the policy is stated in one place.
+// checkPolicy ensures that the policy is stated in one place.
 func (l *loader) checkPolicy(c *Config) {
 	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
 		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: only enforce is possible")
@@ -107,7 +105,7 @@ func (l *loader) checkPolicy(c *Config) {
 		return
 	}
 	for _, name := range []string{Prefix + "POLICY_MODE", Prefix + "POLICY_FLOOR"} {
-		// Also where it is what the file says: the next edit would part them.
+		// Even if the file says the same: the next edit may change that.
 		if _, ok := l.given[name]; ok && !l.bad[name] {
 			l.add(name, "set beside "+file+"; mode and floor are in the file")
 		}

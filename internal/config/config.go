@@ -81,10 +81,10 @@ type Config struct {
 	given map[string]string // by the environment, with Prefix
 }
 
-// Listener is one of the four ways in.
+// Listener is one of the four listeners.
 type Listener struct {
 	Name string // imaps, pop3s, imap or pop3
-	// Variable is the one that names the addresses.
+	// Variable names the addresses.
 	Variable string
 	Addrs    Addrs
 
@@ -93,7 +93,7 @@ type Listener struct {
 	passthrough      Endpoint // only with implicit TLS
 }
 
-// listeners returns all four of them.
+// listeners returns all four.
 func (c *Config) listeners() []Listener {
 	list := []Listener{
 		{Name: "imaps", Addrs: c.ListenIMAPS, upstreams: c.UpstreamIMAP, passthrough: c.UpstreamPassthroughIMAPS},
@@ -111,26 +111,25 @@ func (c *Config) listeners() []Listener {
 
 func (l *Listener) open() bool { return len(l.Addrs) > 0 && len(l.upstreams) > 0 }
 
-// passthroughVariable is the one that names the listener's old server.
+// passthroughVariable returns the variable for the listener's old server.
 func (l *Listener) passthroughVariable() string {
 	return Prefix + "UPSTREAM_PASSTHROUGH_" + strings.ToUpper(l.Name)
 }
 
-// Listeners returns the listeners to open, in a fixed order. One that is off,
-// or whose protocol has no upstream, is not among them.
+// Listeners returns the listeners to open, in a fixed order. It leaves out
+// those that are off or whose protocol has no upstream.
 func (c *Config) Listeners() []Listener {
 	return slices.DeleteFunc(c.listeners(), func(l Listener) bool { return !l.open() })
 }
 
-// Passthrough is an old server that legacy clients of a listener are passed
-// through to.
+// Passthrough is an old server for the legacy clients of a listener.
 type Passthrough struct {
 	Listener string // imaps or pop3s
 	Variable string
 	Addr     string // host:port
 }
 
-// Passthrough returns those that are in use: of listeners that are open.
+// Passthrough returns the old servers of the listeners to open.
 func (c *Config) Passthrough() []Passthrough {
 	var used []Passthrough
 	for _, l := range c.Listeners() {
@@ -141,7 +140,7 @@ func (c *Config) Passthrough() []Passthrough {
 	return used
 }
 
-// ServerName is the name that the upstream's certificate must have: that of
+// ServerName returns the name that the upstream's certificate must have:
 // UPSTREAM_SERVER_NAME or the URL's host, without a final dot.
 func (c *Config) ServerName(u Upstream) string {
 	if c.UpstreamServerName != "" {
@@ -150,22 +149,22 @@ func (c *Config) ServerName(u Upstream) string {
 	return strings.TrimSuffix(u.Host, ".")
 }
 
-// OnLoopback reports whether an address to listen on is reached from this host
-// alone. A name other than localhost may lead anywhere.
+// OnLoopback reports whether only this host can reach a listen address. A name
+// other than localhost may lead anywhere.
 func OnLoopback(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
-// APIOff reports that the admin port has no API, since it is off loopback and
-// there is no token.
+// APIOff reports whether the admin port has no API, because it is off loopback
+// and there is no token.
 func (c *Config) APIOff() bool {
 	return c.AdminListen != "" && c.AdminTokenFile == "" && !OnLoopback(c.AdminListen)
 }
 
-// Network is the network to listen on for an address: an IPv4 or IPv6 literal
-// means that family alone, so that 0.0.0.0 and [::] stand side by side; an
+// Network returns the network to listen on for an address. An IPv4 or IPv6
+// literal means that family alone, so that 0.0.0.0 and [::] can coexist; an
 // empty host or a name means both.
 func Network(addr string) string {
 	host, _, _ := net.SplitHostPort(addr)

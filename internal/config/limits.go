@@ -11,12 +11,12 @@ const (
 	// reservedDescriptors are for listeners, the admin port, files, and
 	// connections that are about to be refused.
 	reservedDescriptors = 128
-	// leastConnections is what is tried even with next to no descriptors.
+	// leastConnections is the limit with next to no descriptors.
 	leastConnections = 16
 )
 
-// ConnectionLimit is LIMIT_CONNECTIONS or, where that is not set, what the
-// file descriptors of this process are enough for. 0 is no limit.
+// ConnectionLimit returns LIMIT_CONNECTIONS or, if that is not set, the number
+// of connections that this process has file descriptors for. 0 is no limit.
 func (c *Config) ConnectionLimit() int {
 	if c.given[Prefix+"LIMIT_CONNECTIONS"] != "" {
 		return int(c.LimitConnections)
@@ -31,8 +31,8 @@ func connectionLimit(descriptors uint64) int {
 	return max((int(descriptors)-reservedDescriptors)/sessionDescriptors, leastConnections)
 }
 
-// Descriptors is how many files and connections this process may have open at
-// once. The Go runtime has raised it as far as it may.
+// Descriptors returns how many files and connections this process may have open
+// at once. The Go runtime has raised it as far as it may.
 func Descriptors() uint64 {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {

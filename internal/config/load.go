@@ -15,8 +15,8 @@ import (
 	"postern/internal/text"
 )
 
-// Problems is all that is wrong with an environment. Each entry is one line
-// that starts with the name of the variable.
+// Problems are all problems of an environment. Each entry is one line that
+// starts with the name of the variable.
 type Problems []string
 
 // Error returns the problems, one a line.
@@ -139,8 +139,8 @@ func flatten(err error) []error {
 	return []error{err}
 }
 
-// badValue is the error of a value that does not parse. The reason never
-// holds any of the value: it is shown for secrets too.
+// badValue is the error of a value that does not parse. The reason never holds
+// any of the value, since it is shown for secrets too.
 type badValue struct {
 	part   string // what to show, or ""
 	reason string
@@ -160,17 +160,17 @@ func (v variable) text(b badValue) string {
 	return b.Error()
 }
 
-// shown is how many characters of a value a message holds at most.
+// shown bounds the characters of a value in a message.
 const shown = 80 + len("...")
 
-// show quotes a value so that it stays on one line and harmless on a terminal.
+// show quotes a value on one line, harmless on a terminal.
 func show(s string) string { return text.Quote(s, shown) }
 
-// kubernetesLink matches what the kubelet sets for a Service of another name.
+// kubernetesLink matches variables that the kubelet sets for other Services.
 const kubernetesLink = `_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`
 
-// refuseUnknown reports variables with our prefix that we do not have. Their
-// values are never shown: one may be a secret under a mistyped name.
+// refuseUnknown reports unknown variables with our prefix, without their values:
+// one may be a secret under a mistyped name.
 func (l *loader) refuseUnknown() {
 	for _, name := range slices.Sorted(maps.Keys(l.given)) {
 		known := slices.ContainsFunc(l.vars, func(v variable) bool { return v.name == name })
@@ -197,7 +197,7 @@ func fromKubernetes(name string) bool {
 	return name == Prefix+"PORT" || strings.HasPrefix(name, Prefix+"PORT_") || strings.HasPrefix(name, Prefix+"SERVICE_")
 }
 
-// nearest returns the variable that name is probably a slip of, or "".
+// nearest returns the variable that name probably means, or "".
 func (l *loader) nearest(name string) string {
 	name = strings.ToUpper(text.Cut(name, 100)) // ours are shorter
 	best, least := "", max(2, (len(name)-len(Prefix))/4)+1

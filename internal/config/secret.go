@@ -9,17 +9,17 @@ import (
 	"os"
 )
 
-// How long a secret may be, in bytes. The most leaves room in an HTTP header,
-// also in base64.
+// The bounds on a secret, in bytes. The upper one fits into an HTTP header, also
+// in base64.
 const (
 	leastSecret = 16
 	mostSecret  = 4 << 10
 )
 
-// ReadSecret reads the file that a variable, named without its prefix, names: a
-// secret, and one line ending behind it or none. What says what the secret is;
-// check, where it is not nil, may refuse it. The error is one line that names
-// variable and file, and never holds any of the secret.
+// ReadSecret reads the file of a variable, which is given without its prefix: a
+// secret, and at most one line ending. what describes the secret in errors;
+// check, unless nil, may reject it. The error is one line that names variable
+// and file, and never holds any of the secret.
 func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, error) {
 	text, err := readLine(file)
 	if err == nil && check != nil {

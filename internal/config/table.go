@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 )
 
-// wideDefault is the length at which a default moves into the meaning, so
-// that one long text does not push the last column off the screen.
+// wideDefault is the length from which a default is part of the description, so
+// that a long text does not push the last column off the screen.
 const wideDefault = 20
 
 // row is one variable as the tables print it.
@@ -27,8 +27,7 @@ func rows() []row {
 	return all
 }
 
-// Table prints the variables for `postern serve -h`. An error of w is
-// ignored: nobody is left to read about it.
+// Table prints the variables for `postern serve -h`. It ignores errors of w.
 func Table(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range rows() {

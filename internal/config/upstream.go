@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// TLSKind is how TLS to an upstream begins.
+// TLSKind says how TLS to an upstream begins.
 type TLSKind int
 
 const (
@@ -17,7 +17,7 @@ const (
 	TLSStart                   // after STARTTLS or STLS
 )
 
-// Scheme is what the scheme of an upstream URL stands for.
+// Scheme is the meaning of an upstream URL's scheme.
 type Scheme struct {
 	Name        string
 	Protocol    string // imap or pop3
@@ -44,11 +44,11 @@ type Upstream struct {
 // Addr returns host:port, ready for a dialer.
 func (u Upstream) Addr() string { return net.JoinHostPort(u.Host, strconv.Itoa(u.Port)) }
 
-// String returns the URL, the port always in it.
+// String returns the URL, always with the port.
 func (u Upstream) String() string { return u.Scheme.Name + "://" + u.Addr() }
 
-// parseUpstream reads scheme://host or scheme://host:port, or says what is
-// wrong. net/url would let more pass than can be meant here.
+// parseUpstream reads scheme://host or scheme://host:port, or returns the
+// problem. net/url would accept too much.
 func parseUpstream(s string) (u Upstream, problem string) {
 	name, rest, found := strings.Cut(s, "://")
 	if !found {
@@ -66,8 +66,8 @@ func parseUpstream(s string) (u Upstream, problem string) {
 	return u, problem
 }
 
-// ownListener names the variable of a listener that a server to dial is, if
-// any: a Postern behind itself would be its own client without end.
+// ownListener returns the variable of the listener with the address of a server
+// to dial, if any: Postern would be its own client, without end.
 func (c *Config) ownListener(server string) string {
 	dialled, dialledPort, _ := net.SplitHostPort(server)
 	for _, l := range c.listeners() {

@@ -11,8 +11,8 @@ import (
 	"postern/internal/text"
 )
 
-// Addrs is where one listener is bound: host:port each, IP addresses in their
-// shortest form, names in lower case. Empty means off, and is not nil then.
+// Addrs are the addresses of one listener: host:port each, IP addresses in their
+// shortest form, names in lower case. Off is empty and not nil.
 type Addrs []string
 
 // UnmarshalText reads a comma-separated list, or the word off.
@@ -52,10 +52,10 @@ func (p *Prefixes) UnmarshalText(b []byte) (err error) {
 // Upstreams is a list of mail servers of one protocol.
 type Upstreams []Upstream
 
-// UnmarshalText reads comma-separated URLs of any scheme that has a meaning.
+// UnmarshalText reads comma-separated URLs of any known scheme.
 func (us *Upstreams) UnmarshalText(b []byte) (err error) {
 	if strings.Contains(string(b), "@") {
-		// Nothing of it is shown: what looks like a host may be half a password.
+		// The URL is not shown: its host may be half a password.
 		return badValue{"", "a URL holds only scheme, host and port; no user or password"}
 	}
 	var seen Upstreams
@@ -71,8 +71,7 @@ func (us *Upstreams) UnmarshalText(b []byte) (err error) {
 }
 
 // readList reads the entries of a comma-separated list, without the blanks
-// around them. The error joins one for each entry with a problem; the list is
-// the others.
+// around them. It returns the good entries, and a joined error for the others.
 func readList[T any](b []byte, parse func(entry string) (v T, problem string)) (list []T, err error) {
 	var errs []error
 	for entry := range strings.SplitSeq(string(b), ",") {
@@ -89,8 +88,8 @@ func readList[T any](b []byte, parse func(entry string) (v T, problem string)) (
 	return list, errors.Join(errs...)
 }
 
-// Endpoint is host:port of a server that is dialled, in its one form; empty
-// where there is none.
+// Endpoint is the canonical host:port of a server to dial; empty if there is
+// none.
 type Endpoint string
 
 // UnmarshalText reads host:port.
@@ -120,8 +119,7 @@ func (n *Count) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// listenAddr brings an address to listen on into its one form, or says what
-// is wrong with it.
+// listenAddr returns the canonical form of a listen address, or its problem.
 func listenAddr(s string) (addr, problem string) {
 	if s == "off" {
 		return "", "off stands alone, and only for LISTEN_ variables"
@@ -136,9 +134,9 @@ func listenAddr(s string) (addr, problem string) {
 	return net.JoinHostPort(host, strconv.Itoa(port)), ""
 }
 
-// parseAddr reads host:port, or says what is wrong with it. Where dial is set,
-// host and port are needed to reach a server; otherwise an empty host is every
-// address, and port 0 any port. Without a port it is the given one, if not 0.
+// parseAddr reads host:port, or returns the problem. With dial, host and port
+// must name a server; otherwise an empty host means every address, and port 0
+// any port. A missing port is the given one, unless that is 0.
 func parseAddr(s string, dial bool, defaultPort int) (host string, port int, problem string) {
 	host, digits, problem := splitHostPort(s)
 	switch {
@@ -231,16 +229,16 @@ func serverName(s string) (name, problem string) {
 	return strings.TrimSuffix(name, "."), problem
 }
 
-// nameBytes are those of a label; the underscore is no host name's, but
-// container networks give such names.
+// nameBytes are the bytes of a label. The underscore is not valid in a host
+// name, but container networks use it.
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
-// explainBytes is how long the filled-in text may be: it shares a line of 512
-// bytes (RFC 2449, Section 4) with the words around it.
+// explainBytes bounds the filled-in text, which shares a line of 512 bytes
+// (RFC 2449, Section 4) with the words around it.
 const explainBytes = 400
 
-// explainProblem says what is wrong with a text for mail programs, or "".
-// Braces are for placeholders alone: {5} at the end of an IMAP line would
+// explainProblem returns the problem with a text for mail programs, or "".
+// Braces are only for placeholders: {5} at the end of an IMAP line would
 // announce a literal.
 func explainProblem(s string) string {
 	if strings.TrimSpace(s) == "" {

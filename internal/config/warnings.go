@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Shortest silence that a server may close a session for.
+// The shortest idle time after which a server may close a session.
 const (
 	imapIdle = 30 * time.Minute // RFC 9051, Section 5.4
 	pop3Idle = 10 * time.Minute // RFC 1939, Section 3
 )
 
-// Warnings returns what is allowed but probably not meant, one line each,
-// naming the variable.
+// Warnings returns settings that are allowed but probably not meant, one line
+// each, naming the variable.
 func (c *Config) Warnings() []string {
 	w := append(c.upstreamWarnings(), c.passthroughWarnings()...)
 	warn := func(name, problem string) { w = append(w, Prefix+name+": "+problem) }
