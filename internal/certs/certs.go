@@ -1,8 +1,8 @@
 // Package certs holds the proxy's certificates, indexed by server name.
 //
-// crypto/tls looks through tls.Config.Certificates one by one, which with
-// thousands of names costs more than the rest of a handshake. A [Store] is
-// asked once per hello instead and answers from a map.
+// crypto/tls tries tls.Config.Certificates one by one, which with thousands of
+// names costs more than the rest of a handshake. A [Store] looks up a map once
+// per hello instead.
 package certs
 
 import (
@@ -16,8 +16,7 @@ import (
 	"postern/policy"
 )
 
-// Store is all certificates that were loaded together. It does not change: to
-// load again, make another one.
+// Store holds the certificates that were loaded together. It is immutable.
 type Store struct {
 	exact     map[string]*Set // by lower-case name
 	wildcards map[string]*Set // by what follows "*."
@@ -31,7 +30,7 @@ type Info struct {
 	Name     string
 	Leaf     *x509.Certificate
 	NotAfter time.Time
-	// Chain is what is sent to clients, in DER; the leaf comes first.
+	// Chain is sent to clients, in DER; the leaf comes first.
 	Chain [][]byte
 }
 
@@ -76,8 +75,8 @@ type Set struct {
 // Keys returns the types of key that the set has a certificate for.
 func (s *Set) Keys() policy.KeyTypes { return s.keys }
 
-// Certificate returns the certificate with that type of key. Where there is
-// none, or k is zero, it is the one that was named first: never nil.
+// Certificate returns the certificate with that type of key. If there is none,
+// or k is zero, it returns the first one; never nil.
 func (s *Set) Certificate(k policy.KeyTypes) *tls.Certificate {
 	if k &= s.keys; k != 0 {
 		return s.byKey[bits.TrailingZeros8(uint8(k))]
@@ -85,7 +84,7 @@ func (s *Set) Certificate(k policy.KeyTypes) *tls.Certificate {
 	return s.first
 }
 
-// add takes the certificate in unless there is one with such a key already.
+// add adds the certificate unless there is one with such a key already.
 func (s *Set) add(cert *tls.Certificate, k policy.KeyTypes) {
 	if cert == nil || s.keys&k != 0 {
 		return
@@ -97,7 +96,7 @@ func (s *Set) add(cert *tls.Certificate, k policy.KeyTypes) {
 	s.keys |= k
 }
 
-// fill takes in what the other set has and this one lacks.
+// fill adds the certificates that only the other set has.
 func (s *Set) fill(other *Set) {
 	for i, cert := range other.byKey {
 		s.add(cert, 1<<i)
@@ -111,7 +110,7 @@ type pair struct {
 	cert *tls.Certificate
 }
 
-// newStore indexes the pairs, of which there must be one at least.
+// newStore indexes the pairs; there must be at least one.
 func newStore(pairs []*pair) *Store {
 	s := &Store{exact: map[string]*Set{}, wildcards: map[string]*Set{}, fallback: &Set{}}
 	for _, p := range pairs {
@@ -147,8 +146,8 @@ func (s *Store) setFor(name string) *Set {
 }
 
 // makeFallback makes the set for clients that send no name or an unknown one.
-// Old clients send none and need RSA: so every type of key is in it, of the
-// same name where there is one.
+// Old clients send none and need RSA, so it has every type of key, preferably
+// for the same name.
 func (s *Store) makeFallback(pairs []*pair) {
 	first := pairs[0]
 	s.fallback.add(first.cert, first.key)
@@ -161,8 +160,7 @@ func (s *Store) makeFallback(pairs []*pair) {
 }
 
 // names lists the DNS names of a certificate in lower case. The common name
-// counts only where there is no other, as it does for the old clients that
-// such certificates are made for.
+// counts only if there is no other, as it does for old clients.
 func names(leaf *x509.Certificate) []string {
 	list := leaf.DNSNames
 	if len(list) == 0 && isHostname(leaf.Subject.CommonName) {

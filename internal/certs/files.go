@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// maxFile bounds what is read of one file, in bytes: ten times a long chain.
+// maxFile bounds one file, in bytes: ten times a long chain.
 const maxFile = 1 << 20
 
-// file is a PEM file that was read: its certificates in DER, in their order, and
-// its keys.
+// file is a PEM file that was read: its certificates in DER, in order, and its
+// keys.
 type file struct {
 	name  string  // as the operator named it
 	dir   *folder // nil where the file itself was named
@@ -25,11 +25,11 @@ type file struct {
 type folder struct {
 	name   string
 	parent *folder // nil where the directory itself was named
-	// pairs were found in it, in what lies in it too.
+	// pairs were found in it or below it.
 	pairs int
 	// orphan is a server's certificate in it without a key.
 	orphan bool
-	// failed: there was a problem with it, which is noted.
+	// failed: there was a problem, which is noted.
 	failed bool
 }
 
@@ -46,14 +46,13 @@ func (d *folder) fail() {
 	}
 }
 
-// problem notes what is wrong with a file or directory.
+// problem notes a problem with a file or directory.
 func (l *loader) problem(name string, dir *folder, err error) {
 	dir.fail()
 	l.problems = append(l.problems, named(name, err))
 }
 
-// read reads what the operator named, where d is nil, or what lies in d: a file
-// or a directory.
+// read reads a file or directory in d, or that the operator named if d is nil.
 func (l *loader) read(name string, d *folder) {
 	info, err := os.Stat(name)
 	switch {
@@ -66,9 +65,9 @@ func (l *loader) read(name string, d *folder) {
 	}
 }
 
-// readFolder reads the files in a directory, and in the directories in it, as
-// certbot and others lay them out: one for each name. What begins with a dot
-// is Kubernetes' second view of the same files.
+// readFolder reads the files in a directory and in its directories: certbot and
+// others have one for each name. Names that begin with a dot are Kubernetes'
+// second view of the same files.
 func (l *loader) readFolder(d *folder) {
 	entries, err := os.ReadDir(d.name)
 	if err != nil {
@@ -83,9 +82,8 @@ func (l *loader) readFolder(d *folder) {
 	}
 }
 
-// readFile reads a file that was named as a certificate's or a key's, or lies in
-// a directory, where it may be anything. Certificates in a key's file are passed
-// over: only those named as such are served.
+// readFile reads a certificate or key file, or any file of a directory. It skips
+// certificates in a key file: only those named as such are served.
 func (l *loader) readFile(name string, d *folder, asKey bool) {
 	f, err := readPEM(name)
 	switch {

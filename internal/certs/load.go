@@ -21,7 +21,7 @@ var (
 	errFolder        = errors.New("no certificate with its key in this directory")
 )
 
-// loader collects files, then brings certificates and keys together.
+// loader collects files, then matches certificates and keys.
 type loader struct {
 	files    []*file
 	folders  []*folder
@@ -41,14 +41,14 @@ type poolKey struct {
 }
 
 // Load reads PEM certificates and keys. certFiles may hold files and
-// directories, keyFiles files alone. Which key belongs to which certificate is
-// seen from the keys, not from the order, and a key may stand in any of the
-// files or directories. In a directory, what is no PEM and a chain without its
-// key are passed over; anything else that cannot be used is an error. The
-// error holds all problems, a line each, with the name of the file.
+// directories, keyFiles only files. Load matches keys and certificates by the
+// keys themselves, in any order and from any file or directory. In a directory
+// it skips files that are not PEM and chains without a key; anything else that
+// cannot be used is an error. The error holds all problems, a line each, with
+// the name of the file.
 //
-// Where several certificates with one type of key have a name in common, the
-// first counts for that name. One that has expired is loaded like any other.
+// If several certificates with one type of key share a name, the first counts
+// for that name. Expired certificates are loaded too.
 func Load(certFiles, keyFiles []string) (*Store, error) {
 	if len(certFiles) == 0 {
 		return nil, errNothing
@@ -77,9 +77,9 @@ func Load(certFiles, keyFiles []string) (*Store, error) {
 	return newStore(l.pairs), nil
 }
 
-// checkFolders finds directories that gave nothing. One below the named one
-// may hold no more than a CA's certificates, but not a server's without a key:
-// then the key has been lost, say in a copy that broke off.
+// checkFolders finds directories without a pair. One below the named directory
+// may hold only CA certificates, but not a server's certificate without a key:
+// then the key has been lost, say in an incomplete copy.
 func (l *loader) checkFolders() {
 	for _, d := range l.folders {
 		if d.pairs == 0 && !d.failed && (d.parent == nil || d.orphan) {
@@ -127,7 +127,7 @@ func (l *loader) match(f *file) error {
 }
 
 // addPair keeps the longer of two chains for the same certificate: certbot
-// writes it both alone and with its chain.
+// writes the certificate both alone and with its chain.
 func (l *loader) addPair(p *pair) {
 	id := string(p.cert.Leaf.Raw)
 	known := l.byLeaf[id]
@@ -140,8 +140,8 @@ func (l *loader) addPair(p *pair) {
 	}
 }
 
-// withoutKey says what is wrong with a file whose first certificate has no
-// key; nil where it may be so.
+// withoutKey returns the problem with a file whose first certificate has no key;
+// nil if that is allowed.
 func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 	for _, der := range f.chain[1:] {
 		cert, err := x509.ParseCertificate(der)
@@ -173,7 +173,7 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 func (l *loader) keyOf(cert *x509.Certificate) *poolKey { return l.pool[publicID(cert.PublicKey)] }
 
 // publicID is equal for equal public keys, however a file encodes them. It is
-// empty for those of a type that no key here has.
+// empty for unsupported types.
 func publicID(public crypto.PublicKey) string {
 	der, _ := x509.MarshalPKIXPublicKey(public)
 	return string(der)

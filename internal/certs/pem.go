@@ -23,8 +23,8 @@ var (
 	errEncrypted = errors.New("the key is encrypted: decrypt it, nobody can type its password here")
 )
 
-// parse reads certificates and keys. Other blocks, such as parameters, are
-// passed over, and so is text around the blocks. It never echoes a key.
+// parse reads certificates and keys. It skips other blocks, such as parameters,
+// and text around the blocks. It never echoes a key.
 func parse(data []byte) (*file, error) {
 	var f file
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark would hide the first block
@@ -51,18 +51,18 @@ func parse(data []byte) (*file, error) {
 	case begun == 0:
 		return nil, errNoPEM
 	case ended < begun:
-		// pem.Decode looks for the next good block in silence.
+		// pem.Decode silently skips to the next good block.
 		return nil, errBroken
 	}
 	return &f, nil
 }
 
-// keyBlocks are named in errors. Any other type stands in a file that may not be
-// PEM after all, and is not repeated.
+// keyBlocks are named in errors. Other types are not repeated: the file may not
+// be PEM at all.
 var keyBlocks = []string{"RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY"}
 
-// parseKey reads a key in PKCS #1, PKCS #8 or SEC 1 form, by what it is: more
-// than one program writes a form under another's name.
+// parseKey reads a key in PKCS #1, PKCS #8 or SEC 1 form, whatever the block's
+// type: some programs write one form under another's name.
 func parseKey(block *pem.Block) (crypto.Signer, error) {
 	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
 		return nil, errEncrypted
@@ -95,7 +95,7 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 
 var errKeyType = errors.New("the key is of a type that cannot be used: use ECDSA with P-256, P-384 or P-521, Ed25519 or RSA")
 
-// keyType returns the one bit of policy.KeyTypes that a public key stands for.
+// keyType returns the bit of policy.KeyTypes for a public key.
 func keyType(public crypto.PublicKey) (policy.KeyTypes, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:

@@ -12,8 +12,8 @@ import (
 
 var errNoTicketKey = errors.New("no key in it")
 
-// ReadCertificates reads the certificates in a PEM file, of which there is one
-// at least. The error names the file.
+// ReadCertificates reads the certificates in a PEM file; there must be at least
+// one. The error names the file.
 func ReadCertificates(name string) ([]*x509.Certificate, error) {
 	c, err := readPEM(name)
 	if err == nil && len(c.chain) == 0 {
@@ -61,9 +61,9 @@ func LoadPair(certFile, keyFile string) (*Store, error) {
 const ticketKeyBytes = 32
 
 // LoadTicketKeys reads session ticket keys: base64 of 32 bytes each, one a
-// line, newest first; empty lines and those that begin with # are passed over.
-// Without a name there are none, and no error. The error names the file and
-// the lines, one line of text each, and never holds any of a key.
+// line, newest first, skipping empty lines and those that begin with #. Without
+// a name there are none, and no error. The error names the file and the lines,
+// one line of text each, and never holds any of a key.
 func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 	if name == "" {
 		return nil, nil
@@ -110,7 +110,7 @@ func ticketKey(line []byte) (key [ticketKeyBytes]byte, reason string) {
 	return key, ""
 }
 
-// named puts the name of the file before what is wrong with it.
+// named puts the name of the file before the problem.
 func named(name string, err error) error {
 	// The path in a PathError would come twice.
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// Renew says whether the new store may take the place of the old one, and
-// which certificates of the old one are gone with their files. It may not
-// where that would make things worse: a certificate that is not valid now in
-// place of one that is, or a file that has lost its certificate. The error
-// holds all reasons, a line each, with the name of the file.
+// Renew decides whether the new store may replace the old one, and returns the
+// old certificates whose files are gone. An error means that the new store is
+// worse: it has an invalid certificate for a valid one, or a file has lost its
+// certificate. The error holds all reasons, a line each, with the name of the
+// file.
 func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 	var problems []error
 	byName := make(map[string]Info, len(fresh.infos))
@@ -46,8 +46,8 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 	return gone, nil
 }
 
-// emptied tells a file that is there without a certificate in it: in a
-// directory it would be passed over in silence.
+// emptied reports whether a file exists without a certificate in it: in a
+// directory it would be skipped silently.
 func emptied(name string) bool {
 	_, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -57,7 +57,7 @@ func emptied(name string) bool {
 	return err != nil || len(c.chain) == 0
 }
 
-// invalid says why the certificate is not valid at that time, or "".
+// invalid returns why the certificate is not valid at that time, or "".
 func (i Info) invalid(now time.Time) string {
 	switch {
 	case now.After(i.Leaf.NotAfter):

@@ -1,7 +1,7 @@
 // Package logging writes the log so that no connection ever waits for it.
 //
-// [New] makes the logger, [Writer] takes the lines off the caller's hands, and
-// [Suppression] keeps legacy handshakes from filling the log.
+// [New] makes the logger, [Writer] queues the lines, and [Suppression] keeps
+// legacy handshakes from filling the log.
 package logging
 
 import (

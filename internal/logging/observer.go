@@ -10,9 +10,8 @@ import (
 	"postern/proxy"
 )
 
-// Observer writes what becomes of connections to a log: one line at info for
-// every legacy handshake that is not suppressed, and the rest at debug. It
-// implements [proxy.Observer].
+// Observer logs the events of connections: every legacy handshake that is not
+// suppressed at info, and the rest at debug. It implements [proxy.Observer].
 type Observer struct {
 	Log         *slog.Logger
 	Suppression *Suppression
@@ -20,13 +19,13 @@ type Observer struct {
 }
 
 // An Identifier knows which accounts have logged in from an address with a TLS
-// fingerprint. Where that is a single one, account is its name, and software
-// the program it came with, if that is known. Identify must not block.
+// fingerprint. For a single account, Identify returns its name, and its program
+// if that is known. It must not block.
 type Identifier interface {
 	Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string)
 }
 
-// LegacyHandshake is the message of the line that operators look for.
+// LegacyHandshake is the message of a legacy handshake's line.
 const LegacyHandshake = "legacy handshake"
 
 // Bounds on what a stranger can put into one line.
@@ -75,7 +74,7 @@ func (o *Observer) Login(l *proxy.Login) {
 	o.Log.Debug("login", "listener", l.Listener, "client", l.Client.Addr(), "conn_id", l.ID)
 }
 
-// Software does nothing: what a client is called is for the ledger.
+// Software does nothing: the name is for the ledger.
 func (o *Observer) Software(*proxy.Software) {}
 
 // Closed logs the end of a connection at debug.

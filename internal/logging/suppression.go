@@ -10,17 +10,17 @@ import (
 // Bounds on the lines about legacy handshakes. Metrics and ledger suppress
 // nothing.
 const (
-	// period is how long the lines of one client are counted together, from its
-	// first one.
+	// period is the time for which the lines of one client are counted, from its
+	// first line on.
 	period = time.Minute
-	// linesPerClient is how many lines of one client are written in that time.
-	// What follows becomes one line at its end.
+	// linesPerClient bounds the lines of one client in a period. The rest becomes
+	// one line at its end.
 	linesPerClient = 20
-	// linesPerSecond is how many lines are written in one second of the clock,
-	// of all clients, those at the end of a period among them.
+	// linesPerSecond bounds the lines of all clients in one second of the clock,
+	// those at the end of a period included.
 	linesPerSecond = 1000
-	// maxPeriods bounds the memory. A client has a period only with a line that
-	// is written, so that 60,000 a minute are the most while Tick is called.
+	// maxPeriods bounds the memory. Only a written line starts a period, so there
+	// are at most 60,000 a minute while Tick is called.
 	maxPeriods = 100_000
 
 	tick = time.Second
@@ -35,8 +35,8 @@ type Suppression struct {
 
 	mu      sync.Mutex
 	current map[netip.Addr]*clientPeriod
-	// queue has all periods whose line may be due. They are equally long, so that
-	// the oldest, which is the first, ends first.
+	// queue has all periods whose line may be due. They are equally long, so the
+	// first one ends first.
 	queue   []*clientPeriod
 	second  int64
 	used    int  // lines written in this second
@@ -54,14 +54,14 @@ type clientPeriod struct {
 	suppressed uint64
 }
 
-// NewSuppression returns a Suppression that reads the time from now. flush is
-// to write a client's line at its period's end. It may be called by several
-// goroutines at once and must not block.
+// NewSuppression returns a Suppression with the clock now. flush writes a
+// client's line at its period's end. Several goroutines may call it at once. It
+// must not block.
 func NewSuppression(now func() time.Time, flush func(client netip.Addr, suppressed uint64)) *Suppression {
 	return &Suppression{now: now, flush: flush, current: map[netip.Addr]*clientPeriod{}}
 }
 
-// Lost is how many handshakes no line accounts for.
+// Lost returns the number of handshakes that no line accounts for.
 func (s *Suppression) Lost() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *Suppression) Allow(client netip.Addr) bool {
 		p.suppressed++
 		return false
 	}
-	s.turnSecond(now)
+	s.nextSecond(now)
 	if full || s.used >= linesPerSecond-s.reserve || p == nil && len(s.queue) == maxPeriods {
 		s.lost++
 		return false
@@ -99,10 +99,9 @@ func (s *Suppression) Allow(client netip.Addr) bool {
 	return true
 }
 
-// turnSecond starts a new allowance when the clock has moved on. Under a storm
-// the lines that wait get half of it, or they would wait for as long as it
-// lasts.
-func (s *Suppression) turnSecond(now time.Time) {
+// nextSecond starts a new allowance in a new second. Waiting lines get half of
+// it, or they would have to wait for the end of a storm.
+func (s *Suppression) nextSecond(now time.Time) {
 	if second := now.Unix(); second != s.second {
 		s.second, s.used, s.reserve = second, 0, 0
 		if s.owed {
@@ -111,11 +110,11 @@ func (s *Suppression) turnSecond(now time.Time) {
 	}
 }
 
-// Tick writes the lines of the periods that have ended at now, as many as this
-// second still has room for. Lines without room wait for the next call.
+// Tick writes the lines of the periods that have ended by now, up to the rest of
+// this second's allowance. The others wait for the next call.
 func (s *Suppression) Tick(now time.Time) {
 	s.mu.Lock()
-	s.turnSecond(now)
+	s.nextSecond(now)
 	var due []*clientPeriod
 	s.owed = false
 	for len(s.queue) > 0 && now.Sub(s.queue[0].start) >= period {
@@ -165,9 +164,8 @@ func (s *Suppression) Run(ctx context.Context) {
 	}
 }
 
-// finish writes a line for every client that still has one to come, whether its
-// period has ended or not. These are the log's last second: as many lines as
-// one second has, the rest is lost.
+// finish writes the lines of all periods, ended or not. They get the allowance of
+// one second; the rest is lost.
 func (s *Suppression) finish() {
 	s.mu.Lock()
 	s.closed = true

@@ -8,13 +8,12 @@ import (
 	"sync/atomic"
 )
 
-// Writer is an io.Writer that never blocks and never fails. Lines wait in a
-// queue for one goroutine that writes them; where the queue is full, or the
-// underlying writer fails, a line is dropped and counted. Safe for concurrent
-// use.
+// Writer is an io.Writer that never blocks and never fails. One goroutine writes
+// the queued lines. If the queue is full, or the underlying writer fails, a line
+// is dropped and counted. Safe for concurrent use.
 //
-// Where the underlying writer is stderr, the program has to ignore SIGPIPE:
-// else the Go runtime ends it at the first write after the reader has gone.
+// If the underlying writer is stderr, the program must ignore SIGPIPE, or the Go
+// runtime ends it at the first write after the reader has gone.
 type Writer struct {
 	w       io.Writer
 	lines   chan []byte
@@ -25,8 +24,8 @@ type Writer struct {
 	closed bool // lines is closed; guarded by mu
 }
 
-// NewWriter returns a Writer in front of w whose queue holds capacity lines.
-// w is used by one goroutine at a time, until Close.
+// NewWriter returns a Writer to w whose queue holds capacity lines. One
+// goroutine at a time uses w, until Close.
 func NewWriter(w io.Writer, capacity int) *Writer {
 	q := &Writer{
 		w:     w,
@@ -53,12 +52,12 @@ func (q *Writer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Dropped returns how many lines were lost since the start.
+// Dropped returns the number of lines lost since the start.
 func (q *Writer) Dropped() uint64 { return q.dropped.Load() }
 
-// Close writes out the queue. Where ctx ends first, what is left is dropped
-// and the error is that of ctx; a write that hangs stays behind. Lines that
-// come later are dropped. A second Close waits like the first.
+// Close writes out the queue. If ctx ends first, it drops the rest and returns
+// the error of ctx; a write that hangs stays behind. Later lines are dropped. A
+// second Close waits like the first.
 func (q *Writer) Close(ctx context.Context) error {
 	q.mu.Lock()
 	if !q.closed {
@@ -82,7 +81,7 @@ func (q *Writer) run() {
 	torn := false // the last line was cut short
 	for line := range q.lines {
 		if torn {
-			// Ends the cut line, so that it does not spoil this one.
+			// End the line that was cut short, to keep this one intact.
 			line = append([]byte{'\n'}, line...)
 		}
 		n, err := q.w.Write(line)

@@ -5,50 +5,50 @@ import "time"
 const (
 	mb = 1 << 20
 
-	// headroom is what a small heap may grow by until the next collection:
+	// headroom is the growth of a small heap until the next collection: the
 	// garbage of some hundred handshakes.
 	headroom = 8 * mb
-	// leastPercent is what a large heap may grow by, in percent. Where sessions
-	// hold a hundred megabytes, a collection takes 50 ms of a core.
+	// leastPercent is the growth of a large heap, in percent. With a hundred
+	// megabytes of sessions, a collection takes 50 ms of a core.
 	leastPercent = 75
-	// mostPercent also bounds the heap before the first collection, which the
-	// runtime puts at 4 MB for each 100.
+	// mostPercent also bounds the heap before the first collection: the runtime
+	// allows 4 MB for each 100.
 	mostPercent = 200
 )
 
-// percentFor is the percentage for what the last collection has found.
+// percentFor returns the percentage after a collection.
 func percentFor(r reading) int {
 	return int(min(max(headroom*100/max(r.live+r.roots, 1), leastPercent), mostPercent))
 }
 
 const (
-	// worthAtLeast and worthPart are how much there must be to hand back, the
-	// latter as a divisor of what the process has.
+	// worthAtLeast and worthPart are the least to hand back, the latter as a
+	// divisor of the process's memory.
 	worthAtLeast = 4 * mb
 	worthPart    = 8
-	// A second is quiet when less is allocated in it than quietRate, or than
-	// the quietPart-th of what was allocated in the busiest since the last time.
+	// A second is quiet if less is allocated in it than quietRate, or than the
+	// quietPart-th of the busiest second since the last time.
 	quietRate = 256 << 10
 	quietPart = 8
-	// restAtLeast and restFactor are how long it is waited after handing back,
-	// the latter times as long as that took.
+	// restAtLeast and restFactor are the least pause after handing back, the
+	// latter as a multiple of the time that took.
 	restAtLeast = 5 * time.Second
 	restFactor  = 20
 )
 
-// keeper decides when memory is handed back.
+// keeper decides when to hand memory back.
 type keeper struct {
 	last reading
-	// peak is the most that was allocated in a second, since the last time.
+	// peak is the most allocated in a second since the last time.
 	peak float64
-	// goroutines and sessions are how many there were when the last collection
-	// ended, or somewhat more: what is live now may be theirs.
+	// goroutines and sessions are at least their numbers at the end of the last
+	// collection: they may own live memory.
 	goroutines, sessions uint64
-	// until is the end of the rest.
+	// until is the end of the pause.
 	until time.Time
 }
 
-// due decides by a reading, to be called about once a second.
+// due decides by a reading. It is called about once a second.
 func (k *keeper) due(r reading) bool {
 	seconds := r.at.Sub(k.last.at).Seconds()
 	if seconds <= 0 {
@@ -64,14 +64,14 @@ func (k *keeper) due(r reading) bool {
 	return quiet && !r.at.Before(k.until) && k.worth(r)
 }
 
-// handed notes what was left, and how long handing back took.
+// handed notes the reading after handing back, and how long that took.
 func (k *keeper) handed(r reading, took time.Duration) {
 	*k = keeper{last: r, goroutines: r.goroutines, sessions: r.sessions, until: r.at.Add(max(restAtLeast, restFactor*took))}
 }
 
-// worth reports whether there is much to be had: free pages, what was allocated
-// since the last collection and may be garbage, and of what was live then, the
-// share of those sessions and stacks that are gone.
+// worth reports whether there is much to hand back: free pages, allocations since
+// the last collection, which may be garbage, and the closed sessions' and ended
+// goroutines' share of the memory that was live then.
 func (k *keeper) worth(r reading) bool {
 	back := r.free + gone(r.live, k.sessions, r.sessions) + gone(r.stacks, k.goroutines, r.goroutines)
 	if r.objects > r.live {
@@ -80,7 +80,7 @@ func (k *keeper) worth(r reading) bool {
 	return back >= worthAtLeast && back >= r.mapped/worthPart
 }
 
-// gone is the share of bytes that belonged to those who are not there now.
+// gone returns the share of bytes that belonged to the ones that are gone.
 func gone(bytes, then, now uint64) uint64 {
 	if now >= then {
 		return 0

@@ -1,9 +1,9 @@
 // Package memory paces the garbage collection of a proxy and hands memory back.
 //
-// What a proxy keeps is small, a few megabytes, while each handshake leaves some
-// tens of kilobytes of garbage. At Go's own pace, which is a collection whenever
-// the heap has doubled, it would collect many times a second under load. And what
-// many sessions held stays with the process long after they have left. So:
+// A proxy keeps a few megabytes, while each handshake leaves some tens of
+// kilobytes of garbage. Go collects whenever the heap has doubled, which would
+// be many times a second under load. And the memory of many sessions stays with
+// the process long after they have ended. So:
 //
 //   - After each collection the percentage that is otherwise GOGC's is set from
 //     what is live: a small heap may grow by a fixed amount before the next
@@ -15,8 +15,8 @@
 //     after twenty times as long as it took, and never under a steady load, which
 //     would need the memory again at once.
 //
-// An operator's GOGC stays in force. GOMEMLIMIT is the runtime's to obey, which
-// collects earlier than the percentage says where it must.
+// An operator's GOGC stays in force. The runtime obeys GOMEMLIMIT and then
+// collects earlier than the percentage says.
 package memory
 
 import (
@@ -30,8 +30,9 @@ import (
 // checkEvery is how often Run checks whether memory can be handed back.
 const checkEvery = time.Second
 
-// Run keeps the process small until the context ends; sessions says how many are
-// open now. It is to run once, as what it sets belongs to the whole process.
+// Run keeps the process small until the context ends; sessions returns the
+// number of open ones. Only one Run may be active, as its settings belong to the
+// whole process.
 func Run(ctx context.Context, sessions func() int) {
 	run(ctx, sessions, checkEvery, os.Getenv("GOGC") == "")
 }
@@ -64,7 +65,7 @@ func handBack() {
 	debug.FreeOSMemory()
 }
 
-// defaultPercent is the runtime's where there is no GOGC.
+// defaultPercent is the runtime's without GOGC.
 const defaultPercent = 100
 
 // pacer sets the percentage after each collection.
@@ -74,8 +75,8 @@ type pacer struct {
 	done    <-chan struct{}
 }
 
-// collected runs after each collection: the runtime calls it when it has found
-// that nothing refers to the last sentinel.
+// collected runs after each collection: the runtime calls it once nothing refers
+// to the last sentinel.
 func (p *pacer) collected() {
 	select {
 	case <-p.done:

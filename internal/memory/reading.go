@@ -5,21 +5,20 @@ import (
 	"time"
 )
 
-// reading is what the runtime says of its memory, in bytes where it is not said
-// otherwise.
+// reading holds the runtime's memory figures, in bytes unless noted otherwise.
 type reading struct {
 	at time.Time
-	// live and roots are of the last collection: what it left, and what it
-	// looked through besides, stacks and variables.
+	// live and roots are of the last collection: the heap that it left, and the
+	// stacks and variables that it scanned.
 	live, roots uint64
-	// objects are those of the heap, live or not yet collected, free are pages
-	// that hold none and are still the process's, stacks those of goroutines;
-	// mapped is all that is the process's.
+	// objects are those of the heap, live or not yet collected; free are the
+	// process's pages without any; stacks are those of goroutines; mapped is all
+	// memory of the process.
 	objects, free, stacks, mapped uint64
 	// allocated is everything since the start.
 	allocated uint64
-	// cycles, goroutines and sessions are numbers: of collections so far, the
-	// others of now.
+	// cycles is the number of collections so far, goroutines and sessions are
+	// the current numbers.
 	cycles, goroutines, sessions uint64
 }
 
@@ -51,7 +50,7 @@ func newReader(sessions func() int) *reader {
 	return r
 }
 
-// now reads. One goroutine at a time.
+// now reads. Only one goroutine may call it at a time.
 func (r *reader) now() reading {
 	metrics.Read(r.samples)
 	v := func(i int) uint64 { return r.samples[i].Value.Uint64() }

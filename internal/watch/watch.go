@@ -1,8 +1,7 @@
 // Package watch notices that files have changed.
 //
-// It polls instead of asking the kernel for events: what certbot and Kubernetes
-// swap is a symbolic link somewhere in the path, and network file systems send
-// none.
+// It polls: certbot and Kubernetes swap a symbolic link somewhere in the path,
+// and network file systems send no events.
 package watch
 
 import (
@@ -16,38 +15,35 @@ import (
 	"time"
 )
 
-// Every is how often files are checked. A change is taken over once two checks
-// in a row have seen the same, so that a file which is being written is not read
-// half.
+// Every is how often files are checked. A change counts once two checks in a row
+// have seen the same, so that no half-written file is read.
 const Every = 2 * time.Second
 
-// Watcher watches sets of files. Add is called before Run, Trigger at any
-// time and from any goroutine.
+// Watcher watches sets of files. Add must be called before Run; Trigger may be
+// called at any time and from any goroutine.
 type Watcher struct {
 	every   time.Duration
 	trigger chan struct{}
 	sets    []*set
 }
 
-// set is files that are read together.
+// set is a set of files that are read together.
 type set struct {
 	paths  []string
 	reload func() error
-	// loaded is what the files looked like when they were read, last what they
-	// looked like at the last check.
+	// loaded is the state when the files were read, last that of the last check.
 	loaded, last state
 }
 
-// New makes a watcher that checks its files that often.
+// New makes a watcher that checks its files at that interval.
 func New(every time.Duration) *Watcher {
 	return &Watcher{every: every, trigger: make(chan struct{}, 1)}
 }
 
-// Add watches files and directories, the directories in those included. It is
-// to be called before they are read for the first time, so that no change
-// falls in between. Reload is called by Run's goroutine. Where it fails it is
-// called again at the next change, or, where file descriptors had run out,
-// soon.
+// Add watches files and directories, including the directories in those. It must
+// be called before they are first read, so that no change is missed. Run's
+// goroutine calls reload. If that fails, it is called again at the next change,
+// or soon if file descriptors had run out.
 func (w *Watcher) Add(reload func() error, paths ...string) {
 	now := stateOf(paths)
 	w.sets = append(w.sets, &set{paths: paths, reload: reload, loaded: now, last: now})
@@ -82,7 +78,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	}
 }
 
-// check reads the set again where it has changed and come to rest.
+// check reads the set again if it has changed and come to rest.
 func (s *set) check() {
 	now := stateOf(s.paths)
 	switch {
@@ -97,8 +93,8 @@ func (s *set) check() {
 	}
 }
 
-// read notes what the files looked like before they are read: what changes
-// during that is seen by the next check.
+// read notes the state before it reads the files, so that the next check sees
+// changes during the read.
 func (s *set) read(now state) {
 	s.last = now
 	if err := s.reload(); noDescriptors(err) {
@@ -108,16 +104,15 @@ func (s *set) read(now state) {
 	s.loaded = now
 }
 
-// state is what files look like from outside: for each its time, size, inode
-// and rights, or that it is not there. States are equal where files are.
+// state describes files from outside: time, size, inode and rights of each, or
+// that it is missing. Equal files have equal states.
 type state string
 
-// unknown is the state of files that cannot be looked at now, and no state of
-// any others.
+// unknown is the state of files that cannot be checked now. No others have it.
 const unknown state = "unknown"
 
-// depth is how many directories deep a path is looked at: itself, and those in
-// it, as certificates are laid out.
+// depth is the number of directory levels that are checked: a path itself and the
+// directories in it, as certificates are laid out.
 const depth = 2
 
 func stateOf(paths []string) state {
@@ -130,8 +125,8 @@ func stateOf(paths []string) state {
 	return state(b.String())
 }
 
-// describe follows symbolic links: what counts is the file that would be read.
-// The error is part of the state, unless it is about descriptors.
+// describe follows symbolic links, as reading does. The error is part of the
+// state, unless it is about descriptors.
 func describe(b *strings.Builder, path string, deeper int) error {
 	info, err := os.Stat(path)
 	var entries []os.DirEntry
@@ -152,7 +147,7 @@ func describe(b *strings.Builder, path string, deeper int) error {
 	}
 	b.WriteByte('\n')
 	for _, entry := range entries {
-		// What begins with a dot is Kubernetes' second view of the same files.
+		// Names that begin with a dot are Kubernetes' second view of the files.
 		if strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
@@ -163,7 +158,7 @@ func describe(b *strings.Builder, path string, deeper int) error {
 	return nil
 }
 
-// noDescriptors tells a failure that has nothing to do with the files.
+// noDescriptors reports whether a failure has nothing to do with the files.
 func noDescriptors(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
