@@ -36,12 +36,16 @@ func (s *session) rejectEarly() bool {
 	return true
 }
 
+// maxEarlyHello is how long an old hello may be to be rejected early, in bytes. Most are
+// a few hundred bytes long, and 517 with the padding of RFC 7685.
+const maxEarlyHello = 2048
+
 // peekAvailable returns what has come already, without waiting and without taking
 // it.
 func (c *clientConn) peekAvailable() []byte {
 	buf := netpoll.GetBuffer()
 	defer buf.Put()
-	n, err := c.ReadAvailable(buf[:minPeek])
+	n, err := c.ReadAvailable(buf[:maxEarlyHello])
 	if err != nil && err != netpoll.ErrWouldBlock {
 		c.readErr = err
 	}

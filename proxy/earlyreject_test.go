@@ -91,6 +91,20 @@ func TestAnEarlyRejectSaysTheSameAsCryptoTLS(t *testing.T) {
 	}
 }
 
+// An early reject does without crypto/tls, also where the hello is padded.
+func TestAnEarlyRejectDoesNotCallCryptoTLS(t *testing.T) {
+	g, _ := startDeferred(t, policy.Enforce, nil)
+	g.tls.snapshot.Load().strict[ProtocolIMAP].GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		t.Error("crypto/tls has read a hello")
+		return nil, nil
+	}
+	padded := hello.Typical(tls.VersionTLS10)
+	padded.Size = 512
+	for _, flight := range [][]byte{tls10Hello, hello.ClientHello(padded)} {
+		wantAlert(t, say(t, g, flight))
+	}
+}
+
 // Every other client is served from its first byte on.
 func TestAnEarlyRejectTakesNothingFromOthers(t *testing.T) {
 	g, _ := startDeferred(t, policy.Enforce, nil)

@@ -214,6 +214,7 @@ func waitError(err error) error {
 // is that a collection may have to wait for the copy of a buffer.
 
 func recv(fd int, p []byte) (int, error) {
+	raceWrite(p)
 	n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
 	if err != 0 {
 		return 0, err
@@ -222,6 +223,7 @@ func recv(fd int, p []byte) (int, error) {
 }
 
 func send(fd int, p []byte) (int, error) {
+	raceRead(p)
 	n, _, err := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL, 0, 0)
 	if err != 0 {
 		return 0, err

@@ -39,14 +39,16 @@ func harmless(s string) bool {
 	return !blank
 }
 
-// Cut returns the first n bytes of a text, or fewer where a character would be
-// cut in two.
+// Cut returns the first n bytes of a text, or up to three fewer where a character
+// would be cut in two.
 func Cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
+	for i := n; i > n-utf8.UTFMax && i >= 0; i-- {
+		if utf8.RuneStart(s[i]) {
+			return s[:i]
+		}
 	}
 	return s[:n]
 }

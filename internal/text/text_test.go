@@ -73,7 +73,7 @@ func TestCleanText(t *testing.T) {
 
 func TestLongTextIsCutBetweenCharacters(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
-		{Cut("äöü", 6), "äöü"}, {Cut("äöü", 5), "äö"}, {Cut("äöü", 1), ""}, {Cut("\xbf\xbf", 1), ""},
+		{Cut("äöü", 6), "äöü"}, {Cut("äöü", 5), "äö"}, {Cut("äöü", 1), ""}, {Cut("\xbf\xbf", 1), "\xbf"}, {Cut("Mail"+strings.Repeat("\x80", 9), 8), "Mail\x80\x80\x80\x80"},
 		{Clip("äöü", 3, "..."), "äöü"}, {Clip("äöüß", 3, "…"), "äö…"}, {Clip("abcdef", 5, "..."), "ab..."},
 		{Quote("ä\x1b\n", 3), `"\u00e4\x1b\n"`}, {Quote("abcdef", 5), `"ab..."`},
 	} {
