@@ -11,10 +11,10 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// grid is one number for each combination of label values that are known from
-// the start: counters, whose names end in _total, or gauges of whole numbers. A series takes eight bytes
-// where a prometheus.Counter takes half a kilobyte, and there are some thousand,
-// most of which stay at zero.
+// grid holds one number for each combination of label values that are known from
+// the start: counters, whose names end in _total, or integer gauges. A series
+// takes eight bytes instead of half a kilobyte of a prometheus.Counter, and most
+// of some thousand stay at zero.
 type grid struct {
 	desc  *prometheus.Desc
 	gauge bool
@@ -58,9 +58,9 @@ func (f factory) grid(name, help string, labels ...label) *grid {
 	return g
 }
 
-// index is the place of a series, given the index of each label's value in the
-// order of the labels; -1 where one is in no set: an event never breaks a
-// connection.
+// index returns the place of a series, given the index of each label's value in
+// the order of the labels; -1 if a value is unknown, as an event must never break
+// a connection.
 func (g *grid) index(indices ...int) int {
 	n := 0
 	for i, index := range indices {

@@ -24,26 +24,25 @@ import (
 	"postern/proxy"
 )
 
-// Options says what there is to count.
+// Options describe what to count.
 type Options struct {
-	// Listeners are those that are on.
+	// Listeners are the open listeners.
 	Listeners []proxy.Listener
 	// Upstreams are the URLs as configured, such as imap://127.0.0.1:10143.
 	Upstreams []string
-	// Policy is the one that runs at first; nil stands for its zero settings.
+	// Policy is the first policy; nil means the default settings.
 	Policy *policy.Policy
-	// Now is the time that the policy goes by; nil means the clock.
+	// Now is the policy's clock; nil means time.Now.
 	Now func() time.Time
 	// Passthrough are the host:port as configured that clients are passed
 	// through to.
 	Passthrough []string
 	// Version and Revision are those of this program.
 	Version, Revision string
-	// LogSuppressed says how many log lines were left out so far; none where
-	// it is nil.
+	// LogSuppressed returns how many log lines were left out; nil means none.
 	LogSuppressed func() uint64
-	// LedgerDropped says how many legacy handshakes the ledger could not keep;
-	// none where it is nil.
+	// LedgerDropped returns how many legacy handshakes the ledger could not
+	// keep; nil means none.
 	LedgerDropped func() uint64
 }
 
@@ -97,7 +96,7 @@ func New(o Options) *Metrics {
 	return m
 }
 
-// Gatherer gives what Handler serves.
+// Gatherer gathers the metrics of Handler.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 // Scrapes are open to whoever reaches the admin port.
@@ -125,7 +124,7 @@ func (m *Metrics) Opened(name proxy.Listener) {
 	m.open.add(1, l)
 }
 
-// Open is how many connections are open now.
+// Open returns the number of open connections.
 func (m *Metrics) Open() int {
 	n := 0
 	for l := range m.listeners {
@@ -134,8 +133,8 @@ func (m *Metrics) Open() int {
 	return n
 }
 
-// Handshake counts the end of a handshake. It keeps the sums equal: what failed
-// has a failure, what is legacy a reason.
+// Handshake counts the end of a handshake. It keeps the sums equal: a failed
+// handshake has a failure, a legacy one a reason.
 func (m *Metrics) Handshake(h *proxy.Handshake) {
 	l := m.listener(h.Listener)
 	if l < 0 {
@@ -169,7 +168,7 @@ func (m *Metrics) Software(*proxy.Software) {}
 // Closed counts down what Opened counted up.
 func (m *Metrics) Closed(c *proxy.Closed) { m.open.add(-1, m.listener(c.Listener)) }
 
-// CleartextLogin counts a login that was tried before TLS.
+// CleartextLogin counts a login attempt before TLS.
 func (m *Metrics) CleartextLogin(name proxy.Listener) { m.cleartextLogins.add(1, m.listener(name)) }
 
 // Injection counts a connection with bytes pipelined behind STARTTLS or STLS.

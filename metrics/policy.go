@@ -17,8 +17,8 @@ import (
 type policySeries struct {
 	listeners []proxy.Listener
 	now       func() time.Time
-	// inUse holds the series of the policy that runs. A handshake that an
-	// earlier one has judged is counted where the names are still the same.
+	// inUse holds the series of the running policy. A handshake that an earlier
+	// policy has judged is counted if the names are still the same.
 	inUse atomic.Pointer[policyCounters]
 
 	matches, refusals *prometheus.CounterVec
@@ -124,8 +124,8 @@ func (s *policySeries) Describe(ch chan<- *prometheus.Desc) {
 	ch <- s.exemption
 }
 
-// Collect implements [prometheus.Collector]: what is in force is worked out when
-// somebody asks, so that it follows the clock without any traffic.
+// Collect implements [prometheus.Collector]. It evaluates the policy at each
+// scrape, so that the metrics follow the clock without any traffic.
 func (s *policySeries) Collect(ch chan<- prometheus.Metric) {
 	p, t := s.inUse.Load().policy, s.now()
 	snapshot := p.At(t)
@@ -144,7 +144,7 @@ func (s *policySeries) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// SetPolicy says which policy runs from now on.
+// SetPolicy sets the running policy.
 func (m *Metrics) SetPolicy(p *policy.Policy) { m.policy.set(p) }
 
 // PolicyReloadFailed counts a policy file that has changed and cannot be used.

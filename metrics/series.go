@@ -40,7 +40,7 @@ type series struct {
 	clients                      *grid
 }
 
-// series makes them. The upstreams that are probed come first among all.
+// series makes them. The upstreams that are probed come first.
 func (f factory) series(on []proxy.Listener, probed, upstreams []string) series {
 	var (
 		listeners = label{"listener", values(on)}
@@ -77,8 +77,8 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 	}
 }
 
-// factory makes and registers metrics. A name that comes twice is a mistake of
-// ours and panics at the start.
+// factory makes and registers metrics. A duplicate name is a bug and panics at
+// the start.
 type factory struct {
 	promauto.Factory
 	r prometheus.Registerer
@@ -88,7 +88,7 @@ func (f factory) counter(name, help string, labels ...string) *prometheus.Counte
 	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
-// counterFunc makes a counter that is kept elsewhere; nil is one at zero.
+// counterFunc makes a counter with a value kept elsewhere; nil means zero.
 func (f factory) counterFunc(name, help string, value func() uint64) {
 	f.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, func() float64 {
 		if value == nil {
@@ -129,8 +129,8 @@ type LegacyClients struct {
 	Clients                   int
 }
 
-// SetLegacyClients says how many legacy clients there are; those that are not
-// listed are none. It is not to be called concurrently.
+// SetLegacyClients sets the numbers of legacy clients; those that are not listed
+// are zero. It must not be called concurrently.
 func (m *Metrics) SetLegacyClients(list []LegacyClients) {
 	counts := make([]int64, len(m.clients.values))
 	for _, c := range list {

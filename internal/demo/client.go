@@ -31,21 +31,20 @@ type Client struct {
 	Roots *x509.CertPool
 	// Account and Password are what it logs in with.
 	Account, Password string
-	// Software is what it says of itself in an ID (RFC 2971) once it has logged in
+	// Software is its name in an ID (RFC 2971) once it has logged in
 	// to IMAP; empty says nothing.
 	Software string
-	// From is the address that it comes from; the zero Addr leaves that to the
-	// system.
+	// From is its local address; the zero Addr leaves that to the system.
 	From netip.Addr
-	// ServerName is what it verifies the certificate for, localhost where it is
-	// empty. From TLS 1.0 on it is sent too, unless NoServerName is set.
+	// ServerName is the name that it verifies, localhost if empty. From TLS 1.0
+	// on it is sent too, unless NoServerName is set.
 	ServerName   string
 	NoServerName bool
 }
 
-// Result is what a client met.
+// Result is the result of a visit.
 type Result struct {
-	// LoggedIn: it came through to its mail; Messages says how much.
+	// LoggedIn: it has logged in and seen so many Messages.
 	LoggedIn bool
 	Messages string
 	// Version that was negotiated; NoVersion where TLS was not completed.
@@ -112,8 +111,8 @@ func (c Client) Visit(addr, protocol string, startTLS bool) (Result, error) {
 	return r, nil
 }
 
-// offerSSL sends what an SSL 2.0 or SSL 3.0 client sends first, and returns the
-// alert that answers it.
+// offerSSL sends the hello of an SSL 2.0 or SSL 3.0 client, and returns the alert
+// in the answer.
 func (c Client) offerSSL(nc net.Conn) (alert int, err error) {
 	first := hello.SSLv2()
 	if c.Generation == policy.SSL3 {
@@ -147,8 +146,8 @@ func (c Client) config() *tls.Config {
 	return config
 }
 
-// alertIn is the alert that the server ended a handshake with, or -1. crypto/tls
-// exports no type for one over TCP.
+// alertIn returns the alert that ended a handshake, or -1. crypto/tls exports no
+// type for one over TCP.
 func alertIn(err error) int {
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok || op.Op != "remote error" {
@@ -205,7 +204,7 @@ func (d dialogue) startTLS() error {
 }
 
 // readMail logs in and counts the messages. A refusal in words is no error: it
-// comes in place of the greeting or, where there is none, of the first answer.
+// replaces the greeting or the first answer.
 func (d dialogue) readMail(c Client, r *Result, greeted bool) error {
 	if greeted {
 		greeting, err := d.ReadLine()

@@ -22,17 +22,17 @@ import (
 	"postern/internal/text"
 )
 
-// Options are what the command line says.
+// Options are the options of the command line.
 type Options struct {
-	// Mode meets old clients on every listener. Empty, it is enforce on imaps and
-	// pop3s, and observe on imap and pop3.
+	// Mode is for old clients on every listener. Empty means enforce on imaps
+	// and pop3s, and observe on imap and pop3.
 	Mode, Floor string
 	// Once leaves after the report.
 	Once  bool
 	Build gate.Build
 }
 
-// stage is what the clients of the demo meet.
+// stage is the proxy and mail server of the demo.
 type stage struct {
 	Options
 	dir     string // with certificates and policy
@@ -43,9 +43,9 @@ type stage struct {
 	addrs   map[string]string // by listener
 }
 
-// Run starts everything, has the clients visit it, and writes what they met.
-// Unless it is to leave, it stays up until a signal comes on stop or ctx ends.
-// It reports whether everything was as the policy says.
+// Run starts everything, has the clients visit it, and writes the results.
+// Without Once it stays up until a signal arrives on stop or ctx ends. It reports
+// whether everything was as the policy says.
 func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (right bool, err error) {
 	s := &stage{Options: o, addrs: make(map[string]string), log: legacyLog{lines: make(map[uint16]legacyLine)}}
 	defer s.close()
@@ -108,7 +108,7 @@ func (s *stage) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// close ends what start has started, as far as it came.
+// close stops whatever start has started.
 func (s *stage) close() {
 	if s.postern != nil {
 		s.postern.Stop(context.Background())
@@ -121,8 +121,8 @@ func (s *stage) close() {
 	}
 }
 
-// firstStep is the policy of the first step of a cut: the ports with TLS from
-// the first byte enforce, those with STARTTLS still observe.
+// firstStep is the policy of the first step of a cut: the ports with implicit
+// TLS enforce, those with STARTTLS still observe.
 const firstStep = `floor: %q
 mode: enforce
 rules:
@@ -131,8 +131,8 @@ rules:
     match: {listener: [imap, pop3]}
 `
 
-// environ is the configuration of the demo. It writes the policy file and finds
-// the ports.
+// environ writes the policy file, finds free ports, and returns the
+// configuration.
 func (s *stage) environ() ([]string, error) {
 	environ := []string{
 		"POSTERN_UPSTREAM_IMAP=imap://" + s.mail.IMAPAddr(),
@@ -171,7 +171,7 @@ func (s *stage) environ() ([]string, error) {
 	return environ, nil
 }
 
-// report writes which clients are left, which is what it all is for.
+// report writes which clients remain.
 func (s *stage) report(ctx context.Context, w io.Writer) error {
 	if err := s.postern.FlushLedger(ctx); err != nil {
 		return err

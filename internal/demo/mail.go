@@ -27,11 +27,10 @@ const (
 
 var accounts = []string{"anna@example.org", "bert@example.org", "carla@example.org", "scanner@example.org"}
 
-// A MailServer is IMAP and POP3 in plain text on loopback, with a few messages
-// for a few made-up people. It believes whoever connects to be on the same
-// host, as Postern is, and so lets passwords pass without TLS. Each protocol
-// holds its own copy of the messages: what is deleted over one stays in the
-// other.
+// A MailServer serves IMAP and POP3 in plaintext on loopback, with a few messages
+// for a few made-up people. It accepts passwords without TLS, as all clients are
+// on the same host. Each protocol has its own copy of the messages: deleting over
+// one keeps them in the other.
 type MailServer struct {
 	imap, pop3 *listener
 	cancel     context.CancelFunc
@@ -39,7 +38,7 @@ type MailServer struct {
 }
 
 // StartMail listens on two free ports of 127.0.0.1 and serves until ctx ends or
-// Close is called. It fails where loopback cannot be listened on.
+// Close is called. It fails if it cannot listen on loopback.
 func StartMail(ctx context.Context) (*MailServer, error) {
 	users, drops, err := fillMailboxes()
 	if err != nil {

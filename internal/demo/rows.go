@@ -29,12 +29,12 @@ type row struct {
 	logged  legacyLine // zero where there was none
 }
 
-// programs are those of the first accounts of the mail server, each of which
-// comes from an address of its own.
+// programs are those of the mail server's first accounts, each of which uses an
+// address of its own.
 var programs = []string{"Outlook 14.0", "K-9 Mail 4.2", "Thunderbird 3.1"}
 
-// visitAll has one client of each generation visit each listener, one after
-// another, so that each counter's step is its own.
+// visitAll has one client of each generation visit each listener, one at a time,
+// so that each step of a counter has one cause.
 func (s *stage) visitAll() []row {
 	var rows []row
 	for li, l := range proxy.Listeners {
@@ -58,7 +58,7 @@ func (s *stage) visitAll() []row {
 	return rows
 }
 
-// await asks until there is an answer, for a few seconds at most.
+// await polls until there is an answer, for a few seconds at most.
 func await[T comparable](ask func() T) (answer T) {
 	var none T
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
@@ -69,8 +69,8 @@ func await[T comparable](ask func() T) (answer T) {
 	return none
 }
 
-// expected is what the policy says of a generation, worked out from the mode
-// and the floor's version alone.
+// expected returns the outcome for a generation, derived from the mode and the
+// floor's version alone.
 func (s *stage) expected(l proxy.Listener, g policy.Version) proxy.Outcome {
 	floor, _ := policy.ParseFloor(s.Floor)
 	mode, _ := policy.ParseMode(s.Mode)
@@ -109,8 +109,7 @@ func (s *stage) handshakes(l proxy.Listener, g policy.Version) map[string]int {
 	return counts
 }
 
-// moved is the outcome whose counter has moved by one, all of them where
-// there are more, or empty.
+// moved returns the outcomes whose counters have moved, empty if none has.
 func moved(before, now map[string]int) proxy.Outcome {
 	var which []string
 	for outcome, n := range now {
@@ -165,7 +164,7 @@ func generationName(v policy.Version) string {
 // maxStory keeps the table on a screen.
 const maxStory = 58
 
-// story is what the client met, in words.
+// story describes what the client met.
 func (r *row) story() string {
 	s := ""
 	switch {
@@ -183,7 +182,7 @@ func (r *row) story() string {
 	return text.Clip(s, maxStory, "...")
 }
 
-// sumUp writes how many rows are right, and reports whether all are.
+// sumUp writes the number of right rows, and reports whether all are.
 func sumUp(w io.Writer, rows []row) bool {
 	wrong := 0
 	for i := range rows {
@@ -223,7 +222,7 @@ func (l *legacyLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// about returns what the log says of the client with that port.
+// about returns the log line about the client with that port.
 func (l *legacyLog) about(port uint16) legacyLine {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -62,8 +62,8 @@ func Offer(rw io.ReadWriter, first []byte) (Answer, error) {
 }
 
 // ReadAnswer reads a server's first answer, and may read beyond it. An end of
-// the stream before the first byte is the kind Closed; an end amid the answer
-// is io.ErrUnexpectedEOF, and other read errors come as they are, wrapped.
+// the stream before the first byte is the kind Closed; an end inside the answer
+// is io.ErrUnexpectedEOF. Other read errors are wrapped.
 func ReadAnswer(r io.Reader) (Answer, error) {
 	br := bufio.NewReader(r)
 	first, err := br.Peek(1)
@@ -118,7 +118,7 @@ func readAlert(r io.Reader) (Answer, error) {
 	return Answer{Kind: Alert, Level: payload[0], Alert: payload[1]}, nil
 }
 
-// readServerHello collects records until the first message is whole.
+// readServerHello collects records until the first message is complete.
 func readServerHello(r io.Reader) (Answer, error) {
 	var message []byte
 	for {
@@ -176,7 +176,7 @@ func readSSLv2(r io.Reader) (Answer, error) {
 	return Answer{Kind: SSLv2Server, Version: binary.BigEndian.Uint16(b[5:])}, nil
 }
 
-// readText takes one line, or what came before the end of the stream.
+// readText reads one line, or the rest of the stream.
 func readText(r io.Reader) (Answer, error) {
 	line, err := bufio.NewReader(io.LimitReader(r, maxText)).ReadBytes('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -46,13 +46,13 @@ const (
 	messageHeader = 4
 )
 
-// Spec says what a ClientHello offers. What is left empty is left out; the
-// zero Spec is a TLS 1.2 hello that offers no cipher suite.
+// Spec describes a ClientHello. Empty fields are left out; the zero Spec is a
+// TLS 1.2 hello that offers no cipher suite.
 type Spec struct {
 	// Version is the legacy_version field, TLS 1.2 where it is 0.
 	Version uint16
-	// RecordVersion stands in the record header. Where it is 0, it is TLS 1.0,
-	// or SSL 3.0 for a Version of SSL 3.0 (RFC 8446, Appendix D.2).
+	// RecordVersion is that of the record header; 0 means TLS 1.0, or SSL 3.0
+	// for a Version of SSL 3.0 (RFC 8446, Appendix D.2).
 	RecordVersion uint16
 	CipherSuites  []uint16
 	// SessionID holds at most 32 bytes.
@@ -64,8 +64,8 @@ type Spec struct {
 	// below say, as clients of SSL 3.0 and many of TLS 1.0 do.
 	NoExtensions bool
 	ServerName   string
-	// Groups brings the extension for point formats along. A Spec that offers
-	// TLS 1.3 and X25519 also gets an X25519 key share.
+	// Groups adds the extension for point formats. A Spec that offers TLS 1.3
+	// and X25519 also gets an X25519 key share.
 	Groups            []tls.CurveID
 	SignatureSchemes  []tls.SignatureScheme
 	ALPN              []string
@@ -85,8 +85,7 @@ type Extension struct {
 }
 
 // ClientHello returns the hello in as many records as it takes. The random is
-// fresh on every call. It panics where a list does not fit the length field
-// that the protocol gives it.
+// fresh on every call. It panics if a list does not fit its length field.
 func ClientHello(s Spec) []byte {
 	var b cryptobyte.Builder
 	b.AddUint8(typeClientHello)

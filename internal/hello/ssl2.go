@@ -29,8 +29,7 @@ var ssl2Suites = []uint32{
 func SSLv2() []byte { return ssl2Hello(VersionSSL20, ssl2Kinds) }
 
 // SSLv2Offering returns an SSLv2-compatible ClientHello that offers version,
-// SSL 3.0 or later: what clients sent to servers of which they could not know
-// whether they spoke more than SSLv2.
+// SSL 3.0 or later. Clients sent it to servers that might only speak SSLv2.
 func SSLv2Offering(version uint16) []byte {
 	return ssl2Hello(version, slices.Concat(ssl2Suites, ssl2Kinds))
 }

@@ -2,8 +2,8 @@ package hello
 
 import "crypto/tls"
 
-// Typical returns what an ordinary client that knows no version above the
-// given one offers: suites of its time, and extensions from TLS 1.0 on.
+// Typical returns the offer of an ordinary client with that highest version:
+// suites of its time, and extensions from TLS 1.0 on.
 func Typical(version uint16) Spec {
 	s := Spec{
 		Version:      min(version, tls.VersionTLS12),

@@ -8,8 +8,8 @@ import (
 
 var errPrefix = errors.New("not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32")
 
-// ParsePrefix reads a CIDR or a single address; IPv4-mapped ones become IPv4, and
-// bits behind the prefix zero. The error is as that of ParseDuration.
+// ParsePrefix reads a CIDR or a single address. IPv4-mapped ones become IPv4,
+// and host bits zero. The error is like that of ParseDuration.
 func ParsePrefix(s string) (netip.Prefix, error) {
 	if !strings.Contains(s, "/") {
 		addr, err := netip.ParseAddr(s)

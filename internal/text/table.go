@@ -35,10 +35,10 @@ func ColorOK(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
-// WriteTable writes header and rows in columns two spaces apart. Colours are
-// left out unless color is set; text/tabwriter would count their codes as width. A character counts as one column, which holds for
-// Latin text; what does not print becomes '?'. Rows may be shorter or longer
-// than the header. The error is the first of w.
+// WriteTable writes header and rows in columns two spaces apart, with colours if
+// color is set (text/tabwriter would count their codes as width). A character
+// counts as one column, which holds for Latin text; unprintable ones become '?'.
+// Rows may be shorter or longer than the header. The error is the first of w.
 func WriteTable(w io.Writer, color bool, header []string, rows [][]Cell) error {
 	var head []Cell
 	for _, text := range header {
@@ -65,8 +65,8 @@ func WriteTable(w io.Writer, color bool, header []string, rows [][]Cell) error {
 	return err
 }
 
-// writeLine puts padding in front of a cell, never behind the last one, so
-// that no line ends in spaces.
+// writeLine pads before a cell, never after the last one, so that no line ends in
+// spaces.
 func writeLine(b *strings.Builder, color bool, line []Cell, widths []int) {
 	pad := 0
 	for i, cell := range line {

@@ -1,6 +1,5 @@
-// Package text reads and writes text for people: what they type as durations
-// and networks, what they read in a terminal or a spreadsheet, and what a
-// stranger has sent, made harmless.
+// Package text reads and writes text for people: durations and networks, text
+// for terminals and spreadsheets, and strangers' text made harmless.
 package text
 
 import (
@@ -8,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// Width is how many columns a line may have.
+// Width is the most columns of a line.
 const Width = 100
 
 const glue = "\u00a0"

@@ -11,14 +11,13 @@ import (
 
 const day = 24 * time.Hour
 
-// Date writes a time, with the day of the week and the zone, for Wrap to keep
-// together; nil is UTC.
+// Date writes a time with the day of the week and the zone, glued for Wrap; nil
+// is UTC.
 func Date(t time.Time, zone *time.Location) string {
 	return Glued(date("Mon 2 Jan 2006 15:04", t, zone))
 }
 
-// CommaDate is Date as it stands on a page: unglued, with a comma between day
-// and hour.
+// CommaDate is Date for a page: unglued, with a comma between day and hour.
 func CommaDate(t time.Time, zone *time.Location) string {
 	return date("Mon 2 Jan 2006, 15:04", t, zone)
 }
@@ -33,7 +32,7 @@ func date(layout string, t time.Time, zone *time.Location) string {
 	return t.In(zone).Format(layout + " MST")
 }
 
-// Ahead says how far away something is, and Ago how long it is past.
+// Ahead says how far ahead a time is.
 func Ahead(d time.Duration) string {
 	if d < time.Minute {
 		return "within a minute"
@@ -41,7 +40,7 @@ func Ahead(d time.Duration) string {
 	return "in " + span(d)
 }
 
-// Ago says how long something is past.
+// Ago says how long ago a time was.
 func Ago(d time.Duration) string {
 	if d < time.Minute {
 		return "just now"
@@ -49,7 +48,7 @@ func Ago(d time.Duration) string {
 	return span(d) + " ago"
 }
 
-// span is the time in the largest unit of which there are two.
+// span writes a time in the largest unit of which it has at least two.
 func span(d time.Duration) string {
 	switch {
 	case d >= 2*day:
@@ -62,7 +61,7 @@ func span(d time.Duration) string {
 	return "a minute"
 }
 
-// Duration writes a duration without zeroes at its end, as in 10m.
+// Duration writes a duration without trailing zeroes, as in 10m.
 func Duration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -74,7 +73,7 @@ func Duration(d time.Duration) string {
 	return s
 }
 
-// Days writes a duration in days where it is a number of them.
+// Days writes a duration in days if it is a whole number of them.
 func Days(d time.Duration) string {
 	switch {
 	case d == day:
@@ -90,9 +89,9 @@ var (
 	errSince    = errors.New("neither a time such as 2026-06-01T08:00:00Z nor a duration back such as 36h or 14d")
 )
 
-// ParseDuration reads a duration above zero: Go's syntax, and days of 24 hours
-// in front, as in 90d or 1d12h. The error says what is expected and holds
-// nothing of the text.
+// ParseDuration reads a duration above zero in Go's syntax, with leading days of
+// 24 hours, as in 90d or 1d12h. The error says what is expected and holds nothing
+// of the text.
 func ParseDuration(s string) (time.Duration, error) {
 	days, rest, found := strings.Cut(s, "d")
 	if !found {
@@ -118,8 +117,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// ParseSince reads a time in RFC 3339, or how long before now it was, as
-// ParseDuration does.
+// ParseSince reads a time in RFC 3339, or a duration before now.
 func ParseSince(s string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t, nil
