@@ -34,11 +34,10 @@ func stamp(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// escaper writes what does not print as \uXXXX. A client may put it into a
-// server name to play with the terminal of whoever reads the log; the JSON
-// handler leaves DEL, C1 controls and bidirectional overrides as they are, the
-// text handler DEL. In JSON these can only stand in strings, where the escape
-// is the same character.
+// escaper writes unprintable characters as \uXXXX. A client may put them into a
+// server name to manipulate the terminal of the log's reader. The JSON handler
+// does not escape DEL, C1 controls and bidirectional overrides, the text handler
+// DEL. In JSON they only occur in strings, where the escape means the same.
 type escaper struct{ w io.Writer }
 
 func (e escaper) Write(line []byte) (int, error) {
