@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// KeyTypes is the set of key types that we can present for a name.
+// KeyTypes is a set of types of certificate keys.
 type KeyTypes uint8
 
 // The key types. ECDSA keys differ in TLS 1.3, where a signature scheme names
@@ -25,8 +25,7 @@ const (
 // preferredKeys is the order in which a key is chosen: the cheap ones first.
 var preferredKeys = [...]KeyTypes{ECDSAP256, Ed25519, ECDSAP384, ECDSAP521, RSA}
 
-// ConnInfo is where a hello arrived and from whom, and with what it can be
-// answered there.
+// ConnInfo describes the connection of a hello, and the keys to answer with.
 type ConnInfo struct {
 	Client netip.Addr
 	// Listener is one of ListenerNames, Port the local one.
@@ -36,7 +35,7 @@ type ConnInfo struct {
 	Keys KeyTypes
 }
 
-// Mode is what happens to a legacy handshake.
+// Mode is the treatment of a legacy handshake.
 type Mode uint8
 
 const (
@@ -92,7 +91,7 @@ func (r *Reason) UnmarshalText(label []byte) (err error) {
 	return err
 }
 
-// Verdict is what the policy says of one hello.
+// Verdict is the policy's decision on one hello.
 type Verdict struct {
 	// Version is the highest that was offered.
 	Version Version
@@ -102,22 +101,22 @@ type Verdict struct {
 	Reason Reason
 	// Mode in force for a legacy handshake at this place.
 	Mode Mode
-	// Serve is what to do: Enforce for a handshake that the floor's own
-	// configuration shall judge, accept or refuse; Explain or Observe only for
-	// a legacy one that the lenient configuration can complete.
+	// Serve selects the TLS configuration: Enforce for that of the floor, which
+	// accepts or refuses; Explain or Observe only for a legacy handshake that
+	// the lenient one can complete.
 	Serve Mode
 	// Rule that decided on a legacy handshake; empty where none took it.
 	Rule string
 	// PassThrough: the mode is Observe, but crypto/tls cannot serve the client.
-	// It can be let in only by a server that does; without one it is refused.
+	// Without an old server that can, it is refused.
 	PassThrough bool
 
 	// judged holds a reason for each floor that a candidate names.
 	judged [lenient]Reason
 }
 
-// RefusedBy says why another floor would refuse the hello. It knows the floors
-// of the policy's candidates, and says NotLegacy for others.
+// RefusedBy returns why another floor would refuse the hello. It knows the
+// floors of the policy's candidates, and returns NotLegacy for others.
 func (v *Verdict) RefusedBy(f Floor) Reason { return v.judged[f] }
 
 // Legacy reports whether the floor refuses the hello.
@@ -167,9 +166,9 @@ func lenientServes(h *Hello, keys KeyTypes) bool {
 	return !h.SSL2Format && lenient.judge(h, keys) == NotLegacy
 }
 
-// judge says why crypto/tls, configured by the floor, would refuse the hello
-// for its version, suites, groups or signatures. Other faults of a hello, and
-// one that offers no version that is known, are not legacy.
+// judge returns why crypto/tls, configured by the floor, would refuse the hello
+// for its version, suites, groups or signatures. Other faults of a hello, or a
+// hello without a known version, are not legacy.
 func (f Floor) judge(h *Hello, keys KeyTypes) Reason {
 	offered := h.Version()
 	if offered == NoVersion {

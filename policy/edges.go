@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// quarters are the parts of its way at which a timeline mentions a share.
+// quarters are the parts of a share's change that a timeline mentions.
 const quarters = 4
 
-// milestones are when something happens to the rule: its dates, and when a share
-// that changes has come another quarter of its way.
+// milestones returns the rule's dates, and the times at which a changing share has
+// come another quarter of its way.
 func (r *Rule) milestones() []time.Time {
 	times := r.dates()
 	for k := int64(1); k < quarters && r.Share.Changes(); k++ {
@@ -37,14 +37,14 @@ func (p *Policy) edges(from time.Time, of func(*Rule) []time.Time) []time.Time {
 // Dates returns a time and the dates of rules after it, in order, each once.
 func (p *Policy) Dates(from time.Time) []time.Time { return p.edges(from, (*Rule).dates) }
 
-// Snapshot is what is in force of a policy. It is valid from the time that it
-// was made for until a rule comes or goes.
+// Snapshot is the part of a policy that is in force. It is valid from its time
+// until a rule comes or goes.
 type Snapshot struct {
 	// Floor is what a handshake must reach.
 	Floor Floor
-	// Mode is what meets a legacy handshake that no rule takes.
+	// Mode is for a legacy handshake that no rule takes.
 	Mode Mode
-	// Until is when another snapshot is to be made.
+	// Until is the time to make the next snapshot.
 	Until time.Time
 
 	since   time.Time
@@ -72,7 +72,7 @@ func (p *Policy) At(t time.Time) Snapshot {
 	return s
 }
 
-// Valid reports whether the snapshot says what is in force at that time.
+// Valid reports whether the snapshot is valid at that time.
 func (s *Snapshot) Valid(t time.Time) bool {
 	t = t.Round(0)
 	return !t.Before(s.since) && t.Before(s.Until)
@@ -97,8 +97,8 @@ func (r *Rule) edge(t, limit time.Time) time.Time {
 	return limit
 }
 
-// ModeFor is what meets a legacy handshake on a listener that no rule with a
-// share, or with a match of more than the listener, takes.
+// ModeFor returns the mode for a legacy handshake on a listener that is taken by
+// no rule with a share, or with a match of more than the listener.
 func (s *Snapshot) ModeFor(listener string) Mode {
 	if s.inForce == (ruleSet{}) {
 		return s.Mode
@@ -117,12 +117,12 @@ type Change struct {
 	Time time.Time
 	// Begun and Ended are the rules' names, in the order of the policy.
 	Begun, Ended []string
-	// Now is what is in force from then on.
+	// Now is in force from then on.
 	Now Snapshot
 }
 
-// Changes lists what comes after a time and before another: the first changes,
-// so many at most. Windows of schedules are among them.
+// Changes lists the first changes after a time and before another, so many at
+// most. They include windows of schedules.
 func (p *Policy) Changes(after, before time.Time, most int) []Change {
 	var all []Change
 	last := p.At(after)

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Outcome is what some or all of some legacy clients meet.
+// Outcome is the treatment of some or all of a group of legacy clients.
 type Outcome struct {
 	// Rule decides; nil is the policy's own mode.
 	Rule *Rule
 	Mode Mode
-	// Part is how many of the clients it is, from 0 to 1.
+	// Part is the part of the clients, from 0 to 1.
 	Part float64
 }
 
@@ -55,8 +55,8 @@ func (p *Policy) matching(set ruleSet, c *Client, h *Hello) ruleSet {
 	return set
 }
 
-// outcome is what one hello meets. For a share of connections the random value
-// decides.
+// outcome returns the outcome of one hello. For a share of connections the random
+// value decides.
 func (s *Snapshot) outcome(h *Hello, c *Client, t time.Time, random uint64) (first Outcome) {
 	takes := func(r *Rule) float64 {
 		if r.Share == nil || r.Share.takes(r, c.Client, t, random) {
@@ -92,11 +92,11 @@ func (s *Snapshot) Outcomes(c Client, t time.Time) []Outcome {
 	return all
 }
 
-// Step is what one rule says to a handshake.
+// Step is one rule's answer to a handshake.
 type Step struct {
 	Rule   *Rule
 	Answer Answer
-	// Key is the key of the match that does not hold.
+	// Key is the first key that does not match.
 	Key string
 	// Time is when a rule begins or has ended; when the next window opens, and
 	// when a growing share will have the client, or zero where that never
@@ -107,14 +107,14 @@ type Step struct {
 	Position, Share float64
 }
 
-// Answer is what a rule makes of a handshake.
+// Answer is a rule's answer to a handshake.
 type Answer uint8
 
 // The answers.
 const (
 	// Takes: the rule decides.
 	Takes Answer = iota
-	// NotAsked: another one has decided before.
+	// NotAsked: an earlier rule has decided.
 	NotAsked
 	// BeginsLater and HasEnded: the time is not between its dates.
 	BeginsLater
@@ -135,8 +135,8 @@ func (a Answer) String() string {
 	return [...]string{"takes", "not_asked", "begins_later", "has_ended", "between_windows", "no_match", "outside_share", "takes_some"}[a]
 }
 
-// Explain says rule by rule why a legacy client meets its [Snapshot.Outcomes] at
-// a time.
+// Explain explains, rule by rule, the [Snapshot.Outcomes] of a legacy client at a
+// time.
 func (p *Policy) Explain(c Client, t time.Time) []Step {
 	t = t.Round(0)
 	steps := make([]Step, len(p.rules))

@@ -19,7 +19,7 @@ type Key struct {
 	Name string
 	// singular and plural stand before one value and before several.
 	singular, plural string
-	// example is what a list of values looks like.
+	// example is a list of values.
 	example string
 	// Usage is the help for a flag that gives a client the key's value.
 	Usage string
@@ -46,8 +46,8 @@ type Key struct {
 	missing func(s Site, value string) string
 }
 
-// Keys is the table of what a match can ask for, in the order in which mismatches
-// are reported. All that is particular to a key stands in its entry.
+// Keys is the table of match keys, in the order in which mismatches are reported.
+// Everything particular to a key is in its entry.
 var Keys = []*Key{
 	{
 		Name: "client", singular: "clients in", plural: "clients in", example: `10.20.0.0/16, "2001:db8::/32"`,
@@ -127,7 +127,7 @@ func typed[V comparable](listed map[string]*ruleSet, parse func(string) V) map[V
 // ListenerNames lists the values that the key listener can have.
 var ListenerNames = []string{"imaps", "pop3s", "imap", "pop3"}
 
-// Client is what rules ask of a legacy handshake.
+// Client has the properties of a legacy handshake that rules match.
 type Client struct {
 	ConnInfo
 	ServerName string // empty: it sends none
@@ -213,7 +213,7 @@ func parsePort(s string) (string, error) {
 	return strconv.Itoa(int(n)), nil
 }
 
-// portNumber is 0 for what is no port.
+// portNumber returns a port, or 0 for other text.
 func portNumber(s string) uint16 {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil {

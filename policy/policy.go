@@ -9,7 +9,7 @@ import (
 	"postern/internal/text"
 )
 
-// Policy is the compiled whole: what is in force now and later.
+// Policy is a compiled policy: the rules of now and later.
 type Policy struct {
 	floor      Floor
 	mode       Mode
@@ -21,8 +21,8 @@ type Policy struct {
 	all, scheduled ruleSet
 }
 
-// Candidate is a floor that every hello is judged by beside the real one, to be
-// counted and never applied.
+// Candidate is a floor that judges every hello beside the real one. It is counted
+// and never applied.
 type Candidate struct {
 	Name  string
 	Floor Floor
@@ -142,7 +142,7 @@ func oneOf[T fmt.Stringer](what, use string, values []T, name string) (T, error)
 	return none, fmt.Errorf("no such %s %q: use %s%s", what, clip(name), use, strings.Join(names, ", "))
 }
 
-// shown is how much of a stranger's text stands in an error, in characters.
+// shown bounds a stranger's text in an error, in characters.
 const shown = 80 + len("...")
 
 func clip(s string) string { return text.Clip(s, shown, "...") }

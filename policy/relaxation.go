@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// Parts is how many of some clients meet each mode, from 0 to 1; their sum is
-// 1.
+// Parts are the parts of some clients that meet each mode; their sum is 1.
 type Parts [3]float64
 
-// slack is what two parts may differ by and still be the same.
+// slack is the difference up to which two parts are the same.
 const slack = 1e-9
 
 // relaxes reports whether fewer are refused than before, or fewer are refused or

@@ -73,9 +73,9 @@ func (s *Share) position(r *Rule, client netip.Addr, random uint64) float64 {
 	return float64(x>>11) / (1 << 53)
 }
 
-// ClientPrefix returns what counts as one client: the address itself for IPv4,
-// also where it is mapped into IPv6, and the /64 for IPv6, without a zone. It is
-// the zero Prefix for the zero Addr. It does not allocate.
+// ClientPrefix returns the network that counts as one client: the address itself
+// for IPv4, also if it is mapped into IPv6, and the /64 for IPv6, without a zone.
+// It returns the zero Prefix for the zero Addr. It does not allocate.
 func ClientPrefix(client netip.Addr) netip.Prefix {
 	client = client.Unmap().WithZone("")
 	bits := 64

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Timeline is what changes under a policy from one time to another.
+// Timeline lists the changes of a policy from one time to another.
 type Timeline struct {
-	// From is in it, Until is not.
+	// From is included, Until is not.
 	From, Until time.Time
 	// Running are the rules that are between their dates at From, and Over those
 	// that have ended by then, as the policy lists them.
@@ -31,7 +31,7 @@ type Moment struct {
 	Meets []Meeting
 }
 
-// Event is what becomes of one rule at some time.
+// Event is something that happens to one rule at some time.
 type Event struct {
 	Rule *Rule
 	Kind EventKind
@@ -83,7 +83,7 @@ type Meeting struct {
 // open; nil is no such rule. Schedules of others are closed.
 func (m *Meeting) Parts(open *Rule) Parts { return m.policy.parts(m.rules, m.at, open) }
 
-// Timeline tells what changes from one time to another for clients on the
+// Timeline lists the changes from one time to another for clients on the
 // listeners. The work is bounded by the rules and the days in between, however
 // often a schedule opens.
 func (p *Policy) Timeline(from, until time.Time, listeners []string) *Timeline {

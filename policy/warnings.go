@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Site is what there is for rules to match, as far as it is known.
+// Site has the ports and names that rules can match, as far as they are known.
 type Site struct {
 	// Ports are those of the listeners; nil where they are not known.
 	Ports []uint16
@@ -16,9 +16,9 @@ type Site struct {
 	Names []string
 }
 
-// Warnings says what of the policy, as of now, is probably not meant: rules that
-// never match, or no more; ports and names that nobody can come to; and times at
-// which the policy is relaxed.
+// Warnings returns what is probably not meant in the policy, as of now: rules that
+// never match, or no longer do; ports and names that no client can use; and times
+// at which the policy is relaxed.
 func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 	var all []Problem
 	for i := range p.rules {
@@ -44,7 +44,7 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-	// What has been is known: from now on.
+	// The past does not matter.
 	for _, m := range p.Relaxations(now, endOfTime) {
 		all = append(all, Problem{Text: "becomes milder at " + m.Time.UTC().Format(time.RFC3339) + ": " + m.String()})
 	}

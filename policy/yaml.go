@@ -15,9 +15,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The decoder of the yaml package stops at its first error, and says where a
-// value was only by line. So a file is decoded to nodes, and those are walked:
-// every problem is reported, with line and column.
+// The decoder of the yaml package stops at its first error, and locates a value
+// only by line. So a file is decoded to nodes, and walking those reports every
+// problem with line and column.
 
 // walker walks the nodes of a file and gathers what is wrong.
 type walker struct {
@@ -29,8 +29,7 @@ type walker struct {
 	full   bool
 }
 
-// With aliases a short file can stand for very much, and all of it can be
-// wrong.
+// With aliases a short file can expand to very much, with a problem in all of it.
 const (
 	maxValues   = maxFile / 4
 	maxProblems = 1000
@@ -87,7 +86,7 @@ func (w *walker) document(data []byte) *yaml.Node {
 	return resolve(document.Content[0])
 }
 
-// decode never panics, whatever the yaml package does with a stranger's bytes.
+// decode turns panics of the yaml package into errors.
 func decode(d *yaml.Decoder, n *yaml.Node) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
