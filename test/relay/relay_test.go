@@ -223,9 +223,11 @@ func (r *rig) enter(t *testing.T, listener string) *dialogue {
 // becomes waits until a metric has the value.
 func (r *rig) becomes(t *testing.T, want float64, name string, labels ...string) {
 	t.Helper()
-	var got float64
-	s := r.Wait(t, func(s posterntest.Samples) bool { return s.Value(name, labels...) >= want })
-	if got = s.Value(name, labels...); got != want {
+	s := r.Wait(t, func(s posterntest.Samples) bool {
+		got := s.Value(name, labels...)
+		return got == want || want > 0 && got > want
+	})
+	if got := s.Value(name, labels...); got != want {
 		t.Errorf("%s %v is %v, want %v", name, labels, got, want)
 	}
 }
