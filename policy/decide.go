@@ -43,7 +43,7 @@ const (
 	Enforce Mode = iota
 	// Explain completes it only to say why, then closes.
 	Explain
-	// Observe lets it in and counts it as what it would have been.
+	// Observe lets it in, and counts it as legacy.
 	Observe
 )
 
@@ -101,9 +101,9 @@ type Verdict struct {
 	Reason Reason
 	// Mode in force for a legacy handshake at this place.
 	Mode Mode
-	// Serve selects the TLS configuration: Enforce for that of the floor, which
-	// accepts or refuses; Explain or Observe only for a legacy handshake that
-	// the lenient one can complete.
+	// Serve selects the TLS configuration: Explain and Observe the lenient one, which
+	// completes a legacy handshake; Enforce, for every other handshake, that of the
+	// floor, which accepts or rejects.
 	Serve Mode
 	// Rule that decided on a legacy handshake; empty where none took it.
 	Rule string
@@ -122,7 +122,7 @@ func (v *Verdict) RefusedBy(f Floor) Reason { return v.judged[f] }
 // Legacy reports whether the floor refuses the hello.
 func (v Verdict) Legacy() bool { return v.Reason != NotLegacy }
 
-// Decide judges one hello at a time for which the snapshot is valid. It has no
+// Decide judges one hello; t must be a time for which the snapshot is valid. It has no
 // side effects and does not allocate. The random value, which is uniformly
 // distributed, is for rules that take a share of connections.
 //

@@ -43,6 +43,11 @@
 // towards, a handshake exists while it is under way, a relay before login, and a tunnel
 // from login on or once the client is passed through.
 //
+// Words: a floor is what a handshake must reach; the strict TLS configuration enforces
+// it, the lenient one serves legacy clients, where the policy lets them in. An old server
+// is the one whose own TLS port serves those that crypto/tls cannot. A tunnel parks when
+// it holds no goroutine any more. To reject and to refuse are the same.
+//
 // A connection may end in several ways:
 //
 //	farewell      A last word in clear; discards what still comes, and closes.

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"postern/internal/posterntest"
 )
 
 // User is one mailbox owner, logging in by name and password.
@@ -100,8 +102,7 @@ func start(t testing.TB, o Options) (*Server, error) {
 	cmd := exec.Command("/usr/sbin/dovecot", "-F", "-c", filepath.Join(dir, "conf"))
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	// A test binary that panics runs no cleanup: then the kernel ends Dovecot.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	posterntest.EndWithTest(cmd, syscall.SIGTERM)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

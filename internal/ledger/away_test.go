@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"postern/internal/posterntest"
 )
 
 // briefly tries to write, for a test's time.
@@ -316,7 +318,7 @@ func TestAKilledProcessLosesFiveSecondsAtMost(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "POSTERN_TEST_LEDGER_CHILD="+path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	posterntest.EndWithTest(cmd, syscall.SIGKILL)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

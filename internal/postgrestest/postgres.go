@@ -22,6 +22,8 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
+
+	"postern/internal/posterntest"
 )
 
 const (
@@ -141,9 +143,8 @@ func (s *Server) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(s.bin, program), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC"}
-	// A test binary that panics cleans nothing up: then the kernel ends it, and
-	// SIGQUIT is the one on which PostgreSQL waits for nobody.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: unprivileged(), Pdeathsig: syscall.SIGQUIT}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: unprivileged()}
+	posterntest.EndWithTest(cmd, syscall.SIGQUIT) // on which PostgreSQL waits for nobody
 	return cmd
 }
 
