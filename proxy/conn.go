@@ -51,11 +51,22 @@ const (
 // run is the goroutine of a connection that rejectEarly, in the accept loop, has let
 // through. It ends with the connection, or when the client's side of the tunnel parks.
 func (s *session) run() {
+	growStack(s.ID)
 	if t, reason := s.serve(); t != nil {
 		t.start()
 	} else {
 		s.end(reason)
 	}
+}
+
+// growStack makes room for a handshake on a new goroutine. crypto/tls needs some 16 KB
+// of stack, and growing to it step by step copies the stack three times.
+//
+//go:noinline
+func growStack(i uint64) byte {
+	var room [12 << 10]byte
+	room[i%2] = 1
+	return room[(i+1)%2]
 }
 
 // serve carries a connection up to its login. It returns the tunnel that it has
