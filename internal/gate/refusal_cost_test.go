@@ -27,7 +27,7 @@ import (
 const (
 	// ledgerShare is what the ledger may add to the CPU time of a refusal.
 	ledgerShare = 1.10
-	rounds      = 5
+	rounds      = 10
 	refusals    = 5000
 	// oldClients is from how many addresses they come.
 	oldClients = 300
@@ -241,7 +241,7 @@ func TestTheLedgerAddsATenthToTheCPUTimeOfARefusalAtMost(t *testing.T) {
 		"POSTERN_TLS_KEY_FILE=" + ec.KeyFile + "," + rsa.KeyFile,
 	}
 	share := 0.0
-	for range 4 { // the machine may have been busy throughout a time
+	for range 2 { // the machine may have been busy throughout the first time
 		proxies := []*measuredProxy{
 			startMeasured(t, program, withLedger, environ), startMeasured(t, program, withoutLedger, environ),
 		}
