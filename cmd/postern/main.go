@@ -31,7 +31,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -40,6 +39,7 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/policyfile"
+	"postern/internal/signals"
 )
 
 // Exit codes.
@@ -90,21 +90,13 @@ func commands() []command {
 }
 
 func main() {
-	// This comes first: an earlier SIGHUP would end the process.
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	// Without this the first write to a closed stderr would end the proxy with
-	// SIGPIPE.
-	signal.Ignore(syscall.SIGPIPE)
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	if os.Getenv(config.Prefix+"ADMIN_PPROF") != "on" {
 		// Without pprof no heap profile is needed; the runtime would keep 1.5 MB
 		// for it.
 		runtime.MemProfileRate = 0
 	}
 	os.Exit(run(context.Background(), system{
-		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, stop: stop, reload: reload,
+		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, stop: signals.Stop, reload: signals.Reload,
 	}))
 }
 
@@ -124,9 +116,12 @@ func run(ctx context.Context, sys system) int {
 	}
 	for _, c := range commands() {
 		if c.name == name {
-			if name != "serve" {
-				// The others end with their terminal, as anybody would expect.
-				signal.Reset(syscall.SIGHUP)
+			switch name {
+			case "serve":
+			case "demo":
+				signals.Default(syscall.SIGHUP)
+			default:
+				signals.Default(syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 			}
 			return sys.exit(name, c.run(ctx, sys))
 		}
