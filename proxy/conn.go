@@ -93,7 +93,7 @@ func (s *session) serve() (*tunnel, CloseReason) {
 	case Accepted, Observed:
 		return s.login()
 	case Explained:
-		s.tlsFarewell(s.goodbye(s.srv.explanation(s.verdict)))
+		s.explain()
 		return nil, ReasonExplained
 	default:
 		return nil, ReasonHandshake

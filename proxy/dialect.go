@@ -16,7 +16,9 @@ type dialect interface {
 	// answers one command; it returns the line that begins TLS where the client
 	// has asked for that.
 	greetBeforeTLS() []byte
-	commandBeforeTLS(st *startTLSStage, line []byte) (begin []byte, err error)
+	commandBeforeTLS(st *stage, line []byte) (begin []byte, err error)
+	// explain tells a client why it is not served; what it returns is the last word.
+	explain(st *stage, n notice) []byte
 	// judgeGreeting judges an upstream's greeting, and returns it as it holds
 	// inside TLS.
 	judgeGreeting(line []byte) ([]byte, UpstreamFailure)

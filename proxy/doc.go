@@ -24,8 +24,8 @@
 //	                 ends without a word, and what it has read goes to that server's own
 //	                 TLS port. If that answers, the connection is a tunnel from then on;
 //	                 if not, crypto/tls reads the same bytes again, and rejects.
-//	login            An explained client gets its last word here, and no upstream is
-//	                 dialled. For the others the upstream with the least connections is
+//	login            An explained client hears why here, where its program will show it
+//	                 (see explain), and no upstream is dialled. For the others the upstream with the least connections is
 //	                 dialled, or the next one where it does not greet. Then commands and
 //	                 replies are relayed in lockstep (see relay): capabilities that do
 //	                 not hold inside TLS are filtered, what only a proxy may say is taken

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"crypto/tls"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -87,4 +89,32 @@ func shutDown(t *testing.T, g *Proxy) (stopped chan struct{}) {
 		running.Shutdown(t.Context())
 	}()
 	return stopped
+}
+
+// A client that is explained does not hold up a shutdown, and hears why all the same.
+func TestExplainedClientsAreToldAtShutdown(t *testing.T) {
+	imap, pop3 := stubs(t)
+	g := StartProxy(t, policy.Explain, imap.Addr(), pop3.Addr(), func(c *Config) { c.TimeoutHandshake = time.Minute })
+	clients := make(map[Listener]*tls.Conn)
+	for i, l := range []Listener{IMAP, POP3, POP3S} {
+		c := g.Dial(t, l)
+		if !l.ImplicitTLS() {
+			beginTLS(t, c, l)
+		}
+		clients[l] = tls.Client(c, g.oldClient())
+		if err := clients[l].Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		g.WaitHandshake(t, i+1)
+	}
+	begun := time.Now()
+	g.Shutdown(t.Context())
+	if took := time.Since(begun); took > 1500*time.Millisecond {
+		t.Errorf("the end took %v", took)
+	}
+	for l, c := range clients {
+		if got, err := io.ReadAll(c); err != nil || !strings.Contains(string(got), " TLS 1.0 is no longer accepted here") {
+			t.Errorf("%s: %q, %v", l, got, err)
+		}
+	}
 }

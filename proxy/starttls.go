@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"postern/internal/mailproto"
@@ -29,16 +30,19 @@ var (
 // maxBadCommands is how many commands a client may get wrong before TLS.
 const maxBadCommands = 20
 
-type startTLSStage struct {
+// stage is a dialogue of the proxy's own: before TLS, and inside it with a client that
+// is explained.
+type stage struct {
 	s   *session
 	in  *mailproto.LineReader
+	out io.Writer
 	bad int // commands
 }
 
 // startTLS is the stage, until the OK to STARTTLS or STLS is sent; an error ends
 // the connection.
 func (s *session) startTLS() error {
-	st := &startTLSStage{s: s, in: mailproto.NewLineReader(s.raw)}
+	st := &stage{s: s, in: mailproto.NewLineReader(s.raw), out: s.raw}
 	s.setDeadline(s.loginDeadline())
 	if _, err := s.raw.Write(s.dialect.greetBeforeTLS()); err != nil {
 		return err
@@ -69,7 +73,7 @@ func (s *session) startTLS() error {
 // readLine reads a line, unless TLS begins instead: a client that takes the port for a
 // TLS port begins with a record, or with an SSLv2-compatible ClientHello. A lone
 // LF may end a line here, where no other server reads it.
-func (st *startTLSStage) readLine() ([]byte, error) {
+func (st *stage) readLine() ([]byte, error) {
 	if ahead := st.in.Buffered(); len(ahead) > 0 {
 		if ahead[0] == recordHandshake || ahead[0] == recordAlert {
 			return nil, errTLSTooSoon
@@ -86,13 +90,13 @@ func (st *startTLSStage) readLine() ([]byte, error) {
 	return st.in.Line()
 }
 
-func (st *startTLSStage) reply(format string, args ...any) error {
-	_, err := fmt.Fprintf(st.s.raw, format, args...)
+func (st *stage) reply(format string, args ...any) error {
+	_, err := fmt.Fprintf(st.out, format, args...)
 	return err
 }
 
 // cleartextLogin counts a login that is refused.
-func (st *startTLSStage) cleartextLogin() { st.s.srv.cfg.Metrics.CleartextLogin(st.s.Listener) }
+func (st *stage) cleartextLogin() { st.s.srv.cfg.Metrics.CleartextLogin(st.s.Listener) }
 
 const capabilitiesBeforeTLS = "IMAP4rev1 ID STARTTLS LOGINDISABLED"
 
@@ -100,13 +104,19 @@ func (imapDialect) greetBeforeTLS() []byte {
 	return []byte("* OK [CAPABILITY " + capabilitiesBeforeTLS + "] Postern ready, STARTTLS first.\r\n")
 }
 
-func (imapDialect) commandBeforeTLS(st *startTLSStage, line []byte) (begin []byte, err error) {
+func (imapDialect) commandBeforeTLS(st *stage, line []byte) (begin []byte, err error) {
 	line = append(bytes.Clone(mailproto.TrimLineEnd(line)), "\r\n"...)
 	cmd, ok := mailproto.ParseIMAPCommand(line)
-	if !ok || len(cmd.Tag) > 64 {
-		// The tag may be anything, it is not echoed.
+	tag := mailproto.IMAPTag(line)
+	if !ok || tag == nil {
 		st.bad++
-		return nil, st.reply("* BAD Malformed command.\r\n")
+		if err := st.skipLiterals(line, false); err != nil {
+			return nil, err
+		}
+		if tag == nil {
+			tag = []byte("*")
+		}
+		return nil, st.reply("%s BAD Malformed command.\r\n", tag)
 	}
 	if cmd.Name.Is("STARTTLS") {
 		return fmt.Appendf(nil, "%s OK Begin TLS now.\r\n", cmd.Tag), nil
@@ -139,7 +149,7 @@ func (imapDialect) commandBeforeTLS(st *startTLSStage, line []byte) (begin []byt
 
 // skipLiterals throws away the literals of a command and what follows them.
 // Synchronizing ones are asked for where request says so, and else never come.
-func (st *startTLSStage) skipLiterals(line []byte, request bool) error {
+func (st *stage) skipLiterals(line []byte, request bool) error {
 	for total := 0; ; {
 		lit, ok := mailproto.LiteralAtEnd(line)
 		if !ok || lit.Sync && !request {
@@ -165,13 +175,14 @@ func (st *startTLSStage) skipLiterals(line []byte, request bool) error {
 
 func (pop3Dialect) greetBeforeTLS() []byte { return []byte("+OK Postern ready, STLS first.\r\n") }
 
-func (pop3Dialect) commandBeforeTLS(st *startTLSStage, line []byte) (begin []byte, err error) {
+func (pop3Dialect) commandBeforeTLS(st *stage, line []byte) (begin []byte, err error) {
 	cmd, _ := mailproto.ParsePOP3Command(line)
+	if answered, err := st.answerPOP3(cmd, "STLS"); answered {
+		return nil, err
+	}
 	switch {
 	case cmd.Name.Is("STLS"):
 		return []byte("+OK Begin TLS now.\r\n"), nil
-	case cmd.Name.Is("CAPA"):
-		return nil, st.reply("+OK Capabilities follow.\r\nSTLS\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n")
 	case cmd.Name.Is("USER", "APOP", "AUTH", "PASS"):
 		// One count for an attempt: a PASS follows its USER, and an AUTH that
 		// names no mechanism only asks which there are.
@@ -179,14 +190,99 @@ func (pop3Dialect) commandBeforeTLS(st *startTLSStage, line []byte) (begin []byt
 			st.cleartextLogin()
 		}
 		return nil, st.reply("-ERR [AUTH] Log in over TLS only: say STLS first.\r\n")
-	case cmd.Name.Is("NOOP"):
-		return nil, st.reply("+OK\r\n")
-	case cmd.Name.Is("QUIT"):
-		st.reply("+OK Goodbye.\r\n")
-		return nil, errLoggedOut
 	}
 	st.bad++
 	return nil, st.reply("-ERR Say STLS first.\r\n")
+}
+
+// answerPOP3 answers what may be asked in every stage; one capability is of this stage.
+func (st *stage) answerPOP3(cmd mailproto.POP3Command, capability string) (answered bool, err error) {
+	switch {
+	case cmd.Name.Is("CAPA"):
+		return true, st.reply("+OK Capabilities follow.\r\n%s\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n", capability)
+	case cmd.Name.Is("NOOP"):
+		return true, st.reply("+OK\r\n")
+	case cmd.Name.Is("QUIT"):
+		st.reply("+OK Goodbye.\r\n")
+		return true, errLoggedOut
+	}
+	return false, nil
+}
+
+// explain tells a client why it is not served, before it has sent a password: most
+// programs show what answers a command, and few what comes unasked after STARTTLS. The
+// deadline is that of the handshake. An upstream is not dialled.
+func (s *session) explain() {
+	st := &stage{s: s, in: mailproto.NewLineReader(s.tls), out: s.tls}
+	s.tlsFarewell(s.dialect.explain(st, s.srv.explanation(s.verdict)))
+}
+
+// explain on imaps is the greeting. On imap it answers the first command, whatever that
+// is, and throws away unread what belongs to it; a client that says nothing, or
+// something without a tag, gets no tagged answer.
+func (imapDialect) explain(st *stage, n notice) []byte {
+	bye := st.s.goodbye(n)
+	if st.s.Listener.ImplicitTLS() {
+		return bye
+	}
+	tag := st.firstTag()
+	text := fmt.Appendf(nil, "* OK %s%s\r\n%s", n.imapCode, n.text, bye)
+	if tag != "" {
+		text = fmt.Appendf(text, "%s NO %s%s\r\n", tag, n.imapCode, n.text)
+	}
+	return text
+}
+
+// firstTag reads a command with its literals, and returns its tag, or nothing. A
+// synchronizing literal is not asked for. An empty line is no command.
+func (st *stage) firstTag() string {
+	for range maxBadCommands {
+		line, err := st.in.Line()
+		if err != nil {
+			return ""
+		}
+		if len(mailproto.TrimLineEnd(line)) > 0 {
+			tag := string(mailproto.IMAPTag(line))
+			st.skipLiterals(line, false) // whatever becomes of them, the client is told
+			return tag
+		}
+	}
+	return ""
+}
+
+// explainTime is how long a POP3 client may go on once it has been told: it may have
+// more to ask before it shows what it was told.
+const explainTime = time.Second
+
+// explain answers CAPA, NOOP and QUIT, and tells the client in answer to all else. Of the
+// capabilities USER stays, or many programs would not get that far (RFC 2449, Section
+// 6.3: it need not be available to all users).
+func (pop3Dialect) explain(st *stage, n notice) []byte {
+	refusal := st.s.goodbye(n)
+	if st.s.Listener.ImplicitTLS() {
+		st.reply("+OK Postern ready.\r\n")
+	}
+	for told := false; ; {
+		line, err := st.in.Line()
+		if err != nil {
+			if told {
+				return nil
+			}
+			return refusal
+		}
+		cmd, _ := mailproto.ParsePOP3Command(line)
+		answered, err := st.answerPOP3(cmd, "USER")
+		if err == nil && !answered {
+			_, err = st.out.Write(refusal)
+			if !told {
+				st.s.setDeadline(time.Now().Add(explainTime))
+			}
+			told = true
+		}
+		if err != nil {
+			return nil
+		}
+	}
 }
 
 // startTLSFailed ends a connection that did not come to TLS.

@@ -32,6 +32,19 @@ func ParseIMAPCommand(line []byte) (c IMAPCommand, ok bool) {
 	return c, all(c.Tag, isTagChar) && all(c.Name, isAtomChar)
 }
 
+// maxTag is the longest tag that is echoed, in bytes.
+const maxTag = 64
+
+// IMAPTag returns the word that a line begins with, if it can be echoed as a tag, or
+// nil. What follows it need not be a command.
+func IMAPTag(line []byte) []byte {
+	tag, _, _ := bytes.Cut(TrimLineEnd(line), []byte(" "))
+	if len(tag) == 0 || len(tag) > maxTag || !all(tag, isTagChar) {
+		return nil
+	}
+	return tag
+}
+
 // isAtomChar is ATOM-CHAR of RFC 9051, Section 9, without resp-specials.
 func isAtomChar(c byte) bool {
 	return c > ' ' && c < 0x7f && bytes.IndexByte([]byte(`(){%*"\]`), c) < 0

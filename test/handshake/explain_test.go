@@ -19,12 +19,23 @@ func versionText(version, floor string) string {
 	return "TLS " + version + " is no longer accepted here; update your mail program to one that supports TLS " + floor + " or later."
 }
 
-// inProtocol is a text as the listener's protocol says it.
-func inProtocol(listener, text string) string {
-	if strings.HasPrefix(listener, "imap") {
-		return "* BYE [ALERT] " + text + "\r\n"
+// told is all that a client hears that is explained, with the tag of its first
+// command over IMAP, and that many refused commands over POP3.
+func told(listener, text, tag string, refused int) string {
+	alert := "[ALERT] " + text + "\r\n"
+	refusal := "-ERR [SYS/PERM] " + text + "\r\n"
+	bye := "* BYE " + alert
+	switch {
+	case listener == "imaps":
+		return bye
+	case listener == "imap" && tag == "":
+		return "* OK " + alert + bye
+	case listener == "imap":
+		return "* OK " + alert + bye + tag + " NO " + alert
+	case listener == "pop3s":
+		return "+OK Postern ready.\r\n" + strings.Repeat(refusal, refused)
 	}
-	return "-ERR [SYS/PERM] " + text + "\r\n"
+	return strings.Repeat(refusal, refused)
 }
 
 // noise is what a client may have sent before it reads: a login and more.
@@ -34,23 +45,120 @@ var noise = []byte("a1 LOGIN anna s3cr3t-word\r\n" + strings.Repeat("a2 NOOP\r\n
 // and FIN, although the client goes on sending.
 func (r *rig) explained(t *testing.T, listener, version, reason string, config *tls.Config, text string) {
 	t.Helper()
-	r.over(t, listener, want{version: version, outcome: "explained", reason: reason}, func(conn *net.TCPConn) {
+	r.converse(t, listener, want{version: version, outcome: "explained", reason: reason}, config, noise, 0, told(listener, text, "a1", 2001))
+}
+
+// converse completes an old handshake, sends all at once, and half closes after a
+// while, if ever: it hears heard, close_notify and FIN.
+func (r *rig) converse(t *testing.T, listener string, w want, config *tls.Config, sent []byte, leave time.Duration, heard string) {
+	t.Helper()
+	r.over(t, listener, w, func(conn *net.TCPConn) {
 		raw := &recorded{Conn: conn}
 		c := tls.Client(raw, config)
 		if err := c.Handshake(); err != nil {
 			t.Errorf("handshake: %v", err)
 			return
 		}
-		write(t, c, noise)
+		write(t, c, sent)
 		// The text has to outlast what is still on its way to the proxy.
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50*time.Millisecond + leave)
+		if leave > 0 {
+			c.CloseWrite()
+		}
 		got, err := io.ReadAll(c)
-		if err != nil || string(got) != inProtocol(listener, text) {
-			t.Errorf("read %q, %v\nwant %q", got, err, inProtocol(listener, text))
+		if err != nil || string(got) != heard {
+			t.Errorf("%.80q: read %q, %v\nwant %q", sent, got, err, heard)
 		}
 		io.Copy(io.Discard, raw)
 		raw.endedWithCloseNotify(t)
 	})
+}
+
+// A client is told in answer to its first command over STARTTLS, and in answer to a
+// login over POP3. No password is asked for.
+func TestExplainAnswersTheFirstCommand(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"POLICY_MODE": "explain", "TIMEOUT_HANDSHAKE": "3s"})
+	w := want{version: "tls1.0", outcome: "explained", reason: "version"}
+	text, config := versionText("1.0", "1.2"), r.config(tls.VersionTLS10)
+	for _, first := range []string{
+		"a1 CAPABILITY\r\n", "a1 LOGIN anna s3cr3t-word\r\na2 NOOP\r\n", "a1 LOGIN {4}\r\n", "a1 AUTHENTICATE PLAIN\r\n",
+		"a1 LOGIN {4+}\r\nanna {11+}\r\ns3cr3t-word\r\na2 NOOP\r\n", "a1 LOGIN anna {14+}\r\na2 s3cr3t-word\r\n",
+		"a1 AUTHENTICATE PLAIN AGFubmEAczNjcjN0LXdvcmQ=\r\n", "\r\n\r\na1 LOGOUT\r\n", "a1 FOO(\r\n", "a1  NOOP\r\n", "a1\r\n", "a1 STARTTLS\n",
+	} {
+		r.converse(t, "imap", w, config, []byte(first), 0, told("imap", text, "a1", 0))
+	}
+	for _, first := range []string{"\x00\x01 NOOP\r\n", "(a) NOOP\r\n", strings.Repeat("a", 65) + " NOOP\r\n", strings.Repeat("a", 65<<10)} {
+		r.converse(t, "imap", w, config, []byte(first), 0, told("imap", text, "", 0))
+	}
+	refusal := told("pop3", text, "", 1)
+	const capa, ok = "+OK Capabilities follow.\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\n.\r\n", "+OK\r\n"
+	for i, tt := range [][2]string{
+		{"CAPA\r\nNOOP\r\nUSER anna\r\n", capa + ok + refusal},
+		{"AUTH\r\n", refusal}, {"AUTH PLAIN AGFubmEAczNjcjN0LXdvcmQ=\r\n", refusal}, {"APOP anna 0123\r\n", refusal},
+		{"PASS s3cr3t-word\r\n", refusal}, {"STLS\r\n", refusal}, {"\x00\r\n", refusal}, {"\r\n", refusal},
+		{"USER anna\r\nPASS s3cr3t-word\r\nCAPA\r\nQUIT\r\nUSER anna\r\n", refusal + refusal + capa + "+OK Goodbye.\r\n"},
+		{"QUIT\r\n", "+OK Goodbye.\r\n"}, {strings.Repeat("a", 65<<10), refusal},
+	} {
+		listener := []string{"pop3s", "pop3"}[i%2]
+		begun := time.Now()
+		r.converse(t, listener, w, config, []byte(tt[0]), 0, told(listener, text, "", 0)+tt[1])
+		if took := time.Since(begun); took > 2500*time.Millisecond {
+			t.Errorf("%.40q: %v", tt[0], took)
+		}
+	}
+	if strings.Contains(r.Stderr(), "s3cr3t-word") {
+		t.Error("a password is in the log")
+	}
+	r.finish(t)
+}
+
+// A client that says nothing that could be answered is told at the end of
+// TIMEOUT_HANDSHAKE, and at once where it leaves.
+func TestExplainTellsTheSilent(t *testing.T) {
+	t.Parallel()
+	const timeout = time.Second
+	r := newRig(t, map[string]string{"POLICY_MODE": "explain", "TIMEOUT_HANDSHAKE": timeout.String()})
+	w := want{version: "tls1.0", outcome: "explained", reason: "version"}
+	text, config := versionText("1.0", "1.2"), r.config(tls.VersionTLS10)
+	for _, listener := range []string{"imap", "pop3s", "pop3"} {
+		for _, tt := range []struct {
+			sent   string
+			leaves time.Duration
+			tag    string
+		}{
+			{"", 0, ""}, {"", timeout / 5, ""}, {"a LOG", 0, ""}, {"a LOG", timeout / 5, ""}, {"\r\n", 0, ""},
+			{"a LOGIN {100+}\r\n", 0, "a"}, {"a LOGIN {100+}\r\n", timeout / 5, "a"},
+		} {
+			if strings.HasPrefix(listener, "pop3") && strings.HasSuffix(tt.sent, "\n") {
+				continue // a line over POP3 has an answer
+			}
+			begun := time.Now()
+			r.converse(t, listener, w, config, []byte(tt.sent), tt.leaves, told(listener, text, tt.tag, 1))
+			if took := time.Since(begun); tt.leaves == 0 && took < timeout*9/10 || took > timeout*5/2 {
+				t.Errorf("%s, %q: %v", listener, tt.sent, took)
+			}
+		}
+	}
+	// NOOP does not hold a connection.
+	begun := time.Now()
+	r.over(t, "pop3", w, func(conn *net.TCPConn) {
+		c := tls.Client(conn, config)
+		for time.Since(begun) < 3*timeout {
+			if _, err := io.WriteString(c, "NOOP\r\n"); err != nil {
+				break
+			}
+			time.Sleep(timeout / 20)
+		}
+		got, _ := io.ReadAll(c)
+		if !strings.HasSuffix(strings.TrimLeft(string(got), "+OK\r\n"), told("pop3", text, "", 1)) {
+			t.Errorf("read %q", got)
+		}
+	})
+	if took := time.Since(begun); took > timeout*5/2 {
+		t.Errorf("NOOP held it for %v", took)
+	}
+	r.finish(t)
 }
 
 func TestExplainSaysWhyAndCloses(t *testing.T) {

@@ -5,6 +5,7 @@ package policy
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -146,10 +147,23 @@ func (g *instance) meets(c posterntest.Caller, listener string) (string, error) 
 		return "", err
 	}
 	defer client.Close()
-	if strings.HasPrefix(client.Greeting, "* BYE [ALERT] TLS 1.") || strings.HasPrefix(client.Greeting, "-ERR [SYS/PERM] TLS 1.") {
+	if strings.HasPrefix(client.Greeting, "* BYE [ALERT] TLS 1.") {
 		return told, nil
 	}
-	return letIn, client.Do("NOOP")
+	command := "NOOP"
+	if strings.HasPrefix(listener, "pop3") {
+		command = "USER anna"
+	}
+	reply, err := client.Command("%s", command)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.HasPrefix(reply.Text, "NO [ALERT] TLS 1."), strings.HasPrefix(reply.Text, "-ERR [SYS/PERM] TLS 1."):
+		return told, nil
+	case !reply.OK():
+		return "", errors.New(reply.Text)
+	}
+	return letIn, nil
 }
 
 // expect fails the test unless the client meets with that.
