@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"slices"
@@ -12,19 +13,23 @@ import (
 // checkConfig checks the configuration of serve and reports all problems.
 func checkConfig(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
+	var src source
+	src.flags(fs)
 	offline := fs.Bool("offline", false, "dial nothing")
+	asJSON := fs.Bool("json", false, "write JSON")
 	if err := sys.parse(fs, checkHelp); err != nil {
 		return err
 	}
+	if err := sys.use(src, fs); err != nil {
+		return err
+	}
 	r := check.Run(ctx, sys.environ, *offline)
-	for _, line := range slices.Concat(r.Errors, r.Unanswered) {
-		sys.errorf("error: %s", line)
+	r.Warnings = slices.Concat(sys.envFile.Warnings, r.Warnings)
+	if !sys.has("") {
+		r.Errors = append(r.Errors, noVariable)
 	}
-	for _, line := range r.Warnings {
-		fmt.Fprintf(sys.stdout, "warning: %s\n", line)
-	}
-	for _, line := range r.Fine {
-		fmt.Fprintf(sys.stdout, "ok: %s\n", line)
+	if err := sys.writeFindings(r, *asJSON); err != nil {
+		return fmt.Errorf("writing: %w", err)
 	}
 	switch {
 	case len(r.Errors) > 0:
@@ -35,10 +40,45 @@ func checkConfig(ctx context.Context, sys system) error {
 	return nil
 }
 
+// writeFindings prints problems to stderr and the rest to stdout; JSON goes to
+// stdout as a whole.
+func (sys system) writeFindings(r *check.Report, asJSON bool) error {
+	for _, list := range [][]string{r.Errors, r.Unanswered, r.Warnings, r.Fine} {
+		for i := range list {
+			list[i] = sys.envFile.Place(list[i])
+		}
+	}
+	if asJSON {
+		e := json.NewEncoder(sys.stdout)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		list := func(s []string) []string { return append([]string{}, s...) } // never null
+		return e.Encode(struct {
+			Errors     []string `json:"errors"`
+			Unanswered []string `json:"unanswered"`
+			Warnings   []string `json:"warnings"`
+			Fine       []string `json:"ok"`
+		}{list(r.Errors), list(r.Unanswered), list(r.Warnings), list(r.Fine)})
+	}
+	for _, line := range slices.Concat(r.Errors, r.Unanswered) {
+		sys.errorf("error: %s", line)
+	}
+	for _, line := range r.Warnings {
+		fmt.Fprintf(sys.stdout, "warning: %s\n", line)
+	}
+	for _, line := range r.Fine {
+		fmt.Fprintf(sys.stdout, "ok: %s\n", line)
+	}
+	return nil
+}
+
 const checkHelp = `postern check reads the same environment as postern serve, and reports every
 problem and warning at once: variables, certificates and keys, ports, and what
 the upstreams answer. Problems go to stderr, the rest to stdout. Exit code 0:
 nothing, or warnings alone; 1: an upstream does not answer; 2: the configuration
 is wrong.
+
+  postern check -env /etc/postern/postern.env   what a unit of systemd runs with
+  postern check -policy new.yaml                before you roll it out
 
 `

@@ -61,6 +61,8 @@ type system struct {
 	reload <-chan os.Signal
 	// now is the clock; nil is the system's.
 	now func() time.Time
+	// envFile is the file of -env, once it is read.
+	envFile *config.EnvFile
 }
 
 func (sys system) clock() time.Time {
@@ -114,6 +116,7 @@ func run(ctx context.Context, sys system) int {
 		}
 		name, sys.args = sys.args[0], []string{"-h"}
 	}
+	sys.envFile = new(config.EnvFile)
 	for _, c := range commands() {
 		if c.name == name {
 			switch name {
@@ -217,11 +220,14 @@ func (sys system) exit(command string, err error) int {
 		sys.errorf("%v", err)
 		return exitUsage
 	}
-	sys.errorf("postern %s: %v", command, err)
+	sys.errorf("postern %s: %v", command, sys.envFile.Place(err.Error()))
 	return code
 }
 
-// errorf prints one line to stderr.
+// errorf prints lines to stderr, those about a variable with its place in the file
+// of -env.
 func (sys system) errorf(format string, args ...any) {
-	fmt.Fprintln(sys.stderr, strings.TrimRight(fmt.Sprintf(format, args...), "\n"))
+	for line := range strings.Lines(strings.TrimRight(fmt.Sprintf(format, args...), "\n")) {
+		fmt.Fprintln(sys.stderr, sys.envFile.Place(strings.TrimRight(line, "\n")))
+	}
 }

@@ -21,10 +21,11 @@ import (
 
 // planFlags are the values of the flags, as they were written.
 type planFlags struct {
-	span, from, file, at string
-	client               []string // by policy.Keys
-	json                 bool
-	given                map[string]bool
+	source
+	span, from, at string
+	client         []string // by policy.Keys
+	json           bool
+	given          map[string]bool
 }
 
 // Which flags belong to which form.
@@ -51,12 +52,12 @@ type printable interface {
 }
 
 // planPolicy prints what the policy does over time, or to one client.
-func planPolicy(_ context.Context, sys system) error {
+func planPolicy(ctx context.Context, sys system) error {
 	var f planFlags
 	fs := flag.NewFlagSet("plan", flag.ContinueOnError)
 	fs.StringVar(&f.span, "for", "90d", "how far to look: a `duration` such as 36h or 90d; ten years at most")
 	fs.StringVar(&f.from, "from", "", "begin at this `time` (default now)")
-	fs.StringVar(&f.file, "policy", "", "the policy in this `file`, in place of the environment's")
+	f.flags(fs)
 	fs.BoolVar(&f.json, "json", false, "write JSON")
 	fs.StringVar(&f.at, "at", "", "explain a decision at this `time` (default now)")
 	f.client = make([]string, len(policy.Keys))
@@ -68,7 +69,14 @@ func planPolicy(_ context.Context, sys system) error {
 		return err
 	}
 	f.given = given(fs)
-	answer, err := f.answer(sys)
+	if err := sys.use(f.source, fs); err != nil {
+		return err
+	}
+	sys.warnOfEnv()
+	answer, err := f.answer(ctx, sys)
+	if errors.As(err, new(exitError)) {
+		return err // of the running instance
+	}
 	if err != nil {
 		return namedError{err}
 	}
@@ -83,8 +91,28 @@ func planPolicy(_ context.Context, sys system) error {
 }
 
 // answer returns the plan or the decision.
-func (f *planFlags) answer(sys system) (printable, error) {
-	cfg, err := f.config(sys.environ)
+func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
+	isGiven := func(name string) bool { return f.given[name] }
+	about := slices.IndexFunc(decisionFlags, isGiven)
+	over := slices.IndexFunc(timelineFlags, isGiven)
+	ask := f.plan
+	switch {
+	case about >= 0 && over >= 0:
+		return nil, flagError{timelineFlags[over], "does not go with -" + decisionFlags[about] + ", which asks about one decision"}
+	case about >= 0:
+		ask = f.question
+	}
+	defaults, err := config.LoadPolicy(nil)
+	if err == nil {
+		_, err = ask(defaults, nil, sys.clock()) // flags come before the policy
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := config.LoadPolicy(sys.environ)
+	if err == nil && !sys.has("POLICY_", "LISTEN_", "UPSTREAM_") {
+		cfg, err = runningPolicy(ctx, sys)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,30 +120,47 @@ func (f *planFlags) answer(sys system) (printable, error) {
 	if err != nil {
 		return nil, err
 	}
-	isGiven := func(name string) bool { return f.given[name] }
-	about := slices.IndexFunc(decisionFlags, isGiven)
-	over := slices.IndexFunc(timelineFlags, isGiven)
-	switch {
-	case about >= 0 && over >= 0:
-		return nil, flagError{timelineFlags[over], "does not go with -" + decisionFlags[about] + ", which asks about one decision"}
-	case about >= 0:
-		return f.question(cfg, p, sys.clock())
-	}
-	return f.plan(cfg, p, sys.clock())
+	return ask(cfg, p, sys.clock())
 }
 
-// config returns the configuration of the environment, with the policy file of
-// the flag.
-func (f *planFlags) config(environ []string) (*config.Config, error) {
-	if f.given["policy"] {
-		if f.file == "" {
-			return nil, flagError{"policy", "the name of the file is missing"}
-		}
-		environ = slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
-			return strings.HasPrefix(entry, config.Prefix+"POLICY_")
-		})
-		environ = append(environ, config.Prefix+"POLICY_FILE="+f.file)
+// runningPolicy returns the policy's part of the configuration of the running
+// instance, for a host where the environment says nothing.
+func runningPolicy(ctx context.Context, sys system) (*config.Config, error) {
+	cfg, err := config.LoadLedger(sys.environ)
+	if err != nil {
+		return nil, err
 	}
+	running, err := findInstance(cfg, "")
+	if err != nil {
+		return nil, err
+	}
+	var state struct {
+		File         string
+		Mode, Floor  string
+		Listeners    map[string]string
+		ReloadErrors []string `json:"reload_errors"`
+	}
+	switch err := running.get(ctx, "/api/v1/policy", nil, &state); {
+	case notRunning(err):
+		return nil, usageErrorf("%s, or a policy (-policy FILE); no instance answers at %s either", noVariable, running.where)
+	case err != nil && !errors.As(err, new(exitError)):
+		return nil, exitError{err, exitBroken}
+	case err != nil:
+		return nil, err
+	}
+	for _, line := range state.ReloadErrors {
+		sys.errorf("warning: the instance at %s could not read the file again, and runs with an older one: %s", running.where, line)
+	}
+	environ := []string{config.Prefix + "POLICY_FILE=" + state.File}
+	if state.File == "" {
+		environ = []string{config.Prefix + "POLICY_MODE=" + state.Mode, config.Prefix + "POLICY_FLOOR=" + state.Floor}
+	}
+	for _, name := range policy.ListenerNames {
+		if state.Listeners[name] == "" {
+			environ = append(environ, config.Prefix+"LISTEN_"+strings.ToUpper(name)+"=off")
+		}
+	}
+	sys.errorf("postern plan: no POSTERN_ variable is set here; this is the policy of the instance at %s", running.where)
 	return config.LoadPolicy(environ)
 }
 
@@ -195,10 +240,12 @@ func listenerPort(cfg *config.Config, listener string) uint16 {
 
 const planHelp = `postern plan says what clients below the floor meet, from now on: when rules
 begin and end, how a share grows, when brownouts are, which exemptions are
-open, and where the policy relaxes. It reads the POLICY_ and
-LISTEN_ variables of postern serve, and asks no running instance.
+open, and where the policy relaxes. It reads the POLICY_ and LISTEN_ variables
+of postern serve. Where none is set it asks the running instance, through
+POSTERN_ADMIN_LISTEN, which policy it has.
 
   postern plan -for 30d
+  postern plan -env /etc/postern/postern.env
   postern plan -policy new.yaml                before you roll it out
 
 With -at, -client or another flag about one client, it explains one decision

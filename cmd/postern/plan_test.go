@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +160,29 @@ func TestAPlanNeedsNoRunningInstance(t *testing.T) {
 	}
 }
 
+// A host where only the unit has the environment must not get the defaults for an
+// answer.
+func TestWithoutAnEnvironmentThePlanIsThatOfTheRunningInstance(t *testing.T) {
+	policy := filepath.Join(t.TempDir(), "policy.yaml")
+	for _, tt := range []struct{ instance, file, want string }{
+		{`{"mode": "observe", "floor": "tls1.2-aead", "listeners": {"imaps": "observe"}}`, "", "everybody: observe"},
+		{`{"file": ` + strconv.Quote(policy) + `, "reload_errors": ["line 3"], "listeners": {"pop3": "explain"}}`, "mode: explain\nfloor: tls1.2\n", "everybody: explain"},
+	} {
+		if err := os.WriteFile(policy, []byte(tt.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, tt.instance) }))
+		defer server.Close()
+		environ := []string{"POSTERN_ADMIN_LISTEN=" + server.Listener.Addr().String()}
+		o := runPlan(t, "2026-06-01T00:00:00Z", environ, "-for", "1d")
+		if o.code != exitOK || !strings.Contains(o.stdout, tt.want) ||
+			!strings.Contains(o.stderr, "this is the policy of the instance at "+server.Listener.Addr().String()) ||
+			strings.Contains(o.stderr, "line 3") != (tt.file != "") {
+			t.Errorf("exit %d, stdout %q, stderr %q", o.code, o.stdout, o.stderr)
+		}
+	}
+}
+
 type brokenPipe struct{}
 
 func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
@@ -163,7 +190,7 @@ func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe
 func TestAPlanThatCannotBeWrittenIsNoSuccess(t *testing.T) {
 	for _, args := range [][]string{{"plan"}, {"plan", "-json"}, {"plan", "-client", "::1"}, {"plan", "-client", "::1", "-json"}} {
 		var stderr buffer
-		code := run(t.Context(), system{args: args, stdout: brokenPipe{}, stderr: &stderr})
+		code := run(t.Context(), system{args: args, environ: []string{"POSTERN_POLICY_MODE=enforce"}, stdout: brokenPipe{}, stderr: &stderr})
 		if code != exitBroken || stderr.String() != "postern plan: writing: broken pipe\n" {
 			t.Errorf("%v: exit %d, stderr %q", args, code, stderr.String())
 		}

@@ -17,6 +17,7 @@ import (
 
 // reportFlags are the values of the flags, as they were written.
 type reportFlags struct {
+	source
 	since, by, format, accounts, forget, from string
 	noise, ready                              bool
 	max                                       int
@@ -37,10 +38,15 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
+	f.flags(fs)
 	if err := sys.parse(fs, reportHelp); err != nil {
 		return err
 	}
 	f.given = given(fs)
+	if err := sys.use(f.source, fs); err != nil {
+		return err
+	}
+	sys.warnOfEnv()
 	return f.run(ctx, sys)
 }
 
@@ -60,7 +66,7 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	if err != nil {
 		return err
 	}
-	r, err := fetchReport(ctx, cfg, sys.clock(), o, f.from)
+	r, err := f.fetch(ctx, cfg, sys.clock(), o)
 	if err != nil {
 		return err
 	}
@@ -100,7 +106,7 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 	}
 	if f.given["forget"] {
 		for name := range f.given {
-			if name != "forget" {
+			if name != "forget" && name != "env" {
 				return o, "", flagError{"forget", "does not go with -" + name}
 			}
 		}
@@ -108,20 +114,28 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 	return o, format, nil
 }
 
-// fetchReport asks the running proxy or, if none runs, its store.
-func fetchReport(ctx context.Context, cfg *config.Config, now time.Time, o report.Options, from string) (*report.Report, error) {
-	running, err := findInstance(cfg, from)
+// fetch asks the running proxy or, if none runs, its store. With another policy
+// it always reads the store.
+func (f *reportFlags) fetch(ctx context.Context, cfg *config.Config, now time.Time, o report.Options) (*report.Report, error) {
+	running, err := findInstance(cfg, f.from)
 	if err != nil {
 		return nil, err
 	}
-	r := new(report.Report)
-	err = running.get(ctx, "/api/v1/report", o.Values(), r)
-	if err == nil {
-		r.Clean()
-		return r, nil
-	}
-	if from != "" || !notRunning(err) {
-		return nil, err
+	switch {
+	case f.policy == "":
+		r := new(report.Report)
+		err = running.get(ctx, "/api/v1/report", o.Values(), r)
+		if err == nil {
+			r.Clean()
+			return r, nil
+		}
+		if f.from != "" || !notRunning(err) {
+			return nil, err
+		}
+	case f.from != "":
+		return nil, flagError{"policy", "does not go with -from: an instance reports by its own policy"}
+	case cfg.LedgerURL == ledger.Memory:
+		return nil, usageErrorf("-policy: %sLEDGER_URL is memory:, which only the running instance has, and that reports by its own policy", config.Prefix)
 	}
 	p, err := policyfile.Of(cfg)
 	if err != nil {
@@ -225,7 +239,8 @@ const reportHelp = `postern report says who still comes with old TLS: how many c
 they are, with which programs, whom to tell, and whether it can be cut. It asks
 the running instance, through POSTERN_ADMIN_LISTEN and with the token of
 POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL. A client is an IPv4
-address or an IPv6 /64.
+address or an IPv6 /64. With -policy it reads the ledger by that policy, running
+instance or not.
 
   postern report                              who is left
   postern report -ready                       can it be cut? For people and scripts

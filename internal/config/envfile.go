@@ -1,0 +1,236 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// EnvFile is a file of variables, read as systemd reads an EnvironmentFile
+// (systemd.exec(5), as of version 254).
+type EnvFile struct {
+	// Entries have the form KEY=VALUE, like those of os.Environ.
+	Entries []string
+	// Warnings are about lines that systemd passes over, as the file's reader
+	// does. Each begins with the file and the line.
+	Warnings []string
+
+	path  string
+	lines map[string]int // by variable
+}
+
+const mostEnvFile = 1 << 20
+
+// ReadEnvFile reads a file. The error is one line that begins with the file.
+func ReadEnvFile(path string) (*EnvFile, error) {
+	data, err := os.ReadFile(path)
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%s: %w: run as a user who may read it, or as root", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", path, err)
+	case len(data) > mostEnvFile || strings.IndexByte(string(data), 0) >= 0:
+		return nil, fmt.Errorf("%s: not a file of NAME=VALUE lines", path)
+	}
+	if i := invalidUTF8(data); i >= 0 {
+		return nil, fmt.Errorf("%s:%d: not UTF-8, so that systemd does not read the file", path, 1+strings.Count(string(data[:i]), "\n"))
+	}
+	f := &EnvFile{path: path, lines: make(map[string]int)}
+	r := envReader{rest: string(data), line: 1, add: f.add, odd: f.odd}
+	for r.rest != "" {
+		r.entry()
+	}
+	return f, nil
+}
+
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// add takes an entry that begins at a line.
+func (f *EnvFile) add(line int, key, value string) {
+	_, exported := strings.CutPrefix(key, "export ")
+	switch {
+	case exported:
+		f.odd(line, `passed over, as systemd does: take the word export away, it is for shells`)
+	case !envName.MatchString(key):
+		f.odd(line, fmt.Sprintf("passed over, as systemd does: %s is not the name of a variable", show(key)))
+	case strings.ContainsFunc(value, func(r rune) bool { return r != '\t' && r != '\n' && unicode.IsControl(r) && r < 0x80 }):
+		f.odd(line, key+": passed over, as systemd does: a control character is in the value")
+	default:
+		f.Entries = append(f.Entries, key+"="+value)
+		f.lines[key] = line
+	}
+}
+
+func (f *EnvFile) odd(line int, problem string) {
+	f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: %s", f.path, line, problem))
+}
+
+var messageName = regexp.MustCompile(`^(` + Prefix + `[A-Za-z0-9_]+): `)
+
+// Place puts the file, and the line where there is one, before a message that
+// begins with a variable. The zero EnvFile leaves messages as they are.
+func (f *EnvFile) Place(message string) string {
+	m := messageName.FindStringSubmatch(message)
+	switch {
+	case m == nil || f.path == "":
+		return message
+	case f.lines[m[1]] == 0:
+		return f.path + ": " + message
+	}
+	return fmt.Sprintf("%s:%d: %s", f.path, f.lines[m[1]], message)
+}
+
+// envReader reads entries as systemd's parser does: quotes only at the start of a
+// value or after another quoted part, a backslash before a line end joins lines,
+// before anything else it is taken away (but see doubleQuoted). Nothing is
+// expanded.
+type envReader struct {
+	rest string
+	line int
+	add  func(line int, key, value string)
+	odd  func(line int, problem string)
+}
+
+const (
+	envNewline = "\n\r"
+	envBlank   = " \t" + envNewline
+)
+
+// next takes one byte.
+func (r *envReader) next() byte {
+	c := r.rest[0]
+	r.rest = r.rest[1:]
+	if c == '\n' {
+		r.line++
+	}
+	return c
+}
+
+// upTo takes everything before the first of some bytes.
+func (r *envReader) upTo(stops string) string {
+	end := strings.IndexAny(r.rest, stops)
+	if end < 0 {
+		end = len(r.rest)
+	}
+	s := r.rest[:end]
+	r.line += strings.Count(s, "\n")
+	r.rest = r.rest[end:]
+	return s
+}
+
+// entry reads one entry, a comment, or a blank.
+func (r *envReader) entry() {
+	line := r.line
+	switch c := r.rest[0]; {
+	case strings.IndexByte(envBlank, c) >= 0:
+		r.next()
+	case c == '#' || c == ';':
+		if strings.HasSuffix(r.upTo(envNewline), `\`) {
+			r.odd(line, "the comment ends in a backslash: systemd before version 254 takes the next line for a part of it")
+		}
+	default:
+		key := strings.TrimRight(r.upTo("="+envNewline), envBlank)
+		if r.rest == "" || r.next() != '=' {
+			r.odd(line, "passed over, as systemd does: there is no = in this line")
+			return
+		}
+		r.add(line, key, r.value())
+	}
+}
+
+// value reads what stands behind the "=".
+func (r *envReader) value() string {
+	var b strings.Builder
+	for r.rest != "" {
+		switch c := r.rest[0]; {
+		case strings.IndexByte(envNewline, c) >= 0:
+			r.next()
+			return b.String()
+		case c == '\'':
+			r.next()
+			b.WriteString(r.upTo(`'`))
+			r.skip()
+		case c == '"':
+			r.next()
+			r.doubleQuoted(&b)
+		case strings.IndexByte(envBlank, c) >= 0:
+			r.next()
+		default:
+			r.unquoted(&b)
+			return b.String()
+		}
+	}
+	return b.String()
+}
+
+// skip takes one byte, if there is one.
+func (r *envReader) skip() {
+	if r.rest != "" {
+		r.next()
+	}
+}
+
+// doubleQuoted reads up to the closing quote. A backslash stays where there is
+// nothing to escape.
+func (r *envReader) doubleQuoted(b *strings.Builder) {
+	for r.rest != "" {
+		b.WriteString(r.upTo(`"\`))
+		if r.rest == "" || r.next() == '"' || r.rest == "" {
+			return
+		}
+		switch c := r.next(); {
+		case strings.IndexByte("\"\\`$", c) >= 0:
+			b.WriteByte(c)
+		case c != '\n':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		}
+	}
+}
+
+// unquoted reads to the end of the line, without the blanks before it. Quotes
+// mean themselves.
+func (r *envReader) unquoted(b *strings.Builder) {
+	blanks := ""
+	for r.rest != "" {
+		c := r.next()
+		switch {
+		case strings.IndexByte(envNewline, c) >= 0:
+			return
+		case c == '\\':
+			b.WriteString(blanks)
+			blanks = ""
+			if r.rest == "" {
+				return
+			}
+			if c = r.next(); strings.IndexByte(envNewline, c) < 0 {
+				b.WriteByte(c)
+			}
+		case strings.IndexByte(envBlank, c) >= 0:
+			blanks += string(c)
+		default:
+			b.WriteString(blanks)
+			blanks = ""
+			b.WriteByte(c)
+		}
+	}
+}
