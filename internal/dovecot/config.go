@@ -160,13 +160,20 @@ func (s *Server) configure(o Options) error {
 		imap.ProxyTLSPort, pop3.ProxyTLSPort = ports[6], ports[7]
 		s.ProxyIMAPS, s.ProxyPOP3S = loopback(imap.ProxyTLSPort), loopback(pop3.ProxyTLSPort)
 	}
+	if err := s.takeCertificate(&o); err != nil {
+		return err
+	}
+	version, dir := config, s.dir
+	if s.tree != "" {
+		version, dir = config24, s.tree.Inside(s.dir)
+	}
 	var conf strings.Builder
-	err = config.Execute(&conf, struct {
+	err = version.Execute(&conf, struct {
 		owner
 		Options
 		Dir      string
 		Services []service
-	}{who, o, s.dir, []service{imap, pop3}})
+	}{who, o, dir, []service{imap, pop3}})
 	if err != nil {
 		return fmt.Errorf("filling in the configuration: %w", err)
 	}
@@ -179,6 +186,28 @@ func (s *Server) configure(o Options) error {
 		return err
 	}
 	return s.makeMaildirs(who, o.Users)
+}
+
+// takeCertificate copies it to where a Dovecot in a tree can read it.
+func (s *Server) takeCertificate(o *Options) error {
+	if s.tree == "" {
+		return nil
+	}
+	for name, path := range map[string]*string{"cert.pem": &o.CertFile, "key.pem": &o.KeyFile} {
+		if *path == "" {
+			continue
+		}
+		text, err := os.ReadFile(*path)
+		if err != nil {
+			return fmt.Errorf("reading for dovecot: %w", err)
+		}
+		to := filepath.Join(s.dir, name)
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			return fmt.Errorf("writing for dovecot: %w", err)
+		}
+		*path = s.tree.Inside(to)
+	}
+	return nil
 }
 
 // writeFiles lets everyone look into the directory: Dovecot's processes change

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -17,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/internal/posterntest"
+	"postern/internal/debian13"
 )
 
 // User is one mailbox owner, logging in by name and password.
@@ -34,6 +33,7 @@ var Anna = User{Name: "anna@example.org", Password: "correct horse"}
 type Options struct {
 	Users             []User // Anna alone where empty
 	CertFile, KeyFile string // PEM; Dovecot's own TLS ports and STARTTLS where set
+	Debian13          bool   // Dovecot 2.4 instead of 2.3; skips the test where there can be none
 	HAProxy           bool   // ports that begin with a PROXY header, from 127.0.0.0/8: plain ones, and TLS with a certificate
 	Config            string // appended to the configuration, so that it wins
 }
@@ -46,7 +46,8 @@ type Server struct {
 	ProxyIMAP, ProxyPOP3     string
 	ProxyIMAPS, ProxyPOP3S   string
 
-	dir       string // short, as a unix socket's path has room for 108 bytes
+	tree      debian13.Tree // "" for the system's own Dovecot
+	dir       string        // short, as a unix socket's path has room for 108 bytes
 	delivered atomic.Int64
 }
 
@@ -59,8 +60,12 @@ const (
 // when the test ends. A missing Debian package fails the test, naming it.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
+	var tree debian13.Tree
+	if o.Debian13 {
+		tree = debian13.Get(t)
+	}
 	for module, pkg := range map[string]string{"imap": "dovecot-imapd", "pop3": "dovecot-pop3d"} {
-		if _, err := os.Stat(filepath.Join("/usr/lib/dovecot", module)); err != nil {
+		if _, err := os.Stat(filepath.Join(string(tree), "/usr/lib/dovecot", module)); err != nil {
 			t.Fatalf("this test needs the Debian package %s: %v", pkg, err)
 		}
 	}
@@ -71,7 +76,7 @@ func Start(t testing.TB, o Options) *Server {
 	// Between choosing a free port and Dovecot's bind another process may take it.
 	for range 3 {
 		var s *Server
-		if s, err = start(t, o); err == nil {
+		if s, err = start(t, tree, o); err == nil {
 			return s
 		}
 	}
@@ -79,12 +84,16 @@ func Start(t testing.TB, o Options) *Server {
 	return nil
 }
 
-func start(t testing.TB, o Options) (*Server, error) {
-	dir, err := os.MkdirTemp("", "dc")
+func start(t testing.TB, tree debian13.Tree, o Options) (*Server, error) {
+	temporary := "" // the system's
+	if tree != "" {
+		temporary = filepath.Join(string(tree), "tmp")
+	}
+	dir, err := os.MkdirTemp(temporary, "dc")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir}
+	s := &Server{tree: tree, dir: dir}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("dovecot's log:\n%s", s.Log(t))
@@ -99,10 +108,8 @@ func start(t testing.TB, o Options) (*Server, error) {
 		return nil, err
 	}
 	defer out.Close()
-	cmd := exec.Command("/usr/sbin/dovecot", "-F", "-c", filepath.Join(dir, "conf"))
+	cmd := tree.Command("/usr/sbin/dovecot", "-F", "-c", tree.Inside(filepath.Join(dir, "conf")))
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	posterntest.EndWithTest(cmd, syscall.SIGTERM)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,12 @@ import (
 )
 
 func TestServerAnswersBothProtocols(t *testing.T) {
-	s := Start(t, Options{})
+	for version, debian13 := range map[string]bool{"2.3": false, "2.4": true} {
+		t.Run(version, func(t *testing.T) { answersBothProtocols(t, Start(t, Options{Debian13: debian13})) })
+	}
+}
+
+func answersBothProtocols(t *testing.T, s *Server) {
 	if err := s.login(Anna); err != nil {
 		t.Error(err)
 	}

@@ -58,7 +58,7 @@ func (b *build) get(t testing.TB) string {
 }
 
 func buildBinary(flags []string) (dir, path string, err error) {
-	root, err := repoRoot()
+	root, err := RepoRoot()
 	if err != nil {
 		return "", "", err
 	}
@@ -76,8 +76,8 @@ func buildBinary(flags []string) (dir, path string, err error) {
 	return dir, path, nil
 }
 
-// repoRoot is the nearest directory upwards that holds a go.mod.
-func repoRoot() (string, error) {
+// RepoRoot is the nearest directory upwards that holds a go.mod.
+func RepoRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err

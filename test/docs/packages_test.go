@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-const testHelpers = "internal/posterntest internal/dovecot internal/postgrestest"
+const testHelpers = "internal/posterntest internal/dovecot internal/postgrestest internal/debian13"
 
 var packageRow = regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|")
 

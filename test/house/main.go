@@ -28,7 +28,7 @@ const (
 )
 
 // testSupport is under internal, but only tests import it.
-var testSupport = []string{"internal/posterntest/", "internal/postgrestest/", "internal/dovecot/"}
+var testSupport = []string{"internal/posterntest/", "internal/postgrestest/", "internal/dovecot/", "internal/debian13/"}
 
 func main() {
 	flag.Usage = func() {
