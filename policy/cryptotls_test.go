@@ -72,10 +72,16 @@ func (g proxy) ask(t testing.TB, o *offer) answer {
 		a.judged = true
 		a.hello = policy.FromClientHello(chi)
 		a.verdict = g.snapshot.Decide(&a.hello, policy.ConnInfo{Keys: g.keys}, time.Time{}, 0)
+		c := strict
 		if g.lenient || a.verdict.Serve != policy.Enforce {
-			return lenient, nil
+			c = lenient
 		}
-		return nil, nil
+		if a.verdict.RSAKeyExchange {
+			if c = policy.RSAKeyExchange(c); c == nil {
+				t.Error("RSA key exchange alone, where there is none")
+			}
+		}
+		return c, nil
 	}
 	certificate := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		k := g.snapshot.Floor.PickKey(&a.hello, g.keys, g.lenient || a.verdict.Serve != policy.Enforce)

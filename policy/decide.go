@@ -107,6 +107,10 @@ type Verdict struct {
 	Serve Mode
 	// Rule that decided on a legacy handshake; empty where none took it.
 	Rule string
+	// RSAKeyExchange: the configuration that Serve selects is to be without ECDHE,
+	// since no signature can be shared. crypto/tls chooses a suite without a look
+	// at the signatures, and would give up.
+	RSAKeyExchange bool
 	// PassThrough: the mode is Observe, but crypto/tls cannot serve the client.
 	// Without an old server that can, it is refused.
 	PassThrough bool
@@ -132,12 +136,12 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	v := Verdict{
 		Version: h.Version(),
 		Floor:   s.Floor,
-		Reason:  s.Floor.judge(h, at.Keys),
 		Mode:    s.Mode,
 	}
+	v.Reason, v.RSAKeyExchange = s.Floor.judge(h, at.Keys)
 	if s.policy != nil {
 		for _, f := range s.policy.judged {
-			v.judged[f] = f.judge(h, at.Keys)
+			v.judged[f], _ = f.judge(h, at.Keys)
 		}
 	}
 	if !v.Legacy() {
@@ -152,41 +156,37 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	if v.Mode == Enforce || h.Fallback() {
 		return v
 	}
-	if lenientServes(h, at.Keys) {
-		v.Serve = v.Mode
+	if reason, rsa := lenient.judge(h, at.Keys); reason == NotLegacy && !h.SSL2Format {
+		v.Serve, v.RSAKeyExchange = v.Mode, rsa
 	} else {
 		v.PassThrough = v.Mode == Observe
 	}
 	return v
 }
 
-// lenientServes reports whether crypto/tls can complete the handshake of a
-// legacy client.
-func lenientServes(h *Hello, keys KeyTypes) bool {
-	return !h.SSL2Format && lenient.judge(h, keys) == NotLegacy
-}
-
 // judge returns why crypto/tls, configured by the floor, would refuse the hello
-// for its version, suites, groups or signatures. Other faults of a hello, or a
-// hello without a known version, are not legacy.
-func (f Floor) judge(h *Hello, keys KeyTypes) Reason {
+// for its version, suites, groups or signatures, and whether it takes RSA key
+// exchange alone not to. Other faults of a hello, or a hello without a known
+// version, are not legacy.
+func (f Floor) judge(h *Hello, keys KeyTypes) (r Reason, rsa bool) {
 	offered := h.Version()
 	if offered == NoVersion {
-		return NotLegacy
+		return NotLegacy, false
 	}
 	version := h.highestWithin(f.MinVersion())
 	switch {
 	case version == NoVersion && h.Fallback():
-		return ReasonFallback
+		return ReasonFallback, false
 	case version == NoVersion:
-		return ReasonVersion
+		return ReasonVersion, false
 	case h.SSL2Format:
-		return ReasonSSL2Hello
+		return ReasonSSL2Hello, false
 	}
-	if f.pickKey(h, version, keys) == 0 {
-		return ReasonCipher
+	key, rsa := f.pickKey(h, version, keys)
+	if key == 0 {
+		return ReasonCipher, false
 	}
-	return NotLegacy
+	return NotLegacy, rsa
 }
 
 // PickKey chooses the key to answer with among those that we have: the first
@@ -201,16 +201,19 @@ func (f Floor) PickKey(h *Hello, keys KeyTypes, lenientMode bool) KeyTypes {
 	if version == NoVersion {
 		return 0
 	}
-	return f.pickKey(h, version, keys)
+	key, _ := f.pickKey(h, version, keys)
+	return key
 }
 
-func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (second KeyTypes) {
+// pickKey also reports whether it takes RSA key exchange alone to succeed.
+func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (key KeyTypes, rsa bool) {
+	var second KeyTypes
 	for _, k := range preferredKeys {
 		if keys&k == 0 || !f.servesWith(h, version, k) {
 			continue
 		}
 		if version == TLS13 || knowsCurve(h, k) {
-			return k
+			return k, false
 		}
 		// A client that does not list the curve of a certificate's key may
 		// refuse it (RFC 8422, Section 5.1.1): only where there is no other.
@@ -218,7 +221,17 @@ func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (second KeyType
 			second = k
 		}
 	}
-	return second
+	if second == 0 && keys&RSA != 0 && version < TLS13 && f.exchanges(staticRSA, h, version) {
+		return RSA, true
+	}
+	return second, false
+}
+
+// exchanges reports whether the client offers a suite with that key exchange.
+func (f Floor) exchanges(e exchange, h *Hello, version Version) bool {
+	return slices.ContainsFunc(suites12, func(s suite) bool {
+		return s.exchange == e && s.floors.has(f) && (!s.only12 || version == TLS12) && slices.Contains(h.CipherSuites, s.id)
+	})
 }
 
 func knowsCurve(h *Hello, k KeyTypes) bool {

@@ -160,6 +160,19 @@ func (f Floor) TLSConfig() *tls.Config {
 	}
 }
 
+// RSAKeyExchange returns a copy of such a configuration that offers RSA key
+// exchange alone; nil where there is none in it.
+func RSAKeyExchange(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	c.CipherSuites = slices.DeleteFunc(slices.Clone(c.CipherSuites), func(id uint16) bool {
+		return !slices.ContainsFunc(suites12, func(s suite) bool { return s.id == id && s.exchange == staticRSA })
+	})
+	if len(c.CipherSuites) == 0 {
+		return nil
+	}
+	return c
+}
+
 // LenientTLSConfig returns the part of a crypto/tls configuration that serves
 // every client that Go can serve, for the modes observe and explain. Its
 // maximum stays open: with a lower one the downgrade protection of RFC 8446,

@@ -34,6 +34,9 @@ func with(h Hello, change func(*Hello)) Hello {
 func TestVerdictsByHelloAndFloor(t *testing.T) {
 	tls12 := with(modern, func(h *Hello) { h.Versions = []uint16{0x0303, 0x0302, 0x0301} })
 	suites := func(ids ...uint16) Hello { return with(tls12, func(h *Hello) { h.CipherSuites = ids }) }
+	sha1 := func(ids ...uint16) Hello {
+		return with(suites(ids...), func(h *Hello) { h.SignatureSchemes = []tls.SignatureScheme{tls.PKCS1WithSHA1, tls.ECDSAWithSHA1} })
+	}
 	for _, tt := range []struct {
 		name    string
 		hello   Hello
@@ -68,6 +71,9 @@ func TestVerdictsByHelloAndFloor(t *testing.T) {
 		{"ECDSA suites, both keys", suites(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256), RSA | ECDSAP256, TLS12, [4]Reason{3: ReasonVersion}},
 		{"no group in common", with(tls12, func(h *Hello) { h.Groups = []tls.CurveID{0x001e} }), RSA, TLS12, [4]Reason{ReasonCipher, ReasonCipher, ReasonCipher, ReasonVersion}},
 		{"SHA-1 signatures alone", with(tls12, func(h *Hello) { h.SignatureSchemes = []tls.SignatureScheme{tls.PKCS1WithSHA1} }), RSA, TLS12,
+			[4]Reason{ReasonCipher, ReasonCipher, ReasonCipher, ReasonVersion}},
+		{"SHA-1 signatures alone, RSA key exchange offered", sha1(0xc02f, 0xc013, 0x002f), RSA | ECDSAP256, TLS12, [4]Reason{0, ReasonCipher, ReasonCipher, ReasonVersion}},
+		{"SHA-1 signatures alone, RSA key exchange offered, ECDSA key", sha1(0xc02b, 0xc02f, 0x002f), ECDSAP256, TLS12,
 			[4]Reason{ReasonCipher, ReasonCipher, ReasonCipher, ReasonVersion}},
 		{"TLS 1.3 without a suite of its own", with(modern, func(h *Hello) { h.CipherSuites = []uint16{0xc02f} }), RSA, TLS13,
 			[4]Reason{ReasonCipher, ReasonCipher, ReasonCipher, ReasonCipher}},
@@ -111,6 +117,56 @@ func TestClientsServedBelowTheFloor(t *testing.T) {
 	}
 	if v := (Snapshot{Mode: Observe}).Decide(&modern, ConnInfo{Keys: RSA}, time.Time{}, 0); v.Serve != Enforce || v.PassThrough {
 		t.Errorf("a modern client is served by the lenient configuration")
+	}
+}
+
+// Where a signature can be shared, by any key, there is ECDHE; and where none can, RSA key
+// exchange alone, with the RSA key.
+func TestRSAKeyExchangeAloneIsForThoseWhoShareNoSignature(t *testing.T) {
+	const both = RSA | ECDSAP256
+	ecdsaSuites, rsaSuites, static := []uint16{0xc02b}, []uint16{0xc02f, 0xc013}, []uint16{0x002f}
+	sha1 := []tls.SignatureScheme{tls.PKCS1WithSHA1, tls.ECDSAWithSHA1}
+	for _, tt := range []struct {
+		name    string
+		suites  []uint16
+		schemes []tls.SignatureScheme
+		keys    KeyTypes
+		key     KeyTypes
+		alone   bool
+	}{
+		{"SHA-1", slices.Concat(rsaSuites, static), sha1, both, RSA, true},
+		{"no extension", slices.Concat(rsaSuites, static), nil, both, RSA, true},
+		{"SHA-1 and DHE", []uint16{0x0033, 0xc013, 0x002f}, sha1, RSA, RSA, true},
+		{"ECDSA's schemes with RSA's suites", slices.Concat(rsaSuites, static), []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, both, RSA, true},
+		{"RSA's schemes with ECDSA's suites", slices.Concat(ecdsaSuites, static), []tls.SignatureScheme{tls.PKCS1WithSHA256}, both, RSA, false},
+		{"RSA's schemes, ECDSA's suites, P-256 alone", ecdsaSuites, []tls.SignatureScheme{tls.PKCS1WithSHA256}, both, 0, false},
+		{"PSS alone", slices.Concat(rsaSuites, static), []tls.SignatureScheme{tls.PSSWithSHA256}, both, RSA, false},
+		{"both of ECDSA", slices.Concat(ecdsaSuites, rsaSuites, static), []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, both, ECDSAP256, false},
+		{"RSA key exchange alone as it is", static, nil, both, RSA, false},
+		{"no RSA key", slices.Concat(rsaSuites, static), sha1, ECDSAP256, 0, false},
+		{"ECDHE alone", rsaSuites, sha1, both, 0, false},
+	} {
+		h := with(modern, func(h *Hello) {
+			h.Versions, h.CipherSuites, h.SignatureSchemes = []uint16{0x0303}, tt.suites, tt.schemes
+		})
+		for _, s := range []Snapshot{{Floor: FloorTLS12Compat}, {Floor: FloorTLS13, Mode: Explain}, {Floor: FloorTLS13, Mode: Observe}} {
+			v := s.Decide(&h, ConnInfo{Keys: tt.keys}, time.Time{}, 0)
+			key := s.Floor.PickKey(&h, tt.keys, v.Serve != Enforce)
+			if v.RSAKeyExchange != tt.alone || key != tt.key {
+				t.Errorf("%s at %s in %s: RSA key exchange alone %v, key %b", tt.name, s.Floor, s.Mode, v.RSAKeyExchange, key)
+			}
+			if served := v.Serve != Enforce || !v.Legacy(); served != (tt.key != 0) || v.PassThrough != (!served && s.Mode == Observe) {
+				t.Errorf("%s at %s in %s: served by %s, passed through %v", tt.name, s.Floor, s.Mode, v.Serve, v.PassThrough)
+			}
+		}
+		if v := (Snapshot{}).Decide(&h, ConnInfo{Keys: tt.keys}, time.Time{}, 0); v.RSAKeyExchange {
+			t.Errorf("%s: RSA key exchange under tls1.2", tt.name)
+		}
+	}
+	for _, f := range []Floor{FloorTLS12, FloorTLS12AEAD, FloorTLS13} {
+		if c := RSAKeyExchange(f.TLSConfig()); c != nil {
+			t.Errorf("%s has RSA key exchange: %04x", f, c.CipherSuites)
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *session) tlsHandshake() (Outcome, *tunnel) {
 	s.raw.records = records{} // earlier bytes were no TLS records, or will be read again
 	first := s.raw.unread[0]
 	snapshot, _ := s.srv.tlsSnapshot()
-	s.tls = tls.Server(s.raw, snapshot.strict[s.Listener.Protocol()])
+	s.tls = tls.Server(s.raw, snapshot.strict[s.Listener.Protocol()].Config)
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	if s.raw.recorder.holding {
@@ -104,10 +104,7 @@ func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error
 	if s.raw.recorder.hold(s.hs.verdict.PassThrough) {
 		return nil, errPassedThrough
 	}
-	if s.hs.verdict.Serve != policy.Enforce {
-		return snapshot.lenient[s.Listener.Protocol()], nil
-	}
-	return snapshot.strict[s.Listener.Protocol()], nil
+	return snapshot.config(&s.hs.verdict, s.Listener.Protocol()), nil
 }
 
 // judge asks the policy about a hello, and returns the snapshot that has judged it.

@@ -31,9 +31,27 @@ type tlsState struct {
 // ones enforce the floor and own the ticket keys; they call configForClient.
 type tlsSnapshot struct {
 	policy policy.Snapshot
-	strict map[Protocol]*tls.Config
+	strict map[Protocol]tlsConfig
 	// lenient is empty where the policy, from now on, only enforces.
-	lenient map[Protocol]*tls.Config
+	lenient map[Protocol]tlsConfig
+}
+
+// tlsConfig is a configuration, and the same with RSA key exchange alone, if any.
+type tlsConfig struct {
+	*tls.Config
+	rsaKeyExchange *tls.Config
+}
+
+// config is the configuration that a verdict asks for.
+func (t *tlsSnapshot) config(v *policy.Verdict, p Protocol) *tls.Config {
+	c := t.strict[p]
+	if v.Serve != policy.Enforce {
+		c = t.lenient[p]
+	}
+	if v.RSAKeyExchange {
+		return c.rsaKeyExchange
+	}
+	return c.Config
 }
 
 // tlsSnapshot returns what is in force now, and the time that it goes by. Where the
@@ -62,7 +80,7 @@ func (srv *Server) tlsSnapshot() (*tlsSnapshot, time.Time) {
 // rebuild makes a new snapshot; mu is held.
 func (srv *Server) rebuild() {
 	p, now := srv.tls.policy, srv.cfg.Now()
-	snapshot := &tlsSnapshot{policy: p.At(now), strict: make(map[Protocol]*tls.Config), lenient: srv.lenient(now)}
+	snapshot := &tlsSnapshot{policy: p.At(now), strict: make(map[Protocol]tlsConfig), lenient: srv.lenient(now)}
 	for protocol := range srv.cfg.Upstreams {
 		c := srv.complete(p.Floor().TLSConfig(), protocol)
 		c.GetConfigForClient = srv.configForClient
@@ -74,8 +92,8 @@ func (srv *Server) rebuild() {
 
 // lenient makes the configurations for clients below the floor, where the
 // policy may let one in, at that time or later; mu is held.
-func (srv *Server) lenient(t time.Time) map[Protocol]*tls.Config {
-	m := make(map[Protocol]*tls.Config)
+func (srv *Server) lenient(t time.Time) map[Protocol]tlsConfig {
+	m := make(map[Protocol]tlsConfig)
 	if srv.tls.policy.MayServeLegacy(t) {
 		for protocol := range srv.cfg.Upstreams {
 			m[protocol] = srv.complete(policy.LenientTLSConfig(), protocol)
@@ -85,14 +103,14 @@ func (srv *Server) lenient(t time.Time) map[Protocol]*tls.Config {
 }
 
 // complete adds to a configuration of the policy what is not its matter.
-func (srv *Server) complete(c *tls.Config, p Protocol) *tls.Config {
+func (srv *Server) complete(c *tls.Config, p Protocol) tlsConfig {
 	c.GetCertificate = srv.certificate
 	c.NextProtos = []string{string(p)}
 	c.DynamicRecordSizingDisabled = true
 	if srv.tls.clientCAs != nil {
 		c.ClientCAs, c.ClientAuth = srv.tls.clientCAs, tls.VerifyClientCertIfGiven
 	}
-	return c
+	return tlsConfig{c, policy.RSAKeyExchange(c)}
 }
 
 // SetCertificates replaces the certificates for handshakes to come.

@@ -33,7 +33,7 @@ var mutants = []mutant{
 
 	// Invariant: crypto/tls enforces.
 	{"a lenient configuration exists under enforce", "proxy Server.lenient", condition("MayServeLegacy", 1), always, "proxy TestNoLenientConfigExistsUnderEnforce"},
-	{"everybody is answered by the lenient configuration", "proxy Server.configForClient", condition("Enforce", 1), always, "test/policy TestTheFirstRuleThatMatchesDecides"},
+	{"everybody is answered by the lenient configuration", "proxy tlsSnapshot.config", condition("Enforce", 1), always, "test/policy TestTheFirstRuleThatMatchesDecides"},
 	{"another policy is not for the next hello", "proxy Server.SetPolicy", assignment("policy", 1), skipped, "proxy TestAnotherPolicyIsForTheNextHello"},
 	{"a rule comes into force when it likes", "proxy Server.tlsSnapshot", condition("Valid", 1), always, "proxy TestRulesComeAndGoByTheClock"},
 	{"a client that is let in is rejected early", "proxy session.rejectEarly", part("Mode", 1), never, "proxy TestNoEarlyRejectForAClientThatIsLetIn"},
