@@ -22,6 +22,8 @@ type grid struct {
 	// pairs are the values of each label; all series share them.
 	pairs  [][]*dto.LabelPair
 	values []atomic.Int64
+	// rare: series with the last value of this label appear once they have counted.
+	rare string
 }
 
 // label is a label and its values.
@@ -94,8 +96,25 @@ func (g *grid) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
 // Collect implements [prometheus.Collector].
 func (g *grid) Collect(ch chan<- prometheus.Metric) {
 	for i := range g.values {
-		ch <- point{g, i}
+		if g.values[i].Load() != 0 || !g.isRare(i) {
+			ch <- point{g, i}
+		}
 	}
+}
+
+func (g *grid) withRare(l label) *grid {
+	g.rare = l.name
+	return g
+}
+
+func (g *grid) isRare(i int) bool {
+	for _, pairs := range slices.Backward(g.pairs) {
+		if last := len(pairs) - 1; i%len(pairs) == last && *pairs[last].Name == g.rare {
+			return true
+		}
+		i /= len(pairs)
+	}
+	return false
 }
 
 // point is one series of a grid.

@@ -144,7 +144,7 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 	version := h.Verdict.Version
 	m.handshakes.add(1, l, slices.Index(policy.Versions, version), slices.Index(proxy.Outcomes, h.Outcome))
 	if h.Verdict.Legacy() {
-		m.legacy.add(1, l, slices.Index(offeredVersions, version), slices.Index(policy.Reasons, h.Verdict.Reason),
+		m.legacy.add(1, l, slices.Index(offeredVersions, version), slices.Index(policy.LegacyReasons, h.Verdict.Reason),
 			slices.Index(proxy.LegacyOutcomes, h.Outcome))
 	}
 	switch h.Outcome {

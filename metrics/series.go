@@ -45,7 +45,7 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 	var (
 		listeners = label{"listener", values(on)}
 		offered   = label{"version", values(offeredVersions)}
-		reasons   = label{"reason", values(policy.Reasons)}
+		reasons   = label{"reason", values(policy.LegacyReasons)}
 	)
 	return series{
 		opened: f.grid("connections_total", "Connections accepted.", listeners),
@@ -53,7 +53,7 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 		handshakes: f.grid("handshakes_total", "TLS handshakes that ended, by the highest version offered and what became of them.",
 			listeners, label{"version", values(policy.Versions)}, label{"outcome", values(proxy.Outcomes)}),
 		legacy: f.grid("legacy_handshakes_total", "Handshakes below the floor, by the highest version offered, why, and what became of them.",
-			listeners, offered, reasons, label{"outcome", values(proxy.LegacyOutcomes)}),
+			listeners, offered, reasons, label{"outcome", values(proxy.LegacyOutcomes)}).withRare(reasons),
 		failures: f.grid("handshake_failures_total", "Handshakes that broke off, by reason.",
 			listeners, label{"reason", values(proxy.Failures)}),
 		sessions: f.grid("tls_sessions_total", "Handshakes completed, by what was negotiated.",

@@ -72,14 +72,21 @@ const (
 	ReasonFallback
 	// ReasonSSL2Hello: an SSLv2-compatible ClientHello that offers enough.
 	ReasonSSL2Hello
+	// ReasonMalformed: a ClientHello that offers enough, in a form that crypto/tls
+	// does not take. It is one only where it is passed through, or it is no
+	// matter of the floor.
+	ReasonMalformed
 )
 
-// Reasons lists the reasons that are label values.
+// Reasons lists the reasons for which a floor refuses a hello.
 var Reasons = []Reason{ReasonVersion, ReasonCipher, ReasonFallback, ReasonSSL2Hello}
+
+// LegacyReasons lists all reasons.
+var LegacyReasons = append(slices.Clone(Reasons), ReasonMalformed)
 
 // String returns the reason's label; empty for NotLegacy.
 func (r Reason) String() string {
-	return [...]string{"", "version", "cipher", "fallback", "ssl2_hello"}[r]
+	return [...]string{"", "version", "cipher", "fallback", "ssl2_hello", "malformed"}[r]
 }
 
 // MarshalText is String.
@@ -87,7 +94,7 @@ func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText reads one of the labels.
 func (r *Reason) UnmarshalText(label []byte) (err error) {
-	*r, err = oneOf("reason", "", Reasons, string(label))
+	*r, err = oneOf("reason", "", LegacyReasons, string(label))
 	return err
 }
 
@@ -144,6 +151,9 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 			v.judged[f], _ = f.judge(h, at.Keys)
 		}
 	}
+	if h.Unreadable && !v.Legacy() && v.Version != NoVersion {
+		v.Reason = ReasonMalformed
+	}
 	if !v.Legacy() {
 		return v
 	}
@@ -156,7 +166,7 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	if v.Mode == Enforce || h.Fallback() {
 		return v
 	}
-	if reason, rsa := lenient.judge(h, at.Keys); reason == NotLegacy && !h.SSL2Format {
+	if reason, rsa := lenient.judge(h, at.Keys); reason == NotLegacy && !h.SSL2Format && !h.Unreadable {
 		v.Serve, v.RSAKeyExchange = v.Mode, rsa
 	} else {
 		v.PassThrough = v.Mode == Observe

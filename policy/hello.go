@@ -11,6 +11,8 @@ type Hello struct {
 	// SSL2Format: an SSLv2-compatible ClientHello, whatever versions
 	// it offers (RFC 5246, Appendix E.2). crypto/tls cannot serve one.
 	SSL2Format bool
+	// Unreadable: crypto/tls refuses the form of the hello, whatever it offers.
+	Unreadable bool
 	// Versions as offered, GREASE and unknown ones included. A hello without
 	// the supported_versions extension offers its own version and those below
 	// (RFC 8446, Section 4.2.1).

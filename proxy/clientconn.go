@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"postern/internal/netpoll"
@@ -24,8 +26,8 @@ type clientConn struct {
 	// ended that: the kernel reports a reset only once.
 	unread  []byte
 	readErr error
-	// handshaking: watch for alerts.
-	handshaking bool
+	// handshaking: watch for alerts; answered: something has been sent in answer.
+	handshaking, answered bool
 	// alertSent is the last fatal alert that was sent in clear; tail are the last bytes
 	// that came.
 	alertSent tls.AlertError
@@ -35,8 +37,10 @@ type clientConn struct {
 	records records
 	// recordwise: a read returns no more than a record's header, or what follows it.
 	recordwise bool
-	// recorder is on while the client may have to be passed through.
+	// recorder has the hello until it is judged.
 	recorder recorder
+	// splits is set where crypto/tls makes two records of one write.
+	splits *splitWrite
 }
 
 // The fatal alerts that Postern tells apart (RFC 8446, Section 6).
@@ -46,6 +50,7 @@ const (
 	alertHandshakeFailure      tls.AlertError = 40
 	alertDecodeError           tls.AlertError = 50
 	alertProtocolVersion       tls.AlertError = 70
+	alertInternalError         tls.AlertError = 80
 	alertInappropriateFallback tls.AlertError = 86
 	alertNoApplicationProtocol tls.AlertError = 120
 )
@@ -81,6 +86,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		return 0, c.readErr
 	}
 	n, err := c.Conn.Read(p)
+	if c.handshaking {
+		c.recorder.add(p[:n])
+	}
 	c.took(p[:n])
 	return n, err
 }
@@ -156,20 +164,117 @@ func (r *records) advance(p []byte) {
 // Write sends p. crypto/tls gathers a flight into one write, so that an alert
 // may stand behind other records.
 func (c *clientConn) Write(p []byte) (int, error) {
+	switch {
+	case c.splits != nil:
+		return c.splits.write(&c.Conn, p)
+	case !c.handshaking:
+		return c.Conn.Write(p)
+	case c.recorder.holding:
+		return len(p), nil
+	case isAlert(p[max(0, len(p)-alertRecordLen):]):
+		return c.writeAlert(p)
+	}
+	c.answered = true
+	return c.Conn.Write(p)
+}
+
+// writeAlert sends what ends in an alert of crypto/tls. The first record of an answer has
+// the version of the hello, where crypto/tls would say TLS 1.0: old clients read no
+// other. And a hello that crypto/tls cannot read is judged now.
+func (c *clientConn) writeAlert(p []byte) (int, error) {
+	c.alertSent = tls.AlertError(p[len(p)-1])
+	if c.answered || len(p) > alertRecordLen {
+		return c.Conn.Write(p)
+	}
+	if c.s.hs.legacyVersion == policy.NoVersion {
+		c.s.hs.legacyVersion = c.recorder.version()
+	}
+	if hs := c.s.hs; !hs.helloJudged || hs.hello.Unreadable {
+		c.alertSent = c.s.judgeUnreadable(c.alertSent)
+	}
 	if c.recorder.holding {
 		return len(p), nil
 	}
-	if c.handshaking && isAlert(p[max(0, len(p)-alertRecordLen):]) {
-		c.alertSent = tls.AlertError(p[len(p)-1])
+	record := alertRecord(c.alertSent, c.s.hs.legacyVersion)
+	_, err := c.Conn.Write(record[:])
+	return len(p), err
+}
+
+// tlsConn is the client's TLS on top of its clientConn.
+type tlsConn struct {
+	*tls.Conn
+	raw *clientConn
+}
+
+// Write writes p. In TLS 1.0 crypto/tls makes two records of it where the suite is one of
+// CBC, with one byte in the first, against an attack on its initialization vectors
+// (CVE-2011-3389). They leave together: there are programs that take what one read
+// returns for a line, and OpenSSL's servers send one record.
+func (c *tlsConn) Write(p []byte) (int, error) {
+	if c.raw.splits == nil {
+		return c.Conn.Write(p)
 	}
-	return c.Conn.Write(p)
+	return c.raw.splits.around(&c.raw.Conn, func() (int, error) { return c.Conn.Write(p) })
+}
+
+// splitWrite holds the first of two records until the second one is there.
+type splitWrite struct {
+	writers sync.Mutex // one Write of tlsConn at a time
+
+	mu    sync.Mutex // one write to the socket at a time
+	open  bool       // the next record is the first of a Write
+	held  []byte     // in first
+	first [maxFirstRecord]byte
+}
+
+// maxFirstRecord has room for a record of one byte with any suite.
+const maxFirstRecord = 128
+
+func (w *splitWrite) around(c *netpoll.Conn, write func() (int, error)) (int, error) {
+	w.writers.Lock()
+	defer w.writers.Unlock()
+	w.mu.Lock()
+	w.open = true
+	w.mu.Unlock()
+	n, err := write()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open = false
+	if len(w.held) == 0 {
+		return n, err
+	}
+	_, werr := c.Write(w.held) // it has come alone
+	w.held = nil
+	return n, cmp.Or(err, werr)
+}
+
+// write is what crypto/tls calls for each record.
+func (w *splitWrite) write(c *netpoll.Conn, p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.open && len(p) <= maxFirstRecord {
+		w.open = false
+		w.held = w.first[:copy(w.first[:], p)]
+		return len(p), nil
+	}
+	w.open = false
+	if len(w.held) == 0 {
+		return c.Write(p)
+	}
+	buf := netpoll.GetBuffer()
+	defer buf.Put()
+	n := copy(buf[:], w.held)
+	w.held = nil
+	if _, err := c.Write(buf[:n+copy(buf[n:], p)]); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func (c *clientConn) watchReceived(p []byte) {
 	if !c.handshaking || len(p) == 0 {
 		return
 	}
-	c.recorder.add(p)
 	if len(p) < len(c.tail) {
 		copy(c.tail[:], c.tail[len(p):])
 	}
@@ -180,9 +285,10 @@ func (c *clientConn) watchReceived(p []byte) {
 // clear: 15 03 0x 00 02 02 NN.
 func (c *clientConn) endedWithAlert() bool { return isAlert(c.tail[:]) }
 
-// alertRecord is a fatal alert in a record of a version that the client can read.
-func alertRecord(a tls.AlertError, offered policy.Version) [alertRecordLen]byte {
-	version := min(max(offered, policy.SSL3), policy.TLS10)
+// alertRecord is a fatal alert in a record of the version that the hello names as its
+// own; NoVersion stands for TLS 1.0.
+func alertRecord(a tls.AlertError, hello policy.Version) [alertRecordLen]byte {
+	version := min(max(cmp.Or(hello, policy.TLS10), policy.SSL3), policy.TLS12)
 	return [...]byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a)}
 }
 
@@ -214,7 +320,7 @@ func (c *clientConn) peek(n int) ([]byte, error) {
 }
 
 // minPeek is what is made room for at least: most hellos fit.
-const minPeek = 512
+const minPeek = 2 << 10
 
 // hasInput reports whether the client has sent anything that was not read yet,
 // here or in the kernel.

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/tls"
 	"errors"
 	"net/netip"
 	"sync/atomic"
@@ -27,7 +26,7 @@ type session struct {
 
 	raw     *clientConn    // the client's socket, below TLS
 	hs      *handshake     // nil but during the handshake
-	tls     *tls.Conn      // on top of raw; nil for a client that is passed through
+	tls     *tlsConn       // on top of raw; nil for a client that is passed through
 	verdict policy.Verdict // what the policy has said of the hello
 
 	upstream     *upstreamConn

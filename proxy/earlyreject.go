@@ -29,7 +29,7 @@ func (s *session) rejectEarly() bool {
 		s.hs = nil
 		return false
 	}
-	record := alertRecord(alertProtocolVersion, policy.TLS10)
+	record := alertRecord(alertProtocolVersion, legacyhello.Version(s.raw.unread))
 	s.raw.WriteLast(record[:])
 	s.report(Rejected, NoFailure)
 	s.end(ReasonHandshake)

@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"postern/internal/certs"
+	"postern/internal/legacyhello"
 	"postern/policy"
 )
 
@@ -15,7 +17,10 @@ type handshake struct {
 	begun    time.Time
 	startTLS bool
 	hello    policy.Hello
-	// helloJudged: there was a hello that could be read, and the policy has helloJudged it.
+	// legacyVersion is the version that the hello names as its own, whatever
+	// supported_versions says.
+	legacyVersion policy.Version
+	// helloJudged: there was a hello that could be read, and the policy has judged it.
 	helloJudged bool
 	verdict     policy.Verdict
 	certs       *certs.Set
@@ -40,17 +45,17 @@ func (s *session) handshake() (Outcome, *tunnel) {
 	case first[0] < 0x80 && (first[0] < recordChangeCipherSpec || first[0] > recordApplicationData):
 		return s.notTLS(deadline), nil
 	}
-	s.raw.recorder.on = s.hasOldServer()
+	s.raw.recorder.start(s.raw.unread)
 	return s.tlsHandshake()
 }
 
 // tlsHandshake lets crypto/tls do its work: configForClient is called with the hello.
 func (s *session) tlsHandshake() (Outcome, *tunnel) {
-	s.raw.handshaking = true
+	s.raw.handshaking, s.raw.answered = true, false
 	s.raw.records = records{} // earlier bytes were no TLS records, or will be read again
 	first := s.raw.unread[0]
 	snapshot, _ := s.srv.tlsSnapshot()
-	s.tls = tls.Server(s.raw, snapshot.strict[s.Listener.Protocol()].Config)
+	s.tls = &tlsConn{tls.Server(s.raw, snapshot.strict[s.Listener.Protocol()].Config), s.raw}
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	if s.raw.recorder.holding {
@@ -101,10 +106,52 @@ func (s *session) refusedFor(r policy.Reason) bool {
 func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error) {
 	s := chi.Conn.(*clientConn).s
 	snapshot := s.judge(policy.FromClientHello(chi))
-	if s.raw.recorder.hold(s.hs.verdict.PassThrough) {
+	if s.hs.legacyVersion == policy.NoVersion {
+		s.hs.legacyVersion = s.raw.recorder.version()
+	}
+	// SSL 3.0 has no supported_versions (RFC 9846, Appendix D).
+	contradicts := s.hs.legacyVersion <= policy.SSL3 && slices.Contains(chi.Extensions, extensionSupportedVersions)
+	if s.raw.recorder.hold(s.hs.verdict.PassThrough && s.hasOldServer() && !contradicts) {
 		return nil, errPassedThrough
 	}
+	if contradicts {
+		return noVersion, nil
+	}
 	return snapshot.config(&s.hs.verdict, s.Listener.Protocol()), nil
+}
+
+const extensionSupportedVersions = 43
+
+// noVersion has crypto/tls send protocol_version, whatever is offered.
+var noVersion = &tls.Config{MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS12}
+
+// judgeUnreadable judges a hello that crypto/tls has refused with an alert, where what it
+// offers can be read at all, and returns the alert for it. It is a matter of the floor if
+// the floor refuses it, or if it is passed through.
+func (s *session) judgeUnreadable(a tls.AlertError) tls.AlertError {
+	if a == alertInternalError {
+		a = alertDecodeError // longer than crypto/tls reads
+	}
+	if !s.hs.helloJudged {
+		hello, ok := legacyhello.ParseLoose(s.raw.recorder.bytes)
+		if !ok {
+			return a
+		}
+		s.judge(hello)
+	}
+	verdict := &s.hs.verdict
+	pass := s.raw.recorder.hold(verdict.PassThrough && s.hasOldServer())
+	switch verdict.Reason {
+	case policy.ReasonVersion, policy.ReasonFallback:
+		return alertProtocolVersion
+	case policy.ReasonCipher:
+		return alertHandshakeFailure
+	case policy.ReasonMalformed:
+		if !pass {
+			verdict.Reason, verdict.Mode, verdict.Rule = policy.NotLegacy, policy.Enforce, ""
+		}
+	}
+	return a
 }
 
 // judge asks the policy about a hello, and returns the snapshot that has judged it.
@@ -197,6 +244,9 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 		event.Resumed = state.DidResume
 		if !event.Resumed {
 			event.Key = keyType(hs.presented)
+		}
+		if state.Version == tls.VersionTLS10 {
+			s.raw.splits = new(splitWrite)
 		}
 	}
 	s.srv.cfg.Observer.Handshake(&event)

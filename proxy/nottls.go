@@ -42,7 +42,7 @@ func (s *session) sslv2Hello() (Outcome, *tunnel) {
 	s.raw.unread = whole[len(first):]
 	hello, ok := legacyhello.ParseSSLv2(first)
 	if !ok {
-		s.sendAlert(alertDecodeError, policy.TLS10)
+		s.sendAlert(alertDecodeError, policy.NoVersion)
 		return s.failed(FailMalformed), nil
 	}
 	s.judge(hello)
@@ -61,9 +61,9 @@ func (s *session) sslv2Hello() (Outcome, *tunnel) {
 	return Rejected, nil
 }
 
-// sendAlert sends a fatal alert.
-func (s *session) sendAlert(a tls.AlertError, offered policy.Version) {
-	record := alertRecord(a, offered)
+// sendAlert sends a fatal alert to a client with a hello of that version.
+func (s *session) sendAlert(a tls.AlertError, hello policy.Version) {
+	record := alertRecord(a, hello)
 	s.raw.Write(record[:])
 }
 

@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
+
+	"postern/internal/legacyhello"
+	"postern/policy"
 )
 
-// A legacy client that crypto/tls cannot serve (SSL 2.0, SSL 3.0, DHE alone)
+// A client that crypto/tls cannot serve (SSL 2.0, SSL 3.0, DHE alone, a hello in a form
+// that it does not take), or that a rule has go there always,
 // goes on working only with the server that has served it so far. In observe it is
 // passed through to that server's own TLS port: its hello goes there byte for byte, and
 // from the first record of the answer on the connection is a tunnel. Its TLS is
@@ -19,8 +24,8 @@ import (
 // passed through.
 const maxRecorded = 128 << 10
 
-// recorder keeps what crypto/tls reads while the client may have to be passed through,
-// and holds back what crypto/tls would send to a client that is.
+// recorder keeps what crypto/tls reads until the hello is judged, and holds back what
+// crypto/tls would send to a client that is passed through.
 type recorder struct {
 	on, holding bool
 	bytes       []byte
@@ -28,14 +33,25 @@ type recorder struct {
 
 var errPassedThrough = errors.New("to be passed through")
 
+// start begins with what was read ahead, which it shares.
+func (r *recorder) start(ahead []byte) { *r = recorder{on: true, bytes: slices.Clip(ahead)} }
+
 func (r *recorder) add(p []byte) {
 	switch {
 	case !r.on:
 	case len(r.bytes)+len(p) > maxRecorded:
-		*r = recorder{}
+		r.on = false
 	default:
 		r.bytes = append(r.bytes, p...)
 	}
+}
+
+// version is the one that the hello names as its own, or that of its record.
+func (r *recorder) version() policy.Version {
+	if v := legacyhello.Version(r.bytes); v != policy.NoVersion || len(r.bytes) < recordHeaderLen || r.bytes[1] != 3 {
+		return v
+	}
+	return policy.Version(r.bytes[1])<<8 | policy.Version(r.bytes[2])
 }
 
 // hold ends the recording once the hello has been judged, and reports whether the
@@ -53,7 +69,7 @@ func (r *recorder) hold(pass bool) bool {
 // does not answer, crypto/tls reads it once more, and refuses as in enforce.
 func (s *session) passThroughTLS() (Outcome, *tunnel) {
 	s.tls = nil
-	hello := append(s.raw.recorder.bytes, s.raw.unread...)
+	hello := s.raw.recorder.bytes
 	s.raw.recorder, s.raw.unread = recorder{}, nil
 	if outcome, t := s.passThrough(hello); outcome != "" {
 		return outcome, t

@@ -258,6 +258,7 @@ var (
 	// reasonWords leave out what the version says.
 	reasonWords = map[policy.Reason]string{
 		policy.ReasonCipher: "ciphers too old", policy.ReasonFallback: "a retry", policy.ReasonSSL2Hello: "hello of SSL 2.0",
+		policy.ReasonMalformed: "hello that Go does not read",
 	}
 	loginWords = map[ledger.Login]string{
 		ledger.LoginOK: "logged in", ledger.LoginFailed: "never logged in", ledger.LoginUnknown: "not known",

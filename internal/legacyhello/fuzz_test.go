@@ -228,6 +228,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, b := range flights {
 			check(t, b)
+			checkLoose(t, b)
 		}
 	})
 }

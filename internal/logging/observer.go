@@ -3,6 +3,7 @@ package logging
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"postern/internal/text"
@@ -25,8 +26,12 @@ type Identifier interface {
 	Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string)
 }
 
-// LegacyHandshake is the message of a legacy handshake's line.
-const LegacyHandshake = "legacy handshake"
+// LegacyHandshake is the message of a legacy handshake's line, HandshakeFailed that of
+// another one that failed.
+const (
+	LegacyHandshake = "legacy handshake"
+	HandshakeFailed = "handshake failed"
+)
 
 // Bounds on what a stranger can put into one line.
 const (
@@ -34,27 +39,36 @@ const (
 	maxALPN       = 16
 )
 
-// Handshake logs a legacy handshake, or, at debug, a failed one.
+// Handshake logs a legacy handshake, or a failed one: at info where a hello offers enough
+// and is refused as malformed, since another server may have served that client; else at
+// debug.
 func (o *Observer) Handshake(h *proxy.Handshake) {
 	if !h.Verdict.Legacy() {
-		if h.Outcome == proxy.Failed {
-			o.Log.Debug("handshake failed", "listener", h.Listener, "client", h.Client.Addr(),
-				"client_port", h.Client.Port(), "failure", h.Failure, "version", h.Verdict.Version.String(),
-				"starttls", h.StartTLS, "conn_id", h.ID)
+		if h.Outcome != proxy.Failed {
+			return
+		}
+		attrs := []any{
+			"listener", h.Listener, "client", h.Client.Addr(), "client_port", h.Client.Port(),
+			"failure", h.Failure, "version", h.Verdict.Version.String(), "starttls", h.StartTLS, "conn_id", h.ID,
+		}
+		switch {
+		case h.Hello == nil || h.Failure != proxy.FailMalformed:
+			o.Log.Debug(HandshakeFailed, attrs...)
+		case o.Suppression.Allow(h.Client.Addr()):
+			o.Log.Info(HandshakeFailed, append(attrs, offered(h.Hello)...)...)
 		}
 		return
 	}
 	if !o.Suppression.Allow(h.Client.Addr()) {
 		return
 	}
-	attrs := []any{
+	attrs := slices.Concat([]any{
 		"listener", h.Listener, "client", h.Client.Addr(), "client_port", h.Client.Port(),
 		"outcome", h.Outcome, "reason", h.Verdict.Reason.String(), "version", h.Verdict.Version.String(),
-		"offered_versions", h.Hello.VersionNames(), "cipher_suites", h.Hello.CipherSuiteNames(),
-		"server_name", valid(h.Hello.ServerName), "alpn", alpn(h.Hello.ALPN),
+	}, offered(h.Hello), []any{
 		"ja4", h.JA4.String(), "mode", h.Verdict.Mode.String(), "rule", h.Verdict.Rule,
 		"starttls", h.StartTLS, "conn_id", h.ID,
-	}
+	})
 	if h.Outcome == proxy.Failed {
 		attrs = append(attrs, "failure", h.Failure)
 	}
@@ -67,6 +81,14 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 		attrs = append(attrs, "account", account, "software", software)
 	}
 	o.Log.Info(LegacyHandshake, attrs...)
+}
+
+// offered are the attributes of a hello.
+func offered(h *policy.Hello) []any {
+	return []any{
+		"offered_versions", h.VersionNames(), "cipher_suites", h.CipherSuiteNames(),
+		"server_name", valid(h.ServerName), "alpn", alpn(h.ALPN),
+	}
 }
 
 // Login logs a login at debug.

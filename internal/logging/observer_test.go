@@ -23,6 +23,34 @@ func (r registry) Identify(netip.Addr, policy.JA4) (int, string, string) {
 	return r.accounts, r.account, r.software
 }
 
+// A hello that offers enough and cannot be read is told of at info, by the same bounds as
+// legacy ones; any other failure is nobody's matter.
+func TestAMalformedHelloIsLogged(t *testing.T) {
+	var b bytes.Buffer
+	o := Observer{
+		Log: New(&b, slog.LevelInfo, "json"), Clients: registry{},
+		Suppression: NewSuppression(time.Now, func(netip.Addr, uint64) {}),
+	}
+	h := proxy.Handshake{
+		Conn:    &proxy.Conn{ID: 7, Client: netip.MustParseAddrPort("192.0.2.7:4711")},
+		Hello:   &policy.Hello{Versions: []uint16{0x0304, 0x0303}, ServerName: "mail.example.org"},
+		Verdict: policy.Verdict{Version: policy.TLS13}, Outcome: proxy.Failed, Failure: proxy.FailTimeout,
+	}
+	o.Handshake(&h)
+	if b.Len() > 0 {
+		t.Errorf("a client that was silent: %s", b.String())
+	}
+	h.Failure = proxy.FailMalformed
+	for range linesPerClient + 5 {
+		o.Handshake(&h)
+	}
+	for _, want := range []string{`"msg":"handshake failed"`, `"failure":"malformed","version":"tls1.3"`, `"offered_versions":["tls1.3","tls1.2"]`, `"server_name":"mail.example.org"`} {
+		if n := strings.Count(b.String(), want); n != linesPerClient {
+			t.Errorf("%d times %s, want %d", n, want, linesPerClient)
+		}
+	}
+}
+
 func TestALegacyHandshakeNamesTheOnlyAccount(t *testing.T) {
 	for _, tt := range []struct {
 		clients registry
