@@ -6,7 +6,7 @@ var mutants = []mutant{
 	{"a client that falls back is let in", "policy Snapshot.Decide", part("Fallback", 1), never, "policy TestClientsServedBelowTheFloor"},
 	{"a fallback is a version like any other", "policy Floor.judge", condition("Fallback", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"a version below the floor is not legacy", "policy Floor.judge", condition("version", 2), never, "policy TestVerdictsByHelloAndFloor"},
-	{"a suite that is not acceptable is not legacy", "policy Floor.judge", condition("pickKey", 1), never, "policy TestVerdictsByHelloAndFloor"},
+	{"a suite that is not acceptable is not legacy", "policy Floor.judge", condition("key", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"an SSLv2-compatible ClientHello is never a reason", "policy Floor.judge", condition("SSL2Format", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("TLS12", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange reaches the default floor", "policy rsaUp", word("lenient", 1), becomes("FloorTLS12"), "policy TestFloorsSpellOutTheirSuites"},
