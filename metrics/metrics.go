@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"postern/internal/certs"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -37,6 +37,8 @@ type Options struct {
 	// Passthrough are the host:port as configured that clients are passed
 	// through to.
 	Passthrough []string
+	// Certificates returns those that are served now; nil means none.
+	Certificates func() []certs.Info
 	// Version and Revision are those of this program.
 	Version, Revision string
 	// LogSuppressed returns how many log lines were left out; nil means none.
@@ -57,11 +59,8 @@ type Metrics struct {
 	upstreams []string
 	series
 	policy   *policySeries
-	notAfter *prometheus.GaugeVec
 	reloads  prometheus.Counter // that failed
-
-	mu           sync.Mutex
-	certificates map[string]bool // the label values of notAfter
+	reloaded prometheus.Gauge
 }
 
 var (
@@ -83,10 +82,14 @@ func New(o Options) *Metrics {
 		listeners: o.Listeners,
 		upstreams: slices.Concat(o.Upstreams, slices.Compact(slices.Sorted(slices.Values(o.Passthrough)))),
 		policy:    f.policy(o),
-		notAfter:  f.gauge("certificate_not_after_timestamp_seconds", "End of the certificate's validity, in seconds since 1970.", "certificate"),
 		reloads: f.counter("certificate_reload_failures_total",
 			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay.").WithLabelValues(),
-		certificates: map[string]bool{},
+		reloaded: f.gauge("certificate_last_reload_successful",
+			"1 while the last reading of every certificate, key, CA, token and ticket key file was successful, else 0.").WithLabelValues(),
+	}
+	m.reloaded.Set(1)
+	if o.Certificates != nil {
+		r.MustRegister(certificateSeries(o.Certificates))
 	}
 	m.series = f.series(o.Listeners, o.Upstreams, m.upstreams)
 	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
@@ -206,26 +209,44 @@ func (m *Metrics) UpstreamUp(name string, up bool) {
 	}
 }
 
-// CertificateReloadFailed counts files that have changed and cannot be used.
-func (m *Metrics) CertificateReloadFailed() { m.reloads.Inc() }
+// CertificateReload notes that files were read again, and whether all others
+// are well too.
+func (m *Metrics) CertificateReload(ok, all bool) {
+	if !ok {
+		m.reloads.Inc()
+	}
+	m.reloaded.Set(oneIf(all))
+}
 
-// SetCertificates says which certificates are loaded, by name, and when they
-// end. Those that were set before and are not among them disappear.
-func (m *Metrics) SetCertificates(notAfter map[string]time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := make(map[string]bool, len(notAfter))
-	for name, end := range notAfter {
-		label := utf8Label(name)
-		now[label] = true
-		m.notAfter.WithLabelValues(label).Set(float64(end.Unix()))
-	}
-	for label := range m.certificates {
-		if !now[label] {
-			m.notAfter.DeleteLabelValues(label)
+// certificateSeries returns the certificates that are served; which those are,
+// follows the clock.
+type certificateSeries func() []certs.Info
+
+var (
+	notAfter = prometheus.NewDesc(namespace+"_certificate_not_after_timestamp_seconds",
+		"End of the certificate's validity, in seconds since 1970.", []string{"certificate"}, nil)
+	notBefore = prometheus.NewDesc(namespace+"_certificate_not_before_timestamp_seconds",
+		"Beginning of the certificate's validity, in seconds since 1970.", []string{"certificate"}, nil)
+)
+
+// Describe implements [prometheus.Collector].
+func (certificateSeries) Describe(ch chan<- *prometheus.Desc) {
+	ch <- notAfter
+	ch <- notBefore
+}
+
+// Collect implements [prometheus.Collector].
+func (served certificateSeries) Collect(ch chan<- prometheus.Metric) {
+	seen := make(map[string]bool)
+	for _, c := range served() {
+		label := utf8Label(c.Name)
+		if seen[label] { // the admin port's may be one of the others
+			continue
 		}
+		seen[label] = true
+		ch <- prometheus.MustNewConstMetric(notAfter, prometheus.GaugeValue, float64(c.Leaf.NotAfter.Unix()), label)
+		ch <- prometheus.MustNewConstMetric(notBefore, prometheus.GaugeValue, float64(c.Leaf.NotBefore.Unix()), label)
 	}
-	m.certificates = now
 }
 
 func oneIf(b bool) float64 {

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 
+	"postern/internal/certs"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -179,8 +181,8 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 		{"injection", func(m *Metrics) { m.Injection(proxy.POP3) }, []string{"starttls_injections_total{listener=pop3} 1"}},
 		{"over a limit", func(m *Metrics) { m.LimitRefused(proxy.POP3, proxy.LimitHandshakesPerClient) }, []string{"limit_refusals_total{limit=handshakes_per_client listener=pop3} 1"}},
 		{"no PROXY header", func(m *Metrics) { m.ProxyHeaderFailed(proxy.IMAPS) }, []string{"proxy_header_failures_total{listener=imaps} 1"}},
-		{"policy reload failed", func(m *Metrics) { m.PolicyReloadFailed() }, []string{"policy_reload_failures_total{} 1"}},
-		{"reload failed", func(m *Metrics) { m.CertificateReloadFailed() }, []string{"certificate_reload_failures_total{} 1"}},
+		{"policy reload failed", func(m *Metrics) { m.PolicyReloadFailed() }, []string{"policy_last_reload_successful{} -1", "policy_reload_failures_total{} 1"}},
+		{"reload failed", func(m *Metrics) { m.CertificateReload(false, false) }, []string{"certificate_last_reload_successful{} -1", "certificate_reload_failures_total{} 1"}},
 		{"relayed", func(m *Metrics) { m.Relayed(proxy.POP3, proxy.ToUpstream, 70000) }, []string{"relayed_bytes_total{direction=to_upstream listener=pop3} 70000"}},
 		{"upstream connected", func(m *Metrics) { m.UpstreamConnected(proxy.IMAPS, time.Second) }, []string{"upstream_connect_duration_seconds{listener=imaps} 1"}},
 		{"upstream failed", func(m *Metrics) { m.UpstreamFailed(popUpstream, proxy.UpstreamRefused) }, []string{"upstream_failures_total{reason=refused upstream=pop3://127.0.0.1:10110} 1"}},
@@ -225,6 +227,7 @@ func TestEverySeriesExistsAtZeroFromTheStart(t *testing.T) {
 func firstSeries() map[string]float64 {
 	want := map[string]float64{
 		"log_suppressed_total{}": 0, "ledger_dropped_total{}": 0, "certificate_reload_failures_total{}": 0, "policy_reload_failures_total{}": 0,
+		"certificate_last_reload_successful{}": 1, "policy_last_reload_successful{}": 1,
 		"policy_last_reload_timestamp_seconds{}": 0, // by the clock of this test
 	}
 	zero := func(format string, args ...any) { want[fmt.Sprintf(format, args...)] = 0 }
@@ -316,19 +319,52 @@ func TestSumsOfHandshakesAgree(t *testing.T) {
 	}
 }
 
+// certificate is one of that file that is valid in the hour before its end.
+func certificate(file string, end time.Time) certs.Info {
+	return certs.Info{Name: file, Leaf: &x509.Certificate{NotBefore: end.Add(-time.Hour), NotAfter: end}}
+}
+
 func TestCertificatesComeAndGo(t *testing.T) {
-	m := newMetrics()
 	end := time.Unix(1_800_000_000, 0)
-	m.SetCertificates(map[string]time.Time{"tls/a.crt": end, "tls/b\xff.crt": end})
-	m.SetCertificates(map[string]time.Time{"tls/b\xff.crt": end.Add(time.Hour), "tls/c.crt": end})
+	served := []certs.Info{certificate("tls/a.crt", end), certificate("tls/b\xff.crt", end)}
+	m := New(Options{Certificates: func() []certs.Info { return served }})
+	snapshot(t, m)
+	// The admin port's may be one of the others.
+	served = []certs.Info{certificate("tls/b\xff.crt", end.Add(time.Hour)), certificate("tls/c.crt", end), certificate("tls/c.crt", end)}
 	got := snapshot(t, m)
-	maps.DeleteFunc(got, func(series string, _ float64) bool { return !strings.HasPrefix(series, "certificate_not_after") })
+	maps.DeleteFunc(got, func(series string, _ float64) bool { return !strings.HasPrefix(series, "certificate_not") })
 	want := map[string]float64{
-		"certificate_not_after_timestamp_seconds{certificate=tls/b\uFFFD.crt}": 1_800_003_600,
-		"certificate_not_after_timestamp_seconds{certificate=tls/c.crt}":       1_800_000_000,
+		"certificate_not_after_timestamp_seconds{certificate=tls/b\uFFFD.crt}":  1_800_003_600,
+		"certificate_not_after_timestamp_seconds{certificate=tls/c.crt}":        1_800_000_000,
+		"certificate_not_before_timestamp_seconds{certificate=tls/b\uFFFD.crt}": 1_800_000_000,
+		"certificate_not_before_timestamp_seconds{certificate=tls/c.crt}":       1_799_996_400,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("certificates (-want +got):\n%s", diff)
+	}
+}
+
+// TestAReloadThatFailedIsSeenWithoutAnEarlierScrape: a counter that goes from
+// nothing to one shows no increase, a gauge does.
+func TestAReloadThatFailedIsSeenWithoutAnEarlierScrape(t *testing.T) {
+	m := newMetrics()
+	for _, step := range []struct {
+		what                string
+		do                  func()
+		policy, certificate float64
+	}{
+		{"the start", func() {}, 1, 1},
+		{"a bad policy", m.PolicyReloadFailed, 0, 1},
+		{"a bad certificate", func() { m.CertificateReload(false, false) }, 0, 0},
+		{"a good CA beside it", func() { m.CertificateReload(true, false) }, 0, 0},
+		{"a good certificate", func() { m.CertificateReload(true, true) }, 0, 1},
+		{"a good policy", func() { m.SetPolicy(policy.New(policy.FloorTLS12, policy.Enforce)) }, 1, 1},
+	} {
+		step.do()
+		got := snapshot(t, m)
+		if p, c := got["policy_last_reload_successful{}"], got["certificate_last_reload_successful{}"]; p != step.policy || c != step.certificate {
+			t.Errorf("after %s: policy %v, certificate %v; want %v, %v", step.what, p, c, step.policy, step.certificate)
+		}
 	}
 }
 
@@ -344,8 +380,9 @@ func TestSuppressedLogLinesAreReadAtTheScrape(t *testing.T) {
 }
 
 func TestMetricsPassLint(t *testing.T) {
-	m := newMetrics()
-	m.SetCertificates(map[string]time.Time{"a.crt": time.Unix(1, 0)})
+	m := New(Options{Listeners: proxy.Listeners, Certificates: func() []certs.Info {
+		return []certs.Info{certificate("a.crt", time.Unix(1_800_000_000, 0))}
+	}})
 	problems, err := testutil.GatherAndLint(m.Gatherer())
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ type policySeries struct {
 
 	matches, refusals *prometheus.CounterVec
 	failures          prometheus.Counter
-	reloaded          prometheus.Gauge
+	reloaded, good    prometheus.Gauge
 
 	mode, share, exemption *prometheus.Desc
 }
@@ -52,6 +52,7 @@ func (f factory) policy(o Options) *policySeries {
 			"listener", "candidate", "version", "reason"),
 		failures: f.counter("policy_reload_failures_total", "Changed policy files that could not be used, so that the old policy stays.").WithLabelValues(),
 		reloaded: f.gauge("policy_last_reload_timestamp_seconds", "When the policy that runs was read, in seconds since 1970.").WithLabelValues(),
+		good:     f.gauge("policy_last_reload_successful", "1 if the policy file could be used when it was last read, else 0.").WithLabelValues(),
 		mode: prometheus.NewDesc(namespace+"_policy_mode",
 			"Mode that a legacy handshake meets now where no rule with a share, or a match of more than the listener, takes it: 1 for it, 0 for the others.",
 			[]string{"listener", "mode"}, nil),
@@ -87,6 +88,7 @@ func (s *policySeries) set(p *policy.Policy) {
 	}
 	last := s.inUse.Swap(next)
 	s.reloaded.Set(float64(s.now().Unix()))
+	s.good.Set(1)
 	if last == nil {
 		return
 	}
@@ -148,4 +150,7 @@ func (s *policySeries) Collect(ch chan<- prometheus.Metric) {
 func (m *Metrics) SetPolicy(p *policy.Policy) { m.policy.set(p) }
 
 // PolicyReloadFailed counts a policy file that has changed and cannot be used.
-func (m *Metrics) PolicyReloadFailed() { m.policy.failures.Inc() }
+func (m *Metrics) PolicyReloadFailed() {
+	m.policy.failures.Inc()
+	m.policy.good.Set(0)
+}

@@ -28,7 +28,7 @@ func policySnapshot(t testing.TB, m *Metrics) map[string]float64 {
 	t.Helper()
 	all := snapshot(t, m)
 	maps.DeleteFunc(all, func(series string, v float64) bool {
-		return v == 0 || !strings.HasPrefix(series, "policy_") && !strings.HasPrefix(series, "candidate_")
+		return v == 0 || strings.HasPrefix(series, "policy_last_reload_successful") || !strings.HasPrefix(series, "policy_") && !strings.HasPrefix(series, "candidate_")
 	})
 	return all
 }

@@ -172,7 +172,7 @@ func (srv *Server) certificate(chi *tls.ClientHelloInfo) (*tls.Certificate, erro
 	hs := chi.Conn.(*clientConn).s.hs
 	v := &hs.verdict
 	hs.presented = v.Floor.PickKey(&hs.hello, hs.certs.Keys(), v.Serve != policy.Enforce)
-	return hs.certs.Certificate(hs.presented), nil
+	return hs.certs.Certificate(hs.presented, srv.cfg.Now()), nil
 }
 
 // failure names what went wrong where it was not the floor that refused.

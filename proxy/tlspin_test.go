@@ -67,7 +67,7 @@ func blinkOnce(t *testing.T, store *certs.Store, version uint16, most int) {
 	near, far := tcpPair(t)
 	config := policy.LenientTLSConfig()
 	config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		return store.Lookup("").Certificate(policy.RSA), nil
+		return store.Lookup("").Certificate(policy.RSA, time.Now()), nil
 	}
 	config.DynamicRecordSizingDisabled = true
 	below := &blinker{Conn: near, most: most}

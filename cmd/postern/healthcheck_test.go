@@ -128,7 +128,7 @@ func TestCheckPutsProblemsOnStderrAndCountsThem(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{environ(), nil, 0, "warning: " + pair.CertFile + ": the certificate expires at ", ""},
+		{environ(), nil, 0, "warning: " + pair.CertFile + ": the certificate of its issuer ", ""},
 		{environ(), nil, 0, "ok: " + up.URL("pop3") + ": answers with ", ""},
 		{environ(down), nil, 1, "warning: ", "error: pop3://"},
 		{environ(down), []string{"-offline"}, 0, "warning: ", ""},

@@ -55,7 +55,7 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 	var own []*x509.Certificate
 	if cfg.AdminTLSCertFile != "" {
 		var err error
-		if own, err = certs.ReadCertificates(cfg.AdminTLSCertFile); err != nil {
+		if own, _, err = certs.ReadCertificates(cfg.AdminTLSCertFile); err != nil {
 			return nil, usageErrorf("%sADMIN_TLS_CERT_FILE: %w", config.Prefix, err)
 		}
 	}

@@ -113,7 +113,7 @@ func TestWhatAReplayCannotAnswer(t *testing.T) {
 	}{
 		{nil, 2, "postern replay: -policy: the name of the file is missing" + more},
 		{[]string{"-policy", bad}, 2, bad + `:1:7: mode: no such mode "lenient": use one of enforce, explain, observe` + "\n"},
-		{[]string{"-policy", "gone.yaml"}, 2, "postern replay: gone.yaml: reading the policy file: no such file or directory\n"},
+		{[]string{"-policy", "gone.yaml"}, 2, "postern replay: gone.yaml: no such file or directory: create it, or mend the name, which counts from the working directory\n"},
 		{[]string{"-policy", bad, "-at", "tomorrow"}, 2, `postern replay: -at: "tomorrow" is not a time such as`},
 		{[]string{"-policy", bad, "-since", "x"}, 2, "postern replay: -since: "},
 		{[]string{"-policy", bad, "-by", "x"}, 2, "postern replay: -by: "},

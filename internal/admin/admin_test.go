@@ -79,7 +79,7 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 	}
 	expect(503, "listeners: not bound yet", "certificate: not loaded",
 		"upstream imap: not answered yet", "upstream pop3: not answered yet", "draining: no")
-	r.Certificate(tomorrow)
+	r.Certificate(func() time.Time { return tomorrow })
 	r.UpstreamAnswered(proxy.ProtocolPOP3)
 	r.UpstreamState("imap://127.0.0.1:10143", false)
 	expect(503, "listeners: not bound yet", "certificate: ok",
@@ -93,7 +93,7 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 
 	// Lost later, and expired: told, but no reason to send clients away.
 	r.UpstreamState("pop3://127.0.0.1:10110", false)
-	r.Certificate(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	r.Certificate(func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
 	expect(200, "listeners: ok", "certificate: ok, but expired at 2026-01-02T03:04:05Z",
 		"upstream imap: ok", "upstream pop3: ok",
 		"upstream pop3://127.0.0.1:10110: does not answer now", "draining: no")
@@ -106,7 +106,7 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
 	r := NewReadiness([]proxy.Protocol{proxy.ProtocolPOP3})
 	r.Listening()
-	r.Certificate(tomorrow)
+	r.Certificate(func() time.Time { return tomorrow })
 	r.UpstreamAnswered(proxy.ProtocolPOP3)
 	if ready, text := r.Report(); !ready || strings.Contains(text, "imap") {
 		t.Errorf("ready %v:\n%s", ready, text)
@@ -120,7 +120,7 @@ func TestReadinessIsSafeForConcurrentUse(t *testing.T) {
 		wg.Go(func() {
 			for range 100 {
 				r.UpstreamState(fmt.Sprint("imap://", i), false)
-				r.Certificate(tomorrow)
+				r.Certificate(func() time.Time { return tomorrow })
 				r.Listening()
 				r.UpstreamAnswered(proxy.ProtocolIMAP)
 				r.Report()

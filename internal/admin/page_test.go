@@ -32,7 +32,7 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 	}
 	ready := NewReadiness([]proxy.Protocol{proxy.ProtocolIMAP})
 	ready.Listening()
-	ready.Certificate(tomorrow)
+	ready.Certificate(func() time.Time { return tomorrow })
 	ready.UpstreamAnswered(proxy.ProtocolIMAP)
 	state := PolicyState{Policy: policyOf(t, rules), File: "/etc/postern/policy.yaml", Now: b.now, Listeners: policy.ListenerNames}
 	p := &Page{

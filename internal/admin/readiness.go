@@ -19,7 +19,7 @@ type Readiness struct {
 	listening bool
 	draining  bool
 	loaded    bool
-	notAfter  time.Time
+	notAfter  func() time.Time
 	answered  map[proxy.Protocol]bool
 	down      map[string]bool
 }
@@ -37,9 +37,9 @@ func NewReadiness(protocols []proxy.Protocol) *Readiness {
 // Listening: all listeners are bound.
 func (r *Readiness) Listening() { r.set(func() { r.listening = true }) }
 
-// Certificate: certificates are loaded, and the first of them to expire does
-// so at notAfter.
-func (r *Readiness) Certificate(notAfter time.Time) {
+// Certificate: certificates are loaded, and the first of those that are served
+// to expire does so at notAfter.
+func (r *Readiness) Certificate(notAfter func() time.Time) {
 	r.set(func() { r.loaded, r.notAfter = true, notAfter })
 }
 
@@ -88,8 +88,10 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	}
 	add("listeners", r.listening, "ok", "not bound yet")
 	add("certificate", r.loaded, "ok", "not loaded")
-	if r.loaded && time.Now().After(r.notAfter) {
-		list[1] = Condition{"certificate", "ok, but expired at " + r.notAfter.UTC().Format(time.RFC3339), false}
+	if r.loaded {
+		if end := r.notAfter(); time.Now().After(end) {
+			list[1] = Condition{"certificate", "ok, but expired at " + end.UTC().Format(time.RFC3339), false}
+		}
 	}
 	for _, p := range r.protocols {
 		add("upstream "+string(p), r.answered[p], "ok", "not answered yet")

@@ -56,7 +56,7 @@ func checkTokenFile(t *testing.T, text, want, problem string) {
 func TestATokenFileThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	for name, problem := range map[string]string{
-		filepath.Join(dir, "none"): "no such file or directory", dir: "is a directory",
+		filepath.Join(dir, "none"): "no such file or directory: create it, or mend the name", dir: "is a directory: name a file in it",
 	} {
 		_, err := ReadToken(name)
 		if want := "POSTERN_ADMIN_TOKEN_FILE: " + name + ": " + problem; err == nil || err.Error() != want {

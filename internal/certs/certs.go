@@ -22,6 +22,8 @@ type Store struct {
 	wildcards map[string]*Set // by what follows "*."
 	fallback  *Set
 	infos     []Info
+	pairs     []*pair // as infos
+	strays    []string
 }
 
 // Info describes one certificate.
@@ -65,41 +67,74 @@ func (s *Store) Certificates() []Info { return slices.Clone(s.infos) }
 // keyTypes is the number of key types in policy.KeyTypes, one bit each.
 const keyTypes = 8
 
-// Set is the certificates for one name: one for each type of key at most.
+// Set is the certificates for one name, by the type of their key.
 type Set struct {
-	byKey [keyTypes]*tls.Certificate
-	first *tls.Certificate
+	byKey [keyTypes]slot
+	first int // the slot that was filled first
 	keys  policy.KeyTypes
+}
+
+// slot holds certificates that serve the same names with the same type of key,
+// best first: only their dates tell them apart.
+type slot []*tls.Certificate
+
+// at returns the first that is valid at that time, or else the first.
+func (s slot) at(now time.Time) *tls.Certificate {
+	if len(s) > 1 {
+		for _, c := range s {
+			if untimely(c.Leaf, now) == "" {
+				return c
+			}
+		}
+	}
+	return s[0]
 }
 
 // Keys returns the types of key that the set has a certificate for.
 func (s *Set) Keys() policy.KeyTypes { return s.keys }
 
-// Certificate returns the certificate with that type of key. If there is none,
-// or k is zero, it returns the first one; never nil.
-func (s *Set) Certificate(k policy.KeyTypes) *tls.Certificate {
+// Certificate returns the certificate with that type of key to be served at
+// that time. If there is none, or k is zero, it returns one of the first type;
+// never nil. Of several, one that is valid comes before others, and then the one
+// that ends last.
+func (s *Set) Certificate(k policy.KeyTypes, now time.Time) *tls.Certificate {
 	if k &= s.keys; k != 0 {
-		return s.byKey[bits.TrailingZeros8(uint8(k))]
+		return s.byKey[bits.TrailingZeros8(uint8(k))].at(now)
 	}
-	return s.first
+	return s.byKey[s.first].at(now)
 }
 
-// add adds the certificate unless there is one with such a key already.
+// add adds a certificate of the set's own name.
 func (s *Set) add(cert *tls.Certificate, k policy.KeyTypes) {
-	if cert == nil || s.keys&k != 0 {
+	i := bits.TrailingZeros8(uint8(k))
+	if slices.Contains(s.byKey[i], cert) {
 		return
 	}
-	if s.first == nil {
-		s.first = cert
-	}
-	s.byKey[bits.TrailingZeros8(uint8(k))] = cert
-	s.keys |= k
+	s.join(i, slot{cert})
+	slices.SortStableFunc(s.byKey[i], func(a, b *tls.Certificate) int { return b.Leaf.NotAfter.Compare(a.Leaf.NotAfter) })
 }
 
-// fill adds the certificates that only the other set has.
-func (s *Set) fill(other *Set) {
-	for i, cert := range other.byKey {
-		s.add(cert, 1<<i)
+// join puts certificates behind those of the set, each once.
+func (s *Set) join(i int, more slot) {
+	if len(more) == 0 {
+		return
+	}
+	if s.keys == 0 {
+		s.first = i
+	}
+	s.keys |= 1 << i
+	for _, cert := range more {
+		if !slices.Contains(s.byKey[i], cert) {
+			s.byKey[i] = append(s.byKey[i], cert)
+		}
+	}
+}
+
+// joinAll puts the certificates of another set behind those of this one.
+func (s *Set) joinAll(other *Set) {
+	s.join(other.first, other.byKey[other.first])
+	for i, more := range other.byKey {
+		s.join(i, more)
 	}
 }
 
@@ -112,7 +147,7 @@ type pair struct {
 
 // newStore indexes the pairs; there must be at least one.
 func newStore(pairs []*pair) *Store {
-	s := &Store{exact: map[string]*Set{}, wildcards: map[string]*Set{}, fallback: &Set{}}
+	s := &Store{exact: map[string]*Set{}, wildcards: map[string]*Set{}, fallback: &Set{}, pairs: pairs}
 	for _, p := range pairs {
 		leaf := p.cert.Leaf
 		s.infos = append(s.infos, Info{Name: p.name, Leaf: leaf, NotAfter: leaf.NotAfter, Chain: p.cert.Certificate})
@@ -121,10 +156,10 @@ func newStore(pairs []*pair) *Store {
 		}
 	}
 	// An RSA certificate for *.example.org serves those who cannot use the
-	// ECDSA one for mail.example.org.
+	// ECDSA one for mail.example.org, and everybody once that has expired.
 	for name, set := range s.exact {
 		if wildcard := s.wildcardFor(name); wildcard != nil {
-			set.fill(wildcard)
+			set.joinAll(wildcard)
 		}
 	}
 	s.makeFallback(pairs)
@@ -149,12 +184,17 @@ func (s *Store) setFor(name string) *Set {
 // Old clients send none and need RSA, so it has every type of key, preferably
 // for the same name.
 func (s *Store) makeFallback(pairs []*pair) {
-	first := pairs[0]
-	s.fallback.add(first.cert, first.key)
-	for _, name := range names(first.cert.Leaf) {
-		s.fallback.fill(s.setFor(name))
+	for _, name := range names(pairs[0].cert.Leaf) {
+		s.fallback.joinAll(s.setFor(name))
 	}
 	for _, p := range pairs {
+		if s.fallback.keys&p.key != 0 {
+			continue
+		}
+		for _, name := range names(p.cert.Leaf) {
+			i := bits.TrailingZeros8(uint8(p.key))
+			s.fallback.join(i, s.setFor(name).byKey[i])
+		}
 		s.fallback.add(p.cert, p.key)
 	}
 }

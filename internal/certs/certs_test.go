@@ -1,11 +1,15 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"postern/policy"
 )
@@ -22,7 +26,7 @@ func TestLookup(t *testing.T) {
 		file("other-rsa", policy.RSA, template("*.example.net")),
 		file("same-rsa", policy.RSA, template("IMAP.Example.ORG.")),
 		file("wildcard", policy.ECDSAP384, template("*.example.org")),
-		file("late", policy.ECDSAP256, template("mail.example.org", "late.example.org")),
+		file("late", policy.ECDSAP256, at(-2, 1, "mail.example.org", "late.example.org")),
 		file("common-name", policy.Ed25519, cnOnly),
 	}, nil)
 	for _, test := range []struct {
@@ -80,9 +84,9 @@ func TestCertificatesIsACopy(t *testing.T) {
 }
 
 func TestLookupDoesNotAllocate(t *testing.T) {
-	s := manyNames(t, 100)
+	s, now := manyNames(t, 100), time.Now()
 	for _, name := range []string{"n7.example.org", "any.n7.example.net", "unknown.example.com", ""} {
-		if n := testing.AllocsPerRun(100, func() { s.Lookup(name).Certificate(policy.RSA) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { s.Lookup(name).Certificate(policy.RSA, now) }); n != 0 {
 			t.Errorf("%q: %v allocations, want none", name, n)
 		}
 	}
@@ -121,6 +125,73 @@ func BenchmarkLookup(b *testing.B) {
 					s.Lookup(name)
 				}
 			})
+		}
+	}
+}
+
+// TestOfSeveralTheValidOneThatEndsLastIsServed: each case is certificates of one
+// name by file, as days from now, and which is served at which day.
+func TestOfSeveralTheValidOneThatEndsLastIsServed(t *testing.T) {
+	for name, test := range map[string]struct {
+		files map[string][2]int
+		want  map[int]string
+	}{
+		"the first by name expired": {map[string][2]int{"a": {-9, -1}, "b": {-1, 9}}, map[int]string{0: "b", 20: "b"}},
+		"the first by name too new": {map[string][2]int{"a": {1, 9}, "b": {-1, 5}}, map[int]string{0: "b", 2: "a", 7: "a"}},
+		"both valid":                {map[string][2]int{"a": {-1, 5}, "b": {-1, 9}, "c": {-1, 7}}, map[int]string{0: "b"}},
+		"the later one begins late": {map[string][2]int{"a": {-9, 2}, "b": {-1, 1}, "c": {4, 9}}, map[int]string{0: "a", 3: "c", 5: "c"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, key := newTree(t), newKey(t)
+			for file, days := range test.files {
+				d.put("d/"+file, keyPEM(t, key), certPEM(t, key, at(days[0], days[1], "mail.example.org", "*.example.net")))
+			}
+			s := mustLoad(t, []string{d.path("d")}, nil)
+			for day, want := range test.want {
+				now := time.Now().AddDate(0, 0, day)
+				for _, server := range []string{"mail.example.org", "any.example.net", "", "unknown.example.com"} {
+					if got := s.Lookup(server).Certificate(0, now); !bytes.Equal(got.Leaf.Raw, infoOf(t, s, want).Leaf.Raw) {
+						t.Errorf("%q is not served %s on day %d", server, want, day)
+					}
+				}
+				if served := s.Served(now); len(served) != 1 || filepath.Base(served[0].Name) != want {
+					t.Errorf("served on day %d: %v, want %s alone", day, served, want)
+				}
+				for _, w := range s.Warnings(now) {
+					if strings.HasPrefix(w, d.path("d/"+want)) || !strings.Contains(w, ": clients get "+d.path("d/"+want)) {
+						t.Errorf("warning on day %d: %s", day, w)
+					}
+				}
+				if n := len(s.Warnings(now)); n != len(test.files)-1 {
+					t.Errorf("%d warnings on day %d", n, day)
+				}
+			}
+		})
+	}
+}
+
+func infoOf(t *testing.T, s *Store, file string) Info {
+	t.Helper()
+	for _, info := range s.Certificates() {
+		if filepath.Base(info.Name) == file {
+			return info
+		}
+	}
+	t.Fatalf("no certificate from %s", file)
+	return Info{}
+}
+
+// TestAWildcardServesOnceTheNamesOwnCertificateHasExpired, and not before.
+func TestAWildcardServesOnceTheNamesOwnCertificateHasExpired(t *testing.T) {
+	d, key := newTree(t), newKey(t)
+	s := mustLoad(t, []string{
+		d.put("own", keyPEM(t, key), certPEM(t, key, at(-1, 2, "mail.example.org"))),
+		d.put("wildcard", certPEM(t, key, at(-1, 9, "*.example.org"))),
+	}, nil)
+	for day, want := range map[int]string{0: "own", 3: "wildcard", 20: "own"} {
+		got := s.Lookup("mail.example.org").Certificate(policy.ECDSAP256, time.Now().AddDate(0, 0, day))
+		if !bytes.Equal(got.Leaf.Raw, infoOf(t, s, want).Leaf.Raw) {
+			t.Errorf("not served %s on day %d", want, day)
 		}
 	}
 }

@@ -3,10 +3,14 @@ package certs
 import (
 	"crypto"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+
+	"postern/internal/text"
 )
 
 // maxFile bounds one file, in bytes: ten times a long chain.
@@ -27,10 +31,6 @@ type folder struct {
 	parent *folder // nil where the directory itself was named
 	// pairs were found in it or below it.
 	pairs int
-	// orphan is a server's certificate in it without a key.
-	orphan bool
-	// failed: there was a problem, which is noted.
-	failed bool
 }
 
 // count notes that a pair was found in the folder.
@@ -40,16 +40,23 @@ func (d *folder) count() {
 	}
 }
 
-func (d *folder) fail() {
-	for ; d != nil; d = d.parent {
-		d.failed = true
+// root returns the directory that was named.
+func (d *folder) root() *folder {
+	for d.parent != nil {
+		d = d.parent
 	}
+	return d
 }
 
-// problem notes a problem with a file or directory.
+// problem notes a problem with a file or directory. In a directory it is a stray,
+// unless it has nothing to do with the file.
 func (l *loader) problem(name string, dir *folder, err error) {
-	dir.fail()
-	l.problems = append(l.problems, named(name, err))
+	err = text.FileError(name, err)
+	if dir == nil || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		l.problems = append(l.problems, err)
+		return
+	}
+	l.strays = append(l.strays, stray{dir, err})
 }
 
 // read reads a file or directory in d, or that the operator named if d is nil.
@@ -71,7 +78,7 @@ func (l *loader) read(name string, d *folder) {
 func (l *loader) readFolder(d *folder) {
 	entries, err := os.ReadDir(d.name)
 	if err != nil {
-		l.problem(d.name, d, err)
+		l.problem(d.name, d.parent, err)
 		return
 	}
 	l.folders = append(l.folders, d)
@@ -88,11 +95,11 @@ func (l *loader) readFile(name string, d *folder, asKey bool) {
 	f, err := readPEM(name)
 	switch {
 	case errors.Is(err, errNoPEM) && d != nil:
-		return
+		return // a README, say
 	case err == nil && asKey && len(f.keys) == 0:
-		err = errNoKey
+		err = l.swapped(errNoKey, len(f.chain) > 0, "certificates")
 	case err == nil && !asKey && d == nil && len(f.chain) == 0:
-		err = errNoCertificate
+		err = l.swapped(errNoCertificate, len(f.keys) > 0, "a key")
 	}
 	if err != nil {
 		l.problem(name, d, err)
@@ -103,6 +110,14 @@ func (l *loader) readFile(name string, d *folder, asKey bool) {
 	if len(f.chain) > 0 && !asKey {
 		l.files = append(l.files, f)
 	}
+}
+
+// swapped adds to an error what is in the file instead.
+func (l *loader) swapped(err error, is bool, what string) error {
+	if !is {
+		return err
+	}
+	return fmt.Errorf("%w but %s: are %s and %s swapped?", err, what, l.variables.certs, l.variables.keys)
 }
 
 func readPEM(name string) (*file, error) {

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"testing"
+	"time"
 
 	"postern/policy"
 )
@@ -26,7 +27,7 @@ func FuzzPEM(f *testing.F) {
 			}
 			return
 		}
-		l := &loader{pool: map[string]*poolKey{}, byLeaf: map[string]*pair{}}
+		l := newLoader(served, nil)
 		one.name = "fuzz.pem"
 		l.addKeys(one)
 		for _, signer := range one.keys {
@@ -37,7 +38,7 @@ func FuzzPEM(f *testing.F) {
 		if len(one.chain) == 0 || l.match(one) != nil {
 			return
 		}
-		if s := newStore(l.pairs); s.Lookup("").Keys() == 0 || s.Lookup("").Certificate(0).Leaf == nil {
+		if s := newStore(l.pairs); s.Lookup("").Keys() == 0 || s.Lookup("").Certificate(0, time.Now()).Leaf == nil {
 			t.Fatal("a pair was found, but nothing is served")
 		}
 	})

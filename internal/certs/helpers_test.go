@@ -119,6 +119,20 @@ func (d tree) put(name string, parts ...string) string {
 	return path
 }
 
+// putOrLink writes a file, or a link where the text is -> and its target.
+func (d tree) putOrLink(name, text string) {
+	d.t.Helper()
+	path := d.put(name, text)
+	if target, isLink := strings.CutPrefix(text, "->"); isLink {
+		if err := os.Remove(path); err != nil {
+			d.t.Fatal(err)
+		}
+		if err := os.Symlink(target, path); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
 func (d tree) path(name string) string { return filepath.Join(d.dir, name) }
 
 func mustLoad(t testing.TB, certFiles, keyFiles []string) *Store {
@@ -132,7 +146,7 @@ func mustLoad(t testing.TB, certFiles, keyFiles []string) *Store {
 
 // serves returns the file whose certificate the set has for the key.
 func serves(s *Store, serverName string, k policy.KeyTypes) string {
-	leaf := s.Lookup(serverName).Certificate(k).Leaf
+	leaf := s.Lookup(serverName).Certificate(k, time.Now()).Leaf
 	for _, info := range s.Certificates() {
 		if bytes.Equal(info.Leaf.Raw, leaf.Raw) {
 			return filepath.Base(info.Name)

@@ -14,23 +14,39 @@ var (
 	errNoCertificate = errors.New("no certificate in it")
 	errNoKey         = errors.New("no private key in it")
 	errTooLarge      = errors.New("larger than any certificate")
-	errMismatch      = errors.New("the certificate and the key in it do not belong together")
-	errCertAlone     = errors.New("none of the keys belongs to this certificate")
-	errKeyAlone      = errors.New("the key belongs to none of the certificates")
+	errMismatch      = errors.New("the certificate and the key in it do not belong together: one of them is of another renewal or name")
 	errOrder         = errors.New("the server's own certificate must come first in it")
+	errKeyAlone      = errors.New("the key belongs to none of the certificates: take it away, or name its certificate")
 	errFolder        = errors.New("no certificate with its key in this directory")
+)
+
+// variables are those that name the files of a loader.
+type variables struct{ certs, keys string }
+
+var (
+	served = variables{"POSTERN_TLS_CERT_FILE", "POSTERN_TLS_KEY_FILE"}
+	admins = variables{"POSTERN_ADMIN_TLS_CERT_FILE", "POSTERN_ADMIN_TLS_KEY_FILE"}
 )
 
 // loader collects files, then matches certificates and keys.
 type loader struct {
+	variables
+	keyFiles []string
 	files    []*file
 	folders  []*folder
 	pool     map[string]*poolKey // by public key
 	order    []*poolKey
 	problems []error
+	strays   []stray
 
 	pairs  []*pair
 	byLeaf map[string]*pair
+}
+
+// stray is something in a directory that is of no use.
+type stray struct {
+	dir *folder
+	err error
 }
 
 // poolKey is a private key and where it was found.
@@ -40,20 +56,25 @@ type poolKey struct {
 	used   bool
 }
 
+func newLoader(v variables, keyFiles []string) *loader {
+	return &loader{variables: v, keyFiles: keyFiles, pool: map[string]*poolKey{}, byLeaf: map[string]*pair{}}
+}
+
 // Load reads PEM certificates and keys. certFiles may hold files and
 // directories, keyFiles only files. Load matches keys and certificates by the
-// keys themselves, in any order and from any file or directory. In a directory
-// it skips files that are not PEM and chains without a key; anything else that
-// cannot be used is an error. The error holds all problems, a line each, with
-// the name of the file.
+// keys themselves, in any order and from any file or directory. A file that was
+// named and cannot be used is an error. What cannot be used in a directory is a
+// warning as long as there is a certificate with its key beside it or below. The
+// error holds all problems, a line each, with the name of the file.
 //
-// If several certificates with one type of key share a name, the first counts
-// for that name. Expired certificates are loaded too.
-func Load(certFiles, keyFiles []string) (*Store, error) {
+// Expired certificates are loaded too: see [Set.Certificate].
+func Load(certFiles, keyFiles []string) (*Store, error) { return load(served, certFiles, keyFiles) }
+
+func load(v variables, certFiles, keyFiles []string) (*Store, error) {
 	if len(certFiles) == 0 {
 		return nil, errNothing
 	}
-	l := &loader{pool: map[string]*poolKey{}, byLeaf: map[string]*pair{}}
+	l := newLoader(v, keyFiles)
 	for _, name := range certFiles {
 		l.read(name, nil)
 	}
@@ -70,22 +91,33 @@ func Load(certFiles, keyFiles []string) (*Store, error) {
 			l.problem(k.file.name, k.file.dir, errKeyAlone)
 		}
 	}
-	l.checkFolders()
+	strays := l.checkFolders()
 	if len(l.problems) > 0 {
 		return nil, errors.Join(l.problems...)
 	}
-	return newStore(l.pairs), nil
+	s := newStore(l.pairs)
+	s.strays = strays
+	return s, nil
 }
 
-// checkFolders finds directories without a pair. One below the named directory
-// may hold only CA certificates, but not a server's certificate without a key:
-// then the key has been lost, say in an incomplete copy.
-func (l *loader) checkFolders() {
-	for _, d := range l.folders {
-		if d.pairs == 0 && !d.failed && (d.parent == nil || d.orphan) {
-			l.problem(d.name, d.parent, errFolder)
+// checkFolders finds named directories without a pair: then what is of no use in
+// them is why. It returns the strays in the others.
+func (l *loader) checkFolders() (strays []string) {
+	told := make(map[*folder]bool)
+	for _, s := range l.strays {
+		if root := s.dir.root(); root.pairs == 0 {
+			told[root] = true
+			l.problems = append(l.problems, s.err)
+		} else {
+			strays = append(strays, s.err.Error())
 		}
 	}
+	for _, d := range l.folders {
+		if d.parent == nil && d.pairs == 0 && !told[d] {
+			l.problem(d.name, nil, errFolder)
+		}
+	}
+	return strays
 }
 
 func (l *loader) addKeys(f *file) {
@@ -103,7 +135,7 @@ func (l *loader) addKeys(f *file) {
 func (l *loader) match(f *file) error {
 	leaf, err := x509.ParseCertificate(f.chain[0])
 	if err != nil {
-		return fmt.Errorf("parsing certificate: %w", err)
+		return fmt.Errorf("the certificate cannot be read: %w", err)
 	}
 	k := l.keyOf(leaf)
 	if k == nil {
@@ -156,17 +188,20 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 	if _, err := keyType(leaf.PublicKey); err != nil && f.dir == nil {
 		return err
 	}
-	if len(f.keys) > 0 {
+	switch {
+	case len(f.keys) > 0:
 		for _, k := range l.order {
 			k.used = k.used || k.file == f // no second error tells of it
 		}
 		return errMismatch
+	case f.dir == nil && len(l.keyFiles) == 0:
+		return fmt.Errorf("the key to this certificate is missing: it is not in the file, and %s is not set", l.variables.keys)
+	case f.dir == nil:
+		return fmt.Errorf("none of the keys belongs to this certificate: look for its key, and name it in %s", l.variables.keys)
+	case leaf.IsCA:
+		return nil
 	}
-	if f.dir == nil {
-		return errCertAlone
-	}
-	f.dir.orphan = f.dir.orphan || !leaf.IsCA
-	return nil
+	return errors.New("the key to this certificate is not in the directory")
 }
 
 // keyOf returns the key of a certificate, or nil.

@@ -56,7 +56,7 @@ func TestEveryKeyTypeAndFormIsRead(t *testing.T) {
 			if set.Keys() != test.key {
 				t.Errorf("keys %b, want %b", set.Keys(), test.key)
 			}
-			c := set.Certificate(test.key)
+			c := set.Certificate(test.key, time.Now())
 			if c.Leaf == nil || c.PrivateKey == nil || len(c.Certificate) != 1 {
 				t.Errorf("certificate is not complete: %+v", c)
 			}
@@ -75,7 +75,7 @@ func TestPairsAreFoundByKeyNotByPlace(t *testing.T) {
 		d.put("ecdsa.key", keyPEM(t, keys[policy.ECDSAP256])),
 	})
 	for _, info := range s.Certificates() {
-		p := s.Lookup(info.Leaf.DNSNames[0]).Certificate(mustKeyType(t, info.Leaf.PublicKey))
+		p := s.Lookup(info.Leaf.DNSNames[0]).Certificate(mustKeyType(t, info.Leaf.PublicKey), time.Now())
 		if !p.PrivateKey.(crypto.Signer).Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(info.Leaf.PublicKey) {
 			t.Errorf("%s has another one's key", info.Name)
 		}
@@ -134,7 +134,7 @@ func TestCertbotDirectory(t *testing.T) {
 	if want := d.path("live/mail.example.org/fullchain.pem"); infos[0].Name != want {
 		t.Errorf("first certificate from %s, want %s", infos[0].Name, want)
 	}
-	if n := len(s.Lookup("mail.example.org").Certificate(0).Certificate); n != 2 {
+	if n := len(s.Lookup("mail.example.org").Certificate(0, time.Now()).Certificate); n != 2 {
 		t.Errorf("chain of %d served, want the longer one of 2", n)
 	}
 }
@@ -188,7 +188,7 @@ func TestLoadedCertificateCompletesHandshake(t *testing.T) {
 	defer client.Close()
 	go func() {
 		defer server.Close()
-		config := &tls.Config{Certificates: []tls.Certificate{*s.Lookup("mail.example.org").Certificate(0)}}
+		config := &tls.Config{Certificates: []tls.Certificate{*s.Lookup("mail.example.org").Certificate(0, time.Now())}}
 		_ = tls.Server(server, config).Handshake() // the client tells how it went
 	}()
 	roots := x509.NewCertPool()
@@ -224,13 +224,13 @@ func TestProblemsNameTheirFile(t *testing.T) {
 		{"no PEM", map[string]string{"a.crt": "hello", "a.key": ""}, []string{"a.crt"}, []string{"a.key"},
 			[]string{"a.crt: no PEM in it", "a.key: no PEM in it"}},
 		{"swapped", map[string]string{"a.crt": k, "a.key": cert}, []string{"a.crt"}, []string{"a.key"},
-			[]string{"a.crt: no certificate in it", "a.key: no private key in it"}},
+			[]string{"a.crt: no certificate in it but a key: are POSTERN_TLS_CERT_FILE and POSTERN_TLS_KEY_FILE swapped?", "a.key: no private key in it but certificates: are"}},
 		{"mismatch", map[string]string{"a.crt": cert, "a.key": ok}, []string{"a.crt"}, []string{"a.key"},
 			[]string{"a.crt: none of the keys belongs", "a.key: the key belongs to none"}},
 		{"mismatch in one file", map[string]string{"a.pem": cert + ok}, []string{"a.pem"}, nil,
 			[]string{"a.pem: the certificate and the key in it do not"}},
 		{"no key", map[string]string{"a.crt": cert}, []string{"a.crt"}, nil,
-			[]string{"a.crt: none of the keys belongs"}},
+			[]string{"a.crt: the key to this certificate is missing: it is not in the file, and POSTERN_TLS_KEY_FILE is not set"}},
 		{"a key too many", map[string]string{"a.pem": cert + k, "b.key": ok}, []string{"a.pem"}, []string{"b.key"},
 			[]string{"b.key: the key belongs to none"}},
 		{"encrypted", map[string]string{"a.pem": cert + encrypted, "b.pem": oldEncrypted + cert}, []string{"a.pem", "b.pem"}, nil,
@@ -240,7 +240,7 @@ func TestProblemsNameTheirFile(t *testing.T) {
 		{"first block broken", map[string]string{"a.pem": k + strings.Replace(cert, "M", "*", 1) + cert}, []string{"a.pem"}, nil,
 			[]string{"a.pem: a PEM block is broken"}},
 		{"no certificate's DER", map[string]string{"a.pem": k + block("CERTIFICATE", []byte("x"))}, []string{"a.pem"}, nil,
-			[]string{"a.pem: parsing certificate: ", "a.pem: the key belongs to none"}},
+			[]string{"a.pem: the certificate cannot be read: ", "a.pem: the key belongs to none"}},
 		{"no key's DER", map[string]string{"a.pem": block("EC PRIVATE KEY", []byte("x")) + cert}, []string{"a.pem"}, nil,
 			[]string{"a.pem: the ec private key cannot be read"}},
 		{"key type", map[string]string{"a.pem": keyPEM(t, p224) + certPEM(t, p224, template("a"))}, []string{"a.pem"}, nil,
@@ -256,30 +256,32 @@ func TestProblemsNameTheirFile(t *testing.T) {
 		{"empty directory", map[string]string{"d/.keep": ""}, []string{"d"}, nil,
 			[]string{"d: no certificate with its key"}},
 		{"directory of chains", map[string]string{"d/ca.pem": cert, "d/x/b.pem": cert}, []string{"d"}, nil,
-			[]string{"d: no certificate with its key", "d/x: no certificate with its key"}},
-		{"directory with a key alone", map[string]string{"d/a.pem": k + cert, "d/b.key": ok}, []string{"d"}, nil,
-			[]string{"d/b.key: the key belongs to none"}},
-		{"key lost in a directory below", map[string]string{"d/a/a.pem": k + cert, "d/b/b.pem": otherCert, "d/b/b.key": ""}, []string{"d"}, nil,
-			[]string{"d/b: no certificate with its key"}},
+			[]string{"d/ca.pem: the key to this certificate is not in the directory", "d/x/b.pem: the key to this certificate is not in the directory"}},
+		{"directory of another form", map[string]string{"d/a.cer": der(cert), "d/a.key": k}, []string{"d"}, nil,
+			[]string{"d/a.cer: it is DER", "d/a.key: the key belongs to none"}},
 		{"broken in a directory", map[string]string{"d/a.pem": k + cert[:len(cert)-40]}, []string{"d"}, nil,
 			[]string{"d/a.pem: a PEM block is broken"}},
-		{"link to nowhere in a directory", map[string]string{"d/a.pem": k + cert, "d/loop": "->loop"}, []string{"d"}, nil,
-			[]string{"d/loop: too many levels of symbolic links"}},
+		{"link to nowhere alone in a directory", map[string]string{"d/a.pem": "->/nowhere/a.pem"}, []string{"d"}, nil,
+			[]string{"d/a.pem: no such file or directory: it is a link to /nowhere/a.pem, which is not there"}},
+		{"DER", map[string]string{"a.crt": der(cert), "a.key": der(k)}, []string{"a.crt"}, []string{"a.key"},
+			[]string{"a.crt: it is DER, not PEM: convert it with openssl x509", "a.key: it is DER, not PEM: convert it with openssl pkey"}},
+		{"PKCS #12", map[string]string{"a.p12": "\x30\x05\x02\x01\x03\x30\x00"}, []string{"a.p12"}, nil, []string{"a.p12: it is PKCS #12"}},
+		{"PKCS #7", map[string]string{"a.p7b": "\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02", "b.p7b": block("PKCS7", []byte{1})},
+			[]string{"a.p7b", "b.p7b"}, nil, []string{"a.p7b: it is PKCS #7", "b.p7b: it holds PKCS #7"}},
+		{"a request", map[string]string{"a.pem": block("CERTIFICATE REQUEST", []byte{1})}, []string{"a.pem"}, nil,
+			[]string{"a.pem: it holds a certificate request"}},
+		{"UTF-16", map[string]string{"a.pem": "\xff\xfe-\x00"}, []string{"a.pem"}, nil, []string{"a.pem: it is UTF-16"}},
+		{"indented", map[string]string{"a.pem": strings.ReplaceAll(cert, "\n", "\n  ")[:40], "b.pem": "  " + cert}, []string{"b.pem"}, nil,
+			[]string{"b.pem: blanks stand before -----BEGIN"}},
+		{"escaped", map[string]string{"a.pem": strings.ReplaceAll(cert, "\n", `\n`)}, []string{"a.pem"}, nil, []string{"a.pem: its line ends are written as"}},
+		{"Dovecot's way of writing", nil, []string{"<a.pem"}, nil, []string{"<a.pem: no such file"}},
 		{"three levels", map[string]string{"d/a/b/a.pem": k + cert}, []string{"d"}, nil,
 			[]string{"d: no certificate with its key"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := newTree(t)
 			for name, text := range test.files {
-				path := d.put(name, text)
-				if target, isLink := strings.CutPrefix(text, "->"); isLink {
-					if err := os.Remove(path); err != nil {
-						t.Fatal(err)
-					}
-					if err := os.Symlink(target, path); err != nil {
-						t.Fatal(err)
-					}
-				}
+				d.putOrLink(name, text)
 			}
 			s, err := Load(d.paths(test.certs), d.paths(test.keys))
 			if err == nil || s != nil {
@@ -296,6 +298,57 @@ func TestProblemsNameTheirFile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStraysInADirectoryAreWarnings: each case is files beside a pair for
+// mail.example.org, which is served all the same.
+func TestStraysInADirectoryAreWarnings(t *testing.T) {
+	key, other := newKey(t), newKey(t)
+	cert, k := certPEM(t, key, template("mail.example.org")), keyPEM(t, key)
+	otherCert, ok := certPEM(t, other, template("other.example.org")), keyPEM(t, other)
+	encrypted, third := block("ENCRYPTED PRIVATE KEY", []byte{1}), keyPEM(t, newKey(t))
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"nothing":            {nil, nil},
+		"what belongs there": {map[string]string{"README": "text", "..data/tls.key": "x", "ca.crt": "", "sub/deep/a.pem": otherCert}, nil},
+		"old key":            {map[string]string{"mail.key.bak": ok}, []string{"mail.key.bak: the key belongs to none"}},
+		"dangling link":      {map[string]string{"old.pem": "->/nowhere/old.pem"}, []string{"old.pem: no such file or directory: it is a link to"}},
+		"loop":               {map[string]string{"loop": "->loop"}, []string{"loop: too many levels"}},
+		"half a file":        {map[string]string{"b.pem": otherCert[:99]}, []string{"b.pem: a PEM block is broken"}},
+		"encrypted":          {map[string]string{"b.key": encrypted}, []string{"b.key: the key is encrypted"}},
+		"key lost below":     {map[string]string{"b/b.pem": otherCert, "b/b.key": ""}, []string{"b/b.pem: the key to this certificate is not in"}},
+		"DER":                {map[string]string{"b.cer": der(otherCert)}, []string{"b.cer: it is DER"}},
+		"mixed up":           {map[string]string{"b.pem": otherCert + third}, []string{"b.pem: the certificate and the key in it do not"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newTree(t)
+			d.put("d/mail.pem", cert, k)
+			for name, text := range test.files {
+				d.putOrLink("d/"+name, text)
+			}
+			s := mustLoad(t, []string{d.path("d")}, nil)
+			got := s.Warnings(time.Now())
+			if len(got) != len(test.want) {
+				t.Fatalf("warnings %q, want %q", got, test.want)
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(got[i], d.path("d/"+want)) {
+					t.Errorf("warning %q, want %q", got[i], want)
+				}
+			}
+			if serves(s, "mail.example.org", 0) != "mail.pem" {
+				t.Error("the pair is not served")
+			}
+		})
+	}
+}
+
+// der is what a PEM block holds.
+func der(text string) string {
+	block, _ := pem.Decode([]byte(text))
+	return string(block.Bytes)
 }
 
 func containsPrefix(list []string, prefix string) bool {

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ import (
 
 var (
 	errNoPEM     = errors.New("no PEM in it")
-	errBroken    = errors.New("a PEM block is broken or cut off")
-	errEncrypted = errors.New("the key is encrypted: decrypt it, nobody can type its password here")
+	errBroken    = errors.New("a PEM block is broken or cut off: copy the file again")
+	errEncrypted = errors.New("the key is encrypted, and nobody can type its password here: decrypt it with openssl pkey")
 )
 
 // parse reads certificates and keys. It skips other blocks, such as parameters,
@@ -28,6 +29,10 @@ var (
 func parse(data []byte) (*file, error) {
 	var f file
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark would hide the first block
+	if err := otherForm(data); err != nil {
+		return nil, err
+	}
+	var others []string
 	begun := bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
 	ended := 0
 	for {
@@ -37,7 +42,7 @@ func parse(data []byte) (*file, error) {
 		}
 		ended++
 		switch {
-		case block.Type == "CERTIFICATE":
+		case block.Type == "CERTIFICATE" || block.Type == "X509 CERTIFICATE":
 			f.chain = append(f.chain, block.Bytes)
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
 			key, err := parseKey(block)
@@ -45,6 +50,8 @@ func parse(data []byte) (*file, error) {
 				return nil, err
 			}
 			f.keys = append(f.keys, key)
+		case otherBlocks[block.Type] != "":
+			others = append(others, otherBlocks[block.Type])
 		}
 	}
 	switch {
@@ -53,8 +60,53 @@ func parse(data []byte) (*file, error) {
 	case ended < begun:
 		// pem.Decode silently skips to the next good block.
 		return nil, errBroken
+	case len(others) > 0 && len(f.chain)+len(f.keys) == 0:
+		return nil, fmt.Errorf("it holds %s", others[0])
 	}
 	return &f, nil
+}
+
+// otherBlocks are blocks that are taken for certificates or keys.
+var otherBlocks = map[string]string{
+	"CERTIFICATE REQUEST":     "a certificate request: name the certificate that the CA has made of it",
+	"NEW CERTIFICATE REQUEST": "a certificate request: name the certificate that the CA has made of it",
+	"PUBLIC KEY":              "a public key: name the private one",
+	"RSA PUBLIC KEY":          "a public key: name the private one",
+	"TRUSTED CERTIFICATE":     "OpenSSL's TRUSTED CERTIFICATE: convert it with openssl x509",
+	"PKCS7":                   "PKCS #7: convert it with openssl pkcs7 -print_certs",
+}
+
+// otherForm tells of a file that is not PEM, or not at its beginning, though it
+// was meant to hold what PEM does.
+func otherForm(data []byte) error {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return errors.New("it is UTF-16: save it as UTF-8 or ASCII")
+	}
+	if i := bytes.Index(data, []byte("-----BEGIN ")); i > 0 {
+		line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
+		if len(bytes.TrimSpace(line)) == 0 && len(line) > 0 {
+			return errors.New("blanks stand before -----BEGIN: take them away")
+		}
+	}
+	if bytes.HasPrefix(data, []byte("-----BEGIN ")) && bytes.Contains(data, []byte(`\n`)) {
+		return errors.New(`its line ends are written as \n: it needs real ones`)
+	}
+	var whole, first asn1.RawValue
+	if rest, err := asn1.Unmarshal(data, &whole); err != nil || len(rest) > 0 || whole.Tag != asn1.TagSequence {
+		return nil
+	}
+	if _, err := asn1.Unmarshal(whole.Bytes, &first); err != nil {
+		return nil
+	}
+	switch {
+	case first.Tag == asn1.TagInteger && bytes.Equal(first.Bytes, []byte{3}):
+		return errors.New("it is PKCS #12, not PEM: convert it with openssl pkcs12 -nodes -in")
+	case first.Tag == asn1.TagInteger:
+		return errors.New("it is DER, not PEM: convert it with openssl pkey -inform der -in")
+	case first.Tag == asn1.TagOID:
+		return errors.New("it is PKCS #7, not PEM: convert it with openssl pkcs7 -inform der -print_certs -in")
+	}
+	return errors.New("it is DER, not PEM: convert it with openssl x509 -inform der -in")
 }
 
 // keyBlocks are named in errors. Other types are not repeated: the file may not
@@ -81,7 +133,7 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 		if slices.Contains(keyBlocks, block.Type) {
 			name = block.Type
 		}
-		return nil, fmt.Errorf("the %s cannot be read", strings.ToLower(name))
+		return nil, fmt.Errorf("the %s cannot be read: convert it with openssl pkey", strings.ToLower(name))
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {

@@ -3,49 +3,110 @@ package certs
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
+	"strings"
+
+	"postern/internal/text"
 )
 
-var errNoTicketKey = errors.New("no key in it")
+var errNoTicketKey = errors.New("no key in it: put one there with openssl rand -base64 32")
 
 // ReadCertificates reads the certificates in a PEM file; there must be at least
-// one. The error names the file.
-func ReadCertificates(name string) ([]*x509.Certificate, error) {
-	c, err := readPEM(name)
-	if err == nil && len(c.chain) == 0 {
-		err = errNoCertificate
-	}
+// one that can be used. Of each of the others there is a warning. Error and
+// warnings name the file.
+func ReadCertificates(name string) (list []*x509.Certificate, warnings []string, err error) {
+	data, err := readBounded(name)
 	if err != nil {
-		return nil, named(name, err)
+		return nil, nil, text.FileError(name, err)
 	}
-	list := make([]*x509.Certificate, len(c.chain))
-	for i, der := range c.chain {
-		if list[i], err = x509.ParseCertificate(der); err != nil {
-			return nil, named(name, fmt.Errorf("parsing certificate %d: %w", i+1, err))
+	entries, err := certificateBlocks(data)
+	if err != nil {
+		return nil, nil, text.FileError(name, err)
+	}
+	for i, der := range entries {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			warnings = append(warnings, fmt.Sprintf("%s: certificate %d%s cannot be used: %v", name, i+1, subjectOf(der), err))
+			continue
 		}
+		list = append(list, cert)
+	}
+	switch {
+	case len(entries) == 0:
+		return nil, nil, text.FileError(name, errNoCertificate)
+	case len(list) == 0:
+		return nil, nil, errors.New(strings.Join(warnings, "\n"))
+	}
+	return list, warnings, nil
+}
+
+// certificateBlocks returns the certificates of a list, in DER; empty is one
+// whose block is broken. Keys and other blocks in it do not matter.
+func certificateBlocks(data []byte) (list [][]byte, err error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	if err := otherForm(data); err != nil {
+		return nil, err
+	}
+	parts := bytes.Split(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
+	for i, part := range parts[1:] {
+		block, _ := pem.Decode(append([]byte("-----BEGIN "), part...))
+		switch {
+		case block != nil && strings.HasSuffix(block.Type, "CERTIFICATE"):
+			list = append(list, block.Bytes)
+		case block == nil && i == len(parts)-2 && !bytes.Contains(part, []byte("-----END ")):
+			return nil, errBroken // the copy is not complete
+		case block == nil && bytes.Contains(part, []byte("CERTIFICATE-----")):
+			list = append(list, nil)
+		}
+	}
+	if len(parts) == 1 {
+		return nil, errNoPEM
 	}
 	return list, nil
 }
 
-// LoadPool reads CA certificates. Without a name there is no pool, and no
-// error.
-func LoadPool(name string) (*x509.CertPool, error) {
+// subjectOf returns the subject of a certificate that cannot be used, in
+// brackets; empty where that cannot be read either.
+func subjectOf(der []byte) string {
+	var cert struct {
+		TBS struct {
+			Version                   asn1.RawValue `asn1:"optional,explicit,tag:0"`
+			Serial                    asn1.RawValue
+			Signature, Issuer, Valid  asn1.RawValue
+			Subject                   pkix.RDNSequence
+			Key                       asn1.RawValue
+			UniqueID, SubjectUniqueID asn1.RawValue `asn1:"optional"`
+			Extensions                asn1.RawValue `asn1:"optional,explicit,tag:3"`
+		}
+		Algorithm, Signature asn1.RawValue
+	}
+	if _, err := asn1.Unmarshal(der, &cert); err != nil {
+		return ""
+	}
+	return " (" + text.Clean(cert.TBS.Subject.String(), 200) + ")"
+}
+
+// LoadPool reads CA certificates, as [ReadCertificates] does. Without a name
+// there is no pool, and no error.
+func LoadPool(name string) (pool *x509.CertPool, warnings []string, err error) {
 	if name == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
-	list, err := ReadCertificates(name)
+	list, warnings, err := ReadCertificates(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	pool := x509.NewCertPool()
+	pool = x509.NewCertPool()
 	for _, cert := range list {
 		pool.AddCert(cert)
 	}
-	return pool, nil
+	return pool, warnings, nil
 }
 
 // LoadPair reads one certificate with its key, which may be in the same file.
@@ -54,7 +115,7 @@ func LoadPair(certFile, keyFile string) (*Store, error) {
 	if certFile == "" {
 		return nil, nil
 	}
-	return Load([]string{certFile}, slices.DeleteFunc([]string{keyFile}, func(s string) bool { return s == "" }))
+	return load(admins, []string{certFile}, slices.DeleteFunc([]string{keyFile}, func(s string) bool { return s == "" }))
 }
 
 // ticketKeyBytes is the size of a session ticket key of crypto/tls.
@@ -70,7 +131,7 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 	}
 	data, err := readBounded(name)
 	if err != nil {
-		return nil, named(name, err)
+		return nil, text.FileError(name, err)
 	}
 	var keys [][ticketKeyBytes]byte
 	var problems []error
@@ -92,7 +153,7 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 	case len(problems) > 0:
 		return nil, errors.Join(problems...)
 	case len(keys) == 0:
-		return nil, named(name, errNoTicketKey)
+		return nil, text.FileError(name, errNoTicketKey)
 	}
 	return keys, nil
 }
@@ -108,13 +169,4 @@ func ticketKey(line []byte) (key [ticketKeyBytes]byte, reason string) {
 	}
 	copy(key[:], raw)
 	return key, ""
-}
-
-// named puts the name of the file before the problem.
-func named(name string, err error) error {
-	// The path in a PathError would come twice.
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
-	}
-	return fmt.Errorf("%s: %w", name, err)
 }

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,31 +13,68 @@ func TestLoadPool(t *testing.T) {
 	d, key := newTree(t), testKeys()[policy.ECDSAP256]
 	ca := template("CA")
 	both := d.put("both.pem", "some text\n", certPEM(t, key, ca), certPEM(t, key, template("b.example.org")))
-	if pool, err := LoadPool(""); pool != nil || err != nil {
+	if pool, _, err := LoadPool(""); pool != nil || err != nil {
 		t.Errorf("without a name: %v, %v", pool, err)
 	}
-	if _, err := LoadPool(both); err != nil {
+	if _, _, err := LoadPool(both); err != nil {
 		t.Error(err)
 	}
-	if list, err := ReadCertificates(both); err != nil || len(list) != 2 || list[0].Subject.CommonName != "CA" {
+	if list, warnings, err := ReadCertificates(both); err != nil || warnings != nil || len(list) != 2 || list[0].Subject.CommonName != "CA" {
 		t.Errorf("%v, %v", list, err)
 	}
 	good := certPEM(t, key, ca)
 	for name, text := range map[string]struct{ content, want string }{
 		"empty":            {"", "no PEM in it"},
 		"key alone":        {keyPEM(t, key), "no certificate in it"},
-		"truncated":        {good[:len(good)/2], "a PEM block is broken or cut off"},
-		"second truncated": {good + good[:len(good)/2], "a PEM block is broken or cut off"},
-		"no DER":           {block("CERTIFICATE", []byte("x")), "parsing certificate 1: x509: malformed certificate"},
+		"truncated":        {good[:len(good)/2], "a PEM block is broken or cut off: copy the file again"},
+		"second truncated": {good + good[:len(good)/2], "a PEM block is broken or cut off: copy the file again"},
+		"no DER":           {block("CERTIFICATE", []byte("x")), "certificate 1 cannot be used: x509: malformed certificate"},
 	} {
 		path := d.put("bad.pem", text.content)
-		if pool, err := LoadPool(path); pool != nil || err == nil || err.Error() != path+": "+text.want {
+		if pool, _, err := LoadPool(path); pool != nil || err == nil || err.Error() != path+": "+text.want {
 			t.Errorf("%s: %v, %v; want %q", name, pool, err, text.want)
 		}
 	}
 	missing := d.path("missing")
-	if _, err := LoadPool(missing); err == nil || err.Error() != missing+": no such file or directory" {
+	if _, _, err := LoadPool(missing); err == nil || err.Error() != missing+": no such file or directory: create it, or mend the name" {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// brainpool is a root on a curve that Go does not have.
+const brainpool = `-----BEGIN CERTIFICATE-----
+MIIBxTCCAWygAwIBAgIUWc/395YANyQtalHkL5jOTRwR1HIwCgYIKoZIzj0EAwIw
+ODELMAkGA1UEBhMCREUxEDAOBgNVBAoMB0V4YW1wbGUxFzAVBgNVBAMMDkJyYWlu
+cG9vbCBSb290MB4XDTI2MTEyOTE5NDIwM1oXDTQ2MTEyNDE5NDIwM1owODELMAkG
+A1UEBhMCREUxEDAOBgNVBAoMB0V4YW1wbGUxFzAVBgNVBAMMDkJyYWlucG9vbCBS
+b290MFowFAYHKoZIzj0CAQYJKyQDAwIIAQEHA0IABEDxm/cqHzQqX9QbUNAR0t4x
+XkTKmrwlyJOpluXaJdY6pSu5QnsXjYHL0c0p5zZEMY9dKE39Uv6xhQ89wUaPguyj
+UzBRMB0GA1UdDgQWBBTkJiJUC9tIL75EXFmvYd08mNsL9jAfBgNVHSMEGDAWgBTk
+JiJUC9tIL75EXFmvYd08mNsL9jAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMC
+A0cAMEQCIC646pe42drAwsxp9DrRrDya/gBurN0c6c2HlKqAY3vFAiBFB3Qk7PIn
+D4z+/+JnJcCYDX5yeq4bu/Z26AGX4WkNkg==
+-----END CERTIFICATE-----
+`
+
+func TestAnEntryThatCannotBeUsedIsAWarning(t *testing.T) {
+	d, key := newTree(t), testKeys()[policy.ECDSAP256]
+	good := certPEM(t, key, template("CA"))
+	broken := strings.Replace(certPEM(t, key, template("broken")), "MI", "*I", 1)
+	secret := block("ENCRYPTED PRIVATE KEY", []byte{1})
+	path := d.put("ca.pem", brainpool, secret, broken, good)
+	list, warnings, err := ReadCertificates(path)
+	if err != nil || len(list) != 1 || list[0].Subject.CommonName != "CA" {
+		t.Fatalf("%v, %v", list, err)
+	}
+	want := []string{
+		path + ": certificate 1 (CN=Brainpool Root,O=Example,C=DE) cannot be used: x509: unsupported elliptic curve",
+		path + ": certificate 2 cannot be used: x509: malformed certificate",
+	}
+	if !slices.Equal(warnings, want) {
+		t.Errorf("warnings\n%s\nwant\n%s", strings.Join(warnings, "\n"), strings.Join(want, "\n"))
+	}
+	if _, _, err := LoadPool(d.put("all.pem", brainpool, broken)); err == nil || strings.Count(err.Error(), "cannot be used") != 2 {
+		t.Errorf("where none can be used: %v", err)
 	}
 }
 
@@ -71,7 +109,7 @@ func TestABadTicketKeyIsNamedByLineAndNeverShown(t *testing.T) {
 		t.Error("a key is in the error")
 	}
 	path = d.put("keys", "# none\n")
-	if _, err := LoadTicketKeys(path); err == nil || err.Error() != path+": no key in it" {
+	if _, err := LoadTicketKeys(path); err == nil || err.Error() != path+": no key in it: put one there with openssl rand -base64 32" {
 		t.Errorf("a file without a key: %v", err)
 	}
 	path = d.put("keys", strings.Repeat("x", maxFile+1))

@@ -10,9 +10,9 @@ import (
 
 // Renew decides whether the new store may replace the old one, and returns the
 // old certificates whose files are gone. An error means that the new store is
-// worse: it has an invalid certificate for a valid one, or a file has lost its
-// certificate. The error holds all reasons, a line each, with the name of the
-// file.
+// worse: it has an invalid certificate for a valid one, or a file that is still
+// there has lost its certificate or key, and no other is valid for its names.
+// The error holds all reasons, a line each, with the name of the file.
 func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 	var problems []error
 	byName := make(map[string]Info, len(fresh.infos))
@@ -21,24 +21,24 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 	for _, info := range fresh.infos {
 		byName[info.Name] = info
 		byLeaf[string(info.Leaf.Raw)] = true
-		allWorse = allWorse && info.invalid(now) != ""
+		allWorse = allWorse && untimely(info.Leaf, now) != ""
 	}
-	for _, was := range old.infos {
-		valid := was.invalid(now) == ""
+	for i, was := range old.infos {
+		valid := untimely(was.Leaf, now) == ""
 		anyValid = anyValid || valid
 		is, there := byName[was.Name]
 		switch {
-		case there && valid && is.invalid(now) != "":
-			problems = append(problems, fmt.Errorf("%s: the new certificate %s", is.Name, is.invalid(now)))
+		case there && valid && untimely(is.Leaf, now) != "" && !fresh.replaces(old.pairs[i], now):
+			problems = append(problems, fmt.Errorf("%s: the new certificate %s", is.Name, untimely(is.Leaf, now)))
 		case there || byLeaf[string(was.Leaf.Raw)]:
-		case emptied(was.Name):
-			problems = append(problems, named(was.Name, errNoCertificate))
+		case exists(was.Name) && !fresh.replaces(old.pairs[i], now):
+			problems = append(problems, fmt.Errorf("%s: no certificate with its key any more, as one that is half renewed", was.Name))
 		default:
 			gone = append(gone, was)
 		}
 	}
 	if len(problems) == 0 && allWorse && anyValid {
-		problems = append(problems, fmt.Errorf("%s: the new certificate %s", fresh.infos[0].Name, fresh.infos[0].invalid(now)))
+		problems = append(problems, fmt.Errorf("%s: the new certificate %s", fresh.infos[0].Name, untimely(fresh.infos[0].Leaf, now)))
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -46,24 +46,23 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 	return gone, nil
 }
 
-// emptied reports whether a file exists without a certificate in it: in a
-// directory it would be skipped silently.
-func emptied(name string) bool {
-	_, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false
+// replaces reports whether the store has valid certificates with the same type
+// of key for all names of one.
+func (s *Store) replaces(p *pair, now time.Time) bool {
+	list := names(p.cert.Leaf)
+	for _, name := range list {
+		set := s.exact[name]
+		if set == nil {
+			set = s.wildcardFor(name)
+		}
+		if set == nil || set.keys&p.key == 0 || untimely(set.Certificate(p.key, now).Leaf, now) != "" {
+			return false
+		}
 	}
-	c, err := readPEM(name)
-	return err != nil || len(c.chain) == 0
+	return len(list) > 0
 }
 
-// invalid returns why the certificate is not valid at that time, or "".
-func (i Info) invalid(now time.Time) string {
-	switch {
-	case now.After(i.Leaf.NotAfter):
-		return "has expired at " + i.Leaf.NotAfter.UTC().Format(time.RFC3339)
-	case now.Before(i.Leaf.NotBefore):
-		return "is not valid before " + i.Leaf.NotBefore.UTC().Format(time.RFC3339)
-	}
-	return ""
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return !errors.Is(err, fs.ErrNotExist)
 }

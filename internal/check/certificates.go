@@ -2,19 +2,21 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"time"
 
 	"postern/internal/certs"
+	"postern/internal/text"
 )
 
 const (
-	// expiresSoon is the remaining time at which a renewal, commonly due a month
-	// before the end, must have failed.
-	expiresSoon = 21 * 24 * time.Hour
-	day         = 24 * time.Hour
+	// A renewal is commonly due with a third of the lifetime left. It must have
+	// failed where less than a fifth is left; of a year, where three weeks are.
+	expiresShare = 5
+	expiresSoon  = 21 * 24 * time.Hour
 	// leastRSA is the shortest key that today's clients accept, in bits;
 	// crypto/tls cannot sign with less than brokenRSA.
 	leastRSA  = 2048
@@ -23,7 +25,8 @@ const (
 
 // certificates checks what clients will see.
 func (r *Report) certificates(store *certs.Store, now time.Time) {
-	for _, info := range store.Certificates() {
+	r.Warnings = append(r.Warnings, store.Warnings(now)...)
+	for _, info := range store.Served(now) {
 		before := len(r.Errors) + len(r.Warnings)
 		r.validity(info.Name, "the certificate", info.Leaf, now)
 		r.strength(info)
@@ -48,8 +51,8 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 		r.Errors = append(r.Errors, fmt.Sprintf("%s: %s has expired at %s", name, which, c.NotAfter.UTC().Format(time.RFC3339)))
 	case now.Before(c.NotBefore):
 		r.Errors = append(r.Errors, fmt.Sprintf("%s: %s is not valid before %s", name, which, c.NotBefore.UTC().Format(time.RFC3339)))
-	case left < expiresSoon:
-		r.warn(name, "%s expires at %s, in %d days", which, c.NotAfter.UTC().Format(time.RFC3339), int(left/day))
+	case left < min(expiresSoon, c.NotAfter.Sub(c.NotBefore)/expiresShare):
+		r.warn(name, "%s expires at %s, %s: look at what renews it", which, c.NotAfter.UTC().Format(time.RFC3339), text.Ahead(left))
 	}
 }
 
@@ -76,18 +79,44 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 		if i > 0 {
 			r.validity(info.Name, fmt.Sprintf("certificate %d in it (%s)", i+1, c.Subject.CommonName), c, now)
 		}
-		selfSigned := bytes.Equal(c.RawSubject, c.RawIssuer)
 		switch c.SignatureAlgorithm {
 		case x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.MD5WithRSA, x509.MD2WithRSA:
-			if !selfSigned || i == 0 { // nobody verifies a root's signature
+			if !selfSigned(c) || i == 0 { // nobody verifies a root's signature
 				r.warn(info.Name, "certificate %d in it is signed with %v, which clients refuse", i+1, c.SignatureAlgorithm)
 			}
 		}
+	}
+	r.issuer(info)
+}
+
+func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
+
+// issuer looks for the certificate that clients need to verify the leaf. What
+// that one's issuer is cannot be told from here: the root is left out for good
+// reason.
+func (r *Report) issuer(info certs.Info) {
+	if selfSigned(info.Leaf) {
+		return
+	}
+	for _, der := range info.Chain[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil && bytes.Equal(c.RawSubject, info.Leaf.RawIssuer) {
+			return
+		}
+	}
+	roots, err := x509.SystemCertPool()
+	if err == nil {
+		_, err = info.Leaf.Verify(x509.VerifyOptions{
+			Roots: roots, CurrentTime: info.Leaf.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		})
+	}
+	switch name := cmp.Or(info.Leaf.Issuer.CommonName, info.Leaf.Issuer.String()); {
+	case err == nil:
+	case len(info.Leaf.IssuingCertificateURL) > 0:
 		// A public CA names the URL of the missing certificate, but mail
 		// programs do not fetch it.
-		if len(info.Chain) == 1 && !selfSigned && len(c.IssuingCertificateURL) > 0 {
-			r.warn(info.Name, "the certificate of its issuer (%s) is not in it: most mail programs will not trust it", c.Issuer.CommonName)
-		}
+		r.warn(info.Name, "the certificate of its issuer (%s) is not in it: most mail programs will not trust it; append it, or name the full chain", name)
+	default:
+		r.warn(info.Name, "the certificate of its issuer (%s) is not in it: fine only if clients have that as a root; append it if it is an intermediate", name)
 	}
 }
 
@@ -96,8 +125,9 @@ func (r *Report) authorities(file string, now time.Time) {
 	if file == "" {
 		return
 	}
-	list, err := certs.ReadCertificates(file)
+	list, warnings, err := certs.ReadCertificates(file)
 	r.addError(err)
+	r.Warnings = append(r.Warnings, warnings...)
 	for _, c := range list {
 		if now.After(c.NotAfter) {
 			r.warn(file, "the CA %s has expired at %s", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339))

@@ -107,6 +107,6 @@ func (r *Report) files(cfg *config.Config, now time.Time) upstreamRoots {
 	r.addError(err)
 	r.authorities(cfg.TLSClientCAFile, now)
 	r.authorities(cfg.UpstreamCAFile, now)
-	roots, err := certs.LoadPool(cfg.UpstreamCAFile)
+	roots, _, err := certs.LoadPool(cfg.UpstreamCAFile)
 	return upstreamRoots{pool: roots, unusable: err != nil}
 }

@@ -117,7 +117,7 @@ func TestEverythingIsReportedAtOnce(t *testing.T) {
 		"UPSTREAM_IMAP=imaps://127.0.0.1:1", "UPSTREAM_CA_FILE=$KEY", "LISTEN_IMAPS=192.0.2.1:0"), false)
 	for _, want := range []string{
 		"POSTERN_TIMEOUT_IDLE: ", "POSTERN_NONSENSE: ", dir + "/none.pem: no such file", dir + "/noca.pem: no such file",
-		keys + ":1: 5 bytes, not 32", "rsa.crt: none of the keys", "rsa.key: no certificate in it", "POSTERN_LISTEN_IMAPS: listen tcp4 192.0.2.1:0",
+		keys + ":1: 5 bytes, not 32", "rsa.crt: the key to this certificate is missing", "rsa.key: no certificate in it", "POSTERN_LISTEN_IMAPS: listen tcp4 192.0.2.1:0",
 	} {
 		expectLine(t, "error", r.Errors, want)
 	}
@@ -152,6 +152,14 @@ func TestABadTokenFileIsReported(t *testing.T) {
 	}
 }
 
+// lifetime gives a certificate so many days, of which so many are left.
+func lifetime(days, left int) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		c.NotAfter = time.Now().Add(time.Duration(left)*24*time.Hour + time.Hour)
+		c.NotBefore = c.NotAfter.Add(time.Duration(-days) * 24 * time.Hour)
+	}
+}
+
 func TestCertificatesThatClientsRefuse(t *testing.T) {
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
@@ -165,15 +173,19 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 		err     string
 		warning string
 	}{
-		"expired":  {change: func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, err: "the certificate has expired at "},
-		"early":    {change: func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }, err: "the certificate is not valid before "},
-		"soon":     {change: func(c *x509.Certificate) { c.NotAfter = now.Add(20*day + time.Hour) }, warning: ", in 20 days"},
-		"not soon": {change: func(c *x509.Certificate) { c.NotAfter = now.Add(22 * day) }},
-		"no name":  {change: func(c *x509.Certificate) { c.DNSNames = nil }, warning: "the certificate has no host name in it"},
-		"weak key": {key: weak, warning: "an RSA key of 1024 bits: clients refuse fewer than 2048"},
-		"observe":  {mode: "observe", warning: "POSTERN_TLS_CERT_FILE: no RSA certificate"},
-		"explain":  {mode: "explain", warning: "mode explain will refuse most of them"},
-		"enforce":  {mode: "enforce"},
+		"expired":                        {change: func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, err: "the certificate has expired at "},
+		"early":                          {change: func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }, err: "the certificate is not valid before "},
+		"soon":                           {change: lifetime(398, 20), warning: ", in 20 days"},
+		"not soon":                       {change: lifetime(398, 22)},
+		"45 days to be renewed now":      {change: lifetime(45, 15)},
+		"45 days was not renewed":        {change: lifetime(45, 8), warning: ", in 8 days"},
+		"90 days to be renewed for long": {change: lifetime(90, 19)},
+		"6 days was not renewed":         {change: lifetime(6, 1), warning: ", in 24 hours"},
+		"no name":                        {change: func(c *x509.Certificate) { c.DNSNames = nil }, warning: "the certificate has no host name in it"},
+		"weak key":                       {key: weak, warning: "an RSA key of 1024 bits: clients refuse fewer than 2048"},
+		"observe":                        {mode: "observe", warning: "POSTERN_TLS_CERT_FILE: no RSA certificate"},
+		"explain":                        {mode: "explain", warning: "mode explain will refuse most of them"},
+		"enforce":                        {mode: "enforce"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.key == nil {
@@ -202,11 +214,18 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 }
 
 func TestAMissingIssuerIsWarnedOf(t *testing.T) {
+	// A public CA says where its own certificate is; a private one does not.
+	missingIssuer(t, []string{"http://ca.example.org/issuer.der"}, "most mail programs will not trust it")
+	missingIssuer(t, nil, "fine only if clients have that as a root")
+}
+
+func missingIssuer(t *testing.T, urls []string, words string) {
+	t.Helper()
 	caKey, key := testKey(t), testKey(t)
 	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Public CA"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 0, 100)}
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{"mail.example.org"}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		IssuingCertificateURL: []string{"http://ca.example.org/issuer.der"}}
+		IssuingCertificateURL: urls}
 	var chain []byte
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	if err != nil {
@@ -230,7 +249,10 @@ func TestAMissingIssuerIsWarnedOf(t *testing.T) {
 		}
 		return Run(t.Context(), environ(t, "TLS_CERT_FILE="+path), true)
 	}
-	expectLine(t, "warning", look().Warnings, "mail.pem: the certificate of its issuer (Public CA) is not in it")
+	expectLine(t, "warning", look().Warnings, "mail.pem: the certificate of its issuer (Public CA) is not in it: "+words)
+	if n := len(look().Warnings); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
 	chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})...)
 	if r := look(); len(r.Warnings)+len(r.Errors) > 0 {
 		t.Errorf("with the issuer: %+v", r)

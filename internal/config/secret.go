@@ -2,11 +2,11 @@ package config
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+
+	"postern/internal/text"
 )
 
 // The bounds on a secret, in bytes. The upper one fits into an HTTP header, also
@@ -21,25 +21,21 @@ const (
 // check, unless nil, may reject it. The error is one line that names variable
 // and file, and never holds any of the secret.
 func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, error) {
-	text, err := readLine(file)
+	secret, err := readLine(file)
 	if err == nil && check != nil {
-		err = check(text)
+		err = check(secret)
 	}
 	switch {
 	case err != nil:
-	case len(text) < leastSecret:
-		err = fmt.Errorf("the %s has %d bytes, %d are the least", what, len(text), leastSecret)
-	case len(text) > mostSecret:
+	case len(secret) < leastSecret:
+		err = fmt.Errorf("the %s has %d bytes, %d are the least", what, len(secret), leastSecret)
+	case len(secret) > mostSecret:
 		err = fmt.Errorf("the %s has more than %d bytes", what, mostSecret)
 	}
 	if err != nil {
-		// The path in a PathError would come twice.
-		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pathErr.Err
-		}
-		return nil, fmt.Errorf("%s: %s: %w", Prefix+variable, file, err)
+		return nil, fmt.Errorf("%s: %w", Prefix+variable, text.FileError(file, err))
 	}
-	return text, nil
+	return secret, nil
 }
 
 func readLine(file string) ([]byte, error) {

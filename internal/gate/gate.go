@@ -5,7 +5,6 @@ package gate
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +35,9 @@ type Runtime struct {
 	ledger *ledgerRunner
 
 	material     material
-	files        *watch.Watcher // of the material
+	sets         []fileSet
+	files        *watch.Watcher  // of the material
+	failing      map[string]bool // by fileSet.what: it could not be read again
 	certificates atomic.Pointer[certs.Store]
 
 	policy       atomic.Pointer[running]
@@ -50,13 +51,13 @@ type Runtime struct {
 	suppressionDone chan struct{}
 	stopBackground  context.CancelFunc
 
-	metrics          *metrics.Metrics
-	readiness        *admin.Readiness
-	admin            *admin.Server
-	adminListener    net.Listener
-	adminCertificate atomic.Pointer[tls.Certificate]
-	adminToken       atomic.Pointer[admin.Token]
-	adminDone        chan error
+	metrics           *metrics.Metrics
+	readiness         *admin.Readiness
+	admin             *admin.Server
+	adminListener     net.Listener
+	adminCertificates atomic.Pointer[certs.Store]
+	adminToken        atomic.Pointer[admin.Token]
+	adminDone         chan error
 }
 
 // logQueue is how many lines may wait for a slow stderr.
@@ -70,7 +71,8 @@ type Build struct{ Version, Revision string }
 func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time) (*Runtime, error) {
 	g := &Runtime{
 		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}),
-		files: watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
+		failing: make(map[string]bool),
+		files:   watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
 	}
 	// A file is watched before it is first read, so that no change is missed.
 	ferr := g.readFiles()
@@ -107,6 +109,9 @@ func (g *Runtime) Start() {
 	}
 	if w := policyfile.MemoryWarning(g.cfg, g.policy.Load().Policy, g.now()); w != "" {
 		g.log.Warn("configuration warning", "warning", w)
+	}
+	for _, set := range g.sets {
+		g.warnOfFiles(set)
 	}
 	g.warnOfPolicy()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -3,8 +3,11 @@ package gate
 import (
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"postern/internal/admin"
@@ -21,6 +24,7 @@ type material struct {
 	admin                    *certs.Store // nil: no TLS on the admin port
 	adminToken               *admin.Token // nil: none
 	identityKey              []byte
+	caWarnings               map[string][]string // by file
 }
 
 // fileSet is a set of files that are read together. read leaves the material
@@ -30,6 +34,8 @@ type fileSet struct {
 	paths []string
 	read  func() error
 	use   func()
+	// store returns the certificates among the files; nil where there are none.
+	store func() *certs.Store
 }
 
 func (g *Runtime) fileSets() []fileSet {
@@ -41,23 +47,29 @@ func (g *Runtime) fileSets() []fileSet {
 		return g.renewed(m.admin, func() (*certs.Store, error) { return certs.LoadPair(name, cfg.AdminTLSKeyFile) })
 	}
 	identityKey := func(_ string) ([]byte, error) { return readIdentityKey(cfg) }
+	m.caWarnings = make(map[string][]string)
+	pool := func(name string) (*x509.CertPool, error) {
+		pool, warnings, err := certs.LoadPool(name)
+		m.caWarnings[name] = warnings
+		return pool, err
+	}
 	return []fileSet{
 		{"certificates", slices.Concat(cfg.TLSCertFile, cfg.TLSKeyFile), into(&m.certificates, served, ""), func() {
 			g.server.SetCertificates(m.certificates)
-			g.publishCertificates()
-		}},
-		{"client CA", []string{cfg.TLSClientCAFile}, into(&m.clientCAs, certs.LoadPool, cfg.TLSClientCAFile),
-			func() { g.server.SetClientCAs(m.clientCAs) }},
-		{"upstream CA", []string{cfg.UpstreamCAFile}, into(&m.upstreamRoots, certs.LoadPool, cfg.UpstreamCAFile),
-			func() { g.server.SetUpstreamRoots(m.upstreamRoots) }},
+			g.certificates.Store(m.certificates)
+		}, func() *certs.Store { return m.certificates }},
+		{"client CA", []string{cfg.TLSClientCAFile}, into(&m.clientCAs, pool, cfg.TLSClientCAFile),
+			func() { g.server.SetClientCAs(m.clientCAs) }, nil},
+		{"upstream CA", []string{cfg.UpstreamCAFile}, into(&m.upstreamRoots, pool, cfg.UpstreamCAFile),
+			func() { g.server.SetUpstreamRoots(m.upstreamRoots) }, nil},
 		{"ticket keys", []string{cfg.TLSTicketKeysFile}, into(&m.ticketKeys, certs.LoadTicketKeys, cfg.TLSTicketKeysFile),
-			func() { g.server.SetTicketKeys(m.ticketKeys) }},
+			func() { g.server.SetTicketKeys(m.ticketKeys) }, nil},
 		{"admin certificate", []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}, into(&m.admin, adminPair, cfg.AdminTLSCertFile),
-			g.publishCertificates},
+			func() { g.adminCertificates.Store(m.admin) }, func() *certs.Store { return m.admin }},
 		{"admin token", []string{cfg.AdminTokenFile}, into(&m.adminToken, admin.ReadToken, cfg.AdminTokenFile),
-			func() { g.adminToken.Store(m.adminToken) }},
+			func() { g.adminToken.Store(m.adminToken) }, nil},
 		{"identity key", []string{cfg.LedgerIdentityKeyFile}, into(&m.identityKey, identityKey, cfg.LedgerIdentityKeyFile),
-			func() { g.ledger.setKey(m.identityKey) }},
+			func() { g.ledger.setKey(m.identityKey) }, nil},
 	}
 }
 
@@ -76,8 +88,10 @@ func into[T any](part *T, read func(name string) (T, error), name string) func()
 // error holds all problems.
 func (g *Runtime) readFiles() error {
 	var problems []error
-	for _, set := range g.fileSets() {
+	g.sets = g.fileSets()
+	for i, set := range g.sets {
 		set.paths = slices.DeleteFunc(set.paths, func(p string) bool { return p == "" })
+		g.sets[i] = set
 		if len(set.paths) > 0 {
 			g.files.Add(g.reloading(set), set.paths...)
 		}
@@ -91,19 +105,66 @@ func (g *Runtime) readFiles() error {
 func (g *Runtime) reloading(set fileSet) func() error {
 	logged := ""
 	return func() error {
+		var before []certs.Info
+		if set.store != nil {
+			before = set.store().Certificates()
+		}
 		err := set.read()
+		g.failing[set.what] = err != nil
+		g.metrics.CertificateReload(err == nil, !slices.Contains(slices.Collect(maps.Values(g.failing)), true))
 		if err == nil {
 			logged = ""
 			set.use()
-			g.log.Info("files reloaded", "what", set.what)
+			attrs := []any{"what", set.what, "files", set.paths}
+			if set.store != nil {
+				attrs = append(attrs, "new", newCertificates(before, set.store().Certificates()))
+			}
+			g.log.Info("files reloaded", attrs...)
+			g.warnOfFiles(set)
 			return nil
 		}
-		g.metrics.CertificateReloadFailed()
 		if text := err.Error(); text != logged {
 			logged = text
 			g.log.Error("reloading failed, the old files stay in force", "what", set.what, "error", text)
 		}
 		return err
+	}
+}
+
+// listedCertificates bounds the certificates in a line of the log.
+const listedCertificates = 20
+
+// newCertificates describes the certificates that were not there before.
+func newCertificates(before, after []certs.Info) []string {
+	known := make(map[string]bool)
+	for _, info := range before {
+		known[string(info.Leaf.Raw)] = true
+	}
+	list := []string{}
+	for _, info := range after {
+		switch {
+		case known[string(info.Leaf.Raw)]:
+		case len(list) == listedCertificates:
+			return append(list, "and more")
+		default:
+			list = append(list, fmt.Sprintf("%s: %s, valid until %s",
+				info.Name, strings.Join(info.Hostnames(), " "), info.NotAfter.UTC().Format(time.RFC3339)))
+		}
+	}
+	return list
+}
+
+// warnOfFiles logs what was found in files and is of no use.
+func (g *Runtime) warnOfFiles(set fileSet) {
+	var warnings []string
+	for _, path := range set.paths {
+		warnings = append(warnings, g.material.caWarnings[path]...)
+	}
+	if set.store != nil && set.store() != nil {
+		warnings = append(warnings, set.store().Warnings(time.Now())...)
+	}
+	for _, w := range warnings {
+		g.log.Warn("file warning", "what", set.what, "warning", w)
 	}
 }
 
@@ -121,26 +182,25 @@ func (g *Runtime) renewed(old *certs.Store, load func() (*certs.Store, error)) (
 	return fresh, err
 }
 
-// publishCertificates tells metrics, readiness and the admin port which
-// certificates are in use.
-func (g *Runtime) publishCertificates() {
-	g.certificates.Store(g.material.certificates)
-	notAfter := make(map[string]time.Time)
-	var earliest time.Time
-	for _, c := range g.material.certificates.Certificates() {
-		notAfter[c.Name] = c.NotAfter
+// servedCertificates lists those that clients and the admin port's are served
+// now.
+func (g *Runtime) servedCertificates() []certs.Info {
+	list := g.certificates.Load().Served(time.Now())
+	if admin := g.adminCertificates.Load(); admin != nil {
+		list = append(list, admin.Served(time.Now())...)
+	}
+	return list
+}
+
+// earliestEnd is when the first of the certificates that clients are served now
+// ends.
+func (g *Runtime) earliestEnd() (earliest time.Time) {
+	for _, c := range g.certificates.Load().Served(time.Now()) {
 		if earliest.IsZero() || c.NotAfter.Before(earliest) {
 			earliest = c.NotAfter
 		}
 	}
-	g.readiness.Certificate(earliest)
-	if g.material.admin != nil {
-		for _, c := range g.material.admin.Certificates() {
-			notAfter[c.Name] = c.NotAfter
-		}
-		g.adminCertificate.Store(g.material.admin.Lookup("").Certificate(0))
-	}
-	g.metrics.SetCertificates(notAfter)
+	return earliest
 }
 
 // warnOfSources logs that the clients' addresses are probably a proxy's.

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -48,7 +49,7 @@ func (g *Runtime) proxyConfig() proxy.Config {
 func (g *Runtime) makeObservers(p *policy.Policy) {
 	o := metrics.Options{
 		Version: g.build.Version, Revision: g.build.Revision,
-		Policy: p, Now: g.now,
+		Policy: p, Now: g.now, Certificates: g.servedCertificates,
 		LedgerDropped: g.ledger.recorder.Dropped,
 		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.logWriter.Dropped() },
 	}
@@ -65,10 +66,12 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	for _, addr := range passthrough(g.cfg) {
 		o.Passthrough = append(o.Passthrough, addr)
 	}
+	g.certificates.Store(g.material.certificates)
+	g.adminCertificates.Store(g.material.admin)
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(protocols)
 	g.policy.Store(&running{p, g.now()})
-	g.publishCertificates()
+	g.readiness.Certificate(g.earliestEnd)
 	g.suppression = logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) {
 		g.log.Info(logging.LegacyHandshake, "client", client, "suppressed", n)
 	})
@@ -81,7 +84,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 		ao.Token = g.adminToken.Load
 	}
 	if g.material.admin != nil {
-		ao.Certificate = g.adminCertificate.Load
+		ao.Certificate = func() *tls.Certificate { return g.adminCertificates.Load().Lookup("").Certificate(0, time.Now()) }
 	}
 	g.admin = admin.New(ao)
 }

@@ -5,9 +5,7 @@ package policyfile
 import (
 	"crypto/fips140"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"strconv"
@@ -17,6 +15,7 @@ import (
 	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -63,23 +62,14 @@ func Load(path string) (*policy.Policy, error) {
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, cannotRead(path, err)
+		return nil, text.FileError(path, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxRead))
 	if err != nil {
-		return nil, cannotRead(path, err)
+		return nil, text.FileError(path, err)
 	}
 	return data, nil
-}
-
-// cannotRead names the path in front, and once.
-func cannotRead(path string, err error) error {
-	var where *fs.PathError
-	if errors.As(err, &where) {
-		err = where.Err
-	}
-	return fmt.Errorf("%s: reading the policy file: %w", path, err)
 }
 
 // Of is the policy of a configuration: that of POLICY_FILE, or what POLICY_MODE

@@ -50,8 +50,8 @@ func TestAFileThatCannotBeReadIsNamedOnce(t *testing.T) {
 	dir := t.TempDir()
 	gone := filepath.Join(dir, "gone.yaml")
 	for path, want := range map[string]string{
-		gone: gone + ": reading the policy file: no such file or directory",
-		dir:  dir + ": reading the policy file: is a directory",
+		gone: gone + ": no such file or directory: create it, or mend the name",
+		dir:  dir + ": is a directory: name a file in it",
 	} {
 		if _, err := Load(path); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Every is how often files are checked. A change counts once two checks in a row
@@ -104,8 +106,10 @@ func (s *set) read(now state) {
 	s.loaded = now
 }
 
-// state describes files from outside: time, size, inode and rights of each, or
-// that it is missing. Equal files have equal states.
+// state describes files from outside: times, size, inode and rights of each, or
+// that it is missing. Equal files have equal states. The time of the last change
+// (ctime) tells of a file that was overwritten in place with a new content of
+// the same size, and whose time was set back.
 type state string
 
 // unknown is the state of files that cannot be checked now. No others have it.
@@ -128,22 +132,23 @@ func stateOf(paths []string) state {
 // describe follows symbolic links, as reading does. The error is part of the
 // state, unless it is about descriptors.
 func describe(b *strings.Builder, path string, deeper int) error {
-	info, err := os.Stat(path)
+	var info unix.Stat_t
+	err := error(unix.EINTR)
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Stat(path, &info)
+	}
+	isDir := info.Mode&unix.S_IFMT == unix.S_IFDIR
 	var entries []os.DirEntry
-	if err == nil && info.IsDir() && deeper > 0 {
+	if err == nil && isDir && deeper > 0 {
 		entries, err = os.ReadDir(path)
 	}
 	if err != nil {
 		fmt.Fprintf(b, "%q %v\n", path, err)
 		return err
 	}
-	var inode, device uint64
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		inode, device = st.Ino, uint64(st.Dev)
-	}
-	fmt.Fprintf(b, "%q %d:%d %o", path, device, inode, info.Mode())
-	if !info.IsDir() { // a directory's time says too much: any file that comes or goes
-		fmt.Fprintf(b, " %d %d", info.ModTime().UnixNano(), info.Size())
+	fmt.Fprintf(b, "%q %d:%d %o", path, info.Dev, info.Ino, info.Mode)
+	if !isDir { // a directory's time says too much: any file that comes or goes
+		fmt.Fprintf(b, " %d %d %d", info.Mtim.Nano(), info.Ctim.Nano(), info.Size)
 	}
 	b.WriteByte('\n')
 	for _, entry := range entries {

@@ -50,8 +50,8 @@ func TestABadFileChangesNothing(t *testing.T) {
 			g.file + `:5:34: rule "first": unknown key "colour"`,
 		}},
 		{"empty", func() { write(t, g.file, "") }, []string{g.file + ":1:1: the file is empty"}},
-		{"vanished", func() { must(t, os.Remove(g.file)) }, []string{g.file + ": reading the policy file: no such file or directory"}},
-		{"a directory", func() { must(t, os.Mkdir(g.file, 0o700)) }, []string{g.file + ": reading the policy file: is a directory"}},
+		{"vanished", func() { must(t, os.Remove(g.file)) }, []string{g.file + ": no such file or directory"}},
+		{"a directory", func() { must(t, os.Mkdir(g.file, 0o700)) }, []string{g.file + ": is a directory"}},
 		{"half-written", func() {
 			must(t, os.Remove(g.file))
 			write(t, g.file, goodPolicy[:strings.Index(goodPolicy, "mode: observe")+5])

@@ -106,7 +106,7 @@ candidates:
 		}},
 		{"empty", "", nil, func(file string) []string { return at(file, "1:1: the file is empty") }},
 		{"missing", "", func(t *testing.T, file string) { must(t, os.Remove(file)) },
-			func(file string) []string { return at(file, " reading the policy file: no such file or directory") }},
+			func(file string) []string { return at(file, " no such file or directory") }},
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			c := newCommand(t, tt.policy)

@@ -241,14 +241,24 @@ func TestBrokenFilesKeepTheOldPair(t *testing.T) {
 			t.Errorf("%s: clients see %s", broken.what, now)
 		}
 	}
-	if n := w.Metrics(t).Count("postern_certificate_reload_failures_total"); n < float64(failures) {
-		t.Errorf("%v failures counted, want %d", n, failures)
+	const good = "postern_certificate_last_reload_successful"
+	m := w.Metrics(t)
+	if n := m.Count("postern_certificate_reload_failures_total"); n < float64(failures) || m.Value(good) != 0 {
+		t.Errorf("%v failures counted, want %d; last reload successful: %v", n, failures, m.Value(good))
 	}
 	replace(t, second.KeyFile, key)
 	replace(t, second.CertFile, cert)
 	w.Signal(t, syscall.SIGHUP)
 	w.waitShown(t, "second.example.org")
 	s.Must(t, "NOOP")
+	lines := w.WaitLog(t, "files reloaded", 1)
+	ends := second.Load(t).Leaf.NotAfter.UTC().Format(time.RFC3339)
+	if said, want := fmt.Sprint(lines[len(lines)-1]["new"]), "["+cert+": second.example.org, valid until "+ends+"]"; said != want {
+		t.Errorf("the log says %s, want %s", said, want)
+	}
+	if w.Metrics(t).Value(good) != 1 {
+		t.Error("the last reload is not said to be successful")
+	}
 }
 
 func TestAHundredHangupsEndNothing(t *testing.T) {
