@@ -115,7 +115,7 @@ var mutants = []mutant{
 	{"tokens can be guessed for ever", "internal/admin access.decide", condition("wait", 1), never, "internal/admin TestTenWrongTokensAMinuteAndNoMore"},
 
 	// What is read again: bad input keeps the old.
-	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("invalid", 1), never, "internal/certs TestRenew"},
+	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("untimely", 1), never, "internal/certs TestRenew"},
 	{"a bad policy takes the place of a good one", "internal/gate Runtime.reloadPolicy", condition("err", 1), never, "test/policy TestABadFileChangesNothing"},
 	{"an unknown variable is passed over", "internal/config loader.refuseUnknown", body, first("return"), "internal/config TestABadValueIsOneLineThatNamesTheVariable"},
 
