@@ -154,8 +154,8 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 	case proxy.Failed:
 		m.failures.add(1, l, slices.Index(proxy.Failures, cmp.Or(h.Failure, proxy.FailOther)))
 	case proxy.Accepted, proxy.Observed, proxy.Explained:
-		if h.Version == policy.NoVersion {
-			return // passed through: what becomes of its handshake is not seen here
+		if h.PassedThrough() {
+			return // what becomes of its handshake is not seen here
 		}
 		m.sessions.add(1, l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), int(oneIf(h.Resumed)))
 		m.handshakeTime[l].Observe(h.Duration.Seconds())

@@ -77,6 +77,12 @@ type Handshake struct {
 	StartTLS bool
 }
 
+// PassedThrough reports that the client was let in, but that an old server has its TLS:
+// no login of it can be seen.
+func (h *Handshake) PassedThrough() bool {
+	return h.Outcome == Observed && h.Version == policy.NoVersion
+}
+
 // Login is a login that the upstream accepted.
 type Login struct {
 	*Conn

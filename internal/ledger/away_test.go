@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -106,6 +107,89 @@ func TestADatabaseThatIsAwayCostsNoSighting(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestADatabaseThatCannotBeWrittenNow takes reads alone, as a server does that
+// another one is about to replace: its connections stay so as long as they live.
+func TestADatabaseThatCannotBeWrittenNow(t *testing.T) {
+	url := newURL(t, "postgres")
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	name := url[strings.LastIndexByte(url, '/')+1:]
+	name, _, _ = strings.Cut(name, "?")
+	do := func(statement string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	readOnly := func() {
+		do("ALTER DATABASE " + name + " SET default_transaction_read_only = on")
+		do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "' AND pid <> pg_backend_pid()")
+	}
+	writable := func() { do("ALTER DATABASE " + name + " RESET default_transaction_read_only") }
+	db.SetMaxOpenConns(1) // which was made before
+
+	g := newReplica(t, url)
+	g.meet(hello("192.0.2.7"))
+	g.flush()
+	if b := g.Backlog(); b.Clients != 0 || b.Stuck || !b.Written.Equal(noon) || b.Ledger != Redacted(url) {
+		t.Errorf("after a write: %+v", b)
+	}
+	readOnly()
+	g.meet(hello("192.0.2.8"))
+	g.later(time.Minute)
+	if err := g.Flush(t.Context()); err == nil {
+		t.Error("it was written")
+	}
+	if err := g.Flush(t.Context()); !cannotWriteNow(err) {
+		t.Errorf("it was not written since %v", err)
+	}
+	if b := g.Backlog(); b.Clients != 1 || !b.Stuck || !b.Since.Equal(noon) {
+		t.Errorf("while it cannot be written: %+v", b)
+	}
+	if s, err := Open(t.Context(), url); !errors.Is(err, ErrAway) || s == nil {
+		t.Errorf("at a start: %v, %v", s, err)
+	} else {
+		s.Close()
+	}
+	writable()
+	wait(t, "the database", func() bool { return g.briefly(10*time.Second) == nil })
+	if b := g.Backlog(); b.Clients != 0 || b.Stuck || !b.Written.Equal(noon.Add(time.Minute)) {
+		t.Errorf("when it can be written again: %+v", b)
+	}
+	g.wantLeft("[192.0.2.7 192.0.2.8]")
+}
+
+func TestALedgerKnowsItsAge(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		began := func() time.Time {
+			t.Helper()
+			b, err := g.store.Began(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		made := began()
+		if time.Since(made) > time.Minute || time.Until(made) > 0 {
+			t.Errorf("made %v", made)
+		}
+		g.meet(hello("192.0.2.7")) // at a time that has passed
+		g.restart(nil)
+		if b := began(); !b.Equal(noon) {
+			t.Errorf("a client was seen at %v, and it began %v", noon, b)
+		}
+		if err := g.store.Prune(t.Context(), made.Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if b := began(); !b.Equal(made) {
+			t.Errorf("without a client it began %v, not %v", b, made)
+		}
+	})
 }
 
 // TestACommitWhoseAnswerIsLost goes through a line that breaks just then: what

@@ -122,15 +122,24 @@ type Login string
 const (
 	LoginOK      Login = "ok"      // one was accepted
 	LoginFailed  Login = "failed"  // there were some, and none was accepted
-	LoginUnknown Login = "unknown" // there was none that the proxy could see
+	LoginNone    Login = "none"    // the client was let in, and has not tried
+	LoginUnknown Login = "unknown" // the client was never let in, so that it could not try
+	LoginUnseen  Login = "unseen"  // an old server has its sessions, and knows
 )
 
-func loginOf(ok, failed int64) Login {
+// Logins lists the values of Login.
+var Logins = []Login{LoginOK, LoginFailed, LoginNone, LoginUnknown, LoginUnseen}
+
+func loginOf(ok, failed, observed, marks int64) Login {
 	switch {
 	case ok > 0:
 		return LoginOK
+	case marks&markPassed != 0:
+		return LoginUnseen
 	case failed > 0:
 		return LoginFailed
+	case observed > 0:
+		return LoginNone
 	}
 	return LoginUnknown
 }

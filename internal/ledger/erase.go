@@ -18,7 +18,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 				fmt.Sprintf(`DELETE FROM days WHERE day < %d`, t/secondsADay),
 				fmt.Sprintf(`DELETE FROM sightings WHERE last_seen < %d`, t),
 				fmt.Sprintf(`DELETE FROM accounts WHERE last_seen < %d`, t),
-				fmt.Sprintf(`DELETE FROM batches WHERE written < %d`, t),
+				fmt.Sprintf(`DELETE FROM batches WHERE written < %d AND writer <> %d`, t, beginning),
 				`DELETE FROM hellos WHERE ja4 NOT IN (SELECT ja4 FROM sightings)`,
 			} {
 				if _, err := tx.ExecContext(ctx, statement); err != nil {

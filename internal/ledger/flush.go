@@ -87,13 +87,19 @@ func (r *Recorder) flush(ctx context.Context) (wrote bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	wrote, err = r.write(ctx)
-	switch {
-	case err != nil && !r.failing:
-		r.log.Error("writing the ledger failed, trying again", "error", err.Error())
-	case err == nil && r.failing:
-		r.log.Info("the ledger is written again")
+	switch was := r.failing.Swap(err != nil); {
+	case err != nil && !was:
+		r.log.Error("writing the ledger failed, trying again", "ledger", r.store.name, "error", err.Error(), "clients", r.pending.Load())
+	case err == nil && was:
+		r.log.Info("the ledger is written again", "ledger", r.store.name)
 	}
-	r.failing = err != nil
+	now := r.now().Unix()
+	if err == nil {
+		r.lastGood.Store(now)
+	}
+	if wrote {
+		r.lastWrite.Store(now)
+	}
 	return wrote, err
 }
 

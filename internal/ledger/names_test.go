@@ -79,13 +79,46 @@ func TestOneOfSeveralAccountsIsNotNamed(t *testing.T) {
 
 func TestSoftwareThatIsSaidAfterTheLogin(t *testing.T) {
 	g := newReplica(t, Memory)
-	h := hello("192.0.2.7")
-	g.session(h, "anna", "")
+	h := hello("192.0.2.7", outcome(proxy.Observed))
+	g.meet(h)
+	g.Login(&proxy.Login{Conn: h.Conn, Account: "anna"})
 	g.Software(&proxy.Software{Conn: h.Conn, Account: "anna", Software: "Thunderbird"})
+	g.Closed(&proxy.Closed{Conn: h.Conn})
 	g.wantNamed(hello("192.0.2.7"), "1 anna/Thunderbird")
 	if c := g.only(Filter{}); !slices.Equal(c.Software, []string{"Thunderbird"}) || !slices.Equal(c.Accounts, []string{"anna"}) {
 		t.Errorf("%+v", c)
 	}
+}
+
+// TestAProgramDoesNotGetTheNameOfAnother: programs of one library share a
+// fingerprint.
+func TestAProgramDoesNotGetTheNameOfAnother(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		pop := listener(proxy.POP3S, 995)
+		g.session(hello("192.0.2.7"), "anna", "OfflineIMAP 8.0.0")
+		g.session(hello("192.0.2.7", pop), "anna", "")
+		g.wantNamed(hello("192.0.2.7"), "1 anna/OfflineIMAP 8.0.0")
+		software := func(want string) {
+			t.Helper()
+			for _, c := range g.clients(Filter{}) {
+				if got := fmt.Sprintf("%s%v%v", c.Listener, c.Accounts, c.Software); got != "pop3s[anna][]" && got != want {
+					t.Errorf("%s, want %s", got, want)
+				}
+			}
+			by := len(g.clients(Filter{Software: "offline"}))
+			if by == 1 != strings.Contains(want, "Offline") {
+				t.Errorf("%d are found by the program", by)
+			}
+		}
+		software("imaps[anna][OfflineIMAP 8.0.0]")
+		g.session(hello("192.0.2.7"), "anna", "") // s-nail
+		for range 2 {
+			g.wantNamed(hello("192.0.2.7"), "1 anna/")
+			software("imaps[anna][]")
+			g.restart(plainIdentity)
+			g.session(hello("192.0.2.7"), "anna", "OfflineIMAP 8.0.0")
+		}
+	})
 }
 
 func TestWithoutIdentityNobodyIsNamed(t *testing.T) {

@@ -22,7 +22,7 @@ func (g *replica) wantLeft(want string) {
 func TestAScannerIsNoise(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {
 		for i := range burstHellos {
-			g.meet(hello("192.0.2.66", program(i)))
+			g.meet(hello("192.0.2.66", program(i), outcome(proxy.Observed)))
 			g.later(7 * time.Second)
 			if i == 3 {
 				g.flush()
@@ -32,7 +32,7 @@ func TestAScannerIsNoise(t *testing.T) {
 		g.wantLeft("[192.0.2.7]")
 		g.restart(nil)
 		g.later(48 * time.Hour)
-		g.meet(hello("192.0.2.66", program(100))) // a new way of the same scanner
+		g.meet(hello("192.0.2.66", program(100), outcome(proxy.Observed))) // a new way of the same scanner
 		g.wantLeft("[192.0.2.7]")
 	})
 }
@@ -44,6 +44,114 @@ func TestAScannerOfVersionsIsNoise(t *testing.T) {
 		g.meet(hello("192.0.2.66", version(v), program(2)))
 	}
 	g.wantLeft("[]")
+}
+
+// TestAnOfficeThatIsRefusedIsNoScanner: where nobody is let in, nobody can show
+// by a login that there are people.
+func TestAnOfficeThatIsRefusedIsNoScanner(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		const programs = 24
+		for i := range programs {
+			for client, o := range map[string]proxy.Outcome{"192.0.2.7": proxy.Rejected, "192.0.2.8": proxy.Explained} {
+				g.meet(hello(client, program(i), version([]policy.Version{policy.TLS10, policy.TLS11, policy.TLS12}[i%3]), outcome(o)))
+			}
+		}
+		if list := g.clients(Filter{}); len(list) != 2*programs {
+			t.Errorf("%d are left, want %d", len(list), 2*programs)
+		}
+	})
+}
+
+// TestAScannerThatIsRefusedIsNoise has what sslscan sends to a gate that refuses
+// all that is old.
+func TestAScannerThatIsRefusedIsNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		for i, v := range []policy.Version{policy.SSL2, policy.SSL3, policy.TLS10, policy.TLS11} {
+			g.meet(hello("192.0.2.66", version(v)))
+			g.meet(hello("192.0.2.7", version(v)))
+			if i == 1 {
+				g.flush()
+			}
+			g.later(time.Second)
+		}
+		g.session(hello("192.0.2.7", version(policy.TLS10)), "anna", "")
+		for i, v := range []policy.Version{policy.SSL3, policy.TLS10, policy.TLS11, policy.TLS10} { // an old copier among them
+			g.meet(hello("192.0.2.8", version(v), program(i)))
+			g.later(5 * time.Second)
+		}
+		g.wantLeft("[192.0.2.7 192.0.2.7 192.0.2.7 192.0.2.7 192.0.2.8 192.0.2.8 192.0.2.8 192.0.2.8]")
+	})
+}
+
+// comes has a client come a number of times, at intervals that it names.
+func (g *replica) comes(n int, client string, interval func(i int) time.Duration, change ...func(*proxy.Handshake)) {
+	for i := range n {
+		g.meet(hello(client, change...))
+		if i == n/2 {
+			g.flush()
+		}
+		g.later(interval(i))
+	}
+}
+
+func every(d time.Duration) func(int) time.Duration {
+	return func(int) time.Duration { return d }
+}
+
+func TestAProbeAtASteadyBeatIsNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		ssl3 := version(policy.SSL3)
+		g.comes(8, "192.0.2.66", every(2*time.Second), ssl3)                                       // HAProxy's ssl-hello-chk
+		g.comes(14, "192.0.2.67", every(10*time.Second))                                           // a balancer
+		g.comes(14, "192.0.2.68", every(5*time.Minute), outcome(proxy.Observed))                   // monitoring that is let in
+		g.comes(8, "192.0.2.69", every(2*time.Second), ssl3, outcome(proxy.Observed), passed)      // to an old server
+		g.comes(14, "192.0.2.70", func(i int) time.Duration { return time.Duration(9+i%3) * 1e9 }) // one that is late now and then
+		g.comes(40, "192.0.2.7", every(5*time.Minute))                                             // a program that asks for mail, in vain
+		g.comes(40, "192.0.2.8", func(i int) time.Duration { return time.Second << (i % 8) })      // one that backs off
+		g.comes(40, "192.0.2.9", func(i int) time.Duration {                                       // a phone that reconnects
+			return time.Duration(i%5*i%7+1) * 37 * time.Second
+		})
+		g.comes(5, "192.0.2.10", every(2*time.Second), ssl3)
+		g.comes(40, "192.0.2.11", every(0), ssl3) // a loop
+		g.wantLeft("[192.0.2.10 192.0.2.11 192.0.2.7 192.0.2.8 192.0.2.9]")
+		// One that logs in is no probe, whatever its beat.
+		g.comes(20, "192.0.2.12", every(5*time.Second), outcome(proxy.Observed))
+		g.session(hello("192.0.2.12"), "anna", "")
+		if list := g.clients(Filter{Account: "anna"}); len(list) != 1 || list[0].Noise {
+			t.Errorf("%+v", list)
+		}
+	})
+}
+
+// passed has the client passed through.
+func passed(h *proxy.Handshake) { h.Outcome, h.Version = proxy.Observed, policy.NoVersion }
+
+// TestAClientThatWasPassedThroughIsNoNoise: what it does at the old server is not
+// seen.
+func TestAClientThatWasPassedThroughIsNoNoise(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		h := hello("192.0.2.7", passed)
+		g.meet(h)
+		g.flush()
+		g.meet(hello("192.0.2.7"))
+		g.Closed(&proxy.Closed{Conn: h.Conn, FailedLogins: 1}) // as another of its sessions may have
+		for i := range 2 * burstHellos {
+			g.meet(hello("192.0.2.8", program(i), passed))
+		}
+		list := g.clients(Filter{})
+		if len(list) != 1+2*burstHellos {
+			t.Errorf("%d are left", len(list))
+		}
+		for _, c := range list {
+			if c.Login != LoginUnseen {
+				t.Errorf("%+v", c)
+			}
+		}
+		g.restart(nil)
+		if c := g.clients(Filter{})[0]; c.Login != LoginUnseen {
+			t.Errorf("%+v", c)
+		}
+	})
 }
 
 func TestSevenProgramsOrEightInAMinuteAreNoScanner(t *testing.T) {
@@ -90,7 +198,7 @@ func TestAnOfficeIsNoNoise(t *testing.T) {
 func TestAnAddressWithALoginIsNoScanner(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {
 		for i := range 2 * burstHellos { // the whole office in the first minute
-			g.meet(hello("192.0.2.7", program(i)))
+			g.meet(hello("192.0.2.7", program(i), outcome(proxy.Observed)))
 		}
 		g.wantLeft("[]")
 		g.session(hello("192.0.2.7", program(3)), "anna", "")
@@ -141,7 +249,7 @@ func TestAClientWhoseLoginsAllFailedIsNoise(t *testing.T) {
 		g.Login(&proxy.Login{Conn: h.Conn})
 		observed("192.0.2.8", 0)
 		g.wantLeft("[192.0.2.7 192.0.2.8]")
-		logins := map[string]Login{"192.0.2.66": LoginFailed, "192.0.2.7": LoginOK, "192.0.2.8": LoginUnknown}
+		logins := map[string]Login{"192.0.2.66": LoginFailed, "192.0.2.7": LoginOK, "192.0.2.8": LoginNone}
 		for _, c := range g.clients(Filter{Noise: true}) {
 			if c.Login != logins[c.Addr.String()] || c.Noise != (c.Addr.String() == "192.0.2.66") {
 				t.Errorf("%+v", c)

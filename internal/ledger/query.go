@@ -85,6 +85,8 @@ func (f *Filter) where() (condition string, args []any) {
 	if f.Software != "" {
 		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(text.Clean(f.Software, maxSoftware)))
 		add(account+"a.folded LIKE $%d ESCAPE '!')", storable("%"+like+"%"))
+		add("s.listener IN ($%d, $%d)", string(proxy.IMAPS), string(proxy.IMAP))
+		add("NOT "+account+"a.software = $%d)", noID)
 	}
 	return strings.Join(parts, " AND "), args
 }
@@ -122,7 +124,7 @@ func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int)
 		where += fmt.Sprintf(" AND (s.added, s.id) > ($%d, $%d)", len(args)-1, len(args))
 	}
 	statement := `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
-		s.login_ok, s.login_failed, CASE WHEN ` + noise + ` THEN 1 ELSE 0 END, s.observed, s.explained, s.rejected, s.failed
+		s.login_ok, s.login_failed, s.scanner, CASE WHEN ` + noise + ` THEN 1 ELSE 0 END, s.observed, s.explained, s.rejected, s.failed
 		FROM sightings s WHERE ` + where + " ORDER BY s.added, s.id"
 	if limit > 0 {
 		statement += fmt.Sprintf(" LIMIT %d", limit+1) // one more tells whether there is more
@@ -140,9 +142,9 @@ func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int)
 
 func scanClient(rows *sql.Rows, c *Client) error {
 	var addr, version, reason string
-	var first, last, ok, failed, isNoise int64
+	var first, last, ok, failed, marks, isNoise int64
 	err := rows.Scan(append([]any{&c.added, &c.id, &addr, &c.Listener, &c.Endpoint.Name, &c.Endpoint.Port, &version, &reason, &c.JA4,
-		&first, &last, &ok, &failed, &isNoise}, c.Counts.columns()...)...)
+		&first, &last, &ok, &failed, &marks, &isNoise}, c.Counts.columns()...)...)
 	if err != nil {
 		return err
 	}
@@ -151,7 +153,7 @@ func scanClient(rows *sql.Rows, c *Client) error {
 	_ = c.Reason.UnmarshalText([]byte(reason))
 	c.Addr, _ = netip.ParseAddr(addr)
 	c.First, c.Last = time.Unix(first, 0).UTC(), time.Unix(last, 0).UTC()
-	c.Login, c.Noise = loginOf(ok, failed), isNoise == 1
+	c.Login, c.Noise = loginOf(ok, failed, c.Counts.Observed, marks), isNoise == 1
 	return nil
 }
 
@@ -201,20 +203,38 @@ func (s *Store) addLogins(ctx context.Context, list []Client) error {
 	if err != nil {
 		return err
 	}
-	logins := make(map[[2]string][]Identity)
+	logins, mixed := make(map[[2]string][]Identity), make(map[[2]string]bool)
 	for _, r := range rows {
 		k := [2]string{r.client, r.ja4}
+		if r.Software == noID {
+			mixed[k], r.Software = true, ""
+		}
 		logins[k] = append(logins[k], r.Identity)
 	}
 	for i := range list {
 		c := &list[i]
-		c.Logins = logins[[2]string{c.Addr.String(), c.JA4}]
+		k := [2]string{c.Addr.String(), c.JA4}
+		c.Logins = logins[k]
+		if mixed[k] || c.Listener.Protocol() != proxy.ProtocolIMAP { // an ID is IMAP's
+			c.Logins = withoutSoftware(c.Logins)
+		}
 		c.Accounts, c.Software = []string{}, []string{}
 		for _, l := range c.Logins {
 			c.Accounts, c.Software = appendNew(c.Accounts, l.Account), appendNew(c.Software, l.Software)
 		}
 	}
 	return nil
+}
+
+// withoutSoftware returns the accounts of logins alone.
+func withoutSoftware(logins []Identity) []Identity {
+	var accounts []Identity
+	for _, l := range logins {
+		if a := (Identity{Account: l.Account}); !slices.Contains(accounts, a) {
+			accounts = append(accounts, a)
+		}
+	}
+	return accounts
 }
 
 // appendNew appends a text that is neither empty nor in the list.

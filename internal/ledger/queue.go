@@ -31,6 +31,10 @@ type queue struct {
 	accounts map[accountKey]span
 	hellos   map[policy.JA4]policy.Hello // one for each fingerprint, to judge it again later
 
+	// unnamed are the IMAP sessions, by the connection's number, of accounts whose
+	// program has not said what it is so far.
+	unnamed map[uint64]accountKey
+
 	// known and fingerprints are the accounts and hellos in the store and in
 	// this queue.
 	known        map[clientKey][]knownAccount
@@ -48,8 +52,13 @@ type loginCount struct{ ok, failed int64 }
 
 type accountKey struct {
 	clientKey
-	account, software string // software may be empty
+	account, software string // software may be empty, or noID
 }
+
+// noID stands for the program of a session over IMAP that has ended without an
+// ID. Programs share fingerprints: once one of a client has logged in without an
+// ID, the names of others may not be its own. No client can send this name.
+const noID = "\x1f"
 
 // span is when an account has logged in, in seconds since 1970.
 type span struct{ first, last int64 }
@@ -58,6 +67,7 @@ type span struct{ first, last int64 }
 type knownAccount struct {
 	name     string
 	programs []string // that are not empty
+	noID     bool     // it has logged in without an ID, too
 	last     int64
 }
 
@@ -65,6 +75,7 @@ func (q *queue) init() {
 	q.logins = make(map[clientKey]loginCount)
 	q.accounts = make(map[accountKey]span)
 	q.hellos = make(map[policy.JA4]policy.Hello)
+	q.unnamed = make(map[uint64]accountKey)
 	q.known = make(map[clientKey][]knownAccount)
 	q.fingerprints = make(map[policy.JA4]bool)
 }
@@ -74,8 +85,10 @@ func (q *queue) init() {
 func (q *queue) only(k clientKey, since int64) (accounts int, account, software string) {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
+	mixed := false
 	for i := range q.known[k] {
 		a := &q.known[k][i]
+		mixed = mixed || a.noID
 		if a.last < since {
 			continue
 		}
@@ -87,6 +100,9 @@ func (q *queue) only(k clientKey, since int64) (accounts int, account, software 
 	}
 	if accounts != 1 {
 		return accounts, "", ""
+	}
+	if mixed {
+		software = ""
 	}
 	return 1, account, software
 }
@@ -111,6 +127,10 @@ func (q *queue) addAccount(k accountKey, now int64) bool {
 		k.software = "" // it gives itself new names all the time
 	}
 	s, waits := q.accounts[k]
+	if without := (accountKey{k.clientKey, k.account, ""}); k.software == noID && !waits {
+		s, waits = q.accounts[without] // one row is enough
+		delete(q.accounts, without)
+	}
 	if !waits {
 		if len(q.accounts) >= maxPending {
 			return false
@@ -119,6 +139,31 @@ func (q *queue) addAccount(k accountKey, now int64) bool {
 	}
 	q.accounts[k] = span{s.first, max(s.last, now)}
 	return true
+}
+
+// withoutID reports whether the account has logged in without an ID before.
+func (q *queue) withoutID(k accountKey) bool {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return slices.ContainsFunc(q.known[k.clientKey], func(a knownAccount) bool { return a.name == k.account && a.noID })
+}
+
+// begun notes that an IMAP session has not said what its program is.
+func (q *queue) begun(conn uint64, k accountKey) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.unnamed) < maxKnown {
+		q.unnamed[conn] = k
+	}
+}
+
+// named ends what begun has begun.
+func (q *queue) named(conn uint64) (k accountKey, unnamed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k, unnamed = q.unnamed[conn]
+	delete(q.unnamed, conn)
+	return k, unnamed
 }
 
 // learn adds a known account. It reports false if the account has too many
@@ -145,6 +190,9 @@ func learn(known map[clientKey][]knownAccount, k accountKey, last int64) bool {
 	}
 	a := &list[i]
 	a.last = max(a.last, last)
+	if a.noID = a.noID || k.software == noID; k.software == noID {
+		return true
+	}
 	if k.software == "" || slices.Contains(a.programs, k.software) {
 		return true
 	}
@@ -199,6 +247,13 @@ func (q *queue) loadFingerprints(stored []policy.JA4) {
 	}
 }
 
+// waiting returns how many clients have logins that are not written.
+func (q *queue) waiting() int {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return max(len(q.logins), len(q.accounts))
+}
+
 func (q *queue) gather(b *batch) {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
@@ -238,5 +293,6 @@ func (q *queue) erase(account func(string) bool, client netip.Addr) {
 		}
 	}
 	maps.DeleteFunc(q.accounts, func(k accountKey, _ span) bool { return k.client == client || account(k.account) })
+	maps.DeleteFunc(q.unnamed, func(_ uint64, k accountKey) bool { return k.client == client || account(k.account) })
 	maps.DeleteFunc(q.logins, func(k clientKey, _ loginCount) bool { return k.client == client })
 }

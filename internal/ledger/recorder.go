@@ -36,7 +36,10 @@ type Recorder struct {
 	// something is erased. So a pending batch cannot bring back erased rows.
 	writing sync.Mutex
 	// failing: the last attempt to write failed.
-	failing bool
+	failing atomic.Bool
+	// lastWrite is when rows were written last, and lastGood when an attempt last
+	// succeeded, even if there was nothing to write; in seconds since 1970.
+	lastWrite, lastGood atomic.Int64
 	// writer and number name a batch in the store. inDoubt is the batch whose
 	// connection broke during the commit.
 	writer, number int64
@@ -67,6 +70,7 @@ func NewRecorder(o Options) *Recorder {
 		r.shards[i].entries, r.shards[i].today = make(map[entryKey]*entry), make(map[int64]*variants)
 	}
 	r.queue.init()
+	r.lastGood.Store(r.now().Unix())
 	r.store.attach(r)
 	return r
 }
@@ -75,13 +79,41 @@ func NewRecorder(o Options) *Recorder {
 // there were too many clients at once.
 func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 
+// stuckAfter is how long sightings may wait before they count as unwritten,
+// also while an attempt to write them hangs.
+const stuckAfter = 5 * FlushEvery
+
+// Backlog is what the store does not know yet.
+type Backlog struct {
+	// Clients wait to be written.
+	Clients int
+	// Written is when rows were written last; zero if none were.
+	Written time.Time
+	// Stuck: they cannot be written, Since then.
+	Stuck bool
+	Since time.Time
+	// Ledger is the store's URL without a password.
+	Ledger string
+}
+
+// Backlog returns what waits to be written.
+func (r *Recorder) Backlog() Backlog {
+	b := Backlog{Clients: max(int(r.pending.Load()), r.queue.waiting()), Ledger: r.store.name, Since: time.Unix(r.lastGood.Load(), 0).UTC()}
+	if t := r.lastWrite.Load(); t != 0 {
+		b.Written = time.Unix(t, 0).UTC()
+	}
+	b.Stuck = b.Clients > 0 && (r.failing.Load() || r.now().Sub(b.Since) > stuckAfter)
+	return b
+}
+
 // Handshake records a legacy handshake. In the steady state it does not
 // allocate.
 func (r *Recorder) Handshake(h *proxy.Handshake) {
 	if !h.Verdict.Legacy() || h.Hello == nil {
 		return
 	}
-	now := r.now().Unix()
+	t := r.now()
+	now := t.Unix()
 	k := entryKey{
 		client: h.Client.Addr().WithZone(""), listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
 		version: h.Verdict.Version, port: h.Local.Port(), reason: h.Verdict.Reason, name: hostName(h.Hello.ServerName),
@@ -114,6 +146,7 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 	}
 	e.last = now
 	*e.counts.of(h.Outcome)++
+	e.mark(h, t.UnixMilli())
 }
 
 // Login records the login of a legacy client, and its account.
@@ -131,10 +164,17 @@ func (r *Recorder) Software(s *proxy.Software) {
 	}
 }
 
-// Closed records that a legacy client has failed to log in.
+// Closed records that a legacy client has failed to log in, or has not said with
+// which program it did.
 func (r *Recorder) Closed(c *proxy.Closed) {
 	if c.Legacy && c.FailedLogins > 0 {
 		r.count(r.queue.addLogins(r.clientKey(c.Client.Addr(), c.JA4), 0, c.FailedLogins))
+	}
+	if c.Legacy && r.identity != nil {
+		if k, unnamed := r.queue.named(c.ID); unnamed {
+			k.software = noID
+			r.count(r.queue.addAccount(k, r.now().Unix()))
+		}
 	}
 }
 
@@ -157,13 +197,22 @@ func (r *Recorder) identify(c *proxy.Conn, account, software string) {
 	}
 	if account = strings.ToLower(text.Clean(account, maxAccount)); account != "" {
 		k := accountKey{r.clientKey(c.Client.Addr(), c.JA4), r.identity(account), text.Clean(software, maxSoftware)}
+		switch {
+		case k.software != "":
+			r.queue.named(c.ID)
+		case c.Listener.Protocol() == proxy.ProtocolIMAP && r.queue.withoutID(k):
+			k.software = noID
+		case c.Listener.Protocol() == proxy.ProtocolIMAP:
+			r.queue.begun(c.ID, k)
+		}
 		r.count(r.queue.addAccount(k, r.now().Unix()))
 	}
 }
 
 // Identify returns how many accounts have logged in from the address with the
 // fingerprint within the last 30 days. For a single account it returns the
-// name, and the software if that was always the same.
+// name, and the software if that was always the same, and said with every login
+// over IMAP.
 func (r *Recorder) Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string) {
 	return r.queue.only(clientKey{client.WithZone(""), ja4}, r.now().Unix()-knownFor)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 var errNewer = errors.New("it has been written by a newer version of this program")
@@ -90,19 +91,39 @@ func (s *Store) migrate(ctx context.Context) error {
 		switch {
 		case version > len(migrations):
 			return errNewer
-		case version == len(migrations):
-			return nil
 		}
 		for _, statement := range slices.Concat(migrations[version:]...) {
 			if _, err := tx.ExecContext(ctx, s.schema.Replace(statement)); err != nil {
 				return fmt.Errorf("making its tables: %w", err)
 			}
 		}
-		_, err = tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations)))
+		if version < len(migrations) {
+			if _, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations))); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, begin, time.Now().Unix())
 		return err
 	})
 	s.migrated.Store(err == nil)
 	return err
+}
+
+// beginning is the writer of the batch that says since when there is a ledger.
+const beginning = 0
+
+var begin = fmt.Sprintf(`INSERT INTO batches SELECT %d, 0, COALESCE(min(added), $1) FROM sightings WHERE 1 = 1
+	ON CONFLICT (writer) DO NOTHING`, beginning)
+
+// Began returns since when the ledger remembers clients.
+func (s *Store) Began(ctx context.Context) (time.Time, error) {
+	var began int64
+	err := s.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT COALESCE(min(t), 0) FROM (SELECT min(added) AS t FROM sightings
+		UNION ALL SELECT written FROM batches WHERE writer = %d) x`, beginning)).Scan(&began)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading how old the ledger is: %w", err)
+	}
+	return time.Unix(began, 0).UTC(), nil
 }
 
 // checkVersion rejects tables of another version of this program.

@@ -59,6 +59,8 @@ type entry struct {
 	counts      Counts
 	first, last int64 // seconds since 1970
 	id          int64 // of its row
+	marks       int64
+	beat        beat
 	// written: the row existed when it was written last.
 	written bool
 }
@@ -158,7 +160,7 @@ func (s *shard) gather(b *batch) {
 			continue
 		}
 		b.sightings = append(b.sightings, sighting{k, *e})
-		if v := s.today[networkNumber(k.client)]; !e.written && v != nil && len(v.hashes) >= burstHellos {
+		if v := s.today[networkNumber(k.client)]; !e.written && v != nil && len(v.hashes) >= scanHellos {
 			b.suspects = append(b.suspects, k.client)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 type Store struct {
 	db *sql.DB
 	dialect
+	name string // its URL, without a password
 	// shared: other processes may write it too.
 	shared bool
 	// migrated: the tables are up to date.
@@ -114,17 +115,28 @@ type oneLine struct{ error }
 func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
 func (e oneLine) Unwrap() error { return e.error }
 
-// ErrAway reports that a database server does not answer now. The Store is
-// valid: the first write that succeeds brings its tables up to date.
-var ErrAway = errors.New("the ledger's database does not answer")
+// ErrAway reports that a database server does not answer now, or cannot be
+// written now. The Store is valid: the first write that succeeds brings its
+// tables up to date.
+var ErrAway = errors.New("the ledger's database does not answer, or cannot be written now")
 
-// away reports whether a server cannot be reached or is not ready, rather than
-// refused.
-func away(err error) bool {
+// passing are the SQLSTATEs of a server that cannot write now and may later:
+// read_only_sql_transaction, lock_not_available, query_canceled, and the
+// classes of lost connections, rollbacks, scarce resources, an operator's
+// intervention (shutdown, start), and of what the system around it does.
+var passing = []string{"25006", "55P03", "57014", "08", "40", "53", "57P", "58"}
+
+// cannotWriteNow reports that the server has said so.
+func cannotWriteNow(err error) bool {
 	var said *pgconn.PgError
-	if errors.As(err, &said) {
-		const cannotConnectNow, tooManyConnections = "57P03", "53300"
-		return said.Code == cannotConnectNow || said.Code == tooManyConnections
+	return errors.As(err, &said) && slices.ContainsFunc(passing, func(code string) bool { return strings.HasPrefix(said.Code, code) })
+}
+
+// away reports whether a server cannot be reached, or cannot be written now,
+// rather than refused.
+func away(err error) bool {
+	if said := (*pgconn.PgError)(nil); errors.As(err, &said) {
+		return cannotWriteNow(err)
 	}
 	var connecting *pgconn.ConnectError
 	return errors.As(err, &connecting) || errors.Is(err, context.DeadlineExceeded)
@@ -201,6 +213,9 @@ func sqlitePath(ledgerURL string) string {
 // busy is how many milliseconds one process waits for another's write.
 const busy = "busy_timeout(10000)"
 
+// idleConnections are kept open.
+const idleConnections = 2
+
 func open(ledgerURL string, readOnly bool) (*Store, error) {
 	d, dsn, reason := source(ledgerURL, readOnly)
 	if reason != "" {
@@ -219,8 +234,9 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 		return nil, fmt.Errorf("opening the ledger %s: its URL cannot be used", Redacted(ledgerURL))
 	}
 	db.SetMaxOpenConns(4)
+	db.SetMaxIdleConns(idleConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: db, dialect: d, shared: true}, nil
+	return &Store{db: db, dialect: d, name: Redacted(ledgerURL), shared: true}, nil
 }
 
 // openMemory opens a ledger in memory. The database is made at its first use,
@@ -231,7 +247,7 @@ func openMemory(dsn string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: %w", Memory, err)
 	}
-	s := &Store{db: sql.OpenDB(inMemory{c}), dialect: sqlite}
+	s := &Store{db: sql.OpenDB(inMemory{c}), dialect: sqlite, name: Memory}
 	s.db.SetMaxOpenConns(1) // each connection is a database of its own
 	s.migrated.Store(true)
 	return s, nil
@@ -251,6 +267,11 @@ func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil, fmt.Errorf("making its tables: %w", err)
 		}
 	}
+	now := driver.NamedValue{Ordinal: 1, Value: time.Now().Unix()}
+	if _, err := c.(driver.ExecerContext).ExecContext(ctx, begin, []driver.NamedValue{now}); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("making its tables: %w", err)
+	}
 	return c, nil
 }
 
@@ -269,6 +290,17 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // within runs f in one transaction, as the only one that writes.
 func (s *Store) within(ctx context.Context, f func(*sql.Tx) error) error {
+	err := s.transact(ctx, f)
+	if s.columns && cannotWriteNow(err) {
+		// A connection may be for reading alone as long as it lives, whatever
+		// becomes of the server: the next attempt makes a new one.
+		s.db.SetMaxIdleConns(-1)
+		s.db.SetMaxIdleConns(idleConnections)
+	}
+	return err
+}
+
+func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -201,7 +201,11 @@ func hello(client string, change ...func(*proxy.Handshake)) *proxy.Handshake {
 }
 
 func outcome(o proxy.Outcome) func(*proxy.Handshake) {
-	return func(h *proxy.Handshake) { h.Outcome = o }
+	return func(h *proxy.Handshake) {
+		if h.Outcome = o; o == proxy.Observed {
+			h.Version = policy.TLS10
+		}
+	}
 }
 
 func program(n int) func(*proxy.Handshake) {
@@ -226,7 +230,7 @@ func listener(l proxy.Listener, port uint16) func(*proxy.Handshake) {
 
 // session is an observed handshake and a login as somebody.
 func (g *replica) session(h *proxy.Handshake, account, software string) {
-	h.Outcome = proxy.Observed
+	outcome(proxy.Observed)(h)
 	g.meet(h)
 	g.Login(&proxy.Login{Conn: h.Conn, Account: account, Software: software})
 	g.Closed(&proxy.Closed{Conn: h.Conn})

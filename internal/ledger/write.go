@@ -67,6 +67,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 		w := writer{ctx: ctx, tx: tx, d: s.dialect}
 		w.batch(b)
 		w.sightings(rows)
+		w.marks(rows)
 		w.days(rows)
 		w.hellos(b.hellos)
 		w.logins(b.logins)
@@ -266,7 +267,7 @@ var inherited = []column{
 	{"added", "@first_seen"},
 	{"login_ok", "COALESCE((SELECT max(s.login_ok) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4), 0)"},
 	{"login_failed", "COALESCE((SELECT max(s.login_failed) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4), 0)"},
-	{"scanner", "COALESCE((SELECT max(s.scanner) FROM sightings s WHERE s.client = @client), 0)"},
+	{"scanner", fmt.Sprintf("COALESCE((SELECT max(s.scanner & %d) FROM sightings s WHERE s.client = @client), 0)", marksOfAddress)},
 }
 
 // known updates the existing rows, and returns the missing ones: they are new,
@@ -326,12 +327,26 @@ func (w *writer) logins(counts map[clientKey]loginCount) {
 	}
 	add := w.prepare(`UPDATE sightings SET login_ok = login_ok + $1, login_failed = login_failed + $2 WHERE client = $3 AND ja4 = $4`)
 	defer add.close()
-	clear := w.prepare(`UPDATE sightings SET scanner = 0 WHERE client = $1 AND scanner = 1`)
+	clear := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner & ~%[1]d WHERE client = $1 AND (scanner & %[1]d) <> 0`, marksOfAddress))
 	defer clear.close()
 	for k, c := range counts {
 		add.exec(c.ok, c.failed, k.client.String(), ja4Text(k.ja4))
 		if c.ok > 0 {
 			clear.exec(k.client.String())
+		}
+	}
+}
+
+// marks adds what the hellos of a client say of it.
+func (w *writer) marks(rows []*sighting) {
+	if !slices.ContainsFunc(rows, func(r *sighting) bool { return r.marks != 0 }) {
+		return
+	}
+	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $1 WHERE id = $2 AND (scanner & $1) <> $1`)
+	defer mark.close()
+	for _, r := range rows {
+		if r.marks != 0 {
+			mark.exec(r.marks, r.id)
 		}
 	}
 }
@@ -354,23 +369,28 @@ func (w *writer) scanners(suspects []netip.Addr) {
 	if len(suspects) == 0 {
 		return
 	}
-	mark := w.prepare(`UPDATE sightings SET scanner = 1 WHERE client = $1 AND scanner = 0`)
+	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $2 WHERE client = $1 AND (scanner & $2) <> $2`)
 	defer mark.close()
 	slices.SortFunc(suspects, netip.Addr.Compare)
 	for _, a := range slices.Compact(suspects) {
-		if first := w.firstSeen(a); burst(first) {
-			mark.exec(a.String())
+		if marks := scanMarks(w.firstHellos(a)); marks != 0 {
+			mark.exec(a.String(), marks)
 		}
 	}
 }
 
-// firstSeen returns when each hello of an address was first seen; empty if the
+// firstHellos returns when each hello of an address was first seen; empty if the
 // address has a login.
-func (w *writer) firstSeen(a netip.Addr) (first []int64) {
+func (w *writer) firstHellos(a netip.Addr) (first []firstHello) {
 	if w.err == nil {
-		first, w.err = query(w.ctx, w.tx, "looking for scanners", `SELECT min(first_seen) FROM sightings
+		first, w.err = query(w.ctx, w.tx, "looking for scanners", `SELECT min(first_seen), version FROM sightings
 			WHERE client = $1 AND NOT EXISTS (SELECT 1 FROM sightings s WHERE s.client = $1 AND s.login_ok > 0)
-			GROUP BY ja4, version`, []any{a.String()}, func(rows *sql.Rows, t *int64) error { return rows.Scan(t) })
+			GROUP BY ja4, version`, []any{a.String()}, func(rows *sql.Rows, h *firstHello) error {
+			var version string
+			err := rows.Scan(&h.at, &version)
+			_ = h.version.UnmarshalText([]byte(version)) // as in scanClient
+			return err
+		})
 	}
 	return first
 }

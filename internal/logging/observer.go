@@ -75,7 +75,7 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 	switch accounts, account, software := o.Clients.Identify(h.Client.Addr(), h.JA4); {
 	case accounts > 1:
 		attrs = append(attrs, "accounts_known", accounts)
-	case accounts == 1 && software == "":
+	case accounts == 1 && (software == "" || h.Listener.Protocol() != proxy.ProtocolIMAP): // a name is learnt from IMAP
 		attrs = append(attrs, "account", account)
 	case accounts == 1:
 		attrs = append(attrs, "account", account, "software", software)

@@ -67,7 +67,7 @@ func TestALegacyHandshakeNamesTheOnlyAccount(t *testing.T) {
 			Suppression: NewSuppression(time.Now, func(netip.Addr, uint64) {}),
 		}
 		o.Handshake(&proxy.Handshake{
-			Conn:  &proxy.Conn{ID: 7, Client: netip.MustParseAddrPort("192.0.2.7:4711")},
+			Conn:  &proxy.Conn{ID: 7, Listener: proxy.IMAPS, Client: netip.MustParseAddrPort("192.0.2.7:4711")},
 			Hello: &policy.Hello{}, Verdict: policy.Verdict{Version: policy.TLS10, Reason: policy.ReasonVersion}, Outcome: proxy.Rejected,
 		})
 		if want := fmt.Sprintf(`"conn_id":7%s}`+"\n", tt.want); !strings.HasSuffix(b.String(), want) {

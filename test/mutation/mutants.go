@@ -106,7 +106,7 @@ var mutants = []mutant{
 	{"the end does not write the rest", "internal/ledger Recorder.Close", body, first("return nil"), "internal/ledger TestTheEndWritesTheRest"},
 	{"an account is kept by its name", "internal/ledger Recorder.identify", call("identity", 1), becomes("account"), "internal/ledger TestAHashIsKeptInPlaceOfTheAccount/sqlite"},
 	{"what is erased comes back", "internal/ledger Recorder.erase", call("erase", 1), skipped, "internal/ledger TestAForgottenAccountIsGoneEverywhere/sqlite"},
-	{"a scanner is a client", "internal/ledger burst", body, first("return false"), "internal/ledger TestAScannerIsNoise/sqlite"},
+	{"a scanner is a client", "internal/ledger scanMarks", body, first("return 0"), "internal/ledger TestAScannerIsNoise/sqlite"},
 
 	// The admin port: who may see the page and the API.
 	{"any Host will do", "internal/admin ownHost", body, first("return true"), "internal/admin TestTheAPIAnswersUnderNamesOfThisHostAlone"},
