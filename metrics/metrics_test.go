@@ -228,6 +228,7 @@ func firstSeries() map[string]float64 {
 	want := map[string]float64{
 		"log_suppressed_total{}": 0, "ledger_dropped_total{}": 0, "certificate_reload_failures_total{}": 0, "policy_reload_failures_total{}": 0,
 		"certificate_last_reload_successful{}": 1, "policy_last_reload_successful{}": 1,
+		"ledger_pending{}": 0, "ledger_last_write_timestamp_seconds{}": 0,
 		"policy_last_reload_timestamp_seconds{}": 0, // by the clock of this test
 	}
 	zero := func(format string, args ...any) { want[fmt.Sprintf(format, args...)] = 0 }

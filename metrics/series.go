@@ -98,6 +98,11 @@ func (f factory) counterFunc(name, help string, value func() uint64) {
 	})
 }
 
+// gaugeFunc makes a gauge with a value kept elsewhere.
+func (f factory) gaugeFunc(name, help string, value func() float64) {
+	f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
+}
+
 func (f factory) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
 	return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }

@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/term"
 
 	"postern/internal/config"
 	"postern/internal/gate"
@@ -19,8 +25,8 @@ import (
 type reportFlags struct {
 	source
 	since, by, format, accounts, forget, from string
-	noise, ready                              bool
-	max                                       int
+	noise, ready, summary, mail               bool
+	max, maxUnknown, top                      int
 	given                                     map[string]bool
 }
 
@@ -35,6 +41,12 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.BoolVar(&f.noise, "noise", false, "list noise too")
 	fs.BoolVar(&f.ready, "ready", false, "say whether it can be cut: exit code 1 while more than -max clients remain")
 	fs.IntVar(&f.max, "max", 0, "how many clients may remain")
+	fs.IntVar(&f.maxUnknown, "max-unknown", 0, "how many clients may be left that were never let in, so that nobody knows who they\n"+
+		"are (where POSTERN_LEDGER_IDENTITY keeps who logs in)")
+	fs.IntVar(&f.top, "top", report.DefaultTop, "the first `N` of each list; 0 for all (default 50 in text and markdown, else all)")
+	fs.BoolVar(&f.summary, "summary", false, "leave the lists out")
+	fs.BoolVar(&f.mail, "mail", false, "list the accounts to write to: a line each, with the days that are left, by the owner\n"+
+		"of its exemption; with -format csv for a mail merge")
 	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
@@ -75,18 +87,47 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 			r.Notes = append(r.Notes, fmt.Sprintf("Accounts that -accounts could not resolve: %d.", n))
 		}
 	}
-	if err := r.Write(sys.stdout, format, f.ready); err != nil {
+	if f.mail && r.Identity == "off" {
+		return usageErrorf("-mail: %sLEDGER_IDENTITY is off, so that the ledger knows no account to write to", config.Prefix)
+	}
+	style := report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: sys.width()}
+	// A reader that has seen enough, as head has, is no fault.
+	if err := r.Write(sys.stdout, style); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("writing: %w", err)
 	}
-	if f.ready && !r.Readiness.Ready {
+	switch {
+	case f.ready && !r.Known():
+		return exitError{errors.New(r.Verdict()), exitBroken}
+	case f.ready && !r.Readiness.Ready:
 		return exitError{code: exitNo}
 	}
 	return nil
 }
 
+// leastWidth is the narrowest text that can be read.
+const leastWidth = 60
+
+// width returns how many columns a text may have: those of COLUMNS or of the
+// terminal, or 0 if neither is known.
+func (sys system) width() int {
+	for _, v := range sys.environ {
+		if columns, found := strings.CutPrefix(v, "COLUMNS="); found {
+			if n, err := strconv.Atoi(columns); err == nil && n > 0 {
+				return max(n, leastWidth)
+			}
+		}
+	}
+	if f, ok := sys.stdout.(*os.File); ok {
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+			return max(n, leastWidth)
+		}
+	}
+	return 0
+}
+
 // options parses the flags.
 func (f *reportFlags) options() (o report.Options, format report.Format, err error) {
-	o.Noise, o.Max = f.noise, f.max
+	o.Noise, o.Max, o.MaxUnknown, o.Mail = f.noise, f.max, f.maxUnknown, f.mail
 	if o.Since, err = report.ParseSince(f.since); err != nil {
 		return o, "", flagError{"since", err.Error()}
 	}
@@ -96,8 +137,10 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 	if format, err = report.ParseFormat(f.format); err != nil {
 		return o, "", flagError{"format", err.Error()}
 	}
-	if f.max < 0 {
-		return o, "", flagError{"max", "below 0"}
+	for name, n := range map[string]int{"max": f.max, "max-unknown": f.maxUnknown, "top": f.top} {
+		if f.given[name] && n < 0 {
+			return o, "", flagError{name, "below 0"}
+		}
 	}
 	for _, name := range []string{"accounts", "forget", "from"} {
 		if f.given[name] && map[string]string{"accounts": f.accounts, "forget": f.forget, "from": f.from}[name] == "" {
@@ -221,14 +264,21 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 		}
 		rows += n
 	}
+	if rows == 0 {
+		hint := "an account is given whole, as it logs in"
+		switch {
+		case notIP == nil:
+			hint = "an address is given as the report writes it, and not as a network"
+		case len(names) == 1:
+			hint += "; one that is kept hashed is found only with the key, " + config.Prefix + "LEDGER_IDENTITY_KEY_FILE"
+		}
+		return exitError{fmt.Errorf("-forget: nothing about %q is in %s: %s", f.forget, ledger.Redacted(cfg.LedgerURL), hint), exitNo}
+	}
 	of := "rows"
 	if rows == 1 {
 		of = "row"
 	}
 	fmt.Fprintf(sys.stdout, "Erased %d %s about %q from %s.\n", rows, of, f.forget, ledger.Redacted(cfg.LedgerURL))
-	if rows == 0 && notIP != nil && len(names) == 1 {
-		fmt.Fprintf(sys.stdout, "An account that is kept hashed is found only with the key, %sLEDGER_IDENTITY_KEY_FILE.\n", config.Prefix)
-	}
 	if notIP != nil {
 		fmt.Fprintln(sys.stdout, "A running instance may name the account in its log for some time yet.")
 	}
@@ -244,15 +294,20 @@ instance or not.
 
   postern report                              who is left
   postern report -ready                       can it be cut? For people and scripts
-  postern report -format csv > letters.csv    a line for each account
+  postern report -mail                        whom to write to, with the days left
+  postern report -format csv > left.csv       a line for each account
   postern report -forget anna@example.org     erase what is kept of somebody
 
 With -ready, a client remains if it was seen in -since, is no noise (scanners,
 probes, fallback retries, failed logins alone), has logged in (where
-POSTERN_LEDGER_IDENTITY keeps who that was), and is under no running exemption,
-which is a rule with owner and until that does not refuse it.
+POSTERN_LEDGER_IDENTITY keeps who that was) or was passed through, and is under
+no running exemption, which is a rule with owner and until that does not refuse
+it. Clients that were never let in could not log in: -max-unknown says how many
+of them may be.
 
-Exit code 0: it answered, or with -ready: go; 1: with -ready: no-go; 2: the
-environment or a flag is wrong; 3: instance or ledger cannot be read.
+Exit code 0: it answered, or with -ready: go; 1: with -ready: no-go, or -forget
+found nothing; 2: the environment or a flag is wrong; 3: instance or ledger
+cannot be read, or with -ready: the ledger cannot be written, so that nobody
+knows.
 
 `

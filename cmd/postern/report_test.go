@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,6 +43,7 @@ type visit struct {
 	failed   int // logins
 	ago      time.Duration
 	outcome  proxy.Outcome
+	passed   bool // through
 }
 
 // remember writes visits into a ledger, in their order.
@@ -63,7 +65,11 @@ func remember(t *testing.T, store *ledger.Store, identity func(string) string, v
 		if outcome == "" {
 			outcome = proxy.Observed
 		}
-		r.Handshake(&proxy.Handshake{Conn: conn, Hello: hello, Outcome: outcome, Verdict: policy.Verdict{Version: v.version, Reason: policy.ReasonVersion}})
+		served := policy.NoVersion
+		if outcome == proxy.Observed && !v.passed {
+			served = v.version
+		}
+		r.Handshake(&proxy.Handshake{Conn: conn, Hello: hello, Outcome: outcome, Version: served, Verdict: policy.Verdict{Version: v.version, Reason: policy.ReasonVersion}})
 		if v.account != "" {
 			r.Login(&proxy.Login{Conn: conn, Account: v.account, Software: v.software})
 		}
@@ -79,6 +85,7 @@ var (
 	bertComes    = visit{client: "192.0.2.8", version: policy.TLS11, account: "bert@example.org", software: "K-9 Mail", ago: 30 * time.Hour}
 	scannerComes = visit{client: "10.20.0.5", version: policy.TLS10, account: "scan@example.org", ago: 2 * time.Hour}
 	guesserComes = visit{client: "203.0.113.9", version: policy.TLS10, failed: 3, ago: 3 * time.Hour}
+	passedComes  = visit{client: "192.0.2.60", version: policy.TLS10, ago: 5 * time.Hour, passed: true}
 	refusedComes = visit{client: "203.0.113.77", version: policy.TLS10, ago: 4 * time.Hour, outcome: proxy.Rejected}
 	longGone     = visit{client: "192.0.2.99", version: policy.TLS10, account: "gone@example.org", ago: 20 * 24 * time.Hour}
 )
@@ -93,8 +100,22 @@ func sqliteWith(t *testing.T, identity func(string) string, visits ...visit) (ur
 	}
 	defer store.Close()
 	remember(t, store, identity, visits...)
+	makeOld(t, url)
 	return url, []string{"POSTERN_LEDGER_URL=" + url, "POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t), "POSTERN_LEDGER_IDENTITY=plain",
 		"POSTERN_NONSENSE=1", "POSTERN_UPSTREAM_IMAP=?"}
+}
+
+// makeOld has a ledger begin long ago.
+func makeOld(t *testing.T, url string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", strings.TrimPrefix(url, "sqlite:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "UPDATE batches SET written = 1 WHERE writer = 0"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func plainly(account string) string { return account }
@@ -115,7 +136,7 @@ func TestAReportFromTheStore(t *testing.T) {
 	o := runAt(t, reportNow, environ, "report")
 	for _, want := range []string{
 		"NO-GO: 2 clients with old TLS are left.\n", "1 more is exempted; the first exemption ends Thu 31 Dec 2026 00:00 UTC.\n",
-		"1 more is not counted, since nobody has logged in there.\n",
+		"1 more was never let in: it is not known who is behind.\n", "\nIn all 4 clients: 2 in the way, 1 exempted, 1 never let in; and 1 as noise.\n",
 		"\nanna@example.org  Outlook 14.0  1.0  1        2026-11-25\n", "\nbert@example.org  K-9 Mail      1.1  1        2026-11-24\n",
 		"\"warehouse\", 1 client: until Thu 31 Dec 2026 00:00 UTC, in 35 days; owner facilities@example.org\n", "scan@example.org",
 		"\n2026-11-24  1  #\n2026-11-25  3  ###  so far\n", "\nall  all       4        4       0         1        0\n",
@@ -156,7 +177,10 @@ func TestReadyIsAnExitCode(t *testing.T) {
 		{"not exempted", []visit{scannerComes}, nil, nil, 1, "NO-GO: 1 client"},
 		{"noise", []visit{guesserComes}, nil, nil, 0, "GO: nobody"},
 		{"noise that is listed", []visit{guesserComes}, nil, []string{"-noise"}, 0, "GO: nobody"},
-		{"never logged in", []visit{refusedComes}, nil, nil, 0, "GO: nobody"},
+		{"never let in", []visit{refusedComes}, nil, nil, 1, "NO-GO: 1 client with old TLS was never let in: it is not known who is behind.\n"},
+		{"never let in, as may be", []visit{refusedComes}, nil, []string{"-max-unknown", "1"}, 0, "GO: no client that has logged in is left; 1 other was never let in.\n"},
+		{"let in, and never logged in", []visit{{client: "192.0.2.61", version: policy.TLS10}}, nil, nil, 0, "GO: nobody"},
+		{"passed through", []visit{passedComes}, nil, nil, 1, "NO-GO: 1 client"},
 		{"nobody can tell who logs in", []visit{refusedComes}, []string{"POSTERN_LEDGER_IDENTITY=off"}, nil, 1, "NO-GO: 1 client"},
 		{"failed and then right", []visit{guesserComes, {client: "203.0.113.9", version: policy.TLS10, account: "a@example.org"}}, nil, nil, 1, "NO-GO: 1 client"},
 		{"as JSON", []visit{annaComes}, nil, []string{"-format", "json"}, 1, "{\n"},

@@ -22,6 +22,8 @@ type Clients struct {
 	// Hash returns the ledger's form of an account's name; nil if it stores
 	// the name itself.
 	Hash func(account string) string
+	// Backlog returns what is not written yet; nil where all is.
+	Backlog func() ledger.Backlog
 	// Log gets the errors of the ledger.
 	Log *slog.Logger
 }
@@ -45,7 +47,10 @@ func (c *Clients) Handler() http.Handler {
 }
 
 type clientsJSON struct {
-	Total      int          `json:"total"`
+	Total int `json:"total"`
+	// Unwritten are clients that the ledger cannot be told of, so that total and
+	// clients may lack them.
+	Unwritten  int          `json:"unwritten,omitempty"`
 	NextCursor string       `json:"next_cursor"`
 	Clients    []clientJSON `json:"clients"`
 }
@@ -69,7 +74,13 @@ func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQue
 		c.failed(w, r, err)
 		return
 	}
-	writeJSON(w, clientsJSON{total, next, list})
+	answer := clientsJSON{Total: total, NextCursor: next, Clients: list}
+	if c.Backlog != nil {
+		if b := c.Backlog(); b.Stuck {
+			answer.Unwritten = b.Clients
+		}
+	}
+	writeJSON(w, answer)
 }
 
 // page reads a page of clients, and finds the rule that takes each of them.

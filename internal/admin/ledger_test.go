@@ -73,9 +73,13 @@ func (b *testLedger) comes(v visitor, times int, outcome proxy.Outcome) {
 	}
 	c := v.conn()
 	c.Accepted = b.now
+	served := policy.NoVersion
+	if outcome == proxy.Observed {
+		served = policy.TLS10
+	}
 	for range times {
 		b.Handshake(&proxy.Handshake{
-			Conn: c, Hello: v.hello(), Verdict: policy.Verdict{Version: v.version, Reason: v.reason}, Outcome: outcome,
+			Conn: c, Hello: v.hello(), Version: served, Verdict: policy.Verdict{Version: v.version, Reason: v.reason}, Outcome: outcome,
 		})
 	}
 }

@@ -137,6 +137,9 @@ func (p *Page) view(ctx context.Context) *pageView {
 	if n := p.Dropped(); n > 0 {
 		v.Alerts = append(v.Alerts, number(int(n))+" sightings found no room in the ledger: there are more clients than it tells of.")
 	}
+	if b := p.Readiness.backlog(); b.Stuck {
+		v.Alerts = append(v.Alerts, "The ledger cannot be written: "+b.String()+". None of the numbers below has them; the log says why.")
+	}
 	v.count()
 	err := v.readClients(ctx, s)
 	v.ClientsKnown = err == nil
@@ -261,7 +264,8 @@ var (
 		policy.ReasonMalformed: "hello that Go does not read",
 	}
 	loginWords = map[ledger.Login]string{
-		ledger.LoginOK: "logged in", ledger.LoginFailed: "never logged in", ledger.LoginUnknown: "not known",
+		ledger.LoginOK: "logged in", ledger.LoginFailed: "never logged in", ledger.LoginNone: "not logged in",
+		ledger.LoginUnknown: "never let in", ledger.LoginUnseen: "passed through",
 	}
 	modeWords = map[policy.Mode]string{
 		policy.Enforce: "refused", policy.Explain: "told why, then closed", policy.Observe: "let in and counted",

@@ -118,7 +118,7 @@ func TestThePageSaysWhereTheDeprecationStands(t *testing.T) {
 		"All 4, by address",
 		"192.0.2.7 TLS 1.0 anna@example.org anton@example.org Outlook 14.0 imaps imap.example.org:993 90 minutes ago 12 observed 1 failed observe by warehouse scanners until 31 Dec 2026 facilities@example.org",
 		"192.0.2.8 TLS 1.1 bert@example.org not known pop3 :110 90 minutes ago 1 observed 2 explained explain by ramp until 17 Jun 2026",
-		"2001:db8::6 SSL 3 not known not known imap :143",
+		"2001:db8::6 SSL 3 not logged in not known imap :143",
 		"192.0.2.9 TLS 1.2 ciphers too old",
 		"Now explain for 75 %, observe for 25 % on imaps, pop3s, imap, pop3",
 		"Next in 24 hours : ramp ends",

@@ -6,14 +6,19 @@ import (
 	"sync"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/proxy"
 )
 
 // Readiness decides whether clients should be sent here. The later loss of an
-// upstream, or an expired certificate, is reported but changes nothing: clients
-// then get an answer instead of a refused connection. Safe for concurrent use.
+// upstream, an expired certificate, or a ledger that cannot be written is reported
+// but changes nothing: clients then get an answer instead of a refused
+// connection. Safe for concurrent use.
 type Readiness struct {
 	protocols []proxy.Protocol
+	// Ledger returns what is not written yet; nil where nothing is kept. It is
+	// set before the first report.
+	Ledger func() ledger.Backlog
 
 	mu        sync.Mutex
 	listening bool
@@ -67,14 +72,21 @@ func (r *Readiness) set(change func()) {
 	change()
 }
 
-// A Condition is one that has to hold, or an upstream that does not answer now.
+func (r *Readiness) backlog() (b ledger.Backlog) {
+	if r.Ledger != nil {
+		b = r.Ledger()
+	}
+	return b
+}
+
+// A Condition is one that has to hold, or something else that does not work now.
 type Condition struct {
 	Name, Word string
 	Good       bool
 }
 
 // Conditions says whether clients should be sent here, and why: each condition,
-// and each upstream that does not answer now.
+// each upstream that does not answer now, and a ledger that cannot be written.
 func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,6 +110,9 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.down)) {
 		list = append(list, Condition{"upstream " + name, "does not answer now", false})
+	}
+	if b := r.backlog(); b.Stuck {
+		list = append(list, Condition{"ledger", b.String(), false})
 	}
 	add("draining", !r.draining, "no", "yes")
 	return ready, list

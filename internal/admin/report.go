@@ -27,11 +27,11 @@ func ReportHandler(log *slog.Logger, build func(context.Context, report.Options)
 			return
 		}
 		var b bytes.Buffer
-		if err := answer.Write(&b, q.Format, q.Ready); err != nil {
+		if err := answer.Write(&b, q.Style); err != nil {
 			writeError(w, http.StatusInternalServerError, err.Error())
 			return
 		}
-		w.Header().Set("Content-Type", q.Format.ContentType())
+		w.Header().Set("Content-Type", q.Style.Format.ContentType())
 		_, _ = w.Write(b.Bytes()) // the client may be gone
 	})
 }

@@ -181,7 +181,7 @@ func (s *stage) report(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(w)
-	return r.Write(w, report.Text, false)
+	return r.Write(w, report.Style{Format: report.Text, Top: report.DefaultTop})
 }
 
 //go:embed try.txt

@@ -42,6 +42,7 @@ func impatient(next http.Handler) http.Handler {
 func (g *Runtime) legacyClients() *admin.Clients {
 	c := &admin.Clients{
 		Store: g.ledger.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
+		Backlog: g.ledger.recorder.Backlog,
 	}
 	if g.cfg.LedgerIdentity == "hashed" {
 		c.Hash = g.identity()
@@ -78,6 +79,7 @@ func (g *Runtime) page() http.Handler {
 func (g *Runtime) Report(ctx context.Context, o report.Options) (*report.Report, error) {
 	facts := ReportFacts(g.cfg, g.now())
 	facts.Policy = g.policy.Load().Policy
+	facts.Backlog = g.ledger.recorder.Backlog()
 	if err := facts.Read(ctx, g.ledger.store, o); err != nil {
 		return nil, err
 	}

@@ -51,6 +51,8 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 		Version: g.build.Version, Revision: g.build.Revision,
 		Policy: p, Now: g.now, Certificates: g.servedCertificates,
 		LedgerDropped: g.ledger.recorder.Dropped,
+		LedgerPending: func() int { return g.ledger.recorder.Backlog().Clients },
+		LedgerWritten: func() time.Time { return g.ledger.recorder.Backlog().Written },
 		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.logWriter.Dropped() },
 	}
 	var protocols []proxy.Protocol
@@ -70,6 +72,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.adminCertificates.Store(g.material.admin)
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(protocols)
+	g.readiness.Ledger = g.ledger.recorder.Backlog
 	g.policy.Store(&running{p, g.now()})
 	g.readiness.Certificate(g.earliestEnd)
 	g.suppression = logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) {

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -94,6 +95,15 @@ type Backlog struct {
 	Since time.Time
 	// Ledger is the store's URL without a password.
 	Ledger string
+}
+
+// String says what is stuck.
+func (b Backlog) String() string {
+	clients := "clients"
+	if b.Clients == 1 {
+		clients = "client"
+	}
+	return fmt.Sprintf("%d %s not written since %s, to %s", b.Clients, clients, text.Unglued(text.Date(b.Since, nil)), b.Ledger)
 }
 
 // Backlog returns what waits to be written.

@@ -7,14 +7,17 @@ import (
 	"strconv"
 	"strings"
 
+	"postern/internal/ledger"
 	"postern/internal/text"
 )
 
-// document is what people read: text of [text.Width] columns, or Markdown for a
-// ticket, which says the same in other forms.
+// document is what people read: text of so many columns, or Markdown for a ticket,
+// which says the same in other forms.
 type document struct {
 	strings.Builder
 	markdown bool
+	style    Style
+	width    int
 }
 
 // report writes a report; with readiness only the verdict, its reasons and the
@@ -23,9 +26,9 @@ func (d *document) report(r *Report, readiness bool) {
 	d.verdict(r)
 	left := r.Left
 	if readiness {
-		left = slices.DeleteFunc(slices.Clone(left), func(g Group) bool { return g.Remaining == 0 })
+		left = slices.DeleteFunc(slices.Clone(left), func(g Group) bool { return g.Remaining == 0 && g.Login != ledger.LoginUnknown })
 	}
-	if len(left) > 0 {
+	if len(left) > 0 && !d.style.Summary {
 		d.section(r.title(), "")
 		d.groups(left, r.By)
 		if len(r.Tell) > 0 {
@@ -40,7 +43,7 @@ func (d *document) report(r *Report, readiness bool) {
 		d.exemption(&r.Exempted[i], r)
 	}
 	if !readiness {
-		if len(r.Noise) > 0 {
+		if len(r.Noise) > 0 && !d.style.Summary {
 			d.section("Noise", ", which no number holds")
 			d.groups(r.Noise, r.By)
 		}
@@ -63,7 +66,8 @@ func (d *document) verdict(r *Report) {
 	if d.markdown {
 		fmt.Fprintf(d, "## %s\n\n", strings.TrimSuffix(r.Verdict(), "."))
 	} else {
-		d.WriteString(r.Verdict() + "\n\n")
+		d.paragraph(r.Verdict(), "   ")
+		d.WriteByte('\n')
 	}
 	for _, reason := range r.Readiness.Reasons {
 		d.item(reason, "   ")
@@ -85,7 +89,7 @@ func (d *document) paragraph(words, indent string) {
 		d.WriteString(text.Unglued(words) + "\n")
 		return
 	}
-	for _, line := range text.Wrap(words, indent, text.Width) {
+	for _, line := range text.Wrap(words, indent, d.width) {
 		d.WriteString(line + "\n")
 	}
 }
@@ -101,6 +105,11 @@ func (d *document) item(words, indent string) {
 // table writes a table behind an empty line.
 func (d *document) table(header []string, rows [][]string) {
 	d.WriteByte('\n')
+	d.plainTable(header, rows)
+}
+
+// plainTable writes a table.
+func (d *document) plainTable(header []string, rows [][]string) {
 	if d.markdown {
 		line := func(cells []string) { d.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
 		line(header)
@@ -121,8 +130,12 @@ func (d *document) table(header []string, rows [][]string) {
 
 // groups writes a table of groups. Markdown shortens only long lists.
 func (d *document) groups(list []Group, by By) {
-	t := tableOf(list, by)
-	more := len(list) - shown
+	n := d.style.bound(len(list))
+	if n == 0 {
+		return
+	}
+	t := tableOf(list[:n], by)
+	more := len(list) - n
 	if d.markdown {
 		d.table(t.header(), t.markdownRows(by))
 		if more > 0 {
@@ -130,28 +143,20 @@ func (d *document) groups(list []Group, by By) {
 		}
 		return
 	}
-	d.table(t.header(), t.rows(text.Width))
+	d.table(t.header(), t.rows(d.width))
 	if more > 0 {
-		fmt.Fprintf(d, "and %d more; -format csv has them all\n", more)
+		fmt.Fprintf(d, "and %d more; -top 0 or -format csv has them all\n", more)
 	}
 	last := len(list) - 1
 	if last < 0 || list[last].Name != "" || by == ByNetwork {
 		return
 	}
 	words := "Without a known " + by.heading()
-	if within(&list[last], list[:last]) {
+	if list[last].Elsewhere {
 		words = "The same clients, also without a known " + by.heading()
 	}
 	d.WriteByte('\n')
-	d.paragraph(words+": "+some(list[last].Addresses, 3*text.Width), "   ")
-}
-
-// within reports whether all listed addresses of a group are in others. Such
-// groups overlap and must not be added up.
-func within(g *Group, others []Group) bool {
-	return !slices.ContainsFunc(g.Addresses, func(addr string) bool {
-		return !slices.ContainsFunc(others, func(o Group) bool { return slices.Contains(o.Addresses, addr) })
-	})
+	d.paragraph(words+": "+some(list[last].Addresses, list[last].Distinct.Addresses, 3*d.width), "   ")
 }
 
 // exemption writes the owner, end and clients of an exemption.
@@ -222,13 +227,15 @@ func code(s string) string {
 // listedCodes is how many values a cell holds.
 const listedCodes = 5
 
-func codes(list []string) string {
+// codes lists some of n values, the first of which are in the list.
+
+func codes(list []string, n int) string {
 	var all []string
 	for _, s := range list[:min(len(list), listedCodes)] {
 		all = append(all, code(s))
 	}
 	words := cmp.Or(strings.Join(all, ", "), "-")
-	if more := len(list) - listedCodes; more > 0 {
+	if more := n - min(len(list), listedCodes); more > 0 {
 		words += fmt.Sprintf(" and %d more", more)
 	}
 	return words

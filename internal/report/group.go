@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,18 +40,35 @@ type Group struct {
 	// Clients are distinct; Remaining are those of them that must not remain.
 	Clients   int `json:"clients"`
 	Remaining int `json:"remaining,omitempty"`
-	// Addresses, Accounts and Software hold the first 100 each, in order.
+	// Addresses, Accounts, Software and Endpoints hold the first 100 each, in
+	// order. Distinct is how many there are.
 	Addresses []string `json:"addresses"`
 	Accounts  []string `json:"accounts"`
 	Software  []string `json:"software"`
 	Versions  []string `json:"versions"`
 	Listeners []string `json:"listeners"`
 	Endpoints []string `json:"endpoints"`
-	// Login is ok if one of the clients has logged in.
+	Distinct  Distinct `json:"distinct"`
+	// Members are the clients of a group without a name, each as a group: their
+	// addresses are all that is known of them.
+	Members []Group `json:"members,omitempty"`
+	// Elsewhere: all clients of a group without a name are in others, too. Such
+	// groups overlap, and must not be added up.
+	Elsewhere bool `json:"elsewhere,omitempty"`
+	// Login is ok if one of the clients has logged in, else the word that leaves
+	// most open.
 	Login      ledger.Login  `json:"login"`
 	FirstSeen  time.Time     `json:"first_seen"`
 	LastSeen   time.Time     `json:"last_seen"`
 	Handshakes ledger.Counts `json:"handshakes"`
+}
+
+// Distinct counts what a group lists.
+type Distinct struct {
+	Addresses int `json:"addresses"`
+	Accounts  int `json:"accounts"`
+	Software  int `json:"software"`
+	Endpoints int `json:"endpoints"`
 }
 
 // maxListed bounds the lists of a group.
@@ -60,6 +78,7 @@ const maxListed = 100
 type gathering struct {
 	Group
 	networks, remaining networks
+	rows                []row // of a group without a name
 }
 
 // groups groups the rows: most clients first, the unknown last.
@@ -76,7 +95,11 @@ func groups(rows []row, by By) []Group {
 		}
 	}
 	all := make([]Group, 0, len(found))
-	for _, g := range found {
+	for name, g := range found {
+		if name == "" && by != ByNetwork && len(g.networks) > 1 {
+			g.Members = groups(g.rows, ByNetwork)
+		}
+		g.Elsewhere = name == "" && g.networks.without(named(found)) == 0
 		all = append(all, g.done())
 	}
 	slices.SortFunc(all, func(a, b Group) int {
@@ -88,6 +111,17 @@ func groups(rows []row, by By) []Group {
 		}
 		return cmp.Or(cmp.Compare(b.Clients, a.Clients), b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.Name, b.Name))
 	})
+	return all
+}
+
+// named returns the clients of the groups that have a name.
+func named(found map[string]*gathering) networks {
+	all := make(networks)
+	for name, g := range found {
+		if name != "" {
+			maps.Copy(all, g.networks)
+		}
+	}
 	return all
 }
 
@@ -129,12 +163,15 @@ func (g *gathering) add(c row, logins []ledger.Identity) {
 	if c.counts {
 		g.remaining.add(c)
 	}
+	if g.Name == "" {
+		g.rows = append(g.rows, c)
+	}
 	for _, l := range logins {
 		g.Accounts, g.Software = append(g.Accounts, l.Account), append(g.Software, l.Software)
 	}
 	g.Addresses, g.Endpoints = append(g.Addresses, c.Addr.String()), append(g.Endpoints, c.Endpoint.String())
 	g.Versions, g.Listeners = append(g.Versions, c.Version.String()), append(g.Listeners, string(c.Listener))
-	if g.Login != ledger.LoginOK && (g.Login == "" || c.Login != ledger.LoginUnknown) {
+	if g.Login == "" || slices.Index(byWeight, c.Login) < slices.Index(byWeight, g.Login) {
 		g.Login = c.Login
 	}
 	if g.FirstSeen.IsZero() || c.First.Before(g.FirstSeen) {
@@ -148,13 +185,22 @@ func (g *gathering) add(c row, logins []ledger.Identity) {
 
 func (g *gathering) done() Group {
 	g.Clients, g.Remaining = len(g.networks), len(g.remaining)
-	for _, list := range []*[]string{&g.Addresses, &g.Accounts, &g.Software, &g.Versions, &g.Listeners, &g.Endpoints} {
+	var n int // of the few versions and listeners
+	for list, count := range map[*[]string]*int{
+		&g.Addresses: &g.Distinct.Addresses, &g.Accounts: &g.Distinct.Accounts, &g.Software: &g.Distinct.Software,
+		&g.Endpoints: &g.Distinct.Endpoints, &g.Versions: &n, &g.Listeners: &n,
+	} {
 		slices.Sort(*list)
 		distinct := slices.DeleteFunc(slices.Compact(*list), func(s string) bool { return s == "" })
+		*count = len(distinct)
 		*list = append([]string{}, distinct[:min(len(distinct), maxListed)]...)
 	}
 	return g.Group
 }
+
+// byWeight orders how the logins of a group's clients have ended: the first
+// speaks for the group.
+var byWeight = []ledger.Login{ledger.LoginOK, ledger.LoginUnseen, ledger.LoginUnknown, ledger.LoginNone, ledger.LoginFailed, ""}
 
 // all calls f for every group of the report.
 func (r *Report) all(f func(*Group)) {
@@ -165,6 +211,9 @@ func (r *Report) all(f func(*Group)) {
 	for _, list := range lists {
 		for i := range list {
 			f(&list[i])
+			for k := range list[i].Members {
+				f(&list[i].Members[k])
+			}
 		}
 	}
 }
@@ -174,6 +223,11 @@ func (r *Report) all(f func(*Group)) {
 func (r *Report) Resolve(known map[string]string) (missing int) {
 	unknown := make(map[string]bool)
 	r.all(func(g *Group) { resolve(g, known, unknown) })
+	for i := range r.Mail {
+		if plain, ok := known[r.Mail[i].Account]; ok {
+			r.Mail[i].Account = plain
+		}
+	}
 	return len(unknown)
 }
 
@@ -209,6 +263,12 @@ func (r *Report) Clean() {
 	for i := range r.Trend.Periods {
 		r.Trend.Periods[i].First = oneLine(r.Trend.Periods[i].First)
 	}
+	for i := range r.Mail {
+		r.Mail[i].clean()
+	}
+	if r.Unwritten != nil {
+		r.Unwritten.Ledger = oneLine(r.Unwritten.Ledger)
+	}
 	cleanList(r.Readiness.Reasons, oneLine)
 	cleanList(r.Notes, oneLine)
 }
@@ -221,7 +281,7 @@ func clean(g *Group) {
 	cleanList(g.Versions, versionWord)
 	cleanList(g.Listeners, listenerWord)
 	g.Versions, g.Listeners = slices.Compact(g.Versions), slices.Compact(g.Listeners)
-	if g.Login != ledger.LoginOK && g.Login != ledger.LoginFailed {
+	if !slices.Contains(ledger.Logins, g.Login) {
 		g.Login = ledger.LoginUnknown
 	}
 }

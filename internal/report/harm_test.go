@@ -60,7 +60,7 @@ func TestForgedTextDoesNoHarm(t *testing.T) {
 		written := make(map[Format]string)
 		for _, f := range []Format{Text, Markdown, CSV, JSON} {
 			var b bytes.Buffer
-			if err := r.Write(&b, f, false); err != nil {
+			if err := r.Write(&b, Style{Format: f, Top: DefaultTop}); err != nil {
 				t.Fatal(err)
 			}
 			written[f] = b.String()

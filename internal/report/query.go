@@ -28,19 +28,29 @@ func ParseSince(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// Query is a request as parameters: since, by, noise=include, max, format and
-// ready=1.
+// Query is a request as parameters: since, by, noise=include, max, max_unknown,
+// mail=1, format, ready=1, top and summary=1.
 type Query struct {
 	Options
-	Format Format
-	// Ready limits a text to the readiness.
-	Ready bool
+	Style Style
 }
 
 // ParseQuery reads the parameters of a request.
 func ParseQuery(values url.Values) (q Query, err error) {
 	q.Since, _ = ParseSince(DefaultSince)
-	q.Format = JSON
+	q.Style = Style{Format: JSON, Top: DefaultTop}
+	number := func(s string) (n int, err error) {
+		if n, err = strconv.Atoi(s); err != nil || n < 0 {
+			err = fmt.Errorf("%.40q is no number from 0 on", s)
+		}
+		return n, err
+	}
+	yes := func(s string) (b bool, err error) {
+		if b, err = strconv.ParseBool(s); err != nil {
+			err = fmt.Errorf("%.40q is neither 1 nor 0", s)
+		}
+		return b, err
+	}
 	for name, given := range values {
 		if len(given) != 1 {
 			return q, fmt.Errorf("%.40q is given %d times", name, len(given))
@@ -52,23 +62,26 @@ func ParseQuery(values url.Values) (q Query, err error) {
 		case "by":
 			q.By, err = ParseBy(s)
 		case "format":
-			q.Format, err = ParseFormat(s)
+			q.Style.Format, err = ParseFormat(s)
 		case "noise":
 			if q.Noise = s == "include"; !q.Noise {
 				err = fmt.Errorf("%.40q is not include", s)
 			}
 		case "max":
-			q.Max, err = strconv.Atoi(s)
-			if err != nil || q.Max < 0 {
-				err = fmt.Errorf("%.40q is no number from 0 on", s)
-			}
+			q.Max, err = number(s)
+		case "max_unknown":
+			q.MaxUnknown, err = number(s)
+		case "top":
+			q.Style.Top, err = number(s)
 		case "ready":
-			q.Ready, err = strconv.ParseBool(s)
-			if err != nil {
-				err = fmt.Errorf("%.40q is neither 1 nor 0", s)
-			}
+			q.Style.Ready, err = yes(s)
+		case "summary":
+			q.Style.Summary, err = yes(s)
+		case "mail":
+			q.Mail, err = yes(s)
+			q.Style.Mail = q.Mail
 		default:
-			return q, fmt.Errorf("unknown parameter %.40q: use since, by, noise, max, format, ready", name)
+			return q, fmt.Errorf("unknown parameter %.40q: use since, by, noise, max, max_unknown, mail, format, ready, top, summary", name)
 		}
 		if err != nil {
 			return q, fmt.Errorf("%s: %w", name, err)
@@ -85,6 +98,12 @@ func (o Options) Values() url.Values {
 	}
 	if o.Noise {
 		v.Set("noise", "include")
+	}
+	if o.MaxUnknown > 0 {
+		v.Set("max_unknown", strconv.Itoa(o.MaxUnknown))
+	}
+	if o.Mail {
+		v.Set("mail", "1")
 	}
 	return v
 }

@@ -7,9 +7,9 @@ import (
 )
 
 func TestOptionsGoThroughAQuery(t *testing.T) {
-	for _, o := range []Options{{Since: time.Second}, {Since: fortnight, By: BySoftware, Noise: true, Max: 12}} {
+	for _, o := range []Options{{Since: time.Second}, {Since: fortnight, By: BySoftware, Noise: true, Max: 12, MaxUnknown: 3, Mail: true}} {
 		q, err := ParseQuery(o.Values())
-		if err != nil || !reflect.DeepEqual(q, Query{Options: o, Format: JSON}) {
+		if err != nil || !reflect.DeepEqual(q, Query{o, Style{Format: JSON, Top: DefaultTop, Mail: o.Mail}}) {
 			t.Errorf("%+v became %+v, %v", o, q, err)
 		}
 	}

@@ -43,35 +43,37 @@ func TestRemainingClientsBlockTheCut(t *testing.T) {
 		name, identity, rules string
 		clients               []ledger.Client
 		remaining, exempted   int
-		notLoggedIn           int
+		notLoggedIn, unknown  int
 	}{
-		{"one that has logged in", "plain", "", []ledger.Client{anna()}, 1, 0, 0},
-		{"noise", "plain", "", changed(func(c *ledger.Client) { c.Noise = true }), 0, 0, 0},
-		{"noise where nobody is known", "off", "", changed(func(c *ledger.Client) { c.Noise = true }), 0, 0, 0},
-		{"nobody has logged in", "hashed", "", changed(func(c *ledger.Client) { c.Login = ledger.LoginUnknown }), 0, 0, 1},
-		{"failed logins", "plain", "", changed(func(c *ledger.Client) { c.Login, c.Noise = ledger.LoginFailed, true }), 0, 0, 0},
-		{"logins are not kept", "off", "", changed(func(c *ledger.Client) { c.Login = ledger.LoginUnknown }), 1, 0, 0},
-		{"exempted by address", "plain", exempt("client: [192.0.2.0/24]"), []ledger.Client{anna()}, 0, 1, 0},
-		{"exempted by port", "plain", exempt("port: [993]"), []ledger.Client{anna()}, 0, 1, 0},
-		{"exempted by listener", "plain", exempt("listener: [imaps]"), []ledger.Client{anna()}, 0, 1, 0},
-		{"exempted by name", "plain", exempt(`server_name: ["*.example.org"]`), []ledger.Client{anna()}, 0, 1, 0},
-		{"exempted by version", "plain", exempt("version: [tls1.0]"), []ledger.Client{anna()}, 0, 1, 0},
-		{"exempted by fingerprint", "plain", exempt("ja4: [" + oldJA4 + "]"), []ledger.Client{anna()}, 0, 1, 0},
-		{"exempted elsewhere", "plain", exempt("port: [10993]"), []ledger.Client{anna()}, 1, 0, 0},
-		{"an exemption that is over", "plain", strings.Replace(exempt("port: [993]"), "2026-12-31", "2026-11-25", 1), []ledger.Client{anna()}, 1, 0, 0},
-		{"an exemption that is to come", "plain", exempt("port: [993]") + "    from: 2026-11-26T00:00:00Z\n", []ledger.Client{anna()}, 1, 0, 0},
-		{"a rule without an owner", "plain", strings.Replace(exempt("port: [993]"), "    owner: it@example.org\n", "", 1), []ledger.Client{anna()}, 1, 0, 0},
-		{"a rule without an end", "plain", strings.Replace(exempt("port: [993]"), "    until: 2026-12-31T00:00:00Z\n", "", 1), []ledger.Client{anna()}, 1, 0, 0},
-		{"a rule that refuses has an owner too", "plain", "  - name: brownout\n    mode: enforce\n" + dated, []ledger.Client{anna()}, 1, 0, 0},
-		{"an exemption behind another rule", "plain", "  - name: all\n    mode: explain\n" + exempt("port: [993]"), []ledger.Client{anna()}, 1, 0, 0},
+		{"one that has logged in", "plain", "", []ledger.Client{anna()}, 1, 0, 0, 0},
+		{"noise", "plain", "", changed(func(c *ledger.Client) { c.Noise = true }), 0, 0, 0, 0},
+		{"noise where nobody is known", "off", "", changed(func(c *ledger.Client) { c.Noise = true }), 0, 0, 0, 0},
+		{"nobody has logged in", "hashed", "", changed(func(c *ledger.Client) { c.Login = ledger.LoginUnknown }), 0, 0, 0, 1},
+		{"let in, and not logged in", "hashed", "", changed(func(c *ledger.Client) { c.Login = ledger.LoginNone }), 0, 0, 1, 0},
+		{"passed through", "plain", "", changed(func(c *ledger.Client) { c.Login, c.Logins = ledger.LoginUnseen, nil }), 1, 0, 0, 0},
+		{"failed logins", "plain", "", changed(func(c *ledger.Client) { c.Login, c.Noise = ledger.LoginFailed, true }), 0, 0, 0, 0},
+		{"logins are not kept", "off", "", changed(func(c *ledger.Client) { c.Login = ledger.LoginUnknown }), 1, 0, 0, 0},
+		{"exempted by address", "plain", exempt("client: [192.0.2.0/24]"), []ledger.Client{anna()}, 0, 1, 0, 0},
+		{"exempted by port", "plain", exempt("port: [993]"), []ledger.Client{anna()}, 0, 1, 0, 0},
+		{"exempted by listener", "plain", exempt("listener: [imaps]"), []ledger.Client{anna()}, 0, 1, 0, 0},
+		{"exempted by name", "plain", exempt(`server_name: ["*.example.org"]`), []ledger.Client{anna()}, 0, 1, 0, 0},
+		{"exempted by version", "plain", exempt("version: [tls1.0]"), []ledger.Client{anna()}, 0, 1, 0, 0},
+		{"exempted by fingerprint", "plain", exempt("ja4: [" + oldJA4 + "]"), []ledger.Client{anna()}, 0, 1, 0, 0},
+		{"exempted elsewhere", "plain", exempt("port: [10993]"), []ledger.Client{anna()}, 1, 0, 0, 0},
+		{"an exemption that is over", "plain", strings.Replace(exempt("port: [993]"), "2026-12-31", "2026-11-25", 1), []ledger.Client{anna()}, 1, 0, 0, 0},
+		{"an exemption that is to come", "plain", exempt("port: [993]") + "    from: 2026-11-26T00:00:00Z\n", []ledger.Client{anna()}, 1, 0, 0, 0},
+		{"a rule without an owner", "plain", strings.Replace(exempt("port: [993]"), "    owner: it@example.org\n", "", 1), []ledger.Client{anna()}, 1, 0, 0, 0},
+		{"a rule without an end", "plain", strings.Replace(exempt("port: [993]"), "    until: 2026-12-31T00:00:00Z\n", "", 1), []ledger.Client{anna()}, 1, 0, 0, 0},
+		{"a rule that refuses has an owner too", "plain", "  - name: brownout\n    mode: enforce\n" + dated, []ledger.Client{anna()}, 1, 0, 0, 0},
+		{"an exemption behind another rule", "plain", "  - name: all\n    mode: explain\n" + exempt("port: [993]"), []ledger.Client{anna()}, 1, 0, 0, 0},
 		{"an exemption behind a share of connections", "plain",
 			"  - name: some\n    mode: enforce\n    share: {from: 5%, to: 5%, by: connection}\n    from: 2026-01-01T00:00:00Z\n    until: 2027-01-01T00:00:00Z\n" + exempt("port: [993]"),
-			[]ledger.Client{anna()}, 1, 0, 0},
+			[]ledger.Client{anna()}, 1, 0, 0, 0},
 		{"exempted at one place alone", "plain", exempt("port: [993]"),
-			append(changed(func(c *ledger.Client) { c.Endpoint.Port = 995 }), anna()), 1, 0, 0},
+			append(changed(func(c *ledger.Client) { c.Endpoint.Port = 995 }), anna()), 1, 0, 0, 0},
 		{"an IPv6 network is one client", "plain", "", []ledger.Client{
-			came("2001:db8::1", "imaps", policy.TLS10, oldJA4, 1, as("a", "")), came("2001:db8::2", "imaps", policy.TLS10, oldJA4, 1, as("b", ""))}, 1, 0, 0},
-		{"refused beside a login", "plain", "", append(changed(func(c *ledger.Client) { c.Login, c.JA4 = ledger.LoginUnknown, lostJA4 }), anna()), 1, 0, 0},
+			came("2001:db8::1", "imaps", policy.TLS10, oldJA4, 1, as("a", "")), came("2001:db8::2", "imaps", policy.TLS10, oldJA4, 1, as("b", ""))}, 1, 0, 0, 0},
+		{"refused beside a login", "plain", "", append(changed(func(c *ledger.Client) { c.Login, c.JA4 = ledger.LoginUnknown, lostJA4 }), anna()), 1, 0, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := policy.New(policy.FloorTLS12, policy.Observe)
@@ -82,8 +84,15 @@ func TestRemainingClientsBlockTheCut(t *testing.T) {
 			for limit := range 3 {
 				r := Build(f, Options{Since: fortnight, Max: limit})
 				j := r.Readiness
-				if j.Remaining != tt.remaining || r.Totals.Exempted != tt.exempted || j.NotLoggedIn != tt.notLoggedIn || j.Ready != (tt.remaining <= limit) {
-					t.Errorf("max %d: %+v, %d exempted; want %d, %d, %d", limit, j, r.Totals.Exempted, tt.remaining, tt.exempted, tt.notLoggedIn)
+				if j.Remaining != tt.remaining || r.Totals.Exempted != tt.exempted || j.NotLoggedIn != tt.notLoggedIn || j.Unknown != tt.unknown ||
+					j.Ready != (tt.remaining <= limit && tt.unknown == 0) {
+					t.Errorf("max %d: %+v, %d exempted; want %d, %d, %d, %d", limit, j, r.Totals.Exempted, tt.remaining, tt.exempted, tt.notLoggedIn, tt.unknown)
+				}
+				if sum := j.Remaining + j.Unknown + j.NotLoggedIn + r.Totals.Exempted; sum != r.Totals.Clients {
+					t.Errorf("the parts come to %d of %d: %s", sum, r.Totals.Clients, r.Parts())
+				}
+				if tt.unknown > 0 && strings.Contains(strings.Join(j.Reasons, " ")+r.Verdict(), "nobody") {
+					t.Errorf("it is not known, and yet it says %q %q", r.Verdict(), j.Reasons)
 				}
 				if r.Verdict()[:2] == "GO" != j.Ready || len(j.Reasons) == 0 {
 					t.Errorf("%q %q", r.Verdict(), j.Reasons)
@@ -128,7 +137,7 @@ func TestListsAreBounded(t *testing.T) {
 	}
 	r = Build(f, Options{Since: fortnight, By: ByNetwork})
 	var b bytes.Buffer
-	if err := r.Write(&b, Text, false); err != nil || !strings.Contains(b.String(), "\nand 250 more; -format csv has them all\n") {
+	if err := r.Write(&b, Style{Format: Text, Top: DefaultTop}); err != nil || !strings.Contains(b.String(), "\nand 250 more; -top 0 or -format csv has them all\n") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
@@ -153,7 +162,7 @@ func TestHashedAccountsAreResolved(t *testing.T) {
 			t.Errorf("by %s: %d are not known", by, n)
 		}
 		var b bytes.Buffer
-		if err := r.Write(&b, JSON, false); err != nil {
+		if err := r.Write(&b, Style{Format: JSON, Top: DefaultTop}); err != nil {
 			t.Fatal(err)
 		}
 		for _, a := range []string{"anna@example.org", "bert@example.org", "scan-to-mail@example.org"} {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -109,6 +110,9 @@ func Judge(t Trial) *Judgement {
 		}
 		for i := range answered.Groups {
 			clean(&answered.Groups[i])
+			for k := range answered.Groups[i].Members {
+				clean(&answered.Groups[i].Members[k])
+			}
 		}
 		j.Answers = append(j.Answers, answered)
 	}
@@ -197,7 +201,7 @@ func (j *Judgement) Write(w io.Writer, f Format) error {
 	case CSV:
 		return writeCSV(w, j.records())
 	}
-	d := &document{}
+	d := &document{style: Style{Top: DefaultTop}, width: text.Width}
 	d.paragraph(j.headline(), "")
 	for _, a := range j.Answers {
 		if a.Clients > 0 {
@@ -221,8 +225,13 @@ func (j *Judgement) records() [][]string {
 	rows := [][]string{line(string(j.By), "answer", groupHeader)}
 	for _, a := range j.Answers {
 		for i := range a.Groups {
-			g := &a.Groups[i]
-			rows = append(rows, line(g.Name, string(a.Answer), g.fields()))
+			lines := a.Groups[i : i+1]
+			if members := lines[0].Members; len(members) > 0 {
+				lines = members
+			}
+			for k := range lines {
+				rows = append(rows, line(a.Groups[i].Name, string(a.Answer), lines[k].fields()))
+			}
 		}
 	}
 	return rows

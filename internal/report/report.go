@@ -27,12 +27,21 @@ type Report struct {
 	Since time.Time `json:"since"`
 	By    By        `json:"by"`
 	// Identity is how the ledger stores names: off, hashed or plain.
-	Identity      string    `json:"identity"`
-	NoiseIncluded bool      `json:"noise_included"`
-	Policy        Policy    `json:"policy"`
-	Readiness     Readiness `json:"readiness"`
-	Totals        Totals    `json:"totals"`
-	Trend         Trend     `json:"trend"`
+	Identity string `json:"identity"`
+	// Began is the beginning of the ledger, and Covered whether it reaches back
+	// to Since.
+	Began   time.Time `json:"ledger_began"`
+	Covered bool      `json:"window_covered"`
+	// Unwritten are clients that the ledger cannot be told of; nil if there are
+	// none.
+	Unwritten     *Unwritten `json:"unwritten,omitempty"`
+	NoiseIncluded bool       `json:"noise_included"`
+	Policy        Policy     `json:"policy"`
+	Readiness     Readiness  `json:"readiness"`
+	Totals        Totals     `json:"totals"`
+	Trend         Trend      `json:"trend"`
+	// Groups counts the groups of Left, Tell and Noise, also where these are cut.
+	Groups Groups `json:"groups"`
 	// Left are the clients under no running exemption.
 	Left     []Group     `json:"left"`
 	Exempted []Exemption `json:"exempted"`
@@ -41,8 +50,17 @@ type Report struct {
 	Tell []Group `json:"tell"`
 	// Noise is empty unless requested; no other number includes it.
 	Noise []Group `json:"noise"`
+	// Mail is empty unless requested: the accounts to write to.
+	Mail []Letter `json:"mail,omitempty"`
 	// Notes say what the ledger cannot know.
 	Notes []string `json:"notes"`
+}
+
+// Groups counts groups.
+type Groups struct {
+	Left  int `json:"left"`
+	Tell  int `json:"tell"`
+	Noise int `json:"noise"`
 }
 
 // Policy is the policy in force.
@@ -52,13 +70,28 @@ type Policy struct {
 	Mode  string `json:"mode"`
 }
 
-// Readiness is whether no more clients remain than may.
+// Unwritten are clients that are not in the ledger, since it cannot be written.
+type Unwritten struct {
+	Clients int       `json:"clients"`
+	Since   time.Time `json:"since"`
+	Ledger  string    `json:"ledger"`
+}
+
+// Readiness is whether no more clients remain than may. Remaining, Unknown,
+// NotLoggedIn and the exempted clients of Totals are all clients, each once.
 type Readiness struct {
 	Ready     bool `json:"ready"`
 	Max       int  `json:"max"`
 	Remaining int  `json:"remaining"`
-	// NotLoggedIn are clients that do not count, as they have not logged in;
-	// always 0 if no identity is kept.
+	// PassedThrough are those of the remaining that an old server has: nobody
+	// sees whether they log in.
+	PassedThrough int `json:"passed_through"`
+	// MaxUnknown is how many may be Unknown: clients that were never let in, so
+	// that they may be in use or not. Always 0 if no identity is kept.
+	MaxUnknown int `json:"max_unknown"`
+	Unknown    int `json:"unknown"`
+	// NotLoggedIn are clients that do not count: they were let in, and have not
+	// logged in. Always 0 if no identity is kept.
 	NotLoggedIn int `json:"not_logged_in"`
 	// Reasons are sentences, the decisive one first.
 	Reasons []string `json:"reasons"`
@@ -106,6 +139,8 @@ type Exemption struct {
 	Mode    string    `json:"mode"`
 	Clients int       `json:"clients"`
 	Groups  []Group   `json:"groups"`
+	// GroupsInAll counts Groups, also where these are cut.
+	GroupsInAll int `json:"groups_in_all"`
 }
 
 // Options select the contents of a report.
@@ -114,8 +149,11 @@ type Options struct {
 	// By is empty for accounts if they are known, or else networks.
 	By    By
 	Noise bool
-	// Max is the number of clients that may remain.
-	Max int
+	// Max is the number of clients that may remain, and MaxUnknown that of
+	// clients that were never let in.
+	Max, MaxUnknown int
+	// Mail lists the accounts to write to.
+	Mail bool
 }
 
 // Facts are the input of a report.
@@ -126,6 +164,10 @@ type Facts struct {
 	Identity   string // LEDGER_IDENTITY
 	// Memory: the ledger ends with the process.
 	Memory bool
+	// Backlog is what the ledger was not told.
+	Backlog ledger.Backlog
+	// Began is the beginning of the ledger; zero where that is not known.
+	Began time.Time
 	// Retention is the ledger's; 0 is unknown.
 	Retention time.Duration
 	// Clients include noise.
@@ -140,6 +182,9 @@ const weekly = 28 * 24 * time.Hour
 // Read adds the ledger's data to the facts.
 func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err error) {
 	since := f.Now.Add(-o.Since)
+	if f.Began, err = store.Began(ctx); err != nil {
+		return err
+	}
 	if f.Clients, err = store.ClientsSince(ctx, ledger.Filter{Since: since, Noise: true}); err != nil {
 		return err
 	}
@@ -192,6 +237,11 @@ func Build(f Facts, o Options) *Report {
 		NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()},
 		Exempted: []Exemption{}, Tell: []Group{}, Noise: []Group{}, Notes: []string{},
 	}
+	r.Began = f.Began.UTC().Truncate(time.Second)
+	r.Covered = !r.Began.After(r.Since)
+	if b := f.Backlog; b.Stuck {
+		r.Unwritten = &Unwritten{b.Clients, b.Since, b.Ledger}
+	}
 	snapshot := f.Policy.At(f.Now)
 	var left, exempted, noise []row
 	for i := range f.Clients {
@@ -204,7 +254,8 @@ func Build(f Facts, o Options) *Report {
 			exempted = append(exempted, c)
 			continue
 		}
-		c.counts = c.Login == ledger.LoginOK || !keepsNames(f.Identity)
+		// At an old server nobody can see who logs in.
+		c.counts = c.Login == ledger.LoginOK || c.Login == ledger.LoginUnseen || !keepsNames(f.Identity)
 		left = append(left, c)
 	}
 	r.total(left, exempted, noise)
@@ -217,7 +268,10 @@ func Build(f Facts, o Options) *Report {
 	if o.Noise {
 		r.Noise = groups(noise, o.By)
 	}
-	r.judge(left, o.Max)
+	if o.Mail {
+		r.Mail = letters(&f, slices.Concat(left, exempted))
+	}
+	r.judge(left, o)
 	r.note(&f, o)
 	r.Clean()
 	return r
@@ -310,55 +364,14 @@ func (r *Report) exempt(rows []row, by By) {
 	})
 }
 
-// judge decides whether old TLS can be cut.
-func (r *Report) judge(left []row, max int) {
-	var counting, others []row
-	for _, c := range left {
-		if c.counts {
-			counting = append(counting, c)
-		} else {
-			others = append(others, c)
-		}
-	}
-	remaining := networksOf(counting)
-	j := &r.Readiness
-	j.Max, j.Remaining, j.NotLoggedIn = max, len(remaining), networksOf(others).without(remaining)
-	j.Ready = j.Remaining <= max
-	first := number(j.Remaining, "client") + " came since " + date(r.Since)
-	switch names := keepsNames(r.Identity); {
-	case j.Remaining == 0 && names:
-		first = "No client that has logged in and is under no exemption came since " + date(r.Since)
-	case j.Remaining == 0:
-		first = "No client that is under no exemption came since " + date(r.Since)
-	case names:
-		first += fmt.Sprintf(", %s logged in, and %s under no exemption", have(j.Remaining), be(j.Remaining))
-	default:
-		first += " and " + be(j.Remaining) + " under no exemption"
-	}
-	if max > 0 {
-		first += fmt.Sprintf("; up to %d may be left", max)
-	}
-	j.Reasons = []string{first + "."}
-	more := ""
-	if j.Remaining > 0 {
-		more = " more"
-	}
-	if n := r.Totals.Exempted; n > 0 {
-		j.Reasons = append(j.Reasons, fmt.Sprintf("%d%s %s exempted; the first exemption ends %s.", n, more, be(n), date(r.Exempted[0].Until)))
-	}
-	if n := j.NotLoggedIn; n > 0 {
-		j.Reasons = append(j.Reasons, fmt.Sprintf("%d%s %s not counted, since nobody has logged in there.", n, more, be(n)))
-	}
-	for i := range j.Reasons {
-		j.Reasons[i] = text.Unglued(j.Reasons[i])
-	}
-}
-
 // note adds notes on what the numbers leave out.
 func (r *Report) note(f *Facts, o Options) {
 	if !keepsNames(f.Identity) {
 		r.Notes = append(r.Notes, "POSTERN_LEDGER_IDENTITY is off: accounts and programs are not known, and every address counts, "+
 			"whether it has logged in or not.")
+	}
+	if n := r.Readiness.Unknown; n > 0 {
+		r.Notes = append(r.Notes, "A client that is refused or told why cannot log in. Let it in for a while (observe), and you know.")
 	}
 	if f.Memory {
 		r.Notes = append(r.Notes, "The ledger is in memory (POSTERN_LEDGER_URL): it knows nothing from before Postern was started.")
@@ -366,23 +379,6 @@ func (r *Report) note(f *Facts, o Options) {
 	if f.Retention > 0 && o.Since > f.Retention {
 		r.Notes = append(r.Notes, "The ledger forgets clients that have stayed away for "+text.Days(f.Retention)+" (POSTERN_LEDGER_RETENTION).")
 	}
-}
-
-// Verdict returns the answer in a few words.
-func (r *Report) Verdict() string {
-	j := &r.Readiness
-	switch {
-	case j.Ready && j.Remaining == 0:
-		if n := r.Totals.Exempted; n > 0 {
-			return fmt.Sprintf("GO: nobody with old TLS is left but %s with an exemption.", number(n, "client"))
-		}
-		return "GO: nobody with old TLS is left."
-	case j.Ready:
-		return fmt.Sprintf("GO: %s with old TLS %s left, and up to %d may be.", number(j.Remaining, "client"), be(j.Remaining), j.Max)
-	case j.Max == 0:
-		return fmt.Sprintf("NO-GO: %s with old TLS %s left.", number(j.Remaining, "client"), be(j.Remaining))
-	}
-	return fmt.Sprintf("NO-GO: %s with old TLS are left, and only %d may be.", number(j.Remaining, "client"), j.Max)
 }
 
 // title returns the title of a list of groups.

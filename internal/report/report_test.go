@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
+	"postern/internal/ledger"
 	"postern/internal/text"
 )
 
@@ -48,8 +50,16 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 		{"network.txt", Options{By: ByNetwork, Noise: true}, Text, false, nil},
 		{"software.txt", Options{By: BySoftware}, Text, false, nil},
 		{"ready.txt", Options{}, Text, true, nil},
-		{"max.txt", Options{Max: 5}, Text, true, nil},
-		{"go.txt", Options{}, Text, true, func(f *Facts) { f.Clients = f.Clients[6:] }},
+		{"max.txt", Options{Max: 5, MaxUnknown: 2}, Text, true, nil},
+		{"unknown.txt", Options{Max: 5}, Text, true, nil},
+		{"unwritten.txt", Options{}, Text, true, func(f *Facts) {
+			f.Clients = nil
+			f.Backlog = ledger.Backlog{Clients: 60, Stuck: true, Since: sampleNow.Add(-time.Hour), Ledger: "sqlite:/var/lib/postern/ledger.db"}
+		}},
+		{"young.txt", Options{}, Text, true, func(f *Facts) { f.Clients, f.Began = nil, sampleNow.Add(-2*time.Hour) }},
+		{"mail.txt", Options{Mail: true}, Text, false, nil},
+		{"mail.csv", Options{Mail: true}, CSV, false, nil},
+		{"go.txt", Options{MaxUnknown: 1}, Text, true, func(f *Facts) { f.Clients = f.Clients[6:] }},
 		{"nobody.txt", Options{}, Text, false, func(f *Facts) { f.Clients, f.Trend, f.Memory, f.PolicyFile = nil, nil, true, "" }},
 		{"off.txt", Options{}, Text, false, func(f *Facts) {
 			f.Identity = "off"
@@ -70,7 +80,8 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 			}
 			tt.o.Since = fortnight
 			var b bytes.Buffer
-			if err := Build(f, tt.o).Write(&b, tt.format, tt.ready); err != nil {
+			style := Style{Format: tt.format, Ready: tt.ready, Top: DefaultTop, Mail: tt.o.Mail}
+			if err := Build(f, tt.o).Write(&b, style); err != nil {
 				t.Fatal(err)
 			}
 			if tt.format == Text {

@@ -25,7 +25,7 @@ func came(addr string, listener proxy.Listener, version policy.Version, ja4 stri
 	last := sampleNow.Add(-time.Duration(hoursAgo) * time.Hour)
 	login := ledger.LoginOK
 	if logins == nil {
-		login = ledger.LoginUnknown
+		login = ledger.LoginNone
 	}
 	return ledger.Client{
 		Addr: netip.MustParseAddr(addr), Listener: listener,
@@ -62,6 +62,7 @@ func sampleClients() []ledger.Client {
 	failed.Noise, failed.Login = true, ledger.LoginFailed
 	refused := came("203.0.113.77", "imaps", policy.TLS10, lostJA4, 9)
 	refused.Since = ledger.Counts{Rejected: 12, Failed: 2}
+	refused.Counts, refused.Login = refused.Since, ledger.LoginUnknown
 	cipher := came("2001:db8:1::7", "imap", policy.TLS12, cipherJA4, 50, as("erik@example.net", ""))
 	cipher.Reason = policy.ReasonCipher
 	return []ledger.Client{

@@ -24,29 +24,29 @@ type column struct {
 	// items returns a list, which is cut to the column's width; then there is no
 	// text.
 	items func(*Group) []string
+	// count is how many items there are, of which the list may lack some.
+	count func(*Group) int
 	// share is a list's part of the free width, in tenths.
 	share int
 }
-
-// shown bounds the groups in a table for people.
-const shown = 50
 
 // notKnown stands for the name of a group without one.
 const notKnown = "(not known)"
 
 // tableOf returns a table without empty columns.
 func tableOf(list []Group, by By) *groupTable {
-	t := &groupTable{list: list[:min(len(list), shown)]}
+	t := &groupTable{list: list}
 	any := func(has func(*Group) bool) bool {
 		return slices.ContainsFunc(t.list, func(g Group) bool { return has(&g) })
 	}
 	add := func(c column) { t.columns = append(t.columns, c) }
 	add(column{heading: by.heading(), text: func(g *Group) string { return cmp.Or(g.Name, notKnown) }})
 	if by != ByAccount && any(func(g *Group) bool { return len(g.Accounts) > 0 }) {
+		count := func(g *Group) int { return g.Distinct.Accounts }
 		if by == ByNetwork {
-			add(column{heading: "accounts", items: func(g *Group) []string { return g.Accounts }, share: 6})
+			add(column{heading: "accounts", items: func(g *Group) []string { return g.Accounts }, count: count, share: 6})
 		} else {
-			add(column{heading: "accounts", text: func(g *Group) string { return strconv.Itoa(len(g.Accounts)) }})
+			add(column{heading: "accounts", text: func(g *Group) string { return strconv.Itoa(count(g)) }})
 		}
 	}
 	if by != BySoftware && any(func(g *Group) bool { return len(g.Software) > 0 }) {
@@ -54,7 +54,8 @@ func tableOf(list []Group, by By) *groupTable {
 		if by == ByNetwork {
 			share = 4
 		}
-		add(column{heading: "programs", items: func(g *Group) []string { return g.Software }, share: share})
+		add(column{heading: "programs", items: func(g *Group) []string { return g.Software },
+			count: func(g *Group) int { return g.Distinct.Software }, share: share})
 	}
 	add(column{heading: "TLS", text: func(g *Group) string { return versions(g.Versions) }})
 	if by == ByNetwork {
@@ -83,7 +84,11 @@ func (by By) heading() string {
 func remark(g *Group) string {
 	switch g.Login {
 	case ledger.LoginUnknown:
-		return "no login seen"
+		return "never let in"
+	case ledger.LoginNone:
+		return "no login"
+	case ledger.LoginUnseen:
+		return "passed through"
 	case ledger.LoginFailed:
 		return "logins failed"
 	}
@@ -98,7 +103,7 @@ func (t *groupTable) header() []string {
 	return header
 }
 
-// The widest name, and the narrowest list.
+// The widest name in so many columns, and the narrowest list.
 const (
 	widestName = 40
 	leastList  = 12
@@ -108,6 +113,7 @@ const (
 func (t *groupTable) rows(width int) [][]string {
 	rows := make([][]string, len(t.list))
 	room := width
+	widestName := widestName + max(0, width-text.Width)
 	for k, c := range t.columns {
 		widest := utf8.RuneCountInString(c.heading)
 		for i := range t.list {
@@ -128,7 +134,7 @@ func (t *groupTable) rows(width int) [][]string {
 	for k, c := range t.columns {
 		for i := range t.list {
 			if c.items != nil {
-				rows[i][k] = cmp.Or(some(c.items(&t.list[i]), max(room*c.share/10, leastList)), "-")
+				rows[i][k] = cmp.Or(some(c.items(&t.list[i]), c.count(&t.list[i]), max(room*c.share/10, leastList)), "-")
 			}
 		}
 	}
@@ -142,11 +148,11 @@ func (t *groupTable) markdownRows(by By) (rows [][]string) {
 		for k, c := range t.columns {
 			switch g := &t.list[i]; {
 			case k == 0 && g.Name == "" && by != ByNetwork:
-				row = append(row, notKnown+": "+codes(g.Addresses))
+				row = append(row, notKnown+": "+codes(g.Addresses, g.Distinct.Addresses))
 			case k == 0:
 				row = append(row, code(cmp.Or(g.Name, notKnown)))
 			case c.items != nil:
-				row = append(row, codes(c.items(g)))
+				row = append(row, codes(c.items(g), c.count(g)))
 			default:
 				row = append(row, c.text(g))
 			}

@@ -30,6 +30,13 @@ func be(n int) string {
 	return "are"
 }
 
+func was(n int) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
+}
+
 func have(n int) string {
 	if n == 1 {
 		return "has"
@@ -49,22 +56,22 @@ func versions(labels []string) string {
 	return strings.Join(names, ", ")
 }
 
-// some lists as many as fit, and says how many more there are.
-func some(list []string, columns int) string {
-	all := strings.Join(list, ", ")
-	if utf8.RuneCountInString(all) <= columns || len(list) < 2 {
+// some lists as many of n as fit, the first of which are in the list, and says how
+// many more there are.
+func some(list []string, n, columns int) string {
+	if all := strings.Join(list, ", "); n < 2 || n == len(list) && utf8.RuneCountInString(all) <= columns {
 		return text.Clip(all, columns, "...")
 	}
-	for n := len(list) - 1; n > 1; n-- {
-		s := fmt.Sprintf("%s and %d more", strings.Join(list[:n], ", "), len(list)-n)
+	for k := min(len(list), n-1); k > 1; k-- {
+		s := fmt.Sprintf("%s and %d more", strings.Join(list[:k], ", "), n-k)
 		if utf8.RuneCountInString(s) <= columns {
 			return s
 		}
 	}
 	const least = 8 // of a name, to say anything
-	more := fmt.Sprintf(" and %d more", len(list)-1)
+	more := fmt.Sprintf(" and %d more", n-1)
 	if columns-len(more) < least {
-		return fmt.Sprintf("%d of them", len(list))
+		return fmt.Sprintf("%d of them", n)
 	}
 	return text.Clip(list[0], columns-len(more), "...") + more
 }

@@ -84,7 +84,7 @@ func TestARunningProxyReports(t *testing.T) {
 		"UPSTREAM_IMAP": up.URL("imap"), "POLICY_MODE": "observe", "LEDGER_IDENTITY": "plain", "ADMIN_TOKEN_FILE": file,
 	})
 	env := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_ADMIN_TOKEN_FILE=" + file}
-	if a := ask(t, env, "report", "-ready"); a.code != 0 || !strings.HasPrefix(a.stdout, "GO: nobody with old TLS is left.\n") ||
+	if a := ask(t, env, "report", "-ready"); a.code != 0 || !strings.HasPrefix(a.stdout, "GO: no client with old TLS is left, as far as the ledger goes back: to ") ||
 		!strings.Contains(a.stdout, "it knows nothing from before Postern was started.\n") {
 		t.Errorf("before: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
 	}

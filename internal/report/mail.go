@@ -1,0 +1,166 @@
+package report
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/policy"
+)
+
+// Letter is an account to write to, before its clients are refused.
+type Letter struct {
+	Account string `json:"account"`
+	// DaysLeft are whole days until Until, at which the first of its clients is
+	// no longer let in: 0 if that is so now, -1 if the policy has no date for it.
+	DaysLeft int        `json:"days_left"`
+	Until    *time.Time `json:"until"`
+	// Rule and Owner are those of the exemption that ends then; else empty.
+	Rule     string    `json:"rule"`
+	Owner    string    `json:"owner"`
+	Software []string  `json:"software"`
+	Versions []string  `json:"versions"`
+	Clients  int       `json:"clients"`
+	LastSeen time.Time `json:"last_seen"`
+}
+
+// letters returns a letter for each account that has logged in, by owner of the
+// exemption, then the first to be refused.
+func letters(f *Facts, rows []row) []Letter {
+	dates := f.Policy.Dates(f.Now)
+	byAccount := make(map[string]*Letter)
+	clients := make(map[string]networks)
+	for _, c := range rows {
+		for _, l := range c.Logins {
+			if l.Account == "" {
+				continue
+			}
+			letter := byAccount[l.Account]
+			if letter == nil {
+				letter = &Letter{Account: l.Account, DaysLeft: -1, Software: []string{}, Versions: []string{}}
+				byAccount[l.Account], clients[l.Account] = letter, networks{}
+				letter.ends(f, c, dates)
+			} else {
+				var other Letter
+				if other.ends(f, c, dates); other.sooner(letter) {
+					letter.DaysLeft, letter.Until, letter.Rule, letter.Owner = other.DaysLeft, other.Until, other.Rule, other.Owner
+				}
+			}
+			letter.add(c, l.Software)
+			clients[l.Account].add(c)
+		}
+	}
+	all := []Letter{}
+	for account, letter := range byAccount {
+		letter.Clients = len(clients[account])
+		all = append(all, *letter)
+	}
+	slices.SortFunc(all, func(a, b Letter) int {
+		if a.Owner != b.Owner {
+			return cmp.Compare(a.Owner, b.Owner)
+		}
+		if a.sooner(&b) != b.sooner(&a) {
+			return map[bool]int{true: -1, false: 1}[a.sooner(&b)]
+		}
+		return cmp.Compare(a.Account, b.Account)
+	})
+	return all
+}
+
+// ends finds the first time at which the policy may not let the client in. Between
+// two dates only a share changes, and a share that grows keeps whom it has. The
+// windows of a schedule come and go, and are no end.
+func (l *Letter) ends(f *Facts, c row, dates []time.Time) {
+	refused := func(t time.Time) bool {
+		snapshot := f.Policy.At(t)
+		return slices.ContainsFunc(snapshot.Outcomes(c.ForPolicy(), t), func(o policy.Outcome) bool {
+			return o.Mode != policy.Observe && (o.Rule == nil || o.Rule.Schedule == nil)
+		})
+	}
+	l.DaysLeft = -1
+	for i, t := range dates {
+		if !refused(t) {
+			if i == len(dates)-1 || !refused(dates[i+1].Add(-time.Second)) {
+				continue
+			}
+			seconds := sort.Search(int(dates[i+1].Sub(t)/time.Second), func(n int) bool { return refused(t.Add(time.Duration(n) * time.Second)) })
+			t = t.Add(time.Duration(seconds) * time.Second)
+		}
+		l.Until = new(t.UTC().Truncate(time.Second))
+		break
+	}
+	if e := c.exemption; e != nil { // which promises nothing beyond its end
+		l.Rule, l.Owner = e.Name, e.Owner
+		if l.Until == nil || e.Until.Before(*l.Until) {
+			l.Until = new(e.Until.UTC())
+		}
+	}
+	if l.Until != nil {
+		const day = 24 * time.Hour
+		l.DaysLeft = int(l.Until.Sub(f.Now) / day)
+	}
+}
+
+// sooner reports whether it ends before another one.
+func (l *Letter) sooner(o *Letter) bool {
+	return l.Until != nil && (o.Until == nil || l.Until.Before(*o.Until))
+}
+
+func (l *Letter) add(c row, software string) {
+	if software != "" && !slices.Contains(l.Software, software) {
+		l.Software = append(l.Software, software)
+		slices.Sort(l.Software)
+	}
+	if v := c.Version.String(); !slices.Contains(l.Versions, v) {
+		l.Versions = append(l.Versions, v)
+		slices.Sort(l.Versions)
+	}
+	if c.Last.After(l.LastSeen) {
+		l.LastSeen = c.Last
+	}
+}
+
+func (l *Letter) clean() {
+	for _, s := range []*string{&l.Account, &l.Rule, &l.Owner} {
+		*s = oneLine(*s)
+	}
+	cleanList(l.Software, oneLine)
+	cleanList(l.Versions, versionWord)
+}
+
+var mailHeader = []string{"account", "days_left", "until", "owner", "rule", "software", "versions", "clients", "last_seen"}
+
+// mailRecords returns a line for each letter.
+func (r *Report) mailRecords() [][]string {
+	rows := [][]string{mailHeader}
+	for i := range r.Mail {
+		l := &r.Mail[i]
+		days, until := "", ""
+		if l.Until != nil {
+			days, until = strconv.Itoa(l.DaysLeft), l.Until.Format(time.RFC3339)
+		}
+		rows = append(rows, []string{l.Account, days, until, l.Owner, l.Rule, strings.Join(l.Software, "; "), strings.Join(l.Versions, "; "),
+			strconv.Itoa(l.Clients), l.LastSeen.Format(time.RFC3339)})
+	}
+	return rows
+}
+
+// mail writes the letters as a table.
+func (d *document) mail(r *Report) {
+	var rows [][]string
+	for _, l := range r.Mail {
+		days, until := "no date", "-"
+		if l.Until != nil {
+			days, until = number(l.DaysLeft, "day"), day(*l.Until)
+		}
+		row := []string{l.Account, days, until, cmp.Or(l.Owner, "-"), cmp.Or(strings.Join(l.Software, ", "), "-"), versions(l.Versions)}
+		if d.markdown {
+			row[0], row[3], row[4] = code(row[0]), code(row[3]), code(row[4])
+		}
+		rows = append(rows, row)
+	}
+	d.plainTable([]string{"account", "left", "until", "owner", "programs", "TLS"}, rows)
+}
