@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"strings"
 
 	"postern/internal/config"
 	"postern/internal/demo"
@@ -22,7 +23,8 @@ func runDemo(ctx context.Context, sys system) error {
 	right, err := demo.Run(ctx, o, sys.stdout, sys.stop)
 	switch {
 	case errors.As(err, new(config.Problems)), errors.As(err, new(policyfile.Problems)):
-		return usageErrorf("%v", err) // nothing but the flags can be wrong
+		// Nothing but the flags can be wrong.
+		return flagError{reason: strings.NewReplacer(config.Prefix+"POLICY_MODE", "-mode", config.Prefix+"POLICY_FLOOR", "-floor").Replace(err.Error())}
 	case err == nil && !right:
 		return exitError{code: exitNo}
 	}

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -66,7 +68,15 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 		return http.ErrUseLastResponse
 	}}
 	resp, err := client.Do(req)
-	if err != nil {
+	if inURL := (*url.Error)(nil); errors.As(err, &inURL) {
+		err = inURL.Err // the URL is ours
+	}
+	switch {
+	case notRunning(err):
+		return false, "", fmt.Errorf("nothing listens at %s: Postern does not run, or %sADMIN_LISTEN is another there", cfg.AdminListen, config.Prefix)
+	case errors.Is(err, context.DeadlineExceeded):
+		return false, "", fmt.Errorf("%s does not answer in %v: it is not Postern's admin port, or Postern hangs", cfg.AdminListen, healthTimeout)
+	case err != nil:
 		return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, err)
 	}
 	defer resp.Body.Close()

@@ -61,7 +61,7 @@ func TestHealthcheckGoesThroughLoopbackToAWildcard(t *testing.T) {
 
 func TestHealthcheckOfAnInstanceThatDoesNotRunOrHangs(t *testing.T) {
 	o := runCommand(t, []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, "healthcheck")
-	if o.code != exitNo || !strings.Contains(o.stderr, "connection refused") || strings.Count(o.stderr, "\n") != 1 {
+	if o.code != exitNo || !strings.Contains(o.stderr, "nothing listens at ") || strings.Count(o.stderr, "\n") != 1 {
 		t.Errorf("not running: exit code %d, %q", o.code, o.stderr)
 	}
 	hanging := posterntest.StartRawUpstream(t, func(c net.Conn) { io.Copy(io.Discard, c) })
@@ -133,7 +133,7 @@ func TestCheckPutsProblemsOnStderrAndCountsThem(t *testing.T) {
 		{environ(down), nil, 1, "warning: ", "error: pop3://"},
 		{environ(down), []string{"-offline"}, 0, "warning: ", ""},
 		{environ(down, "POSTERN_LOG_LEVEL=loud"), nil, 2, "warning: ", "error: POSTERN_LOG_LEVEL: "},
-		{nil, nil, 2, "", "error: POSTERN_TLS_CERT_FILE: must be set\n"},
+		{nil, nil, 2, "", "error: POSTERN_TLS_CERT_FILE: must be set"},
 	} {
 		o := runCommand(t, test.environ, append([]string{"check"}, test.args...)...)
 		if o.code != test.code || !strings.Contains(o.stdout, test.stdout) || !strings.Contains(o.stderr, test.stderr) || test.stderr == "" && o.stderr != "" {

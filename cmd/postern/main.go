@@ -40,6 +40,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/policyfile"
 	"postern/internal/signals"
+	"postern/internal/text"
 )
 
 // Exit codes.
@@ -91,6 +92,13 @@ func commands() []command {
 	}
 }
 
+func commandNames() (names []string) {
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
 func main() {
 	if os.Getenv(config.Prefix+"ADMIN_PPROF") != "on" {
 		// Without pprof no heap profile is needed; the runtime would keep 1.5 MB
@@ -115,6 +123,8 @@ func run(ctx context.Context, sys system) int {
 			return exitOK
 		}
 		name, sys.args = sys.args[0], []string{"-h"}
+	case "-version", "--version":
+		name = "version"
 	}
 	sys.envFile = new(config.EnvFile)
 	for _, c := range commands() {
@@ -129,7 +139,11 @@ func run(ctx context.Context, sys system) int {
 			return sys.exit(name, c.run(ctx, sys))
 		}
 	}
-	fmt.Fprintf(sys.stderr, "postern: no such command %q; postern -h lists them\n", name)
+	did := ""
+	if near := text.Nearest(name, commandNames()); near != "" {
+		did = "did you mean postern " + near + "? "
+	}
+	sys.errorf("postern: no such command %q; %spostern -h lists them", name, did)
 	return exitUsage
 }
 
@@ -153,12 +167,28 @@ func (sys system) parse(fs *flag.FlagSet, help string) error {
 		fs.SetOutput(sys.stdout)
 		fs.PrintDefaults()
 		return err
+	case fs.Name() == "serve" && (err != nil || fs.NArg() > 0):
+		return flagError{reason: "everything is in the environment, not in flags or arguments (postern check -env FILE tries a file of variables)"}
 	case err != nil:
-		return flagError{reason: err.Error()}
+		return flagError{reason: words(fs, err)}
 	case fs.NArg() > 0:
 		return flagError{reason: fmt.Sprintf("unexpected argument %q", fs.Arg(0))}
 	}
 	return nil
+}
+
+// words says what the flag package means.
+func words(fs *flag.FlagSet, err error) string {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return err.Error()
+	}
+	var names []string
+	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	if near := text.Nearest(name, names); near != "" {
+		return fmt.Sprintf("no such flag -%s (did you mean -%s?)", name, near)
+	}
+	return "no such flag -" + name
 }
 
 // given returns the names of the flags that were set.

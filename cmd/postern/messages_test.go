@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -182,7 +183,7 @@ var (
 )
 
 func (c *messageCase) shown(s string) string {
-	s = strings.NewReplacer(c.dir, messageDir, ":"+c.taken, ":{taken}").Replace(s)
+	s = strings.NewReplacer(c.dir, messageDir, ":"+c.taken, ":{taken}", runtime.Version(), "{go}", runtime.GOOS+"/"+runtime.GOARCH, "{platform}").Replace(s)
 	today := time.Now().UTC().Format(time.DateOnly)
 	s = messageDate.ReplaceAllStringFunc(s, func(date string) string {
 		if tomorrow := time.Now().Add(2 * time.Hour).UTC().Format(time.DateOnly); date[:10] == today || date[:10] == tomorrow {

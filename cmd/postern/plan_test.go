@@ -128,7 +128,7 @@ func TestAPlanSaysWhatIsWrongAndWhere(t *testing.T) {
 		{[]string{"POSTERN_LISTEN_IMAPS=off", "POSTERN_LISTEN_POP3S=off", "POSTERN_LISTEN_IMAP=off", "POSTERN_LISTEN_POP3=off"}, nil,
 			"POSTERN_LISTEN_IMAPS: all four listeners are off\n"},
 		{nil, []string{"-policy", ""}, "postern plan: -policy: the name of the file is missing" + more},
-		{nil, []string{"-for", "90"}, `postern plan: -for: "90" is not a duration above zero such as 10s, 30m, 36h or 90d` + more},
+		{nil, []string{"-for", "90"}, `postern plan: -for: "90" is not a duration, since its unit is missing: write one such as 10s, 30m, 36h or 90d` + more},
 		{nil, []string{"-for", "3661d"}, "postern plan: -for: longer than 3660d" + more},
 		{nil, []string{"-from", "tomorrow"}, `postern plan: -from: "tomorrow" is not a time such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-at", "1969-07-01"}, `postern plan: -at: "1969-07-01" is not a time such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},

@@ -95,7 +95,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 
 func TestWrongUsageIsOneLineAndExitTwo(t *testing.T) {
 	for _, args := range [][]string{
-		{"serv"}, {"-v"}, {"--version"}, {""}, {"serve", "-once"}, {"serve", "now"}, {"demo", "-onc"}, {"demo", "once"}, {"demo", "-once=maybe"},
+		{"serv"}, {"-v"}, {""}, {"serve", "-once"}, {"serve", "now"}, {"demo", "-onc"}, {"demo", "once"}, {"demo", "-once=maybe"},
 		{"demo", "-mode"}, {"demo", "-once", "-mode", "lenient"}, {"demo", "-once", "-floor", "tls1.1"}, {"version", "-x"}, {"version", "all"}, {"help", "me"},
 	} {
 		o := runCommand(t, nil, args...)
@@ -107,6 +107,11 @@ func TestWrongUsageIsOneLineAndExitTwo(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	o := runCommand(t, nil, "version")
+	for _, flag := range []string{"-version", "--version"} {
+		if same := runCommand(t, nil, flag); same != o {
+			t.Errorf("%s: exit %d, stdout %q", flag, same.code, same.stdout)
+		}
+	}
 	want := fmt.Sprintf(`^postern \S+ \(commit \S+, %s %s/%s\)\n$`, regexp.QuoteMeta(runtime.Version()), runtime.GOOS, runtime.GOARCH)
 	if o.code != exitOK || o.stderr != "" || !regexp.MustCompile(want).MatchString(o.stdout) {
 		t.Errorf("exit %d, stderr %q, stdout %q, want %s", o.code, o.stderr, o.stdout, want)

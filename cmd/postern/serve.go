@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"slices"
 	"strings"
 	"time"
 
+	"postern/internal/check"
 	"postern/internal/config"
 	"postern/internal/gate"
 )
@@ -16,17 +19,38 @@ func serve(ctx context.Context, sys system) error {
 		return err
 	}
 	cfg, err := config.Load(sys.environ)
-	if err != nil {
-		return namedError{err}
+	var g *gate.Runtime
+	if err == nil {
+		g, err = gate.New(cfg, buildInfo(), sys.stderr, time.Now)
 	}
-	g, err := gate.New(cfg, buildInfo(), sys.stderr, time.Now)
 	if err != nil {
-		return namedError{err}
+		return sys.whole(ctx, err)
 	}
 	if g.Run(ctx, sys.stop, sys.reload) != nil {
 		return exitError{code: exitBroken} // the log has said why
 	}
 	return nil
+}
+
+// whole adds to what a start found first all the rest that check finds without a
+// network.
+func (sys system) whole(ctx context.Context, err error) error {
+	lines := check.Run(ctx, sys.environ, true).Errors
+	about := func(line string) string {
+		subject, _, _ := strings.Cut(line, ": ")
+		return subject
+	}
+	known := len(lines)
+	for _, line := range strings.Split(err.Error(), "\n") {
+		if !slices.ContainsFunc(lines[:known], func(l string) bool { return about(l) == about(line) }) {
+			lines = append(lines, line)
+		}
+	}
+	if !sys.has("") {
+		lines = append(lines, "no "+config.Prefix+" variable is set: postern demo shows Postern without any, "+
+			"postern serve -h lists them, and postern check -env FILE tries a file of them")
+	}
+	return namedError{errors.New(strings.Join(lines, "\n"))}
 }
 
 func serveHelp() string {

@@ -64,7 +64,7 @@ func (r *Report) listeners(cfg *config.Config) {
 		case errors.Is(err, syscall.EADDRINUSE):
 			r.Warnings = append(r.Warnings, variable+": "+addr+" is in use; that is as it should be where Postern runs already")
 		default:
-			r.Errors = append(r.Errors, variable+": "+err.Error())
+			r.addError(config.BindError(variable, addr, err))
 		}
 	}
 	for _, l := range cfg.Listeners() {

@@ -117,7 +117,7 @@ func TestEverythingIsReportedAtOnce(t *testing.T) {
 		"UPSTREAM_IMAP=imaps://127.0.0.1:1", "UPSTREAM_CA_FILE=$KEY", "LISTEN_IMAPS=192.0.2.1:0"), false)
 	for _, want := range []string{
 		"POSTERN_TIMEOUT_IDLE: ", "POSTERN_NONSENSE: ", dir + "/none.pem: no such file", dir + "/noca.pem: no such file",
-		keys + ":1: 5 bytes, not 32", "rsa.crt: the key to this certificate is missing", "rsa.key: no certificate in it", "POSTERN_LISTEN_IMAPS: listen tcp4 192.0.2.1:0",
+		keys + ":1: 5 bytes, not 32", "rsa.crt: the key to this certificate is missing", "rsa.key: no certificate in it", "POSTERN_LISTEN_IMAPS: 192.0.2.1:0 is not an address",
 	} {
 		expectLine(t, "error", r.Errors, want)
 	}

@@ -71,7 +71,7 @@ func (l *loader) check(c *Config) {
 	l.checkPolicy(c)
 	l.checkUpstreams(c)
 	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
-		l.add(Prefix+"TLS_CERT_FILE", "must be set")
+		l.add(Prefix+"TLS_CERT_FILE", "must be set: a certificate in PEM, or a directory of them")
 	}
 	l.checkValue(Prefix+"EXPLAIN_TEXT", c.ExplainText, explainProblem(c.ExplainText))
 	l.checkAdmin(c)
@@ -126,14 +126,14 @@ func (l *loader) checkUpstreams(c *Config) {
 	protocols := func(name, protocol string, upstreams Upstreams) {
 		for _, u := range upstreams {
 			if u.Scheme.Protocol != protocol {
-				l.add(name, show(u.String())+": not an address of this protocol; write "+protocol+"://host:port")
+				l.add(name, show(u.String())+": not an address of this protocol; write "+protocol+"://host:port, or move it to "+map[string]string{"imap": pop3, "pop3": imap}[protocol])
 			}
 		}
 	}
 	protocols(imap, "imap", c.UpstreamIMAP)
 	protocols(pop3, "pop3", c.UpstreamPOP3)
 	if len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[imap] && !l.bad[pop3] {
-		l.add(imap, "must be set, or "+pop3)
+		l.add(imap, "must be set, or "+pop3+": the mail server behind Postern, such as imap://127.0.0.1:10143")
 	}
 	if c.UpstreamServerName != "" {
 		name, problem := serverName(c.UpstreamServerName)

@@ -133,7 +133,7 @@ var badValues = []struct{ set, line string }{
 	{"ADMIN_LISTEN=off", `ADMIN_LISTEN: "off": off stands alone, and only for LISTEN_ variables`},
 	{"ADMIN_LISTEN=:143", `ADMIN_LISTEN: ":143": taken by POSTERN_LISTEN_IMAP`},
 	{"ADMIN_LISTEN=:1,:2", `ADMIN_LISTEN: ":1,:2": an IPv6 address stands in brackets`},
-	{"UPSTREAM_IMAP=localhost:143", `UPSTREAM_IMAP: "localhost:143": not a URL such as imap://host:port`},
+	{"UPSTREAM_IMAP=localhost:143", `UPSTREAM_IMAP: "localhost:143": the scheme is missing: put imap:// or pop3:// before it where the server speaks in plaintext, imaps:// or pop3s:// where it begins with TLS`},
 	{"UPSTREAM_IMAP=http://h", `UPSTREAM_IMAP: "http://h": unknown scheme; one of imap, imaps, imap+starttls, pop3, pop3s, pop3+starttls`},
 	{"UPSTREAM_IMAP=imap://", `UPSTREAM_IMAP: "imap://": the host is missing`},
 	{"UPSTREAM_IMAP=imap://h:0", `UPSTREAM_IMAP: "imap://h:0": port 0 cannot be dialled`},
@@ -143,9 +143,9 @@ var badValues = []struct{ set, line string }{
 	{"UPSTREAM_IMAP=imap://h#a", `UPSTREAM_IMAP: "imap://h#a": a URL holds only scheme, host and port; no path, query or fragment`},
 	{"UPSTREAM_IMAP=imap://u:p,w@h", `UPSTREAM_IMAP: a URL holds only scheme, host and port; no user or password`},
 	{"UPSTREAM_IMAP=imap://h,imap://h:143", `UPSTREAM_IMAP: "imap://h:143": listed twice`},
-	{"UPSTREAM_IMAP=pop3://h", `UPSTREAM_IMAP: "pop3://h:110": not an address of this protocol; write imap://host:port`},
-	{"UPSTREAM_POP3=imap://h", `UPSTREAM_POP3: "imap://h:143": not an address of this protocol; write pop3://host:port`},
-	{"UPSTREAM_IMAP=pop3s://h", `UPSTREAM_IMAP: "pop3s://h:995": not an address of this protocol; write imap://host:port`},
+	{"UPSTREAM_IMAP=pop3://h", `UPSTREAM_IMAP: "pop3://h:110": not an address of this protocol; write imap://host:port, or move it to POSTERN_UPSTREAM_POP3`},
+	{"UPSTREAM_POP3=imap://h", `UPSTREAM_POP3: "imap://h:143": not an address of this protocol; write pop3://host:port, or move it to POSTERN_UPSTREAM_IMAP`},
+	{"UPSTREAM_IMAP=pop3s://h", `UPSTREAM_IMAP: "pop3s://h:995": not an address of this protocol; write imap://host:port, or move it to POSTERN_UPSTREAM_POP3`},
 	{"UPSTREAM_SERVER_NAME=mail server", `UPSTREAM_SERVER_NAME: "mail server": not a host name or an IP address`},
 	{"UPSTREAM_CLIENT_ID=yes", `UPSTREAM_CLIENT_ID: "yes": not one of off, id`},
 	{"UPSTREAM_PROXY_PROTOCOL=2", `UPSTREAM_PROXY_PROTOCOL: "2": not one of off, v1, v2`},
@@ -167,8 +167,8 @@ var badValues = []struct{ set, line string }{
 	{"LIMIT_HANDSHAKES_PER_CLIENT=", `LIMIT_HANDSHAKES_PER_CLIENT: set but empty; unset it, or give a value`},
 	{"ADMIN_TLS_KEY_FILE=/admin.key", `ADMIN_TLS_KEY_FILE: set without POSTERN_ADMIN_TLS_CERT_FILE`},
 	{"ADMIN_PPROF=true", `ADMIN_PPROF: "true": not one of off, on`},
-	{"UPSTREAM_IMAP=", `UPSTREAM_IMAP: must be set, or POSTERN_UPSTREAM_POP3`},
-	{"TLS_CERT_FILE=", `TLS_CERT_FILE: must be set`},
+	{"UPSTREAM_IMAP=", `UPSTREAM_IMAP: must be set, or POSTERN_UPSTREAM_POP3: the mail server behind Postern, such as imap://127.0.0.1:10143`},
+	{"TLS_CERT_FILE=", `TLS_CERT_FILE: must be set: a certificate in PEM, or a directory of them`},
 	{"TLS_KEY_FILE=/a,,/b", `TLS_KEY_FILE: "/a,,/b": the list has an empty entry`},
 	{"POLICY_MODE=Enforce", `POLICY_MODE: "Enforce": not one of enforce, explain, observe`},
 	{"POLICY_MODE=", `POLICY_MODE: set but empty; unset it, or give a value`},
@@ -182,18 +182,23 @@ var badValues = []struct{ set, line string }{
 	{"LEDGER_IDENTITY=hashed", `LEDGER_IDENTITY_KEY_FILE: must be set, since POSTERN_LEDGER_IDENTITY is hashed`},
 	{"LOG_FORMAT=xml", `LOG_FORMAT: "xml": not one of json, text`},
 	{"EXPLAIN_TEXT= ", `EXPLAIN_TEXT: " ": holds nothing to read`},
-	{"EXPLAIN_TEXT=a\r\nb", `EXPLAIN_TEXT: "a\r\nb": not one line of printable ASCII`},
-	{"EXPLAIN_TEXT=größer", `EXPLAIN_TEXT: "gr\u00f6\u00dfer": not one line of printable ASCII`},
+	{"EXPLAIN_TEXT=a\r\nb", `EXPLAIN_TEXT: "a\r\nb": not one line of printable ASCII: write it without letters such as ä or é`},
+	{"EXPLAIN_TEXT=größer", `EXPLAIN_TEXT: "gr\u00f6\u00dfer": not one line of printable ASCII: write it without letters such as ä or é`},
 	{"EXPLAIN_TEXT=see {url}", `EXPLAIN_TEXT: "see {url}": braces stand only in {version} and {floor}`},
 	{"EXPLAIN_TEXT=see {5}", `EXPLAIN_TEXT: "see {5}": braces stand only in {version} and {floor}`},
 	{"EXPLAIN_TEXT={ver{floor}sion}", `EXPLAIN_TEXT: "{ver{floor}sion}": braces stand only in {version} and {floor}`},
 	{"EXPLAIN_TEXT=" + strings.Repeat("x", 401), `EXPLAIN_TEXT: "` + strings.Repeat("x", 80) + `...": longer than 400 bytes when {version} and {floor} are filled in`},
+	{`POLICY_MODE="observe"`, `POLICY_MODE: the quotes are a part of the value: take them away`},
+	{`TLS_CERT_FILE='/a'`, `TLS_CERT_FILE: the quotes are a part of the value: take them away`},
+	{"POLICY_FILE=/a ", `POLICY_FILE: "/a ": take away the blanks around it`},
+	{"TIMEOUT_IDLE=30", `TIMEOUT_IDLE: "30": not a duration, since its unit is missing: write one such as 10s, 30m, 36h or 90d`},
+	{"CERT_FILE=/a", `CERT_FILE: unknown variable; did you mean POSTERN_TLS_CERT_FILE?`},
 	{"LOG_LEVLE=debug", `LOG_LEVLE: unknown variable; did you mean POSTERN_LOG_LEVEL?`},
 	{"log_level=debug", `log_level: unknown variable; did you mean POSTERN_LOG_LEVEL?`},
 	{"TLS_CERT_FILES=/a", `TLS_CERT_FILES: unknown variable; did you mean POSTERN_TLS_CERT_FILE?`},
-	{"ADMIN_PASSWORD=hunter2", `ADMIN_PASSWORD: unknown variable`},
-	{"=x", `: unknown variable`},
-	{"A\x1b[2J=x", `A\x1b[2J: unknown variable`},
+	{"ADMIN_PASSWORD=hunter2", `ADMIN_PASSWORD: unknown variable; postern serve -h lists all`},
+	{"=x", `: unknown variable; postern serve -h lists all`},
+	{"A\x1b[2J=x", `A\x1b[2J: unknown variable; postern serve -h lists all`},
 	{"BLUE_SERVICE_PORT_IMAPS=993", `BLUE_SERVICE_PORT_IMAPS: unknown variable; if Kubernetes set it, put enableServiceLinks: false into the pod`},
 }
 
@@ -207,7 +212,7 @@ func TestABadValueIsOneLineThatNamesTheVariable(t *testing.T) {
 }
 
 func TestABadDurationIsRefused(t *testing.T) {
-	for _, d := range []string{"10", "0s", "-5s", "0d", "-1d", "1d-1h", "1h1d", "1.5d", "d", "1dd", "200000000d", "106751d23h59m", "106751d24h", "forever", "NaN"} {
+	for _, d := range []string{"0s", "-5s", "0d", "-1d", "1d-1h", "1h1d", "1.5d", "d", "1dd", "200000000d", "106751d23h59m", "106751d24h", "forever", "NaN"} {
 		p := problems(t, with("POSTERN_TIMEOUT_IDLE="+d)...)
 		want := `POSTERN_TIMEOUT_IDLE: "` + d + `": not a duration above zero such as 10s, 30m, 36h or 90d`
 		if len(p) != 1 || p[0] != want {
@@ -367,7 +372,7 @@ func TestASecretIsNeverEchoed(t *testing.T) {
 	want := Problems{
 		"POSTERN_COUNT: not a valid int",
 		`POSTERN_PLAIN: "loud": not a valid int`,
-		"POSTERN_SECRET: unknown variable",
+		"POSTERN_SECRET: unknown variable; postern serve -h lists all",
 		"POSTERN_TOKEN: the port is missing",
 		"POSTERN_TOKN: unknown variable; did you mean POSTERN_TOKEN?",
 		"POSTERN_WAIT: not a duration above zero such as 10s, 30m, 36h or 90d",

@@ -34,6 +34,7 @@ type variable struct {
 	oneOf            []string
 	secret           bool
 	emptyOK          bool // set but empty is as good as not set
+	list             bool
 }
 
 // variables lists the fields of the struct type t that have an env tag.
@@ -47,6 +48,7 @@ func variables(t reflect.Type) []variable {
 		vars = append(vars, variable{
 			name: Prefix + key, field: f.Name, def: f.Tag.Get("envDefault"), desc: f.Tag.Get("desc"),
 			oneOf: strings.Fields(f.Tag.Get("oneof")), secret: f.Tag.Get("secret") == "true", emptyOK: f.Tag.Get("empty") == "ok",
+			list: f.Type.Kind() == reflect.Slice,
 		})
 	}
 	return vars
@@ -103,6 +105,10 @@ func (l *loader) usable() map[string]string {
 		case !ok, value == "" && v.emptyOK:
 		case value == "":
 			l.add(v.name, "set but empty; unset it, or give a value")
+		case quotedWhole(value):
+			l.add(v.name, "the quotes are a part of the value: take them away")
+		case strings.TrimSpace(value) != value && strings.TrimSpace(value) != "" && !v.list:
+			l.add(v.name, v.text(badValue{value, "take away the blanks around it"}))
 		case len(v.oneOf) > 0 && !slices.Contains(v.oneOf, value):
 			l.add(v.name, v.text(badValue{value, "not one of " + strings.Join(v.oneOf, ", ")}))
 		default:
@@ -110,6 +116,13 @@ func (l *loader) usable() map[string]string {
 		}
 	}
 	return use
+}
+
+// quotedWhole reports quotes around a value, which a shell and systemd take away
+// but a container engine does not.
+func quotedWhole(s string) bool {
+	s = strings.TrimSpace(s)
+	return len(s) > 1 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0]
 }
 
 func (l *loader) addParseErrors(err error) {
@@ -182,6 +195,8 @@ func (l *loader) refuseUnknown() {
 			problem += fmt.Sprintf("; did you mean %s?", near)
 		} else if regexp.MustCompile(kubernetesLink).MatchString(name) {
 			problem += "; if Kubernetes set it, put enableServiceLinks: false into the pod"
+		} else {
+			problem += "; postern serve -h lists all"
 		}
 		l.add(name, problem)
 	}
@@ -199,33 +214,17 @@ func fromKubernetes(name string) bool {
 
 // nearest returns the variable that name probably means, or "".
 func (l *loader) nearest(name string) string {
-	name = strings.ToUpper(text.Cut(name, 100)) // ours are shorter
-	best, least := "", max(2, (len(name)-len(Prefix))/4)+1
-	for _, v := range l.vars {
-		if d := distance(name, v.name); d < least {
-			best, least = v.name, d
-		}
+	name = strings.TrimPrefix(strings.ToUpper(text.Cut(name, 100)), Prefix) // ours are shorter
+	names := make([]string, len(l.vars))
+	for i, v := range l.vars {
+		names[i] = strings.TrimPrefix(v.name, Prefix)
 	}
-	return best
-}
-
-// distance returns the Levenshtein distance of a and b in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	near := text.Nearest(name, names)
+	if i := slices.IndexFunc(names, func(n string) bool { return len(name) >= 4 && strings.Contains(n, name) }); near == "" && i >= 0 {
+		near = names[i] // a part of it
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
+	if near == "" {
+		return ""
 	}
-	return row[len(b)]
+	return Prefix + near
 }

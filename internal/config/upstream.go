@@ -52,7 +52,7 @@ func (u Upstream) String() string { return u.Scheme.Name + "://" + u.Addr() }
 func parseUpstream(s string) (u Upstream, problem string) {
 	name, rest, found := strings.Cut(s, "://")
 	if !found {
-		return u, "not a URL such as imap://host:port"
+		return u, "the scheme is missing: put imap:// or pop3:// before it where the server speaks in plaintext, imaps:// or pop3s:// where it begins with TLS"
 	}
 	i := slices.IndexFunc(schemes, func(k Scheme) bool { return k.Name == strings.ToLower(name) })
 	if i < 0 {

@@ -246,7 +246,7 @@ func explainProblem(s string) string {
 	}
 	for _, b := range []byte(s) {
 		if b < ' ' || b > '~' {
-			return "not one line of printable ASCII"
+			return "not one line of printable ASCII: write it without letters such as \u00e4 or \u00e9"
 		}
 	}
 	filled := strings.NewReplacer("{version}", "1.0", "{floor}", "1.2").Replace(s)

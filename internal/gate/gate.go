@@ -68,8 +68,8 @@ type Build struct{ Version, Revision string }
 
 // New binds the listeners and reads the files. Its error may have several
 // lines. The log goes to stderr; now is the policy's clock.
-func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time) (*Runtime, error) {
-	g := &Runtime{
+func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time) (g *Runtime, err error) {
+	g = &Runtime{
 		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}),
 		failing: make(map[string]bool),
 		files:   watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
@@ -88,6 +88,11 @@ func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time
 		return nil, err
 	}
 	g.adminListener = admin
+	defer func() {
+		if err != nil {
+			closeAll(listeners, admin)
+		}
+	}()
 	g.logWriter = logging.NewWriter(stderr, logQueue)
 	g.log = logging.New(g.logWriter, cfg.LogLevel, cfg.LogFormat)
 	if err := g.openLedger(context.Background()); err != nil {

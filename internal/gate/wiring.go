@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -100,7 +99,7 @@ func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener
 	bind := func(lc net.ListenConfig, variable, addr string) net.Listener {
 		nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
 		if err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", variable, err))
+			problems = append(problems, config.BindError(variable, addr, err))
 			return nil
 		}
 		all = append(all, nl)
@@ -120,6 +119,16 @@ func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener
 		return nil, nil, errors.Join(problems...)
 	}
 	return bound, admin, nil
+}
+
+// closeAll closes what listen has bound.
+func closeAll(bound map[proxy.Listener][]net.Listener, admin net.Listener) {
+	admin.Close()
+	for _, list := range bound {
+		for _, nl := range list {
+			nl.Close()
+		}
+	}
 }
 
 var lineSecurity = map[config.TLSKind]proxy.LineSecurity{

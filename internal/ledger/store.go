@@ -106,7 +106,7 @@ func connect(ctx context.Context, ledgerURL string, readOnly bool, check func(*S
 		return s, fmt.Errorf("%w: %s: %w", ErrAway, Redacted(ledgerURL), oneLine{err})
 	}
 	s.Close()
-	return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{err})
+	return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{inWords(err)})
 }
 
 // oneLine puts an error on one line: pgx lists every address that it tried.
@@ -223,7 +223,7 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	}
 	if d.driver == sqlite.driver && ledgerURL != Memory && !readOnly {
 		if err := makePrivate(sqlitePath(ledgerURL)); err != nil {
-			return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), err)
+			return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), inWords(err))
 		}
 	}
 	if ledgerURL == Memory {

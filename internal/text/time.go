@@ -85,6 +85,7 @@ func Days(d time.Duration) string {
 }
 
 var (
+	errUnit     = errors.New("not a duration, since its unit is missing: write one such as 10s, 30m, 36h or 90d")
 	errDuration = errors.New("not a duration above zero such as 10s, 30m, 36h or 90d")
 	errSince    = errors.New("neither a time such as 2026-06-01T08:00:00Z nor a duration back such as 36h or 14d")
 )
@@ -96,6 +97,9 @@ func ParseDuration(s string) (time.Duration, error) {
 	days, rest, found := strings.Cut(s, "d")
 	if !found {
 		days, rest = "0", s
+	}
+	if _, err := strconv.ParseUint(s, 10, 64); err == nil && s != "0" {
+		return 0, errUnit
 	}
 	n, err := strconv.ParseUint(days, 10, 64)
 	if err != nil || n > uint64(math.MaxInt64/day) {

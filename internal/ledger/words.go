@@ -1,0 +1,35 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// inWords says what helps against an error at the opening of a database file.
+func inWords(err error) error {
+	var said *modernc.Error
+	code := 0
+	if errors.As(err, &said) {
+		code = said.Code() & 0xff // the rest says more of the same
+	}
+	words := ""
+	switch {
+	case code == sqlite3.SQLITE_FULL:
+		words = "the disk is full: make room on the file system of this file"
+	case code == sqlite3.SQLITE_NOTADB:
+		words = "the file is no SQLite database: move it away, or name another"
+	case code == sqlite3.SQLITE_CORRUPT:
+		words = "the file is damaged: restore it, or move it away to begin anew"
+	case code == sqlite3.SQLITE_READONLY, code == sqlite3.SQLITE_CANTOPEN, errors.Is(err, fs.ErrPermission):
+		words = "this user may not write the file or its folder: chown them to the user that Postern runs as"
+	case errors.Is(err, fs.ErrNotExist):
+		words = "its folder is not there: make it, owned by the user that Postern runs as"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s (%w)", words, err)
+}
