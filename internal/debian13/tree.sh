@@ -46,6 +46,8 @@ inside() { chroot "$work" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 HOME
 	# These conflict with each other, so they are unpacked only.
 	inside sh -c 'cd /root && apt-get -q download cyrus-imapd cyrus-pop3d courier-imap courier-pop'
 	for package in "$work"/root/*.deb; do dpkg-deb -x "$package" "$work"; done
+	# Courier's authentication has one configuration, and one socket.
+	sed -i 's/^authmodulelist=.*/authmodulelist="authuserdb"/' "$work/etc/courier/authdaemonrc"
 	rm -rf "$work"/root/*.deb "$work"/var/cache/apt/* "$work"/var/lib/apt/lists/* "$work"/usr/share/{doc,locale,man}
 } >&2
 mv -T "$work" "$tree"

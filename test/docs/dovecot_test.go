@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"postern/internal/config"
+	"postern/internal/debian13"
 	"postern/internal/dovecot"
 	"postern/internal/posterntest"
 )
@@ -103,7 +104,7 @@ func TestDovecotOnTheSameHost(t *testing.T) {
 	shell(t, "export GOFLAGS=-buildvcs=false; "+moved.Replace(blocks[0].text()), "")
 
 	local := readAbs(t, filepath.Join(dir, "dovecot-local.conf"))
-	checkDovecotPorts(t, dir, filepath.Join(dir, "dovecot-local.conf"))
+	checkDovecotPorts(t, local, false)
 	d := dovecot.Start(t, dovecot.Options{Config: portLine.ReplaceAllString(local, "")})
 
 	const start = `exec postern serve`
@@ -132,14 +133,50 @@ func TestDovecotOnTheSameHost(t *testing.T) {
 	}
 }
 
-// checkDovecotPorts lets Dovecot read the example, and finds in it the ports
-// that the example environment names, on loopback, and no others.
-func checkDovecotPorts(t *testing.T, dir, conf string) {
+// The file for 2.4 has the same ports, and lets clients from elsewhere log in
+// through Postern.
+func TestDovecot24OnTheSameHost(t *testing.T) {
+	local := read(t, "deploy/dovecot-2.4.conf")
+	d := dovecot.Start(t, dovecot.Options{Debian13: true, Config: portLine.ReplaceAllString(local, "")})
+	checkDovecotPorts(t, local, true)
+	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": "imap://" + d.IMAP, "UPSTREAM_POP3": "pop3://" + d.POP3})
+	for _, listener := range posterntest.Listeners {
+		c, err := posterntest.Caller{From: "127.0.0.9"}.Login(g, listener, dovecot.Anna.Name, dovecot.Anna.Password)
+		if err != nil {
+			t.Errorf("%s: %v", listener, err)
+			continue
+		}
+		c.Close()
+	}
+}
+
+// doveconf is what Dovecot reads in a text: 2.3, or 2.4 in its tree.
+func doveconf(t *testing.T, text string, newer bool, section string) string {
 	t.Helper()
-	path := filepath.Join(dir, "doveconf.conf")
-	text := "protocols = imap pop3\nssl = no\n!include " + conf + "\n"
+	path := filepath.Join(t.TempDir(), "doveconf.conf")
+	var tree debian13.Tree
+	if newer {
+		tree = debian13.Get(t)
+		path = filepath.Join(tree.Dir(t), "doveconf.conf")
+		text = "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n" + text
+	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	out, err := tree.Command("/usr/bin/doveconf", "-c", tree.Inside(path), section).CombinedOutput()
+	if err != nil {
+		t.Fatalf("doveconf: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// checkDovecotPorts lets Dovecot read the example, and finds in it the ports
+// that the example environment names, on loopback, and no others.
+func checkDovecotPorts(t *testing.T, conf string, newer bool) {
+	t.Helper()
+	listen := "address"
+	if newer {
+		listen = "listen"
 	}
 	for protocol, variable := range upstreamOf {
 		_, hostport, _ := strings.Cut(example(t, false)[variable], "://")
@@ -147,8 +184,8 @@ func checkDovecotPorts(t *testing.T, dir, conf string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := shell(t, "doveconf -c "+path+" service/"+protocol+"-login", "")
-		for listener, want := range map[string]string{protocol: "address = " + host + " port = " + port, protocol + "s": "port = 0"} {
+		got := doveconf(t, "protocols = imap pop3\nssl = no\n"+conf, newer, "service/"+protocol+"-login")
+		for listener, want := range map[string]string{protocol: listen + " = " + host + " port = " + port, protocol + "s": "port = 0"} {
 			_, rest, _ := strings.Cut(got, "inet_listener "+listener+" {")
 			settings, _, _ := strings.Cut(rest, "}")
 			for line := range strings.SplitSeq(strings.ReplaceAll(want, " port", "\nport"), "\n") {
