@@ -219,10 +219,13 @@ func (m *Metrics) UpstreamFailed(name string, reason proxy.UpstreamFailure) {
 	m.upstreamFailures.add(1, slices.Index(m.upstreams, name), slices.Index(proxy.UpstreamFailures, reason))
 }
 
-// UpstreamUp notes whether the upstream answers.
-func (m *Metrics) UpstreamUp(name string, up bool) {
+// UpstreamGreeted counts nothing.
+func (m *Metrics) UpstreamGreeted(string) {}
+
+// UpstreamUp notes whether the upstream serves clients.
+func (m *Metrics) UpstreamUp(name string, problem error) {
 	if i := m.upstreamUp.index(slices.Index(m.upstreams, name)); i >= 0 {
-		m.upstreamUp.values[i].Store(int64(oneIf(up)))
+		m.upstreamUp.values[i].Store(int64(oneIf(problem == nil)))
 	}
 }
 

@@ -187,9 +187,9 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 		{"upstream connected", func(m *Metrics) { m.UpstreamConnected(proxy.IMAPS, time.Second) }, []string{"upstream_connect_duration_seconds{listener=imaps} 1"}},
 		{"upstream failed", func(m *Metrics) { m.UpstreamFailed(popUpstream, proxy.UpstreamRefused) }, []string{"upstream_failures_total{reason=refused upstream=pop3://127.0.0.1:10110} 1"}},
 		{"old server failed", func(m *Metrics) { m.UpstreamFailed(oldServer, proxy.UpstreamDial) }, []string{"upstream_failures_total{reason=dial upstream=127.0.0.1:10993} 1"}},
-		{"old server up", func(m *Metrics) { m.UpstreamUp(oldServer, true) }, nil},
-		{"upstream up", func(m *Metrics) { m.UpstreamUp(imapUpstream, true) }, []string{"upstream_up{upstream=imap://127.0.0.1:10143} 1"}},
-		{"upstream up and down", func(m *Metrics) { m.UpstreamUp(imapUpstream, true); m.UpstreamUp(imapUpstream, false) }, nil},
+		{"old server up", func(m *Metrics) { m.UpstreamUp(oldServer, nil) }, nil},
+		{"upstream up", func(m *Metrics) { m.UpstreamUp(imapUpstream, nil) }, []string{"upstream_up{upstream=imap://127.0.0.1:10143} 1"}},
+		{"upstream up and down", func(m *Metrics) { m.UpstreamUp(imapUpstream, nil); m.UpstreamUp(imapUpstream, io.EOF) }, nil},
 		{"of a listener that is off", func(m *Metrics) {
 			m.Opened(proxy.IMAP)
 			m.Handshake(handshake(proxy.IMAP, policy.TLS13, proxy.Rejected))
@@ -206,7 +206,7 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			m.UpstreamFailed("imap://192.0.2.7:143", proxy.UpstreamDial)
 			m.UpstreamFailed(imapUpstream, "some error text")
 			m.LimitRefused(proxy.IMAPS, "unknown")
-			m.UpstreamUp("imap://192.0.2.7:143", true)
+			m.UpstreamUp("imap://192.0.2.7:143", nil)
 		}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) { moves(t, test.event, test.series) })

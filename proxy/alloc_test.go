@@ -112,7 +112,8 @@ func (quietMeter) Injection(Listener)                        {}
 func (quietMeter) Relayed(Listener, Direction, int)          {}
 func (quietMeter) UpstreamConnected(Listener, time.Duration) {}
 func (quietMeter) UpstreamFailed(string, UpstreamFailure)    {}
-func (quietMeter) UpstreamUp(string, bool)                   {}
+func (quietMeter) UpstreamUp(string, error)                  {}
+func (quietMeter) UpstreamGreeted(string)                    {}
 func (quietMeter) LimitRefused(Listener, Limit)              {}
 func (quietMeter) ProxyHeaderFailed(Listener)                {}
 

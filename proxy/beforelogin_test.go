@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"crypto/tls"
 	"io"
 	"net"
@@ -130,13 +131,16 @@ func TestAContinuationThatEndsLikeALiteralIsPassedOn(t *testing.T) {
 func TestAnUpstreamThatRefusesOneClientIsNotTakenOut(t *testing.T) {
 	banned := posterntest.StartRawUpstream(t, func(c net.Conn) {
 		defer c.Close()
-		buf := make([]byte, 256)
-		n, _ := c.Read(buf)
-		if strings.HasPrefix(string(buf[:n]), "PROXY TCP4") {
+		in := bufio.NewReader(c)
+		header, _ := in.ReadString('\n')
+		_, port, _ := net.SplitHostPort(c.LocalAddr().String())
+		if !strings.HasSuffix(header, " "+port+"\r\n") {
 			io.WriteString(c, "* BYE you are banned\r\n")
 			return
 		}
 		io.WriteString(c, "* OK ready\r\n") // for the proxy itself
+		in.ReadString('\n')
+		io.WriteString(c, "* CAPABILITY IMAP4rev1\r\npostern OK done\r\n")
 	})
 	g := StartProxy(t, policy.Enforce, banned.Addr(), "", func(c *Config) { c.UpstreamProxyProtocol = 1 })
 	for range 3 {

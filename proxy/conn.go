@@ -118,6 +118,7 @@ func (s *session) login() (*tunnel, CloseReason) {
 	for {
 		login, err := commands.relayUntilLogin()
 		if login != nil {
+			s.srv.upstreamServes(s.upstream.up)
 			s.srv.cfg.Observer.Login(login)
 			return newTunnel(s, login, client.Buffered(), s.upstream.lines.Buffered()), ""
 		}

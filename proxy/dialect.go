@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -22,9 +23,12 @@ type dialect interface {
 	// judgeGreeting judges an upstream's greeting, and returns it as it holds
 	// inside TLS.
 	judgeGreeting(line []byte) ([]byte, UpstreamFailure)
-	// identifyClient tells the upstream where the client is, as far as the
-	// protocol has a way.
-	identifyClient(s *session) error
+	// identify tells the upstream where a client is, as far as the protocol has a
+	// way, and returns the reply.
+	identify(c *upstreamConn, client, destination netip.AddrPort) (reply string, err error)
+	// capabilities asks for what clients ask for first, and accepts nothing but an
+	// answer to that.
+	capabilities(c *upstreamConn, header bool) ([]string, error)
 	// requestTLS asks an upstream for STARTTLS or STLS; nil is its OK.
 	requestTLS(in *mailproto.LineReader, out io.Writer) error
 	// greetAgain makes a greeting of what the upstream says inside TLS, after

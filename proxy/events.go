@@ -39,8 +39,10 @@ type Metrics interface {
 	LimitRefused(Listener, Limit)
 	// ProxyHeaderFailed: the PROXY header that is due is missing or broken.
 	ProxyHeaderFailed(Listener)
-	// UpstreamUp: the upstream answers now, or does not.
-	UpstreamUp(upstream string, up bool)
+	// UpstreamGreeted: the upstream has greeted the prober.
+	UpstreamGreeted(upstream string)
+	// UpstreamUp: the upstream serves clients now, or does not, for a reason.
+	UpstreamUp(upstream string, problem error)
 }
 
 // Conn says which connection an event is about.

@@ -185,7 +185,8 @@ func (r *Recorder) Relayed(_ Listener, d Direction, n int) {
 }
 
 func (r *Recorder) UpstreamConnected(Listener, time.Duration) {}
-func (r *Recorder) UpstreamUp(string, bool)                   {}
+func (r *Recorder) UpstreamUp(string, error)                  {}
+func (r *Recorder) UpstreamGreeted(string)                    {}
 func (r *Recorder) LimitRefused(Listener, Limit)              {}
 func (r *Recorder) ProxyHeaderFailed(Listener)                {}
 

@@ -173,7 +173,7 @@ func TestNoByteGoesUpstreamForARefusedClient(t *testing.T) {
 			t.Errorf("%s: an upstream was dialled", mode)
 		}
 	}
-	if got := append(imap.ReceivedAll(), pop3.ReceivedAll()...); len(got) > 0 {
+	if got := append(imap.ReceivedFromClients(), pop3.ReceivedFromClients()...); len(got) > 0 {
 		t.Errorf("the upstreams received %q", got)
 	}
 }
@@ -238,7 +238,7 @@ func TestNothingFromBeforeSTARTTLSSurvives(t *testing.T) {
 			if line := tc.ExpectLine(t, ""); !strings.HasPrefix(line, tt.ok) {
 				t.Errorf("inside TLS: %q", line)
 			}
-			if got := string(tt.up.ReceivedAll()); got != tt.after {
+			if got := string(tt.up.ReceivedFromClients()); got != tt.after {
 				t.Errorf("the upstream received %q", got)
 			}
 			if h := g.WaitHandshake(t, before+1); !h.StartTLS || h.Outcome != Accepted {

@@ -114,7 +114,7 @@ const (
 	UpstreamStartTLS UpstreamFailure = "starttls" // STARTTLS or STLS missing, refused or injected
 	UpstreamGreeting UpstreamFailure = "greeting" // it greets in no known way
 	UpstreamPreauth  UpstreamFailure = "preauth"  // it greets with PREAUTH
-	UpstreamRefused  UpstreamFailure = "refused"  // it greets with BYE or -ERR
+	UpstreamRefused  UpstreamFailure = "refused"  // it greets with BYE or -ERR, or refuses what follows
 	UpstreamClosed   UpstreamFailure = "closed"   // it went away before the login
 )
 

@@ -117,12 +117,19 @@ func (s *session) outgoingHeader() ([]byte, error) {
 	return h.Format()
 }
 
-// localHeader begins a connection of Postern's own, such as a prober's.
-func localHeader(version int) ([]byte, error) {
+// OwnHeader begins a connection of Postern's own, such as a prober's. It is like a
+// client's, since some servers take no other: UNKNOWN and LOCAL are refused by Courier,
+// and logins by Dovecot where the client's side is not secured. Nil where none is wanted.
+func OwnHeader(version int, local, remote net.Addr, secured bool) ([]byte, error) {
 	if version == 0 {
 		return nil, nil
 	}
-	h := proxyproto.Header{Version: byte(version), Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}
+	h := proxyproto.HeaderProxyFromAddrs(byte(version), local, remote)
+	if version == 2 && secured {
+		if err := setTLVs(h, tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}); err != nil {
+			return nil, fmt.Errorf("making the PROXY header: %w", err)
+		}
+	}
 	return h.Format()
 }
 

@@ -370,9 +370,13 @@ func (c *commandSide) finishReplies() {
 // upstreamLost ends a session whose upstream went away before login.
 func (c *commandSide) upstreamLost() CloseReason {
 	<-c.over
-	switch {
-	case c.err == errClientLost:
+	if c.err == errClientLost {
 		return ReasonClient
+	}
+	if !c.s.loggingOut {
+		c.s.upstream.up.probeSoon() // it may be the client's fault, or everybody's trouble
+	}
+	switch {
 	case c.lossReported:
 	case c.saidBye || c.err == io.EOF && c.s.loggingOut:
 		return ReasonUpstream

@@ -4,10 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"time"
+	"net/netip"
 
 	"postern/internal/mailproto"
-	"postern/internal/text"
 )
 
 // imapDialect is what is IMAP4 about a session (RFC 9051, RFC 3501).
@@ -37,21 +36,15 @@ func commandUpstream(in *mailproto.LineReader, out io.Writer, command string, ea
 	return reply, mailproto.HasPrefixFold(reply, "OK"), err
 }
 
-// identifyClient sends the client's address in an ID, as Dovecot accepts it from
-// a trusted network. An upstream that refuses it is used all the same.
-func (imapDialect) identifyClient(s *session) error {
-	s.upstream.raw.SetDeadline(time.Now().Add(s.srv.cfg.UpstreamTimeout))
-	defer s.upstream.raw.SetDeadline(time.Time{})
+// identify sends the addresses in an ID, as Dovecot accepts it from a trusted network.
+func (imapDialect) identify(c *upstreamConn, client, destination netip.AddrPort) (string, error) {
 	id := fmt.Sprintf(`ID ("x-originating-ip" "%s" "x-originating-port" "%d" "x-connected-ip" "%s" "x-connected-port" "%d")`,
-		s.Client.Addr().WithZone(""), s.Client.Port(), s.destination.Addr().WithZone(""), s.destination.Port())
-	reply, ok, err := commandUpstream(s.upstream.lines, s.upstream, id, nil)
+		client.Addr().WithZone(""), client.Port(), destination.Addr().WithZone(""), destination.Port())
+	reply, _, err := commandUpstream(c.lines, c, id, nil)
 	if err != nil {
-		return &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("telling the upstream of the client: %w", err)}
+		return "", &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("telling the upstream of the client: %w", err)}
 	}
-	if !ok {
-		s.srv.cfg.Log.Debug("upstream refuses ID", "upstream", s.upstream.up.Name, "reply", text.Cut(string(reply), 80), "conn_id", s.ID)
-	}
-	return nil
+	return string(mailproto.TrimLineEnd(reply)), nil
 }
 
 func (imapDialect) requestTLS(in *mailproto.LineReader, out io.Writer) error {

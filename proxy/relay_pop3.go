@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/netip"
 
 	"postern/internal/mailproto"
 )
@@ -39,7 +40,9 @@ func (pop3Dialect) greetAgain(*upstreamConn) (greeting, error) {
 	return greeting{line: line, shown: line}, nil
 }
 
-func (pop3Dialect) identifyClient(*session) error { return nil }
+func (pop3Dialect) identify(*upstreamConn, netip.AddrPort, netip.AddrPort) (string, error) {
+	return "", nil
+}
 
 func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err error) {
 	cmd, ok := mailproto.ParsePOP3Command(line)

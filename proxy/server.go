@@ -140,7 +140,7 @@ func (srv *Server) Start() {
 	srv.work.Go(srv.idleSet.Run)
 	for p, list := range srv.upstreams {
 		for _, up := range list {
-			srv.work.Go(func() { srv.probe(up, dialectOf(p)) })
+			srv.work.Go(func() { srv.probe(up, dialectOf(p), probeEvery) })
 		}
 	}
 	if len(srv.cfg.TicketKeys) == 0 {

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -69,8 +71,9 @@ func (c *upstreamConn) startPolling(writeTimeout time.Duration, resume func()) e
 	return c.raw.Start(read, writeTimeout, resume)
 }
 
-// greeting is an upstream's first line, as it came and as a client may see it.
-type greeting struct{ line, shown []byte }
+// greeting is an upstream's first line inside TLS, where there is any: as it came, and
+// as a client may see it. said is its first line of all.
+type greeting struct{ line, shown, said []byte }
 
 // upstreamError is a failed attempt, with its name.
 type upstreamError struct {
@@ -90,15 +93,163 @@ func (srv *Server) dial(up *upstream, d dialect, header []byte, dialWithin, with
 		return nil, greeting{}, err
 	}
 	defer stop()
-	c.lines = mailproto.NewLineReader(c.raw)
 	g, err := srv.converse(c, d, header)
 	if err != nil {
 		c.Close()
-		return nil, g, err
+		return nil, g, advise(err, len(header) > 0)
 	}
 	c.raw.SetDeadline(time.Time{})
-	srv.upstreamUp(up, true)
 	return c, g, nil
+}
+
+// Answer is what an upstream says to one who asks.
+type Answer struct {
+	// Greeting is its first line.
+	Greeting string
+	// Capabilities are those of IMAP, or the lines of CAPA in POP3; nil where it tells
+	// none.
+	Capabilities []string
+	// ID is its reply to an ID with a client's address, if that is configured.
+	ID string
+}
+
+// Ask connects to an upstream as for a client whose side is secured, and asks for its
+// capabilities: one that greets may yet refuse what follows. Of cfg it uses what is about
+// upstreams.
+func Ask(ctx context.Context, cfg Config, p Protocol, u UpstreamConfig) (Answer, error) {
+	srv := &Server{cfg: cfg, ctx: ctx}
+	srv.SetUpstreamRoots(cfg.UpstreamRoots)
+	return srv.ask(&upstream{UpstreamConfig: u}, dialectOf(p), func() {})
+}
+
+// ask is Ask for a server; it tells when the upstream has greeted.
+func (srv *Server) ask(up *upstream, d dialect, greeted func()) (a Answer, err error) {
+	c, stop, err := srv.reach(up, srv.cfg.UpstreamTimeout, srv.cfg.UpstreamTimeout)
+	if err != nil {
+		return a, err
+	}
+	defer c.Close()
+	defer stop()
+	version := srv.cfg.UpstreamProxyProtocol
+	header, err := OwnHeader(version, c.raw.LocalAddr(), c.raw.RemoteAddr(), true)
+	if err != nil {
+		return a, err
+	}
+	g, err := srv.converse(c, d, header)
+	if err != nil {
+		return a, advise(err, version > 0)
+	}
+	greeted()
+	a.Greeting = string(g.said)
+	if srv.cfg.UpstreamClientID {
+		a.ID, err = d.identify(c, netpoll.AddrPort(c.raw.LocalAddr()), netpoll.AddrPort(c.raw.RemoteAddr()))
+	}
+	if err == nil {
+		a.Capabilities, err = d.capabilities(c, version > 0)
+	}
+	switch refused := (*upstreamRefusal)(nil); {
+	case err == nil:
+		return a, nil
+	case errors.As(err, &refused):
+		err = &upstreamError{UpstreamRefused, err}
+	default:
+		err = &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("asking for the capabilities after the greeting: %w", err)}
+	}
+	return a, advise(err, version > 0)
+}
+
+// upstreamRefusal is an answer that refuses, or that nobody asked for.
+type upstreamRefusal struct {
+	command string
+	answer  []byte
+}
+
+func (r *upstreamRefusal) Error() string {
+	return fmt.Sprintf("upstream greets, but answers %s with %.80q", r.command, bytes.TrimRight(r.answer, "\r\n"))
+}
+
+// capabilities asks for the capabilities (RFC 9051, Section 6.1.1). Before their reply
+// a server may send untagged data and an OK, but nothing that answers something else, as
+// it would a PROXY header that it takes for a command.
+func (imapDialect) capabilities(c *upstreamConn, _ bool) (list []string, err error) {
+	const command = "CAPABILITY"
+	var unasked []byte
+	reply, ok, err := commandUpstream(c.lines, c, command, func(response []byte) {
+		tag, status := mailproto.IMAPStatus(response)
+		if unasked == nil && (string(tag) != "*" || status != nil && !status.Is("OK")) {
+			unasked = bytes.Clone(response)
+		}
+		if found := mailproto.IMAPCapabilities(response); found != nil {
+			list = found
+		}
+	})
+	switch {
+	case unasked != nil:
+		return nil, &upstreamRefusal{command, unasked}
+	case err != nil:
+		return nil, err
+	case !ok:
+		return nil, &upstreamRefusal{command, reply}
+	}
+	io.WriteString(c, "postern LOGOUT\r\n") // it is closed in any case
+	return list, nil
+}
+
+// headerLines is how many commands a server may see in a PROXY header of version 2
+// before the QUIT that is in it.
+const headerLines = 3
+
+// capabilities asks for the capabilities (RFC 2449, Section 5). Replies have no tags, and
+// before RFC 2449 CAPA was refused: so a server that refuses it has to take its leave when
+// told to, and to refuse CAPA once more than it can have refused a PROXY header.
+func (pop3Dialect) capabilities(c *upstreamConn, header bool) (list []string, err error) {
+	const command = "CAPA"
+	line, err := c.say(command)
+	if err != nil {
+		return nil, err
+	}
+	if mailproto.IsPOP3Status(line, "+OK") {
+		for len(list) < maxCapabilities {
+			if line, err = c.lines.Line(); err != nil {
+				return nil, err
+			}
+			if line = mailproto.TrimLineEnd(line); string(line) == "." {
+				io.WriteString(c, "QUIT\r\n") // it is closed in any case
+				return list, nil
+			}
+			list = append(list, string(line))
+		}
+		return nil, mailproto.ErrOutOfStep
+	}
+	for i := 0; header && i < headerLines && mailproto.IsPOP3Status(line, "-ERR"); i++ {
+		if line, err = c.say(command); err != nil {
+			return nil, err
+		}
+	}
+	if !mailproto.IsPOP3Status(line, "-ERR") {
+		return nil, &upstreamRefusal{command, bytes.Clone(line)}
+	}
+	first := bytes.Clone(line)
+	if line, err = c.say("QUIT"); err != nil || !mailproto.IsPOP3Status(line, "+OK") {
+		return nil, &upstreamRefusal{command, first}
+	}
+	if header {
+		if line, err = c.lines.Line(); err == nil {
+			return nil, &upstreamRefusal{command, bytes.Clone(line)}
+		}
+	}
+	return nil, nil
+}
+
+// maxCapabilities is more than any POP3 server has.
+const maxCapabilities = 100
+
+// say sends a command in one line, and returns the first line of the answer.
+func (c *upstreamConn) say(command string) ([]byte, error) {
+	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
+		return nil, err
+	}
+	return c.lines.Line()
 }
 
 // reach opens a connection to an upstream. The deadline of c is within from
@@ -110,14 +261,33 @@ func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *ups
 	if err != nil {
 		return nil, nil, &upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}
 	}
+	if l := srv.ownListener(nc); l != "" {
+		nc.Close()
+		return nil, nil, &upstreamError{UpstreamDial, fmt.Errorf("%s is this instance's own listener %s: it would be its own client, without end", nc.RemoteAddr(), l)}
+	}
 	up.connections.Add(1)
 	c = &upstreamConn{raw: &netpoll.Conn{Socket: nc.(*net.TCPConn), IdleSet: srv.idleSet}, up: up}
 	c.raw.SetDeadline(begun.Add(within))
 	return c, context.AfterFunc(srv.ctx, func() { c.raw.SetDeadline(past) }), nil
 }
 
+// ownListener is the listener to which a connection within this host leads, if any.
+func (srv *Server) ownListener(c net.Conn) Listener {
+	local, remote := netpoll.AddrPort(c.LocalAddr()), netpoll.AddrPort(c.RemoteAddr())
+	if local.Addr() != remote.Addr() && !remote.Addr().IsLoopback() {
+		return ""
+	}
+	for l, list := range srv.cfg.Listeners {
+		if slices.ContainsFunc(list, func(nl net.Listener) bool { return netpoll.Accepts(nl, remote) }) {
+			return l
+		}
+	}
+	return ""
+}
+
 // converse is the dialogue with an upstream from the first byte to a greeting.
 func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeting, err error) {
+	c.lines = mailproto.NewLineReader(c.raw)
 	if len(header) > 0 {
 		if _, err := c.raw.Write(header); err != nil {
 			return g, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("sending the PROXY header: %w", err)}
@@ -141,9 +311,11 @@ func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeti
 	if err := srv.secure(c); err != nil {
 		return greeting{}, err
 	}
+	said := g.said
 	if g, err = d.greetAgain(c); err != nil {
 		return greeting{}, &upstreamError{dialFailure(err, UpstreamGreeting), fmt.Errorf("asking the upstream inside TLS: %w", err)}
 	}
+	g.said = said
 	return g, nil
 }
 
@@ -169,6 +341,7 @@ func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
 		return greeting{}, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("reading the upstream's greeting: %w", err)}
 	}
 	g := greeting{line: slices.Clone(line)}
+	g.said = g.line
 	shown, failure := d.judgeGreeting(g.line)
 	if g.shown = shown; failure != "" {
 		if c.up.TLS == LineStartTLS {
@@ -177,6 +350,29 @@ func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
 		return g, &upstreamError{failure, fmt.Errorf("upstream greets with %.80q", g.line)}
 	}
 	return g, nil
+}
+
+// advise adds to the error of a connection what is most often wrong.
+func advise(err error, header bool) error {
+	const variable = "POSTERN_UPSTREAM_PROXY_PROTOCOL"
+	reason, advice := reasonOf(err), ""
+	var notTLS tls.RecordHeaderError
+	var distrust *tls.CertificateVerificationError
+	switch {
+	case reason == UpstreamPreauth:
+		advice = "everybody would be logged in as somebody: let it ask for a login"
+	case reason == UpstreamStartTLS, errors.As(err, &distrust):
+	case header:
+		advice = "does it expect the PROXY header that " + variable + " sends?"
+	case errors.As(err, &notTLS):
+		advice = "it does not speak TLS here: is the URL's scheme right?"
+	case reason == UpstreamClosed, reason == UpstreamTimeout, reason == UpstreamTLS:
+		advice = "does it wait for a PROXY header (" + variable + "), or is the URL's scheme wrong?"
+	}
+	if advice == "" {
+		return err
+	}
+	return &upstreamError{reason, fmt.Errorf("%w; %s", err, advice)}
 }
 
 func dialFailure(err error, otherwise UpstreamFailure) UpstreamFailure {

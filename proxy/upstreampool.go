@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"postern/internal/text"
 )
 
 // LineSecurity is how the line to an upstream is secured.
@@ -36,6 +38,8 @@ type upstream struct {
 	// the upstream back.
 	down atomic.Bool
 	wake chan struct{}
+	// served is when it was last seen to serve, since the start of the server; 0 before.
+	served atomic.Int64
 	// answered is kept for an old server: it has answered a client that was passed
 	// through to it.
 	answered atomic.Bool
@@ -79,7 +83,8 @@ func (s *session) connect(lost *upstream) (g greeting, err error) {
 	return g, err
 }
 
-// connectTo connects to one upstream and tells it of the client.
+// connectTo connects to one upstream and tells it of the client. One that refuses to be
+// told is used all the same.
 func (s *session) connectTo(up *upstream, header []byte, dialWithin, within time.Duration) (greeting, error) {
 	c, g, err := s.srv.dial(up, s.dialect, header, dialWithin, within)
 	if err != nil {
@@ -87,10 +92,14 @@ func (s *session) connectTo(up *upstream, header []byte, dialWithin, within time
 	}
 	s.upstream = c
 	if s.srv.cfg.UpstreamClientID {
-		if err := s.dialect.identifyClient(s); err != nil {
+		c.raw.SetDeadline(time.Now().Add(s.srv.cfg.UpstreamTimeout))
+		reply, err := s.dialect.identify(c, s.Client, s.destination)
+		if err != nil {
 			c.Close()
 			return greeting{}, err
 		}
+		c.raw.SetDeadline(time.Time{})
+		s.srv.cfg.Log.Debug("upstream answers an ID", "upstream", up.Name, "reply", text.Cut(reply, 80), "conn_id", s.ID)
 	}
 	return g, nil
 }
@@ -114,7 +123,10 @@ func (srv *Server) candidates(p Protocol) []*upstream {
 // upstreamFailed counts a failed attempt and takes the upstream out.
 func (srv *Server) upstreamFailed(up *upstream, err error) {
 	srv.reportFailure(up, err)
-	srv.upstreamUp(up, false)
+	if !up.down.Swap(true) {
+		up.probeSoon()
+	}
+	srv.cfg.Metrics.UpstreamUp(up.Name, err)
 }
 
 // reportFailure counts a failed attempt. The log has a line when a failure begins, and
@@ -154,16 +166,14 @@ func (s *session) countUpstreamFailure(reason UpstreamFailure, err error) {
 		"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
 }
 
-// upstreamUp notes whether an upstream answers, and wakes the prober if not.
-func (srv *Server) upstreamUp(up *upstream, answers bool) {
-	wasDown := up.down.Swap(!answers)
-	switch {
-	case !answers:
-		up.probeSoon()
-	case wasDown:
+// upstreamServes notes that an upstream has answered the prober, or accepted a login. A
+// greeting alone says little.
+func (srv *Server) upstreamServes(up *upstream) {
+	up.served.Store(int64(time.Since(srv.started)))
+	if up.down.Swap(false) {
 		srv.cfg.Log.Info("upstream answers", "upstream", up.Name)
 	}
-	srv.cfg.Metrics.UpstreamUp(up.Name, answers)
+	srv.cfg.Metrics.UpstreamUp(up.Name, nil)
 }
 
 const (
@@ -171,41 +181,55 @@ const (
 	probeLast  = 15 * time.Second
 	// probePause follows an answer, however often the prober is woken.
 	probePause = time.Second
+	// probeEvery is how long an upstream is believed to serve that nobody logs in to.
+	probeEvery = 30 * time.Second
 )
 
-// probe connects to an upstream for its greeting, at the start and whenever there is a
-// doubt about it, until it answers.
-func (srv *Server) probe(up *upstream, d dialect) {
-	header, err := localHeader(srv.cfg.UpstreamProxyProtocol)
-	if err != nil {
-		srv.cfg.Log.Error("making the PROXY header failed", "error", err.Error())
-	}
-	for {
-		for wait := probeFirst; ; wait = min(2*wait, probeLast) {
-			c, _, err := srv.dial(up, d, header, srv.cfg.UpstreamTimeout, srv.cfg.UpstreamTimeout)
-			if err == nil {
-				c.Close()
-				break
-			}
-			if srv.ctx.Err() != nil {
-				return
-			}
+// probe asks an upstream at the start, whenever there is a doubt about it, and every so
+// often where no login shows that it serves; until it answers at growing intervals.
+func (srv *Server) probe(up *upstream, d dialect, every time.Duration) {
+	for wait := probeFirst; ; {
+		select {
+		case <-up.wake: // for the doubts so far
+		default:
+		}
+		_, err := srv.ask(up, d, func() { srv.cfg.Metrics.UpstreamGreeted(up.Name) })
+		if srv.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			srv.upstreamFailed(up, err)
 			if !srv.sleep(wait) {
 				return
 			}
+			wait = min(2*wait, probeLast)
+			continue
 		}
-		select {
-		case <-up.wake: // for the failures just now
-		default:
-		}
-		if !srv.sleep(probePause) {
+		srv.upstreamServes(up)
+		wait = probeFirst
+		if !srv.sleep(probePause) || !srv.untilDoubt(up, every) {
 			return
 		}
+	}
+}
+
+// untilDoubt waits until an upstream is to be asked again; it returns false where the
+// server has ended first.
+func (srv *Server) untilDoubt(up *upstream, every time.Duration) bool {
+	for {
+		left := time.Duration(up.served.Load()) + every - time.Since(srv.started)
+		if left <= 0 {
+			return true
+		}
+		timer := time.NewTimer(left)
 		select {
 		case <-up.wake:
+			timer.Stop()
+			return true
+		case <-timer.C:
 		case <-srv.ctx.Done():
-			return
+			timer.Stop()
+			return false
 		}
 	}
 }

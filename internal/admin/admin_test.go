@@ -17,6 +17,8 @@ import (
 	"postern/proxy"
 )
 
+var errRefused = errors.New("connection refused")
+
 var tomorrow = time.Now().Add(24 * time.Hour)
 
 // metrics stands for the real handler.
@@ -81,26 +83,26 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 		"upstream imap: not answered yet", "upstream pop3: not answered yet", "draining: no")
 	r.Certificate(func() time.Time { return tomorrow })
 	r.UpstreamAnswered(proxy.ProtocolPOP3)
-	r.UpstreamState("imap://127.0.0.1:10143", false)
+	r.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", errRefused)
 	expect(503, "listeners: not bound yet", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: ok",
-		"upstream imap://127.0.0.1:10143: does not answer now", "draining: no")
+		"upstream imap://127.0.0.1:10143: does not answer now: connection refused", "draining: no")
 	r.UpstreamAnswered(proxy.ProtocolIMAP)
-	r.UpstreamState("imap://127.0.0.1:10143", true)
+	r.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", nil)
 	expect(503, "listeners: not bound yet", "certificate: ok", "upstream imap: ok", "upstream pop3: ok", "draining: no")
 	r.Listening()
 	expect(200, "listeners: ok", "certificate: ok", "upstream imap: ok", "upstream pop3: ok", "draining: no")
 
 	// Lost later, and expired: told, but no reason to send clients away.
-	r.UpstreamState("pop3://127.0.0.1:10110", false)
+	r.UpstreamState(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110", errRefused)
 	r.Certificate(func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
 	expect(200, "listeners: ok", "certificate: ok, but expired at 2026-01-02T03:04:05Z",
-		"upstream imap: ok", "upstream pop3: ok",
-		"upstream pop3://127.0.0.1:10110: does not answer now", "draining: no")
+		"upstream imap: ok", "upstream pop3: has greeted, but does not serve now",
+		"upstream pop3://127.0.0.1:10110: does not answer now: connection refused", "draining: no")
 	r.Draining()
 	expect(503, "listeners: ok", "certificate: ok, but expired at 2026-01-02T03:04:05Z",
-		"upstream imap: ok", "upstream pop3: ok",
-		"upstream pop3://127.0.0.1:10110: does not answer now", "draining: yes")
+		"upstream imap: ok", "upstream pop3: has greeted, but does not serve now",
+		"upstream pop3://127.0.0.1:10110: does not answer now: connection refused", "draining: yes")
 }
 
 func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
@@ -119,12 +121,12 @@ func TestReadinessIsSafeForConcurrentUse(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 100 {
-				r.UpstreamState(fmt.Sprint("imap://", i), false)
+				r.UpstreamState(proxy.ProtocolIMAP, fmt.Sprint("imap://", i), errRefused)
 				r.Certificate(func() time.Time { return tomorrow })
 				r.Listening()
 				r.UpstreamAnswered(proxy.ProtocolIMAP)
 				r.Report()
-				r.UpstreamState(fmt.Sprint("imap://", i), true)
+				r.UpstreamState(proxy.ProtocolIMAP, fmt.Sprint("imap://", i), nil)
 			}
 		})
 	}

@@ -176,7 +176,7 @@ func TestThePageSaysWhatIsWrong(t *testing.T) {
 	p := b.page(t, someRules, func(p *Page, s *PolicyState) {
 		s.Failed = []string{"/etc/postern/policy.yaml:3:1: no such key"}
 		p.Dropped = func() uint64 { return 12345 }
-		p.Readiness.UpstreamState("imap://127.0.0.1:10143", false)
+		p.Readiness.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", errRefused)
 	})
 	_, page := show(t, p)
 	says(t, page, "the policy below is the one before: /etc/postern/policy.yaml:3:1: no such key", "12,345 sightings found no room",

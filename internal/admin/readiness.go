@@ -3,12 +3,17 @@ package admin
 import (
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/proxy"
 )
+
+// maxProblem is where the words about an upstream are cut, in bytes.
+const maxProblem = 300
 
 // Readiness decides whether clients should be sent here. The later loss of an
 // upstream, an expired certificate, or a ledger that cannot be written is reported
@@ -26,7 +31,13 @@ type Readiness struct {
 	loaded    bool
 	notAfter  func() time.Time
 	answered  map[proxy.Protocol]bool
-	down      map[string]bool
+	upstreams map[upstream]error
+}
+
+// upstream is one of a protocol, by its name as configured.
+type upstream struct {
+	protocol proxy.Protocol
+	name     string
 }
 
 // NewReadiness waits for an upstream of each of the protocols, given in any
@@ -35,7 +46,7 @@ func NewReadiness(protocols []proxy.Protocol) *Readiness {
 	return &Readiness{
 		protocols: slices.Sorted(slices.Values(protocols)),
 		answered:  map[proxy.Protocol]bool{},
-		down:      map[string]bool{},
+		upstreams: map[upstream]error{},
 	}
 }
 
@@ -48,19 +59,12 @@ func (r *Readiness) Certificate(notAfter func() time.Time) {
 	r.set(func() { r.loaded, r.notAfter = true, notAfter })
 }
 
-// UpstreamAnswered: an upstream of the protocol has answered, once and for all.
+// UpstreamAnswered: an upstream of the protocol has greeted, once and for all.
 func (r *Readiness) UpstreamAnswered(p proxy.Protocol) { r.set(func() { r.answered[p] = true }) }
 
-// UpstreamState: the upstream of that name, as configured, answers now, or
-// does not.
-func (r *Readiness) UpstreamState(name string, up bool) {
-	r.set(func() {
-		if up {
-			delete(r.down, name)
-		} else {
-			r.down[name] = true
-		}
-	})
+// UpstreamState: an upstream serves clients now, or does not, for a reason.
+func (r *Readiness) UpstreamState(p proxy.Protocol, name string, problem error) {
+	r.set(func() { r.upstreams[upstream{p, name}] = problem })
 }
 
 // Draining: the program is about to stop. That is never taken back.
@@ -105,12 +109,25 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 			list[1] = Condition{"certificate", "ok, but expired at " + end.UTC().Format(time.RFC3339), false}
 		}
 	}
+	var down []Condition
 	for _, p := range r.protocols {
+		serving, failing := 0, 0
+		for _, u := range slices.SortedFunc(maps.Keys(r.upstreams), func(a, b upstream) int { return strings.Compare(a.name, b.name) }) {
+			switch problem := r.upstreams[u]; {
+			case u.protocol != p:
+			case problem == nil:
+				serving++
+			default:
+				failing++
+				down = append(down, Condition{"upstream " + u.name, "does not answer now: " + text.Clean(problem.Error(), maxProblem), false})
+			}
+		}
 		add("upstream "+string(p), r.answered[p], "ok", "not answered yet")
+		if last := &list[len(list)-1]; last.Good && serving == 0 && failing > 0 {
+			last.Word, last.Good = "has greeted, but does not serve now", false
+		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.down)) {
-		list = append(list, Condition{"upstream " + name, "does not answer now", false})
-	}
+	list = append(list, down...)
 	if b := r.backlog(); b.Stuck {
 		list = append(list, Condition{"ledger", b.String(), false})
 	}
@@ -119,10 +136,10 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 }
 
 // Report is Conditions as text, one a line.
-func (r *Readiness) Report() (ready bool, text string) {
+func (r *Readiness) Report() (ready bool, lines string) {
 	ready, list := r.Conditions()
 	for _, c := range list {
-		text += c.Name + ": " + c.Word + "\n"
+		lines += c.Name + ": " + c.Word + "\n"
 	}
-	return ready, text
+	return ready, lines
 }

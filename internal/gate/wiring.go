@@ -175,12 +175,11 @@ type meter struct {
 	protocols map[string]proxy.Protocol
 }
 
-func (m *meter) UpstreamUp(name string, up bool) {
-	m.Metrics.UpstreamUp(name, up)
-	m.readiness.UpstreamState(name, up)
-	if up {
-		m.readiness.UpstreamAnswered(m.protocols[name])
-	}
+func (m *meter) UpstreamGreeted(name string) { m.readiness.UpstreamAnswered(m.protocols[name]) }
+
+func (m *meter) UpstreamUp(name string, problem error) {
+	m.Metrics.UpstreamUp(name, problem)
+	m.readiness.UpstreamState(m.protocols[name], name, problem)
 }
 
 // chain passes events on to several observers, in order.

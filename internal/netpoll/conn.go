@@ -129,3 +129,25 @@ func AddrPort(a net.Addr) netip.AddrPort {
 	ap := tcp.AddrPort()
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
+
+// Accepts reports whether a listener would get a connection to an address of this host.
+func Accepts(l net.Listener, addr netip.AddrPort) bool {
+	at := AddrPort(l.Addr())
+	switch {
+	case at.Port() != addr.Port():
+		return false
+	case !at.Addr().IsUnspecified() || at.Addr().Is4() == addr.Addr().Is4():
+		return at.Addr().IsUnspecified() || at.Addr() == addr.Addr()
+	}
+	// One for all of IPv6 may have IPv4 too.
+	both := false
+	if sc, ok := l.(syscall.Conn); ok && at.Addr().Is6() {
+		if raw, err := sc.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) {
+				only, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY)
+				both = err == nil && only == 0
+			})
+		}
+	}
+	return both
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -158,6 +159,22 @@ func (u *Upstream) ReceivedAll() []byte {
 	var all []byte
 	for _, b := range u.received {
 		all = append(all, b.Bytes()...)
+	}
+	return all
+}
+
+// probes are what the prober says to a server that answers it.
+var probes = []string{"postern CAPABILITY\r\npostern LOGOUT\r\n", "CAPA\r\nQUIT\r\n"}
+
+// ReceivedFromClients is ReceivedAll without the connections of the prober.
+func (u *Upstream) ReceivedFromClients() []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var all []byte
+	for _, b := range u.received {
+		if !slices.ContainsFunc(probes, func(p string) bool { return strings.HasPrefix(p, b.String()) }) {
+			all = append(all, b.Bytes()...)
+		}
 	}
 	return all
 }
