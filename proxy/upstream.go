@@ -117,7 +117,13 @@ type Answer struct {
 // capabilities: one that greets may yet refuse what follows. Of cfg it uses what is about
 // upstreams.
 func Ask(ctx context.Context, cfg Config, p Protocol, u UpstreamConfig) (Answer, error) {
-	srv := &Server{cfg: cfg, ctx: ctx}
+	idleSet, err := netpoll.NewIdleSet()
+	if err != nil {
+		return Answer{}, err
+	}
+	go idleSet.Run()
+	defer idleSet.Close()
+	srv := &Server{cfg: cfg, ctx: ctx, idleSet: idleSet}
 	srv.SetUpstreamRoots(cfg.UpstreamRoots)
 	return srv.ask(&upstream{UpstreamConfig: u}, dialectOf(p), func() {})
 }

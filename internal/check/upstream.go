@@ -7,8 +7,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +16,9 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/hello"
+	"postern/internal/mailproto"
 	"postern/internal/text"
+	"postern/proxy"
 )
 
 // upstreamRoots verify upstreams: nil is the system's. If their file cannot be
@@ -26,28 +28,16 @@ type upstreamRoots struct {
 	unusable bool
 }
 
-// PROXY headers of a connection of our own: LOCAL in version 2, UNKNOWN in
-// version 1.
-var proxyHeaders = map[string]string{
-	"v1": "PROXY UNKNOWN\r\n",
-	"v2": "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
-}
-
 // server is an upstream or an old server to check.
 type server struct {
-	name, addr string
-	// converse has one conversation with it after the PROXY header, without a
-	// login.
-	converse func(ctx context.Context, conn net.Conn) finding
-	// problem is the reason not to check it.
-	problem error
+	name string
+	ask  func(context.Context) finding
 }
 
-// finding is the result for a server: a failure, or a greeting and warnings.
+// finding is the result for a server: a failure, or what is fine and what is not.
 type finding struct {
-	err      error
-	greeting string
-	warnings []string
+	err            error
+	fine, warnings []string
 }
 
 var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used")
@@ -55,69 +45,64 @@ var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FIL
 // servers checks all upstreams and old servers at once, and reports in their
 // order.
 func (r *Report) servers(ctx context.Context, cfg *config.Config, roots upstreamRoots) {
+	pc := proxy.Config{
+		UpstreamRoots:         roots.pool,
+		UpstreamProxyProtocol: cfg.ProxyVersion(),
+		UpstreamClientID:      cfg.UpstreamClientID == "id",
+		UpstreamTimeout:       cmp.Or(cfg.UpstreamTimeout, 10*time.Second), // if it did not parse, its default
+	}
 	var list []server
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
-		t := target{u, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots.pool, ServerName: cfg.ServerName(u)}, cfg.UpstreamProxyProtocol == "v2"}
-		s := server{name: u.String(), addr: u.Addr(), converse: t.converse}
+		t := target{u, cfg.ForProxy(u), pc}
+		s := server{u.String(), t.ask}
 		if u.Scheme.TLS != config.TLSNone && roots.unusable {
-			s.problem = errRoots
+			s.ask = func(context.Context) finding { return finding{err: errRoots} }
 		}
 		list = append(list, s)
 	}
 	for _, p := range cfg.Passthrough() {
-		list = append(list, server{name: p.Variable + ": " + p.Addr, addr: p.Addr, converse: answersTLS})
+		list = append(list, server{p.Variable + ": " + p.Addr, func(ctx context.Context) finding { return answersTLS(ctx, p.Addr, pc) }})
 	}
 	findings := make([]finding, len(list))
 	var wg sync.WaitGroup
 	for i, s := range list {
-		// If UPSTREAM_TIMEOUT did not parse, its default counts.
-		wg.Go(func() {
-			findings[i] = s.ask(ctx, cmp.Or(cfg.UpstreamTimeout, 10*time.Second), proxyHeaders[cfg.UpstreamProxyProtocol])
-		})
+		wg.Go(func() { findings[i] = s.ask(ctx) })
 	}
 	wg.Wait()
 	for i, f := range findings {
 		name := list[i].name + ": "
 		if f.err != nil {
-			r.Unanswered = append(r.Unanswered, name+f.err.Error())
-			continue
+			problem := text.Clean(f.err.Error(), 500)
+			if errors.Is(f.err, os.ErrDeadlineExceeded) {
+				problem = fmt.Sprintf("no answer in %v: %s", pc.UpstreamTimeout, problem)
+			}
+			r.Unanswered = append(r.Unanswered, name+problem)
 		}
 		for _, w := range f.warnings {
 			r.Warnings = append(r.Warnings, name+w)
 		}
-		r.Fine = append(r.Fine, name+f.greeting)
+		for _, fine := range f.fine {
+			r.Fine = append(r.Fine, name+fine)
+		}
 	}
-}
-
-func (s server) ask(ctx context.Context, timeout time.Duration, header string) finding {
-	if s.problem != nil {
-		return finding{err: s.problem}
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", s.addr)
-	if err != nil {
-		return finding{err: fmt.Errorf("dialing: %w", err)}
-	}
-	defer conn.Close()
-	// A conversation sets no deadlines: closing ends it.
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	if _, err := io.WriteString(conn, header); err != nil {
-		return finding{err: fmt.Errorf("sending the PROXY header: %w", err)}
-	}
-	f := s.converse(ctx, conn)
-	if f.err != nil && ctx.Err() != nil {
-		f.err = fmt.Errorf("no answer in %v: %w", timeout, ctx.Err())
-	}
-	return f
 }
 
 // answersTLS sends a hello, and accepts any answer in TLS, even an alert: no
 // hello suits every old server.
-func answersTLS(_ context.Context, conn net.Conn) finding {
-	if _, err := conn.Write(hello.ClientHello(hello.Typical(tls.VersionTLS12))); err != nil {
+func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
+	dialer := net.Dialer{Timeout: pc.UpstreamTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return finding{err: fmt.Errorf("dialing: %w", err)}
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	conn.SetDeadline(time.Now().Add(pc.UpstreamTimeout))
+	header, err := proxy.OwnHeader(pc.UpstreamProxyProtocol, conn.LocalAddr(), conn.RemoteAddr(), false)
+	if err != nil {
+		return finding{err: err}
+	}
+	if _, err := conn.Write(append(header, hello.ClientHello(hello.Typical(tls.VersionTLS12))...)); err != nil {
 		return finding{err: fmt.Errorf("sending a hello: %w", err)}
 	}
 	switch answer, err := hello.ReadAnswer(conn); {
@@ -128,47 +113,96 @@ func answersTLS(_ context.Context, conn net.Conn) finding {
 	case answer.Kind == hello.Text:
 		return finding{err: fmt.Errorf("not a port for TLS: it says %s", quoted(answer.Text))}
 	}
-	return finding{greeting: "answers in TLS"}
+	return finding{fine: []string{"answers in TLS"}}
 }
 
 // target is one upstream and how to talk to it.
 type target struct {
 	config.Upstream
-	tls     *tls.Config // verifies as the proxy itself does
-	proxyV2 bool
+	as proxy.UpstreamConfig
+	pc proxy.Config
 }
 
-func (t target) converse(ctx context.Context, conn net.Conn) finding {
-	if t.Scheme.TLS == config.TLSImplicit {
-		c := tls.Client(conn, t.tls)
-		if err := c.HandshakeContext(ctx); err != nil {
-			return finding{err: fmt.Errorf("beginning TLS: %w", err)}
-		}
-		conn = c
+func (t target) ask(ctx context.Context) finding {
+	a, err := proxy.Ask(ctx, t.pc, proxy.Protocol(t.Scheme.Protocol), t.as)
+	if err != nil {
+		return finding{err: err}
 	}
-	if t.Scheme.Protocol == "imap" {
-		return t.imap(ctx, conn)
+	f := finding{fine: []string{"answers with " + quoted(a.Greeting)}}
+	mechanisms, refused := imapLogins(a.Capabilities)
+	if t.Scheme.Protocol == "pop3" {
+		mechanisms, refused = pop3Logins(a.Capabilities)
 	}
-	return t.pop3(ctx, conn)
+	if bound := slices.DeleteFunc(slices.Clone(mechanisms), func(m string) bool { return !strings.HasSuffix(m, "-PLUS") }); len(bound) > 0 {
+		f.warnings = append(f.warnings, strings.Join(bound, ", ")+" will not be offered to clients: channel binding cannot pass a proxy that terminates TLS")
+	}
+	if refused && t.Scheme.TLS == config.TLSNone {
+		f.warnings = append(f.warnings, "it refuses logins on a plain line: "+t.allowPlain(a.Greeting))
+	}
+	if t.pc.UpstreamClientID && t.Scheme.Protocol == "imap" {
+		f.believes(a.ID)
+	}
+	return f
 }
 
-// judge returns what to warn of, given the mechanisms to log in by.
-func (t target) judge(mechanisms []string, loginRefused bool) (warnings []string) {
-	var bound []string
-	for _, m := range mechanisms {
-		if strings.HasSuffix(strings.ToUpper(m), "-PLUS") {
-			bound = append(bound, m)
+// imapLogins returns the mechanisms to log in by, and whether passwords are refused.
+func imapLogins(capabilities []string) (mechanisms []string, refused bool) {
+	for _, c := range capabilities {
+		c = strings.ToUpper(c)
+		if mechanism, ok := strings.CutPrefix(c, "AUTH="); ok {
+			mechanisms = append(mechanisms, mechanism)
+		}
+		refused = refused || c == "LOGINDISABLED"
+	}
+	slices.Sort(mechanisms)
+	return mechanisms, refused
+}
+
+// pop3Logins is the same for the lines of CAPA, of which there may be none.
+func pop3Logins(lines []string) (mechanisms []string, refused bool) {
+	refused = lines != nil
+	for _, line := range lines {
+		switch words := strings.Fields(strings.ToUpper(line)); {
+		case len(words) == 0:
+		case words[0] == "USER":
+			refused = false
+		case words[0] == "SASL":
+			mechanisms = append(mechanisms, words[1:]...)
 		}
 	}
-	if len(bound) > 0 {
-		warnings = append(warnings, strings.Join(bound, ", ")+" will not be offered to clients: channel binding cannot pass a proxy that terminates TLS")
+	return mechanisms, refused && !slices.Contains(mechanisms, "PLAIN") && !slices.Contains(mechanisms, "LOGIN")
+}
+
+// allowPlain says how a server is made to take passwords from Postern.
+func (t target) allowPlain(greeting string) string {
+	name := variable("UPSTREAM_PROXY_PROTOCOL")
+	header := "set " + name + "=v2, which says that clients are encrypted (Dovecot: haproxy = yes on its listener, and Postern in haproxy_trusted_networks)"
+	switch t.pc.UpstreamProxyProtocol {
+	case 1:
+		header = name + "=v1 cannot say that clients are encrypted: set v2"
+	case 2:
+		header = "it does not heed what the PROXY header says of TLS (Dovecot: is Postern in haproxy_trusted_networks?)"
 	}
-	if loginRefused && t.Scheme.TLS == config.TLSNone && !t.proxyV2 {
-		warnings = append(warnings, "it refuses logins on a plain line, and does not know that clients are encrypted: set "+
-			variable("UPSTREAM_PROXY_PROTOCOL")+"=v2 (Dovecot: haproxy = yes on its listener, and Postern in haproxy_trusted_networks), "+
-			"or use "+t.Scheme.Protocol+"s:// or "+t.Scheme.Protocol+"+starttls://, or allow plain logins from Postern")
+	tls := "use " + t.Scheme.Protocol + "s:// or " + t.Scheme.Protocol + "+starttls://"
+	if strings.Contains(greeting, "Cyrus") {
+		return tls + ", or set allowplaintext: yes in its imapd.conf; Cyrus does not heed what a PROXY header says of TLS"
 	}
-	return warnings
+	return header + "; or " + tls + ", or allow plain logins from Postern"
+}
+
+// believes judges the reply to an ID with a client's address.
+func (f *finding) believes(reply string) {
+	name := variable("UPSTREAM_CLIENT_ID")
+	switch said := quoted(reply); {
+	case !mailproto.HasPrefixFold([]byte(reply), "OK"):
+		f.warnings = append(f.warnings, fmt.Sprintf("%s=id has no effect: it answers an ID before login with %s; use %s, or leave it off",
+			name, said, variable("UPSTREAM_PROXY_PROTOCOL")))
+	case mailproto.HasPrefixFold([]byte(reply), "OK Trusted"):
+		f.fine = append(f.fine, fmt.Sprintf("believes the client's address (%s=id)", name))
+	default:
+		f.warnings = append(f.warnings, fmt.Sprintf("%s=id: it answers %s, which does not say that it believes the address: Dovecot 2.4 does not; "+
+			"2.3 never says. See to it that Postern is in login_trusted_networks, and look for clients' addresses in its log", name, said))
+	}
 }
 
 // quoted makes an upstream's text short and harmless on a terminal.

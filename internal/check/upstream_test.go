@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pires/go-proxyproto"
+
 	"postern/internal/posterntest"
 )
 
@@ -41,7 +43,8 @@ func script(t *testing.T, ca *posterntest.CA, name, kind, greeting string, reply
 			if kind == "starttls" && line == "STLS" {
 				answer = "+OK begin\r\n"
 			}
-			if _, err := io.WriteString(c, answer); err != nil {
+			answer, last := strings.CutSuffix(answer, posterntest.Hangup)
+			if _, err := io.WriteString(c, answer); err != nil || last {
 				return
 			}
 			if strings.HasSuffix(answer, " begin\r\n") || answer == "+OK begin\r\n" {
@@ -65,17 +68,44 @@ func imapWith(caps string) func(string) string {
 // behindHeader passes over the lines of a PROXY header.
 func behindHeader(reply func(string) string) func(string) string {
 	return func(line string) string {
-		if line = strings.TrimPrefix(line, "\x20\x00\x00\x00"); !strings.Contains(line, "CAPABILITY") {
+		_, command, found := strings.Cut(line, "postern ")
+		if !found {
 			return ""
 		}
-		return reply(line)
+		return reply("postern " + command)
 	}
+}
+
+// withID answers an ID, and what imapWith answers.
+func withID(reply string) func(string) string {
+	return func(line string) string {
+		if tag, rest, _ := strings.Cut(line, " "); strings.HasPrefix(rest, "ID (") {
+			return "* ID NIL\r\n" + tag + " " + reply + "\r\n"
+		}
+		return imapWith("IMAP4rev1")(line)
+	}
+}
+
+// noCAPA knows QUIT alone.
+func noCAPA(line string) string {
+	if line == "QUIT" {
+		return "+OK bye\r\n" + posterntest.Hangup
+	}
+	return "-ERR what?\r\n"
+}
+
+// tagged answers everything alike.
+func tagged(answer string) func(string) string {
+	return func(line string) string { return strings.Fields(line)[0] + " " + answer + "\r\n" }
 }
 
 func pop3With(caps string) func(string) string {
 	return func(line string) string {
-		if line == "CAPA" {
+		switch line {
+		case "CAPA":
 			return caps
+		case "QUIT":
+			return "+OK bye\r\n"
 		}
 		return "-ERR no\r\n"
 	}
@@ -85,7 +115,7 @@ const (
 	imapOK   = "* OK ready\r\n"
 	pop3OK   = "+OK ready\r\n"
 	pop3Caps = "+OK\r\nUSER\r\nSASL PLAIN\r\n.\r\n"
-	refuses  = "it refuses logins on a plain line"
+	refuses  = "it refuses logins on a plain line: "
 )
 
 // upstreamTests are upstreams, by name, and what comes of asking them.
@@ -96,44 +126,76 @@ var upstreamTests = map[string]struct {
 	set                    []string
 	failure, warning       string
 }{
-	"imap":                      {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
-	"imap - told in greeting":   {scheme: "imap", greeting: "* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] ready\r\n", reply: imapWith(""), warning: refuses},
-	"imap - refuses logins":     {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 STARTTLS LOGINDISABLED"), warning: refuses},
-	"imap - refuses - PROXY v2": {scheme: "imap", greeting: imapOK, reply: behindHeader(imapWith("IMAP4rev1 LOGINDISABLED")), set: []string{"UPSTREAM_PROXY_PROTOCOL=v2"}},
-	"imap - SCRAM-PLUS":         {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-1-plus"), warning: "SCRAM-SHA-1-PLUS, SCRAM-SHA-256-PLUS will not be offered"},
-	"imap - BYE":                {scheme: "imap", greeting: "* BYE too \x1b[2Jmany\r\n", reply: imapWith(""), failure: `it greets with "* BYE too \x1b[2Jmany"`},
-	"imap - PREAUTH":            {scheme: "imap", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
-	"imap - POP3 there":         {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `not an IMAP greeting: "+OK ready"`},
-	"imap - silent":             {scheme: "imap", reply: imapWith(""), failure: "no answer in 500ms"},
-	"imap - no capabilities":    {scheme: "imap", greeting: imapOK, reply: func(line string) string { return line[:min(2, len(line))] + " BAD no\r\n" }, failure: "does not tell its capabilities"},
-	"imaps":                     {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
-	"imaps - another name":      {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS: tls: failed to verify certificate"},
-	"imaps - named":             {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), set: []string{"UPSTREAM_SERVER_NAME=mail.example.org"}},
-	"imaps - no CA":             {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "certificate signed by unknown authority"},
-	"imaps - plain there":       {scheme: "imaps", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS: tls: first record does not look like a TLS handshake"},
-	"imap+starttls":             {scheme: "imap+starttls", kind: "starttls", greeting: imapOK, reply: imapWith("IMAP4rev1 LOGINDISABLED")},
+	"imap":                    {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
+	"imap - told in greeting": {scheme: "imap", greeting: "* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] ready\r\n", reply: imapWith("IMAP4rev1 LOGINDISABLED"), warning: refuses},
+	"imap - refuses logins":   {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 STARTTLS LOGINDISABLED"), warning: refuses},
+	"imap - refuses - PROXY v2": {scheme: "imap", greeting: imapOK, reply: behindHeader(imapWith("IMAP4rev1 LOGINDISABLED")), set: []string{"UPSTREAM_PROXY_PROTOCOL=v2"},
+		warning: refuses + "it does not heed what the PROXY header says"},
+	"imap - SCRAM-PLUS":      {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-1-plus"), warning: "SCRAM-SHA-1-PLUS, SCRAM-SHA-256-PLUS will not be offered"},
+	"imap - BYE":             {scheme: "imap", greeting: "* BYE too \x1b[2Jmany\r\n", reply: imapWith(""), failure: `upstream greets with "* BYE too \x1b[2Jmany\r\n"`},
+	"imap - PREAUTH":         {scheme: "imap", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "let it ask for a login"},
+	"imap - POP3 there":      {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `upstream greets with "+OK ready\r\n"`},
+	"imap - silent":          {scheme: "imap", reply: imapWith(""), failure: "no answer in 500ms"},
+	"imap - no capabilities": {scheme: "imap", greeting: imapOK, reply: tagged("BAD no"), failure: `upstream greets, but answers CAPABILITY with "BAD no"`},
+	"imap - v1":              {scheme: "imap", greeting: imapOK, reply: behindHeader(imapWith("IMAP4rev1 LOGINDISABLED")), set: []string{"UPSTREAM_PROXY_PROTOCOL=v1"}, warning: refuses + "POSTERN_UPSTREAM_PROXY_PROTOCOL=v1 cannot say"},
+	"imap - Cyrus":           {scheme: "imap", greeting: "* OK mail Cyrus IMAP 3.12 server ready\r\n", reply: imapWith("IMAP4rev1 LOGINDISABLED"), warning: refuses + "use imaps:// or imap+starttls://, or set allowplaintext: yes"},
+	"imap - tagged":          {scheme: "imap", greeting: "* CAPABILITY IMAP4rev1\r\n", reply: imapWith("IMAP4rev1"), failure: "upstream greets with"},
+	"imap - header as a command": {scheme: "imap", greeting: imapOK, reply: func(line string) string {
+		if tag, ok := strings.CutPrefix(line, "PROXY "); ok {
+			return "PROXY BAD " + tag + "\r\n"
+		}
+		return imapWith("IMAP4rev1")(line)
+	}, set: []string{"UPSTREAM_PROXY_PROTOCOL=v1"}, failure: "POSTERN_UPSTREAM_PROXY_PROTOCOL"},
+	"imap - BYE after all": {scheme: "imap", greeting: imapOK, reply: func(string) string { return "* BYE go away\r\n" }, failure: `answers CAPABILITY with "* BYE go away"`},
+	"imap - waits": {scheme: "imap", greeting: imapOK, reply: func(line string) string {
+		return "* OK Waiting for authentication process..\r\n" + imapWith("IMAP4rev1")(line)
+	}},
+	"imap - ID refused":    {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1"), set: []string{"UPSTREAM_CLIENT_ID=id"}, warning: "POSTERN_UPSTREAM_CLIENT_ID=id has no effect"},
+	"imap - ID believed":   {scheme: "imap", greeting: imapOK, reply: withID("OK Trusted ID completed."), set: []string{"UPSTREAM_CLIENT_ID=id"}},
+	"imap - ID taken":      {scheme: "imap", greeting: imapOK, reply: withID("OK ID completed."), set: []string{"UPSTREAM_CLIENT_ID=id"}, warning: "login_trusted_networks"},
+	"imaps":                {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
+	"imaps - another name": {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "TLS with the upstream: tls: failed to verify certificate"},
+	"imaps - named":        {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), set: []string{"UPSTREAM_SERVER_NAME=mail.example.org"}},
+	"imaps - no CA":        {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "certificate signed by unknown authority"},
+	"imaps - plain there":  {scheme: "imaps", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "is the URL's scheme right?"},
+	"imap+starttls":        {scheme: "imap+starttls", kind: "starttls", greeting: imapOK, reply: imapWith("IMAP4rev1 LOGINDISABLED")},
 	"imap+starttls - another name": {scheme: "imap+starttls", kind: "starttls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"),
-		failure: "beginning TLS with STARTTLS: tls: failed to verify certificate"},
-	"imap+starttls - missing": {scheme: "imap+starttls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "beginning TLS with STARTTLS: imap: BAD no"},
-	"imap+starttls - PREAUTH": {scheme: "imap+starttls", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "it greets with PREAUTH"},
-	"imap+starttls - injected": {scheme: "imap+starttls", kind: "", greeting: imapOK, reply: func(line string) string {
-		return line[:min(2, len(line))] + " OK go\r\n* CAPABILITY injected\r\n"
-	}, failure: "beginning TLS with STARTTLS: "},
-	"pop3":                    {scheme: "pop3", greeting: pop3OK, reply: pop3With(pop3Caps)},
-	"pop3 - refuses logins":   {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSTLS\r\nSASL\r\n.\r\n"), warning: refuses},
+		failure: "TLS with the upstream: tls: failed to verify certificate"},
+	"imap+starttls - missing": {scheme: "imap+starttls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "asking the upstream for TLS: it refuses, or does not know the command"},
+	"imap+starttls - PREAUTH": {scheme: "imap+starttls", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "let it ask for a login"},
+	"imap+starttls - injected": {scheme: "imap+starttls", kind: "", greeting: imapOK, reply: tagged("OK go\r\n* CAPABILITY injected"),
+		failure: "data behind its OK to STARTTLS"},
+	"pop3":                  {scheme: "pop3", greeting: pop3OK, reply: pop3With(pop3Caps)},
+	"pop3 - refuses logins": {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSTLS\r\nSASL\r\n.\r\n"), warning: refuses},
+	"pop3 - CRAM alone":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSASL CRAM-MD5\r\n.\r\n"), warning: refuses},
+	"pop3 - PLAIN alone":    {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSASL PLAIN\r\n.\r\n")},
+	"pop3 - refuses all":    {scheme: "pop3", greeting: pop3OK, reply: func(string) string { return "-ERR [SYS/TEMP] no\r\n" }, failure: `answers CAPA with "-ERR [SYS/TEMP] no`},
+	"pop3 - header as a command": {scheme: "pop3", greeting: pop3OK, reply: func(line string) string {
+		if strings.HasPrefix(line, "PROXY ") {
+			return "-ERR what?\r\n"
+		}
+		return pop3With(pop3Caps)(line)
+	}, set: []string{"UPSTREAM_PROXY_PROTOCOL=v1"}, failure: "POSTERN_UPSTREAM_PROXY_PROTOCOL"},
+	"pop3 - header as four commands": {scheme: "pop3", greeting: pop3OK, reply: noCAPA, set: []string{"UPSTREAM_PROXY_PROTOCOL=v2"}, failure: "POSTERN_UPSTREAM_PROXY_PROTOCOL"},
+	"pop3 - header and no CAPA": {scheme: "pop3", greeting: pop3OK, reply: func(line string) string {
+		if strings.HasPrefix(line, "PROXY ") {
+			return ""
+		}
+		return noCAPA(line)
+	}, set: []string{"UPSTREAM_PROXY_PROTOCOL=v1"}},
 	"pop3 - SCRAM-PLUS":       {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\nSASL PLAIN SCRAM-SHA-1-PLUS\r\n.\r\n"), warning: "SCRAM-SHA-1-PLUS will not be offered"},
 	"pop3 - without CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("-ERR what?\r\n")},
-	"pop3 - endless CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\n" + strings.Repeat("X\r\n", 1000)), failure: "there is no end of them"},
-	"pop3 - refuses":          {scheme: "pop3", greeting: "-ERR [SYS/TEMP] later\r\n", reply: pop3With(""), failure: `it greets with "-ERR [SYS/TEMP] later"`},
+	"pop3 - endless CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\n" + strings.Repeat("X\r\n", 1000)), failure: "answers what was not asked"},
+	"pop3 - refuses":          {scheme: "pop3", greeting: "-ERR [SYS/TEMP] later\r\n", reply: pop3With(""), failure: `upstream greets with "-ERR [SYS/TEMP] later\r\n"`},
 	"pop3 - silent":           {scheme: "pop3", reply: pop3With(""), failure: "no answer in 500ms"},
 	"pop3s":                   {scheme: "pop3s", kind: "tls", greeting: pop3OK, reply: pop3With(pop3Caps)},
-	"pop3s - another name":    {scheme: "pop3s", kind: "tls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps), failure: "beginning TLS: tls: failed to verify certificate"},
+	"pop3s - another name":    {scheme: "pop3s", kind: "tls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps), failure: "TLS with the upstream: tls: failed to verify certificate"},
 	"pop3+starttls":           {scheme: "pop3+starttls", kind: "starttls", greeting: pop3OK, reply: pop3With(pop3Caps)},
-	"pop3+starttls - missing": {scheme: "pop3+starttls", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `beginning TLS with STLS: it answers "-ERR no"`},
+	"pop3+starttls - missing": {scheme: "pop3+starttls", greeting: pop3OK, reply: pop3With(pop3Caps), failure: "asking the upstream for TLS: it refuses, or does not know the command"},
 	"pop3+starttls - other name": {scheme: "pop3+starttls", kind: "starttls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps),
-		failure: "beginning TLS with STLS: tls: failed to verify certificate"},
+		failure: "TLS with the upstream: tls: failed to verify certificate"},
 	"pop3+starttls - injected": {scheme: "pop3+starttls", greeting: pop3OK, reply: func(string) string { return "+OK go\r\n+OK injected\r\n" },
-		failure: "beginning TLS with STLS: bytes come before TLS"},
+		failure: "data behind its OK to STARTTLS"},
 }
 
 func TestWhatUpstreamsSay(t *testing.T) {
@@ -179,20 +241,25 @@ func TestWhatUpstreamsSay(t *testing.T) {
 }
 
 func TestThePROXYHeaderComesFirst(t *testing.T) {
-	for version, header := range map[string]string{
-		"off": "", "v1": "PROXY UNKNOWN\r\n", "v2": "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
-	} {
+	for version, begin := range map[string]string{"off": "", "v1": "PROXY TCP4 127.0.0.1 127.0.0.1 ", "v2": "\r\n\r\n\x00\r\nQUIT\n\x21\x11"} {
 		up := posterntest.StartRawUpstream(t, func(c net.Conn) {
-			if _, err := io.ReadFull(c, make([]byte, len(header))); err != nil {
-				return
+			in := bufio.NewReader(c)
+			if begin != "" {
+				if _, err := proxyproto.Read(in); err != nil {
+					return
+				}
 			}
 			io.WriteString(c, "+OK ready\r\n")
-			io.Copy(io.Discard, c)
+			for line, err := in.ReadString('\n'); err == nil; line, err = in.ReadString('\n') {
+				io.WriteString(c, posterntest.POP3Reply(strings.TrimSpace(line)))
+			}
 		})
-		ctx := t.Context()
-		env := environ(t, "UPSTREAM_IMAP=", "UPSTREAM_POP3="+up.URL("pop3"), "UPSTREAM_PROXY_PROTOCOL="+version, "UPSTREAM_TIMEOUT=300ms")
-		Run(ctx, env, false)
-		if got := string(up.Received(0)); got != header+"CAPA\r\n" {
+		env := environ(t, "UPSTREAM_IMAP=", "UPSTREAM_POP3="+up.URL("pop3"), "UPSTREAM_PROXY_PROTOCOL="+version)
+		if r := Run(t.Context(), env, false); len(r.Unanswered) > 0 {
+			t.Errorf("%s: %q", version, r.Unanswered)
+		}
+		up.Close()
+		if got := string(up.Received(0)); !strings.HasPrefix(got, begin) || !strings.HasSuffix(got, "CAPA\r\nQUIT\r\n") {
 			t.Errorf("%s: sent %q", version, got)
 		}
 	}

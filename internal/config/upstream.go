@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"postern/proxy"
 )
 
 // TLSKind says how TLS to an upstream begins.
@@ -46,6 +48,20 @@ func (u Upstream) Addr() string { return net.JoinHostPort(u.Host, strconv.Itoa(u
 
 // String returns the URL, always with the port.
 func (u Upstream) String() string { return u.Scheme.Name + "://" + u.Addr() }
+
+var lineSecurity = map[TLSKind]proxy.LineSecurity{
+	TLSNone: proxy.LinePlain, TLSImplicit: proxy.LineTLS, TLSStart: proxy.LineStartTLS,
+}
+
+// ForProxy returns the upstream as the proxy knows it.
+func (c *Config) ForProxy(u Upstream) proxy.UpstreamConfig {
+	return proxy.UpstreamConfig{Name: u.String(), Addr: u.Addr(), TLS: lineSecurity[u.Scheme.TLS], ServerName: c.ServerName(u)}
+}
+
+// ProxyVersion returns the version of the PROXY header for upstreams; 0 for none.
+func (c *Config) ProxyVersion() int {
+	return map[string]int{"v1": 1, "v2": 2}[c.UpstreamProxyProtocol]
+}
 
 // parseUpstream reads scheme://host or scheme://host:port, or returns the
 // problem. net/url would accept too much.

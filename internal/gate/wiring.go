@@ -28,7 +28,7 @@ func (g *Runtime) proxyConfig() proxy.Config {
 		Certificates: m.certificates, ClientCAs: m.clientCAs, TicketKeys: m.ticketKeys,
 		Upstreams: upstreams(cfg), UpstreamRoots: m.upstreamRoots,
 		UpstreamClientID:      cfg.UpstreamClientID == "id",
-		UpstreamProxyProtocol: map[string]int{"v1": 1, "v2": 2}[cfg.UpstreamProxyProtocol],
+		UpstreamProxyProtocol: cfg.ProxyVersion(),
 		Passthrough:           passthrough(cfg),
 		ProxyProtocolFrom:     cfg.ProxyProtocolFrom,
 		Limits: proxy.Limits{
@@ -131,19 +131,13 @@ func closeAll(bound map[proxy.Listener][]net.Listener, admin net.Listener) {
 	}
 }
 
-var lineSecurity = map[config.TLSKind]proxy.LineSecurity{
-	config.TLSNone: proxy.LinePlain, config.TLSImplicit: proxy.LineTLS, config.TLSStart: proxy.LineStartTLS,
-}
-
 func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {
 	m := make(map[proxy.Protocol][]proxy.UpstreamConfig)
 	for p, list := range map[proxy.Protocol]config.Upstreams{
 		proxy.ProtocolIMAP: cfg.UpstreamIMAP, proxy.ProtocolPOP3: cfg.UpstreamPOP3,
 	} {
 		for _, u := range list {
-			m[p] = append(m[p], proxy.UpstreamConfig{
-				Name: u.String(), Addr: u.Addr(), TLS: lineSecurity[u.Scheme.TLS], ServerName: cfg.ServerName(u),
-			})
+			m[p] = append(m[p], cfg.ForProxy(u))
 		}
 	}
 	return m
