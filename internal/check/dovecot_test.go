@@ -18,9 +18,9 @@ func TestARealDovecotWithAndWithoutAPROXYHeader(t *testing.T) {
 		"none":                {d.IMAP, d.POP3, "off", ""},
 		"v1 as expected":      {d.ProxyIMAP, d.ProxyPOP3, "v1", ""},
 		"v2 as expected":      {d.ProxyIMAP, d.ProxyPOP3, "v2", ""},
-		"v1 and none wanted": {d.IMAP, d.POP3, "v1", words},
-		"v2 and none wanted": {d.IMAP, d.POP3, "v2", words},
-		"none and one wanted":    {d.ProxyIMAP, d.ProxyPOP3, "off", words},
+		"v1 and none wanted":  {d.IMAP, d.POP3, "v1", words},
+		"v2 and none wanted":  {d.IMAP, d.POP3, "v2", words},
+		"none and one wanted": {d.ProxyIMAP, d.ProxyPOP3, "off", words},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for protocol, addr := range map[string]string{"imap": test.imap, "pop3": test.pop3} {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Hangup, as a reply of a scripted upstream, closes the connection.
@@ -178,6 +179,39 @@ func (u *Upstream) ReceivedFromClients() []byte {
 	}
 	return all
 }
+
+// probeTime is how long the prober takes to ask, once it is greeted.
+const probeTime = 100 * time.Millisecond
+
+// AnswerProbe answers on a connection that has been greeted if it is the prober's. It
+// returns any other, from which nothing has been read as its reader sees it.
+func AnswerProbe(c net.Conn) net.Conn {
+	in := bufio.NewReader(c)
+	c.SetReadDeadline(time.Now().Add(probeTime))
+	begin, _ := in.Peek(len("CAPA\r\n"))
+	c.SetReadDeadline(time.Time{})
+	switch string(begin) {
+	case "poster":
+		io.WriteString(c, "* CAPABILITY IMAP4rev1\r\npostern OK done\r\n")
+	case "CAPA\r\n":
+		io.WriteString(c, "+OK\r\nUSER\r\n.\r\n")
+	default:
+		return peeked{c, in}
+	}
+	io.Copy(io.Discard, in)
+	return nil
+}
+
+// peeked is a connection of which something has been read ahead.
+type peeked struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (c peeked) Read(p []byte) (int, error) { return c.in.Read(p) }
+
+// CloseWrite sends FIN and leaves the other direction open.
+func (c peeked) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
 
 // recordingConn keeps what is read from it. It hides no method of a TCP
 // connection that handlers need but CloseWrite, which it passes on.

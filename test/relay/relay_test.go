@@ -40,15 +40,18 @@ func newStage(t *testing.T, greeting string) *stage {
 	s := &stage{conns: make(chan net.Conn, 1000)}
 	over := make(chan struct{})
 	s.Upstream = posterntest.StartRawUpstream(t, func(c net.Conn) {
-		s.conns <- c
 		io.WriteString(c, greeting)
-		<-over
+		if c = posterntest.AnswerProbe(c); c != nil {
+			s.conns <- c
+			<-over
+		}
 	})
 	t.Cleanup(func() { close(over) })
 	return s
 }
 
-// forgetProbes forgets the connections so far, which were the proxy's probes.
+// forgetProbes forgets the connections so far, which were the proxy's probes where it
+// did not like how it was greeted.
 func (s *stage) forgetProbes() {
 	for len(s.conns) > 0 {
 		(<-s.conns).Close()
@@ -97,7 +100,7 @@ func (r *rig) untouched(t *testing.T) {
 	if n := len(r.imap.conns) + len(r.pop3.conns); n > 0 {
 		t.Errorf("%d connections have reached an upstream", n)
 	}
-	if got := append(r.imap.ReceivedAll(), r.pop3.ReceivedAll()...); len(got) > 0 {
+	if got := append(r.imap.ReceivedFromClients(), r.pop3.ReceivedFromClients()...); len(got) > 0 {
 		t.Errorf("the upstreams have seen %.200q", got)
 	}
 }

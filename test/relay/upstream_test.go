@@ -30,11 +30,20 @@ func (m *moody) setMood(f func(net.Conn)) { m.mood.Store(&f) }
 
 func (m *moody) well(c net.Conn) {
 	if m.protocol == "imap" {
-		io.WriteString(c, imapGreeting)
+		serving(imapGreeting)(c)
 	} else {
-		io.WriteString(c, pop3Greeting)
+		serving(pop3Greeting)(c)
 	}
-	io.Copy(io.Discard, c)
+}
+
+// serving greets with text, and answers the prober.
+func serving(text string) func(net.Conn) {
+	return func(c net.Conn) {
+		io.WriteString(c, text)
+		if c = posterntest.AnswerProbe(c); c != nil {
+			io.Copy(io.Discard, c)
+		}
+	}
 }
 
 // start runs a proxy before the upstream alone.
@@ -100,12 +109,13 @@ func TestAnUpstreamThatDoesNotGreetWell(t *testing.T) {
 			t.Parallel()
 			m := newMoody(t, c.protocol)
 			r := m.start(t, nil)
+			url := "upstream=" + m.URL(c.protocol)
+			r.becomes(t, 1, "postern_upstream_up", url)
 			if c.mood == nil {
 				m.Close()
 			} else {
 				m.setMood(c.mood)
 			}
-			url := "upstream=" + m.URL(c.protocol)
 			for _, listener := range []string{c.protocol + "s", c.protocol} {
 				conn := r.secure(t, listener, r.DialForTLS(t, listener))
 				began := time.Now()
@@ -228,7 +238,7 @@ func TestAnUpstreamThatDiesAfterLoginLeavesNoWord(t *testing.T) {
 func TestTheNextUpstreamServesWhereTheFirstIsDownUntilItComesBack(t *testing.T) {
 	t.Parallel()
 	first, second := newMoody(t, "imap"), newMoody(t, "imap")
-	second.setMood(saying("* OK second\r\n"))
+	second.setMood(serving("* OK second\r\n"))
 	r := first.start(t, map[string]string{"UPSTREAM_IMAP": first.URL("imap") + "," + second.URL("imap")})
 	up := func(m *moody) float64 { return r.Metrics(t).Value("postern_upstream_up", "upstream="+m.URL("imap")) }
 	greets := func(want string) {
