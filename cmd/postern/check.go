@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"postern/internal/check"
@@ -49,11 +49,8 @@ func (sys system) writeFindings(r *check.Report, asJSON bool) error {
 		}
 	}
 	if asJSON {
-		e := json.NewEncoder(sys.stdout)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
 		list := func(s []string) []string { return append([]string{}, s...) } // never null
-		return e.Encode(struct {
+		return writeJSON(sys.stdout, struct {
 			Errors     []string `json:"errors"`
 			Unanswered []string `json:"unanswered"`
 			Warnings   []string `json:"warnings"`
@@ -64,10 +61,10 @@ func (sys system) writeFindings(r *check.Report, asJSON bool) error {
 		sys.errorf("error: %s", line)
 	}
 	for _, line := range r.Warnings {
-		fmt.Fprintf(sys.stdout, "warning: %s\n", line)
+		printLine(sys.stdout, slog.LevelWarn, "warning: "+line)
 	}
 	for _, line := range r.Fine {
-		fmt.Fprintf(sys.stdout, "ok: %s\n", line)
+		printLine(sys.stdout, slog.LevelInfo, "ok: "+line)
 	}
 	return nil
 }

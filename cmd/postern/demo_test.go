@@ -99,7 +99,7 @@ func TestDemoStaysUpUntilASignal(t *testing.T) {
 	stop := make(chan os.Signal, 1)
 	code := make(chan int, 1)
 	go func() {
-		code <- run(context.Background(), system{[]string{"demo"}, nil, &stdout, &stderr, stop, nil, nil, nil})
+		code <- run(context.Background(), system{[]string{"demo"}, nil, &stdout, &stderr, stop, nil, nil, nil, nil})
 	}()
 	waitFor(t, &stdout, "Ctrl-C ends it")
 	waitFor(t, &stdout, "in a browser: http://127.0.0.1:")

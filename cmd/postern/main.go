@@ -11,6 +11,7 @@
 //	postern report       say which clients are left, and whether it can be cut
 //	postern replay       say which of those another policy rejects
 //	postern healthcheck  ask the running proxy whether it is ready
+//	postern completion   a script that completes commands in a shell
 //	postern version      version, commit and Go version
 //
 // A bare postern is postern serve. Every command has -h, and postern help
@@ -30,6 +31,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime"
 	"strings"
@@ -38,6 +40,7 @@ import (
 	_ "time/tzdata" // a static image has no time zones of its own
 
 	"postern/internal/config"
+	"postern/internal/logging"
 	"postern/internal/policyfile"
 	"postern/internal/signals"
 	"postern/internal/text"
@@ -62,6 +65,8 @@ type system struct {
 	reload <-chan os.Signal
 	// now is the clock; nil is the system's.
 	now func() time.Time
+	// describe, unless nil, gets a command's flags and help in the place of a run.
+	describe func(*flag.FlagSet, string)
 	// envFile is the file of -env, once it is read.
 	envFile *config.EnvFile
 }
@@ -88,6 +93,7 @@ func commands() []command {
 		{"report", "say who is left, and whether it can be cut", reportLedger},
 		{"replay", "say whom of those another policy refuses", replayPolicy},
 		{"healthcheck", "ask the running instance whether it is ready", healthcheck},
+		{"completion", "print a script that completes commands in bash, zsh or fish", completion},
 		{"version", "print version, commit and Go version", version},
 	}
 }
@@ -122,6 +128,10 @@ func run(ctx context.Context, sys system) int {
 			usage(sys.stdout)
 			return exitOK
 		}
+		if sys.args[0] == "-man" {
+			writeManual(sys.stdout)
+			return exitOK
+		}
 		name, sys.args = sys.args[0], []string{"-h"}
 	case "-version", "--version":
 		name = "version"
@@ -152,13 +162,18 @@ func usage(w io.Writer) {
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  postern %-12s %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(w, "\nA bare postern is postern serve. postern COMMAND -h says more.\n"+
+	fmt.Fprint(w, "\nA bare postern is postern serve. postern COMMAND -h says more,\n"+
+		"postern help -man all of it as a manual page.\n"+
 		"Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 it broke while running.\n")
 }
 
 // parse reads a command's flags. Its error is for exit: flag.ErrHelp if help
 // has been printed.
 func (sys system) parse(fs *flag.FlagSet, help string) error {
+	if sys.describe != nil {
+		sys.describe(fs, help)
+		return flag.ErrHelp
+	}
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(sys.args)
 	switch {
@@ -258,6 +273,14 @@ func (sys system) exit(command string, err error) int {
 // of -env.
 func (sys system) errorf(format string, args ...any) {
 	for line := range strings.Lines(strings.TrimRight(fmt.Sprintf(format, args...), "\n")) {
-		fmt.Fprintln(sys.stderr, sys.envFile.Place(strings.TrimRight(line, "\n")))
+		printLine(sys.stderr, slog.LevelError, sys.envFile.Place(strings.TrimRight(line, "\n")))
 	}
+}
+
+// printLine prints a line, for the journal with its priority.
+func printLine(w io.Writer, level slog.Level, line string) {
+	if logging.ToJournal(w) {
+		line = logging.Priority(level) + line
+	}
+	fmt.Fprintln(w, line)
 }

@@ -67,9 +67,11 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	says := map[string][]string{
 		"serve":   {"postern serve", "POSTERN_UPSTREAM_IMAP", "POSTERN_TLS_CERT_FILE", "POSTERN_TIMEOUT_IDLE", "Dovecot"},
 		"demo":    {"postern demo", "-once", "-mode", "-floor"},
-		"version": {"postern version"},
-		"check":   {"postern check", "-offline", "Exit code"},
-		"plan":    {"postern plan", "-for", "-policy", "-at", "-client", "-version", "RFC 3339", "Exit code"},
+		"version": {"postern version", "-json"},
+
+		"completion": {"postern completion", "bash", "fish"},
+		"check":      {"postern check", "-offline", "Exit code"},
+		"plan":       {"postern plan", "-for", "-policy", "-at", "-client", "-version", "RFC 3339", "Exit code"},
 
 		"report": {"postern report", "-since", "-ready", "-forget", "-accounts", "POSTERN_LEDGER_URL", "Exit code"},
 		"replay": {"postern replay", "-policy", "-at", "candidates", "RFC 3339", "Exit code"},
@@ -178,7 +180,7 @@ func TestServeStopsOnASignal(t *testing.T) {
 		code <- run(context.Background(), system{nil, []string{
 			"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_TLS_CERT_FILE=" + pair.CertFile, "POSTERN_TLS_KEY_FILE=" + pair.KeyFile,
 			"POSTERN_LISTEN_IMAPS=127.0.0.1:0", "POSTERN_LISTEN_IMAP=127.0.0.1:0", "POSTERN_ADMIN_LISTEN=127.0.0.1:0",
-		}, &buffer{}, &stderr, stop, nil, nil, nil})
+		}, &buffer{}, &stderr, stop, nil, nil, nil, nil})
 	}()
 	waitFor(t, &stderr, `"msg":"serving"`)
 	stop <- syscall.SIGTERM

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,4 +85,31 @@ func listenSilently(t *testing.T, addr string) net.Listener {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+// As the unit of systemd starts them: both streams are the journal's.
+func TestProblemsAndWarningsHaveTheirPriorityInTheJournal(t *testing.T) {
+	journal, err := os.Create(filepath.Join(t.TempDir(), "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer journal.Close()
+	info, err := journal.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stat := info.Sys().(*syscall.Stat_t)
+	cmd := exec.Command(posterntest.Binary(t), "check", "-offline")
+	cmd.Env = []string{fmt.Sprintf("JOURNAL_STREAM=%d:%d", stat.Dev, stat.Ino), "POSTERN_LOG_LEVEL=loud", "POSTERN_ADMIN_LISTEN=0.0.0.0:0", "POSTERN_PROXY_PROTOCOL_FROM=::/0"}
+	cmd.Stdout, cmd.Stderr = journal, journal
+	cmd.Run()
+	text, err := os.ReadFile(journal.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"<3>error: POSTERN_LOG_LEVEL: ", "<4>warning: POSTERN_PROXY_PROTOCOL_FROM: ", "<6>ok: POSTERN_ADMIN_LISTEN: "} {
+		if !strings.Contains("\n"+string(text), "\n"+want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
 }

@@ -39,10 +39,14 @@ func buildInfo() gate.Build {
 
 func version(_ context.Context, sys system) error {
 	fs := flag.NewFlagSet("version", flag.ContinueOnError)
-	if err := sys.parse(fs, "postern version prints version, commit and Go version.\n"); err != nil {
+	asJSON := fs.Bool("json", false, "write JSON")
+	if err := sys.parse(fs, "postern version prints version, commit and Go version.\n\n"); err != nil {
 		return err
 	}
 	b := buildInfo()
+	if *asJSON {
+		return writeJSON(sys.stdout, map[string]string{"version": b.Version, "revision": b.Revision, "goversion": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+	}
 	fmt.Fprintf(sys.stdout, "postern %s (commit %s, %s %s/%s)\n", b.Version, b.Revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }

@@ -5,10 +5,13 @@
 package logging
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
+	"syscall"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -18,13 +21,42 @@ import (
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
 // New returns a logger that writes one line a record to w: text where the
-// format is "text", else JSON. Each line is a single Write.
+// format is "text", else JSON. Each line is a single Write. Where a [Writer] leads
+// to the journal, each line begins with its priority.
 func New(w io.Writer, level slog.Level, format string) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: stamp}
+	q, queued := w.(*Writer)
+	e := escaper{w, queued && ToJournal(q.w)}
 	if format == "text" {
-		return slog.New(slog.NewTextHandler(escaper{w}, opts))
+		return slog.New(slog.NewTextHandler(e, opts))
 	}
-	return slog.New(slog.NewJSONHandler(escaper{w}, opts))
+	return slog.New(slog.NewJSONHandler(e, opts))
+}
+
+// ToJournal reports whether systemd takes what is written to a file into its
+// journal, and reads priorities from it. See sd-daemon(3) and systemd.exec(5).
+func ToJournal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
+}
+
+// Priority returns a level as the journal reads it, in syslog's numbers.
+func Priority(level slog.Level) string { return priorities[level.String()[0]] }
+
+var priorities = map[byte]string{'D': "<7>", 'I': "<6>", 'W': "<4>", 'E': "<3>"}
+
+// priority finds the level in a line; only the time is before it.
+func priority(line []byte) string {
+	_, rest, _ := bytes.Cut(line, []byte("level"))
+	return priorities[bytes.TrimLeft(rest, `":=`)[0]]
 }
 
 func stamp(groups []string, a slog.Attr) slog.Attr {
@@ -38,13 +70,19 @@ func stamp(groups []string, a slog.Attr) slog.Attr {
 // server name to manipulate the terminal of the log's reader. The JSON handler
 // does not escape DEL, C1 controls and bidirectional overrides, the text handler
 // DEL. In JSON they only occur in strings, where the escape means the same.
-type escaper struct{ w io.Writer }
+type escaper struct {
+	w       io.Writer
+	journal bool
+}
 
 func (e escaper) Write(line []byte) (int, error) {
-	if !slices.ContainsFunc(line, func(b byte) bool { return b >= 0x7f }) {
+	if !e.journal && !slices.ContainsFunc(line, func(b byte) bool { return b >= 0x7f }) {
 		return e.w.Write(line)
 	}
 	out := make([]byte, 0, len(line)+64)
+	if e.journal {
+		out = append(out, priority(line)...)
+	}
 	for i := 0; i < len(line); {
 		r, size := utf8.DecodeRune(line[i:])
 		if r < 0x7f || unicode.IsPrint(r) {

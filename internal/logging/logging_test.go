@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"unicode"
 )
@@ -103,3 +107,45 @@ func BenchmarkLegacyLine(b *testing.B) {
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// The journal is the file that systemd names by its device and inode.
+func TestLinesForTheJournalBeginWithTheirPriority(t *testing.T) {
+	for _, format := range []string{"json", "text"} {
+		f, err := os.Create(filepath.Join(t.TempDir(), "journal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		for _, stream := range []string{fmt.Sprintf("%d:%d", stat.Dev, stat.Ino), fmt.Sprintf("%d:%d", stat.Dev, stat.Ino+1), ""} {
+			t.Setenv("JOURNAL_STREAM", stream)
+			f.Truncate(0)
+			f.Seek(0, 0)
+			q := NewWriter(f, 10)
+			log := New(q, slog.LevelDebug, format)
+			log.Debug("level=ERROR")
+			log.Info(`level":"WARN`)
+			log.Warn("warning")
+			log.Error("\u0080")
+			q.Close(t.Context())
+			text, err := os.ReadFile(f.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := regexp.MustCompile(`(?m)^(<\d>)?(\{"time"|time=)`).FindAllStringSubmatch(string(text), -1)
+			want := []string{"<7>", "<6>", "<4>", "<3>"}
+			if !strings.HasSuffix(stream, fmt.Sprint(stat.Ino)) {
+				want = []string{"", "", "", ""}
+			}
+			for i := range want {
+				if len(got) != len(want) || got[i][1] != want[i] {
+					t.Fatalf("%s, stream %q: got\n%s", format, stream, text)
+				}
+			}
+		}
+	}
+}
