@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/report"
 	"postern/policy"
+	"postern/proxy"
 )
 
 // Clients serves /api/v1/legacy-clients.
@@ -22,6 +24,9 @@ type Clients struct {
 	// Hash returns the ledger's form of an account's name; nil if it stores
 	// the name itself.
 	Hash func(account string) string
+	// OldServer reports whether a listener has a server to pass clients through
+	// to; nil for none.
+	OldServer func(proxy.Listener) bool
 	// Backlog returns what is not written yet; nil where all is.
 	Backlog func() ledger.Backlog
 	// Log gets the errors of the ledger.
@@ -61,6 +66,8 @@ type clientJSON struct {
 	Rule  string     `json:"rule"`
 	Owner string     `json:"owner"`
 	Until *time.Time `json:"until"` // null: none
+	// Meets is the mode that it meets now, or that it cannot be served.
+	Meets report.Meeting `json:"meets"`
 }
 
 func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQuery) {
@@ -91,18 +98,24 @@ func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limi
 	}
 	now := c.Now()
 	snapshot := c.Policy().At(now)
+	hellos, err := c.Store.HellosOf(ctx, list)
+	if err != nil {
+		return nil, "", err
+	}
 	views := make([]clientJSON, len(list))
 	for i := range list {
-		views[i] = clientView(&list[i], taken(&snapshot, &list[i], now))
+		last := taken(&snapshot, &list[i], now)
+		views[i] = clientView(&list[i], last.Rule)
+		views[i].Meets = report.Meets(&list[i], last.Mode, hellos, c.OldServer != nil && c.OldServer(list[i].Listener))
 	}
 	return views, next, nil
 }
 
-// taken returns the rule that takes a client now, or nil. It skips rules whose
-// share may or may not have the client.
-func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
+// taken returns what a client meets now, with the rule that takes it or nil. It
+// skips rules whose share may or may not have the client.
+func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) policy.Outcome {
 	outcomes := s.Outcomes(c.ForPolicy(), now)
-	return outcomes[len(outcomes)-1].Rule
+	return outcomes[len(outcomes)-1]
 }
 
 func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {

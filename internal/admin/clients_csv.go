@@ -12,7 +12,7 @@ import (
 
 var clientsHeader = []string{
 	"client", "listener", "endpoint", "version", "reason", "ja4", "first_seen", "last_seen",
-	"observed", "explained", "rejected", "failed", "accounts", "software", "login", "noise", "rule", "owner", "until",
+	"observed", "explained", "rejected", "failed", "accounts", "software", "login", "noise", "rule", "owner", "until", "meets",
 }
 
 // writeCSV answers with a line for each client (RFC 4180), page by page to save
@@ -67,7 +67,7 @@ func (c *clientJSON) cells() []string {
 		c.First.Format(time.RFC3339), c.Last.Format(time.RFC3339),
 		number(c.Counts.Observed), number(c.Counts.Explained), number(c.Counts.Rejected), number(c.Counts.Failed),
 		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), string(c.Login), strconv.FormatBool(c.Noise),
-		c.Rule, c.Owner, until,
+		c.Rule, c.Owner, until, string(c.Meets),
 	}
 	for i, cell := range cells {
 		cells[i] = text.CSV(cell)

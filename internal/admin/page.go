@@ -17,8 +17,10 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/report"
 	"postern/internal/text"
 	"postern/policy"
+	"postern/proxy"
 )
 
 // Page serves /.
@@ -32,13 +34,17 @@ type Page struct {
 	State   func() PolicyState
 	// Readiness is that of /readyz.
 	Readiness *Readiness
+	// Report is the report of two weeks; OldServer is as in Clients.
+	Report    func(context.Context) (*report.Report, error)
+	OldServer func(proxy.Listener) bool
 	// Names: accounts are stored. Memory: the ledger ends with the process.
 	Names, Memory bool
 	Version       string
 	// Log gets the errors of the ledger.
 	Log *slog.Logger
 
-	trend trend
+	trend    kept[[]ledger.Period]
+	standing kept[*report.Report]
 }
 
 const (
@@ -66,6 +72,7 @@ var (
 			"number": number, "tls": tlsName, "reason": func(r policy.Reason) string { return reasonWords[r] },
 			"login": func(l ledger.Login) string { return loginWords[l] }, "met": metWords, "ago": text.Ago,
 			"ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
+			"meets": func(m report.Meeting) string { return cmp.Or(meetingWords[m], string(m)) },
 		}).Parse(pageHTML))
 	})
 
@@ -84,6 +91,7 @@ func (p *Page) Handler() http.Handler {
 	p.trend.read = func(ctx context.Context) ([]ledger.Period, error) {
 		return p.Store.Days(ctx, chartSince(p.State().Now))
 	}
+	p.standing.read = p.Report
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", pagePolicy)
@@ -109,6 +117,9 @@ type pageView struct {
 	Ready      bool
 	Conditions []Condition
 	Alerts     []string
+	Unwritten  int
+	// Standing is the report of the last two weeks; nil where that is not known.
+	Standing *report.Report
 
 	Counted               bool
 	Windows               [4]window
@@ -138,17 +149,23 @@ func (p *Page) view(ctx context.Context) *pageView {
 		v.Alerts = append(v.Alerts, number(int(n))+" sightings found no room in the ledger: there are more clients than it tells of.")
 	}
 	if b := p.Readiness.backlog(); b.Stuck {
+		v.Unwritten = b.Clients
 		v.Alerts = append(v.Alerts, "The ledger cannot be written: "+b.String()+". None of the numbers below has them; the log says why.")
 	}
 	v.count()
 	err := v.readClients(ctx, s)
 	v.ClientsKnown = err == nil
 	days, known, trendErr := p.trend.get(ctx)
-	if err = cmp.Or(err, trendErr); err != nil {
+	v.ChartKnown = known
+	standing, known, standingErr := p.standing.get(ctx)
+	if known {
+		v.Standing = standing
+	}
+	if err = cmp.Or(err, trendErr, standingErr); err != nil {
 		v.Alerts = append(v.Alerts, "The "+unread+".")
 		logUnread(ctx, p.Log, err)
 	}
-	if v.ChartKnown = known; known {
+	if v.ChartKnown {
 		v.Chart = newChart(days, s.Now)
 	}
 	return v
@@ -195,8 +212,8 @@ func (v *pageView) count() {
 // clientRow is a client in the table.
 type clientRow struct {
 	*ledger.Client
-	Mode policy.Mode  // that it meets
-	Rule *policy.Rule // that takes it; nil where none does
+	Meets report.Meeting
+	Rule  *policy.Rule // that takes it; nil where none does
 	// Names and Programs are the shown accounts and software, and More is the
 	// number of the other accounts.
 	Names, Programs []string
@@ -214,16 +231,18 @@ func (v *pageView) readClients(ctx context.Context, s PolicyState) error {
 	if err != nil {
 		return err
 	}
+	hellos, err := v.Store.HellosOf(ctx, list)
+	if err != nil {
+		return err
+	}
 	v.Total = total
 	snapshot := s.Policy.At(s.Now)
 	for i := range list {
 		c := &list[i]
-		r := clientRow{Client: c, Mode: snapshot.Mode, Rule: taken(&snapshot, c, s.Now)}
+		last := taken(&snapshot, c, s.Now)
+		r := clientRow{Client: c, Rule: last.Rule, Meets: report.Meets(c, last.Mode, hellos, v.OldServer != nil && v.OldServer(c.Listener))}
 		r.Names, r.Programs = c.Accounts[:min(len(c.Accounts), namesShown)], c.Software[:min(len(c.Software), namesShown)]
 		r.More = len(c.Accounts) - len(r.Names)
-		if r.Rule != nil {
-			r.Mode = r.Rule.Mode
-		}
 		v.Clients = append(v.Clients, r)
 	}
 	return nil
@@ -266,6 +285,9 @@ var (
 	loginWords = map[ledger.Login]string{
 		ledger.LoginOK: "logged in", ledger.LoginFailed: "never logged in", ledger.LoginNone: "not logged in",
 		ledger.LoginUnknown: "never let in", ledger.LoginUnseen: "passed through",
+	}
+	meetingWords = map[report.Meeting]string{
+		report.PassedThrough: "passed through", report.CannotBeServed: "refused, cannot be served",
 	}
 	modeWords = map[policy.Mode]string{
 		policy.Enforce: "refused", policy.Explain: "told why, then closed", policy.Observe: "let in and counted",

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/report"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -38,6 +39,15 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 	p := &Page{
 		Store: b.Store, Counts: func() ([]ledger.Distinct, time.Time) { return counts, b.now }, Dropped: func() uint64 { return 0 },
 		Readiness: ready, Names: true, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler),
+		Report: func(ctx context.Context) (*report.Report, error) {
+			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.backlog()}
+			o := report.Options{Since: 14 * day}
+			if err := f.Read(ctx, b.Store, o); err != nil {
+				return nil, err
+			}
+			f.Began = time.Time{}
+			return report.Build(f, o), nil
+		},
 	}
 	if edit != nil {
 		edit(p, &state)
@@ -112,13 +122,14 @@ func TestThePageSaysWhereTheDeprecationStands(t *testing.T) {
 	_, page := show(t, b.page(t, someRules, nil))
 	says(t, page,
 		"Mail clients below tls1.2", "16 Jun 2026, 12:00 UTC", "ready",
+		"NO-GO 1 client with old TLS is left. In all 4 clients: 1 in the way, 1 exempted, 2 not logged in; and 1 as noise.",
 		"0 in the last hour 3 in 24 hours 4 in 7 days 4 in 30 days",
 		"Version 1h 24h 7d 30d SSL 3 0 1 1 1 TLS 1.0 0 1 1 1 TLS 1.1 0 1 1 1 TLS 1.2 0 0 1 1",
 		"Listener 1h 24h 7d 30d imaps 0 1 2 2 imap 0 1 1 1 pop3 0 1 1 1",
-		"All 4, by address",
+		"All 4 rows, one for each address, fingerprint and place",
 		"192.0.2.7 TLS 1.0 anna@example.org anton@example.org Outlook 14.0 imaps imap.example.org:993 90 minutes ago 12 observed 1 failed observe by warehouse scanners until 31 Dec 2026 facilities@example.org",
 		"192.0.2.8 TLS 1.1 bert@example.org not known pop3 :110 90 minutes ago 1 observed 2 explained explain by ramp until 17 Jun 2026",
-		"2001:db8::6 SSL 3 not logged in not known imap :143",
+		"2001:db8::6 SSL 3 not logged in not known imap :143 90 minutes ago 1 observed 3 rejected refused, cannot be served",
 		"192.0.2.9 TLS 1.2 ciphers too old",
 		"Now explain for 75 %, observe for 25 % on imaps, pop3s, imap, pop3",
 		"Next in 24 hours : ramp ends",
@@ -148,7 +159,7 @@ func TestTheChartHasABarForEachDay(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, page)
 		}
 	}
-	says(t, page, "4 2 0", "18 May 2 Jun today", "18 May 0 0 0 0", "16 Jun 1 1 1 0")
+	says(t, page, "4 2 0", "18 May 2 Jun today", "18 May 0 0 0 0 0", "16 Jun 3 1 1 1 0")
 	c := newChart([]ledger.Period{
 		{First: noon.Truncate(day).Add(-31 * day), Version: policy.TLS10, Clients: 9},
 		{First: noon.Truncate(day).Add(day), Version: policy.TLS10, Clients: 9},
@@ -230,7 +241,7 @@ func TestForgedTextDoesNoHarmOnThePage(t *testing.T) {
 
 func TestManyClientsAreCut(t *testing.T) {
 	_, page := show(t, crowd(t, 1034).page(t, someRules, nil))
-	says(t, page, "The 50 that have been known longest, of 1,034,", "1,034 in 30 days")
+	says(t, page, "The 50 that have been known longest, of 1,034 rows,", "1,034 in 30 days")
 	if n := strings.Count(page, `<th role="rowheader"`); n != clientsShown {
 		t.Errorf("%d clients", n)
 	}
@@ -255,7 +266,7 @@ rules:
 func TestReadingTheTrendIsSharedAndMayFail(t *testing.T) {
 	var reads atomic.Int32
 	fail := atomic.Bool{}
-	tr := &trend{read: func(context.Context) ([]ledger.Period, error) {
+	tr := &kept[[]ledger.Period]{read: func(context.Context) ([]ledger.Period, error) {
 		reads.Add(1)
 		if fail.Load() {
 			return nil, errors.New("away")
@@ -280,7 +291,7 @@ func TestReadingTheTrendIsSharedAndMayFail(t *testing.T) {
 	if days, known, err := tr.get(t.Context()); !known || err == nil || len(days) != 1 {
 		t.Errorf("after a failure: %v %v %v", days, known, err)
 	}
-	slow := &trend{read: func(ctx context.Context) ([]ledger.Period, error) { <-t.Context().Done(); return nil, ctx.Err() }}
+	slow := &kept[[]ledger.Period]{read: func(ctx context.Context) ([]ledger.Period, error) { <-t.Context().Done(); return nil, ctx.Err() }}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, known, _ := slow.get(ctx); known {

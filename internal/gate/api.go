@@ -11,6 +11,7 @@ import (
 	"postern/internal/policyfile"
 	"postern/internal/report"
 	"postern/policy"
+	"postern/proxy"
 )
 
 // api returns the handler below /api/v1/. Access is checked before it.
@@ -42,7 +43,7 @@ func impatient(next http.Handler) http.Handler {
 func (g *Runtime) legacyClients() *admin.Clients {
 	c := &admin.Clients{
 		Store: g.ledger.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
-		Backlog: g.ledger.recorder.Backlog,
+		Backlog: g.ledger.recorder.Backlog, OldServer: g.hasOldServer,
 	}
 	if g.cfg.LedgerIdentity == "hashed" {
 		c.Hash = g.identity()
@@ -66,11 +67,19 @@ func (g *Runtime) policyState() admin.PolicyState {
 	return s
 }
 
+// hasOldServer reports whether clients of a listener can be passed through.
+func (g *Runtime) hasOldServer(l proxy.Listener) bool { return passthrough(g.cfg)[l] != "" }
+
 // page returns the contents of /.
 func (g *Runtime) page() http.Handler {
 	p := &admin.Page{
 		Store: g.ledger.store, Counts: g.ledger.counts, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
 		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version, Log: g.log,
+		OldServer: g.hasOldServer,
+		Report: func(ctx context.Context) (*report.Report, error) {
+			since, _ := report.ParseSince(report.DefaultSince)
+			return g.Report(ctx, report.Options{Since: since})
+		},
 	}
 	return p.Handler()
 }

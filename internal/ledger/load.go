@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"postern/policy"
 )
@@ -49,10 +51,30 @@ func (v *Hello) ForPolicy() policy.Hello {
 
 // Hellos returns the hello behind each fingerprint.
 func (s *Store) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
+	return s.hellos(ctx, "")
+}
+
+// HellosOf returns the hellos of clients, as far as they are kept.
+func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.Hello, error) {
+	var marks []string
+	var args []any
+	for i := range list {
+		if j := any(list[i].JA4); !slices.Contains(args, j) {
+			args = append(args, j)
+			marks = append(marks, fmt.Sprintf("$%d", len(args)))
+		}
+	}
+	if args == nil {
+		return nil, nil
+	}
+	return s.hellos(ctx, "WHERE ja4 IN ("+strings.Join(marks, ",")+")", args...)
+}
+
+func (s *Store) hellos(ctx context.Context, where string, args ...any) (map[string]policy.Hello, error) {
 	type row struct {
 		ja4, hello string
 	}
-	rows, err := query(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos`, nil, func(rows *sql.Rows, r *row) error {
+	rows, err := query(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, args, func(rows *sql.Rows, r *row) error {
 		return rows.Scan(&r.ja4, &r.hello)
 	})
 	all := make(map[string]policy.Hello, len(rows))

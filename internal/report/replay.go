@@ -167,6 +167,35 @@ func (t *Trial) mode(running *policy.Snapshot, c *ledger.Client) (mode policy.Mo
 	return mode, rule
 }
 
+// Meeting is what a client meets.
+type Meeting string
+
+// The meetings that are no mode.
+const (
+	PassedThrough  Meeting = "passed_through"
+	CannotBeServed Meeting = "cannot_be_served" // and so is refused
+)
+
+// anyLegacy lets in every hello below a floor that crypto/tls can serve.
+var anyLegacy = policy.New(policy.FloorTLS12, policy.Observe).At(time.Time{})
+
+// Meets returns what a client meets where the policy has a mode for it: the name
+// of the mode, unless it cannot be served. Where its hello is not known, its
+// version decides. An old server is where its listener has one.
+func Meets(c *ledger.Client, mode policy.Mode, hellos map[string]policy.Hello, oldServer bool) Meeting {
+	served := c.Version >= policy.TLS10 && c.Reason != policy.ReasonSSL2Hello && c.Reason != policy.ReasonFallback
+	if hello, known := hellos[c.JA4]; known && served {
+		served = !anyLegacy.Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0).PassThrough
+	}
+	switch {
+	case mode == policy.Enforce || served:
+		return Meeting(mode.String())
+	case mode == policy.Observe && oldServer && c.Reason != policy.ReasonFallback:
+		return PassedThrough
+	}
+	return CannotBeServed
+}
+
 // note adds notes on what the ledger cannot know.
 func (j *Judgement) note(p *policy.Policy) {
 	j.Notes = append(j.Notes, "The ledger has only clients that the running floor refuses. A higher floor would refuse others too: put it "+

@@ -139,6 +139,17 @@ func (r *Report) Verdict() string {
 		number(j.Unknown, "client"), was(j.Unknown))
 }
 
+// Word and Sentence are the two parts of Verdict.
+func (r *Report) Word() string {
+	word, _, _ := strings.Cut(r.Verdict(), ": ")
+	return word
+}
+
+func (r *Report) Sentence() string {
+	_, sentence, _ := strings.Cut(r.Verdict(), ": ")
+	return strings.ToUpper(sentence[:1]) + sentence[1:]
+}
+
 // nobody says that no client remains, and how sure that is.
 func (r *Report) nobody() string {
 	words := "nobody with old TLS is left"
