@@ -17,7 +17,7 @@ func checkConfig(ctx context.Context, sys system) error {
 	src.flags(fs)
 	offline := fs.Bool("offline", false, "dial nothing")
 	asJSON := fs.Bool("json", false, "write JSON")
-	if err := sys.parse(fs, checkHelp); err != nil {
+	if err := sys.parse(fs); err != nil {
 		return err
 	}
 	if err := sys.use(src, fs); err != nil {
@@ -68,14 +68,3 @@ func (sys system) writeFindings(r *check.Report, asJSON bool) error {
 	}
 	return nil
 }
-
-const checkHelp = `postern check reads the same environment as postern serve, and reports every
-problem and warning at once: variables, certificates and keys, ports, and what
-the upstreams answer. Problems go to stderr, the rest to stdout. Exit code 0:
-nothing, or warnings alone; 1: an upstream does not answer; 2: the configuration
-is wrong.
-
-  postern check -env /etc/postern/postern.env   what a unit of systemd runs with
-  postern check -policy new.yaml                before you roll it out
-
-`

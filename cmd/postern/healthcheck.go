@@ -25,7 +25,7 @@ const (
 // healthcheck asks the running proxy whether it is ready.
 func healthcheck(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
-	if err := sys.parse(fs, healthcheckHelp); err != nil {
+	if err := sys.parse(fs); err != nil {
 		return err
 	}
 	cfg, err := config.LoadAdmin(sys.environ)
@@ -114,10 +114,3 @@ func dialAdmin(listen string) func(context.Context, string, string) (net.Conn, e
 		return nil, err
 	}
 }
-
-const healthcheckHelp = `postern healthcheck asks the running instance, through POSTERN_ADMIN_LISTEN,
-whether it is ready, for at most three seconds. Exit code 0: it is; 1: it is
-not, or does not run; what is missing goes to stderr. With
-POSTERN_ADMIN_TLS_CERT_FILE it speaks TLS. It takes no flags.
-
-`

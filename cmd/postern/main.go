@@ -27,6 +27,7 @@ package main
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"flag"
 	"fmt"
@@ -169,7 +170,8 @@ func usage(w io.Writer) {
 
 // parse reads a command's flags. Its error is for exit: flag.ErrHelp if help
 // has been printed.
-func (sys system) parse(fs *flag.FlagSet, help string) error {
+func (sys system) parse(fs *flag.FlagSet) error {
+	help := helpOf(fs.Name())
 	if sys.describe != nil {
 		sys.describe(fs, help)
 		return flag.ErrHelp
@@ -190,6 +192,20 @@ func (sys system) parse(fs *flag.FlagSet, help string) error {
 		return flagError{reason: fmt.Sprintf("unexpected argument %q", fs.Arg(0))}
 	}
 	return nil
+}
+
+//go:embed help
+var helpFiles embed.FS
+
+// helpOf returns what stands above the flags of a command.
+func helpOf(command string) string {
+	text, err := helpFiles.ReadFile("help/" + command + ".txt")
+	if err != nil {
+		panic(err) // every command has one
+	}
+	var variables strings.Builder
+	config.Table(&variables)
+	return strings.Replace(string(text), "{variables}\n", variables.String(), 1) + "\n"
 }
 
 // words says what the flag package means.

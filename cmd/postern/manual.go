@@ -59,7 +59,7 @@ func completion(_ context.Context, sys system) error {
 		write[sys.args[0]](sys.stdout)
 		return nil
 	}
-	if err := sys.parse(flag.NewFlagSet("completion", flag.ContinueOnError), completionHelp); err != nil {
+	if err := sys.parse(flag.NewFlagSet("completion", flag.ContinueOnError)); err != nil {
 		return err
 	}
 	return flagError{reason: "name a shell: bash, zsh or fish"}
@@ -95,11 +95,3 @@ func writeJSON(w io.Writer, v any) error {
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }
-
-const completionHelp = `postern completion prints a script for a shell to complete commands and flags
-with: bash, zsh or fish.
-
-  eval "$(postern completion bash)"        in ~/.bashrc; zsh likewise
-  postern completion fish | source         in ~/.config/fish/config.fish
-
-`

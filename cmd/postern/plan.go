@@ -65,7 +65,7 @@ func planPolicy(ctx context.Context, sys system) error {
 		usual := map[string]string{"version": "tls1.0", "listener": "imaps"}
 		fs.StringVar(&f.client[i], clientFlags[i], usual[k.Name], "... "+k.Usage)
 	}
-	if err := sys.parse(fs, planHelp); err != nil {
+	if err := sys.parse(fs); err != nil {
 		return err
 	}
 	f.given = given(fs)
@@ -237,24 +237,3 @@ func listenerPort(cfg *config.Config, listener string) uint16 {
 	}
 	return map[string]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener]
 }
-
-const planHelp = `postern plan says what clients below the floor meet, from now on: when rules
-begin and end, how a share grows, when brownouts are, which exemptions are
-open, and where the policy relaxes. It reads the POLICY_ and LISTEN_ variables
-of postern serve. Where none is set it asks the running instance, through
-POSTERN_ADMIN_LISTEN, which policy it has.
-
-  postern plan -for 30d
-  postern plan -env /etc/postern/postern.env
-  postern plan -policy new.yaml                before you roll it out
-
-With -at, -client or another flag about one client, it explains one decision
-instead, rule by rule:
-
-  postern plan -at 2026-07-01 -client 192.0.2.7 -version tls1.0 -listener imaps
-
-A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
-UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it answered; 2: the
-policy, the environment or a flag is wrong, and stderr says where.
-
-`

@@ -38,7 +38,7 @@ func replayPolicy(ctx context.Context, sys system) error {
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
 	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
-	if err := sys.parse(fs, replayHelp); err != nil {
+	if err := sys.parse(fs); err != nil {
 		return err
 	}
 	return f.run(ctx, sys)
@@ -120,21 +120,3 @@ func (f *replayFlags) ask(ctx context.Context, who remembered, t *report.Trial) 
 	t.Hellos, err = who.Hellos(ctx)
 	return err
 }
-
-const replayHelp = `postern replay asks what another policy would do to the clients that the ledger
-knows: whom it refuses, whom it tells why, whom it lets in, and who reaches its
-floor. It asks the running instance, through POSTERN_ADMIN_LISTEN and with the
-token of POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL.
-
-  postern replay -policy next.yaml
-  postern replay -policy next.yaml -at 2026-07-01 -by domain
-
-The ledger has only clients that the running floor refuses. To see whom a higher
-floor would refuse, put it under candidates in the running policy.
-
-A time is a date (2026-07-01), a date and time ("2026-07-01 10:30"), both in
-UTC, or RFC 3339 (2026-07-01T10:30:00+02:00). Exit code 0: it answered; 2: the
-policy, the environment or a flag is wrong; 3: instance or ledger cannot be
-read.
-
-`

@@ -51,7 +51,7 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
 	f.flags(fs)
-	if err := sys.parse(fs, reportHelp); err != nil {
+	if err := sys.parse(fs); err != nil {
 		return err
 	}
 	f.given = given(fs)
@@ -284,30 +284,3 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 	}
 	return nil
 }
-
-const reportHelp = `postern report says who still comes with old TLS: how many clients are left, who
-they are, with which programs, whom to tell, and whether it can be cut. It asks
-the running instance, through POSTERN_ADMIN_LISTEN and with the token of
-POSTERN_ADMIN_TOKEN_FILE, or else reads POSTERN_LEDGER_URL. A client is an IPv4
-address or an IPv6 /64. With -policy it reads the ledger by that policy, running
-instance or not.
-
-  postern report                              who is left
-  postern report -ready                       can it be cut? For people and scripts
-  postern report -mail                        whom to write to, with the days left
-  postern report -format csv > left.csv       a line for each account
-  postern report -forget anna@example.org     erase what is kept of somebody
-
-With -ready, a client remains if it was seen in -since, is no noise (scanners,
-probes, fallback retries, failed logins alone), has logged in (where
-POSTERN_LEDGER_IDENTITY keeps who that was) or was passed through, and is under
-no running exemption, which is a rule with owner and until that does not refuse
-it. Clients that were never let in could not log in: -max-unknown says how many
-of them may be.
-
-Exit code 0: it answered, or with -ready: go; 1: with -ready: no-go, or -forget
-found nothing; 2: the environment or a flag is wrong; 3: instance or ledger
-cannot be read, or with -ready: the ledger cannot be written, so that nobody
-knows.
-
-`

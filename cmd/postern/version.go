@@ -40,7 +40,7 @@ func buildInfo() gate.Build {
 func version(_ context.Context, sys system) error {
 	fs := flag.NewFlagSet("version", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "write JSON")
-	if err := sys.parse(fs, "postern version prints version, commit and Go version.\n\n"); err != nil {
+	if err := sys.parse(fs); err != nil {
 		return err
 	}
 	b := buildInfo()
