@@ -118,8 +118,8 @@ type Verdict struct {
 	// since no signature can be shared. crypto/tls chooses a suite without a look
 	// at the signatures, and would give up.
 	RSAKeyExchange bool
-	// PassThrough: the mode is Observe, but crypto/tls cannot serve the client.
-	// Without an old server that can, it is refused.
+	// PassThrough: the mode is Observe, but crypto/tls cannot serve the client, or a
+	// rule has it go to the old server always. Without one, Serve says what it meets.
 	PassThrough bool
 
 	// judged holds a reason for each floor that a candidate names.
@@ -157,10 +157,11 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	if !v.Legacy() {
 		return v
 	}
+	always := false // to the old server
 	if s.inForce != (ruleSet{}) {
 		client := Client{ConnInfo: at, ServerName: h.ServerName, Version: v.Version}
 		if o := s.outcome(h, &client, t, random); o.Rule != nil {
-			v.Mode, v.Rule = o.Mode, o.Rule.Name
+			v.Mode, v.Rule, always = o.Mode, o.Rule.Name, o.Rule.PassThrough
 		}
 	}
 	if v.Mode == Enforce || h.Fallback() {
@@ -168,9 +169,8 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	}
 	if reason, rsa := lenient.judge(h, at.Keys); reason == NotLegacy && !h.SSL2Format && !h.Unreadable {
 		v.Serve, v.RSAKeyExchange = v.Mode, rsa
-	} else {
-		v.PassThrough = v.Mode == Observe
 	}
+	v.PassThrough = v.Mode == Observe && (always || v.Serve == Enforce)
 	return v
 }
 

@@ -50,7 +50,7 @@ var badFiles = []struct {
 	// Keys.
 	{"unknown keys everywhere", "flor: tls1.2\nrules:\n- {name: r, mode: observe, acount: x, match: {sni: [x]}, share: {from: 1%, to: 2%, for: client}, from: 2026-01-01T00:00:00Z, until: 2026-02-01T00:00:00Z}\ncandidates:\n- {name: c, floor: tls1.3, mode: observe}\n", []string{
 		`1:1: unknown key "flor" in the policy: use candidates, floor, mode, rules`,
-		`3:28: rule "r": unknown key "acount" in a rule: use for, from, match, mode, name, owner, schedule, share, timezone, until`,
+		`3:28: rule "r": unknown key "acount" in a rule: use for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`,
 		`3:47: rule "r": unknown key "sni" in match: use client, ja4, listener, port, server_name, version`,
 		`3:84: rule "r": unknown key "for" in share: use by, from, to`,
 		`5:28: candidate "c": unknown key "mode" in a candidate: use floor, name`}},
@@ -66,7 +66,7 @@ var badFiles = []struct {
 		`6:3: a key of the policy is a mapping, not a word`}},
 	{"a merge key", "rules:\n- &r {name: r, mode: observe}\n- {<<: *r, name: s}\n", []string{
 		`3:3: rule "s": a rule has no mode`,
-		`3:4: rule "s": unknown key "<<" in a rule: use for, from, match, mode, name, owner, schedule, share, timezone, until`}},
+		`3:4: rule "s": unknown key "<<" in a rule: use for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`}},
 	{"keys without a value", ruleFile("match:", "until: ~", "share: null", "schedule:", "for: 1m"), []string{
 		`4:3: rule "r": match has no value; leave the key out`,
 		`5:3: rule "r": until has no value; leave the key out`,
@@ -114,6 +114,11 @@ var badFiles = []struct {
 		`6:10: name: "a\nb" is not a name: use 1 to 64 letters, digits, blanks and . _ -`}},
 
 	// Values.
+	{"what goes to the old server", "rules:\n- {name: r, mode: explain, pass_through: always}\n- {name: s, mode: observe, pass_through: never}\n- {name: t, pass_through: always}\n- {name: u, mode: observe, pass_through: [always]}\n", []string{
+		`2:28: rule "r": pass_through needs mode: observe, since only a client that is let in can go to the old server`,
+		`3:42: rule "s": pass_through: "never" is not always, the only value; without the key a client is passed through where Postern cannot serve it`,
+		`4:3: rule "t": a rule has no mode`,
+		`5:42: rule "u": pass_through is a list, not a single value`}},
 	{"floors and modes", "floor: tls1.0\nmode: off\n", []string{
 		`1:8: floor: no such floor "tls1.0": use one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3`,
 		`2:7: mode: no such mode "off": use one of enforce, explain, observe`}},

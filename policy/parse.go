@@ -143,19 +143,23 @@ func (f *file) readRule(n *yaml.Node) {
 	r := ruleText{Rule: Rule{Line: n.Line}}
 	w := &f.walker
 	seen := f.mapping(n, "a rule", map[string]field{
-		"name":     scalar(w, "name", &r.Name, parseName),
-		"mode":     scalar(w, "mode", &r.Mode, ParseMode),
-		"owner":    scalar(w, "owner", &r.Owner, parseOwner),
-		"from":     scalar(w, "from", &r.From, parseTime),
-		"until":    scalar(w, "until", &r.Until, parseTime),
-		"timezone": scalar(w, "timezone", &r.Zone, parseZone),
-		"schedule": scalar(w, "schedule", &r.cron, parseCron),
-		"for":      scalar(w, "for", &r.open, parseOpen),
-		"share":    {read: func(n *yaml.Node) { r.Share, r.ramp = f.readShare(n), n.Kind == yaml.MappingNode }},
-		"match":    {read: func(n *yaml.Node) { r.Match = f.readMatch(n) }},
+		"name":         scalar(w, "name", &r.Name, parseName),
+		"mode":         scalar(w, "mode", &r.Mode, ParseMode),
+		"owner":        scalar(w, "owner", &r.Owner, parseOwner),
+		"pass_through": scalar(w, "pass_through", &r.PassThrough, parseAlways),
+		"from":         scalar(w, "from", &r.From, parseTime),
+		"until":        scalar(w, "until", &r.Until, parseTime),
+		"timezone":     scalar(w, "timezone", &r.Zone, parseZone),
+		"schedule":     scalar(w, "schedule", &r.cron, parseCron),
+		"for":          scalar(w, "for", &r.open, parseOpen),
+		"share":        {read: func(n *yaml.Node) { r.Share, r.ramp = f.readShare(n), n.Kind == yaml.MappingNode }},
+		"match":        {read: func(n *yaml.Node) { r.Match = f.readMatch(n) }},
 	})
 	f.require(n, seen, "a rule", "name", "mode")
 	f.claim(n, r.Name)
+	if r.PassThrough && seen["mode"] != nil && r.Mode != Observe {
+		f.add(seen["pass_through"], "pass_through needs mode: observe, since only a client that is let in can go to the old server")
+	}
 	if !r.From.IsZero() && !r.Until.IsZero() && !r.From.Before(r.Until) {
 		f.add(seen["until"], "until is not after from")
 	}
@@ -167,6 +171,13 @@ func (f *file) readRule(n *yaml.Node) {
 		f.add(seen["share"], "a share from and to needs the dates between which it changes: from and until of the rule")
 	}
 	f.rules = append(f.rules, r.Rule)
+}
+
+func parseAlways(s string) (bool, error) {
+	if s != "always" {
+		return false, fmt.Errorf("%q is not always, the only value; without the key a client is passed through where Postern cannot serve it", clip(s))
+	}
+	return true, nil
 }
 
 // parseCron takes what is there: the schedule is read when its time zone is

@@ -7,6 +7,9 @@ import "time"
 type Rule struct {
 	Name string
 	Mode Mode
+	// PassThrough: with Observe, a client goes to the old server also where
+	// crypto/tls could serve it.
+	PassThrough bool
 	// Match narrows the rule down; nil takes every legacy handshake.
 	Match Match
 	// Share narrows it down further, to a part of the clients or connections;

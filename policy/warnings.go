@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -14,6 +16,16 @@ type Site struct {
 	// Names are the host names of the certificates, wildcards among them; nil
 	// where they are not known.
 	Names []string
+	// Listeners are those that are open; nil where they are not known.
+	Listeners []SiteListener
+}
+
+// SiteListener is one of ListenerNames and its ports.
+type SiteListener struct {
+	Name  string
+	Ports []uint16
+	// OldServer: there is one that clients can be passed through to.
+	OldServer bool
 }
 
 // Warnings returns what is probably not meant in the policy, as of now: rules that
@@ -35,6 +47,9 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 		if r.Owner != "" && r.Until.IsZero() {
 			warn("has an owner but no until: it is no exemption, since it never ends")
 		}
+		if r.PassThrough && !r.ended(now) {
+			warn(p.stays(r, site))
+		}
 		for _, c := range r.Match {
 			for _, v := range c.Values {
 				if c.Key.missing != nil {
@@ -49,6 +64,31 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 		all = append(all, Problem{Text: "becomes milder at " + m.Time.UTC().Format(time.RFC3339) + ": " + m.String()})
 	}
 	return all
+}
+
+// stays names the listeners on which the rule cannot pass anybody through.
+func (p *Policy) stays(r *Rule, s Site) string {
+	var names []string
+	for _, l := range s.Listeners {
+		if !l.OldServer && p.like(r, l.Name).has(r.place) && r.Match.onPort(l.Ports) {
+			names = append(names, l.Name)
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return "pass_through: no old server for " + strings.Join(names, ", ") + ", where its clients are served by Postern: set POSTERN_UPSTREAM_PASSTHROUGH_IMAPS or _POP3S; " +
+		"after STARTTLS nobody can be passed through"
+}
+
+// onPort reports whether the match takes one of the ports.
+func (m Match) onPort(ports []uint16) bool {
+	for _, c := range m {
+		if c.Key.Name == "port" {
+			return slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(c.Values, strconv.Itoa(int(p))) })
+		}
+	}
+	return true
 }
 
 // endOfTime is later than any date in a policy.

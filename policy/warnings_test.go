@@ -9,7 +9,9 @@ import (
 )
 
 func TestWhatIsProbablyNotMeant(t *testing.T) {
-	site := Site{Ports: []uint16{993, 10993}, Names: []string{"mail.example.org", "*.legacy.example.org"}}
+	site := Site{Ports: []uint16{993, 10993}, Names: []string{"mail.example.org", "*.legacy.example.org"}, Listeners: []SiteListener{
+		{"imaps", []uint16{993, 10993}, true}, {"pop3s", []uint16{995}, false}, {"imap", []uint16{143}, false},
+	}}
 	for name, tt := range map[string]struct {
 		rules string
 		want  string // lines
@@ -26,6 +28,13 @@ func TestWhatIsProbablyNotMeant(t *testing.T) {
 		"a leap day":              {`- {name: a, mode: enforce, schedule: "0 0 29 2 *", for: 1h}`, ""},
 		"a schedule between its dates": {`- {name: a, mode: enforce, schedule: "0 12 * * *", for: 1h, from: 2026-07-01T13:00:00Z, until: 2026-07-02T12:00:00Z}`,
 			`4: rule "a": its schedule never comes`},
+		"an old server for all of it":  {"- {name: a, mode: observe, pass_through: always, match: {port: [993]}}", ""},
+		"an old server, as it happens": {"- {name: a, mode: observe, pass_through: always, match: {listener: [imaps]}}", ""},
+		"no old server for some": {"- {name: a, mode: observe, pass_through: always, match: {listener: [imaps, pop3s]}}",
+			`4: rule "a": pass_through: no old server for pop3s, where its clients are served by Postern: set POSTERN_UPSTREAM_PASSTHROUGH_IMAPS or _POP3S; after STARTTLS nobody can be passed through`},
+		"STARTTLS among them": {"- {name: a, mode: observe, pass_through: always, match: {client: [10.0.0.0/8]}}",
+			`4: rule "a": pass_through: no old server for pop3s, imap, where its clients are served by Postern: set POSTERN_UPSTREAM_PASSTHROUGH_IMAPS or _POP3S; after STARTTLS nobody can be passed through`},
+		"none, and ended":      {"- {name: a, mode: observe, pass_through: always, until: 2026-06-01T00:00:00Z}", `4: rule "a": ended at 2026-06-01T00:00:00Z`},
 		"a port of nobody":     {"- {name: a, mode: observe, match: {port: [993, 10994]}}", `4: rule "a": no listener has the port 10994`},
 		"a name of nobody":     {"- {name: a, mode: observe, match: {server_name: [imap.example.org]}}", `4: rule "a": no certificate covers the name imap.example.org`},
 		"a name of a wildcard": {"- {name: a, mode: observe, match: {server_name: [a.legacy.example.org, \"*.legacy.example.org\", \"*.example.org\"]}}", ""},

@@ -109,7 +109,7 @@ func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error
 	if s.hs.legacyVersion == policy.NoVersion {
 		s.hs.legacyVersion = s.raw.recorder.version()
 	}
-	// SSL 3.0 has no supported_versions (RFC 9846, Appendix D).
+	// SSL 3.0 has no supported_versions (RFC 8446, Appendix D.5).
 	contradicts := s.hs.legacyVersion <= policy.SSL3 && slices.Contains(chi.Extensions, extensionSupportedVersions)
 	if s.raw.recorder.hold(s.hs.verdict.PassThrough && s.hasOldServer() && !contradicts) {
 		return nil, errPassedThrough

@@ -37,6 +37,7 @@ func unserved() map[string][]byte {
 	return map[string][]byte{
 		"SSL 2.0":                     hello.SSLv2(),
 		"SSLv2-compatible, SSL 3.0":   hello.SSLv2Offering(0x0300),
+		"SSLv2-compatible, TLS 1.0":   hello.SSLv2Offering(0x0301),
 		"SSLv2-compatible, TLS 1.2":   hello.SSLv2Offering(0x0303),
 		"SSLv2-compatible, 300 bytes": hello.SSLv2Large(0x0301),
 		"SSL 3.0":                     hello.ClientHello(hello.Typical(0x0300)),
@@ -44,6 +45,29 @@ func unserved() map[string][]byte {
 		"TLS 1.0, DHE":                hello.ClientHello(dhe(tls.VersionTLS10)),
 		"TLS 1.2, DHE":                hello.ClientHello(dhe(tls.VersionTLS12)),
 	}
+}
+
+// unservedToo are the other rows of the table in docs/behaviour.md.
+func unservedToo() map[string][]byte {
+	all := make(map[string][]byte)
+	for name, suites := range map[string][]uint16{
+		"EDH-3DES": {0x0016}, "DES": {0x0009, 0xc000}, "RC4-MD5": {0x0004}, "Camellia": {0x0041, 0x0084}, "SEED, IDEA": {0x0096, 0x0007},
+		"anonymous": {0x0034, 0xc018}, "PSK": {0x008c}, "NULL": {0x0002, 0xc010}, "export": {0x0003, 0x0014},
+		"AES-256-SHA384, SHA256": {0xc028, 0x003d}, "CCM": {0xc09c, 0xc0ac}, "ARIA": {0xc060, 0xc050},
+	} {
+		for version, label := range map[uint16]string{tls.VersionTLS10: "TLS 1.0, ", tls.VersionTLS12: "TLS 1.2, "} {
+			s := hello.Typical(version)
+			s.CipherSuites = suites
+			all[label+name] = hello.ClientHello(s)
+		}
+	}
+	sha1 := hello.Typical(tls.VersionTLS12)
+	sha1.CipherSuites, sha1.SignatureSchemes = []uint16{0xc013, 0x0033}, []tls.SignatureScheme{tls.PKCS1WithSHA1, tls.ECDSAWithSHA1}
+	all["TLS 1.2, ECDHE with SHA-1 signatures"] = hello.ClientHello(sha1)
+	group := hello.Typical(tls.VersionTLS12)
+	group.CipherSuites, group.Groups = []uint16{0xc02f}, []tls.CurveID{21, 22, 26, 30} // secp224r1, secp256k1, Brainpool, X448
+	all["TLS 1.2, other groups"] = hello.ClientHello(group)
+	return all
 }
 
 // startPassing starts a proxy whose clients may be passed through to old, over
@@ -125,6 +149,49 @@ func TestAClientThatGoCannotServeIsPassedThroughUntouched(t *testing.T) {
 				t.Errorf("counted as application data %v, as failures %v", g.relayed, g.failures)
 			}
 		})
+	}
+}
+
+// Each row of the table in docs/behaviour.md: what it is counted as, and what it meets.
+func TestWhatGoCannotServe(t *testing.T) {
+	old := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		c.Read(make([]byte, 1))
+		io.WriteString(c, serverHello)
+	})
+	for _, mode := range policy.Modes {
+		for _, passed := range []bool{false, true} {
+			g := startPassing(t, mode, old.Addr(), func(c *Config) {
+				if !passed {
+					c.Passthrough = nil
+				}
+			})
+			n := 0
+			for _, all := range []map[string][]byte{unserved(), unservedToo()} {
+				for name, flight := range all {
+					n++
+					outcome, reason := Rejected, policy.ReasonVersion
+					if strings.HasPrefix(name, "TLS 1.2") {
+						reason = policy.ReasonCipher
+					} else if name == "SSLv2-compatible, TLS 1.2" {
+						reason = policy.ReasonSSL2Hello
+					}
+					if passed && mode == policy.Observe {
+						outcome = Observed
+						c := g.Dial(t, POP3S)
+						c.Write(flight)
+						if got, err := io.ReadAll(c); string(got) != serverHello {
+							t.Errorf("%s in %s: told % x, %v", name, mode, got, err)
+						}
+						c.Close()
+					} else {
+						expectRefused(t, g, POP3S, name+" in "+mode.String(), flight, refusal(name))
+					}
+					if h := g.WaitHandshake(t, n); h.Outcome != outcome || h.Verdict.Reason != reason || h.Hello == nil {
+						t.Errorf("%s in %s: %s for %q, want %s for %q", name, mode, h.Outcome, h.Verdict.Reason, outcome, reason)
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -450,5 +517,44 @@ func TestAnswersOfAnOldServer(t *testing.T) {
 		if ok != want.ok || ok && alert != want.alert {
 			t.Errorf("% x: alert %v, ok %v, want %+v", answer, alert, ok, want)
 		}
+	}
+}
+
+// A rule may have clients go to the old server that could be served here. Where there is
+// none, or it does not answer, they are served here.
+func TestARuleMayPassThroughWhoeverItTakes(t *testing.T) {
+	noLeak(t)
+	flight := hello.ClientHello(hello.Typical(tls.VersionTLS10))
+	old := posterntest.StartRawUpstream(t, echoing(len(flight)))
+	dead := posterntest.StartRawUpstream(t, nil)
+	dead.Close()
+	for addr, passed := range map[string]bool{old.Addr(): true, dead.Addr(): false, "": false} {
+		g := startPassing(t, policy.Observe, addr, func(c *Config) {
+			if addr == "" {
+				c.Passthrough = nil
+			}
+			c.Policy = parsePolicy(t, "rules: [{name: devices, mode: observe, pass_through: always, match: {version: [tls1.0]}}]")
+		})
+		for i, l := range []Listener{IMAPS, POP3S, IMAP} {
+			c := g.Dial(t, l)
+			if l == IMAP {
+				beginTLS(t, c, l)
+			}
+			c.Write(flight)
+			answer := make([]byte, len(serverHello))
+			if _, err := io.ReadFull(c, answer); err != nil || (string(answer) == serverHello) != (passed && l != IMAP) || answer[0] != recordHandshake {
+				t.Errorf("%s, passed %v: answered % x, %v", l, passed, answer, err)
+			}
+			c.Close()
+			h := g.WaitHandshake(t, i+1)
+			if here := h.Verdict.Serve == policy.Observe; !here || h.Verdict.Rule != "devices" || passed && l != IMAP && (h.Outcome != Observed || h.Version != policy.NoVersion) {
+				t.Errorf("%s, passed %v: %s, %+v", l, passed, h.Outcome, h.Verdict)
+			}
+		}
+		modern := g.TLS(t, IMAPS)
+		modern.ExpectLine(t, "* OK")
+	}
+	if n := old.Connections(); n != 2 {
+		t.Errorf("the old server was dialled %d times, want twice", n)
 	}
 }

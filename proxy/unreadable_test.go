@@ -115,7 +115,7 @@ func TestAHelloThatCryptoTLSCannotReadIsNotInvisible(t *testing.T) {
 	}
 }
 
-// RFC 9846, Appendix D: a hello with a version field of SSL 3.0 or less is refused, whatever
+// RFC 8446, Appendix D.5: a hello with a version field of SSL 3.0 or less is refused, whatever
 // its supported_versions say. (The field alone, without the extension, is SSL 3.0's.)
 func TestAVersionFieldOfSSL3IsRefusedBesideSupportedVersions(t *testing.T) {
 	old := posterntest.StartRawUpstream(t, func(c net.Conn) { io.WriteString(c, serverHello) })

@@ -162,6 +162,8 @@ func (q *Question) outcomeWords(o policy.Outcome) string {
 		words += fmt.Sprintf(", by rule %s in line %d", named(o.Rule), o.Rule.Line)
 	}
 	switch v := q.Client.Version; {
+	case o.Rule != nil && o.Rule.PassThrough && strings.HasSuffix(q.Client.Listener, "s"):
+		words += "; it goes to the old server, where there is one (pass_through)"
 	case v == policy.NoVersion || v > policy.SSL3 || o.Mode == policy.Enforce:
 	case o.Mode == policy.Observe:
 		words += fmt.Sprintf("; but Postern itself cannot serve %v: unless another server does, it is refused", v)

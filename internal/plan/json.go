@@ -31,6 +31,8 @@ type (
 		Share   float64      `json:"share"`
 		Until   time.Time    `json:"until,omitzero"`
 		Windows *windowsJSON `json:"windows,omitempty"`
+		// PassThrough: to the old server, also where Postern could serve.
+		PassThrough bool `json:"pass_through,omitempty"`
 	}
 	windowsJSON struct {
 		Count  int       `json:"count"`
@@ -95,6 +97,8 @@ type (
 		Mode string  `json:"mode"`
 		Rule string  `json:"rule"`
 		Part float64 `json:"part"`
+		// PassThrough: to the old server, also where Postern could serve.
+		PassThrough bool `json:"pass_through,omitempty"`
 	}
 )
 
@@ -140,7 +144,7 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 }
 
 func eventOf(e policy.Event) eventJSON {
-	j := eventJSON{Rule: e.Rule.Name, Event: e.Kind.String(), Mode: e.Rule.Mode.String(), Share: e.Share, Until: utc(e.Rule.Until)}
+	j := eventJSON{Rule: e.Rule.Name, Event: e.Kind.String(), Mode: e.Rule.Mode.String(), Share: e.Share, Until: utc(e.Rule.Until), PassThrough: e.Rule.PassThrough}
 	if w := e.Windows; w != nil {
 		j.Windows = &windowsJSON{w.Count, utc(w.First), utc(w.Last), w.Open, utc(w.Closes)}
 	}
@@ -189,7 +193,7 @@ func (q *Question) WriteJSON(w io.Writer) error {
 		Meets: each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
 			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part}
 			if o.Rule != nil {
-				j.Rule = o.Rule.Name
+				j.Rule, j.PassThrough = o.Rule.Name, o.Rule.PassThrough
 			}
 			return j
 		}),

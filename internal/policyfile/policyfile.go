@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,14 +90,20 @@ func Of(cfg *config.Config) (*policy.Policy, error) {
 // Site is what rules can match where the configuration is used: the ports of the
 // listeners, and the names of the certificates, which may be nil.
 func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
-	s := policy.Site{Ports: []uint16{}}
+	s := policy.Site{Ports: []uint16{}, Listeners: []policy.SiteListener{}}
+	old := cfg.Passthrough()
 	for _, l := range cfg.Listeners() {
+		first := len(s.Ports)
 		for _, addr := range l.Addrs {
 			_, port, _ := net.SplitHostPort(addr)
 			if n, err := strconv.ParseUint(port, 10, 16); err == nil {
 				s.Ports = append(s.Ports, uint16(n))
 			}
 		}
+		s.Listeners = append(s.Listeners, policy.SiteListener{
+			Name: l.Name, Ports: s.Ports[first:len(s.Ports):len(s.Ports)],
+			OldServer: slices.ContainsFunc(old, func(p config.Passthrough) bool { return p.Listener == l.Name }),
+		})
 	}
 	if certificates == nil {
 		return s

@@ -135,6 +135,7 @@ func (t *Trial) ask(lenient, running *policy.Snapshot, c *ledger.Client) (Answer
 		return Unknown, ""
 	}
 	hello.ServerName = c.Endpoint.Name
+	hello.Unreadable = c.Reason == policy.ReasonMalformed
 	place := c.ForPolicy().ConnInfo
 	place.Keys = keysAssumed
 	v := lenient.Decide(&hello, place, t.At, 0)
