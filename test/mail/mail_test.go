@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"net"
 	"os/exec"
 	"strings"
@@ -34,14 +35,17 @@ type world struct {
 // newWorld starts both, with messages in Anna's INBOX.
 func newWorld(t *testing.T, mode string, messages ...[]byte) *world {
 	t.Helper()
+	return newWorldWith(t, map[string]string{"POLICY_MODE": mode}, messages...)
+}
+
+func newWorldWith(t *testing.T, env map[string]string, messages ...[]byte) *world {
+	t.Helper()
 	pair := posterntest.NewCA(t).Issue(t, posterntest.DefaultNames, posterntest.RSA)
 	d := dovecot.Start(t, dovecot.Options{CertFile: pair.CertFile, KeyFile: pair.KeyFile})
 	d.Deliver(t, dovecot.Anna.Name, messages...)
-	g := posterntest.Start(t, map[string]string{
-		"UPSTREAM_IMAP": "imap://" + d.IMAP,
-		"UPSTREAM_POP3": "pop3://" + d.POP3,
-		"POLICY_MODE":   mode,
-	})
+	all := map[string]string{"UPSTREAM_IMAP": "imap://" + d.IMAP, "UPSTREAM_POP3": "pop3://" + d.POP3}
+	maps.Copy(all, env)
+	g := posterntest.Start(t, all)
 	w := &world{Proxy: g, dovecot: d, user: dovecot.Anna}
 	t.Cleanup(func() {
 		for _, secret := range []string{w.user.Password, plainResponse(w.user.Name, w.user.Password)} {

@@ -134,3 +134,48 @@ func TestOpenSSLOverTLS10IsToldWhyUnderExplain(t *testing.T) {
 		t.Errorf("Dovecot saw logins of explained clients:\n%s", w.dovecot.Log(t))
 	}
 }
+
+// withoutSHA2 are programs of a time before the signatures of TLS 1.2 were all SHA-2, told to
+// be so: they know ECDHE and RSA key exchange, and sign with SHA-1 alone.
+func (w *world) withoutSHA2(t *testing.T, listener string) []program {
+	return []program{
+		w.openssl(listener, "-tls1_2", "-cipher", "ECDHE-RSA-AES128-SHA:AES128-SHA:@SECLEVEL=0", "-sigalgs", "RSA+SHA1"),
+		w.gnutls(t, listener, "NORMAL:-VERS-ALL:+VERS-TLS1.2:+RSA:-SIGN-ALL:+SIGN-RSA-SHA1:%VERIFY_ALLOW_SIGN_WITH_SHA1"),
+	}
+}
+
+func TestAClientWithoutSHA2SignaturesIsServedByRSAKeyExchange(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]map[string]string{
+		"compat":  {"POLICY_FLOOR": "tls1.2-compat"},
+		"observe": {"POLICY_MODE": "observe"},
+	} {
+		w := newWorldWith(t, env, smallMailbox()...)
+		eachListener(t, func(t *testing.T, listener string) {
+			_, want := w.session(listener)
+			for _, p := range w.withoutSHA2(t, listener) {
+				if out := p.succeed(t); !strings.Contains(out, want) || !strings.Contains(out, "AES128-SHA\n") && !strings.Contains(out, "(TLS1.2-X.509)-(RSA)") && !strings.Contains(out, "-(RSA)-") {
+					t.Errorf("%s, %s: no %q over RSA key exchange in\n%s", name, p.name, want, out)
+				}
+			}
+			w.counted(t, listener, "tls1.2", map[string]string{"compat": "accepted", "observe": "observed"}[name], 2)
+		})
+		w.CheckIdentities(t, 8)
+	}
+	w := newWorldWith(t, map[string]string{"POLICY_MODE": "explain"})
+	eachListener(t, func(t *testing.T, listener string) {
+		for _, p := range w.withoutSHA2(t, listener) {
+			p.run(t)
+		}
+		w.counted(t, listener, "tls1.2", "explained", 2)
+	})
+	w = newWorldWith(t, nil)
+	eachListener(t, func(t *testing.T, listener string) {
+		for _, p := range w.withoutSHA2(t, listener) {
+			if stdout, stderr, code := p.run(t); code == 0 {
+				t.Errorf("%s: exit code 0\n%s\n%s", p.name, stdout, stderr)
+			}
+		}
+		w.counted(t, listener, "tls1.2", "rejected", 2)
+	})
+}

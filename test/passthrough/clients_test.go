@@ -13,15 +13,15 @@ func TestAnOldClientReadsItsMailAndIsCounted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "observe", nil, dovecot.Message(1, []byte("Still here, after all those years.\r\n")))
 	n, seen := 0, map[string]float64{}
-	for _, c := range unserved {
+	for _, c := range append([]client{unread}, unserved...) {
 		for _, listener := range listeners {
 			out, stderr, code := run(t, session(listener), c.program, c.args(w, listener, w.ca.File)...)
 			if code != 0 || !bytes.Contains(out, []byte("Still here, after all those years.")) {
 				t.Fatalf("%s, %s: exit code %d\nstdout: %s\nstderr: %s", c.name, listener, code, out, stderr)
 			}
 			n++
-			seen[listener+c.version]++
-			w.counted(t, listener, c, seen[listener+c.version])
+			seen[listener+c.version+c.reason]++
+			w.counted(t, listener, c, seen[listener+c.version+c.reason])
 			w.expectLog(t, n, map[string]any{"listener": listener, "outcome": "observed", "version": c.version,
 				"reason": c.reason, "mode": "observe", "client": "127.0.0.1"})
 			w.expectLogin(t, listener)
@@ -63,12 +63,30 @@ func TestUnderEnforceAndExplainAnOldClientIsRefused(t *testing.T) {
 				t.Errorf("%s, %s: exit code %d\n%s", mode, c.name, code, said)
 			}
 		}
-		w.moved(t, 4, "postern_legacy_handshakes_total", "listener=imaps", "outcome=rejected")
+		w.moved(t, float64(len(unserved)), "postern_legacy_handshakes_total", "listener=imaps", "outcome=rejected")
 		if after := strings.Count(w.dovecot.Log(t), "login: Info"); after != before {
 			t.Errorf("%s: Dovecot has heard of them:\n%s", mode, w.dovecot.Log(t))
 		}
-		w.CheckIdentities(t, 4)
+		w.CheckIdentities(t, len(unserved))
 	}
+}
+
+// Nobody can serve it here, but it is not refused without a word in the log.
+func TestAHelloThatIsNotReadIsLogged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "enforce", nil)
+	for i, listener := range listeners {
+		if _, stderr, code := run(t, "", unread.program, unread.args(w, listener, w.ca.File)...); code == 0 || !strings.Contains(stderr, "alert number 50") {
+			t.Errorf("%s: exit code %d, %s", listener, code, stderr)
+		}
+		w.moved(t, 1, "postern_handshakes_total", "listener="+listener, "version=tls1.3", "outcome=failed")
+		lines := w.WaitLog(t, "handshake failed", i+1)
+		if line := lines[len(lines)-1]; line["failure"] != "malformed" || line["version"] != "tls1.3" || line["server_name"] != "mail.example.org" || line["level"] != "INFO" {
+			t.Errorf("%s: %v", listener, line)
+		}
+	}
+	w.moved(t, 0, "postern_legacy_handshakes_total")
+	w.CheckIdentities(t, len(listeners))
 }
 
 func TestALargeMessageArrivesWholeOverDHE(t *testing.T) {

@@ -142,7 +142,13 @@ var (
 		{"OpenSSL with TLS 1.2 and DHE", "tls1.2", "cipher", "openssl", openssl("-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0")},
 		{"GnuTLS with TLS 1.0 and DHE", "tls1.0", "version", "gnutls-cli", gnutls("NORMAL:-VERS-ALL:+VERS-TLS1.0:-KX-ALL:+DHE-RSA" + gnutlsOld)},
 		{"GnuTLS with TLS 1.2 and DHE", "tls1.2", "cipher", "gnutls-cli", gnutls("NORMAL:-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+DHE-RSA" + gnutlsOld)},
+		{"OpenSSL with ECDHE and SHA-1", "tls1.2", "cipher", "openssl", openssl("-tls1_2", "-cipher", "ECDHE-RSA-AES128-SHA:@SECLEVEL=0", "-sigalgs", "RSA+SHA1")},
+		{"OpenSSL with CBC and SHA-384", "tls1.2", "cipher", "openssl", openssl("-tls1_2", "-cipher", "ECDHE-RSA-AES256-SHA384")},
+		{"OpenSSL with CCM and ARIA", "tls1.2", "cipher", "openssl", openssl("-tls1_2", "-cipher", "ECDHE-ARIA128-GCM-SHA256:AES128-CCM")},
+		{"GnuTLS with Camellia", "tls1.2", "cipher", "gnutls-cli", gnutls("NORMAL:-VERS-ALL:+VERS-TLS1.2:-CIPHER-ALL:+CAMELLIA-128-CBC:+CAMELLIA-256-CBC")},
 	}
+	// unread is one whose hello Go does not read, though it offers enough.
+	unread = client{"OpenSSL with a dot behind the name", "tls1.3", "malformed", "openssl", openssl("-servername", "mail.example.org.")}
 	served = []client{
 		{"OpenSSL with TLS 1.0 and RSA", "tls1.0", "version", "openssl", openssl("-tls1", "-cipher", "ALL:@SECLEVEL=0")},
 		{"GnuTLS with TLS 1.1", "tls1.1", "version", "gnutls-cli", gnutls("NORMAL:-VERS-ALL:+VERS-TLS1.1" + gnutlsOld)},
