@@ -5,12 +5,15 @@ package dovecot
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -48,6 +51,7 @@ type Server struct {
 
 	tree      debian13.Tree // "" for the system's own Dovecot
 	dir       string        // short, as a unix socket's path has room for 108 bytes
+	master    int           // its process
 	delivered atomic.Int64
 }
 
@@ -113,6 +117,7 @@ func start(t testing.TB, tree debian13.Tree, o Options) (*Server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
+	s.master = cmd.Process.Pid
 	gone := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
@@ -185,6 +190,34 @@ func converse(addr, commands, want string) error {
 		}
 	}
 	return fmt.Errorf("%s ended with %q, not with %q: %v", addr, last, want, lines.Err())
+}
+
+// Suspend stops one of Dovecot's own processes, such as auth, until resume.
+func (s *Server) Suspend(t testing.TB, name string) (resume func()) {
+	t.Helper()
+	all, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, stat := range all {
+		text, _ := os.ReadFile(stat)
+		title, _ := os.ReadFile(filepath.Join(filepath.Dir(stat), "cmdline"))
+		// After the name in parentheses come the state and the parent.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		command, _, _ := strings.Cut(strings.Trim(string(title), "\x00"), " ")
+		if len(fields) < 2 || fields[1] != strconv.Itoa(s.master) || !strings.HasSuffix(command, "/"+name) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatalf("suspending dovecot's %s: %v", name, err)
+		}
+		resume = sync.OnceFunc(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+		t.Cleanup(resume)
+		return resume
+	}
+	t.Fatalf("dovecot has no process %s", name)
+	return nil
 }
 
 // Log returns what Dovecot has logged so far.
