@@ -20,10 +20,12 @@
 //	                 one. report tells the observer the outcome, now and not when the
 //	                 connection ends.
 //	passThrough      A legacy client that may come in, but that crypto/tls cannot serve,
-//	                 is passed through where there is an old server for it: crypto/tls
-//	                 ends without a word, and what it has read goes to that server's own
-//	                 TLS port. If that answers, the connection is a tunnel from then on;
-//	                 if not, crypto/tls reads the same bytes again, and rejects.
+//	                 or that its rule has passed through always, is passed through where
+//	                 there is an old server for it: crypto/tls ends without a word, and
+//	                 what it has read goes to that server's own TLS port. If that answers,
+//	                 the connection is a tunnel from then on; if not, crypto/tls reads the
+//	                 same bytes again, and serves or rejects. A hello that crypto/tls has
+//	                 no sense of is judged when it sends its alert (see judgeUnreadable).
 //	login            An explained client hears why here, where its program will show it
 //	                 (see explain), and no upstream is dialled. For the others the upstream with the least connections is
 //	                 dialled, or the next one where it does not greet. Then commands and

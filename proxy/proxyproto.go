@@ -34,8 +34,9 @@ func (s *session) proxyHeaderDue() bool {
 	return false
 }
 
-// readProxyHeader takes the header, and with it the addresses of the client
-// and of what it connected to. LOCAL and UNKNOWN stand for the peer itself.
+// readProxyHeader takes the header, and with it the addresses of the client and of what
+// it connected to. LOCAL, UNKNOWN and what has no TCP addresses (UNSPEC, UNIX, UDP) stand
+// for the peer itself, as version 2 allows in its section 2.2.
 func (s *session) readProxyHeader() error {
 	s.raw.SetReadDeadline(time.Now().Add(proxyHeaderTimeout))
 	if s.srv.isDraining() {
@@ -46,6 +47,10 @@ func (s *session) readProxyHeader() error {
 		return fmt.Errorf("reading the PROXY header: %w", err)
 	}
 	whole := s.raw.unread[:n]
+	if bytes.HasPrefix(whole, proxyproto.SIGV2) && bytes.HasPrefix(whole[len(proxyproto.SIGV2):], proxyUnspec) {
+		s.raw.unread = s.raw.unread[n:]
+		return nil
+	}
 	h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(whole), n))
 	if err != nil {
 		return fmt.Errorf("reading the PROXY header: %w", err)
@@ -54,13 +59,14 @@ func (s *session) readProxyHeader() error {
 	if h.Command.IsLocal() {
 		return nil
 	}
-	src, dst, ok := h.TCPAddrs()
-	if !ok {
-		return fmt.Errorf("reading the PROXY header: no TCP addresses")
+	if src, dst, ok := h.TCPAddrs(); ok {
+		s.Client, s.destination = netpoll.AddrPort(src), netpoll.AddrPort(dst)
 	}
-	s.Client, s.destination = netpoll.AddrPort(src), netpoll.AddrPort(dst)
 	return nil
 }
+
+// proxyUnspec are the command PROXY and the family UNSPEC, behind the signature.
+var proxyUnspec = []byte{0x21, 0}
 
 const (
 	maxV1 = 107 // bytes, the line end included

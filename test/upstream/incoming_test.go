@@ -155,8 +155,8 @@ func TestABrokenPROXYHeaderEndsTheConnection(t *testing.T) {
 		"v2 short":              append(bytes.Clone(signature), 0x21, 0x11, 0, 4, 1, 2, 3, 4),
 		"v2 version":            append(bytes.Clone(signature), 0x31, 0x11, 0, 0),
 		"v2 family":             append(bytes.Clone(signature), 0x21, 0x13, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12),
-		"v2 unix":               append(append(bytes.Clone(signature), 0x21, 0x31, 0, 216), make([]byte, 216)...),
-		"v2 UDP":                append(bytes.Clone(signature), 0x21, 0x12, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12),
+		"v2 unix, short":        append(append(bytes.Clone(signature), 0x21, 0x31, 0, 200), make([]byte, 200)...),
+		"v2 no family, a kind":  append(bytes.Clone(signature), 0x21, 0x01, 0, 0),
 		"nothing, FIN":          nil,
 		"half a signature, FIN": signature[:6],
 		"half an address, FIN":  append(bytes.Clone(signature), 0x21, 0x11, 0, 12, 1, 2, 3),
@@ -175,6 +175,35 @@ func TestABrokenPROXYHeaderEndsTheConnection(t *testing.T) {
 	for protocol, u := range g.upstreams {
 		if n := u.Connections(); n != 1 {
 			t.Errorf("%d connections have reached the %s upstream, want that of the probe", n, protocol)
+		}
+	}
+}
+
+// What has no TCP addresses stands for the peer itself, as LOCAL does.
+func TestAPROXYHeaderWithoutTCPAddressesStandsForThePeer(t *testing.T) {
+	t.Parallel()
+	g := newBehindProxy(t)
+	n := 0
+	for name, header := range map[string][]byte{
+		"UNSPEC":           append(bytes.Clone(signature), 0x21, 0, 0, 0),
+		"UNSPEC with more": append(bytes.Clone(signature), 0x21, 0, 0, 7, 4, 0, 4, 0, 0, 0, 0),
+		"UNIX":             append(append(bytes.Clone(signature), 0x21, 0x31, 0, 216), make([]byte, 216)...),
+		"UDP":              append(bytes.Clone(signature), 0x21, 0x12, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12),
+		"LOCAL":            append(bytes.Clone(signature), 0x20, 0, 0, 0),
+	} {
+		for _, listener := range posterntest.Listeners {
+			_, err := posterntest.Caller{
+				From: proxyFrom, Header: header,
+				TLS: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10},
+			}.Open(g.Proxy, listener)
+			if err == nil {
+				t.Fatal("TLS 1.0 was let in")
+			}
+			n++
+			lines := g.WaitLog(t, "legacy handshake", n)
+			if got := lines[len(lines)-1]; got["client"] != proxyFrom {
+				t.Errorf("%s, %s: the log names client %v, want %s", name, listener, got["client"], proxyFrom)
+			}
 		}
 	}
 }
