@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"postern/internal/mailproto"
@@ -262,14 +264,10 @@ func (c *upstreamConn) say(command string) ([]byte, error) {
 // now, or the end of the server, until stop is called.
 func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *upstreamConn, stop func() bool, err error) {
 	begun := time.Now()
-	dialer := net.Dialer{Deadline: begun.Add(dialWithin), KeepAlive: -1}
+	dialer := net.Dialer{Deadline: begun.Add(dialWithin), KeepAlive: -1, Control: srv.notItself}
 	nc, err := dialer.DialContext(srv.ctx, "tcp", up.Addr)
 	if err != nil {
 		return nil, nil, &upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}
-	}
-	if l := srv.ownListener(nc); l != "" {
-		nc.Close()
-		return nil, nil, &upstreamError{UpstreamDial, fmt.Errorf("%s is this instance's own listener %s: it would be its own client, without end", nc.RemoteAddr(), l)}
 	}
 	up.connections.Add(1)
 	c = &upstreamConn{raw: &netpoll.Conn{Socket: nc.(*net.TCPConn), IdleSet: srv.idleSet}, up: up}
@@ -277,18 +275,16 @@ func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *ups
 	return c, context.AfterFunc(srv.ctx, func() { c.raw.SetDeadline(past) }), nil
 }
 
-// ownListener is the listener to which a connection within this host leads, if any.
-func (srv *Server) ownListener(c net.Conn) Listener {
-	local, remote := netpoll.AddrPort(c.LocalAddr()), netpoll.AddrPort(c.RemoteAddr())
-	if local.Addr() != remote.Addr() && !remote.Addr().IsLoopback() {
-		return ""
-	}
+// notItself keeps the server from a connection to a listener of its own, which would
+// bring about the next one, without end.
+func (srv *Server) notItself(_, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
 	for l, list := range srv.cfg.Listeners {
-		if slices.ContainsFunc(list, func(nl net.Listener) bool { return netpoll.Accepts(nl, remote) }) {
-			return l
+		if err == nil && slices.ContainsFunc(list, func(nl net.Listener) bool { return netpoll.Accepts(nl, to) }) {
+			return fmt.Errorf("this is the instance's own listener %s", l)
 		}
 	}
-	return ""
+	return nil
 }
 
 // converse is the dialogue with an upstream from the first byte to a greeting.

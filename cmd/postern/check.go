@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"postern/internal/check"
+	"postern/internal/config"
 )
 
 // checkConfig checks the configuration of serve and reports all problems.
@@ -23,7 +24,12 @@ func checkConfig(ctx context.Context, sys system) error {
 	if err := sys.use(src, fs); err != nil {
 		return err
 	}
-	r := check.Run(ctx, sys.environ, *offline)
+	r := check.Run(ctx, sys.environ, *offline, func(ctx context.Context, cfg *config.Config) string {
+		ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+		defer cancel()
+		_, report, _ := askReadiness(ctx, cfg) // whatever else answers is no Postern
+		return report
+	})
 	r.Warnings = slices.Concat(sys.envFile.Warnings, r.Warnings)
 	if !sys.has("") {
 		r.Errors = append(r.Errors, noVariable)

@@ -86,7 +86,7 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return true, "", nil
+		return true, string(body), nil
 	case http.StatusServiceUnavailable:
 		return false, string(body), nil
 	}

@@ -35,7 +35,7 @@ func serve(ctx context.Context, sys system) error {
 // whole adds to what a start found first all the rest that check finds without a
 // network.
 func (sys system) whole(ctx context.Context, err error) error {
-	lines := check.Run(ctx, sys.environ, true).Errors
+	lines := check.Run(ctx, sys.environ, true, nil).Errors
 	about := func(line string) string {
 		subject, _, _ := strings.Cut(line, ": ")
 		return subject

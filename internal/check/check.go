@@ -5,14 +5,20 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/config"
+	"postern/internal/netpoll"
 )
 
 // Report has the findings, one line each, naming the variable, the file or the
@@ -29,13 +35,14 @@ type Report struct {
 }
 
 // Run checks everything that an environment, as of os.Environ, configures.
-// Offline dials nothing.
-func Run(ctx context.Context, environ []string, offline bool) *Report {
+// Offline dials nothing; else running returns what /readyz says on the admin port.
+func Run(ctx context.Context, environ []string, offline bool, running func(context.Context, *config.Config) string) *Report {
 	cfg, problems := config.Inspect(environ)
 	r := &Report{Errors: problems, Warnings: cfg.Warnings()}
 	roots := r.files(cfg, time.Now())
 	r.api(cfg)
-	r.listeners(cfg)
+	r.listeners(cfg, offline, func() bool { return strings.HasPrefix(running(ctx, cfg), "listeners: ") })
+	r.own(ctx, cfg, offline)
 	r.ledger(ctx, cfg, offline)
 	if !offline {
 		r.servers(ctx, cfg, roots)
@@ -50,19 +57,31 @@ func (r *Report) addError(err error) {
 	}
 }
 
-// listeners tries to bind Postern's ports. A port in use is no error, as Postern
-// may be running.
-func (r *Report) listeners(cfg *config.Config) {
+// listeners tries to bind Postern's ports. That Postern holds them already is no error,
+// nor that this user may not bind a port which the unit's user may.
+func (r *Report) listeners(cfg *config.Config, offline bool, running func() bool) {
+	running = sync.OnceValue(running)
+	var held []string
 	try := func(variable, addr string) {
 		if addr == "" {
 			return
 		}
 		nl, err := net.Listen(config.Network(addr), addr)
+		holder := ""
+		if errors.Is(err, syscall.EADDRINUSE) {
+			_, port, _ := net.SplitHostPort(addr)
+			n, _ := strconv.Atoi(port)
+			holder = config.Holder(n)
+		}
 		switch {
 		case err == nil:
 			nl.Close()
-		case errors.Is(err, syscall.EADDRINUSE):
-			r.Warnings = append(r.Warnings, variable+": "+addr+" is in use; that is as it should be where Postern runs already")
+		case errors.Is(err, syscall.EACCES):
+			r.Warnings = append(r.Warnings, config.BindError(variable, addr, err).Error()+"; docs/operations.md says how to check as the unit's user")
+		case errors.Is(err, syscall.EADDRINUSE) && holder == "" && offline:
+			r.Warnings = append(r.Warnings, variable+": "+addr+" is in use, and with -offline nobody is asked by whom")
+		case errors.Is(err, syscall.EADDRINUSE) && (strings.HasSuffix(holder, " (postern)") || holder == "" && running()):
+			held = append(held, variable+" "+addr)
 		default:
 			r.addError(config.BindError(variable, addr, err))
 		}
@@ -73,6 +92,35 @@ func (r *Report) listeners(cfg *config.Config) {
 		}
 	}
 	try(config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+	if len(held) > 0 {
+		r.Fine = append(r.Fine, "in use by the Postern that runs: "+strings.Join(held, ", "))
+	}
+}
+
+// own finds servers that are Postern itself, which would be its own client without end.
+func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	look := func(variable, name, addr string) {
+		host, port, _ := net.SplitHostPort(addr)
+		if _, err := netip.ParseAddr(host); err != nil && offline && !config.OnLoopback(addr) {
+			return
+		}
+		ips, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host) // what does not resolve is said elsewhere
+		for i := range ips {
+			ips[i] = ips[i].Unmap()
+		}
+		ips = slices.DeleteFunc(ips, func(ip netip.Addr) bool { return !netpoll.Local(ip) })
+		if l := cfg.OwnListener(ips, port); l != "" {
+			r.Errors = append(r.Errors, fmt.Sprintf("%s: %s leads back to %s of this instance: name the port of the mail server behind it", variable, name, l))
+		}
+	}
+	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
+		look(variable("UPSTREAM_"+strings.ToUpper(u.Scheme.Protocol)), u.String(), u.Addr())
+	}
+	for _, p := range cfg.Passthrough() {
+		look(p.Variable, p.Addr, p.Addr)
+	}
 }
 
 func variable(name string) string { return config.Prefix + name }

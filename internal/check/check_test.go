@@ -1,18 +1,24 @@
 package check
 
 import (
+	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"database/sql"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,7 +26,9 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/ledger"
 	"postern/internal/posterntest"
+	"postern/internal/postgrestest"
 )
 
 // environ is one that is right, but for what set, as NAME=value, changes.
@@ -50,6 +58,9 @@ func environ(t *testing.T, set ...string) []string {
 	}
 	return env
 }
+
+// nobody runs.
+func nobody(context.Context, *config.Config) string { return "" }
 
 func testKey(t *testing.T) crypto.Signer {
 	t.Helper()
@@ -99,7 +110,7 @@ func expectLine(t *testing.T, what string, lines []string, parts ...string) {
 }
 
 func TestARightConfigurationIsFine(t *testing.T) {
-	r := Run(t.Context(), environ(t), true)
+	r := Run(t.Context(), environ(t), true, nobody)
 	if len(r.Errors)+len(r.Unanswered)+len(r.Warnings) > 0 || len(r.Fine) != 1 {
 		t.Errorf("%+v", r)
 	}
@@ -114,7 +125,7 @@ func TestEverythingIsReportedAtOnce(t *testing.T) {
 	}
 	r := Run(t.Context(), environ(t, "TIMEOUT_IDLE=soon", "NONSENSE=1", "TLS_CERT_FILE="+dir+"/none.pem",
 		"TLS_CLIENT_CA_FILE="+dir+"/noca.pem", "TLS_TICKET_KEYS_FILE="+keys, "ADMIN_TLS_CERT_FILE=$CERT",
-		"UPSTREAM_IMAP=imaps://127.0.0.1:1", "UPSTREAM_CA_FILE=$KEY", "LISTEN_IMAPS=192.0.2.1:0"), false)
+		"UPSTREAM_IMAP=imaps://127.0.0.1:1", "UPSTREAM_CA_FILE=$KEY", "LISTEN_IMAPS=192.0.2.1:0"), false, nobody)
 	for _, want := range []string{
 		"POSTERN_TIMEOUT_IDLE: ", "POSTERN_NONSENSE: ", dir + "/none.pem: no such file", dir + "/noca.pem: no such file",
 		keys + ":1: 5 bytes, not 32", "rsa.crt: the key to this certificate is missing", "rsa.key: no certificate in it", "POSTERN_LISTEN_IMAPS: 192.0.2.1:0 is not an address",
@@ -138,14 +149,14 @@ func TestABadTokenFileIsReported(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := Run(t.Context(), environ(t, "ADMIN_TOKEN_FILE="+short), true)
+	r := Run(t.Context(), environ(t, "ADMIN_TOKEN_FILE="+short), true, nobody)
 	expectLine(t, "error", r.Errors, "POSTERN_ADMIN_TOKEN_FILE: "+short+": the token has 14 bytes, 16 are the least")
 	if all := fmt.Sprint(r); strings.Contains(all, secret) || len(r.Errors) != 1 {
 		t.Errorf("%s", all)
 	}
-	r = Run(t.Context(), environ(t, "ADMIN_TOKEN_FILE="+good, "ADMIN_LISTEN=:0"), true)
+	r = Run(t.Context(), environ(t, "ADMIN_TOKEN_FILE="+good, "ADMIN_LISTEN=:0"), true, nobody)
 	expectLine(t, "warning", r.Warnings, "POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted")
-	r = Run(t.Context(), environ(t, "ADMIN_LISTEN=:0"), true)
+	r = Run(t.Context(), environ(t, "ADMIN_LISTEN=:0"), true, nobody)
 	expectLine(t, "line", r.Fine, "POSTERN_ADMIN_LISTEN: not on loopback, so page and API are off")
 	if len(r.Errors)+len(r.Warnings) > 0 {
 		t.Errorf("%+v", r)
@@ -198,7 +209,7 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 				test.mode = "enforce"
 			}
 			r := Run(t.Context(), environ(t, "TLS_CERT_FILE="+longLived(t, test.key, test.change), "POLICY_MODE="+test.mode,
-				"LEDGER_URL=sqlite:"+t.TempDir()+"/ledger.db"), true)
+				"LEDGER_URL=sqlite:"+t.TempDir()+"/ledger.db"), true, nobody)
 			one := func(what string, got []string, want string) {
 				if want == "" && len(got) > 0 || want != "" && len(got) != 1 {
 					t.Errorf("%s: %q, want %q", what, got, want)
@@ -247,7 +258,7 @@ func missingIssuer(t *testing.T, urls []string, words string) {
 		if err := os.WriteFile(path, chain, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return Run(t.Context(), environ(t, "TLS_CERT_FILE="+path), true)
+		return Run(t.Context(), environ(t, "TLS_CERT_FILE="+path), true, nobody)
 	}
 	expectLine(t, "warning", look().Warnings, "mail.pem: the certificate of its issuer (Public CA) is not in it: "+words)
 	if n := len(look().Warnings); n != 1 {
@@ -259,35 +270,84 @@ func missingIssuer(t *testing.T, urls []string, words string) {
 	}
 }
 
-func TestAPortThatIsTakenIsAWarning(t *testing.T) {
+func TestAPortThatIsTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	r := Run(t.Context(), environ(t, "ADMIN_LISTEN="+l.Addr().String()), true)
-	if len(r.Errors) > 0 || len(r.Warnings) != 1 {
+	self, err := os.ReadFile("/proc/self/comm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := Run(t.Context(), environ(t, "ADMIN_LISTEN="+l.Addr().String()), true, nobody)
+	expectLine(t, "error", r.Errors, "POSTERN_ADMIN_LISTEN: "+l.Addr().String()+": address already in use", strings.TrimSpace(string(self)), "deploy/dovecot.conf")
+	if len(r.Errors) != 1 || len(r.Warnings) > 0 {
 		t.Errorf("%+v", r)
 	}
-	expectLine(t, "warning", r.Warnings, fmt.Sprintf("POSTERN_ADMIN_LISTEN: %s is in use", l.Addr()))
 }
 
-// check opens the ledger's store before an instance needs it.
+func TestAnUpstreamThatIsPosternItself(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for set, want := range map[string]string{
+		"UPSTREAM_IMAP=imap://127.0.0.1:20143": "", "UPSTREAM_IMAP=imap://127.0.0.2:10143": "LISTEN_IMAP", "UPSTREAM_IMAP=imap://localhost:10143": "LISTEN_IMAP",
+		"UPSTREAM_IMAP=imap://[::1]:10143": "LISTEN_IMAP", "UPSTREAM_IMAP=imaps://127.0.0.1:10993": "LISTEN_IMAPS", "UPSTREAM_IMAP=imaps://127.0.0.2:10993": "",
+		"UPSTREAM_IMAP=imap://192.0.2.7:10143": "", "UPSTREAM_PASSTHROUGH_IMAPS=127.0.0.1:10993": "LISTEN_IMAPS", "UPSTREAM_IMAP=imap://" + host + ":10143": "LISTEN_IMAP",
+	} {
+		cfg, problems := config.Inspect(environ(t, "LISTEN_IMAP=:10143", "LISTEN_IMAPS=127.0.0.1:10993", set))
+		r := &Report{Errors: problems}
+		r.own(t.Context(), cfg, false)
+		if got := strings.Join(r.Errors, "\n"); (got != "") != (want != "") || !strings.Contains(got, want) {
+			t.Errorf("%s: %q, want %q", set, got, want)
+		}
+	}
+}
+
+// check tries what an instance would do with its ledger.
 func TestALedgerThatCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
+	noise := filepath.Join(dir, "noise.db")
+	if err := os.WriteFile(noise, bytes.Repeat([]byte("noise..."), 1024), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(dir, "kept.db")
+	store, err := ledger.Open(t.Context(), "sqlite:"+kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Close()
+	contents := func() (all string) {
+		list, _ := os.ReadDir(dir)
+		for _, e := range list {
+			b, _ := os.ReadFile(filepath.Join(dir, e.Name()))
+			all += fmt.Sprintf("%s %x\n", e.Name(), sha256.Sum256(b))
+		}
+		return all
+	}
+	before := contents()
 	for url, want := range map[string]struct{ problem, warning string }{
 		"sqlite:" + dir + "/ledger.db":            {},
-		"sqlite:" + dir + "/missing/ledger.db":    {problem: "POSTERN_LEDGER_URL: " + dir + "/missing: no such file or directory: the ledger cannot be made there"},
-		"sqlite:" + filepath.Dir(dir):             {problem: "POSTERN_LEDGER_URL: " + filepath.Dir(dir) + " is not a file"},
-		"postgres://u:hunter2@127.0.0.1:1/ledger": {warning: "POSTERN_LEDGER_URL: opening the ledger postgres://u:xxxxx@127.0.0.1:1/ledger: "},
+		"sqlite:" + kept:                          {},
+		"sqlite:" + noise:                         {problem: "the file is no SQLite database"},
+		"sqlite:" + dir + "/missing/ledger.db":    {problem: "its folder is not there: make it"},
+		"sqlite:" + dir:                           {problem: dir + ": is a directory"},
+		"postgres://u:hunter2@127.0.0.1:1/ledger": {warning: "the ledger's database does not answer"},
 	} {
 		r := &Report{}
 		r.ledger(t.Context(), &config.Config{LedgerURL: url}, false)
-		if got := strings.Join(r.Errors, "\n"); got != want.problem {
-			t.Errorf("%s: %q, want %q", url, got, want.problem)
-		}
-		if got := strings.Join(r.Warnings, "\n"); !strings.HasPrefix(got, want.warning) || want.warning == "" && got != "" || strings.Contains(got, "hunter2") {
-			t.Errorf("%s: warning %q, want %q", url, got, want.warning)
+		for what, part := range map[string]struct {
+			got  []string
+			want string
+		}{"error": {r.Errors, want.problem}, "warning": {r.Warnings, want.warning}} {
+			if part.want == "" && len(part.got) > 0 || len(part.got) > 1 || strings.Contains(fmt.Sprint(part.got), "hunter2") {
+				t.Errorf("%s: %s %q", url, what, part.got)
+			}
+			if part.want != "" {
+				expectLine(t, what, part.got, "POSTERN_LEDGER_URL: ", part.want)
+			}
 		}
 		offline := &Report{}
 		offline.ledger(t.Context(), &config.Config{LedgerURL: url}, true)
@@ -295,4 +355,47 @@ func TestALedgerThatCannotBeWritten(t *testing.T) {
 			t.Errorf("%s: offline, and yet %q", url, offline.Warnings)
 		}
 	}
+	if after := contents(); after != before {
+		t.Errorf("the files were\n%snow they are\n%s", before, after)
+	}
+}
+
+func TestADatabaseThatMayNotBeUsed(t *testing.T) {
+	server := postgrestest.New(t)
+	run := func(statements ...string) (url string) {
+		url = server.NewDatabase(t)
+		db, err := sql.Open("pgx", url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		name := path.Base(strings.Split(url, "?")[0])
+		for _, s := range statements {
+			if _, err := db.Exec(strings.ReplaceAll(s, "$DB", `"`+name+`"`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return url
+	}
+	look := func(url string) *Report {
+		r := &Report{}
+		r.ledger(t.Context(), &config.Config{LedgerURL: url}, false)
+		return r
+	}
+	fine := run()
+	if r := look(fine); len(r.Errors)+len(r.Warnings) > 0 {
+		t.Errorf("%+v", r)
+	}
+	if _, err := ledger.OpenReadOnly(t.Context(), fine); err == nil {
+		t.Error("check has left tables behind")
+	}
+	powerless := run("CREATE ROLE powerless LOGIN", "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	u, err := url.Parse(powerless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User("powerless")
+	expectLine(t, "error", look(u.String()).Errors, "POSTERN_LEDGER_URL: ", "permission denied for schema public")
+	readOnly := run("ALTER DATABASE $DB SET default_transaction_read_only = on")
+	expectLine(t, "warning", look(readOnly).Warnings, "POSTERN_LEDGER_URL: ", "cannot be written now")
 }

@@ -26,7 +26,7 @@ func TestARealDovecotWithAndWithoutAPROXYHeader(t *testing.T) {
 			for protocol, addr := range map[string]string{"imap": test.imap, "pop3": test.pop3} {
 				set := []string{"UPSTREAM_IMAP=", "UPSTREAM_" + strings.ToUpper(protocol) + "=" + protocol + "://" + addr,
 					"UPSTREAM_PROXY_PROTOCOL=" + test.header, "UPSTREAM_TIMEOUT=5s"}
-				r := Run(t.Context(), environ(t, set...), false)
+				r := Run(t.Context(), environ(t, set...), false, nobody)
 				if test.failure == "" && len(r.Unanswered) > 0 || test.failure != "" && len(r.Unanswered) != 1 {
 					t.Errorf("%s: %q", protocol, r)
 				} else if test.failure != "" {

@@ -2,38 +2,29 @@ package check
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"path/filepath"
+	"errors"
 	"strings"
-	"syscall"
 
 	"postern/internal/config"
 	"postern/internal/ledger"
 )
 
-// ledger checks whether the ledger can be written. A database that does not
-// answer is no error: Postern runs without it.
+// ledger checks whether the ledger can be opened and written. A database that cannot
+// now is no error: Postern runs without it.
 func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
 	if cfg.LedgerIdentity == "hashed" && cfg.LedgerIdentityKeyFile != "" {
 		_, err := config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
 		r.addError(err)
 	}
-	name := variable("LEDGER_URL")
-	switch path, isFile := strings.CutPrefix(cfg.LedgerURL, "sqlite:"); {
-	case cfg.LedgerURL == "" || ledger.Check(cfg.LedgerURL) != "": // it did not parse, which was said
-	case isFile:
-		dir := filepath.Dir(path)
-		const write, search = 2, 1
-		if err := syscall.Access(dir, write|search); err != nil {
-			r.Errors = append(r.Errors, fmt.Sprintf("%s: %s: %v: the ledger cannot be made there", name, dir, err))
-		}
-		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-			r.Errors = append(r.Errors, fmt.Sprintf("%s: %s is not a file", name, path))
-		}
-	case cfg.LedgerURL != ledger.Memory && !offline:
-		if err := ledger.Ping(ctx, cfg.LedgerURL); err != nil {
-			r.Warnings = append(r.Warnings, name+": "+err.Error())
-		}
+	isFile := strings.HasPrefix(cfg.LedgerURL, "sqlite:")
+	if ledger.Check(cfg.LedgerURL) != "" || cfg.LedgerURL == ledger.Memory || offline && !isFile {
+		return // it did not parse, which was said, or there is nothing to open
+	}
+	name := variable("LEDGER_URL") + ": "
+	switch err := ledger.Try(ctx, cfg.LedgerURL); {
+	case errors.Is(err, ledger.ErrAway):
+		r.Warnings = append(r.Warnings, name+err.Error())
+	case err != nil:
+		r.Errors = append(r.Errors, name+err.Error())
 	}
 }

@@ -35,7 +35,7 @@ func TestWhatAnOldServerAnswers(t *testing.T) {
 			if test.off {
 				set = append(set, "LISTEN_IMAPS=off")
 			}
-			r := Run(t.Context(), environ(t, set...), false)
+			r := Run(t.Context(), environ(t, set...), false, nobody)
 			line := "POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: " + old.Addr() + ": "
 			switch {
 			case test.failure != "":
@@ -49,7 +49,7 @@ func TestWhatAnOldServerAnswers(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 			before := old.Connections()
-			if r := Run(t.Context(), environ(t, set...), true); len(r.Unanswered) > 0 || old.Connections() != before || test.off && before > 0 {
+			if r := Run(t.Context(), environ(t, set...), true, nobody); len(r.Unanswered) > 0 || old.Connections() != before || test.off && before > 0 {
 				t.Errorf("offline: %+v, or dialled", r)
 			}
 		})
@@ -67,7 +67,7 @@ func says(answer string) func(net.Conn) {
 
 func TestAnOldServerBehindAPROXYHeaderIsAskedWithOne(t *testing.T) {
 	old := posterntest.StartRawUpstream(t, says("\x15\x03\x01\x00\x02\x02\x46"))
-	Run(t.Context(), environ(t, "UPSTREAM_PASSTHROUGH_IMAPS="+old.Addr(), "UPSTREAM_PROXY_PROTOCOL=v2", "UPSTREAM_TIMEOUT=500ms"), false)
+	Run(t.Context(), environ(t, "UPSTREAM_PASSTHROUGH_IMAPS="+old.Addr(), "UPSTREAM_PROXY_PROTOCOL=v2", "UPSTREAM_TIMEOUT=500ms"), false, nobody)
 	old.Close()
 	in := bufio.NewReader(bytes.NewReader(old.Received(0)))
 	h, err := proxyproto.Read(in)

@@ -26,7 +26,7 @@ func BindError(variable, addr string, err error) error {
 		if holder == "" {
 			holder = fmt.Sprintf("another program (as root, ss -ltnp sport = :%s names it)", port)
 		}
-		return fmt.Errorf("%s: %s: address already in use by %s: stop it or move it to another port, or choose another address here", variable, addr, holder)
+		return fmt.Errorf("%s: %s: address already in use by %s: stop it or move it to another port (deploy/dovecot.conf moves Dovecot's), or choose another address here", variable, addr, holder)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%s: %s: a port below 1024 needs CAP_NET_BIND_SERVICE, which deploy/systemd/postern.service gives, "+
 			"or root; or choose a port from 1024 on", variable, addr)

@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/fips140"
-	"net"
 	"slices"
 	"strings"
 
@@ -145,20 +144,22 @@ func (l *loader) checkUpstreams(c *Config) {
 // checkListeners finds addresses that can be bound only once, and a
 // configuration without any listener.
 func (l *loader) checkListeners(c *Config) {
-	taken := map[string]string{}
+	type taken struct{ name, addr string }
+	var all []taken
 	claim := func(name, addr string) {
-		_, port, _ := net.SplitHostPort(addr)
-		if addr == "" || port == "0" {
+		i := slices.IndexFunc(all, func(t taken) bool { return overlap(t.addr, addr) })
+		switch {
+		case addr == "" || strings.HasSuffix(addr, ":0"):
 			return
-		}
-		switch first, ok := taken[addr]; {
-		case !ok:
-			taken[addr] = name
-		case first == name:
+		case i < 0:
+		case all[i].addr != addr:
+			l.add(name, show(addr)+": taken by "+show(all[i].addr)+" in "+all[i].name)
+		case all[i].name == name:
 			l.add(name, show(addr)+": listed twice")
 		default:
-			l.add(name, show(addr)+": taken by "+first)
+			l.add(name, show(addr)+": taken by "+all[i].name)
 		}
+		all = append(all, taken{name, addr})
 	}
 	off, parsed, open := true, true, false
 	upstreams := len(c.UpstreamIMAP)+len(c.UpstreamPOP3) > 0

@@ -128,6 +128,8 @@ var badValues = []struct{ set, line string }{
 	{"LISTEN_IMAPS=off,:993", `LISTEN_IMAPS: "off": off stands alone, and only for LISTEN_ variables`},
 	{"LISTEN_IMAPS=:993,:993", `LISTEN_IMAPS: ":993": listed twice`},
 	{"LISTEN_IMAPS=[::0]:993,[::]:993", `LISTEN_IMAPS: "[::]:993": listed twice`},
+	{"LISTEN_IMAPS=:993,127.0.0.1:993", `LISTEN_IMAPS: "127.0.0.1:993": taken by ":993" in POSTERN_LISTEN_IMAPS`},
+	{"LISTEN_IMAP=0.0.0.0:1993,[::]:1993,[::1]:1993", `LISTEN_IMAP: "[::1]:1993": taken by "[::]:1993" in POSTERN_LISTEN_IMAP`},
 	{"LISTEN_IMAP=:993", `LISTEN_IMAP: ":993": taken by POSTERN_LISTEN_IMAPS`},
 	{"LISTEN_IMAPS=", `LISTEN_IMAPS: set but empty; unset it, or give a value`},
 	{"ADMIN_LISTEN=off", `ADMIN_LISTEN: "off": off stands alone, and only for LISTEN_ variables`},
@@ -314,8 +316,8 @@ func TestWarnings(t *testing.T) {
 			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_LISTEN_IMAPS is off"}},
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost:10110", "UPSTREAM_PASSTHROUGH_IMAPS=h:1", "LISTEN_IMAPS=off"}, []string{
 			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
-		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=localhost:993"}, []string{
-			`POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: "localhost:993" is this instance's own POSTERN_LISTEN_IMAPS`}},
+		{[]string{"LISTEN_IMAPS=[::]:993"}, []string{`POSTERN_LISTEN_IMAPS: "[::]:993" is IPv6 alone; for IPv4 as well write :993`}},
+		{[]string{"LISTEN_IMAPS=[::]:993,0.0.0.0:993", "LISTEN_IMAP=[::1]:143"}, nil},
 		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address"}},
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token"}, []string{
 			"POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted, since POSTERN_ADMIN_LISTEN is not on loopback and POSTERN_ADMIN_TLS_CERT_FILE is not set"}},
@@ -406,19 +408,6 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestAnUpstreamThatIsPosternItselfIsWarnedOf(t *testing.T) {
-	for environ, own := range map[string]bool{
-		"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:143": true, "POSTERN_UPSTREAM_IMAP=imap://localhost:143": true,
-		"POSTERN_UPSTREAM_IMAP=imap://[::1]:143": true, "POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:10143": false,
-		"POSTERN_UPSTREAM_IMAP=imap://192.0.2.7:143": false, "POSTERN_UPSTREAM_IMAP=imaps://mail.example.org": false,
-	} {
-		warnings := strings.Join(mustLoad(t, with(environ)...).Warnings(), "\n")
-		if got := strings.Contains(warnings, "is this instance's own POSTERN_LISTEN_IMAP"); got != own {
-			t.Errorf("%s: %q", environ, warnings)
-		}
-	}
 }
 
 func TestOnlyLoopbackIsLoopback(t *testing.T) {

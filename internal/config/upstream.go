@@ -82,19 +82,36 @@ func parseUpstream(s string) (u Upstream, problem string) {
 	return u, problem
 }
 
-// ownListener returns the variable of the listener with the address of a server
-// to dial, if any: Postern would be its own client, without end.
-func (c *Config) ownListener(server string) string {
-	dialled, dialledPort, _ := net.SplitHostPort(server)
-	for _, l := range c.listeners() {
+// OwnListener returns the variable of the listener that a connection from this host to
+// one of these addresses would reach, if any.
+func (c *Config) OwnListener(to []netip.Addr, port string) string {
+	for _, l := range c.Listeners() {
 		for _, addr := range l.Addrs {
-			host, port, _ := net.SplitHostPort(addr)
-			ip, err := netip.ParseAddr(host)
-			everywhere := host == "" || err == nil && ip.IsUnspecified()
-			if len(l.upstreams) > 0 && port == dialledPort && (host == dialled || loopback(dialled) && everywhere) {
+			if slices.ContainsFunc(to, func(ip netip.Addr) bool { return overlap(addr, net.JoinHostPort(ip.String(), port)) }) {
 				return l.Variable
 			}
 		}
 	}
 	return ""
+}
+
+// overlap reports whether two addresses cannot both be bound. Names are taken to be
+// different, but for localhost.
+func overlap(a, b string) bool {
+	parse := func(addr string) (host, port string, ip netip.Addr) {
+		host, port, _ = net.SplitHostPort(addr)
+		if ip, _ = netip.ParseAddr(host); host == "localhost" {
+			ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		return host, port, ip
+	}
+	hostA, portA, ipA := parse(a)
+	hostB, portB, ipB := parse(b)
+	switch {
+	case portA != portB:
+		return false
+	case hostA == "" || hostB == "" || hostA == hostB:
+		return true
+	}
+	return ipA.IsValid() && ipA.Is4() == ipB.Is4() && (ipA == ipB || ipA.IsUnspecified() || ipB.IsUnspecified())
 }

@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -21,6 +23,13 @@ func (c *Config) Warnings() []string {
 	for _, l := range c.listeners() {
 		if c.given[l.Variable] != "" && len(l.Addrs) > 0 && len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "" {
 			w = append(w, l.Variable+": not opened, since "+l.upstreamVariable+" is not set")
+		}
+	}
+	for _, l := range c.Listeners() {
+		for _, addr := range l.Addrs {
+			if host, port, _ := net.SplitHostPort(addr); Network(addr) == "tcp6" && netip.MustParseAddr(host).IsUnspecified() && !slices.Contains(l.Addrs, "0.0.0.0:"+port) {
+				w = append(w, l.Variable+": "+show(addr)+" is IPv6 alone; for IPv4 as well write :"+port)
+			}
 		}
 	}
 	switch {
@@ -54,9 +63,6 @@ func (c *Config) upstreamWarnings() (w []string) {
 	for _, l := range c.listeners()[:2] { // each protocol once
 		for _, u := range l.upstreams {
 			encrypted = encrypted || u.Scheme.TLS != TLSNone
-			if own := c.ownListener(u.Addr()); own != "" {
-				w = append(w, l.upstreamVariable+": "+show(u.String())+" is this instance's own "+own)
-			}
 			if u.Scheme.TLS == TLSNone && !loopback(u.Host) {
 				w = append(w, l.upstreamVariable+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
 			}
@@ -82,14 +88,11 @@ func (c *Config) passthroughWarnings() (w []string) {
 		if l.passthrough == "" {
 			continue
 		}
-		own := c.ownListener(string(l.passthrough))
 		switch {
 		case len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "":
 			w = append(w, l.passthroughVariable()+": not used, since "+l.upstreamVariable+" is not set")
 		case l.Addrs != nil && len(l.Addrs) == 0:
 			w = append(w, l.passthroughVariable()+": not used, since "+l.Variable+" is off")
-		case own != "":
-			w = append(w, l.passthroughVariable()+": "+show(string(l.passthrough))+" is this instance's own "+own)
 		}
 	}
 	return w

@@ -76,36 +76,37 @@ func (s *Store) migrate(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
 	}
-	err := s.within(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS postern_ledger (version INTEGER NOT NULL)`); err != nil {
-			return err
-		}
-		var version int
-		err := tx.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
-		if errors.Is(err, sql.ErrNoRows) {
-			_, err = tx.ExecContext(ctx, `INSERT INTO postern_ledger VALUES (0)`)
-		}
-		if err != nil {
-			return err
-		}
-		switch {
-		case version > len(migrations):
-			return errNewer
-		}
-		for _, statement := range slices.Concat(migrations[version:]...) {
-			if _, err := tx.ExecContext(ctx, s.schema.Replace(statement)); err != nil {
-				return fmt.Errorf("making its tables: %w", err)
-			}
-		}
-		if version < len(migrations) {
-			if _, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations))); err != nil {
-				return err
-			}
-		}
-		_, err = tx.ExecContext(ctx, begin, time.Now().Unix())
-		return err
-	})
+	err := s.within(ctx, func(tx *sql.Tx) error { return s.update(ctx, tx) })
 	s.migrated.Store(err == nil)
+	return err
+}
+
+func (s *Store) update(ctx context.Context, tx *sql.Tx) error {
+	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS postern_ledger (version INTEGER NOT NULL)`); err != nil {
+		return err
+	}
+	var version int
+	err := tx.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&version)
+	if errors.Is(err, sql.ErrNoRows) {
+		_, err = tx.ExecContext(ctx, `INSERT INTO postern_ledger VALUES (0)`)
+	}
+	if err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		return errNewer
+	}
+	for _, statement := range slices.Concat(migrations[version:]...) {
+		if _, err := tx.ExecContext(ctx, s.schema.Replace(statement)); err != nil {
+			return fmt.Errorf("making its tables: %w", err)
+		}
+	}
+	if version < len(migrations) {
+		if _, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations))); err != nil {
+			return err
+		}
+	}
+	_, err = tx.ExecContext(ctx, begin, time.Now().Unix())
 	return err
 }
 

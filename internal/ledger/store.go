@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -82,14 +84,34 @@ func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
 	return connect(ctx, ledgerURL, true, (*Store).checkVersion)
 }
 
-// Ping checks that the database of a LEDGER_URL answers, and lets us in.
-func Ping(ctx context.Context, ledgerURL string) error {
-	s, err := connect(ctx, ledgerURL, true, func(s *Store, ctx context.Context) error { return s.db.PingContext(ctx) })
-	if err == nil {
+// Try opens a ledger as Open does, and takes back what that writes: what is there
+// stays as it is, and nothing is left behind. ErrAway is as for Open.
+func Try(ctx context.Context, ledgerURL string) error {
+	if path := sqlitePath(ledgerURL); strings.HasPrefix(ledgerURL, "sqlite:") {
+		if info, err := os.Stat(path); err != nil || info.Size() == 0 && info.Mode().IsRegular() {
+			dir, err := os.MkdirTemp(filepath.Dir(path), ".postern-check-")
+			if err != nil {
+				return fmt.Errorf("the ledger cannot be made: %w", inWords(err))
+			}
+			defer os.RemoveAll(dir)
+			ledgerURL = "sqlite:" + filepath.Join(dir, "ledger.db")
+		}
+	}
+	s, err := connect(ctx, ledgerURL, false, func(s *Store, ctx context.Context) error {
+		err := s.within(ctx, func(tx *sql.Tx) error { return cmp.Or(s.update(ctx, tx), errTried) })
+		if errors.Is(err, errTried) {
+			return nil
+		}
+		return err
+	})
+	if s != nil {
 		s.Close()
 	}
 	return err
 }
+
+// errTried has a transaction taken back.
+var errTried = errors.New("only tried")
 
 func connect(ctx context.Context, ledgerURL string, readOnly bool, check func(*Store, context.Context) error) (*Store, error) {
 	s, err := open(ledgerURL, readOnly)

@@ -39,6 +39,8 @@ package netpoll
 import (
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -130,24 +132,27 @@ func AddrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// Accepts reports whether a listener would get a connection to an address of this host.
-func Accepts(l net.Listener, addr netip.AddrPort) bool {
+// Accepts reports whether a listener would get a connection to an address.
+func Accepts(l net.Listener, to netip.AddrPort) bool {
 	at := AddrPort(l.Addr())
-	switch {
-	case at.Port() != addr.Port():
-		return false
-	case !at.Addr().IsUnspecified() || at.Addr().Is4() == addr.Addr().Is4():
-		return at.Addr().IsUnspecified() || at.Addr() == addr.Addr()
+	ip := to.Addr().Unmap()
+	if at.Port() != to.Port() || !at.Addr().IsUnspecified() {
+		return at == netip.AddrPortFrom(ip, to.Port())
 	}
-	// One for all of IPv6 may have IPv4 too.
-	both := false
-	if sc, ok := l.(syscall.Conn); ok && at.Addr().Is6() {
-		if raw, err := sc.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) {
-				only, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY)
-				both = err == nil && only == 0
-			})
-		}
+	return Local(ip) && (at.Addr().Is4() == ip.Is4() || at.Addr().Is6() && !onlyIPv6(l))
+}
+
+// Local reports whether an address is one of this host.
+func Local(ip netip.Addr) bool {
+	here, _ := net.InterfaceAddrs()
+	return ip.IsLoopback() || slices.ContainsFunc(here, func(a net.Addr) bool { return strings.HasPrefix(a.String(), ip.String()+"/") })
+}
+
+// onlyIPv6 reports whether a listener for all of IPv6 gets no IPv4.
+func onlyIPv6(l net.Listener) bool {
+	only := 1
+	if raw, err := l.(syscall.Conn).SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { only, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY) })
 	}
-	return both
+	return only != 0
 }

@@ -177,6 +177,15 @@ func (g *Proxy) run() error {
 	return err
 }
 
+// Command runs another command of the binary in the environment of this one, and
+// returns its exit code and all that it writes.
+func (g *Proxy) Command(args ...string) (code int, output string) {
+	cmd := exec.Command(g.binary, args...)
+	cmd.Env = processEnv(g.env)
+	out, _ := cmd.CombinedOutput()
+	return cmd.ProcessState.ExitCode(), string(out)
+}
+
 // processEnv lets nothing that configures another postern slip in.
 func processEnv(env map[string]string) []string {
 	var out []string
