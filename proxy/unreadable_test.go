@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -48,6 +49,11 @@ func unreadable(version uint16) map[string][]byte {
 	long.NoExtensions, long.Extra = false, []hello.Extension{{Type: 0xfff0, Data: make([]byte, 60<<10)}}
 	long.CipherSuites = append(slices.Clone(long.CipherSuites), make([]uint16, 3000)...)
 	all["66 KB"] = hello.ClientHello(long)
+	for _, size := range []int{65537, 131396, 131584, 1<<24 - 1} {
+		grown := append(all["66 KB"][5:16389:16389], make([]byte, 1000)...) // what comes first is enough
+		copy(grown[1:], []byte{byte(size >> 16), byte(size >> 8), byte(size)})
+		all[fmt.Sprintf("%d bytes", size)] = append([]byte{22, 3, 1, 0x40, 0}, grown[:1<<14]...)
+	}
 	sound := hello.ClientHello(hello.Typical(version))
 	grown := append(bytes.Clone(sound), 0)
 	binary.BigEndian.PutUint16(grown[3:], uint16(len(grown)-5))
@@ -122,23 +128,25 @@ func TestAVersionFieldOfSSL3IsRefusedBesideSupportedVersions(t *testing.T) {
 	for _, mode := range policy.Modes {
 		g := startPassing(t, mode, old.Addr(), nil)
 		n := 0
-		for _, field := range []uint16{0x0300, 0x0200, 0x0002, 1} {
-			for offered, whole := range map[uint16]Outcome{tls.VersionTLS13: Failed, tls.VersionTLS12: Failed, tls.VersionTLS10: Rejected} {
+		for _, field := range []uint16{0x0300, 0x02ff, 0x0200, 0x0002, 0} {
+			for offered, outcome := range map[uint16]Outcome{tls.VersionTLS13: Failed, tls.VersionTLS12: Failed, tls.VersionTLS10: Rejected} {
 				s := hello.Typical(tls.VersionTLS13)
 				s.Version, s.RecordVersion, s.SupportedVersions = field, 0x0301, []uint16{offered}
 				s.CipherSuites = append(s.CipherSuites, tls.TLS_RSA_WITH_AES_128_CBC_SHA)
 				if mode != policy.Enforce {
-					whole = Failed
+					outcome = Failed
 				}
-				for _, flight := range [][]byte{hello.ClientHello(s), hello.Fragment(hello.ClientHello(s), 3)} {
+				whole := hello.ClientHello(s)
+				binary.BigEndian.PutUint16(whole[9:], field) // 0 is TLS 1.2 to a Spec
+				for _, flight := range [][]byte{whole, hello.Fragment(whole, 3)} {
 					c := g.Dial(t, IMAPS)
 					c.Write(flight)
 					if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, []byte{21, 3, 0, 0, 2, 2, 70}) {
-						t.Errorf("%s, %04x and %04x: answered % x, %v", mode, field, offered, got, err)
+						t.Errorf("%s, %04x and %04x: answered % .20x, %v", mode, field, offered, got, err)
 					}
 					c.Close()
 					n++
-					if h := g.WaitHandshake(t, n); h.Outcome != whole || h.Outcome == Failed && h.Failure != FailMalformed || h.Verdict.Version != policy.Version(offered) {
+					if h := g.WaitHandshake(t, n); h.Outcome != outcome || h.Outcome == Failed && h.Failure != FailMalformed || h.Verdict.Version != policy.Version(offered) {
 						t.Errorf("%s, %04x and %04x: %s, %s, version %s", mode, field, offered, h.Outcome, h.Failure, h.Verdict.Version)
 					}
 				}

@@ -43,13 +43,14 @@ func ParseLoose(b []byte) (h policy.Hello, ok bool) {
 }
 
 // Version is the version that the ClientHello at the beginning of b names as its
-// own; in a hello of TLS 1.3 that is TLS 1.2. It is NoVersion where b is too short.
+// own; in a hello of TLS 1.3 that is TLS 1.2. What is below SSL 3.0 is taken for that.
+// It is NoVersion where b is too short.
 func Version(b []byte) policy.Version {
 	m := firstMessage(b, handshakeHeaderLen+2)
 	if len(m) < handshakeHeaderLen+2 || m[0] != typeClientHello {
 		return policy.NoVersion
 	}
-	return policy.Version(m[handshakeHeaderLen])<<8 | policy.Version(m[handshakeHeaderLen+1])
+	return max(policy.SSL3, policy.Version(m[handshakeHeaderLen])<<8|policy.Version(m[handshakeHeaderLen+1]))
 }
 
 // firstMessage puts together what is in the handshake records at the beginning of

@@ -7,12 +7,12 @@ var mutants = []mutant{
 	{"a fallback is a version like any other", "policy Floor.judge", condition("Fallback", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"a version below the floor is not legacy", "policy Floor.judge", condition("version", 2), never, "policy TestVerdictsByHelloAndFloor"},
 	{"a suite that is not acceptable is not legacy", "policy Floor.judge", condition("key", 1), never, "policy TestVerdictsByHelloAndFloor"},
-	{"an SSLv2-compatible ClientHello is never a reason", "policy Floor.judge", condition("SSL2Format", 1), never, "policy TestVerdictsByHelloAndFloor"},
+	{"RSA key exchange is never offered alone", "policy Floor.pickKey", condition("staticRSA", 1), never, "policy TestRSAKeyExchangeAloneIsForThoseWhoShareNoSignature"},
 	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("TLS12", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange reaches the default floor", "policy rsaUp", word("lenient", 1), becomes("FloorTLS12"), "policy TestFloorsSpellOutTheirSuites"},
 	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello parseBody", returned("false", 2), first("h.Versions = []uint16{version}; break"), "internal/legacyhello TestTheRestIsLeftToCryptoTLS"},
 	{"an early reject sends alert 40", "proxy session.rejectEarly", argument(1, "alertRecord", 1), becomes("alertHandshakeFailure"), "proxy TestAnEarlyRejectSaysTheSameAsCryptoTLS"},
-	{"an SSLv2 hello is answered with alert 40", "proxy session.sslv2Hello", argument(1, "sendAlert", 2), becomes("alertHandshakeFailure"), "test/handshake TestEnforceRefusesInTheClientsTerms/imaps"},
+	{"a hello that crypto/tls cannot read is nobody's", "proxy clientConn.writeAlert", condition("helloJudged", 1), never, "proxy TestAHelloThatCryptoTLSCannotReadIsNotInvisible"},
 
 	// Policies: first match, shares, exemptions, dates.
 	{"a rule has no mode", "policy Snapshot.Decide", assignment("Mode", 1), skipped, "policy TestTheFirstRuleThatMatchesDecides"},
