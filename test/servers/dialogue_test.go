@@ -19,8 +19,7 @@ type dialogue struct {
 	user string
 	said []string
 	caps string // the capabilities before the login
-
-	compressed bool
+	way  string // to log in
 }
 
 func (d *dialogue) hear(lines ...string) { d.said = append(d.said, lines...) }
@@ -71,15 +70,10 @@ func (d *dialogue) list(t *testing.T, format string, args ...any) {
 	d.hear(strings.Split(string(wire), "\r\n")...)
 }
 
-// end hears what comes to the end of the connection. A compressed stream may lack
-// the end of its own.
+// end hears what comes to the end of the connection.
 func (d *dialogue) end(t *testing.T) {
 	t.Helper()
-	if d.compressed {
-		d.hear(d.Rest() + "(end)")
-	} else {
-		d.hear(d.ExpectEnd(t) + "(end)")
-	}
+	d.hear(d.ExpectEnd(t) + "(end)")
 }
 
 // has tells whether the server has announced a capability before the login.
@@ -156,17 +150,22 @@ func (d *dialogue) speakIMAP(t *testing.T, login func(*testing.T, *dialogue)) {
 	d.command(t, "%s", fetch)
 	d.appended(t)
 	d.idle(t)
-	after := d.command(t, "CAPABILITY")
+	compresses := strings.Contains(fmt.Sprint(d.command(t, "CAPABILITY").Untagged), " COMPRESS=DEFLATE")
 	d.command(t, `STORE 1:* +FLAGS.SILENT (\Deleted)`)
 	d.command(t, "EXPUNGE")
-	if strings.Contains(fmt.Sprint(after.Untagged), " COMPRESS=DEFLATE") {
+	if compresses != d.s.compresses {
+		t.Errorf("%s: it offers COMPRESS: %v", d.Name, compresses)
+	}
+	if compresses && d.way != "LOGIN" {
 		if err := d.Compress(); err != nil {
 			t.Fatalf("%s: %v", d.Name, err)
 		}
-		d.compressed = true
 		d.appended(t)
 		d.command(t, "NOOP")
 		d.command(t, "%s", fetch)
+		// Dovecot 2.3 now and then loses its last words in a compressed stream.
+		d.Close()
+		return
 	}
 	d.command(t, "LOGOUT")
 	d.end(t)

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,19 +45,20 @@ func (s *server) sameOn(t *testing.T, l line) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for protocol, logins := range loginsOf {
-		for way, login := range logins {
-			if l.name == "plain" || way == "AUTHENTICATE PLAIN" || way == "USER" {
-				all.Go(func() { t.Run(way, func(t *testing.T) { s.same(t, g, l, protocol, login) }) })
+		for way := range logins {
+			if l.name == "plain" || slices.Contains([]string{"LOGIN", "AUTHENTICATE PLAIN", "USER"}, way) {
+				all.Go(func() { t.Run(way, func(t *testing.T) { s.same(t, g, l, protocol, way) }) })
 			}
 		}
 	}
 }
 
-func (s *server) same(t *testing.T, g *posterntest.Proxy, l line, protocol string, login func(*testing.T, *dialogue)) {
+func (s *server) same(t *testing.T, g *posterntest.Proxy, l line, protocol, way string) {
+	login := loginsOf[protocol][way]
 	speak := map[string]func(*dialogue, *testing.T, func(*testing.T, *dialogue)){
 		"imap": (*dialogue).speakIMAP, "pop3": (*dialogue).speakPOP3,
 	}[protocol]
-	itself := &dialogue{Client: s.direct(t, l, protocol), s: s, user: s.user(t)}
+	itself := &dialogue{Client: s.direct(t, l, protocol), s: s, user: s.user(t), way: way}
 	greeting := itself.Greeting
 	speak(itself, t, login)
 	if !strings.Contains(strings.Join(itself.said, "\n"), "Message-ID: <4@example.net>") {
@@ -64,7 +66,7 @@ func (s *server) same(t *testing.T, g *posterntest.Proxy, l line, protocol strin
 	}
 	want := settled(filtered(itself.said))
 	for _, listener := range []string{protocol + "s", protocol} {
-		d := &dialogue{Client: through(t, g, listener), s: s, user: s.user(t)}
+		d := &dialogue{Client: through(t, g, listener), s: s, user: s.user(t), way: way}
 		if d.Greeting != "" && l.scheme != "+starttls" {
 			got, want := settled([]string{d.Greeting}), settled(filtered([]string{greeting}))
 			if got != want {

@@ -36,6 +36,7 @@ type server struct {
 	// PROXY header, where the server has them.
 	ports, proxyPorts map[string]string
 	headers           []string // the versions that it takes
+	compresses        bool     // it has COMPRESS=DEFLATE
 	log               func() string
 	suspend           func(process string) (resume func())
 	// put stores messages without a session, where that makes their order certain.

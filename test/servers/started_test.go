@@ -37,7 +37,7 @@ func startDovecot(t *testing.T, debian13 bool, config string) *server {
 	}
 	d := dovecot.Start(t, o)
 	return &server{
-		name: "Dovecot", ca: ca, headers: []string{"v1", "v2"},
+		name: "Dovecot", ca: ca, compresses: true, headers: []string{"v1", "v2"},
 		ports:      map[string]string{"imap": d.IMAP, "imaps": d.IMAPS, "pop3": d.POP3, "pop3s": d.POP3S},
 		proxyPorts: map[string]string{"imap": d.ProxyIMAP, "imaps": d.ProxyIMAPS, "pop3": d.ProxyPOP3, "pop3s": d.ProxyPOP3S},
 		log:        func() string { return d.Log(t) },
@@ -176,7 +176,7 @@ tls_session_timeout: 0
 func startCyrus(t *testing.T, config string) *server {
 	t.Helper()
 	p := newPlace(t)
-	s := &server{name: "Cyrus", ca: posterntest.NewCA(t), ports: ports(t, "imap", "imaps", "pop3", "pop3s"), log: p.log}
+	s := &server{name: "Cyrus", compresses: true, ca: posterntest.NewCA(t), ports: ports(t, "imap", "imaps", "pop3", "pop3s"), log: p.log}
 	p.certificate(t, s.ca)
 	for _, dir := range []string{"lib", "lib/socket", "run", "spool", "sieve"} {
 		if err := os.Mkdir(filepath.Join(p.dir, dir), 0o755); err != nil {
