@@ -1,25 +1,27 @@
 package docs
 
 import (
+	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"postern/internal/config"
+	"postern/internal/dovecot"
+	"postern/internal/posterntest"
 )
 
 const withoutLoss = "Observing without loss"
 
-// The ports that the page gives to Dovecot are those that it names to Postern.
+// The ports that the page gives to Dovecot, 2.3 and 2.4, are those that it names to
+// Postern.
 func TestTheOldServersPortsAreNamedToPostern(t *testing.T) {
 	blocks := blocksOf(t, upstreams, withoutLoss, "")
-	if len(blocks) != 2 {
-		t.Fatalf("%d blocks under %q, want Dovecot's and Postern's", len(blocks), withoutLoss)
+	if len(blocks) != 3 {
+		t.Fatalf("%d blocks under %q, want those of two Dovecots and Postern's", len(blocks), withoutLoss)
 	}
 	vars := example(t, false)
-	for _, line := range blocks[1].lines {
+	for _, line := range blocks[2].lines {
 		name, value, _ := strings.Cut(line, "=")
 		vars[name] = value
 	}
@@ -30,19 +32,54 @@ func TestTheOldServersPortsAreNamedToPostern(t *testing.T) {
 	if w := cfg.Warnings(); len(w) > 0 || len(cfg.Passthrough()) != 2 {
 		t.Errorf("warnings %q, passed through to %v", w, cfg.Passthrough())
 	}
-	path := filepath.Join(t.TempDir(), "doveconf.conf")
-	if err := os.WriteFile(path, []byte("protocols = imap pop3\n"+blocks[0].text()), 0o600); err != nil {
+	for i, version := range []string{"2.3", "2.4"} {
+		t.Run(version, func(t *testing.T) {
+			listen := map[string]string{"2.3": "address", "2.4": "listen"}[version]
+			for _, p := range cfg.Passthrough() {
+				host, port, _ := net.SplitHostPort(p.Addr)
+				got := doveconf(t, "protocols = imap pop3\n"+blocks[i].text(), version == "2.4",
+					"service/"+strings.TrimSuffix(p.Listener, "s")+"-login")
+				_, rest, _ := strings.Cut(got, "inet_listener "+p.Listener+" {")
+				settings, _, _ := strings.Cut(rest, "}")
+				for _, want := range []string{listen + " = " + host + "\n", "port = " + port + "\n", "ssl = yes\n"} {
+					if !strings.Contains(settings, want) {
+						t.Errorf("dovecot's listener %s has no %q:\n%s", p.Listener, want, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A client that Go cannot serve logs in at a Dovecot 2.4 as the page has it, through
+// Postern.
+func TestDovecot24ServesWhomPosternCannot(t *testing.T) {
+	ca := posterntest.NewCA(t)
+	pair := ca.Issue(t, posterntest.DefaultNames, posterntest.RSA)
+	conf := blocksOf(t, upstreams, withoutLoss, "")[1].text()
+	d := dovecot.Start(t, dovecot.Options{Debian13: true, CertFile: pair.CertFile, KeyFile: pair.KeyFile, Config: portLine.ReplaceAllString(conf, "")})
+	g := posterntest.Start(t, map[string]string{
+		"UPSTREAM_IMAP": "imap://" + d.IMAP, "UPSTREAM_POP3": "pop3://" + d.POP3, "POLICY_MODE": "observe",
+		"UPSTREAM_PASSTHROUGH_IMAPS": d.IMAPS, "UPSTREAM_PASSTHROUGH_POP3S": d.POP3S,
+	})
+	dialogues := map[string]string{
+		"imaps": fmt.Sprintf("a LOGIN %q %q\nb LOGOUT\n", dovecot.Anna.Name, dovecot.Anna.Password),
+		"pop3s": fmt.Sprintf("USER %s\nPASS %s\nQUIT\n", dovecot.Anna.Name, dovecot.Anna.Password),
+	}
+	for listener, want := range map[string]string{"imaps": "a OK", "pop3s": "+OK Logged in"} {
+		out := shell(t, "openssl s_client -quiet -crlf -tls1 -cipher DHE-RSA-AES128-SHA:@SECLEVEL=0 -connect "+g.Addr(listener), dialogues[listener])
+		if !strings.Contains(out, want) {
+			t.Errorf("%s: no %q in\n%s", listener, want, out)
+		}
+	}
+	const passed = `postern_legacy_handshakes_total{listener="%s",outcome="observed",reason="version",version="tls1.0"} 1`
+	_, metrics, err := g.Get("/metrics")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range cfg.Passthrough() {
-		host, port, _ := net.SplitHostPort(p.Addr)
-		got := shell(t, "doveconf -c "+path+" service/"+strings.TrimSuffix(p.Listener, "s")+"-login", "")
-		_, rest, _ := strings.Cut(got, "inet_listener "+p.Listener+" {")
-		settings, _, _ := strings.Cut(rest, "}")
-		for _, want := range []string{"address = " + host + "\n", "port = " + port + "\n", "ssl = yes\n"} {
-			if !strings.Contains(settings, want) {
-				t.Errorf("dovecot's listener %s has no %q:\n%s", p.Listener, want, got)
-			}
+	for listener := range dialogues {
+		if line := fmt.Sprintf(passed, listener); !strings.Contains(metrics, line+"\n") {
+			t.Errorf("no %s", line)
 		}
 	}
 }
