@@ -47,10 +47,9 @@ type Options struct {
 	// keep; nil means none.
 	LedgerDropped func() uint64
 	// LedgerPending returns how many legacy clients wait to be written to the
-	// ledger, and LedgerWritten when some were written last; nil means none, and
-	// never.
-	LedgerPending func() int
-	LedgerWritten func() time.Time
+	// ledger, and LedgerWritten when some were written last, in seconds since
+	// 1970; nil means none, and never.
+	LedgerPending, LedgerWritten func() float64
 }
 
 // Metrics implements [proxy.Observer] and [proxy.Metrics]. Safe for concurrent
@@ -98,18 +97,8 @@ func New(o Options) *Metrics {
 	}
 	m.series = f.series(o.Listeners, o.Upstreams, m.upstreams)
 	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
-	f.gaugeFunc("ledger_pending", "Legacy clients whose sightings wait to be written to the ledger.", func() float64 {
-		if o.LedgerPending == nil {
-			return 0
-		}
-		return float64(o.LedgerPending())
-	})
-	f.gaugeFunc("ledger_last_write_timestamp_seconds", "When the ledger was written last, in seconds since 1970; 0 for never.", func() float64 {
-		if o.LedgerWritten == nil || o.LedgerWritten().IsZero() {
-			return 0
-		}
-		return float64(o.LedgerWritten().Unix())
-	})
+	f.gaugeFunc("ledger_pending", "Legacy clients whose sightings wait to be written to the ledger.", o.LedgerPending)
+	f.gaugeFunc("ledger_last_write_timestamp_seconds", "When the ledger was written last, in seconds since 1970; 0 for never.", o.LedgerWritten)
 	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
 	f.gauge("build_info", "Always 1; the labels say what runs.", "version", "revision", "goversion").
 		WithLabelValues(utf8Label(o.Version), utf8Label(o.Revision), runtime.Version()).Set(1)

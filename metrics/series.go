@@ -98,8 +98,11 @@ func (f factory) counterFunc(name, help string, value func() uint64) {
 	})
 }
 
-// gaugeFunc makes a gauge with a value kept elsewhere.
+// gaugeFunc makes a gauge with a value kept elsewhere; nil means zero.
 func (f factory) gaugeFunc(name, help string, value func() float64) {
+	if value == nil {
+		value = func() float64 { return 0 }
+	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
 }
 

@@ -43,7 +43,7 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.IntVar(&f.max, "max", 0, "how many clients may remain")
 	fs.IntVar(&f.maxUnknown, "max-unknown", 0, "how many clients may be left that were never let in, so that nobody knows who they\n"+
 		"are (where POSTERN_LEDGER_IDENTITY keeps who logs in)")
-	fs.IntVar(&f.top, "top", report.DefaultTop, "the first `N` of each list; 0 for all (default 50 in text and markdown, else all)")
+	fs.IntVar(&f.top, "top", report.Shown, "the first `N` of each list, 0 for all; csv and json have all unless told otherwise")
 	fs.BoolVar(&f.summary, "summary", false, "leave the lists out")
 	fs.BoolVar(&f.mail, "mail", false, "list the accounts to write to: a line each, with the days that are left, by the owner\n"+
 		"of its exemption; with -format csv for a mail merge")
@@ -90,13 +90,16 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	if f.mail && r.Identity == "off" {
 		return usageErrorf("-mail: %sLEDGER_IDENTITY is off, so that the ledger knows no account to write to", config.Prefix)
 	}
+	if !f.given["top"] {
+		f.top = report.DefaultTop
+	}
 	style := report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: sys.width()}
 	// A reader that has seen enough, as head has, is no fault.
 	if err := r.Write(sys.stdout, style); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("writing: %w", err)
 	}
 	switch {
-	case f.ready && !r.Known():
+	case f.ready && r.Unwritten != nil:
 		return exitError{errors.New(r.Verdict()), exitBroken}
 	case f.ready && !r.Readiness.Ready:
 		return exitError{code: exitNo}

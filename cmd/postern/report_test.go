@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"database/sql"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,6 +195,145 @@ func TestReadyIsAnExitCode(t *testing.T) {
 		// Without -ready it is no question.
 		if plain := runAt(t, reportNow, append(environ, tt.environ...), append([]string{"report"}, tt.args...)...); plain.code != exitOK {
 			t.Errorf("%s, not asked: exit %d", tt.name, plain.code)
+		}
+	}
+}
+
+// TestEveryCountIsOfTheWhole has more accounts and addresses than lists hold.
+func TestEveryCountIsOfTheWhole(t *testing.T) {
+	const n, nameless = 260, 130
+	var visits []visit
+	for i := range n + nameless {
+		v := visit{client: fmt.Sprintf("10.0.%d.%d", i/200, i%200), version: policy.TLS10, ago: time.Hour}
+		if i < n {
+			v.account, v.software = fmt.Sprintf("a-person-with-a-rather-long-name-%d@university.example.org", i), fmt.Sprintf("Mail %d", i)
+		}
+		visits = append(visits, v)
+	}
+	_, environ := sqliteWith(t, plainly, visits...)
+	report := func(environ []string, args ...string) string {
+		t.Helper()
+		o := runAt(t, reportNow, environ, append([]string{"report"}, args...)...)
+		if o.code != exitOK || o.stderr != "" {
+			t.Errorf("%q: exit %d, %s", args, o.code, o.stderr)
+		}
+		return o.stdout
+	}
+	contains := func(text string, wanted ...string) {
+		t.Helper()
+		for _, want := range wanted {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in\n%.3000s", want, text)
+			}
+		}
+	}
+	contains(report(environ, "-by", "domain"), "\nuniversity.example.org  260       ", "\n(not known)             0         ", "Mail 0, Mail 1 and 258 more ")
+	contains(report(environ), "In all 390 clients: 260 in the way, 130 not logged in.\n", "\nand 211 more; -top 0 or -format csv has them all\n")
+	if text := report(environ, "-by", "domain", "-format", "markdown"); !strings.Contains(text, "| 260 | `Mail 0`") || !strings.Contains(text, " and 255 more |") || !strings.Contains(text, " and 125 more |") {
+		t.Error(text)
+	}
+	var answer struct {
+		Left []struct {
+			Name     string
+			Accounts []string
+			Distinct map[string]int
+			Members  []struct{ Addresses []string }
+		}
+		Groups map[string]int
+	}
+	if err := json.Unmarshal([]byte(report(environ, "-by", "domain", "-format", "json", "-top", "1")), &answer); err != nil {
+		t.Fatal(err)
+	}
+	if d := answer.Left[0].Distinct; len(answer.Left) != 1 || answer.Groups["left"] != 2 || d["accounts"] != n || d["addresses"] != n || d["software"] != n || len(answer.Left[0].Accounts) != 100 {
+		t.Errorf("%+v", answer)
+	}
+	rows, err := csv.NewReader(strings.NewReader(report(environ, "-format", "csv"))).ReadAll()
+	if err != nil || len(rows) != 1+n+nameless {
+		t.Errorf("%d lines, %v", len(rows), err)
+	}
+	addresses := slices.Index(rows[0], "addresses")
+	for _, row := range rows[1:] {
+		if row[0] == "" && (strings.Contains(row[addresses], ";") || row[addresses] == "") {
+			t.Errorf("more than one address: %q", row)
+		}
+	}
+	contains(report(environ, "-top", "3"), "\nand 258 more; ")
+	if all := report(environ, "-top", "0"); strings.Count(all, "\na-person") != n || strings.Contains(all, "\nand ") {
+		t.Error(all)
+	}
+	if text := report(environ, "-summary"); strings.Contains(text, "@university") || !strings.Contains(text, "NO-GO: 260 clients") || strings.Count(text, "\n") > 15 {
+		t.Error(text)
+	}
+	if text := report(environ, "-format", "json", "-summary"); strings.Contains(text, "@university") || !strings.Contains(text, `"left": 261`) {
+		t.Errorf("%.2000s", text)
+	}
+	if strings.Contains(report(environ), "name-77@university.example.org ") {
+		t.Error("it is as wide as it likes")
+	}
+	contains(report(append(environ, "COLUMNS=140"), "-top", "0"), "a-person-with-a-rather-long-name-77@university.example.org ")
+}
+
+func TestTheListToWriteTo(t *testing.T) {
+	_, environ := sqliteWith(t, plainly, annaComes, bertComes, scannerComes, guesserComes, refusedComes)
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	text := "mode: observe\nrules:\n  - name: warehouse\n    mode: observe\n    match: {client: [10.20.0.0/16]}\n    until: 2026-12-31T00:00:00Z\n    owner: facilities@example.org\n" +
+		"  - name: k9\n    mode: enforce\n    match: {version: [tls1.1]}\n" +
+		"  - name: ramp\n    mode: enforce\n    share: {from: 0%, to: 100%, by: client}\n    from: 2026-11-30T00:00:00Z\n    until: 2026-12-10T00:00:00Z\n" +
+		"  - name: cutover\n    mode: enforce\n    from: 2026-12-10T00:00:00Z\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ = append(environ, "POSTERN_POLICY_FILE="+file)
+	o := runAt(t, reportNow, environ, "report", "-mail", "-format", "csv")
+	rows, err := csv.NewReader(strings.NewReader(o.stdout)).ReadAll()
+	if err != nil || o.code != exitOK || len(rows) != 4 {
+		t.Fatalf("exit %d, %s, %v\n%s", o.code, o.stderr, err, o.stdout)
+	}
+	if got := strings.Join(rows[1], ","); !strings.HasPrefix(got, "bert@example.org,0,") {
+		t.Error(got)
+	}
+	// Anna is somewhere in the ramp, before the cutover in 14 days.
+	until, err := time.Parse(time.RFC3339, rows[2][2])
+	if err != nil || rows[2][0] != "anna@example.org" || until.After(time.Date(2026, 12, 10, 0, 0, 0, 0, time.UTC)) || until.Before(time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)) {
+		t.Error(rows[2], err)
+	}
+	step := runAt(t, until, environ, "plan", "-at", until.Format(time.RFC3339), "-client", "192.0.2.7", "-version", "tls1.0").stdout
+	before := runAt(t, until, environ, "plan", "-at", until.Add(-2*time.Second).Format(time.RFC3339), "-client", "192.0.2.7", "-version", "tls1.0").stdout
+	if !strings.Contains(step, "enforce") || strings.Contains(strings.SplitN(before, "\n", 2)[0], "enforce") {
+		t.Errorf("plan says at %v\n%s\nand before\n%s", until, step, before)
+	}
+	if got := strings.Join(rows[3], ","); !strings.HasPrefix(got, "scan@example.org,35,2026-12-31T00:00:00Z,facilities@example.org,warehouse,") {
+		t.Error(got)
+	}
+	if o := runAt(t, reportNow, append(environ, "POSTERN_LEDGER_IDENTITY=off"), "report", "-mail"); o.code != exitUsage || !strings.Contains(o.stderr, "POSTERN_LEDGER_IDENTITY is off") {
+		t.Errorf("exit %d, %s", o.code, o.stderr)
+	}
+}
+
+// A reader that has seen enough is no fault.
+func TestAReportIntoAPipeThatCloses(t *testing.T) {
+	_, environ := sqliteWith(t, plainly, annaComes)
+	for args, code := range map[string]int{"report -format csv": exitOK, "report -ready": exitNo} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		var stderr buffer
+		got := run(t.Context(), system{args: strings.Fields(args), environ: environ, stdout: w, stderr: &stderr, now: func() time.Time { return reportNow }})
+		w.Close()
+		if got != code || stderr.String() != "" {
+			t.Errorf("%s: exit %d, %q", args, got, stderr.String())
+		}
+	}
+}
+
+func TestForgettingSomethingThatIsNotThere(t *testing.T) {
+	_, environ := sqliteWith(t, plainly, annaComes)
+	for _, who := range []string{"nobody@example.org", "192.0.2.99"} {
+		o := runAt(t, reportNow, environ, "report", "-forget", who)
+		if o.code != exitNo || o.stdout != "" || !strings.HasPrefix(o.stderr, `postern report: -forget: nothing about "`+who+`" is in sqlite:`) {
+			t.Errorf("exit %d, %q, %q", o.code, o.stdout, o.stderr)
 		}
 	}
 }

@@ -106,7 +106,7 @@ func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limi
 	for i := range list {
 		last := taken(&snapshot, &list[i], now)
 		views[i] = clientView(&list[i], last.Rule)
-		views[i].Meets = report.Meets(&list[i], last.Mode, hellos, c.OldServer != nil && c.OldServer(list[i].Listener))
+		views[i].Meets = report.Meets(&list[i], last, hellos, c.OldServer != nil && c.OldServer(list[i].Listener))
 	}
 	return views, next, nil
 }

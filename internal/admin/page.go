@@ -240,7 +240,7 @@ func (v *pageView) readClients(ctx context.Context, s PolicyState) error {
 	for i := range list {
 		c := &list[i]
 		last := taken(&snapshot, c, s.Now)
-		r := clientRow{Client: c, Rule: last.Rule, Meets: report.Meets(c, last.Mode, hellos, v.OldServer != nil && v.OldServer(c.Listener))}
+		r := clientRow{Client: c, Rule: last.Rule, Meets: report.Meets(c, last, hellos, v.OldServer != nil && v.OldServer(c.Listener))}
 		r.Names, r.Programs = c.Accounts[:min(len(c.Accounts), namesShown)], c.Software[:min(len(c.Software), namesShown)]
 		r.More = len(c.Accounts) - len(r.Names)
 		v.Clients = append(v.Clients, r)

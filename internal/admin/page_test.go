@@ -122,7 +122,7 @@ func TestThePageSaysWhereTheDeprecationStands(t *testing.T) {
 	_, page := show(t, b.page(t, someRules, nil))
 	says(t, page,
 		"Mail clients below tls1.2", "16 Jun 2026, 12:00 UTC", "ready",
-		"NO-GO 1 client with old TLS is left. In all 4 clients: 1 in the way, 1 exempted, 2 not logged in; and 1 as noise.",
+		"NO-GO: 1 client with old TLS is left. In all 4 clients: 1 in the way, 1 exempted, 2 not logged in; and 1 as noise.",
 		"0 in the last hour 3 in 24 hours 4 in 7 days 4 in 30 days",
 		"Version 1h 24h 7d 30d SSL 3 0 1 1 1 TLS 1.0 0 1 1 1 TLS 1.1 0 1 1 1 TLS 1.2 0 0 1 1",
 		"Listener 1h 24h 7d 30d imaps 0 1 2 2 imap 0 1 1 1 pop3 0 1 1 1",

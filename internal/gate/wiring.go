@@ -50,8 +50,8 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 		Version: g.build.Version, Revision: g.build.Revision,
 		Policy: p, Now: g.now, Certificates: g.servedCertificates,
 		LedgerDropped: g.ledger.recorder.Dropped,
-		LedgerPending: func() int { return g.ledger.recorder.Backlog().Clients },
-		LedgerWritten: func() time.Time { return g.ledger.recorder.Backlog().Written },
+		LedgerPending: func() float64 { return float64(g.ledger.recorder.Backlog().Clients) },
+		LedgerWritten: func() float64 { return float64(g.ledger.recorder.Backlog().Written) },
 		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.logWriter.Dropped() },
 	}
 	var protocols []proxy.Protocol

@@ -88,8 +88,8 @@ const stuckAfter = 5 * FlushEvery
 type Backlog struct {
 	// Clients wait to be written.
 	Clients int
-	// Written is when rows were written last; zero if none were.
-	Written time.Time
+	// Written is when rows were written last, in seconds since 1970; 0 for never.
+	Written int64
 	// Stuck: they cannot be written, Since then.
 	Stuck bool
 	Since time.Time
@@ -108,10 +108,8 @@ func (b Backlog) String() string {
 
 // Backlog returns what waits to be written.
 func (r *Recorder) Backlog() Backlog {
-	b := Backlog{Clients: max(int(r.pending.Load()), r.queue.waiting()), Ledger: r.store.name, Since: time.Unix(r.lastGood.Load(), 0).UTC()}
-	if t := r.lastWrite.Load(); t != 0 {
-		b.Written = time.Unix(t, 0).UTC()
-	}
+	b := Backlog{Clients: max(int(r.pending.Load()), r.queue.waiting()), Ledger: r.store.name,
+		Written: r.lastWrite.Load(), Since: time.Unix(r.lastGood.Load(), 0).UTC()}
 	b.Stuck = b.Clients > 0 && (r.failing.Load() || r.now().Sub(b.Since) > stuckAfter)
 	return b
 }

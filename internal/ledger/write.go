@@ -344,9 +344,13 @@ func (w *writer) marks(rows []*sighting) {
 	}
 	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $1 WHERE id = $2 AND (scanner & $1) <> $1`)
 	defer mark.close()
+	// The first hellos of one that resumes sessions look otherwise.
+	others := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner | %[1]d WHERE client = $1 AND port = $2 AND observed > 0
+		AND (scanner & %[1]d) = 0`, markProbe))
+	defer others.close()
 	for _, r := range rows {
-		if r.marks != 0 {
-			mark.exec(r.marks, r.id)
+		if r.marks != 0 && mark.exec(r.marks, r.id) > 0 && r.marks&markProbe != 0 {
+			others.exec(r.client.String(), int64(r.port))
 		}
 	}
 }

@@ -59,8 +59,8 @@ type Style struct {
 // DefaultTop bounds the lists in text and Markdown alone.
 const DefaultTop = -1
 
-// shown bounds the groups in a table for people, unless they ask for others.
-const shown = 50
+// Shown bounds the groups in a table for people, unless they ask for others.
+const Shown = 50
 
 // bound returns how many of n a list shows.
 func (s *Style) bound(n int) int {
@@ -70,7 +70,7 @@ func (s *Style) bound(n int) int {
 	case s.Top == 0, s.Top == DefaultTop && (s.Format == CSV || s.Format == JSON):
 		return n
 	case s.Top == DefaultTop:
-		return min(n, shown)
+		return min(n, Shown)
 	}
 	return min(n, s.Top)
 }

@@ -180,19 +180,20 @@ const (
 // anyLegacy lets in every hello below a floor that crypto/tls can serve.
 var anyLegacy = policy.New(policy.FloorTLS12, policy.Observe).At(time.Time{})
 
-// Meets returns what a client meets where the policy has a mode for it: the name
-// of the mode, unless it cannot be served. Where its hello is not known, its
+// Meets returns what a client meets by an outcome of the policy: the name of the
+// mode, unless it is passed through or cannot be served. Where its hello is not known, its
 // version decides. An old server is where its listener has one.
-func Meets(c *ledger.Client, mode policy.Mode, hellos map[string]policy.Hello, oldServer bool) Meeting {
+func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, oldServer bool) Meeting {
 	served := c.Version >= policy.TLS10 && c.Reason != policy.ReasonSSL2Hello && c.Reason != policy.ReasonFallback
 	if hello, known := hellos[c.JA4]; known && served {
 		served = !anyLegacy.Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0).PassThrough
 	}
+	always := o.Rule != nil && o.Rule.PassThrough
 	switch {
-	case mode == policy.Enforce || served:
-		return Meeting(mode.String())
-	case mode == policy.Observe && oldServer && c.Reason != policy.ReasonFallback:
+	case o.Mode == policy.Observe && oldServer && (always || !served) && c.Reason != policy.ReasonFallback:
 		return PassedThrough
+	case o.Mode == policy.Enforce || served:
+		return Meeting(o.Mode.String())
 	}
 	return CannotBeServed
 }

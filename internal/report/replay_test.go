@@ -151,3 +151,39 @@ func TestAReplayIsAfterTheLastDate(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAClientMeets(t *testing.T) {
+	hello := func(suites ...uint16) map[string]policy.Hello {
+		return map[string]policy.Hello{oldJA4: {Versions: []uint16{0x301}, CipherSuites: suites, Groups: []tls.CurveID{tls.CurveP256}}}
+	}
+	rsa, dhe := hello(0x2f), hello(0x33)
+	always := &policy.Rule{Mode: policy.Observe, PassThrough: true}
+	for _, tt := range []struct {
+		version policy.Version
+		reason  policy.Reason
+		outcome policy.Outcome
+		hellos  map[string]policy.Hello
+		old     bool
+		want    Meeting
+	}{
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe}, rsa, true, "observe"},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe}, nil, false, "observe"},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Explain}, rsa, true, "explain"},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Enforce}, rsa, true, "enforce"},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe}, dhe, false, CannotBeServed},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe}, dhe, true, PassedThrough},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Explain}, dhe, true, CannotBeServed},
+		{policy.SSL3, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe}, nil, false, CannotBeServed},
+		{policy.SSL3, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe}, nil, true, PassedThrough},
+		{policy.SSL3, policy.ReasonVersion, policy.Outcome{Mode: policy.Enforce}, nil, true, "enforce"},
+		{policy.TLS12, policy.ReasonSSL2Hello, policy.Outcome{Mode: policy.Observe}, nil, false, CannotBeServed},
+		{policy.TLS11, policy.ReasonFallback, policy.Outcome{Mode: policy.Observe}, nil, true, CannotBeServed},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe, Rule: always}, rsa, true, PassedThrough},
+		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe, Rule: always}, rsa, false, "observe"},
+	} {
+		c := ledger.Client{Version: tt.version, Reason: tt.reason, JA4: oldJA4}
+		if got := Meets(&c, tt.outcome, tt.hellos, tt.old); got != tt.want {
+			t.Errorf("%+v meets %s", tt, got)
+		}
+	}
+}

@@ -117,9 +117,6 @@ func (u *Unwritten) words() string {
 	return text.Unglued(number(u.Clients, "client") + " not written since " + date(u.Since))
 }
 
-// Known reports whether the ledger can tell at all.
-func (r *Report) Known() bool { return r.Unwritten == nil }
-
 // Verdict returns the answer in a few words.
 func (r *Report) Verdict() string {
 	j := &r.Readiness
@@ -137,17 +134,6 @@ func (r *Report) Verdict() string {
 	}
 	return fmt.Sprintf("NO-GO: %s with old TLS %s never let in: it is not known who is behind.",
 		number(j.Unknown, "client"), was(j.Unknown))
-}
-
-// Word and Sentence are the two parts of Verdict.
-func (r *Report) Word() string {
-	word, _, _ := strings.Cut(r.Verdict(), ": ")
-	return word
-}
-
-func (r *Report) Sentence() string {
-	_, sentence, _ := strings.Cut(r.Verdict(), ": ")
-	return strings.ToUpper(sentence[:1]) + sentence[1:]
 }
 
 // nobody says that no client remains, and how sure that is.

@@ -4,6 +4,7 @@ package report
 import (
 	"bytes"
 	"crypto/tls"
+	"database/sql"
 	"errors"
 	"io"
 	"net/http"
@@ -14,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
+
 	"postern/internal/posterntest"
+	"postern/internal/postgrestest"
 )
 
 func TestMain(m *testing.M) { posterntest.Main(m) }
@@ -150,6 +154,132 @@ func get(t *testing.T, url string) string {
 		t.Errorf("%s: %v, %v", url, resp.Status, err)
 	}
 	return string(body)
+}
+
+// TestALedgerThatCannotBeWrittenIsNoGo: what waits is nobody who is gone.
+func TestALedgerThatCannotBeWrittenIsNoGo(t *testing.T) {
+	database := postgrestest.New(t)
+	url := database.NewDatabase(t)
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1) // one that stays writable
+	name, _, _ := strings.Cut(url[strings.LastIndexByte(url, '/')+1:], "?")
+	do := func(statement string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("ALTER DATABASE " + name + " SET default_transaction_read_only = on")
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	g := posterntest.Start(t, map[string]string{
+		"UPSTREAM_IMAP": up.URL("imap"), "POLICY_MODE": "observe", "LEDGER_IDENTITY": "plain", "LEDGER_URL": url,
+	})
+	for _, from := range []string{"127.0.0.7", "127.0.0.8"} {
+		logIn(t, g, from, tls.VersionTLS10)
+	}
+	env := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin()}
+	// Not even the tables can be made.
+	until(t, func() string { return get(t, "http://"+g.Admin()+"/readyz") }, "ledger: 2 clients not written since ")
+	if a := ask(t, env, "report", "-ready"); a.code != 3 || strings.Contains(a.stdout, "GO") || !strings.Contains(a.stderr, "postern report: ") {
+		t.Errorf("without tables: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	do("ALTER DATABASE " + name + " RESET default_transaction_read_only")
+	a := untilToldBy(t, env, "NO-GO: 2 clients with old TLS are left.\n", "report", "-ready")
+	if a.code != 1 {
+		t.Errorf("exit %d, %s", a.code, a.stderr)
+	}
+	do("ALTER DATABASE " + name + " SET default_transaction_read_only = on")
+	do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "' AND pid <> pg_backend_pid()")
+	logIn(t, g, "127.0.0.9", tls.VersionTLS10)
+	a = untilToldBy(t, env, "NOT KNOWN: 1 client not written since ", "report", "-ready", "-max", "100")
+	if a.code != 3 || a.stderr != "postern report: "+strings.SplitAfter(a.stdout, "\n")[0] || !strings.Contains(a.stdout, "The ledger postgres://") {
+		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
+	for path, want := range map[string]string{
+		"/readyz": "ledger: 1 client not written since ", "/api/v1/legacy-clients": `"unwritten": 1`, "/": "The ledger cannot be written: 1 client not written since ",
+		"/metrics": "\npostern_ledger_pending 1\n",
+	} {
+		if body := get(t, "http://"+g.Admin()+path); !strings.Contains(body, want) {
+			t.Errorf("%s does not say %q:\n%s", path, want, body)
+		}
+	}
+	if log := g.Stderr(); !strings.Contains(log, `"msg":"writing the ledger failed, trying again","ledger":"postgres://`) {
+		t.Errorf("the log does not name the ledger:\n%s", log)
+	}
+	do("ALTER DATABASE " + name + " RESET default_transaction_read_only")
+	untilToldBy(t, env, "NO-GO: 3 clients with old TLS are left.\n", "report", "-ready")
+}
+
+// until asks again until the answer has some words.
+func until(t *testing.T, ask func() string, want string) {
+	t.Helper()
+	answer := ""
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		if answer = ask(); strings.Contains(answer, want) {
+			return
+		}
+	}
+	t.Fatalf("%q is not said, but\n%s", want, answer)
+}
+
+// TestHealthChecksOfHAProxyAreNoise has its checks by TLS, by the hello of SSL 3.0
+// and by TCP alone beside a person, who is let in or not.
+func TestHealthChecksOfHAProxyAreNoise(t *testing.T) {
+	haproxy, err := exec.LookPath("haproxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply)
+	for _, mode := range []string{"observe", "enforce"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": up.URL("imap"), "POLICY_MODE": mode, "LEDGER_IDENTITY": "plain"})
+			config := writeFile(t, "haproxy.cfg", strings.NewReplacer("{gate}", g.Addr("imaps"), "{front}", posterntest.FreeAddr(t)).Replace(`
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 5s
+  timeout server 5s
+  default-server inter 1s
+frontend f
+  bind {front}
+  default_backend ssl3
+backend ssl3
+  option ssl-hello-chk
+  server s {gate} check source 127.0.2.1
+backend tcp
+  server s {gate} check source 127.0.2.2
+backend tls
+  server s {gate} check check-ssl verify none ssl-min-ver TLSv1.0 ssl-max-ver TLSv1.0 ciphers ALL:@SECLEVEL=0 source 127.0.2.3
+`))
+			h := exec.Command(haproxy, "-db", "-f", config)
+			if err := h.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer h.Wait()
+			defer h.Process.Kill()
+			person := posterntest.Caller{From: "127.0.0.7", TLS: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}}
+			if c, err := person.Login(g, "imaps", "anna@example.org", "secret"); err == nil {
+				c.Close()
+			}
+			want := map[string]string{"observe": "In all 1 client: 1 in the way; and 2 as noise.", "enforce": "In all 1 client: 1 never let in; and 2 as noise."}[mode]
+			deadline := time.Now().Add(60 * time.Second)
+			for {
+				a := ask(t, []string{"POSTERN_ADMIN_LISTEN=" + g.Admin()}, "report", "-ready", "-noise", "-by", "network")
+				if strings.Contains(a.stdout, want) && a.code == 1 {
+					return
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+				}
+				time.Sleep(time.Second)
+			}
+		})
+	}
 }
 
 // A file outlives the proxy, and can be read beside it.
