@@ -110,6 +110,7 @@ func TestTheReportsOfTheDocumentsAreReal(t *testing.T) {
 	for command, file := range map[string]string{
 		"$ postern report\n":                   "account.txt",
 		"$ postern report -ready -since 14d\n": "ready.txt",
+		"$ postern report -mail\n":             "mail.txt",
 		"$ postern replay -policy next.yaml\n": "replay-last.txt",
 	} {
 		_, rest, found := strings.Cut(string(page), "```\n"+command)
