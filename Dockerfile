@@ -3,6 +3,7 @@
 #
 #   docker build --build-arg VERSION=v1.2.3 -t postern .
 #
+# "docker run --rm --env-file FILE postern check -offline" tries a configuration.
 # Run it with "--stop-timeout 40": after Docker's ten seconds sessions would be
 # cut that POSTERN_TIMEOUT_DRAIN still lets end.
 FROM golang:1.26-bookworm AS build

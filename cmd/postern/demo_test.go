@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"os"
 	"regexp"
 	"strings"
@@ -98,11 +99,15 @@ func TestDemoStaysUpUntilASignal(t *testing.T) {
 	var stdout, stderr buffer
 	stop := make(chan os.Signal, 1)
 	code := make(chan int, 1)
+	if taken, err := net.Listen("tcp", "127.0.0.1:9993"); err == nil { // if not, somebody else has it
+		defer taken.Close()
+	}
 	go func() {
 		code <- run(context.Background(), system{[]string{"demo"}, nil, &stdout, &stderr, stop, nil, nil, nil, nil})
 	}()
 	waitFor(t, &stdout, "Ctrl-C ends it")
 	waitFor(t, &stdout, "in a browser: http://127.0.0.1:")
+	waitFor(t, &stdout, "(port 9993 is taken here: admin is on 127.0.0.1:")
 	dir := regexp.MustCompile(`--cacert (\S+)/ca\.pem`).FindStringSubmatch(stdout.String())
 	if dir == nil {
 		t.Fatalf("no line to try:\n%s", stdout.String())

@@ -41,6 +41,7 @@ type stage struct {
 	postern *gate.Runtime
 	log     legacyLog
 	addrs   map[string]string // by listener
+	moved   string            // which of them are not on their usual ports
 }
 
 // Run starts everything, has the clients visit it, and writes the results.
@@ -158,7 +159,9 @@ func (s *stage) environ() ([]string, error) {
 	} {
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)))
 		if err != nil {
-			l, err = net.Listen("tcp", "127.0.0.1:0")
+			if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {
+				s.moved += fmt.Sprintf("\n  (port %d is taken here: %s is on %s)", p.port, p.name, l.Addr())
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("finding a free port: %w", err)
@@ -190,8 +193,15 @@ var tryText string
 // tryIt writes what to do next.
 func (s *stage) tryIt(w io.Writer) {
 	_, imaps, _ := strings.Cut(s.addrs["imaps"], ":")
+	meets := "look for \"SSL alert number 70\""
+	switch s.Mode {
+	case "explain":
+		meets = "its last line says why"
+	case "observe":
+		meets = "it is let in, and counted"
+	}
 	strings.NewReplacer(
 		"{admin}", s.addrs["admin"], "{ca}", s.file("ca.pem"), "{account}", s.mail.Accounts()[0], "{password}", Password,
-		"{imaps}", s.addrs["imaps"], "{imaps port}", imaps, "{imap}", s.addrs["imap"],
+		"{imaps}", s.addrs["imaps"], "{imaps port}", imaps, "{meets}", meets, "{moved}", s.moved,
 	).WriteString(w, tryText)
 }
