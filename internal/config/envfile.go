@@ -1,14 +1,15 @@
 package config
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
 	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"postern/internal/text"
 )
 
 // EnvFile is a file of variables, read as systemd reads an EnvironmentFile
@@ -29,19 +30,14 @@ const mostEnvFile = 1 << 20
 // ReadEnvFile reads a file. The error is one line that begins with the file.
 func ReadEnvFile(path string) (*EnvFile, error) {
 	data, err := os.ReadFile(path)
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
-	}
 	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s: %w: run as a user who may read it, or as root", path, err)
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", path, err)
-	case len(data) > mostEnvFile || strings.IndexByte(string(data), 0) >= 0:
+		return nil, text.FileError(path, err)
+	case len(data) > mostEnvFile || bytes.IndexByte(data, 0) >= 0:
 		return nil, fmt.Errorf("%s: not a file of NAME=VALUE lines", path)
-	}
-	if i := invalidUTF8(data); i >= 0 {
-		return nil, fmt.Errorf("%s:%d: not UTF-8, so that systemd does not read the file", path, 1+strings.Count(string(data[:i]), "\n"))
+	case !utf8.Valid(data):
+		n := bytes.IndexFunc(data, func(r rune) bool { return r == utf8.RuneError })
+		return nil, fmt.Errorf("%s:%d: not UTF-8, so that systemd does not read the file", path, 1+bytes.Count(data[:n], []byte("\n")))
 	}
 	f := &EnvFile{path: path, lines: make(map[string]int)}
 	r := envReader{rest: string(data), line: 1, add: f.add, odd: f.odd}
@@ -49,17 +45,6 @@ func ReadEnvFile(path string) (*EnvFile, error) {
 		r.entry()
 	}
 	return f, nil
-}
-
-func invalidUTF8(data []byte) int {
-	for i := 0; i < len(data); {
-		r, size := utf8.DecodeRune(data[i:])
-		if r == utf8.RuneError && size == 1 {
-			return i
-		}
-		i += size
-	}
-	return -1
 }
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

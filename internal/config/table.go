@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"strings"
 	"text/tabwriter"
 )
 
@@ -34,18 +33,4 @@ func Table(w io.Writer) {
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", r.name, r.def, r.meaning)
 	}
 	t.Flush()
-}
-
-// MarkdownTable returns the variables as the table of docs/reference.md.
-func MarkdownTable() string {
-	var b strings.Builder
-	b.WriteString("| variable | default | meaning |\n|---|---|---|\n")
-	for _, r := range rows() {
-		def := r.def
-		if def != "" {
-			def = "`" + def + "`"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.name, def, strings.ReplaceAll(r.meaning, "|", `\|`))
-	}
-	return b.String()
 }

@@ -31,14 +31,13 @@ func init() {
 // for commands that end with their terminal, as anybody would expect.
 func Default(sigs ...os.Signal) {
 	signal.Reset(sigs...)
-	for _, c := range []chan os.Signal{Stop, Reload} {
-		for range len(c) {
-			switch sig := <-c; {
-			case slices.Contains(sigs, sig):
-				syscall.Kill(os.Getpid(), sig.(syscall.Signal))
-			default:
-				c <- sig
-			}
+	select {
+	case sig := <-Stop:
+		if slices.Contains(sigs, sig) {
+			syscall.Kill(os.Getpid(), sig.(syscall.Signal))
+		} else {
+			Stop <- sig
 		}
+	default:
 	}
 }
