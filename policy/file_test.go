@@ -169,7 +169,7 @@ var badFiles = []struct {
 		`7:37: rule "f": schedule: not five fields: minute, hour, day of the month, month, day of the week`,
 		`8:47: rule "g": schedule is a list, not a single value`}},
 	{"how long is none", "rules:\n- {name: a, mode: observe, schedule: '0 * * * *', for: 10}\n- {name: b, mode: observe, schedule: '0 * * * *', for: 0s}\n- {name: c, mode: observe, schedule: '0 * * * *', for: -1m}\n- {name: d, mode: observe, schedule: '0 * * * *', for: 367d}\n- {name: e, mode: observe, schedule: '0 * * * *', for: 99999999999999999999d}\n", []string{
-		`2:56: rule "a": for: "10" is not a duration above zero such as 10s, 30m, 36h or 90d`,
+		`2:56: rule "a": for: "10" is not a duration, since its unit is missing: write one such as 10s, 30m, 36h or 90d`,
 		`3:56: rule "b": for: "0s" is not a duration above zero such as 10s, 30m, 36h or 90d`,
 		`4:56: rule "c": for: "-1m" is not a duration above zero such as 10s, 30m, 36h or 90d`,
 		`5:56: rule "d": for: longer than a year; use from and until`,

@@ -9,10 +9,11 @@ import (
 )
 
 // rejectEarly rejects a client at a fraction of what crypto/tls costs, if all that
-// it has sent is one whole legacy hello that the policy enforces against. It never
+// it has sent is one whole hello, too old for any floor, that the policy enforces against:
+// that has one answer, whatever else is wrong with it. It never
 // accepts, and never waits: it runs in the accept loop, since half the cost of such a
 // client would be a goroutine. Whatever it has read stays unread. It leaves to
-// crypto/tls, which says the same, every hello that it does not understand, that
+// crypto/tls, which says the same, every hello that may be newer, that
 // the policy may let in, that is late, or that other checks have to come before.
 func (s *session) rejectEarly() bool {
 	limits := &s.srv.cfg.Limits
@@ -20,16 +21,21 @@ func (s *session) rejectEarly() bool {
 		limits.ConnectionsPerClient > 0 || limits.HandshakesPerClient > 0 {
 		return false
 	}
-	hello, ok := legacyhello.Parse(s.raw.peekAvailable())
-	if !ok || s.raw.Pending() {
+	first := s.raw.peekAvailable()
+	if !legacyhello.SoleOld(first) || s.raw.Pending() {
+		return false
+	}
+	hello, ok := legacyhello.Parse(first)
+	if !ok {
 		return false
 	}
 	s.hs = &handshake{begun: s.Accepted}
-	if s.judge(hello); !s.hs.verdict.Legacy() || s.hs.verdict.Mode != policy.Enforce {
+	s.judge(hello)
+	if v := &s.hs.verdict; v.Mode != policy.Enforce || v.Reason != policy.ReasonVersion && v.Reason != policy.ReasonFallback {
 		s.hs = nil
 		return false
 	}
-	record := alertRecord(alertProtocolVersion, legacyhello.Version(s.raw.unread))
+	record := alertRecord(alertProtocolVersion, legacyhello.Version(first))
 	s.raw.WriteLast(record[:])
 	s.report(Rejected, NoFailure)
 	s.end(ReasonHandshake)

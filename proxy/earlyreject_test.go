@@ -100,7 +100,13 @@ func TestAnEarlyRejectDoesNotCallCryptoTLS(t *testing.T) {
 	}
 	padded := hello.Typical(tls.VersionTLS10)
 	padded.Size = 512
-	for _, flight := range [][]byte{tls10Hello, hello.ClientHello(padded)} {
+	flights := [][]byte{tls10Hello, hello.ClientHello(padded)}
+	for _, flight := range unreadable(tls.VersionTLS10) { // which crypto/tls would not read
+		if len(flight) <= maxEarlyHello {
+			flights = append(flights, flight)
+		}
+	}
+	for _, flight := range flights {
 		wantAlert(t, say(t, g, flight))
 	}
 }

@@ -133,10 +133,11 @@ func (s *session) judgeUnreadable(a tls.AlertError) tls.AlertError {
 		a = alertDecodeError // longer than crypto/tls reads
 	}
 	if !s.hs.helloJudged {
-		hello, ok := legacyhello.ParseLoose(s.raw.recorder.bytes)
+		hello, ok := legacyhello.Parse(s.raw.recorder.bytes)
 		if !ok {
 			return a
 		}
+		hello.Unreadable = true
 		s.judge(hello)
 	}
 	verdict := &s.hs.verdict

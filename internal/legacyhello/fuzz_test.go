@@ -145,32 +145,6 @@ func mutateBytes(r *rand.Rand, pick func() []byte) []byte {
 	}
 }
 
-// Of hellos that are changed in one place each, what is understood is what
-// crypto/tls makes of it, and much of what crypto/tls refuses for its version is
-// understood.
-func TestParseAgreesWithCryptoTLS(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	hellos := legacyHellos(t)
-	understood, refused, otherwise := 0, 0, 0
-	const hundreds = 200
-	for range hundreds * 100 {
-		b := mutate(r, hellos)
-		switch _, ok := cryptoTLS(b, strictConfigs[0]); {
-		case check(t, b):
-			understood++
-			refused++
-		case ok:
-			refused++
-		default:
-			otherwise++
-		}
-	}
-	t.Logf("%d understood of %d that are refused for their version, %d others", understood, refused, otherwise)
-	if refused < 50*hundreds || otherwise < 10*hundreds || understood < refused*6/10 {
-		t.Errorf("%d understood of %d that are refused for their version, %d others", understood, refused, otherwise)
-	}
-}
-
 // assemble makes a hello of any bytes: unlike these it has the right lengths in
 // most places.
 func assemble(data []byte) []byte {
@@ -228,7 +202,6 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, b := range flights {
 			check(t, b)
-			checkLoose(t, b)
 		}
 	})
 }
@@ -249,9 +222,7 @@ func BenchmarkParse(b *testing.B) {
 		b.Run(h.name+" by crypto/tls", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, refused := cryptoTLS(h.bytes, strictConfigs[0]); !refused {
-					b.Fatal("not refused")
-				}
+				cryptoTLS(h.bytes, strictConfigs[0])
 			}
 		})
 	}

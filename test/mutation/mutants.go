@@ -10,7 +10,7 @@ var mutants = []mutant{
 	{"RSA key exchange is never offered alone", "policy Floor.pickKey", condition("staticRSA", 1), never, "policy TestRSAKeyExchangeAloneIsForThoseWhoShareNoSignature"},
 	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("TLS12", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange reaches the default floor", "policy rsaUp", word("lenient", 1), becomes("FloorTLS12"), "policy TestFloorsSpellOutTheirSuites"},
-	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello parseBody", returned("false", 2), first("h.Versions = []uint16{version}; break"), "internal/legacyhello TestTheRestIsLeftToCryptoTLS"},
+	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello SoleOld", part("TLS12", 1), always, "internal/legacyhello TestASoleOldHello"},
 	{"an early reject sends alert 40", "proxy session.rejectEarly", argument(1, "alertRecord", 1), becomes("alertHandshakeFailure"), "proxy TestAnEarlyRejectSaysTheSameAsCryptoTLS"},
 	{"a hello that crypto/tls cannot read is nobody's", "proxy clientConn.writeAlert", condition("helloJudged", 1), never, "proxy TestAHelloThatCryptoTLSCannotReadIsNotInvisible"},
 
