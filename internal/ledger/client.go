@@ -127,8 +127,8 @@ const (
 	LoginUnseen  Login = "unseen"  // an old server has its sessions, and knows
 )
 
-// Logins lists the values of Login.
-var Logins = []Login{LoginOK, LoginFailed, LoginNone, LoginUnknown, LoginUnseen}
+// Logins lists the values of Login. The first of several speaks for a group.
+var Logins = []Login{LoginOK, LoginUnseen, LoginUnknown, LoginNone, LoginFailed}
 
 func loginOf(ok, failed, observed, marks int64) Login {
 	switch {

@@ -96,25 +96,22 @@ func (s *Store) update(ctx context.Context, tx *sql.Tx) error {
 	if version > len(migrations) {
 		return errNewer
 	}
-	for _, statement := range slices.Concat(migrations[version:]...) {
+	set := fmt.Sprintf(`UPDATE postern_ledger SET version = %[1]d WHERE version <> %[1]d`, len(migrations))
+	for _, statement := range append(slices.Concat(migrations[version:]...), set, begin()) {
 		if _, err := tx.ExecContext(ctx, s.schema.Replace(statement)); err != nil {
 			return fmt.Errorf("making its tables: %w", err)
 		}
 	}
-	if version < len(migrations) {
-		if _, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE postern_ledger SET version = %d`, len(migrations))); err != nil {
-			return err
-		}
-	}
-	_, err = tx.ExecContext(ctx, begin, time.Now().Unix())
-	return err
+	return nil
 }
 
 // beginning is the writer of the batch that says since when there is a ledger.
 const beginning = 0
 
-var begin = fmt.Sprintf(`INSERT INTO batches SELECT %d, 0, COALESCE(min(added), $1) FROM sightings WHERE 1 = 1
-	ON CONFLICT (writer) DO NOTHING`, beginning)
+func begin() string {
+	return fmt.Sprintf(`INSERT INTO batches SELECT %d, 0, COALESCE(min(added), %d) FROM sightings WHERE 1 = 1
+		ON CONFLICT (writer) DO NOTHING`, beginning, time.Now().Unix())
+}
 
 // Began returns since when the ledger remembers clients.
 func (s *Store) Began(ctx context.Context) (time.Time, error) {

@@ -283,16 +283,11 @@ func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, statement := range slices.Concat(migrations...) {
+	for _, statement := range append(slices.Concat(migrations...), begin()) {
 		if _, err := c.(driver.ExecerContext).ExecContext(ctx, sqlite.schema.Replace(statement), nil); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("making its tables: %w", err)
 		}
-	}
-	now := driver.NamedValue{Ordinal: 1, Value: time.Now().Unix()}
-	if _, err := c.(driver.ExecerContext).ExecContext(ctx, begin, []driver.NamedValue{now}); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("making its tables: %w", err)
 	}
 	return c, nil
 }

@@ -171,7 +171,7 @@ func (g *gathering) add(c row, logins []ledger.Identity) {
 	}
 	g.Addresses, g.Endpoints = append(g.Addresses, c.Addr.String()), append(g.Endpoints, c.Endpoint.String())
 	g.Versions, g.Listeners = append(g.Versions, c.Version.String()), append(g.Listeners, string(c.Listener))
-	if g.Login == "" || slices.Index(byWeight, c.Login) < slices.Index(byWeight, g.Login) {
+	if g.Login == "" || slices.Index(ledger.Logins, c.Login) < slices.Index(ledger.Logins, g.Login) {
 		g.Login = c.Login
 	}
 	if g.FirstSeen.IsZero() || c.First.Before(g.FirstSeen) {
@@ -197,10 +197,6 @@ func (g *gathering) done() Group {
 	}
 	return g.Group
 }
-
-// byWeight orders how the logins of a group's clients have ended: the first
-// speaks for the group.
-var byWeight = []ledger.Login{ledger.LoginOK, ledger.LoginUnseen, ledger.LoginUnknown, ledger.LoginNone, ledger.LoginFailed, ""}
 
 // all calls f for every group of the report.
 func (r *Report) all(f func(*Group)) {

@@ -31,39 +31,30 @@ type Letter struct {
 // exemption, then the first to be refused.
 func letters(f *Facts, rows []row) []Letter {
 	dates := f.Policy.Dates(f.Now)
-	byAccount := make(map[string]*Letter)
-	clients := make(map[string]networks)
+	soonest := make(map[string]Letter)
 	for _, c := range rows {
-		for _, l := range c.Logins {
-			if l.Account == "" {
-				continue
+		l := ends(f, c, dates)
+		for account := range parts(c, ByAccount) {
+			if s, known := soonest[account]; !known || l.sooner(&s) {
+				soonest[account] = l
 			}
-			letter := byAccount[l.Account]
-			if letter == nil {
-				letter = &Letter{Account: l.Account, DaysLeft: -1, Software: []string{}, Versions: []string{}}
-				byAccount[l.Account], clients[l.Account] = letter, networks{}
-				letter.ends(f, c, dates)
-			} else {
-				var other Letter
-				if other.ends(f, c, dates); other.sooner(letter) {
-					letter.DaysLeft, letter.Until, letter.Rule, letter.Owner = other.DaysLeft, other.Until, other.Rule, other.Owner
-				}
-			}
-			letter.add(c, l.Software)
-			clients[l.Account].add(c)
 		}
 	}
 	all := []Letter{}
-	for account, letter := range byAccount {
-		letter.Clients = len(clients[account])
-		all = append(all, *letter)
+	for _, g := range groups(rows, ByAccount) {
+		if l := soonest[g.Name]; g.Name != "" {
+			l.Account, l.Software, l.Versions, l.Clients, l.LastSeen = g.Name, g.Software, g.Versions, g.Clients, g.LastSeen
+			all = append(all, l)
+		}
 	}
 	slices.SortFunc(all, func(a, b Letter) int {
-		if a.Owner != b.Owner {
+		switch {
+		case a.Owner != b.Owner:
 			return cmp.Compare(a.Owner, b.Owner)
-		}
-		if a.sooner(&b) != b.sooner(&a) {
-			return map[bool]int{true: -1, false: 1}[a.sooner(&b)]
+		case a.sooner(&b):
+			return -1
+		case b.sooner(&a):
+			return 1
 		}
 		return cmp.Compare(a.Account, b.Account)
 	})
@@ -73,14 +64,14 @@ func letters(f *Facts, rows []row) []Letter {
 // ends finds the first time at which the policy may not let the client in. Between
 // two dates only a share changes, and a share that grows keeps whom it has. The
 // windows of a schedule come and go, and are no end.
-func (l *Letter) ends(f *Facts, c row, dates []time.Time) {
+func ends(f *Facts, c row, dates []time.Time) Letter {
+	l := Letter{DaysLeft: -1}
 	refused := func(t time.Time) bool {
 		snapshot := f.Policy.At(t)
 		return slices.ContainsFunc(snapshot.Outcomes(c.ForPolicy(), t), func(o policy.Outcome) bool {
 			return o.Mode != policy.Observe && (o.Rule == nil || o.Rule.Schedule == nil)
 		})
 	}
-	l.DaysLeft = -1
 	for i, t := range dates {
 		if !refused(t) {
 			if i == len(dates)-1 || !refused(dates[i+1].Add(-time.Second)) {
@@ -102,25 +93,12 @@ func (l *Letter) ends(f *Facts, c row, dates []time.Time) {
 		const day = 24 * time.Hour
 		l.DaysLeft = int(l.Until.Sub(f.Now) / day)
 	}
+	return l
 }
 
 // sooner reports whether it ends before another one.
 func (l *Letter) sooner(o *Letter) bool {
 	return l.Until != nil && (o.Until == nil || l.Until.Before(*o.Until))
-}
-
-func (l *Letter) add(c row, software string) {
-	if software != "" && !slices.Contains(l.Software, software) {
-		l.Software = append(l.Software, software)
-		slices.Sort(l.Software)
-	}
-	if v := c.Version.String(); !slices.Contains(l.Versions, v) {
-		l.Versions = append(l.Versions, v)
-		slices.Sort(l.Versions)
-	}
-	if c.Last.After(l.LastSeen) {
-		l.LastSeen = c.Last
-	}
 }
 
 func (l *Letter) clean() {

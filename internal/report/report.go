@@ -28,10 +28,10 @@ type Report struct {
 	By    By        `json:"by"`
 	// Identity is how the ledger stores names: off, hashed or plain.
 	Identity string `json:"identity"`
-	// Began is the beginning of the ledger, and Covered whether it reaches back
-	// to Since.
-	Began   time.Time `json:"ledger_began"`
-	Covered bool      `json:"window_covered"`
+	// Began is the beginning of the ledger. Young: it does not reach back to
+	// Since.
+	Began time.Time `json:"ledger_began"`
+	Young bool      `json:"younger_than_since"`
 	// Unwritten are clients that the ledger cannot be told of; nil if there are
 	// none.
 	Unwritten     *Unwritten `json:"unwritten,omitempty"`
@@ -238,7 +238,7 @@ func Build(f Facts, o Options) *Report {
 		Exempted: []Exemption{}, Tell: []Group{}, Noise: []Group{}, Notes: []string{},
 	}
 	r.Began = f.Began.UTC().Truncate(time.Second)
-	r.Covered = !r.Began.After(r.Since)
+	r.Young = r.Began.After(r.Since)
 	if b := f.Backlog; b.Stuck {
 		r.Unwritten = &Unwritten{b.Clients, b.Since, b.Ledger}
 	}

@@ -53,7 +53,7 @@ func (r *Report) judge(left []row, o Options) {
 	}
 	add(j.Unknown, "%s never let in: it is not known who is behind%s", was(j.Unknown), may)
 	add(j.NotLoggedIn, "%s not counted: let in, and not logged in", be(j.NotLoggedIn))
-	if !r.Covered {
+	if r.Young {
 		j.Reasons = append(j.Reasons, fmt.Sprintf("The ledger began %s: it knows nothing of the time before.", date(r.Began)))
 	}
 	if r.Totals.Clients > 0 {
@@ -142,13 +142,13 @@ func (r *Report) nobody() string {
 	unknown := r.Readiness.Unknown
 	if unknown > 0 {
 		words = "no client that has logged in is left"
-	} else if !r.Covered {
+	} else if r.Young {
 		words = "no client with old TLS is left"
 	}
 	if n := r.Totals.Exempted; n > 0 {
 		words += fmt.Sprintf(" but %s with an exemption", number(n, "client"))
 	}
-	if !r.Covered {
+	if r.Young {
 		words += ", as far as the ledger goes back: to " + date(r.Began)
 	}
 	if unknown > 0 {
