@@ -267,7 +267,7 @@ func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *ups
 	dialer := net.Dialer{Deadline: begun.Add(dialWithin), KeepAlive: -1, Control: srv.notItself}
 	nc, err := dialer.DialContext(srv.ctx, "tcp", up.Addr)
 	if err != nil {
-		return nil, nil, &upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}
+		return nil, nil, advise(&upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}, false)
 	}
 	up.connections.Add(1)
 	c = &upstreamConn{raw: &netpoll.Conn{Socket: nc.(*net.TCPConn), IdleSet: srv.idleSet}, up: up}
@@ -358,12 +358,19 @@ func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
 func advise(err error, header bool) error {
 	const variable = "POSTERN_UPSTREAM_PROXY_PROTOCOL"
 	reason, advice := reasonOf(err), ""
+	op, isOp := errors.AsType[*net.OpError](err)
+	dialling := isOp && op.Op == "dial"
 	var notTLS tls.RecordHeaderError
 	var distrust *tls.CertificateVerificationError
 	switch {
+	case errors.Is(err, syscall.ECONNREFUSED) && dialling:
+		advice = "nothing listens there: does the mail server run, on this port?"
+	case dialling:
 	case reason == UpstreamPreauth:
 		advice = "everybody would be logged in as somebody: let it ask for a login"
-	case reason == UpstreamStartTLS, errors.As(err, &distrust):
+	case errors.As(err, &distrust):
+		advice = "name its CA in POSTERN_UPSTREAM_CA_FILE, or the name in its certificate in POSTERN_UPSTREAM_SERVER_NAME"
+	case reason == UpstreamStartTLS:
 	case header:
 		advice = "does it expect the PROXY header that " + variable + " sends?"
 	case errors.As(err, &notTLS):

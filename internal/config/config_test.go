@@ -178,7 +178,7 @@ var badValues = []struct{ set, line string }{
 	{"POLICY_FILE=", `POLICY_FILE: set but empty; unset it, or give a value`},
 	{"LOG_LEVEL=INFO+1", `LOG_LEVEL: "INFO+1": not one of debug, info, warn, error`},
 	{"LEDGER_URL=mysql://root:hunter2@db/postern", `LEDGER_URL: use memory:, sqlite:/path/file.db or postgres://user@host/database`},
-	{"LEDGER_URL=sqlite:ledger.db", `LEDGER_URL: not sqlite: and the absolute path of a file`},
+	{"LEDGER_URL=sqlite:ledger.db", `LEDGER_URL: write sqlite: and the absolute path of a file, such as sqlite:/var/lib/postern/ledger.db`},
 	{"LEDGER_RETENTION=0s", `LEDGER_RETENTION: "0s": not a duration above zero such as 10s, 30m, 36h or 90d`},
 	{"LEDGER_IDENTITY=full", `LEDGER_IDENTITY: "full": not one of off, hashed, plain`},
 	{"LEDGER_IDENTITY=hashed", `LEDGER_IDENTITY_KEY_FILE: must be set, since POSTERN_LEDGER_IDENTITY is hashed`},
@@ -318,7 +318,7 @@ func TestWarnings(t *testing.T) {
 			"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_UPSTREAM_IMAP is not set"}},
 		{[]string{"LISTEN_IMAPS=[::]:993"}, []string{`POSTERN_LISTEN_IMAPS: "[::]:993" is IPv6 alone; for IPv4 as well write :993`}},
 		{[]string{"LISTEN_IMAPS=[::]:993,0.0.0.0:993", "LISTEN_IMAP=[::1]:143"}, nil},
-		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address"}},
+		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address: name the load balancers alone"}},
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token"}, []string{
 			"POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted, since POSTERN_ADMIN_LISTEN is not on loopback and POSTERN_ADMIN_TLS_CERT_FILE is not set"}},
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token", "ADMIN_TLS_CERT_FILE=/admin"}, nil},

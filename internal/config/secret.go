@@ -28,7 +28,7 @@ func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, 
 	switch {
 	case err != nil:
 	case len(secret) < leastSecret:
-		err = fmt.Errorf("the %s has %d bytes, %d are the least", what, len(secret), leastSecret)
+		err = fmt.Errorf("the %s has %d bytes, %d are the least: openssl rand -base64 32 makes one", what, len(secret), leastSecret)
 	case len(secret) > mostSecret:
 		err = fmt.Errorf("the %s has more than %d bytes", what, mostSecret)
 	}

@@ -41,7 +41,7 @@ func (c *Config) Warnings() []string {
 	}
 	for _, p := range c.ProxyProtocolFrom {
 		if p.Bits() == 0 {
-			warn("PROXY_PROTOCOL_FROM", p.String()+" lets everybody claim any address")
+			warn("PROXY_PROTOCOL_FROM", p.String()+" lets everybody claim any address: name the load balancers alone")
 		}
 	}
 	if c.AdminListen != "" && !OnLoopback(c.AdminListen) && c.AdminTokenFile != "" && c.AdminTLSCertFile == "" {

@@ -194,7 +194,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 	case "sqlite":
 		path := sqlitePath(ledgerURL)
 		if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "?#") {
-			return d, "", "not sqlite: and the absolute path of a file"
+			return d, "", "write sqlite: and the absolute path of a file, such as sqlite:/var/lib/postern/ledger.db"
 		}
 		q := url.Values{}
 		if readOnly {
