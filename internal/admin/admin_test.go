@@ -83,6 +83,9 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 		"upstream imap: not answered yet", "upstream pop3: not answered yet", "draining: no")
 	r.Certificate(func() time.Time { return tomorrow })
 	r.UpstreamAnswered(proxy.ProtocolPOP3)
+	expect(503, "listeners: not bound yet", "certificate: ok",
+		"upstream imap: not answered yet", "upstream pop3: has greeted, but does not serve now", "draining: no")
+	r.UpstreamState(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110", nil)
 	r.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", errRefused)
 	expect(503, "listeners: not bound yet", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: ok",

@@ -111,19 +111,18 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	}
 	var down []Condition
 	for _, p := range r.protocols {
-		serving, failing := 0, 0
+		serving := false
 		for _, u := range slices.SortedFunc(maps.Keys(r.upstreams), func(a, b upstream) int { return strings.Compare(a.name, b.name) }) {
 			switch problem := r.upstreams[u]; {
 			case u.protocol != p:
 			case problem == nil:
-				serving++
+				serving = true
 			default:
-				failing++
 				down = append(down, Condition{"upstream " + u.name, "does not answer now: " + text.Clean(problem.Error(), maxProblem), false})
 			}
 		}
 		add("upstream "+string(p), r.answered[p], "ok", "not answered yet")
-		if last := &list[len(list)-1]; last.Good && serving == 0 && failing > 0 {
+		if last := &list[len(list)-1]; last.Good && !serving {
 			last.Word, last.Good = "has greeted, but does not serve now", false
 		}
 	}

@@ -57,33 +57,16 @@ func (r *Report) addError(err error) {
 	}
 }
 
-// listeners tries to bind Postern's ports. That Postern holds them already is no error,
-// nor that this user may not bind a port which the unit's user may.
+// listeners tries to bind Postern's ports.
 func (r *Report) listeners(cfg *config.Config, offline bool, running func() bool) {
 	running = sync.OnceValue(running)
 	var held []string
 	try := func(variable, addr string) {
-		if addr == "" {
-			return
-		}
 		nl, err := net.Listen(config.Network(addr), addr)
-		holder := ""
-		if errors.Is(err, syscall.EADDRINUSE) {
-			_, port, _ := net.SplitHostPort(addr)
-			n, _ := strconv.Atoi(port)
-			holder = config.Holder(n)
-		}
-		switch {
-		case err == nil:
+		if err == nil {
 			nl.Close()
-		case errors.Is(err, syscall.EACCES):
-			r.Warnings = append(r.Warnings, config.BindError(variable, addr, err).Error()+"; docs/operations.md says how to check as the unit's user")
-		case errors.Is(err, syscall.EADDRINUSE) && holder == "" && offline:
-			r.Warnings = append(r.Warnings, variable+": "+addr+" is in use, and with -offline nobody is asked by whom")
-		case errors.Is(err, syscall.EADDRINUSE) && (strings.HasSuffix(holder, " (postern)") || holder == "" && running()):
+		} else if r.heldByPostern(variable, addr, err, offline, running) {
 			held = append(held, variable+" "+addr)
-		default:
-			r.addError(config.BindError(variable, addr, err))
 		}
 	}
 	for _, l := range cfg.Listeners() {
@@ -91,10 +74,35 @@ func (r *Report) listeners(cfg *config.Config, offline bool, running func() bool
 			try(l.Variable, addr)
 		}
 	}
-	try(config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+	if cfg.AdminListen != "" {
+		try(variable("ADMIN_LISTEN"), cfg.AdminListen)
+	}
 	if len(held) > 0 {
 		r.Fine = append(r.Fine, "in use by the Postern that runs: "+strings.Join(held, ", "))
 	}
+}
+
+// heldByPostern judges an address that cannot be bound: that Postern holds it is no
+// error, nor that this user may not bind a port which the unit's user may.
+func (r *Report) heldByPostern(variable, addr string, err error, offline bool, running func() bool) bool {
+	holder, problem := "", config.BindError(variable, addr, err)
+	taken := errors.Is(err, syscall.EADDRINUSE)
+	if taken {
+		_, port, _ := net.SplitHostPort(addr)
+		n, _ := strconv.Atoi(port)
+		holder = config.Holder(n)
+	}
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		r.warn(variable, "%v; docs/operations.md says how to check as the unit's user", strings.TrimPrefix(problem.Error(), variable+": "))
+	case taken && holder == "" && offline:
+		r.warn(variable, "%s is in use, and with -offline nobody is asked by whom", addr)
+	case taken && (strings.HasSuffix(holder, " (postern)") || holder == "" && running()):
+		return true
+	default:
+		r.addError(problem)
+	}
+	return false
 }
 
 // own finds servers that are Postern itself, which would be its own client without end.

@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -284,6 +285,34 @@ func TestAPortThatIsTaken(t *testing.T) {
 	expectLine(t, "error", r.Errors, "POSTERN_ADMIN_LISTEN: "+l.Addr().String()+": address already in use", strings.TrimSpace(string(self)), "deploy/dovecot.conf")
 	if len(r.Errors) != 1 || len(r.Warnings) > 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestAPortThatThisUserMayNotBindOrDoesNotKnowTheHolderOf(t *testing.T) {
+	const addr = "192.0.2.1:993" // nobody holds it, so that there is no name
+	yes, no := func() bool { return true }, func() bool { return false }
+	for name, test := range map[string]struct {
+		err           syscall.Errno
+		offline       bool
+		running       func() bool
+		held          bool
+		error, warned string
+	}{
+		"may not":                 {err: syscall.EACCES, running: no, warned: "needs CAP_NET_BIND_SERVICE"},
+		"beside a Postern":        {err: syscall.EADDRINUSE, running: yes, held: true},
+		"beside something else":   {err: syscall.EADDRINUSE, running: no, error: "already in use by another program"},
+		"not asked, with offline": {err: syscall.EADDRINUSE, offline: true, running: yes, warned: "is in use"},
+	} {
+		r := &Report{}
+		if held := r.heldByPostern("POSTERN_LISTEN_IMAPS", addr, os.NewSyscallError("bind", test.err), test.offline, test.running); held != test.held {
+			t.Errorf("%s: held %v", name, held)
+		}
+		if got := strings.Join(r.Errors, "\n"); !strings.Contains(got, test.error) || test.error == "" && got != "" {
+			t.Errorf("%s: error %q", name, got)
+		}
+		if got := strings.Join(r.Warnings, "\n"); !strings.Contains(got, test.warned) || test.warned == "" && got != "" {
+			t.Errorf("%s: warning %q", name, got)
+		}
 	}
 }
 
