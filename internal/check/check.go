@@ -4,6 +4,7 @@ package check
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -39,13 +40,13 @@ type Report struct {
 func Run(ctx context.Context, environ []string, offline bool, running func(context.Context, *config.Config) string) *Report {
 	cfg, problems := config.Inspect(environ)
 	r := &Report{Errors: problems, Warnings: cfg.Warnings()}
-	roots := r.files(cfg, time.Now())
+	roots, unusable := r.files(cfg, time.Now())
 	r.api(cfg)
 	r.listeners(cfg, offline, func() bool { return strings.HasPrefix(running(ctx, cfg), "listeners: ") })
 	r.own(ctx, cfg, offline)
 	r.ledger(ctx, cfg, offline)
 	if !offline {
-		r.servers(ctx, cfg, roots)
+		r.servers(ctx, cfg, roots, unusable)
 	}
 	return r
 }
@@ -143,7 +144,7 @@ func (r *Report) api(cfg *config.Config) {
 }
 
 // files reads all files, and returns the roots for upstreams.
-func (r *Report) files(cfg *config.Config, now time.Time) upstreamRoots {
+func (r *Report) files(cfg *config.Config, now time.Time) (*x509.CertPool, error) {
 	var store *certs.Store
 	if len(cfg.TLSCertFile) > 0 {
 		var err error
@@ -164,5 +165,5 @@ func (r *Report) files(cfg *config.Config, now time.Time) upstreamRoots {
 	r.authorities(cfg.TLSClientCAFile, now)
 	r.authorities(cfg.UpstreamCAFile, now)
 	roots, _, err := certs.LoadPool(cfg.UpstreamCAFile)
-	return upstreamRoots{pool: roots, unusable: err != nil}
+	return roots, err
 }

@@ -21,13 +21,6 @@ import (
 	"postern/proxy"
 )
 
-// upstreamRoots verify upstreams: nil is the system's. If their file cannot be
-// used, TLS to upstreams is not tried.
-type upstreamRoots struct {
-	pool     *x509.CertPool
-	unusable bool
-}
-
 // server is an upstream or an old server to check.
 type server struct {
 	name string
@@ -43,10 +36,10 @@ type finding struct {
 var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used")
 
 // servers checks all upstreams and old servers at once, and reports in their
-// order.
-func (r *Report) servers(ctx context.Context, cfg *config.Config, roots upstreamRoots) {
+// order. If the roots cannot be used, TLS to upstreams is not tried.
+func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.CertPool, unusable error) {
 	pc := proxy.Config{
-		UpstreamRoots:         roots.pool,
+		UpstreamRoots:         roots,
 		UpstreamProxyProtocol: cfg.ProxyVersion(),
 		UpstreamClientID:      cfg.UpstreamClientID == "id",
 		UpstreamTimeout:       cmp.Or(cfg.UpstreamTimeout, 10*time.Second), // if it did not parse, its default
@@ -55,7 +48,7 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots upstream
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
 		t := target{u, cfg.ForProxy(u), pc}
 		s := server{u.String(), t.ask}
-		if u.Scheme.TLS != config.TLSNone && roots.unusable {
+		if u.Scheme.TLS != proxy.LinePlain && unusable != nil {
 			s.ask = func(context.Context) finding { return finding{err: errRoots} }
 		}
 		list = append(list, s)
@@ -136,7 +129,7 @@ func (t target) ask(ctx context.Context) finding {
 	if bound := slices.DeleteFunc(slices.Clone(mechanisms), func(m string) bool { return !strings.HasSuffix(m, "-PLUS") }); len(bound) > 0 {
 		f.warnings = append(f.warnings, strings.Join(bound, ", ")+" will not be offered to clients: channel binding cannot pass a proxy that terminates TLS")
 	}
-	if refused && t.Scheme.TLS == config.TLSNone {
+	if refused && t.Scheme.TLS == proxy.LinePlain {
 		f.warnings = append(f.warnings, "it refuses logins on a plain line: "+t.allowPlain(a.Greeting))
 	}
 	if t.pc.UpstreamClientID && t.Scheme.Protocol == "imap" {

@@ -10,30 +10,21 @@ import (
 	"postern/proxy"
 )
 
-// TLSKind says how TLS to an upstream begins.
-type TLSKind int
-
-const (
-	TLSNone     TLSKind = iota // plaintext, for loopback or the same pod
-	TLSImplicit                // from the first byte, RFC 8314, Section 3
-	TLSStart                   // after STARTTLS or STLS
-)
-
 // Scheme is the meaning of an upstream URL's scheme.
 type Scheme struct {
 	Name        string
 	Protocol    string // imap or pop3
 	DefaultPort int
-	TLS         TLSKind
+	TLS         proxy.LineSecurity
 }
 
 var schemes = []Scheme{
-	{"imap", "imap", 143, TLSNone},
-	{"imaps", "imap", 993, TLSImplicit},
-	{"imap+starttls", "imap", 143, TLSStart},
-	{"pop3", "pop3", 110, TLSNone},
-	{"pop3s", "pop3", 995, TLSImplicit},
-	{"pop3+starttls", "pop3", 110, TLSStart},
+	{"imap", "imap", 143, proxy.LinePlain},
+	{"imaps", "imap", 993, proxy.LineTLS},
+	{"imap+starttls", "imap", 143, proxy.LineStartTLS},
+	{"pop3", "pop3", 110, proxy.LinePlain},
+	{"pop3s", "pop3", 995, proxy.LineTLS},
+	{"pop3+starttls", "pop3", 110, proxy.LineStartTLS},
 }
 
 // Upstream is one mail server behind the proxy.
@@ -49,13 +40,9 @@ func (u Upstream) Addr() string { return net.JoinHostPort(u.Host, strconv.Itoa(u
 // String returns the URL, always with the port.
 func (u Upstream) String() string { return u.Scheme.Name + "://" + u.Addr() }
 
-var lineSecurity = map[TLSKind]proxy.LineSecurity{
-	TLSNone: proxy.LinePlain, TLSImplicit: proxy.LineTLS, TLSStart: proxy.LineStartTLS,
-}
-
 // ForProxy returns the upstream as the proxy knows it.
 func (c *Config) ForProxy(u Upstream) proxy.UpstreamConfig {
-	return proxy.UpstreamConfig{Name: u.String(), Addr: u.Addr(), TLS: lineSecurity[u.Scheme.TLS], ServerName: c.ServerName(u)}
+	return proxy.UpstreamConfig{Name: u.String(), Addr: u.Addr(), TLS: u.Scheme.TLS, ServerName: c.ServerName(u)}
 }
 
 // ProxyVersion returns the version of the PROXY header for upstreams; 0 for none.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"postern/proxy"
 )
 
 // The shortest idle time after which a server may close a session.
@@ -62,8 +64,8 @@ func (c *Config) upstreamWarnings() (w []string) {
 	encrypted := false
 	for _, l := range c.listeners()[:2] { // each protocol once
 		for _, u := range l.upstreams {
-			encrypted = encrypted || u.Scheme.TLS != TLSNone
-			if u.Scheme.TLS == TLSNone && !loopback(u.Host) {
+			encrypted = encrypted || u.Scheme.TLS != proxy.LinePlain
+			if u.Scheme.TLS == proxy.LinePlain && !loopback(u.Host) {
 				w = append(w, l.upstreamVariable+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
 			}
 		}
