@@ -217,11 +217,14 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 			// The error is dropped: it may quote a password.
 			return d, "", "a parameter of the postgres:// URL cannot be used (sslmode, files it names, or the like)"
 		}
-		if readOnly {
-			q := u.Query()
-			q.Set("default_transaction_read_only", "on")
-			u.RawQuery = q.Encode()
+		q := u.Query()
+		if !q.Has("default_query_exec_mode") {
+			q.Set("default_query_exec_mode", "exec") // prepared statements get lost behind PgBouncer
 		}
+		if readOnly {
+			q.Set("default_transaction_read_only", "on")
+		}
+		u.RawQuery = q.Encode()
 		return postgres, u.String(), ""
 	}
 	return d, "", forms
