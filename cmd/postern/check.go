@@ -31,7 +31,7 @@ func checkConfig(ctx context.Context, sys system) error {
 		return report
 	})
 	r.Warnings = slices.Concat(sys.envFile.Warnings, r.Warnings)
-	if !sys.has("") {
+	if !sys.has("") && src.env == "" {
 		r.Errors = append(r.Errors, noVariable)
 	}
 	if err := sys.writeFindings(r, *asJSON); err != nil {

@@ -30,7 +30,12 @@ type Paths []string
 
 // UnmarshalText reads a comma-separated list.
 func (p *Paths) UnmarshalText(b []byte) (err error) {
-	*p, err = readList(b, func(entry string) (path, problem string) { return entry, "" })
+	*p, err = readList(b, func(entry string) (path, problem string) {
+		if strings.Contains(entry, ";/") || strings.Contains(entry, " /") {
+			problem = byCommas
+		}
+		return entry, problem
+	})
 	return err
 }
 
@@ -70,6 +75,8 @@ func (us *Upstreams) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
+const byCommas = "separate the entries of a list by commas"
+
 // readList reads the entries of a comma-separated list, without the blanks
 // around them. It returns the good entries, and a joined error for the others.
 func readList[T any](b []byte, parse func(entry string) (v T, problem string)) (list []T, err error) {
@@ -80,6 +87,11 @@ func readList[T any](b []byte, parse func(entry string) (v T, problem string)) (
 			continue
 		}
 		if v, problem := parse(entry); problem != "" {
+			parts := strings.FieldsFunc(entry, func(r rune) bool { return strings.ContainsRune("; \t\n", r) })
+			bad := func(part string) bool { _, problem := parse(part); return problem != "" }
+			if len(parts) > 1 && !slices.ContainsFunc(parts, bad) {
+				problem = byCommas
+			}
 			errs = append(errs, badValue{entry, problem})
 		} else {
 			list = append(list, v)
@@ -123,6 +135,9 @@ func (n *Count) UnmarshalText(b []byte) error {
 func listenAddr(s string) (addr, problem string) {
 	if s == "off" {
 		return "", "off stands alone, and only for LISTEN_ variables"
+	}
+	if strings.Contains(s, "://") {
+		return "", "not host:port; there is no scheme"
 	}
 	if _, err := strconv.ParseUint(s, 10, 16); err == nil {
 		return "", "not host:port; for every address put a colon before the port"
@@ -179,7 +194,7 @@ func splitHostPort(s string) (host, port, problem string) {
 	}
 	host, port, found := strings.Cut(s, ":")
 	if strings.Contains(port, ":") {
-		return "", "", "an IPv6 address stands in brackets"
+		return "", "", "an IPv6 address stands in brackets, as in [::1]:993"
 	}
 	if found && port == "" {
 		return "", "", "the port is missing"
