@@ -54,11 +54,6 @@ func unreadable(version uint16) map[string][]byte {
 		copy(grown[1:], []byte{byte(size >> 16), byte(size >> 8), byte(size)})
 		all[fmt.Sprintf("%d bytes", size)] = append([]byte{22, 3, 1, 0x40, 0}, grown[:1<<14]...)
 	}
-	sound := hello.ClientHello(hello.Typical(version))
-	grown := append(bytes.Clone(sound), 0)
-	binary.BigEndian.PutUint16(grown[3:], uint16(len(grown)-5))
-	binary.BigEndian.PutUint16(grown[7:], uint16(len(grown)-9))
-	all["a byte behind the extensions"] = grown
 	return all
 }
 
@@ -118,6 +113,31 @@ func TestAHelloThatCryptoTLSCannotReadIsNotInvisible(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Lengths that contradict each other are nobody's hello: OpenSSL reads it no better.
+func TestABrokenHelloOffersNothing(t *testing.T) {
+	old := posterntest.StartRawUpstream(t, func(c net.Conn) { io.WriteString(c, serverHello) })
+	g := startPassing(t, policy.Observe, old.Addr(), nil)
+	sound := hello.ClientHello(hello.Typical(tls.VersionTLS12))
+	grown := append(bytes.Clone(sound), 0)
+	binary.BigEndian.PutUint16(grown[3:], uint16(len(grown)-5))
+	binary.BigEndian.PutUint16(grown[7:], uint16(len(grown)-9))
+	beyond := bytes.Clone(sound)
+	beyond[len(beyond)-len(hello.Typical(tls.VersionTLS12).SignatureSchemes)*2-3]++ // the last extension's length
+	odd := bytes.Clone(sound)
+	odd[45]--
+	n := 0
+	for name, flight := range map[string][]byte{"a byte behind the extensions": grown, "an extension beyond the end": beyond, "suites of odd length": odd} {
+		expectRefused(t, g, IMAPS, name, flight, alertDecodeError)
+		n++
+		if h := g.WaitHandshake(t, n); h.Outcome != Failed || h.Failure != FailMalformed || h.Hello != nil || h.Verdict.Version != policy.NoVersion {
+			t.Errorf("%s: %s, %s, %+v", name, h.Outcome, h.Failure, h.Verdict)
+		}
+	}
+	if n := old.Connections(); n > 0 {
+		t.Errorf("%d were passed through", n)
 	}
 }
 

@@ -41,11 +41,11 @@ func SoleOld(b []byte) bool {
 		headers+int(b[6])<<16+int(b[7])<<8+int(b[8]) == len(b) && Version(b) != policy.NoVersion && Version(b) < policy.TLS12
 }
 
-// Parse reads what a ClientHello offers. It takes what crypto/tls does not, such as a
-// name that ends in a dot, an extension with a length or in a form that is not known, or
-// a hello that is longer than crypto/tls reads; of a hello that crypto/tls takes it says
+// Parse reads what a ClientHello offers. It takes what crypto/tls does not: a name that
+// ends in a dot, an extension that comes twice or in a form that is not known, or a
+// hello that is longer than crypto/tls reads; of a hello that crypto/tls takes it says
 // the same. b is the flight in its records, or the beginning of it. ok is false where
-// that does not get as far as to a cipher suite.
+// the lengths of a whole hello contradict each other, or where there is no cipher suite.
 func Parse(b []byte) (h policy.Hello, ok bool) {
 	message := cryptobyte.String(firstMessage(b, len(b)))
 	var messageType uint8
@@ -55,14 +55,20 @@ func Parse(b []byte) (h policy.Hello, ok bool) {
 	if !message.ReadUint8(&messageType) || messageType != typeClientHello || !message.ReadUint24(&length) {
 		return h, false
 	}
+	whole := len(message) >= int(length)
 	message = message[:min(len(message), int(length))]
 	if !message.ReadUint16(&version) || !message.Skip(randomLen) || !message.ReadUint8LengthPrefixed(&session) ||
-		!message.ReadUint16LengthPrefixed(&suites) || len(suites) < 2 {
+		!message.ReadUint16LengthPrefixed(&suites) || len(suites) == 0 || len(suites)%2 != 0 {
 		return h, false
 	}
 	numbers(suites, &h.CipherSuites)
-	if message.ReadUint8LengthPrefixed(&compression) && message.Skip(2) {
-		parseExtensions(message, &h)
+	sound := message.ReadUint8LengthPrefixed(&compression)
+	if sound && !message.Empty() {
+		var size uint16
+		sound = message.ReadUint16(&size) && parseExtensions(message, &h) && len(message) == int(size)
+	}
+	if whole && !sound {
+		return policy.Hello{}, false
 	}
 	if len(h.Versions) == 0 {
 		h.Versions = versionsUpTo(policy.Version(version))
@@ -107,17 +113,25 @@ func versionsUpTo(v policy.Version) (list []uint16) {
 	return list
 }
 
-// parseExtensions reads the extensions that are there, the first of each kind.
-func parseExtensions(b cryptobyte.String, h *policy.Hello) {
+// parseExtensions reads the extensions that are there, the first of each kind, and
+// reports whether they end where b does.
+func parseExtensions(b cryptobyte.String, h *policy.Hello) bool {
 	var number, length uint16
-	for b.ReadUint16(&number) && b.ReadUint16(&length) {
+	for !b.Empty() {
+		if !b.ReadUint16(&number) || !b.ReadUint16(&length) {
+			return false
+		}
 		data := b[:min(len(b), int(length))]
 		b = b[len(data):]
+		if len(data) < int(length) {
+			return false
+		}
 		if !slices.Contains(h.Extensions, number) {
 			h.Extensions = append(h.Extensions, number)
 			parseExtension(number, data, h)
 		}
 	}
+	return true
 }
 
 // parseExtension reads a list whatever its own length says.
