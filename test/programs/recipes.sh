@@ -1,0 +1,353 @@
+#!/usr/bin/env bash
+# One function a mail program: it configures the program as its manual says, in
+# an empty home, and runs it to fetch or list mail. measure.py calls
+# "recipes.sh NAME" with PROTO (imap, pop3), SECURITY (tls, starttls), HOST,
+# PORT, ACCOUNT, PASSWORD and LIMIT (1.0, 1.1, 1.2: the newest TLS version that
+# the program may speak, or none).
+set -u
+roots=/etc/ssl/certs/ca-certificates.crt
+secure=${PROTO:0:4}
+if [ "$SECURITY" = tls ]; then secure=${PROTO}s; fi # imaps, pop3s: the scheme of an URL
+
+yes_if() { if [ "$SECURITY" = "$1" ]; then echo yes; else echo no; fi; }
+
+alpine() {
+	local options=/tls
+	if [ "$SECURITY" = tls ]; then options=/ssl; fi
+	if [ "$PROTO" = pop3 ]; then options=/pop3$options; fi
+	cat >.pinerc <<-END
+		user-domain=example.org
+		personal-name=Anna
+		inbox-path={$HOST:$PORT$options/user=$ACCOUNT}INBOX
+		last-time-prune-questioned=126.11
+		last-version-used=6.26
+		feature-list=quit-without-confirm,no-enable-newmail-sound
+	END
+	command alpine -p .pinerc -i
+}
+
+mutt() { like_mutt mutt; }
+neomutt() { like_mutt neomutt; }
+like_mutt() {
+	local scheme=${secure/pop3/pop}
+	cat >.muttrc <<-END
+		set imap_pass="$PASSWORD" pop_pass="$PASSWORD" folder="$HOME/Mail"
+		set ssl_force_tls=yes ssl_starttls=yes ssl_ca_certificates_file="$roots"
+	END
+	mkdir -p Mail
+	command "$1" -F .muttrc -f "$scheme://$ACCOUNT@$HOST:$PORT/"
+}
+
+s-nail() {
+	local old=
+	if [ "$LIMIT" != none ]; then
+		old="-S tls-config-pairs=MinProtocol=TLSv1,MaxProtocol=TLSv$LIMIT,CipherString=DEFAULT:@SECLEVEL=0"
+	fi
+	# shellcheck disable=SC2086 # several words
+	command s-nail -n -S v15-compat -S imap-use-starttls -S pop3-use-starttls $old \
+		-f "$secure://$ACCOUNT:$PASSWORD@$HOST:$PORT"
+}
+
+mpop() {
+	cat >.mpoprc <<-END
+		account a
+		host $HOST
+		port $PORT
+		user $ACCOUNT
+		password $PASSWORD
+		tls on
+		tls_starttls $([ "$SECURITY" = starttls ] && echo on || echo off)
+		tls_trust_file $roots
+		delivery maildir $HOME/Maildir
+	END
+	chmod 600 .mpoprc
+	mkdir -p Maildir/{cur,new,tmp}
+	command mpop a
+}
+
+fdm() {
+	local options=
+	if [ "$SECURITY" = starttls ]; then options=starttls; fi
+	cat >.fdm.conf <<-END
+		action "drop" drop
+		match all action "drop"
+		account "a" $secure server "$HOST" port $PORT user "$ACCOUNT" pass "$PASSWORD" $options
+	END
+	chmod 600 .fdm.conf
+	command fdm -k fetch
+}
+
+imapfilter() {
+	mkdir -p .imapfilter
+	cat >.imapfilter/config.lua <<-END
+		account = IMAP { server = '$HOST', port = $PORT, username = '$ACCOUNT',
+		  password = '$PASSWORD' $([ "$SECURITY" = tls ] && echo ", ssl = 'auto'") }
+		account.INBOX:check_status()
+	END
+	command imapfilter
+}
+
+offlineimap() {
+	cat >.offlineimaprc <<-END
+		[general]
+		accounts = A
+		[Account A]
+		localrepository = L
+		remoterepository = R
+		[Repository L]
+		type = Maildir
+		localfolders = $HOME/Maildir
+		[Repository R]
+		type = IMAP
+		remotehost = $HOST
+		remoteport = $PORT
+		remoteuser = $ACCOUNT
+		remotepass = $PASSWORD
+		ssl = $(yes_if tls)
+		starttls = $(yes_if starttls)
+		sslcacertfile = $roots
+	END
+	command offlineimap -o -u basic
+}
+
+getmail() {
+	local kind=IMAP
+	if [ "$PROTO" = pop3 ]; then kind=POP3; fi
+	mkdir -p .getmail Maildir/{cur,new,tmp}
+	cat >.getmail/getmailrc <<-END
+		[retriever]
+		type = Simple${kind}SSLRetriever
+		server = $HOST
+		port = $PORT
+		username = $ACCOUNT
+		password = $PASSWORD
+		[destination]
+		type = Maildir
+		path = $HOME/Maildir/
+	END
+	command getmail
+}
+
+mail() {
+	local scheme=${secure/pop3/pop}
+	command mail.mailutils --no-init -f "$scheme://$ACCOUNT:$PASSWORD@$HOST:$PORT" -H
+}
+
+movemail() {
+	local scheme=${secure/pop3/pop}
+	command movemail.mailutils --preserve "$scheme://$ACCOUNT:$PASSWORD@$HOST:$PORT" "$HOME/mbox"
+}
+
+aerc() {
+	mkdir -p .config/aerc
+	cp /usr/share/aerc/{aerc.conf,binds.conf} .config/aerc/
+	cat >.config/aerc/accounts.conf <<-END
+		[Anna]
+		source = $secure://$ACCOUNT:$PASSWORD@$HOST:$PORT
+		default = INBOX
+		from = Anna <anna@example.org>
+	END
+	chmod 600 .config/aerc/accounts.conf
+	command aerc
+}
+
+gnus() {
+	local stream=ssl
+	if [ "$SECURITY" = starttls ]; then stream=starttls; fi
+	echo "machine $HOST login $ACCOUNT password $PASSWORD port $PORT" >.authinfo
+	chmod 600 .authinfo
+	if [ "$PROTO" = imap ]; then
+		cat >.gnus.el <<-END
+			(setq gnus-select-method '(nnimap "mail" (nnimap-address "$HOST")
+			  (nnimap-server-port $PORT) (nnimap-stream $stream)))
+		END
+	else
+		cat >.gnus.el <<-END
+			(setq gnus-select-method '(nnml "")
+			  mail-sources '((pop :server "$HOST" :port $PORT :user "$ACCOUNT"
+			    :password "$PASSWORD" :stream $stream)))
+		END
+	fi
+	echo '(setq network-security-level (quote low) inhibit-startup-screen t)' >.emacs
+	emacs -nw -f gnus
+}
+
+php() {
+	local options=/$PROTO/tls
+	if [ "$SECURITY" = tls ]; then options=/$PROTO/ssl; fi
+	OPTIONS=$options command php -d display_errors=stderr -d html_errors=0 -r '
+		$box = imap_open("{".getenv("HOST").":".getenv("PORT").getenv("OPTIONS")."}INBOX",
+			getenv("ACCOUNT"), getenv("PASSWORD"))
+			or die("Cannot open the mailbox: ".imap_last_error()."\n");
+		echo imap_num_msg($box), " messages\n";'
+}
+
+perl() {
+	if [ "$PROTO" = imap ]; then
+		command perl -MMail::IMAPClient -e '
+			my ($host, $port) = @ENV{qw(HOST PORT)};
+			my $imap = Mail::IMAPClient->new(Server => $host, Port => $port,
+				User => $ENV{ACCOUNT}, Password => $ENV{PASSWORD},
+				$ENV{SECURITY} eq "tls" ? (Ssl => 1) : (Starttls => 1))
+				or die "Cannot connect: $@\n";
+			print $imap->message_count("INBOX"), " messages\n";'
+	else
+		command perl -MNet::POP3 -e '
+			my $pop = Net::POP3->new($ENV{HOST}, Port => $ENV{PORT},
+				SSL => $ENV{SECURITY} eq "tls") or die "Cannot connect: $@\n";
+			if ($ENV{SECURITY} ne "tls") { $pop->starttls or die "Cannot start TLS: ".$pop->message." $@\n" }
+			my $n = $pop->login(@ENV{qw(ACCOUNT PASSWORD)});
+			die "Cannot log in: ".$pop->message."\n" unless defined $n;
+			print $n + 0, " messages\n";'
+	fi
+}
+
+ruby() {
+	if [ "$PROTO" = imap ]; then
+		command ruby -rnet/imap -e '
+			tls = ENV["SECURITY"] == "tls"
+			imap = Net::IMAP.new(ENV["HOST"], port: ENV["PORT"], ssl: tls)
+			imap.starttls unless tls
+			imap.login(ENV["ACCOUNT"], ENV["PASSWORD"])
+			puts imap.status("INBOX", ["MESSAGES"])'
+	else
+		command ruby -rnet/pop -e '
+			pop = Net::POP3.new(ENV["HOST"], ENV["PORT"].to_i)
+			pop.enable_ssl
+			pop.start(ENV["ACCOUNT"], ENV["PASSWORD"])
+			puts pop.n_mails'
+	fi
+}
+
+python() {
+	if [ "$PROTO" = imap ]; then
+		python3 -c '
+import imaplib, os, ssl
+host, port, context = os.environ["HOST"], int(os.environ["PORT"]), ssl.create_default_context()
+if os.environ["SECURITY"] == "tls":
+    imap = imaplib.IMAP4_SSL(host, port, ssl_context=context)
+else:
+    imap = imaplib.IMAP4(host, port)
+    imap.starttls(context)
+imap.login(os.environ["ACCOUNT"], os.environ["PASSWORD"])
+print(imap.select())'
+	else
+		python3 -c '
+import os, poplib, ssl
+host, port, context = os.environ["HOST"], int(os.environ["PORT"]), ssl.create_default_context()
+if os.environ["SECURITY"] == "tls":
+    pop = poplib.POP3_SSL(host, port, context=context)
+else:
+    pop = poplib.POP3(host, port)
+    pop.stls(context)
+pop.user(os.environ["ACCOUNT"])
+pop.pass_(os.environ["PASSWORD"])
+print(pop.stat())'
+	fi
+}
+
+# The options that limit Node, which does not read the system's OpenSSL section.
+node_tls='const old = process.env.LIMIT == "none" ? {} : { minVersion: "TLSv1",
+	maxVersion: "TLSv" + process.env.LIMIT, ciphers: "DEFAULT:@SECLEVEL=0" };
+const { HOST: host, ACCOUNT: user, PASSWORD: pass } = process.env;
+const port = +process.env.PORT, tls = process.env.SECURITY == "tls";
+'
+
+imapflow() {
+	node -e "$node_tls"'
+		const { ImapFlow } = require("/work/npm/node_modules/imapflow");
+		const client = new ImapFlow({ host, port, secure: tls, doSTARTTLS: !tls,
+			auth: { user, pass }, tls: old, logger: false });
+		(async () => {
+			await client.connect();
+			console.log(await client.status("INBOX", { messages: true }));
+			await client.logout();
+		})();'
+}
+
+node-imap() {
+	node -e "$node_tls"'
+		const Imap = require("/work/npm/node_modules/imap");
+		const imap = new Imap({ host, port, user, password: pass, tls, autotls: tls ? "never" : "required", tlsOptions: old });
+		imap.once("ready", () => imap.openBox("INBOX", true, (err, box) => {
+			console.log(err || box.messages); imap.end(); }));
+		imap.on("alert", text => console.log("alert:", text));
+		imap.once("error", err => { console.error("error:", err.message); process.exitCode = 1; });
+		imap.connect();'
+}
+
+node-pop3() {
+	node -e "$node_tls"'
+		const Pop3 = require("/work/npm/node_modules/node-pop3");
+		const pop = new Pop3({ host, port, user, password: pass, tls, tlsOptions: old });
+		(async () => { console.log(await pop.UIDL()); await pop.QUIT(); })();'
+}
+
+javamail() {
+	cat >Mail.java <<-'END'
+		import java.util.Properties;
+		import javax.mail.*;
+		public class Mail {
+			public static void main(String[] args) throws MessagingException {
+				String protocol = args[0];
+				Properties p = new Properties();
+				p.put("mail." + protocol + ".starttls.enable", "true");
+				p.put("mail." + protocol + ".starttls.required", "true");
+				if (!System.getenv("LIMIT").equals("none"))
+					p.put("mail." + protocol + ".ssl.protocols", "TLSv1");
+				Store store = Session.getInstance(p).getStore(protocol);
+				store.connect(System.getenv("HOST"), Integer.parseInt(System.getenv("PORT")),
+					System.getenv("ACCOUNT"), System.getenv("PASSWORD"));
+				System.out.println(store.getFolder("INBOX").getMessageCount() + " messages");
+				store.close();
+			}
+		}
+	END
+	echo 'jdk.tls.disabledAlgorithms=SSLv3' >security
+	java -Djava.security.properties=security -cp '/usr/share/java/*' Mail.java "$secure"
+}
+
+curl() {
+	local options=--ssl-reqd
+	if [ "$SECURITY" = tls ]; then options=; fi
+	command curl -sS $options -u "$ACCOUNT:$PASSWORD" "$secure://$HOST:$PORT/"
+}
+
+fetchmail() {
+	local options='sslproto "auto"'
+	if [ "$SECURITY" = tls ]; then options='ssl sslproto "auto"'; fi
+	cat >.fetchmailrc <<-END
+		poll $HOST proto $PROTO port $PORT user "$ACCOUNT" pass "$PASSWORD" $options mda "/bin/cat"
+	END
+	chmod 600 .fetchmailrc
+	command fetchmail -k
+}
+
+mbsync() {
+	local versions=TLSv1.2
+	if [ "$LIMIT" = 1.0 ]; then versions=TLSv1; fi
+	mkdir -p Maildir
+	cat >.mbsyncrc <<-END
+		IMAPStore remote
+		Host $HOST
+		Port $PORT
+		User $ACCOUNT
+		Pass $PASSWORD
+		SSLType $([ "$SECURITY" = tls ] && echo IMAPS || echo STARTTLS)
+		SSLVersions $versions
+		CertificateFile $roots
+		MaildirStore local
+		Path $HOME/Maildir/
+		Inbox $HOME/Maildir/INBOX
+		Channel a
+		Far :remote:
+		Near :local:
+		Patterns INBOX
+		Create Near
+	END
+	command mbsync a
+}
+
+goimap() { /work/build/goimap; }
+
+"$1"
