@@ -15,9 +15,12 @@ import sys
 import time
 import urllib.request
 
+import stacks
+
 WORK = pathlib.Path("/work")
 RESULTS = WORK / "results"
 STATE = pathlib.Path("/run/programs")
+RECIPES = pathlib.Path("/programs/recipes.sh").read_text()
 ACCOUNT, PASSWORD = "anna", "open-sesame-4711"
 PORTS = {"imaps": 993, "imap": 143, "pop3s": 995, "pop3": 110}
 MODES = ("observe", "enforce", "explain")
@@ -32,7 +35,7 @@ ALL, TLS_ONLY, IMAP, POP3 = tuple(PORTS), ("imaps", "pop3s"), ("imaps", "imap"),
 # TLS 1.0 by themselves, and so need a floor of 1.3. Go of aerc: only the key exchange.
 PROGRAMS = {
     "aerc": ("aerc", "pq", IMAP, {}),
-    "alpine": ("alpine", "1.0", ALL, {"Welcome|GREETING": "e", "PASSWORD": PASSWORD + "\r"}),
+    "alpine": ("alpine", "1.0", ALL, {"Welcome|GREETING": "e", "PASSWORD": PASSWORD + "\r", "Preserve password": "n"}),
     "claws-mail": ("claws-mail", "1.2", ALL, None),
     "curl": ("curl", "1.0", ALL, None),
     "fdm": ("fdm", "1.1", ALL, None),
@@ -79,6 +82,7 @@ ssl = no
 disable_plaintext_auth = no
 auth_failure_delay = 0
 mail_max_userip_connections = 0
+first_valid_uid = 8
 mail_location = maildir:{STATE}/mail/%u
 passdb {{
   driver = static
@@ -109,9 +113,9 @@ def servers():
     for box in ("cur", "tmp"):
         (inbox.parent / box).mkdir()
     (inbox / "1.example").write_text("From: postmaster@example.org\nTo: anna@example.org\nSubject: Hello\n\nHello.\n")
-    sh(f"chown -R mail:mail {STATE}/mail; chmod 755 {STATE}; ip link set lo up")
+    sh(f"chown -R mail:mail {STATE}/mail; chmod 755 {STATE}; ip link set lo up; hostname programs")
     names = "\n".join(f"127.0.0.{11 + i} {mode}{j}.example.org" for i, (mode, j) in enumerate(addresses()))
-    pathlib.Path("/etc/hosts").write_text(f"127.0.0.1 localhost programs\n{names}\n")
+    pathlib.Path("/etc/hosts").write_text(f"127.0.0.1 localhost programs.example.org programs stack.example.org\n{names}\n")
     sh(f"""cd {STATE}
     openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj '/CN=programs test CA' -keyout ca.key -out ca.pem
     printf 'subjectAltName=DNS:*.example.org\\n' >san
@@ -123,14 +127,13 @@ def servers():
     cp ca.pem /usr/local/share/ca-certificates/programs.crt
     update-ca-certificates --fresh""")
     (STATE / "dovecot.conf").write_text(DOVECOT)
-    sh(f"dovecot -c {STATE}/dovecot.conf")
+    subprocess.Popen(["dovecot", "-F", "-c", f"{STATE}/dovecot.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for name, newest in (("1.0", "TLSv1"), ("1.1", "TLSv1.1"), ("1.2", "TLSv1.2")):
         (STATE / f"openssl-{name}").write_text(
             "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMinProtocol = TLSv1\n"
             f"MaxProtocol = {newest}\nCipherString = DEFAULT:@SECLEVEL=0\n")
     (STATE / "gnutls").write_text("[overrides]\ndisabled-version = tls1.3\n")
-    if not sh("getent passwd anna || true"):
-        sh("useradd -m anna")
+    sh("getent passwd anna || useradd anna; install -d -o anna -g anna /home/anna")
 
 
 def addresses():
@@ -211,22 +214,24 @@ def drawn(command, env, home, answers):
         return subprocess.run(["tmux", "-L", "programs", *words], env=env, cwd=home, user="anna", group="anna",
                               extra_groups=[], capture_output=True, text=True, errors="replace").stdout
 
-    tmux("-f", "/dev/null", "new-session", "-d", "-x", "132", "-y", "40", *command)
-    screens, answers, still = [], dict(answers), 0
+    (STATE / "tmux").write_text("set -g remain-on-exit on\n")
+    tmux("-f", f"{STATE}/tmux", "new-session", "-d", "-x", "132", "-y", "40", *command)
+    screens, answers, still, code = [], dict(answers), 0, "stays"
     for _ in range(80):
         time.sleep(0.3)
         screen = tmux("capture-pane", "-p").rstrip()
-        if not screen and not tmux("list-sessions"):
+        if dead := re.search(r"Pane is dead \(status (\d+).*", screen):
+            screens, code = screens + [screen.replace(dead[0], "")], int(dead[1])
             break
         for pattern in [p for p in answers if re.search(p, screen)]:
             tmux("send-keys", "-l", answers.pop(pattern))
         still = still + 1 if screens and screen == screens[-1] else 0
         if still == 0:
             screens.append(screen)
-        if still > 30:
+        if still > 20:
             break
     tmux("kill-server")
-    return screens, "stays"
+    return screens, code
 
 
 def logins():
@@ -245,7 +250,7 @@ def run(name, listener, mode):
                HOST=gate.host, PORT=str(PORTS[listener]))
     before, login, trace, seen = gate.counts(), logins(), offset(gate.trace), len(gate.handshakes())
     start = time.time()
-    command = ["bash", "/programs/recipes.sh", name]
+    command = ["bash", "-c", RECIPES, "recipes.sh", name]
     if answers is None:
         shown, code = piped(command, env, home)
     else:
@@ -277,7 +282,7 @@ def has_password(dialogue):
 # ---- what a person reads
 
 def squeeze(text):
-    return re.sub(r"[\s|│]+", "", text).lower()
+    return re.sub(r"[\s|│\\]+", "", text).lower()
 
 
 def seen(record):
@@ -291,7 +296,7 @@ def seen(record):
 
 
 WORDS = re.compile(r"tls|ssl|alert|error|fail|cannot|can't|could not|unable|version|closed|denied|refused|unexpected|EOF|BYE|reset|abort|invalid|no mail|unavail", re.I)
-DULL = re.compile(r"^\s*(at |File |Traceback|from |\^|\[Thread|.*node:internal)|Press|Loading|^\s*throw |Copyright|requires libtool|^\S+@\S+:|using TLS|Node\.js v|Connecting to|Opening")
+DULL = re.compile(r"^\s*(at |File |Traceback|from |\^|\[Thread|.*node:internal)|Press|Loading|^\s*throw |^\s*raise |self\.|Copyright|requires libtool|^\S+@\S+:|using TLS|Node\.js v|Connecting to|Opening")
 
 
 def words(record):
@@ -314,6 +319,8 @@ def version(name):
         return json.loads((WORK / f"npm/node_modules/{module}/package.json").read_text())["version"]
     if package == "go-imap":
         return "2.0.0-beta.8"
+    if name == "offlineimap":  # its package has no version
+        return "8.0.0"
     found = sh(f"dpkg-query -W -f '${{Version}}' {package}")
     return re.sub(r"^\d+:|[-+~].*$", "", found)
 
@@ -357,8 +364,8 @@ def programs(args):
     chosen = [n for n in PROGRAMS if not args.only or n in args.only]
     if not args.g and not args.only:
         chosen = [n for n in chosen if n not in ("claws-mail", "thunderbird", "evolution")]
-    records = []
-    for name in chosen:
+    for name in chosen if args.what != "tables" else []:
+        records = []
         for listener in PROGRAMS[name][2]:
             for mode in MODES:
                 if listener in args.on and mode in args.modes:
@@ -366,9 +373,26 @@ def programs(args):
                     records.append(record)
                     say(f"{name} {listener} {mode}: exit {record['exit']}, {record['seconds']} s, login {record['login']}, "
                         f"text {seen(record)}, password {record['password']}, {record['connections']}: {words(record)}")
-        mine = [r for r in records if r["program"] == name]
-        (RESULTS / f"{name}.json").write_text(json.dumps(mine, indent=1))
-    table(records)
+        (RESULTS / f"{name}.json").write_text(json.dumps(records, indent=1))
+    table([r for name in chosen if (RESULTS / f"{name}.json").exists() for r in json.loads((RESULTS / f"{name}.json").read_text())])
+
+
+def old_stacks(args):
+    home = pathlib.Path("/run/programs/stacks")
+    home.mkdir()
+    print("| stack | set to | offers | record, hello, suites, size | JA4 | in `observe` | in `enforce` | it says |")
+    print("|---|---|---|---|---|---|---|---|")
+    rows = []
+    for row in stacks.measure(Gate, args.only, say, home):
+        rows.append(row)
+        (RESULTS / "stacks.json").write_text(json.dumps(rows, indent=1))
+        watched, refused = row["observe"], row["enforce"]
+        log = (watched["log"] or refused["log"] or [{}])[0]
+        offers = ", ".join(log.get("offered_versions", [])) or "enough, or nothing"
+        observed = f"{log.get('outcome', 'accepted or failed')}, {watched['met']}"
+        said = words({"shown": [refused["said"]]})
+        print(f"| {row['stack']} | {row['how']} | {offers} | {watched['offered']} | {log.get('ja4', '–')} | {observed} "
+              f"| {refused['met']} | {said} ({refused['exit']}) |")
 
 
 def main():
@@ -378,11 +402,15 @@ def main():
     parser.add_argument("-only", type=listed, default=[], help="NAME,NAME")
     parser.add_argument("-on", type=listed, default=list(PORTS), help="imaps,imap,pop3s,pop3")
     parser.add_argument("-modes", type=listed, default=list(MODES), help="observe,enforce,explain")
-    parser.add_argument("what", choices=["programs", "stacks", "all"])
+    parser.add_argument("what", choices=["programs", "stacks", "all", "tables"])
     args = parser.parse_args()
-    servers()
-    if args.what in ("programs", "all"):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    if args.what != "tables":
+        servers()
+    if args.what != "stacks":
         programs(args)
+    if args.what in ("stacks", "all"):
+        old_stacks(args)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ like_mutt() {
 s-nail() {
 	local old=
 	if [ "$LIMIT" != none ]; then
-		old="-S tls-config-pairs=MinProtocol=TLSv1,MaxProtocol=TLSv$LIMIT,CipherString=DEFAULT:@SECLEVEL=0"
+		old="-S tls-config-pairs=MinProtocol=TLSv1,MaxProtocol=TLSv1,CipherString=DEFAULT:@SECLEVEL=0"
 	fi
 	# shellcheck disable=SC2086 # several words
 	command s-nail -n -S v15-compat -S imap-use-starttls -S pop3-use-starttls $old \
@@ -74,7 +74,7 @@ fdm() {
 		account "a" $secure server "$HOST" port $PORT user "$ACCOUNT" pass "$PASSWORD" $options
 	END
 	chmod 600 .fdm.conf
-	command fdm -k fetch
+	command fdm -f .fdm.conf -k fetch
 }
 
 imapfilter() {
@@ -130,7 +130,7 @@ getmail() {
 
 mail() {
 	local scheme=${secure/pop3/pop}
-	command mail.mailutils --no-init -f "$scheme://$ACCOUNT:$PASSWORD@$HOST:$PORT" -H
+	command mail.mailutils -n -H -f "$scheme://$ACCOUNT:$PASSWORD@$HOST:$PORT"
 }
 
 movemail() {
@@ -175,10 +175,11 @@ gnus() {
 php() {
 	local options=/$PROTO/tls
 	if [ "$SECURITY" = tls ]; then options=/$PROTO/ssl; fi
+	# shellcheck disable=SC2016 # PHP
 	OPTIONS=$options command php -d display_errors=stderr -d html_errors=0 -r '
 		$box = imap_open("{".getenv("HOST").":".getenv("PORT").getenv("OPTIONS")."}INBOX",
-			getenv("ACCOUNT"), getenv("PASSWORD"))
-			or die("Cannot open the mailbox: ".imap_last_error()."\n");
+			getenv("ACCOUNT"), getenv("PASSWORD"));
+		if (!$box) { fwrite(STDERR, "Cannot open the mailbox: ".imap_last_error()."\n"); exit(1); }
 		echo imap_num_msg($box), " messages\n";'
 }
 
@@ -188,7 +189,7 @@ perl() {
 			my ($host, $port) = @ENV{qw(HOST PORT)};
 			my $imap = Mail::IMAPClient->new(Server => $host, Port => $port,
 				User => $ENV{ACCOUNT}, Password => $ENV{PASSWORD},
-				$ENV{SECURITY} eq "tls" ? (Ssl => 1) : (Starttls => 1))
+				$ENV{SECURITY} eq "tls" ? (Ssl => 1) : (Starttls => [SSL_verifycn_scheme => "imap", SSL_verifycn_name => $host]))
 				or die "Cannot connect: $@\n";
 			print $imap->message_count("INBOX"), " messages\n";'
 	else
@@ -202,18 +203,22 @@ perl() {
 	fi
 }
 
+# Ruby sets the bounds of OpenSSL's section aside.
+ruby_tls='old = ENV["LIMIT"] == "none" ? {} : {max_version: :TLS1, ciphers: "DEFAULT:@SECLEVEL=0"}
+	tls = ENV["SECURITY"] == "tls"
+'
+
 ruby() {
 	if [ "$PROTO" = imap ]; then
-		command ruby -rnet/imap -e '
-			tls = ENV["SECURITY"] == "tls"
-			imap = Net::IMAP.new(ENV["HOST"], port: ENV["PORT"], ssl: tls)
-			imap.starttls unless tls
+		command ruby -rnet/imap -e "$ruby_tls"'
+			imap = Net::IMAP.new(ENV["HOST"], port: ENV["PORT"], ssl: tls && old)
+			imap.starttls(old) unless tls
 			imap.login(ENV["ACCOUNT"], ENV["PASSWORD"])
 			puts imap.status("INBOX", ["MESSAGES"])'
 	else
-		command ruby -rnet/pop -e '
+		command ruby -rnet/pop -e "$ruby_tls"'
 			pop = Net::POP3.new(ENV["HOST"], ENV["PORT"].to_i)
-			pop.enable_ssl
+			pop.enable_ssl(old)
 			pop.start(ENV["ACCOUNT"], ENV["PASSWORD"])
 			puts pop.n_mails'
 	fi
@@ -248,7 +253,7 @@ print(pop.stat())'
 
 # The options that limit Node, which does not read the system's OpenSSL section.
 node_tls='const old = process.env.LIMIT == "none" ? {} : { minVersion: "TLSv1",
-	maxVersion: "TLSv" + process.env.LIMIT, ciphers: "DEFAULT:@SECLEVEL=0" };
+	maxVersion: "TLSv1", ciphers: "DEFAULT:@SECLEVEL=0" };
 const { HOST: host, ACCOUNT: user, PASSWORD: pass } = process.env;
 const port = +process.env.PORT, tls = process.env.SECURITY == "tls";
 '
@@ -291,8 +296,10 @@ javamail() {
 			public static void main(String[] args) throws MessagingException {
 				String protocol = args[0];
 				Properties p = new Properties();
-				p.put("mail." + protocol + ".starttls.enable", "true");
-				p.put("mail." + protocol + ".starttls.required", "true");
+				if (!protocol.endsWith("s")) {
+					p.put("mail." + protocol + ".starttls.enable", "true");
+					p.put("mail." + protocol + ".starttls.required", "true");
+				}
 				if (!System.getenv("LIMIT").equals("none"))
 					p.put("mail." + protocol + ".ssl.protocols", "TLSv1");
 				Store store = Session.getInstance(p).getStore(protocol);
@@ -310,6 +317,8 @@ javamail() {
 curl() {
 	local options=--ssl-reqd
 	if [ "$SECURITY" = tls ]; then options=; fi
+	if [ "$LIMIT" != none ]; then options="$options --tlsv1.0 --tls-max $LIMIT --ciphers DEFAULT@SECLEVEL=0"; fi
+	# shellcheck disable=SC2086 # several words
 	command curl -sS $options -u "$ACCOUNT:$PASSWORD" "$secure://$HOST:$PORT/"
 }
 
@@ -336,9 +345,11 @@ mbsync() {
 		SSLType $([ "$SECURITY" = tls ] && echo IMAPS || echo STARTTLS)
 		SSLVersions $versions
 		CertificateFile $roots
+
 		MaildirStore local
 		Path $HOME/Maildir/
 		Inbox $HOME/Maildir/INBOX
+
 		Channel a
 		Far :remote:
 		Near :local:
