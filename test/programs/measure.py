@@ -36,7 +36,7 @@ ALL, TLS_ONLY, IMAP, POP3 = tuple(PORTS), ("imaps", "pop3s"), ("imaps", "imap"),
 PROGRAMS = {
     "aerc": ("aerc", "pq", IMAP, {}),
     "alpine": ("alpine", "1.0", ALL, {"Welcome|GREETING": "e", "PASSWORD": PASSWORD + "\r", "Preserve password": "n"}),
-    "claws-mail": ("claws-mail", "1.2", ALL, None),
+    "claws-mail": ("claws-mail", "1.2", POP3, None),
     "curl": ("curl", "1.0", ALL, None),
     "fdm": ("fdm", "1.1", ALL, None),
     "fetchmail": ("fetchmail", "1.0", ALL, None),
@@ -59,8 +59,10 @@ PROGRAMS = {
     "php": ("php8.2-imap", "1.0", ALL, None),
     "python": ("python3", "1.0", ALL, None),
     "ruby": ("ruby", "1.0", ("imaps", "imap", "pop3s"), None),
-    "s-nail": ("s-nail", "1.0", ALL, {}),
+    "s-nail": ("s-nail", "1.0", ALL, None),
+    "thunderbird": ("thunderbird", "1.0", ALL, None),
 }
+WINDOWS = ("claws-mail", "thunderbird")
 
 
 def say(*words):
@@ -133,6 +135,10 @@ def servers():
             "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMinProtocol = TLSv1\n"
             f"MaxProtocol = {newest}\nCipherString = DEFAULT:@SECLEVEL=0\n")
     (STATE / "gnutls").write_text("[overrides]\ndisabled-version = tls1.3\n")
+    RESULTS.chmod(0o1777)  # for pictures of windows
+    policies = pathlib.Path("/etc/thunderbird/policies")
+    policies.mkdir(parents=True, exist_ok=True)
+    (policies / "policies.json").write_text('{"policies": {"Certificates": {"Install": ["/run/programs/ca.pem"]}}}')
     sh("getent passwd anna || useradd anna; install -d -o anna -g anna /home/anna")
 
 
@@ -200,7 +206,7 @@ def piped(command, env, home):
                                errors="replace", start_new_session=True, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        out, _ = process.communicate(timeout=40)
+        out, _ = process.communicate(timeout=90)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, _ = process.communicate()
@@ -247,7 +253,7 @@ def run(name, listener, mode):
     shutil.chown(home, "anna", "anna")
     env = environment(home, limit)
     env.update(PROTO=listener[:4], SECURITY="tls" if listener.endswith("s") else "starttls",
-               HOST=gate.host, PORT=str(PORTS[listener]))
+               HOST=gate.host, PORT=str(PORTS[listener]), MODE=mode, SHOTS=str(RESULTS))
     before, login, trace, seen = gate.counts(), logins(), offset(gate.trace), len(gate.handshakes())
     start = time.time()
     command = ["bash", "-c", RECIPES, "recipes.sh", name]
@@ -295,6 +301,7 @@ def seen(record):
     return "cut" if text[:30] in shown else "no"
 
 
+# Words of a message, and lines that are none.
 WORDS = re.compile(r"tls|ssl|alert|error|fail|cannot|can't|could not|unable|version|closed|denied|refused|unexpected|EOF|BYE|reset|abort|invalid|no mail|unavail", re.I)
 DULL = re.compile(r"^\s*(at |File |Traceback|from |\^|\[Thread|.*node:internal)|Press|Loading|^\s*throw |^\s*raise |self\.|Copyright|requires libtool|^\S+@\S+:|using TLS|Node\.js v|Connecting to|Opening")
 
@@ -363,7 +370,7 @@ def table(records):
 def programs(args):
     chosen = [n for n in PROGRAMS if not args.only or n in args.only]
     if not args.g and not args.only:
-        chosen = [n for n in chosen if n not in ("claws-mail", "thunderbird", "evolution")]
+        chosen = [n for n in chosen if n not in WINDOWS]
     for name in chosen if args.what != "tables" else []:
         records = []
         for listener in PROGRAMS[name][2]:

@@ -361,4 +361,83 @@ mbsync() {
 
 goimap() { /work/build/goimap; }
 
+# windowed runs a program with windows for half a minute, and prints what can be
+# read on the screen whenever that has changed. The pictures stay in $SHOTS.
+windowed() {
+	export DISPLAY=:7
+	Xvfb :7 -screen 0 1280x900x24 >Xvfb.log 2>&1 &
+	sleep 1
+	openbox >openbox.log 2>&1 &
+	dbus-run-session -- "$@" >program.log 2>&1 &
+	local i picture last=none
+	for i in $(seq 1 15); do
+		sleep 2
+		picture=$SHOTS/$1-$MODE-$PROTO-$SECURITY-$i.png
+		import -window root "$picture"
+		if [ "$(convert "$picture" rgb:- | sha1sum)" = "$last" ]; then
+			rm "$picture"
+		else
+			last=$(convert "$picture" rgb:- | sha1sum)
+			convert "$picture" -colorspace gray -resize 200% large.png
+			tesseract large.png - --psm 11 2>/dev/null
+		fi
+	done
+}
+
+thunderbird() {
+	local type=$PROTO socket=2
+	if [ "$SECURITY" = tls ]; then socket=3; fi
+	mkdir -p profile
+	cat >profile/user.js <<-END
+		user_pref("security.tls.version.enable-deprecated", true);
+		user_pref("security.tls.version.min", 1);
+		user_pref("security.tls.version.max", $([ "$LIMIT" = none ] && echo 4 || echo 1));
+		user_pref("mail.accountmanager.accounts", "account1");
+		user_pref("mail.accountmanager.defaultaccount", "account1");
+		user_pref("mail.account.account1.server", "server1");
+		user_pref("mail.account.account1.identities", "id1");
+		user_pref("mail.identity.id1.fullName", "Anna");
+		user_pref("mail.identity.id1.useremail", "anna@example.org");
+		user_pref("mail.server.server1.type", "$type");
+		user_pref("mail.server.server1.name", "anna");
+		user_pref("mail.server.server1.hostname", "$HOST");
+		user_pref("mail.server.server1.port", $PORT);
+		user_pref("mail.server.server1.userName", "$ACCOUNT");
+		user_pref("mail.server.server1.socketType", $socket);
+		user_pref("mail.server.server1.authMethod", 3);
+		user_pref("mail.server.server1.login_at_startup", true);
+		user_pref("mail.server.server1.check_new_mail", true);
+		user_pref("mailnews.start_page.enabled", false);
+		user_pref("mail.shell.checkDefaultClient", false);
+		user_pref("mail.provider.suppress_dialog_on_startup", true);
+		user_pref("mail.spotlight.firstRunDone", true);
+		user_pref("mail.rights.version", 1);
+		user_pref("app.donation.eoy.version.viewed", 999);
+		user_pref("datareporting.policy.dataSubmissionPolicyBypassNotification", true);
+	END
+	windowed thunderbird --no-remote --profile "$HOME/profile"
+}
+
+claws-mail() {
+	local kind=0 ssl=1
+	if [ "$SECURITY" = starttls ]; then ssl=2; fi
+	mkdir -p .claws-mail Mail/inbox
+	cat >.claws-mail/accountrc <<-END
+		[Account: 1]
+		account_name=anna
+		is_default=1
+		name=Anna
+		address=anna@example.org
+		protocol=$kind
+		receive_server=$HOST
+		user_id=$ACCOUNT
+		set_popport=1
+		pop_port=$PORT
+		ssl_pop=$ssl
+		receive_at_get_all=1
+		inbox=#mh/Mailbox/inbox
+	END
+	windowed claws-mail --receive-all
+}
+
 "$1"

@@ -9,7 +9,7 @@ import time
 
 NODE = """
 var tls = require("tls"), c = tls.connect({host: HOST, port: 993, servername: HOST, secureProtocol: METHOD,
-  ciphers: "DEFAULT:@SECLEVEL=0", rejectUnauthorized: false});
+  rejectUnauthorized: false});
 ["secureConnect", "end", "close"].forEach(function (e) { c.on(e, function () { console.log(e); }); });
 c.on("error", function (e) { console.log("error: " + e.message); });
 c.on("data", function (d) { console.log("data: " + d.toString()); });
@@ -35,8 +35,6 @@ ERLANG = ('ssl:start(), R = ssl:connect("{host}", 993, [{{verify, verify_none}},
 
 def node(version, method):
     script = NODE.replace("METHOD", f'"{method}"' if method else "undefined")
-    if version.startswith("0."):
-        script = script.replace(":@SECLEVEL=0", "")
     return lambda host: [f"/work/npm/node_modules/node-{version}/bin/node", "-e", script.replace("HOST", f'"{host}"')]
 
 
