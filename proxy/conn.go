@@ -146,7 +146,7 @@ func (s *session) reconnect(r *commandSide) (greeting, bool) {
 	if s.reconnects++; s.reconnects > maxReconnects || len(s.srv.upstreams[s.Listener.Protocol()]) == 1 {
 		return greeting{}, false
 	}
-	s.countUpstreamFailure(UpstreamClosed, errUpstreamLost)
+	r.upstreamFailed(UpstreamClosed, errUpstreamLost)
 	lost.probeSoon() // it may have to be taken out
 	r.lossReported = true
 	s.upstream.Close()

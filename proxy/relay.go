@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"postern/internal/mailproto"
@@ -26,6 +27,9 @@ type relay struct {
 	// it belongs to is sent; answers carries what it was.
 	expect  chan expectation
 	answers chan answer
+	// complaints has an entry where the upstream has said BAD or NO without a tag, since
+	// it may say nothing more.
+	complaints chan struct{}
 	// over is closed when the reply side has ended. Then err says why, which is
 	// nil after a login, and saidBye whether the upstream has said goodbye.
 	over    chan struct{}
@@ -49,6 +53,17 @@ type commandSide struct {
 	upstreamKnowsClient bool
 	// lossReported: the loss of the upstream has been counted.
 	lossReported bool
+	// asked is the number of the last command that went upstream, and abandoned the tag of
+	// the last one whose answer is not waited for any more.
+	asked     int
+	abandoned string
+	// malformed counts commands that were refused for their syntax.
+	malformed int
+	// provoked: the client has said something for which a server may well hang up, or say
+	// nothing. answered: the upstream has answered a command. lastAnswer is when it did, or
+	// when it greeted.
+	provoked, answered bool
+	lastAnswer         time.Time
 	// nonSyncLiterals: the upstream accepts literals without synchronization.
 	nonSyncLiterals bool
 }
@@ -57,27 +72,37 @@ type commandSide struct {
 type replySide struct {
 	*relay
 	upstream *mailproto.LineReader
-	// want is of the command under way; nil where there is none.
-	want *expectation
+	// want is of the command under way; nil where there is none. late is of one that was
+	// abandoned.
+	want, late *expectation
 	// nonSyncLiterals: the upstream has said that it accepts them.
 	nonSyncLiterals bool
 }
 
 // expectation is what the command side tells of a command.
 type expectation struct {
-	tag string // IMAP
+	number int
+	tag    string // IMAP
 	// login: a positive answer means that the client is logged in.
 	login bool
-	// listing: a positive answer has several lines (POP3).
+	// listing: a positive answer may have several lines (POP3).
 	listing bool
+	// complained: the upstream has said BAD or NO without a tag (IMAP).
+	complained bool
+	// speechless: the client has said nothing yet that could have logged it in (POP3: AUTH
+	// without an initial response), so that +OK can only ask for it.
+	speechless bool
 }
 
 // answer is what the reply side tells of what came back.
 type answer struct {
+	number int // of the command
 	// continuation: not the answer yet, but a request for another line or literal.
 	continuation bool
-	// ok and bad: OK or +OK; BAD. Neither: NO or -ERR.
-	ok, bad bool
+	// ok and bad: OK or +OK; BAD. Neither: NO or -ERR. loggedIn: OK to a login.
+	ok, bad, loggedIn bool
+	// abandoned: it did not come.
+	abandoned bool
 	// nonSyncLiterals: the upstream has said that it accepts them.
 	nonSyncLiterals bool
 }
@@ -85,6 +110,7 @@ type answer struct {
 var (
 	errUpstreamSilent = errors.New("upstream does not answer")
 	errUpstreamLost   = errors.New("upstream closed before login")
+	errUnaskedBye     = errors.New("upstream said goodbye before it had answered anything")
 	errDraining       = errors.New("shutting down")
 	errClientLost     = errors.New("client went away")
 	errProtocol       = errors.New("command cannot be relayed")
@@ -94,19 +120,25 @@ var (
 // one command before login: servers slow down failed logins on purpose.
 const replyTimeouts = 3
 
+// complaintTime is how long an upstream may be silent that has said BAD or NO without a
+// tag to a command: that may be all that it says.
+const complaintTime = time.Second
+
 func newCommandSide(s *session, client *mailproto.LineReader, g greeting) *commandSide {
 	return &commandSide{
 		relay: &relay{
-			s:       s,
-			expect:  make(chan expectation, 1),
-			answers: make(chan answer, 1),
-			over:    make(chan struct{}),
-			gone:    make(chan struct{}),
-			quit:    make(chan struct{}),
+			s:          s,
+			expect:     make(chan expectation, 1),
+			answers:    make(chan answer, 1),
+			complaints: make(chan struct{}, 1),
+			over:       make(chan struct{}),
+			gone:       make(chan struct{}),
+			quit:       make(chan struct{}),
 		},
 		client:          client,
 		identity:        mailproto.Identity{Wanted: s.identified()},
 		nonSyncLiterals: mailproto.AcceptsNonSyncLiterals(g.line),
+		lastAnswer:      time.Now(),
 	}
 }
 
@@ -121,12 +153,15 @@ func (c *commandSide) relayUntilLogin() (*Login, error) {
 	for {
 		c.busy = false
 		line, err := c.client.StrictLine()
-		if err != nil {
-			return nil, err
+		loggedIn := c.loggedInLate()
+		switch {
+		case loggedIn:
+			c.client.Unread(line)
+		case err == nil:
+			c.busy = true
+			loggedIn, err = c.s.dialect.relayCommand(c, line)
 		}
-		c.busy = true
-		loggedIn, err := c.s.dialect.relayCommand(c, line)
-		if err != nil {
+		if err != nil && !loggedIn {
 			return nil, err
 		}
 		if loggedIn {
@@ -134,6 +169,28 @@ func (c *commandSide) relayUntilLogin() (*Login, error) {
 			return &Login{Conn: &c.s.Conn, Account: c.identity.Account, Software: c.identity.Software}, nil
 		}
 	}
+}
+
+// loggedInLate reports whether a login that was abandoned has succeeded after all.
+func (c *commandSide) loggedInLate() bool {
+	if c.abandoned == "" {
+		return false
+	}
+	select {
+	case a := <-c.answers:
+		return a.loggedIn
+	default:
+		return false
+	}
+}
+
+// refuseMalformed answers a line that is no command; the session goes on. What announces
+// a literal cannot be answered: nobody knows whether that will come.
+func (c *commandSide) refuseMalformed(format string, args ...any) error {
+	if c.malformed++; c.malformed > maxBadCommands {
+		return errProtocol
+	}
+	return c.reply(format, args...)
 }
 
 // replaceable reports whether the command side was ended by the loss of the
@@ -165,40 +222,54 @@ func (c *commandSide) reply(format string, args ...any) error {
 	return err
 }
 
-// await waits for the answer to what was sent.
+// await waits for the answer to what was sent. Where the upstream has complained without
+// a tag and says nothing more, the command is abandoned: to the client that is its answer.
 func (c *commandSide) await() (answer, error) {
 	timeout, err := replyTimeouts*c.s.srv.cfg.UpstreamTimeout, errUpstreamSilent
 	if left := time.Until(c.s.loginDeadline()); left < timeout {
 		timeout, err = left, os.ErrDeadlineExceeded
 	}
-	timer := time.NewTimer(timeout)
+	timer, deadline := time.NewTimer(timeout), time.Now().Add(timeout)
 	defer timer.Stop()
-	var a answer
-	select {
-	case a = <-c.answers:
-		err = nil
-	case <-timer.C:
-	case <-c.over:
-		err = errUpstreamLost
-	case <-c.s.srv.draining:
-		err = errDraining
-	}
-	if err != nil {
+	for complained := false; ; {
+		var a answer
 		select {
-		case a = <-c.answers: // it came at the same time
-			err = nil
-		default:
+		case a = <-c.answers:
+		case <-c.complaints:
+			complained = true
+			timer.Reset(min(complaintTime, c.s.srv.cfg.UpstreamTimeout, time.Until(deadline)))
+			continue
+		case <-timer.C:
+			if complained && err == errUpstreamSilent {
+				return answer{number: c.asked, bad: true, abandoned: true}, nil
+			}
+		case <-c.over:
+			err = errUpstreamLost
+		case <-c.s.srv.draining:
+			err = errDraining
+		}
+		if a.number == 0 {
+			select {
+			case a = <-c.answers: // it came at the same time
+			default:
+				return a, err
+			}
+		}
+		c.nonSyncLiterals = c.nonSyncLiterals || a.nonSyncLiterals
+		if a.number == c.asked || a.loggedIn {
+			c.answered, c.lastAnswer = true, time.Now()
+			return a, nil
 		}
 	}
-	c.nonSyncLiterals = c.nonSyncLiterals || a.nonSyncLiterals
-	return a, err
 }
 
 // forwarding is one command on its way upstream, with its literals and the
 // lines that the upstream asks for.
 type forwarding struct {
 	*commandSide
-	login bool
+	// expectation is sent with the first byte; then sent is set.
+	expectation
+	sent bool
 	// id filters the arguments of an ID; nil for any other command.
 	id *mailproto.IDFilter
 	// nonSync: it has a literal without synchronization.
@@ -217,14 +288,30 @@ func (f *forwarding) answer() (answer, error) {
 		if err != nil || !a.continuation {
 			return a, err
 		}
-		line, err := f.client.StrictLine()
+		line, err := f.response()
 		if err != nil {
 			return answer{}, err
 		}
 		f.cancelled = string(line) == "*\r\n"
+		f.provoked = true
 		f.identity.Response(line)
 		if err := f.send(line); err != nil {
 			return answer{}, err
+		}
+	}
+}
+
+// response reads what the client answers to a request for more. Where that was a bare +OK,
+// the client may take itself for logged in, and say what is not for the upstream.
+func (f *forwarding) response() ([]byte, error) {
+	for {
+		line, err := f.client.StrictLine()
+		cmd, _ := mailproto.ParsePOP3Command(line)
+		if err != nil || !f.speechless || !cmd.Name.Is("STLS", "XCLIENT") {
+			return line, err
+		}
+		if err := f.refusePOP3(cmd); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -235,13 +322,36 @@ func (f *forwarding) loggedIn(a answer) bool {
 	if f.login && !a.ok && !f.cancelled {
 		f.s.failedLogins++
 	}
-	return f.login && a.ok
+	if a.abandoned {
+		f.abandoned, f.provoked = f.tag, true
+		if f.login { // whose account would it be, if it succeeds after another command?
+			f.identity = mailproto.Identity{Software: f.identity.Software}
+		}
+	}
+	return a.loggedIn
+}
+
+// send passes a part of the command on.
+func (f *forwarding) send(p []byte) error {
+	if !f.sent {
+		f.sent = true
+		f.asked++
+		f.number = f.asked
+		select {
+		case <-f.complaints: // about an earlier one
+		default:
+		}
+		f.expect <- f.expectation
+	}
+	return f.commandSide.send(p)
 }
 
 // run is the goroutine of the reply side. Unless a login has succeeded, it wakes
 // the command side, which may be waiting for the client.
 func (r *replySide) run() {
-	r.err = r.relayReplies()
+	if r.err = r.relayReplies(); r.err == nil {
+		r.s.raw.SetReadDeadline(past) // the login may be one that was abandoned
+	}
 	close(r.over)
 	if r.err != nil {
 		r.s.raw.SetReadDeadline(past)
@@ -260,7 +370,7 @@ func (r *replySide) relayReplies() error {
 		switch {
 		case a == nil:
 			err = r.deliver(text)
-		case a.ok && r.want.login:
+		case a.loggedIn:
 			// The command side has to know before the client does: what the client sends
 			// next is for the tunnel.
 			if err = r.acknowledge(*a); err == nil {
@@ -281,16 +391,26 @@ func (r *replySide) relayReplies() error {
 	}
 }
 
-// expecting returns the expectation of the command that is under way, if any.
+// expecting returns the expectation of the command that is under way, if any. Where a
+// new one comes before the answer to the last, that was abandoned.
 func (r *replySide) expecting() *expectation {
-	if r.want == nil {
-		select {
-		case e := <-r.expect:
-			r.want = &e
-		default:
+	select {
+	case e := <-r.expect:
+		if r.want != nil {
+			r.late = r.want
 		}
+		r.want = &e
+	default:
 	}
 	return r.want
+}
+
+// complain tells the command side that the upstream may have said all that it will.
+func (r *replySide) complain() {
+	select {
+	case r.complaints <- struct{}{}:
+	default:
+	}
 }
 
 // deliver passes bytes of the upstream on, in whole responses: so that what
@@ -337,7 +457,7 @@ func (c *commandSide) closeReason(err error) CloseReason {
 	case err == errUpstreamLost:
 		return c.upstreamLost()
 	case err == errUpstreamSilent:
-		c.s.countUpstreamFailure(UpstreamTimeout, err)
+		c.upstreamFailed(UpstreamTimeout, err)
 		c.s.lastWord(c.s.goodbye(noticeUpstreamSilent))
 		return ReasonUpstream
 	case isFault:
@@ -378,13 +498,45 @@ func (c *commandSide) upstreamLost() CloseReason {
 	}
 	switch {
 	case c.lossReported:
-	case c.saidBye || c.err == io.EOF && c.s.loggingOut:
+	case c.s.loggingOut && (c.saidBye || c.err == io.EOF):
+		return ReasonUpstream
+	case c.saidBye:
+		if !c.answered {
+			c.upstreamFailed(UpstreamClosed, errUnaskedBye)
+		}
 		return ReasonUpstream
 	case c.err == mailproto.ErrLineTooLong, c.err == mailproto.ErrLiterals, c.err == mailproto.ErrOutOfStep:
-		c.s.countUpstreamFailure(UpstreamClosed, c.err)
+		c.upstreamFailed(UpstreamClosed, c.err)
 	default:
-		c.s.countUpstreamFailure(UpstreamClosed, errUpstreamLost)
+		c.upstreamFailed(UpstreamClosed, errUpstreamLost)
 	}
 	c.s.lastWord(c.s.goodbye(noticeUpstreamLost))
 	return ReasonUpstream
+}
+
+// upstreamFailed counts a failure of the upstream, unless the client may have brought it
+// about by what it has said, or by saying nothing for long.
+func (c *commandSide) upstreamFailed(reason UpstreamFailure, err error) {
+	if c.provoked || !c.busy && time.Since(c.lastAnswer) > c.s.srv.cfg.UpstreamTimeout {
+		c.s.srv.cfg.Log.Debug("upstream ended a session before login", "upstream", c.s.upstream.up.Name,
+			"error", err.Error(), "conn_id", c.s.ID)
+		return
+	}
+	c.s.countUpstreamFailure(reason, err)
+}
+
+// Bounds on what a client may say without a server having reason to hang up.
+const (
+	plainCommands = 10  // commands
+	plainLength   = 512 // bytes of each
+)
+
+// says notes a command of the client. It provokes, unless it is one of the few that every
+// server answers, short, printable, and no login that follows a refused one.
+func (c *commandSide) says(line []byte, ordinary bool) {
+	odd := func(b byte) bool { return b < ' ' || b > '~' || b == '{' }
+	if !ordinary || c.asked >= plainCommands || c.s.failedLogins > 0 || len(line) > plainLength ||
+		slices.ContainsFunc(mailproto.TrimLineEnd(line), odd) {
+		c.provoked = true
+	}
 }

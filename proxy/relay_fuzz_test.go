@@ -22,6 +22,7 @@ const (
 	fuzzPOP3   = 1 << iota // else IMAP
 	fuzzRaw                // it answers with any bytes; else as a server would
 	fuzzStrict             // it takes a literal only outside of quotes and atoms
+	fuzzDeaf               // it says LITERAL+, and takes none without synchronization
 )
 
 // FuzzRelay has a session of any client bytes against an upstream that
@@ -38,7 +39,7 @@ func FuzzRelay(f *testing.F) {
 		if len(client) > 4096 || len(script) > 4096 {
 			return // more of the same
 		}
-		run := &relayRun{mode: mode & (fuzzPOP3 | fuzzRaw | fuzzStrict), script: script}
+		run := &relayRun{mode: mode & (fuzzPOP3 | fuzzRaw | fuzzStrict | fuzzDeaf), script: script}
 		answered, why := stub.session(t, run, client)
 		run.mu.Lock()
 		defer run.mu.Unlock()
@@ -48,7 +49,7 @@ func FuzzRelay(f *testing.F) {
 			run.judge(t, c)
 		}
 		if run.smuggled != "" {
-			t.Fatalf("a literal that nobody asked for has lines in it: %q", run.smuggled)
+			t.Fatalf("a literal that nobody asked for has a NUL in it: %q", run.smuggled)
 		}
 		if run.mode&fuzzRaw == 0 && !run.loggedIn {
 			run.judge(t, run.broken)
@@ -58,7 +59,7 @@ func FuzzRelay(f *testing.F) {
 		}
 		if run.mode&fuzzRaw == 0 && why == ReasonClient && !run.hungUp && !bytes.Contains(client, []byte("{")) {
 			for line := range bytes.Lines(rest) {
-				if bytes.HasSuffix(line, []byte("\r\n")) && !refusedCommand(run.mode, line) {
+				if bytes.HasSuffix(line, []byte("\r\n")) && !refusedCommand(run.mode, line) && !malformed(run.mode, line) {
 					t.Fatalf("%q was lost", line)
 				}
 			}
@@ -148,7 +149,7 @@ func checkCopied(t *testing.T, run *relayRun, client []byte) (rest []byte) {
 			client, got = client[size:], got[gotSize:]
 			continue
 		}
-		if isID(run.mode, line) && partOfID(client) && partOfID(got) {
+		if isID(run.mode, line) && partOfID(got) {
 			return nil
 		}
 		switch {
@@ -158,10 +159,12 @@ func checkCopied(t *testing.T, run *relayRun, client []byte) (rest []byte) {
 			client, got = client[len(line):], got[len(line):]
 		case bytes.HasPrefix(line, got) && run.mode&fuzzRaw != 0:
 			return nil // the upstream went in the middle of it
-		case refusedCommand(run.mode, line):
+		case bytes.HasSuffix(line, []byte("\r\n")) && refusedCommand(run.mode, line):
 			client = client[len(line):]
 		case len(got) < len(client) && bytes.HasPrefix(client, got):
 			return client[len(got):] // it ends inside of a line, with a literal
+		case bytes.HasSuffix(line, []byte("\r\n")) && malformed(run.mode, line):
+			client = client[len(line):]
 		default:
 			t.Fatalf("sent %q\n came %q\nfrom %q", line, got, run.received)
 		}
@@ -177,6 +180,24 @@ func refusedCommand(mode byte, line []byte) bool {
 		names, words = []string{"STLS", "XCLIENT"}, append([]string{"tag"}, words...)
 	}
 	return len(words) > 1 && slices.Contains(names, strings.ToUpper(words[1]))
+}
+
+var (
+	wholeCommand = regexp.MustCompile(`^[^\x00-\x20\x7f-\x{10ffff}(){%*"\\+]+ [^\x00-\x20\x7f-\x{10ffff}(){%*"\\\]]+(| .*)\r\n$`)
+	keywordFirst = regexp.MustCompile(`^[^\x00-\x20\x7f-\x{10ffff}(){%*"\\\]]+(| .*)\r\n$`)
+	anyLiteral   = regexp.MustCompile(`\{\d+\+?\}\r\n$`)
+)
+
+// malformed reports whether a line is no command, or an ID whose arguments are none,
+// which the proxy answers too. Where it announces a literal, the session ends.
+func malformed(mode byte, line []byte) bool {
+	if mode&fuzzPOP3 != 0 {
+		return !keywordFirst.Match(line)
+	}
+	if anyLiteral.Match(line) || string(line) == "\r\n" {
+		return false
+	}
+	return !wholeCommand.Match(line) || partOfID(line)
 }
 
 func isID(mode byte, line []byte) bool {
@@ -280,7 +301,8 @@ func ownLine(mode byte, line []byte) bool {
 	if mode&fuzzPOP3 != 0 {
 		return strings.HasPrefix(s, "-ERR ") && strings.HasSuffix(s, ".\r\n")
 	}
-	return strings.HasPrefix(s, "* BYE ") && strings.HasSuffix(s, ".\r\n") || strings.HasSuffix(s, " is not available here.\r\n")
+	return strings.HasPrefix(s, "* BYE ") && strings.HasSuffix(s, ".\r\n") || strings.HasSuffix(s, " is not available here.\r\n") ||
+		strings.HasSuffix(s, " BAD Malformed command.\r\n") || strings.HasSuffix(s, " BAD Malformed ID.\r\n")
 }
 
 // The lists of capabilities, in upper case.
@@ -297,7 +319,7 @@ var (
 func edited(mode byte, line []byte) []byte {
 	upper := posterntest.ASCIIUpper(string(line))
 	bare := strings.TrimRight(upper, "\r\n")
-	if mode&fuzzPOP3 != 0 && (bare == "STLS" || strings.HasSuffix(bare, "-PLUS") && !strings.Contains(bare, " ")) {
+	if mode&fuzzPOP3 != 0 && (bare == "STLS" || bare == "XCLIENT" || strings.HasSuffix(bare, "-PLUS") && !strings.Contains(bare, " ")) {
 		return nil
 	}
 	for _, list := range listIn[mode&fuzzPOP3] {

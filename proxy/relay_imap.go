@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -79,17 +80,31 @@ func (imapDialect) readReply(r *replySide) ([]byte, *answer, error) {
 	r.nonSyncLiterals = r.nonSyncLiterals || mailproto.AcceptsNonSyncLiterals(response)
 	r.saidBye = r.saidBye || mailproto.HasPrefixFold(response, "* BYE")
 	want := r.expecting()
-	tag, status, _ := bytes.Cut(response, []byte(" "))
+	tag, status := mailproto.IMAPStatus(response)
 	a := &answer{nonSyncLiterals: r.nonSyncLiterals}
+	if want != nil {
+		a.number = want.number
+	}
 	switch {
-	case response[0] == '*', response[0] == '+' && want == nil:
-		a = nil
-	case response[0] == '+':
+	case want != nil && string(tag) == want.tag:
+		a.ok, a.bad = status.Is("OK"), status.Is("BAD")
+		a.loggedIn = a.ok && want.login
+	case response[0] == '+' && want != nil:
 		a.continuation = true
-	case want == nil || string(tag) != want.tag:
+	case r.late != nil && string(tag) == r.late.tag:
+		// Only a login that has succeeded changes anything now.
+		if a.number, a.ok, a.loggedIn = r.late.number, true, true; !r.late.login || !status.Is("OK") {
+			a = nil
+		}
+	case response[0] != '*' && response[0] != '+' && !mailproto.Keyword(tag).Is("BAD", "NO"):
 		return nil, nil, mailproto.ErrOutOfStep
 	default:
-		a.ok, a.bad = mailproto.HasPrefixFold(status, "OK"), mailproto.HasPrefixFold(status, "BAD")
+		if a = nil; want != nil {
+			want.complained = want.complained || status.Is("BAD", "NO") || response[0] != '*' && response[0] != '+'
+			if want.complained {
+				r.complain()
+			}
+		}
 	}
 	return mailproto.FilterIMAPCapabilities(response), a, nil
 }
@@ -99,22 +114,28 @@ func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 		return false, c.send(line) // no command: it has no answer
 	}
 	cmd, ok := mailproto.ParseIMAPCommand(line)
-	if !ok {
+	_, literal := mailproto.LiteralAtEnd(line)
+	switch {
+	case !ok && literal, c.abandoned != "" && string(cmd.Tag) == c.abandoned:
 		return false, errProtocol
+	case !ok:
+		return false, c.refuseMalformed("%s BAD Malformed command.\r\n", cmp.Or(string(mailproto.IMAPTag(line)), "*"))
 	}
 	c.identity.IMAPCommand(cmd)
 	if cmd.Name.Is("STARTTLS", "XCLIENT", "COMPRESS") {
 		return false, c.refuseIMAP(cmd, line)
 	}
-	f := forwarding{commandSide: c, login: cmd.Name.Is("LOGIN", "AUTHENTICATE")}
+	f := forwarding{commandSide: c, expectation: expectation{tag: string(cmd.Tag), login: cmd.Name.Is("LOGIN", "AUTHENTICATE")}}
+	c.says(line, f.login || cmd.Name.Is("CAPABILITY", "NOOP", "ID"))
 	if cmd.Name.Is("ID") {
 		f.id, line = mailproto.NewIDFilter(cmd), cmd.Args
 	}
 	c.s.loggingOut = cmd.Name.Is("LOGOUT")
 	c.upstreamKnowsClient = c.upstreamKnowsClient || f.login || f.id != nil || c.s.loggingOut
-	c.expect <- expectation{tag: string(cmd.Tag), login: f.login}
 	a, err := f.forward(line)
-	if err != nil {
+	if err == mailproto.ErrID && !literal {
+		return false, c.refuseMalformed("%s BAD Malformed ID.\r\n", f.tag)
+	} else if err != nil {
 		return false, err
 	}
 	loggedIn = f.loggedIn(a)
@@ -192,7 +213,7 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 		if err := f.pass(octets, (*mailproto.IDFilter).Literal, true); err != nil {
 			return nil, err
 		}
-	} else if bytes.ContainsAny(octets, "\r\n\x00") {
+	} else if !mayBeNonSync(octets, f.nonSyncLiterals) {
 		return nil, errProtocol
 	}
 	if line, err = f.client.StrictLine(); err != nil {
@@ -210,15 +231,33 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 	return line, nil
 }
 
-// smuggles reports whether the octets of a literal without synchronization,
-// with the line behind them, are a command that would not be passed on as it
-// is: an upstream that knows no such literals would execute it.
-func (f *forwarding) smuggles(octets, line []byte) bool {
-	if len(octets) == 0 || f.nonSyncLiterals {
-		return false
+// mayBeNonSync judges the octets of a literal without synchronization. RFC 9051, Section
+// 4.3 allows all but NUL; line ends in them need a server that has said that it knows
+// such literals.
+func mayBeNonSync(octets []byte, announced bool) bool {
+	if announced {
+		return !bytes.ContainsRune(octets, 0)
 	}
-	words := bytes.Fields(append(octets[:len(octets):len(octets)], line...))
-	return len(words) > 1 && mailproto.Keyword(words[1]).Is("ID", "XCLIENT", "STARTTLS", "COMPRESS", "LOGIN", "AUTHENTICATE")
+	return !bytes.ContainsAny(octets, "\r\n\x00")
+}
+
+// smuggles reports whether a line in the octets of a literal without synchronization,
+// or with the line behind them, is a command that would not be passed on as it is: an
+// upstream that does not take the literal, as Dovecot does not behind an argument too
+// many, would execute it.
+func (f *forwarding) smuggles(octets, line []byte) bool {
+	whole := append(octets[:len(octets):len(octets)], line...)
+	for l := range bytes.FieldsFuncSeq(whole, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		words := bytes.Fields(l)
+		if len(words) < 2 {
+			continue
+		}
+		name := mailproto.Keyword(words[1])
+		if name.Is("XCLIENT", "STARTTLS", "COMPRESS") || len(words) > 2 && name.Is("ID", "LOGIN", "AUTHENTICATE") {
+			return true
+		}
+	}
+	return false
 }
 
 // pass sends a part of the command, a line or the octets of a literal. Of an ID

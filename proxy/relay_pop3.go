@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"time"
 
 	"postern/internal/mailproto"
 )
@@ -15,7 +16,7 @@ type pop3Dialect struct{}
 func (pop3Dialect) judgeGreeting(line []byte) ([]byte, UpstreamFailure) {
 	switch {
 	case mailproto.IsPOP3Status(line, "+OK"):
-		return line, ""
+		return mailproto.FilterPOP3Greeting(line), ""
 	case mailproto.IsPOP3Status(line, "-ERR"):
 		return line, UpstreamRefused
 	}
@@ -48,20 +49,23 @@ func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 	cmd, ok := mailproto.ParsePOP3Command(line)
 	switch {
 	case cmd.Name.Is("STLS", "XCLIENT"):
-		return false, c.reply("-ERR %s is not available here.\r\n", bytes.ToUpper(cmd.Name))
+		return false, c.refusePOP3(cmd)
 	case !ok:
-		return false, errProtocol
+		return false, c.refuseMalformed("-ERR Malformed command.\r\n")
 	case cmd.Name.Is("APOP") && c.s.reconnects > 0:
 		// The digest is of another upstream's timestamp.
 		return false, c.reply("-ERR [SYS/TEMP] Please connect again.\r\n")
 	}
 	c.identity.POP3Command(cmd)
 	c.s.loggingOut = cmd.Name.Is("QUIT")
-	f := forwarding{commandSide: c, login: cmd.IsLogin()}
+	f := forwarding{commandSide: c, expectation: expectation{
+		login: cmd.IsLogin(), listing: cmd.MayList(),
+		speechless: cmd.IsLogin() && cmd.Name.Is("AUTH") && !bytes.ContainsRune(cmd.Args, ' '),
+	}}
 	user := cmd.Name.Is("USER")
+	c.says(line, f.login || user || cmd.Name.Is("CAPA", "NOOP"))
 	c.upstreamKnowsClient = c.upstreamKnowsClient || f.login || user || c.s.loggingOut
-	c.expect <- expectation{login: f.login, listing: cmd.IsListing()}
-	if err := c.send(line); err != nil {
+	if err := f.send(line); err != nil {
 		return false, err
 	}
 	a, err := f.answer()
@@ -72,6 +76,11 @@ func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 		c.identity.RefuseUser()
 	}
 	return f.loggedIn(a), nil
+}
+
+// refusePOP3 answers a command that is not for the upstream.
+func (c *commandSide) refusePOP3(cmd mailproto.POP3Command) error {
+	return c.reply("-ERR %s is not available here.\r\n", bytes.ToUpper(cmd.Name))
 }
 
 // readReply: POP3 has no tags, and a reply that answers no command is a goodbye,
@@ -89,13 +98,34 @@ func (pop3Dialect) readReply(r *replySide) ([]byte, *answer, error) {
 	case want == nil:
 		r.saidBye = true
 		return line, nil, nil
-	case ok && want.listing:
-		line, err = r.upstream.POP3Listing(line)
-		return line, &answer{ok: true}, err
-	case ok || refused:
-		return line, &answer{ok: ok}, nil
-	case line[0] == '+':
-		return line, &answer{continuation: true}, nil
 	}
-	return nil, nil, mailproto.ErrOutOfStep
+	a := &answer{number: want.number, ok: ok, loggedIn: ok && want.login}
+	switch {
+	case ok && want.speechless, !ok && !refused && line[0] == '+':
+		want.speechless = false
+		a = &answer{number: want.number, continuation: true}
+	case ok && want.listing:
+		if line, err = r.listing(bytes.Clone(line)); err != nil {
+			return nil, nil, err
+		}
+	case !ok && !refused:
+		return nil, nil, mailproto.ErrOutOfStep
+	}
+	return line, a, nil
+}
+
+// listTime is how long the lines of a list may take to begin. Some servers answer CAPA or
+// AUTH with +OK alone, and some answer commands with lines that nobody has described.
+const listTime = time.Second
+
+// listing reads the lines that may follow a status line.
+func (r *replySide) listing(first []byte) ([]byte, error) {
+	socket := r.s.upstream.raw
+	socket.SetReadDeadline(time.Now().Add(min(listTime, r.s.srv.cfg.UpstreamTimeout)))
+	err := r.upstream.Wait()
+	socket.SetReadDeadline(time.Time{})
+	if err != nil {
+		return first, nil // the next read says why, if there is more to say
+	}
+	return r.upstream.POP3Listing(first)
 }

@@ -32,7 +32,7 @@ type relayRun struct {
 	sent     []byte
 	commands []string // whole, as a server would read them, up to the login
 	broken   string   // the last one, where it breaks off
-	smuggled string   // a literal without synchronization that holds lines
+	smuggled string   // a literal without synchronization that holds a NUL
 	loggedIn bool
 	hungUp   bool
 }
@@ -157,7 +157,7 @@ func (r *relayRun) readCommand(c net.Conn, in *bufio.Reader) (text string, ok bo
 			return text, false
 		}
 		m := lenientLiteral.FindStringSubmatch(line)
-		if m == nil || r.mode&fuzzPOP3 != 0 || r.mode&fuzzStrict != 0 && !strictLiteral(line) {
+		if m == nil || m[2] != "" && r.mode&fuzzDeaf != 0 || r.mode&fuzzPOP3 != 0 || r.mode&fuzzStrict != 0 && !strictLiteral(line) {
 			return text, true
 		}
 		if m[2] == "" {
@@ -173,7 +173,7 @@ func (r *relayRun) readCommand(c net.Conn, in *bufio.Reader) (text string, ok bo
 		octets := make([]byte, n)
 		n, err = io.ReadFull(in, octets)
 		text += string(octets[:n])
-		if m[2] != "" && bytes.ContainsAny(octets[:n], "\r\n\x00") {
+		if m[2] != "" && bytes.ContainsRune(octets[:n], 0) {
 			r.mu.Lock()
 			r.smuggled = string(octets[:n])
 			r.mu.Unlock()
@@ -272,6 +272,13 @@ var relaySeeds = []struct {
 	{"a LOGIN \"u {11+}\r\nb XCLIENT a\r\nc NOOP\r\n", "\x01\x01", fuzzStrict},
 	{"a LOGIN \"u \\\" {9}\" {11+}\r\nb XCLIENT a p\r\nc NOOP\r\n", "\x01\x01", fuzzStrict},
 	{"a LOGIN {8+}\r\nb\r\nX Y\r\n\r\n", "", 0},
+	{"a LOGIN {9+}\r\nb\r\nX\x00Y\r\n\r\n", "", 0}, {"a LOGIN u p {9+}\r\nb XCLIENT x\r\n", "\x01\x01", fuzzDeaf},
+	{"a LOGIN {20+}\r\nu\r\nb XCLIENT a=1.2.3 p\r\n", "\x01\x01", fuzzDeaf}, {"a ID (\"name\" {0+}\r\nb ID (\"x-session-id\" \"y\")\r\n", "\x01\x01", fuzzDeaf},
+	{"a ID\r\nb ID (\"name\")\r\nc ID \"NIL\"\r\nd FOO(\r\ne  NOOP\r\nf\r\nGET /\r\ng LOGIN u p\r\nh X\r\n", "", 0}, {"a FOO( {3+}\r\nb X\r\n", "", 0},
+	{"a NOOP\r\nb LOGIN u p\r\nc X\r\n", "* BAD what\r\n\xffb OK in\r\n\xffX", fuzzRaw}, {"a NOOP\r\nb NOOP\r\n", "BAD\r\n\xffNO no\r\na OK late\r\n\xff", fuzzRaw},
+	{"a LOGIN u p\r\nb NOOP\r\nc X\r\n", "* NO wait\r\n\xffa OK in\r\nb OK\r\n\xffX", fuzzRaw}, {"a NOOP\r\na LOGIN u p\r\n", "* BAD\r\n\xffa OK\r\n\xff", fuzzRaw},
+	{"AUTH NTLM\r\nSTLS\r\nxclient x\r\nAAAA\r\nSTAT\r\n", "+OK\r\n\xff+OK in\r\n\xff", fuzzRaw | fuzzPOP3}, {"CAPA\r\nAUTH\r\nHELP\r\nUSER u\r\n", "+OK\r\n\xff+OK\r\n\xff+OK\r\nUSER\r\n.\r\n\xff+OK\r\n", fuzzRaw | fuzzPOP3},
+	{"\r\nFOO(\r\n\tx\r\nPASS p\r\nSTAT\r\n", "", fuzzPOP3},
 	{"a LOGIN u p\rb STARTTLS\r\n", "", 0}, {"a NOOP\nb STARTTLS\r\n", "", 0}, {"GET / HTTP/1.1\r\n\r\n", "\x02", 0},
 	{"a LOGIN u {99999999999999999999}\r\n", "", 0}, {" x\r\n", "", 0}, {"a LOGOUT\r\n", "\x07", 0}, {"a LOGIN u", "", 0},
 	{"USER u\r\nPASS p\r\nSTAT\r\nSTLS\r\n", "", fuzzPOP3},

@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"cmp"
+	"errors"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -74,8 +76,8 @@ func (s *session) connect(lost *upstream) (g greeting, err error) {
 		if s.srv.isDraining() {
 			return greeting{}, errDraining
 		}
-		if reasonOf(err) == UpstreamRefused && (header != nil || s.srv.cfg.UpstreamClientID) {
-			s.srv.refusedClient(up, s.ID)
+		if (header != nil || s.srv.cfg.UpstreamClientID) && !neverConnected(err) {
+			s.srv.refusedClient(up, err, s.ID)
 			continue
 		}
 		s.srv.upstreamFailed(up, err)
@@ -143,12 +145,19 @@ func (srv *Server) reportFailure(up *upstream, err error) {
 	}
 }
 
-// refusedClient counts an upstream's refusal of a client whose address it knows: it may
-// be meant for this client alone. The prober finds out.
-func (srv *Server) refusedClient(up *upstream, conn uint64) {
-	srv.cfg.Metrics.UpstreamFailed(up.Name, UpstreamRefused)
-	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "conn_id", conn)
+// refusedClient counts an upstream's failure to greet a client whose address it knows:
+// that may be meant for this client alone, which may be banned, or have a name that takes
+// long to look up. The prober finds out.
+func (srv *Server) refusedClient(up *upstream, err error, conn uint64) {
+	srv.cfg.Metrics.UpstreamFailed(up.Name, reasonOf(err))
+	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "error", err.Error(), "conn_id", conn)
 	up.probeSoon()
+}
+
+// neverConnected reports whether an attempt failed before the upstream was told anything.
+func neverConnected(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
 }
 
 // probeSoon wakes the prober.

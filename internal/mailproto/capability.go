@@ -7,9 +7,9 @@ import (
 )
 
 // Some capabilities do not hold inside TLS, or cannot work through a proxy that
-// ends TLS: STARTTLS and LOGINDISABLED (RFC 9051, Section 7.2.2), and SASL
-// mechanisms with channel binding (RFC 5802, Section 6). They stand in four
-// places, and are removed from each: the code of a greeting, of a tagged reply
+// ends TLS: STARTTLS and LOGINDISABLED (RFC 9051, Section 7.2.2), XCLIENT, which is
+// for proxies, and SASL mechanisms with channel binding (RFC 5802, Section 6). They stand
+// in four places, and are removed from each: the code of a greeting, of a tagged reply
 // and of other untagged ones, and the CAPABILITY response.
 
 // FilterIMAPCapabilities returns a response without capabilities that do not
@@ -20,7 +20,7 @@ func FilterIMAPCapabilities(response []byte) []byte {
 		return response
 	}
 	return dropTokens(response, start, end, func(token Keyword) bool {
-		return token.Is("STARTTLS", "LOGINDISABLED") || HasPrefixFold(token, "AUTH=") && bindsChannel(token)
+		return token.Is("STARTTLS", "LOGINDISABLED", "XCLIENT") || HasPrefixFold(token, "AUTH=") && bindsChannel(token)
 	})
 }
 
@@ -100,7 +100,7 @@ func dropTokens(line []byte, start, end int, drop func(Keyword) bool) []byte {
 func FilterPOP3Capability(line []byte) []byte {
 	body := TrimLineEnd(line)
 	switch {
-	case Keyword(bytes.TrimRight(body, " ")).Is("STLS"):
+	case Keyword(bytes.TrimRight(body, " ")).Is("STLS", "XCLIENT"):
 		return nil
 	case HasPrefixFold(body, "SASL "):
 		out := dropTokens(line, len("SASL"), len(body), bindsChannel)

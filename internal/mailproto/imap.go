@@ -35,11 +35,11 @@ func ParseIMAPCommand(line []byte) (c IMAPCommand, ok bool) {
 // maxTag is the longest tag that is echoed, in bytes.
 const maxTag = 64
 
-// IMAPTag returns the word that a line begins with, if it can be echoed as a tag, or
-// nil. What follows it need not be a command.
+// IMAPTag returns the tag that a line begins with, if it can be echoed, or nil. What
+// follows the space behind it need not be a command.
 func IMAPTag(line []byte) []byte {
-	tag, _, _ := bytes.Cut(TrimLineEnd(line), []byte(" "))
-	if len(tag) == 0 || len(tag) > maxTag || !all(tag, isTagChar) {
+	tag, _, ok := bytes.Cut(line, []byte(" "))
+	if !ok || len(tag) == 0 || len(tag) > maxTag || !all(tag, isTagChar) {
 		return nil
 	}
 	return tag
@@ -169,9 +169,8 @@ func nextArgument(b []byte) (value, rest []byte, ok bool) {
 // NO, BAD, PREAUTH or BYE, in whatever case (RFC 9051, Section 7.1). The word is
 // nil for any other response.
 func IMAPStatus(line []byte) (tag []byte, word Keyword) {
-	tag, rest, _ := bytes.Cut(line, []byte(" "))
-	text, _, _ := bytes.Cut(rest, []byte(" "))
-	if word = bytes.TrimRight(text, "\r\n"); !isStatus(word) {
+	tag, rest, _ := bytes.Cut(TrimLineEnd(line), []byte(" "))
+	if word, _, _ = bytes.Cut(rest, []byte(" ")); !isStatus(word) {
 		word = nil
 	}
 	return tag, word

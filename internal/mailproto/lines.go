@@ -41,6 +41,14 @@ func NewLineReader(src io.Reader) *LineReader { return &LineReader{src: src} }
 // Buffered returns what was read from the stream and not handed out yet.
 func (r *LineReader) Buffered() []byte { return r.buf[r.start:] }
 
+// Wait returns when there is something to read, or the error for which nothing is.
+func (r *LineReader) Wait() error {
+	if len(r.Buffered()) > 0 {
+		return nil
+	}
+	return r.fill()
+}
+
 // Line returns the next line with its LF or CRLF; the slice is valid until the
 // next call. At the end of the stream it returns io.EOF, and
 // io.ErrUnexpectedEOF inside a line.
@@ -63,6 +71,9 @@ func (r *LineReader) Line() ([]byte, error) {
 		}
 	}
 }
+
+// Unread takes back the line that was returned last.
+func (r *LineReader) Unread(line []byte) { r.start -= len(line) }
 
 // StrictLine is Line for commands that are passed on: it returns ErrLineEnd for
 // a line that another server might end elsewhere.

@@ -1,6 +1,9 @@
 package mailproto
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // POP3Command is a command: keyword [SP arguments] (RFC 1939, Section 3). The
 // slices are parts of the line.
@@ -22,10 +25,11 @@ func (c POP3Command) IsLogin() bool {
 	return c.Name.Is("PASS", "APOP") || c.Name.Is("AUTH") && len(c.Args) > 0
 }
 
-// IsListing reports whether +OK to the command is followed by lines (RFC 2449,
-// Section 5; RFC 6856, Section 3.2; AUTH alone lists mechanisms).
-func (c POP3Command) IsListing() bool {
-	return c.Name.Is("CAPA") || c.Name.Is("AUTH", "LANG") && len(c.Args) == 0
+// MayList reports whether +OK to the command may be followed by lines: before a login
+// that is so of CAPA, AUTH alone and LANG alone (RFC 2449, Section 5; RFC 5034, Section
+// 4; RFC 6856, Section 3.2), and not known of commands that no standard describes.
+func (c POP3Command) MayList() bool {
+	return !c.IsLogin() && !c.Name.Is("USER", "QUIT", "NOOP", "UTF8") && !(c.Name.Is("LANG") && len(c.Args) > 0)
 }
 
 // IsPOP3Status reports whether a reply begins with that status indicator: +OK or
@@ -38,8 +42,17 @@ func IsPOP3Status(line []byte, status string) bool {
 	return len(rest) == 0 || rest[0] == ' ' || rest[0] == '\r' || rest[0] == '\n'
 }
 
-// POP3Listing reads the rest of a multi-line reply to CAPA, AUTH or LANG, whose
-// first line is given, up to the line with a dot alone (RFC 1939, Section 3). It
+// FilterPOP3Greeting returns a greeting without the response code by which a server says
+// that it takes XCLIENT from a proxy.
+func FilterPOP3Greeting(line []byte) []byte {
+	const status, code = "+OK ", "[XCLIENT]"
+	if !HasPrefixFold(line, status+code) {
+		return line
+	}
+	return slices.Concat(line[:len(status)], bytes.TrimLeft(line[len(status+code):], " "))
+}
+
+// POP3Listing reads the rest of a multi-line reply, whose first line is given, up to the line with a dot alone (RFC 1939, Section 3). It
 // returns the whole reply without capabilities that do not hold inside TLS.
 func (r *LineReader) POP3Listing(first []byte) ([]byte, error) {
 	whole := bytes.Clone(first)

@@ -19,13 +19,15 @@ func TestPOP3Commands(t *testing.T) {
 		{"capa\r\n", "capa", "", true, false, true},
 		{"LANG\r\n", "LANG", "", true, false, true},
 		{"LANG de\r\n", "LANG", "de", true, false, false},
-		{"\r\n", "", "", false, false, false},
-		{" USER anna\r\n", "", "USER anna", false, false, false},
-		{"US\tER anna\r\n", "US\tER", "anna", false, false, false},
+		{"HELP\r\n", "HELP", "", true, false, true},
+		{"NOOP\r\n", "NOOP", "", true, false, false},
+		{"\r\n", "", "", false, false, true},
+		{" USER anna\r\n", "", "USER anna", false, false, true},
+		{"US\tER anna\r\n", "US\tER", "anna", false, false, true},
 	} {
 		c, ok := ParsePOP3Command([]byte(tt.line))
-		if string(c.Name) != tt.name || string(c.Args) != tt.args || ok != tt.ok || c.IsLogin() != tt.login || c.IsListing() != tt.listing {
-			t.Errorf("%q: %q %q, %v, login %v, listing %v", tt.line, c.Name, c.Args, ok, c.IsLogin(), c.IsListing())
+		if string(c.Name) != tt.name || string(c.Args) != tt.args || ok != tt.ok || c.IsLogin() != tt.login || c.MayList() != tt.listing {
+			t.Errorf("%q: %q %q, %v, login %v, listing %v", tt.line, c.Name, c.Args, ok, c.IsLogin(), c.MayList())
 		}
 	}
 }
@@ -44,6 +46,21 @@ func TestPOP3Listings(t *testing.T) {
 		got, err := NewLineReader(strings.NewReader(tt.in)).POP3Listing([]byte("+OK\r\n"))
 		if string(got) != tt.want || err != tt.err {
 			t.Errorf("%.50q: %q, %v", tt.in, got, err)
+		}
+	}
+}
+
+func TestAGreetingDoesNotSayWhatIsForProxies(t *testing.T) {
+	for in, want := range map[string]string{
+		"+OK [XCLIENT] Dovecot ready.\r\n":          "+OK Dovecot ready.\r\n",
+		"+ok [xclient] ready <1.2@example.org>\r\n": "+ok ready <1.2@example.org>\r\n",
+		"+OK [XCLIENT]\r\n":                         "+OK \r\n",
+		"+OK ready [XCLIENT]\r\n":                   "+OK ready [XCLIENT]\r\n",
+		"+OK [X] ready\r\n":                         "+OK [X] ready\r\n",
+		"+OK\r\n":                                   "+OK\r\n",
+	} {
+		if got := string(FilterPOP3Greeting([]byte(in))); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func ASCIIUpper(s string) string {
 // HoldsInsideTLS is the rule for one capability of IMAP.
 func HoldsInsideTLS(word string) bool {
 	word = ASCIIUpper(word)
-	return word != "STARTTLS" && word != "LOGINDISABLED" && !(strings.HasPrefix(word, "AUTH=") && strings.HasSuffix(word, "-PLUS"))
+	return word != "STARTTLS" && word != "LOGINDISABLED" && word != "XCLIENT" && !(strings.HasPrefix(word, "AUTH=") && strings.HasSuffix(word, "-PLUS"))
 }
 
 var (
