@@ -81,12 +81,27 @@ func newRelayStub(t testing.TB) *relayStub {
 	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
 		run := <-s.runs
 		s.runs <- run
-		run.serve(c.(halfCloser))
+		if strings.HasPrefix(lineOf(c), "PROXY TCP4 127.0.0.1 127.0.0.1 "+run.port+" ") {
+			run.serve(c.(halfCloser))
+		} // else it is the prober
 	})
-	s.proxy = StartProxy(t, policy.Enforce, up.Addr(), up.Addr(), func(c *Config) { c.UpstreamTimeout = 100 * time.Millisecond })
+	s.proxy = StartProxy(t, policy.Enforce, up.Addr(), up.Addr(), func(c *Config) {
+		c.UpstreamTimeout, c.UpstreamProxyProtocol = 100*time.Millisecond, 1
+	})
 	s.config = s.proxy.ClientConfig()
 	s.config.ClientSessionCache = tls.NewLRUClientSessionCache(8)
 	return s
+}
+
+// lineOf reads a line, and nothing behind it.
+func lineOf(c net.Conn) string {
+	var line []byte
+	for b := make([]byte, 1); !bytes.HasSuffix(line, []byte("\n")); line = append(line, b...) {
+		if _, err := io.ReadFull(c, b); err != nil {
+			break
+		}
+	}
+	return string(line)
 }
 
 // watchdog is how long one fuzzed session may take: no longer than an upstream
@@ -96,8 +111,6 @@ const watchdog = 2 * time.Second
 // session sends what the client has to say and returns what it was answered
 // and why the proxy ended it.
 func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answered []byte, why CloseReason) {
-	<-s.runs
-	s.runs <- run
 	guard := time.AfterFunc(watchdog, func() {
 		buf := make([]byte, 1<<20)
 		panic("a session hangs\n" + string(buf[:runtime.Stack(buf, true)]))
@@ -112,6 +125,9 @@ func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answere
 		t.Fatal(err)
 	}
 	nc.SetDeadline(time.Now().Add(30 * time.Second))
+	_, run.port, _ = net.SplitHostPort(nc.LocalAddr().String())
+	<-s.runs
+	s.runs <- run
 	c := tls.Client(nc, s.config)
 	if err := c.Handshake(); err != nil {
 		t.Fatal(err)

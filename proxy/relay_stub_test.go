@@ -26,6 +26,7 @@ type halfCloser interface {
 type relayRun struct {
 	mode   byte
 	script []byte
+	port   string // of the client
 
 	mu       sync.Mutex
 	received []byte

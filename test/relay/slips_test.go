@@ -249,8 +249,18 @@ func TestNoClientMakesAnUpstreamFail(t *testing.T) {
 	hangup := func(greeting string) *posterntest.Upstream {
 		return posterntest.StartRawUpstream(t, func(c net.Conn) {
 			defer c.Close()
-			posterntest.NewClient(c, "pop3").Send(t, greeting)
-			c.Read(make([]byte, 4096)) // and closes without a word
+			end := newEnd("upstream", c)
+			end.Send(t, greeting)
+			for { // until there is something else than the proxy's own question
+				switch line, _ := end.Line(); line {
+				case "postern CAPABILITY":
+					end.Send(t, "* CAPABILITY IMAP4rev1\r\npostern OK done\r\n")
+				case "CAPA":
+					end.Send(t, "+OK\r\n.\r\n")
+				default:
+					return
+				}
+			}
 		})
 	}
 	imap, pop3 := hangup(imapGreeting), hangup(pop3Greeting)
