@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -134,4 +136,111 @@ func (s *session) closeTLS() {
 	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	s.tls.CloseWrite()
 	s.raw.linger()
+}
+
+// afterEOF is how long an upstream may still answer a client that has closed
+// its side before login.
+const afterEOF = 5 * time.Second
+
+// closeReason says goodbye where that makes sense, and names the close reason; err is
+// what closeReason the command side.
+func (c *commandSide) closeReason(err error) CloseReason {
+	defer close(c.quit)
+	select {
+	case <-c.over:
+		if endingOf(err) == endTimeout {
+			err = errUpstreamLost
+		}
+	default:
+	}
+	fault, isFault := protocolNotice(err)
+	switch {
+	case c.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
+		c.s.lastWord(c.s.goodbye(noticeShutdown))
+		return ReasonShutdown
+	case err == errUpstreamLost:
+		return c.upstreamLost()
+	case err == errUpstreamSilent:
+		c.upstreamFailed(UpstreamTimeout, err)
+		c.s.lastWord(c.s.goodbye(noticeUpstreamSilent))
+		return ReasonUpstream
+	case isFault:
+		c.s.lastWord(c.s.goodbye(fault))
+		return ReasonProtocol
+	case endingOf(err) == endTimeout:
+		c.s.lastWord(c.s.goodbye(noticeTooSlow))
+		return ReasonTimeout
+	case errors.Is(err, io.EOF):
+		c.finishReplies()
+	}
+	return ReasonClient
+}
+
+// finishReplies lets the upstream answer a client that has closed its side, until
+// it closes as well.
+func (c *commandSide) finishReplies() {
+	c.s.upstream.CloseWrite()
+	for end := time.After(afterEOF); ; {
+		select {
+		case <-c.answers: // the reply side always flows
+		case <-c.over:
+			return
+		case <-end:
+			return
+		}
+	}
+}
+
+// upstreamLost ends a session whose upstream went away before login.
+func (c *commandSide) upstreamLost() CloseReason {
+	<-c.over
+	if c.err == errClientLost {
+		return ReasonClient
+	}
+	if !c.s.loggingOut {
+		c.s.upstream.up.probeSoon() // it may be the client's fault, or everybody's trouble
+	}
+	switch {
+	case c.lossReported:
+	case c.s.loggingOut && (c.saidBye || c.err == io.EOF):
+		return ReasonUpstream
+	case c.saidBye:
+		if !c.answered {
+			c.upstreamFailed(UpstreamClosed, errUnaskedBye)
+		}
+		return ReasonUpstream
+	case c.err == mailproto.ErrLineTooLong, c.err == mailproto.ErrLiterals, c.err == mailproto.ErrOutOfStep:
+		c.upstreamFailed(UpstreamClosed, c.err)
+	default:
+		c.upstreamFailed(UpstreamClosed, errUpstreamLost)
+	}
+	c.s.lastWord(c.s.goodbye(noticeUpstreamLost))
+	return ReasonUpstream
+}
+
+// upstreamFailed counts a failure of the upstream, unless the client may have brought it
+// about by what it has said, or by saying nothing for long.
+func (c *commandSide) upstreamFailed(reason UpstreamFailure, err error) {
+	if c.provoked || !c.busy && time.Since(c.lastAnswer) > c.s.srv.cfg.UpstreamTimeout {
+		c.s.srv.cfg.Log.Debug("upstream ended a session before login", "upstream", c.s.upstream.up.Name,
+			"error", err.Error(), "conn_id", c.s.ID)
+		return
+	}
+	c.s.countUpstreamFailure(reason, err)
+}
+
+// Bounds on what a client may say without a server having reason to hang up.
+const (
+	plainCommands = 10  // commands
+	plainLength   = 512 // bytes of each
+)
+
+// says notes a command of the client. It provokes, unless it is one of the few that every
+// server answers, short, printable, and no login that follows a refused one.
+func (c *commandSide) says(line []byte, ordinary bool) {
+	odd := func(b byte) bool { return b < ' ' || b > '~' || b == '{' }
+	if !ordinary || c.asked >= plainCommands || c.s.failedLogins > 0 || len(line) > plainLength ||
+		slices.ContainsFunc(mailproto.TrimLineEnd(line), odd) {
+		c.provoked = true
+	}
 }

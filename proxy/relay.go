@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"postern/internal/mailproto"
@@ -27,9 +26,6 @@ type relay struct {
 	// it belongs to is sent; answers carries what it was.
 	expect  chan expectation
 	answers chan answer
-	// complaints has an entry where the upstream has said BAD or NO without a tag, since
-	// it may say nothing more.
-	complaints chan struct{}
 	// over is closed when the reply side has ended. Then err says why, which is
 	// nil after a login, and saidBye whether the upstream has said goodbye.
 	over    chan struct{}
@@ -53,12 +49,9 @@ type commandSide struct {
 	upstreamKnowsClient bool
 	// lossReported: the loss of the upstream has been counted.
 	lossReported bool
-	// asked is the number of the last command that went upstream, and abandoned the tag of
-	// the last one whose answer is not waited for any more.
-	asked     int
-	abandoned string
-	// malformed counts commands that were refused for their syntax.
-	malformed int
+	// asked counts the commands that went upstream, malformed those that were refused for
+	// their syntax.
+	asked, malformed int
 	// provoked: the client has said something for which a server may well hang up, or say
 	// nothing. answered: the upstream has answered a command. lastAnswer is when it did, or
 	// when it greeted.
@@ -73,7 +66,7 @@ type replySide struct {
 	*relay
 	upstream *mailproto.LineReader
 	// want is of the command under way; nil where there is none. late is of one that was
-	// abandoned.
+	// complained about, and may still be answered.
 	want, late *expectation
 	// nonSyncLiterals: the upstream has said that it accepts them.
 	nonSyncLiterals bool
@@ -81,8 +74,7 @@ type replySide struct {
 
 // expectation is what the command side tells of a command.
 type expectation struct {
-	number int
-	tag    string // IMAP
+	tag string // IMAP
 	// login: a positive answer means that the client is logged in.
 	login bool
 	// listing: a positive answer may have several lines (POP3).
@@ -96,13 +88,12 @@ type expectation struct {
 
 // answer is what the reply side tells of what came back.
 type answer struct {
-	number int // of the command
 	// continuation: not the answer yet, but a request for another line or literal.
 	continuation bool
-	// ok and bad: OK or +OK; BAD. Neither: NO or -ERR. loggedIn: OK to a login.
-	ok, bad, loggedIn bool
-	// abandoned: it did not come.
-	abandoned bool
+	// ok and bad: OK or +OK; BAD. Neither: NO or -ERR.
+	ok, bad bool
+	// complaint: there was none but BAD or NO without a tag.
+	complaint bool
 	// nonSyncLiterals: the upstream has said that it accepts them.
 	nonSyncLiterals bool
 }
@@ -120,20 +111,15 @@ var (
 // one command before login: servers slow down failed logins on purpose.
 const replyTimeouts = 3
 
-// complaintTime is how long an upstream may be silent that has said BAD or NO without a
-// tag to a command: that may be all that it says.
-const complaintTime = time.Second
-
 func newCommandSide(s *session, client *mailproto.LineReader, g greeting) *commandSide {
 	return &commandSide{
 		relay: &relay{
-			s:          s,
-			expect:     make(chan expectation, 1),
-			answers:    make(chan answer, 1),
-			complaints: make(chan struct{}, 1),
-			over:       make(chan struct{}),
-			gone:       make(chan struct{}),
-			quit:       make(chan struct{}),
+			s:       s,
+			expect:  make(chan expectation, 1),
+			answers: make(chan answer, 1),
+			over:    make(chan struct{}),
+			gone:    make(chan struct{}),
+			quit:    make(chan struct{}),
 		},
 		client:          client,
 		identity:        mailproto.Identity{Wanted: s.identified()},
@@ -153,34 +139,18 @@ func (c *commandSide) relayUntilLogin() (*Login, error) {
 	for {
 		c.busy = false
 		line, err := c.client.StrictLine()
-		loggedIn := c.loggedInLate()
-		switch {
-		case loggedIn:
-			c.client.Unread(line)
-		case err == nil:
-			c.busy = true
-			loggedIn, err = c.s.dialect.relayCommand(c, line)
+		if err != nil {
+			return nil, err
 		}
-		if err != nil && !loggedIn {
+		c.busy = true
+		loggedIn, err := c.s.dialect.relayCommand(c, line)
+		if err != nil {
 			return nil, err
 		}
 		if loggedIn {
 			<-c.over
 			return &Login{Conn: &c.s.Conn, Account: c.identity.Account, Software: c.identity.Software}, nil
 		}
-	}
-}
-
-// loggedInLate reports whether a login that was abandoned has succeeded after all.
-func (c *commandSide) loggedInLate() bool {
-	if c.abandoned == "" {
-		return false
-	}
-	select {
-	case a := <-c.answers:
-		return a.loggedIn
-	default:
-		return false
 	}
 }
 
@@ -222,45 +192,37 @@ func (c *commandSide) reply(format string, args ...any) error {
 	return err
 }
 
-// await waits for the answer to what was sent. Where the upstream has complained without
-// a tag and says nothing more, the command is abandoned: to the client that is its answer.
+// await waits for the answer to what was sent.
 func (c *commandSide) await() (answer, error) {
 	timeout, err := replyTimeouts*c.s.srv.cfg.UpstreamTimeout, errUpstreamSilent
 	if left := time.Until(c.s.loginDeadline()); left < timeout {
 		timeout, err = left, os.ErrDeadlineExceeded
 	}
-	timer, deadline := time.NewTimer(timeout), time.Now().Add(timeout)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	for complained := false; ; {
-		var a answer
+	var a answer
+	select {
+	case a = <-c.answers:
+		err = nil
+	case <-timer.C:
+	case <-c.over:
+		err = errUpstreamLost
+	case <-c.s.srv.draining:
+		err = errDraining
+	}
+	if err != nil {
 		select {
-		case a = <-c.answers:
-		case <-c.complaints:
-			complained = true
-			timer.Reset(min(complaintTime, c.s.srv.cfg.UpstreamTimeout, time.Until(deadline)))
-			continue
-		case <-timer.C:
-			if complained && err == errUpstreamSilent {
-				return answer{number: c.asked, bad: true, abandoned: true}, nil
-			}
-		case <-c.over:
-			err = errUpstreamLost
-		case <-c.s.srv.draining:
-			err = errDraining
-		}
-		if a.number == 0 {
-			select {
-			case a = <-c.answers: // it came at the same time
-			default:
-				return a, err
-			}
-		}
-		c.nonSyncLiterals = c.nonSyncLiterals || a.nonSyncLiterals
-		if a.number == c.asked || a.loggedIn {
-			c.answered, c.lastAnswer = true, time.Now()
-			return a, nil
+		case a = <-c.answers: // it came at the same time
+			err = nil
+		default:
 		}
 	}
+	c.nonSyncLiterals = c.nonSyncLiterals || a.nonSyncLiterals
+	c.provoked = c.provoked || a.complaint
+	if err == nil {
+		c.answered, c.lastAnswer = true, time.Now()
+	}
+	return a, err
 }
 
 // forwarding is one command on its way upstream, with its literals and the
@@ -322,13 +284,7 @@ func (f *forwarding) loggedIn(a answer) bool {
 	if f.login && !a.ok && !f.cancelled {
 		f.s.failedLogins++
 	}
-	if a.abandoned {
-		f.abandoned, f.provoked = f.tag, true
-		if f.login { // whose account would it be, if it succeeds after another command?
-			f.identity = mailproto.Identity{Software: f.identity.Software}
-		}
-	}
-	return a.loggedIn
+	return f.login && a.ok
 }
 
 // send passes a part of the command on.
@@ -336,11 +292,6 @@ func (f *forwarding) send(p []byte) error {
 	if !f.sent {
 		f.sent = true
 		f.asked++
-		f.number = f.asked
-		select {
-		case <-f.complaints: // about an earlier one
-		default:
-		}
 		f.expect <- f.expectation
 	}
 	return f.commandSide.send(p)
@@ -349,9 +300,7 @@ func (f *forwarding) send(p []byte) error {
 // run is the goroutine of the reply side. Unless a login has succeeded, it wakes
 // the command side, which may be waiting for the client.
 func (r *replySide) run() {
-	if r.err = r.relayReplies(); r.err == nil {
-		r.s.raw.SetReadDeadline(past) // the login may be one that was abandoned
-	}
+	r.err = r.relayReplies()
 	close(r.over)
 	if r.err != nil {
 		r.s.raw.SetReadDeadline(past)
@@ -370,7 +319,7 @@ func (r *replySide) relayReplies() error {
 		switch {
 		case a == nil:
 			err = r.deliver(text)
-		case a.loggedIn:
+		case a.ok && r.want.login:
 			// The command side has to know before the client does: what the client sends
 			// next is for the tunnel.
 			if err = r.acknowledge(*a); err == nil {
@@ -391,26 +340,29 @@ func (r *replySide) relayReplies() error {
 	}
 }
 
-// expecting returns the expectation of the command that is under way, if any. Where a
-// new one comes before the answer to the last, that was abandoned.
+// expecting returns the expectation of the command that is under way, if any.
 func (r *replySide) expecting() *expectation {
-	select {
-	case e := <-r.expect:
-		if r.want != nil {
-			r.late = r.want
+	if r.want == nil {
+		select {
+		case e := <-r.expect:
+			r.want = &e
+		default:
 		}
-		r.want = &e
-	default:
 	}
 	return r.want
 }
 
-// complain tells the command side that the upstream may have said all that it will.
-func (r *replySide) complain() {
-	select {
-	case r.complaints <- struct{}{}:
-	default:
+// quiet reports whether the upstream says nothing more for a while, where it may have said
+// all that it will: a second, or as long as a login may take.
+func (r *replySide) quiet() bool {
+	socket, timeout := r.s.upstream.raw, r.s.srv.cfg.UpstreamTimeout
+	if !r.want.login {
+		timeout = min(timeout, time.Second)
 	}
+	socket.SetReadDeadline(time.Now().Add(timeout))
+	err := r.upstream.Wait()
+	socket.SetReadDeadline(time.Time{})
+	return err != nil // the next read says why, if there is more to say
 }
 
 // deliver passes bytes of the upstream on, in whole responses: so that what
@@ -431,112 +383,5 @@ func (r *replySide) acknowledge(a answer) error {
 		return nil
 	case <-r.quit:
 		return io.EOF
-	}
-}
-
-// afterEOF is how long an upstream may still answer a client that has closed
-// its side before login.
-const afterEOF = 5 * time.Second
-
-// closeReason says goodbye where that makes sense, and names the close reason; err is
-// what closeReason the command side.
-func (c *commandSide) closeReason(err error) CloseReason {
-	defer close(c.quit)
-	select {
-	case <-c.over:
-		if endingOf(err) == endTimeout {
-			err = errUpstreamLost
-		}
-	default:
-	}
-	fault, isFault := protocolNotice(err)
-	switch {
-	case c.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
-		c.s.lastWord(c.s.goodbye(noticeShutdown))
-		return ReasonShutdown
-	case err == errUpstreamLost:
-		return c.upstreamLost()
-	case err == errUpstreamSilent:
-		c.upstreamFailed(UpstreamTimeout, err)
-		c.s.lastWord(c.s.goodbye(noticeUpstreamSilent))
-		return ReasonUpstream
-	case isFault:
-		c.s.lastWord(c.s.goodbye(fault))
-		return ReasonProtocol
-	case endingOf(err) == endTimeout:
-		c.s.lastWord(c.s.goodbye(noticeTooSlow))
-		return ReasonTimeout
-	case errors.Is(err, io.EOF):
-		c.finishReplies()
-	}
-	return ReasonClient
-}
-
-// finishReplies lets the upstream answer a client that has closed its side, until
-// it closes as well.
-func (c *commandSide) finishReplies() {
-	c.s.upstream.CloseWrite()
-	for end := time.After(afterEOF); ; {
-		select {
-		case <-c.answers: // the reply side always flows
-		case <-c.over:
-			return
-		case <-end:
-			return
-		}
-	}
-}
-
-// upstreamLost ends a session whose upstream went away before login.
-func (c *commandSide) upstreamLost() CloseReason {
-	<-c.over
-	if c.err == errClientLost {
-		return ReasonClient
-	}
-	if !c.s.loggingOut {
-		c.s.upstream.up.probeSoon() // it may be the client's fault, or everybody's trouble
-	}
-	switch {
-	case c.lossReported:
-	case c.s.loggingOut && (c.saidBye || c.err == io.EOF):
-		return ReasonUpstream
-	case c.saidBye:
-		if !c.answered {
-			c.upstreamFailed(UpstreamClosed, errUnaskedBye)
-		}
-		return ReasonUpstream
-	case c.err == mailproto.ErrLineTooLong, c.err == mailproto.ErrLiterals, c.err == mailproto.ErrOutOfStep:
-		c.upstreamFailed(UpstreamClosed, c.err)
-	default:
-		c.upstreamFailed(UpstreamClosed, errUpstreamLost)
-	}
-	c.s.lastWord(c.s.goodbye(noticeUpstreamLost))
-	return ReasonUpstream
-}
-
-// upstreamFailed counts a failure of the upstream, unless the client may have brought it
-// about by what it has said, or by saying nothing for long.
-func (c *commandSide) upstreamFailed(reason UpstreamFailure, err error) {
-	if c.provoked || !c.busy && time.Since(c.lastAnswer) > c.s.srv.cfg.UpstreamTimeout {
-		c.s.srv.cfg.Log.Debug("upstream ended a session before login", "upstream", c.s.upstream.up.Name,
-			"error", err.Error(), "conn_id", c.s.ID)
-		return
-	}
-	c.s.countUpstreamFailure(reason, err)
-}
-
-// Bounds on what a client may say without a server having reason to hang up.
-const (
-	plainCommands = 10  // commands
-	plainLength   = 512 // bytes of each
-)
-
-// says notes a command of the client. It provokes, unless it is one of the few that every
-// server answers, short, printable, and no login that follows a refused one.
-func (c *commandSide) says(line []byte, ordinary bool) {
-	odd := func(b byte) bool { return b < ' ' || b > '~' || b == '{' }
-	if !ordinary || c.asked >= plainCommands || c.s.failedLogins > 0 || len(line) > plainLength ||
-		slices.ContainsFunc(mailproto.TrimLineEnd(line), odd) {
-		c.provoked = true
 	}
 }

@@ -81,32 +81,35 @@ func (imapDialect) readReply(r *replySide) ([]byte, *answer, error) {
 	r.saidBye = r.saidBye || mailproto.HasPrefixFold(response, "* BYE")
 	want := r.expecting()
 	tag, status := mailproto.IMAPStatus(response)
+	untagged := response[0] == '*' || response[0] == '+' || mailproto.Keyword(tag).Is("BAD", "NO")
 	a := &answer{nonSyncLiterals: r.nonSyncLiterals}
-	if want != nil {
-		a.number = want.number
-	}
-	switch {
+	switch late := r.late; {
+	case want != nil && late != nil && want.tag == late.tag:
+		return nil, nil, mailproto.ErrOutOfStep // which of the two would be answered?
 	case want != nil && string(tag) == want.tag:
 		a.ok, a.bad = status.Is("OK"), status.Is("BAD")
-		a.loggedIn = a.ok && want.login
 	case response[0] == '+' && want != nil:
 		a.continuation = true
-	case r.late != nil && string(tag) == r.late.tag:
-		// Only a login that has succeeded changes anything now.
-		if a.number, a.ok, a.loggedIn = r.late.number, true, true; !r.late.login || !status.Is("OK") {
-			a = nil
-		}
-	case response[0] != '*' && response[0] != '+' && !mailproto.Keyword(tag).Is("BAD", "NO"):
+	case untagged:
+		a = nil
+	case late == nil || string(tag) != late.tag || late.login && status.Is("OK"):
 		return nil, nil, mailproto.ErrOutOfStep
 	default:
-		if a = nil; want != nil {
-			want.complained = want.complained || status.Is("BAD", "NO") || response[0] != '*' && response[0] != '+'
-			if want.complained {
-				r.complain()
-			}
-		}
+		a, r.late = nil, nil
 	}
-	return mailproto.FilterIMAPCapabilities(response), a, nil
+	shown := mailproto.FilterIMAPCapabilities(response)
+	if a != nil || want == nil || !untagged || r.saidBye {
+		return shown, a, nil
+	}
+	want.complained = want.complained || response[0] != '*' || status.Is("BAD", "NO")
+	if !want.complained {
+		return shown, nil, nil
+	}
+	if err := r.deliver(shown); err != nil || !r.quiet() {
+		return nil, nil, err
+	}
+	r.late = want
+	return nil, &answer{bad: true, complaint: true, nonSyncLiterals: r.nonSyncLiterals}, nil
 }
 
 func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err error) {
@@ -116,7 +119,7 @@ func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 	cmd, ok := mailproto.ParseIMAPCommand(line)
 	_, literal := mailproto.LiteralAtEnd(line)
 	switch {
-	case !ok && literal, c.abandoned != "" && string(cmd.Tag) == c.abandoned:
+	case !ok && literal:
 		return false, errProtocol
 	case !ok:
 		return false, c.refuseMalformed("%s BAD Malformed command.\r\n", cmp.Or(string(mailproto.IMAPTag(line)), "*"))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"time"
 
 	"postern/internal/mailproto"
 )
@@ -99,33 +98,19 @@ func (pop3Dialect) readReply(r *replySide) ([]byte, *answer, error) {
 		r.saidBye = true
 		return line, nil, nil
 	}
-	a := &answer{number: want.number, ok: ok, loggedIn: ok && want.login}
+	a := &answer{ok: ok}
 	switch {
 	case ok && want.speechless, !ok && !refused && line[0] == '+':
 		want.speechless = false
-		a = &answer{number: want.number, continuation: true}
+		a = &answer{continuation: true}
 	case ok && want.listing:
-		if line, err = r.listing(bytes.Clone(line)); err != nil {
-			return nil, nil, err
+		// Some servers answer CAPA or AUTH with +OK alone, and some answer commands
+		// with lines that nobody has described.
+		if line = bytes.Clone(line); !r.quiet() {
+			line, err = r.upstream.POP3Listing(line)
 		}
 	case !ok && !refused:
-		return nil, nil, mailproto.ErrOutOfStep
+		err = mailproto.ErrOutOfStep
 	}
-	return line, a, nil
-}
-
-// listTime is how long the lines of a list may take to begin. Some servers answer CAPA or
-// AUTH with +OK alone, and some answer commands with lines that nobody has described.
-const listTime = time.Second
-
-// listing reads the lines that may follow a status line.
-func (r *replySide) listing(first []byte) ([]byte, error) {
-	socket := r.s.upstream.raw
-	socket.SetReadDeadline(time.Now().Add(min(listTime, r.s.srv.cfg.UpstreamTimeout)))
-	err := r.upstream.Wait()
-	socket.SetReadDeadline(time.Time{})
-	if err != nil {
-		return first, nil // the next read says why, if there is more to say
-	}
-	return r.upstream.POP3Listing(first)
+	return line, a, err
 }

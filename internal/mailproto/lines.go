@@ -72,9 +72,6 @@ func (r *LineReader) Line() ([]byte, error) {
 	}
 }
 
-// Unread takes back the line that was returned last.
-func (r *LineReader) Unread(line []byte) { r.start -= len(line) }
-
 // StrictLine is Line for commands that are passed on: it returns ErrLineEnd for
 // a line that another server might end elsewhere.
 func (r *LineReader) StrictLine() ([]byte, error) {
