@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
+	"regexp"
 	"strings"
 	"time"
 
@@ -221,26 +221,17 @@ func (c *commandSide) upstreamLost() CloseReason {
 // upstreamFailed counts a failure of the upstream, unless the client may have brought it
 // about by what it has said, or by saying nothing for long.
 func (c *commandSide) upstreamFailed(reason UpstreamFailure, err error) {
-	if c.provoked || !c.busy && time.Since(c.lastAnswer) > c.s.srv.cfg.UpstreamTimeout {
-		c.s.srv.cfg.Log.Debug("upstream ended a session before login", "upstream", c.s.upstream.up.Name,
-			"error", err.Error(), "conn_id", c.s.ID)
-		return
+	if !c.provoked && (c.busy || time.Since(c.lastAnswer) < c.s.srv.cfg.UpstreamTimeout) {
+		c.s.countUpstreamFailure(reason, err)
 	}
-	c.s.countUpstreamFailure(reason, err)
 }
 
-// Bounds on what a client may say without a server having reason to hang up.
-const (
-	plainCommands = 10  // commands
-	plainLength   = 512 // bytes of each
-)
+// plainLine has no literal, and is printable and short.
+var plainLine = regexp.MustCompile("^[ -z|}~]{0,500}\r\n$")
 
 // says notes a command of the client. It provokes, unless it is one of the few that every
-// server answers, short, printable, and no login that follows a refused one.
+// server answers, in a plain line, and no login that follows a refused one.
 func (c *commandSide) says(line []byte, ordinary bool) {
-	odd := func(b byte) bool { return b < ' ' || b > '~' || b == '{' }
-	if !ordinary || c.asked >= plainCommands || c.s.failedLogins > 0 || len(line) > plainLength ||
-		slices.ContainsFunc(mailproto.TrimLineEnd(line), odd) {
-		c.provoked = true
-	}
+	c.said++
+	c.provoked = c.provoked || !ordinary || c.said > 10 || c.s.failedLogins > 0 || !plainLine.Match(line)
 }

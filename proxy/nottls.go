@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"crypto/tls"
+	"regexp"
 	"slices"
 	"time"
 
@@ -92,7 +93,7 @@ func (s *session) notTLS(deadline time.Time) Outcome {
 		return s.failed(FailMalformed)
 	}
 	f := FailPlaintext
-	if isHTTP(text) {
+	if httpRequest.Match(text) {
 		f = FailHTTP
 	}
 	s.report(Failed, f)
@@ -102,14 +103,7 @@ func (s *session) notTLS(deadline time.Time) Outcome {
 
 func notText(c byte) bool { return (c < ' ' || c >= 0x7f) && c != '\r' && c != '\n' && c != '\t' }
 
-func isHTTP(text []byte) bool {
-	for _, m := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "CONNECT ", "TRACE ", "PATCH ", "PRI "} {
-		if bytes.HasPrefix(text, []byte(m)) {
-			return true
-		}
-	}
-	return false
-}
+var httpRequest = regexp.MustCompile(`^(GET|HEAD|POST|PUT|DELETE|OPTIONS|CONNECT|TRACE|PATCH|PRI) `)
 
 // tlsTooSoon reports TLS that came before STARTTLS or STLS.
 func (s *session) tlsTooSoon() {

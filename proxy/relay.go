@@ -49,9 +49,8 @@ type commandSide struct {
 	upstreamKnowsClient bool
 	// lossReported: the loss of the upstream has been counted.
 	lossReported bool
-	// asked counts the commands that went upstream, malformed those that were refused for
-	// their syntax.
-	asked, malformed int
+	// said counts commands, malformed those that were refused for their syntax.
+	said, malformed int
 	// provoked: the client has said something for which a server may well hang up, or say
 	// nothing. answered: the upstream has answered a command. lastAnswer is when it did, or
 	// when it greeted.
@@ -250,7 +249,13 @@ func (f *forwarding) answer() (answer, error) {
 		if err != nil || !a.continuation {
 			return a, err
 		}
-		line, err := f.response()
+		line, err := f.client.StrictLine()
+		for err == nil && f.speechless && pop3ForProxies.Match(line) {
+			// After a bare +OK the client may take itself for logged in.
+			if err = f.reply("-ERR Not available here.\r\n"); err == nil {
+				line, err = f.client.StrictLine()
+			}
+		}
 		if err != nil {
 			return answer{}, err
 		}
@@ -259,21 +264,6 @@ func (f *forwarding) answer() (answer, error) {
 		f.identity.Response(line)
 		if err := f.send(line); err != nil {
 			return answer{}, err
-		}
-	}
-}
-
-// response reads what the client answers to a request for more. Where that was a bare +OK,
-// the client may take itself for logged in, and say what is not for the upstream.
-func (f *forwarding) response() ([]byte, error) {
-	for {
-		line, err := f.client.StrictLine()
-		cmd, _ := mailproto.ParsePOP3Command(line)
-		if err != nil || !f.speechless || !cmd.Name.Is("STLS", "XCLIENT") {
-			return line, err
-		}
-		if err := f.refusePOP3(cmd); err != nil {
-			return nil, err
 		}
 	}
 }
@@ -291,7 +281,6 @@ func (f *forwarding) loggedIn(a answer) bool {
 func (f *forwarding) send(p []byte) error {
 	if !f.sent {
 		f.sent = true
-		f.asked++
 		f.expect <- f.expectation
 	}
 	return f.commandSide.send(p)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"regexp"
+	"slices"
 
 	"postern/internal/mailproto"
 )
@@ -216,14 +218,14 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 		if err := f.pass(octets, (*mailproto.IDFilter).Literal, true); err != nil {
 			return nil, err
 		}
-	} else if !mayBeNonSync(octets, f.nonSyncLiterals) {
-		return nil, errProtocol
+	} else if bytes.ContainsRune(octets, 0) || !f.nonSyncLiterals && bytes.ContainsAny(octets, "\r\n") {
+		return nil, errProtocol // RFC 9051, Section 4.3 allows all but NUL
 	}
 	if line, err = f.client.StrictLine(); err != nil {
 		return nil, err
 	}
 	if !lit.Sync {
-		if f.smuggles(octets, line) {
+		if smuggled.Match(slices.Concat(octets, line)) {
 			return nil, errProtocol
 		}
 		if err := f.pass(octets, (*mailproto.IDFilter).Literal, false); err != nil {
@@ -234,34 +236,10 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 	return line, nil
 }
 
-// mayBeNonSync judges the octets of a literal without synchronization. RFC 9051, Section
-// 4.3 allows all but NUL; line ends in them need a server that has said that it knows
-// such literals.
-func mayBeNonSync(octets []byte, announced bool) bool {
-	if announced {
-		return !bytes.ContainsRune(octets, 0)
-	}
-	return !bytes.ContainsAny(octets, "\r\n\x00")
-}
-
-// smuggles reports whether a line in the octets of a literal without synchronization,
-// or with the line behind them, is a command that would not be passed on as it is: an
-// upstream that does not take the literal, as Dovecot does not behind an argument too
-// many, would execute it.
-func (f *forwarding) smuggles(octets, line []byte) bool {
-	whole := append(octets[:len(octets):len(octets)], line...)
-	for l := range bytes.FieldsFuncSeq(whole, func(r rune) bool { return r == '\r' || r == '\n' }) {
-		words := bytes.Fields(l)
-		if len(words) < 2 {
-			continue
-		}
-		name := mailproto.Keyword(words[1])
-		if name.Is("XCLIENT", "STARTTLS", "COMPRESS") || len(words) > 2 && name.Is("ID", "LOGIN", "AUTHENTICATE") {
-			return true
-		}
-	}
-	return false
-}
+// smuggled finds, in the octets of a literal without synchronization and the line behind
+// them, a command that would not be passed on as it is: an upstream that does not take
+// the literal, as Dovecot does not behind an argument too many, would execute it.
+var smuggled = regexp.MustCompile(`(?i)(?:^|[\r\n])[ \t]*[^ \t\r\n]+[ \t]+(?:(?:XCLIENT|STARTTLS|COMPRESS)(?:[ \t\r\n]|$)|(?:ID|LOGIN|AUTHENTICATE)[ \t]+\S)`)
 
 // pass sends a part of the command, a line or the octets of a literal. Of an ID
 // the filter takes it, and is flushed wherever the upstream has to answer.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"regexp"
 
 	"postern/internal/mailproto"
 )
@@ -47,8 +48,8 @@ func (pop3Dialect) identify(*upstreamConn, netip.AddrPort, netip.AddrPort) (stri
 func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err error) {
 	cmd, ok := mailproto.ParsePOP3Command(line)
 	switch {
-	case cmd.Name.Is("STLS", "XCLIENT"):
-		return false, c.refusePOP3(cmd)
+	case pop3ForProxies.Match(line):
+		return false, c.reply("-ERR %s is not available here.\r\n", bytes.ToUpper(cmd.Name))
 	case !ok:
 		return false, c.refuseMalformed("-ERR Malformed command.\r\n")
 	case cmd.Name.Is("APOP") && c.s.reconnects > 0:
@@ -77,10 +78,8 @@ func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 	return f.loggedIn(a), nil
 }
 
-// refusePOP3 answers a command that is not for the upstream.
-func (c *commandSide) refusePOP3(cmd mailproto.POP3Command) error {
-	return c.reply("-ERR %s is not available here.\r\n", bytes.ToUpper(cmd.Name))
-}
+// pop3ForProxies are commands that are not for the upstream.
+var pop3ForProxies = regexp.MustCompile(`(?i)^(STLS|XCLIENT)[ \r]`)
 
 // readReply: POP3 has no tags, and a reply that answers no command is a goodbye,
 // as when the upstream has waited for too long.

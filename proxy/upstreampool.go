@@ -76,7 +76,7 @@ func (s *session) connect(lost *upstream) (g greeting, err error) {
 		if s.srv.isDraining() {
 			return greeting{}, errDraining
 		}
-		if (header != nil || s.srv.cfg.UpstreamClientID) && !neverConnected(err) {
+		if op, ok := errors.AsType[*net.OpError](err); (header != nil || s.srv.cfg.UpstreamClientID) && !(ok && op.Op == "dial") {
 			s.srv.refusedClient(up, err, s.ID)
 			continue
 		}
@@ -152,12 +152,6 @@ func (srv *Server) refusedClient(up *upstream, err error, conn uint64) {
 	srv.cfg.Metrics.UpstreamFailed(up.Name, reasonOf(err))
 	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "error", err.Error(), "conn_id", conn)
 	up.probeSoon()
-}
-
-// neverConnected reports whether an attempt failed before the upstream was told anything.
-func neverConnected(err error) bool {
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && op.Op == "dial"
 }
 
 // probeSoon wakes the prober.

@@ -2,7 +2,7 @@ package mailproto
 
 import (
 	"bytes"
-	"slices"
+	"regexp"
 )
 
 // POP3Command is a command: keyword [SP arguments] (RFC 1939, Section 3). The
@@ -44,13 +44,9 @@ func IsPOP3Status(line []byte, status string) bool {
 
 // FilterPOP3Greeting returns a greeting without the response code by which a server says
 // that it takes XCLIENT from a proxy.
-func FilterPOP3Greeting(line []byte) []byte {
-	const status, code = "+OK ", "[XCLIENT]"
-	if !HasPrefixFold(line, status+code) {
-		return line
-	}
-	return slices.Concat(line[:len(status)], bytes.TrimLeft(line[len(status+code):], " "))
-}
+func FilterPOP3Greeting(line []byte) []byte { return xclientCode.ReplaceAll(line, []byte("$1")) }
+
+var xclientCode = regexp.MustCompile(`(?i)^(\+OK )\[XCLIENT\] *`)
 
 // POP3Listing reads the rest of a multi-line reply, whose first line is given, up to the line with a dot alone (RFC 1939, Section 3). It
 // returns the whole reply without capabilities that do not hold inside TLS.
