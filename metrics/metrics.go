@@ -168,6 +168,13 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 	}
 }
 
+// LoginFailed counts a login that the upstream has refused.
+func (m *Metrics) LoginFailed(l *proxy.LoginFailed) {
+	if !l.BeforeTLS {
+		m.loginFailures.add(1, m.listener(l.Listener))
+	}
+}
+
 // Login does nothing: logins are for the ledger.
 func (m *Metrics) Login(*proxy.Login) {}
 

@@ -33,6 +33,7 @@ type series struct {
 	// These have the listener for their first label.
 	opened, open, handshakes, legacy, failures, sessions       *grid
 	cleartextLogins, injections, proxyHeaders, limits, relayed *grid
+	loginFailures                                              *grid
 	// These are by listener.
 	handshakeTime, upstreamTime []prometheus.Observer
 	// Of the upstreams, only those that are probed are up or not.
@@ -59,6 +60,7 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 		sessions: f.grid("tls_sessions_total", "Handshakes completed, by what was negotiated.",
 			listeners, label{"version", values(sessionVersions)}, label{"key", values(proxy.KeyTypes)}, label{"resumed", []string{"false", "true"}}),
 		cleartextLogins: f.grid("cleartext_logins_total", "Logins tried before TLS, all refused.", listeners),
+		loginFailures:   f.grid("login_failures_total", "Logins that the upstream has refused.", listeners),
 		injections:      f.grid("starttls_injections_total", "Connections ended because of bytes behind STARTTLS or STLS.", listeners),
 		proxyHeaders:    f.grid("proxy_header_failures_total", "Connections closed because the PROXY header was missing or broken.", listeners),
 		limits: f.grid("limit_refusals_total", "Connections and handshakes refused for a limit.",

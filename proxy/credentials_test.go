@@ -76,6 +76,12 @@ func (c chain) Login(l *proxy.Login) {
 	}
 }
 
+func (c chain) LoginFailed(l *proxy.LoginFailed) {
+	for _, o := range c {
+		o.LoginFailed(l)
+	}
+}
+
 func (c chain) Software(s *proxy.Software) {
 	for _, o := range c {
 		o.Software(s)
@@ -95,6 +101,9 @@ func (s *spy) Handshake(h *proxy.Handshake) {
 	fmt.Fprintf(&s.others, "%+v %+v %+v\n", *h, *h.Conn, h.Hello)
 }
 func (s *spy) Login(l *proxy.Login)       { fmt.Fprintf(&s.named, "login %+v %+v\n", *l, *l.Conn) }
+func (s *spy) LoginFailed(l *proxy.LoginFailed) {
+	fmt.Fprintf(&s.named, "refused %+v %+v\n", *l, *l.Conn)
+}
 func (s *spy) Software(e *proxy.Software) { fmt.Fprintf(&s.named, "software %+v %+v\n", *e, *e.Conn) }
 func (s *spy) Closed(c *proxy.Closed)     { fmt.Fprintf(&s.others, "%+v %+v\n", *c, *c.Conn) }
 
@@ -108,7 +117,7 @@ func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
 	suppression := logging.NewSuppression(time.Now, func(netip.Addr, uint64) {})
 	return func(c *proxy.Config) {
 		c.Log, c.Metrics = logger, m
-		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Suppression: suppression, Clients: s}, m}
+		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Suppression: suppression, Clients: s, Logins: suppression, Account: func(a string) string { return "account " + a }}, m}
 	}
 }
 
@@ -197,7 +206,7 @@ func TestCredentialsNeverReachALog(t *testing.T) {
 		g.WaitClosed(t, n)
 	}
 	text := log.String()
-	if strings.Count(text, "\"msg\":\"closed\"") < 50 || !strings.Contains(text, "before login") || !strings.Contains(text, "plaintext") {
+	if strings.Count(text, "\"msg\":\"closed\"") < 50 || !strings.Contains(text, `"why":"upstream"`) || !strings.Contains(text, "plaintext") {
 		t.Fatalf("the log does not tell of these connections:\n%.2000s", text)
 	}
 	for where, text := range map[string]string{

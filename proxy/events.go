@@ -8,12 +8,13 @@ import (
 )
 
 // An Observer receives the events of each connection: Handshake exactly once if TLS was
-// to begin, Login at most once, Software at most once and only after Login, Closed
+// to begin, LoginFailed for each login that was refused, Login at most once, Software at most once and only after Login, Closed
 // exactly once, in that order. It is called on whichever goroutine is at work, which may
 // be the accept loop: it must not block, and it must not keep what the events point to,
 // nor the lists of a Hello.
 type Observer interface {
 	Handshake(*Handshake)
+	LoginFailed(*LoginFailed)
 	Login(*Login)
 	Software(*Software)
 	Closed(*Closed)
@@ -83,6 +84,16 @@ type Handshake struct {
 // no login of it can be seen.
 func (h *Handshake) PassedThrough() bool {
 	return h.Outcome == Observed && h.Version == policy.NoVersion
+}
+
+// LoginFailed is a login that was refused: by the upstream, or here, before TLS. That comes
+// before Handshake, if at all.
+type LoginFailed struct {
+	*Conn
+	BeforeTLS bool
+	// Mechanism is a name of mailproto.Mechanism, and Account as in Login: what the client
+	// claims to be.
+	Mechanism, Account string
 }
 
 // Login is a login that the upstream accepted.

@@ -112,6 +112,7 @@ type Recorder struct {
 	events   map[uint64][]string
 	shakes   []Handshake
 	closes   []Closed
+	refused  []LoginFailed
 	logins   []Login
 	software []Software
 	cleared  map[Listener]int
@@ -148,6 +149,14 @@ func (r *Recorder) Handshake(h *Handshake) {
 		}
 		r.shakes = append(r.shakes, kept)
 		r.events[h.ID] = append(r.events[h.ID], "handshake")
+	})
+}
+
+func (r *Recorder) LoginFailed(l *LoginFailed) {
+	r.note(func() {
+		kept, conn := *l, *l.Conn
+		kept.Conn = &conn
+		r.refused = append(r.refused, kept)
 	})
 }
 

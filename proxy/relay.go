@@ -78,6 +78,8 @@ type expectation struct {
 	login bool
 	// listing: a positive answer may have several lines (POP3).
 	listing bool
+	// mechanism of the login.
+	mechanism string
 	// complained: the upstream has said BAD or NO without a tag (IMAP).
 	complained bool
 	// speechless: the client has said nothing yet that could have logged it in (POP3: AUTH
@@ -268,11 +270,12 @@ func (f *forwarding) answer() (answer, error) {
 	}
 }
 
-// loggedIn reports whether the command was a login that has succeeded; it counts
-// one that the upstream has refused.
+// loggedIn reports whether the command was a login that has succeeded; it reports one that
+// the upstream has refused.
 func (f *forwarding) loggedIn(a answer) bool {
 	if f.login && !a.ok && !f.cancelled {
 		f.s.failedLogins++
+		f.s.srv.cfg.Observer.LoginFailed(&LoginFailed{Conn: &f.s.Conn, Mechanism: f.mechanism, Account: f.identity.Account})
 	}
 	return f.login && a.ok
 }

@@ -131,6 +131,7 @@ func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 		return false, c.refuseIMAP(cmd, line)
 	}
 	f := forwarding{commandSide: c, expectation: expectation{tag: string(cmd.Tag), login: cmd.Name.Is("LOGIN", "AUTHENTICATE")}}
+	f.mechanism = mailproto.Mechanism(cmd.Name, cmd.Args)
 	c.says(line, f.login || cmd.Name.Is("CAPABILITY", "NOOP", "ID"))
 	if cmd.Name.Is("ID") {
 		f.id, line = mailproto.NewIDFilter(cmd), cmd.Args

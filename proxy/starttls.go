@@ -95,8 +95,11 @@ func (st *stage) reply(format string, args ...any) error {
 	return err
 }
 
-// cleartextLogin counts a login that is refused.
-func (st *stage) cleartextLogin() { st.s.srv.cfg.Metrics.CleartextLogin(st.s.Listener) }
+// cleartextLogin reports a login that is refused.
+func (st *stage) cleartextLogin(command mailproto.Keyword, args []byte) {
+	st.s.srv.cfg.Metrics.CleartextLogin(st.s.Listener)
+	st.s.srv.cfg.Observer.LoginFailed(&LoginFailed{Conn: &st.s.Conn, BeforeTLS: true, Mechanism: mailproto.Mechanism(command, args)})
+}
 
 const capabilitiesBeforeTLS = "IMAP4rev1 ID STARTTLS LOGINDISABLED"
 
@@ -125,7 +128,7 @@ func (imapDialect) commandBeforeTLS(st *stage, line []byte) (begin []byte, err e
 	// without being asked for is thrown away unread.
 	login := cmd.Name.Is("LOGIN", "AUTHENTICATE")
 	if login {
-		st.cleartextLogin()
+		st.cleartextLogin(cmd.Name, cmd.Args)
 	}
 	if err := st.skipLiterals(line, !login); err != nil {
 		return nil, err
@@ -187,7 +190,7 @@ func (pop3Dialect) commandBeforeTLS(st *stage, line []byte) (begin []byte, err e
 		// One count for an attempt: a PASS follows its USER, and an AUTH that
 		// names no mechanism only asks which there are.
 		if !cmd.Name.Is("PASS") && len(cmd.Args) > 0 {
-			st.cleartextLogin()
+			st.cleartextLogin(cmd.Name, cmd.Args)
 		}
 		return nil, st.reply("-ERR [AUTH] Log in over TLS only: say STLS first.\r\n")
 	}

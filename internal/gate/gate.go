@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ type Runtime struct {
 	log             *slog.Logger
 	logWriter       *logging.Writer
 	suppression     *logging.Suppression
+	failedLogins    *logging.Suppression
 	suppressionDone chan struct{}
 	stopBackground  context.CancelFunc
 
@@ -122,7 +124,10 @@ func (g *Runtime) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopBackground = cancel
 	go func() {
-		g.suppression.Run(ctx)
+		var folds sync.WaitGroup
+		folds.Go(func() { g.suppression.Run(ctx) })
+		folds.Go(func() { g.failedLogins.Run(ctx) })
+		folds.Wait()
 		close(g.suppressionDone)
 	}()
 	go g.files.Run(ctx)

@@ -51,6 +51,9 @@ func (s *sources) Handshake(h *proxy.Handshake) {
 	}
 }
 
+// LoginFailed does nothing.
+func (s *sources) LoginFailed(*proxy.LoginFailed) {}
+
 // Login does nothing.
 func (s *sources) Login(*proxy.Login) {}
 

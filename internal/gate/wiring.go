@@ -20,7 +20,8 @@ import (
 // proxyConfig returns the proxy's configuration, without its listeners.
 func (g *Runtime) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, g.material
-	observers := chain{g.ledger.recorder, &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.ledger.recorder}, g.metrics}
+	log := &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.ledger.recorder, Logins: g.failedLogins, Account: g.identity()}
+	observers := chain{g.ledger.recorder, log, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
 		observers = append(observers, newSources(g.warnOfSources))
 	}
@@ -52,7 +53,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 		LedgerDropped: g.ledger.recorder.Dropped,
 		LedgerPending: func() float64 { return float64(g.ledger.recorder.Backlog().Clients) },
 		LedgerWritten: func() float64 { return float64(g.ledger.recorder.Backlog().Written) },
-		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.logWriter.Dropped() },
+		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.failedLogins.Lost() + g.logWriter.Dropped() },
 	}
 	var protocols []proxy.Protocol
 	for _, l := range g.cfg.Listeners() {
@@ -74,9 +75,10 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.readiness.Ledger = g.ledger.recorder.Backlog
 	g.policy.Store(&running{p, g.now()})
 	g.readiness.Certificate(g.earliestEnd)
-	g.suppression = logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) {
-		g.log.Info(logging.LegacyHandshake, "client", client, "suppressed", n)
-	})
+	fold := func(msg string) *logging.Suppression {
+		return logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) { g.log.Info(msg, "client", client, "suppressed", n) })
+	}
+	g.suppression, g.failedLogins = fold(logging.LegacyHandshake), fold(logging.FailedLogin)
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
 		API: g.api(), Page: g.page(), Listen: g.cfg.AdminListen,
@@ -179,26 +181,14 @@ func (m *meter) UpstreamUp(name string, problem error) {
 // chain passes events on to several observers, in order.
 type chain []proxy.Observer
 
-func (c chain) Handshake(h *proxy.Handshake) {
+func (c chain) each(tell func(proxy.Observer)) {
 	for _, o := range c {
-		o.Handshake(h)
+		tell(o)
 	}
 }
 
-func (c chain) Login(l *proxy.Login) {
-	for _, o := range c {
-		o.Login(l)
-	}
-}
-
-func (c chain) Software(e *proxy.Software) {
-	for _, o := range c {
-		o.Software(e)
-	}
-}
-
-func (c chain) Closed(e *proxy.Closed) {
-	for _, o := range c {
-		o.Closed(e)
-	}
-}
+func (c chain) Handshake(e *proxy.Handshake)     { c.each(func(o proxy.Observer) { o.Handshake(e) }) }
+func (c chain) LoginFailed(e *proxy.LoginFailed) { c.each(func(o proxy.Observer) { o.LoginFailed(e) }) }
+func (c chain) Login(e *proxy.Login)             { c.each(func(o proxy.Observer) { o.Login(e) }) }
+func (c chain) Software(e *proxy.Software)       { c.each(func(o proxy.Observer) { o.Software(e) }) }
+func (c chain) Closed(e *proxy.Closed)           { c.each(func(o proxy.Observer) { o.Closed(e) }) }

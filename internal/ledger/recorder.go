@@ -157,6 +157,9 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 	e.mark(h, t.UnixMilli())
 }
 
+// LoginFailed does nothing: Closed says how many logins have failed.
+func (r *Recorder) LoginFailed(*proxy.LoginFailed) {}
+
 // Login records the login of a legacy client, and its account.
 func (r *Recorder) Login(l *proxy.Login) {
 	if l.Legacy {

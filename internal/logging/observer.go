@@ -17,6 +17,10 @@ type Observer struct {
 	Log         *slog.Logger
 	Suppression *Suppression
 	Clients     Identifier
+	// Logins is for logins that were refused, and Account the form in which the account of
+	// one is kept; nil keeps none.
+	Logins  *Suppression
+	Account func(account string) string
 }
 
 // An Identifier knows which accounts have logged in from an address with a TLS
@@ -89,6 +93,21 @@ func offered(h *policy.Hello) []any {
 		"offered_versions", h.VersionNames(), "cipher_suites", h.CipherSuiteNames(),
 		"server_name", valid(h.ServerName), "alpn", alpn(h.ALPN),
 	}
+}
+
+// FailedLogin is the message of the line of a login that was refused.
+const FailedLogin = "login failed"
+
+// LoginFailed logs a login that was refused, unless it is suppressed.
+func (o *Observer) LoginFailed(l *proxy.LoginFailed) {
+	if !o.Logins.Allow(l.Client.Addr()) {
+		return
+	}
+	attrs := []any{"listener", l.Listener, "client", l.Client.Addr(), "client_port", l.Client.Port(), "mechanism", l.Mechanism}
+	if account := strings.ToLower(text.Clean(l.Account, maxServerName)); account != "" && o.Account != nil {
+		attrs = append(attrs, "account", o.Account(account))
+	}
+	o.Log.Info(FailedLogin, attrs...)
 }
 
 // Login logs a login at debug.

@@ -3,7 +3,27 @@ package mailproto
 import (
 	"bytes"
 	"cmp"
+	"slices"
 )
+
+var mechanisms = []string{
+	"LOGIN", "PLAIN", "USER", "APOP", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "NTLM", "GSSAPI", "XOAUTH2", "OAUTHBEARER", "EXTERNAL", "ANONYMOUS",
+}
+
+// Mechanism names the way in which a command logs in: a SASL mechanism, LOGIN, USER (with
+// its PASS) or APOP; other where it is none that is known.
+func Mechanism(command Keyword, args []byte) string {
+	switch words := bytes.Fields(args); {
+	case command.Is("PASS"):
+		return "USER"
+	case command.Is("AUTH", "AUTHENTICATE") && len(words) > 0:
+		command = bytes.Trim(words[0], `"`)
+	}
+	if i := slices.IndexFunc(mechanisms, func(m string) bool { return command.Is(m) }); i >= 0 {
+		return mechanisms[i]
+	}
+	return "other"
+}
 
 // MaxAccount is the longest account that is reported, in bytes: no address is
 // longer (RFC 5321, Section 4.5.3.1.3). A longer one is dropped, since a part of
