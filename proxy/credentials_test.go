@@ -100,7 +100,7 @@ type spy struct{ named, others lockedBuffer }
 func (s *spy) Handshake(h *proxy.Handshake) {
 	fmt.Fprintf(&s.others, "%+v %+v %+v\n", *h, *h.Conn, h.Hello)
 }
-func (s *spy) Login(l *proxy.Login)       { fmt.Fprintf(&s.named, "login %+v %+v\n", *l, *l.Conn) }
+func (s *spy) Login(l *proxy.Login) { fmt.Fprintf(&s.named, "login %+v %+v\n", *l, *l.Conn) }
 func (s *spy) LoginFailed(l *proxy.LoginFailed) {
 	fmt.Fprintf(&s.named, "refused %+v %+v\n", *l, *l.Conn)
 }

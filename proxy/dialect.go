@@ -68,19 +68,13 @@ var (
 	noticeUpstreamLost   = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server went away, please try again later."}
 )
 
-// protocolNotice is for what cannot be relayed.
-func protocolNotice(err error) (n notice, ok bool) {
-	switch err {
-	case mailproto.ErrLineTooLong:
-		n.text = "Line too long before login."
-	case mailproto.ErrLiterals:
-		n.text = "Literals too long before login."
-	case mailproto.ErrLineEnd:
-		n.text = "Lines end in CRLF, and hold no CR, LF or NUL elsewhere."
-	case mailproto.ErrID, errProtocol:
-		n.text = "Malformed command before login."
-	}
-	return n, n.text != ""
+// protocolFaults are for what cannot be relayed.
+var protocolFaults = map[error]string{
+	mailproto.ErrLineTooLong: "Line too long before login.",
+	mailproto.ErrLiterals:    "Literals too long before login.",
+	mailproto.ErrLineEnd:     "Lines end in CRLF, and hold no CR, LF or NUL elsewhere.",
+	mailproto.ErrID:          "Malformed command before login.",
+	errProtocol:              "Malformed command before login.",
 }
 
 // DefaultExplainText is what a client is told whose version is too old.
@@ -153,7 +147,7 @@ func (c *commandSide) closeReason(err error) CloseReason {
 		}
 	default:
 	}
-	fault, isFault := protocolNotice(err)
+	fault, isFault := protocolFaults[err]
 	switch {
 	case c.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
 		c.s.lastWord(c.s.goodbye(noticeShutdown))
@@ -165,7 +159,7 @@ func (c *commandSide) closeReason(err error) CloseReason {
 		c.s.lastWord(c.s.goodbye(noticeUpstreamSilent))
 		return ReasonUpstream
 	case isFault:
-		c.s.lastWord(c.s.goodbye(fault))
+		c.s.lastWord(c.s.goodbye(notice{text: fault}))
 		return ReasonProtocol
 	case endingOf(err) == endTimeout:
 		c.s.lastWord(c.s.goodbye(noticeTooSlow))

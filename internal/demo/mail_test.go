@@ -207,13 +207,13 @@ func TestStartUnderAnEndedContext(t *testing.T) {
 }
 
 // connsIn opens connections in every state: greeted, logged in, and in the
-// middle of a line, of IDLE, of AUTH.
+// middle of a line, of IDLE.
 func connsIn(t *testing.T, s *MailServer) []net.Conn {
 	t.Helper()
 	var conns []net.Conn
 	for addr, says := range map[string][]string{
 		s.IMAPAddr(): {"", "a LOG", "a LOGIN anna@example.org demo\r\nb SELECT INBOX\r\nc IDLE\r\n"},
-		s.POP3Addr(): {"", "US", "USER anna@example.org\r\nPASS demo\r\n", "AUTH PLAIN\r\n"},
+		s.POP3Addr(): {"", "US", "USER anna@example.org\r\nPASS demo\r\n"},
 	} {
 		for _, say := range says {
 			conn := dial(t, addr)

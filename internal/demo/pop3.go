@@ -20,11 +20,9 @@ const (
 
 	// RFC 2449, section 4, with the CRLF.
 	maxCommandLine = 255
-	// RFC 5034, section 4, asks for room for 12288 octets in AUTH.
-	maxAuthLine = 12288
 )
 
-const pop3Capabilities = "TOP\r\nUIDL\r\nUSER\r\nSASL PLAIN\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n" +
+const pop3Capabilities = "TOP\r\nUIDL\r\nUSER\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n" +
 	"IMPLEMENTATION Postern-demo\r\n"
 
 func servePOP3(l net.Listener, drops map[string]*maildrop) {
@@ -63,7 +61,7 @@ type entry struct {
 func newPOP3(conn net.Conn, drops map[string]*maildrop) *pop3Session {
 	return &pop3Session{
 		conn:  conn,
-		r:     bufio.NewReaderSize(conn, maxAuthLine),
+		r:     bufio.NewReaderSize(conn, maxCommandLine),
 		w:     bufio.NewWriter(deadlineWriter{conn}),
 		drops: drops,
 	}
@@ -97,7 +95,7 @@ func (s *pop3Session) run() {
 }
 
 // readLine returns the next line without its end, or bufio.ErrBufferFull for a
-// line over maxAuthLine, which it throws away: to answer and close with bytes
+// line over maxCommandLine, which it throws away: to answer and close with bytes
 // unread would be a reset, which overtakes the answer. It holds replies back
 // only while a whole further line is there already, so that pipelined commands
 // are answered in few segments and nobody waits for what is in the buffer.
@@ -130,8 +128,6 @@ func (s *pop3Session) command(line string) {
 	user := s.user
 	s.user = "" // PASS follows USER at once or not at all
 	switch {
-	case len(line)+len("\r\n") > maxCommandLine && verb != "AUTH":
-		s.fail("line too long")
 	case strings.ContainsAny(line, "\r\x00"):
 		s.fail("control character in line")
 	case verb == "QUIT":

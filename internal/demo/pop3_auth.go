@@ -1,12 +1,8 @@
 package demo
 
 import (
-	"bufio"
 	"crypto/subtle"
-	"encoding/base64"
-	"errors"
 	"slices"
-	"strings"
 	"sync"
 )
 
@@ -53,58 +49,9 @@ func (s *pop3Session) authorization(verb, args, user string) {
 		s.fail("USER first")
 	case verb == "PASS":
 		s.login(user, args)
-	case verb == "AUTH":
-		s.auth(args)
 	default:
 		s.fail("unknown command, or not before login")
 	}
-}
-
-// auth is AUTH PLAIN, with an initial response or without (RFC 5034,
-// section 4; RFC 4616).
-func (s *pop3Session) auth(args string) {
-	mechanism, response, given := strings.Cut(args, " ")
-	if !strings.EqualFold(mechanism, "PLAIN") {
-		s.fail("the one mechanism here is PLAIN")
-		return
-	}
-	if !given {
-		s.w.WriteString("+ \r\n")
-		line, err := s.readLine()
-		if errors.Is(err, bufio.ErrBufferFull) {
-			s.fail("line too long")
-			return
-		}
-		if err != nil {
-			s.done = true
-			return
-		}
-		response = line
-	}
-	if response == "*" {
-		s.fail("AUTH cancelled")
-		return
-	}
-	user, password, ok := parsePlain(response)
-	if !ok {
-		s.fail("malformed PLAIN response")
-		return
-	}
-	s.login(user, password)
-}
-
-// parsePlain reads a PLAIN message in base64. To act for somebody else is
-// malformed here: no account may. So is "=", which stands for an empty message.
-func parsePlain(response string) (user, password string, ok bool) {
-	raw, err := base64.StdEncoding.DecodeString(response)
-	if err != nil {
-		return "", "", false
-	}
-	parts := strings.Split(string(raw), "\x00")
-	if len(parts) != 3 || parts[0] != "" && parts[0] != parts[1] {
-		return "", "", false
-	}
-	return parts[1], parts[2], true
 }
 
 func (s *pop3Session) login(user, password string) {

@@ -38,7 +38,7 @@ var (
 // there are commands, and that nothing but replies is in it.
 func FuzzPOP3(f *testing.F) {
 	f.Add([]byte("USER anna\r\nPASS de mo\r\nSTAT\r\nRETR 2\r\nTOP 2 1\r\nDELE 1\r\nRSET\r\nQUIT\r\n"))
-	f.Add([]byte("AUTH PLAIN\r\nAGFubmEAZGUgbW8=\r\nUIDL\r\nLIST 1\r\n"))
+	f.Add([]byte("USER anna\r\nPASS de mo\r\nUIDL\r\nLIST 1\r\n"))
 	f.Add([]byte("AUTH PLAIN =\r\nCAPA\r\nUSER \x00\r\n\r\n\n\r"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		whole := &tape{in: bytes.NewReader(in)}

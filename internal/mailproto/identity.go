@@ -3,24 +3,23 @@ package mailproto
 import (
 	"bytes"
 	"cmp"
-	"slices"
+	"strings"
 )
 
-var mechanisms = []string{
-	"LOGIN", "PLAIN", "USER", "APOP", "CRAM-MD5", "DIGEST-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256", "NTLM", "GSSAPI", "XOAUTH2", "OAUTHBEARER", "EXTERNAL", "ANONYMOUS",
-}
+var mechanisms = strings.Fields("LOGIN PLAIN USER APOP CRAM-MD5 DIGEST-MD5 SCRAM-SHA-1 SCRAM-SHA-256 NTLM GSSAPI XOAUTH2 OAUTHBEARER EXTERNAL ANONYMOUS")
 
 // Mechanism names the way in which a command logs in: a SASL mechanism, LOGIN, USER (with
 // its PASS) or APOP; other where it is none that is known.
 func Mechanism(command Keyword, args []byte) string {
-	switch words := bytes.Fields(args); {
-	case command.Is("PASS"):
-		return "USER"
-	case command.Is("AUTH", "AUTHENTICATE") && len(words) > 0:
+	if words := bytes.Fields(args); command.Is("AUTH", "AUTHENTICATE") && len(words) > 0 {
 		command = bytes.Trim(words[0], `"`)
+	} else if command.Is("PASS") {
+		return "USER"
 	}
-	if i := slices.IndexFunc(mechanisms, func(m string) bool { return command.Is(m) }); i >= 0 {
-		return mechanisms[i]
+	for _, m := range mechanisms {
+		if command.Is(m) {
+			return m
+		}
 	}
 	return "other"
 }
