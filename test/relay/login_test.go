@@ -2,8 +2,11 @@ package relay
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+
+	"postern/internal/posterntest"
 )
 
 // token is as long as the OAuth tokens of large organisations.
@@ -192,4 +195,65 @@ func TestAPOPWithTheUpstreamsTimestamp(t *testing.T) {
 	d.pass(t, "apop anna c4c9334bac560ecc979e58001b3e22fb\r\n")
 	d.back(t, "+OK in\r\n")
 	d.pass(t, "any\nthing\r")
+}
+
+// A login that the upstream refuses is counted, and has a line in the log; one that Postern
+// refuses before TLS has a line alone.
+func TestARefusedLoginIsCountedAndLogged(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	for _, listener := range posterntest.Listeners {
+		if n := r.Metrics(t).Count("postern_login_failures_total", "listener="+listener); n != 0 {
+			t.Errorf("%s begins at %v", listener, n)
+		}
+	}
+	type login struct{ listener, command, reply, mechanism string }
+	n := 0
+	for _, l := range []login{
+		{"imaps", "a LOGIN anna s3cr3t-word\r\n", "a NO no\r\n", "LOGIN"}, {"imap", "a authenticate plain AHM=\r\n", "a BAD no\r\n", "PLAIN"},
+		{"imap", "a AUTHENTICATE \"xoauth2\" s3cr3t-word\r\n", "a NO no\r\n", "XOAUTH2"}, {"imaps", "a AUTHENTICATE s3cr3t-word\r\n", "a NO no\r\n", "other"},
+		{"pop3s", "PASS s3cr3t-word\r\n", "-ERR no\r\n", "USER"}, {"pop3", "APOP anna s3cr3t-word\r\n", "-ERR no\r\n", "APOP"},
+		{"pop3s", "AUTH SCRAM-SHA-256 s3cr3t-word\r\n", "-ERR no\r\n", "SCRAM-SHA-256"},
+		{"imap", "a LOGIN anna s3cr3t-word\r\n", "", "LOGIN"}, {"imap", "a AUTHENTICATE NTLM\r\n", "", "NTLM"},
+		{"pop3", "USER anna\r\n", "", "USER"}, {"pop3", "APOP anna s3cr3t-word\r\n", "", "APOP"}, {"pop3", "AUTH PLAIN\r\n", "", "PLAIN"},
+	} {
+		before := r.Metrics(t).Value("postern_login_failures_total", "listener="+l.listener)
+		port := ""
+		if l.reply != "" {
+			d := r.open(t, l.listener)
+			d.pass(t, l.command)
+			d.back(t, l.reply)
+			_, port, _ = net.SplitHostPort(d.client.LocalAddr().String())
+			r.becomes(t, before+1, "postern_login_failures_total", "listener="+l.listener)
+		} else {
+			c := r.plain(t, l.listener)
+			c.Send(t, l.command)
+			c.ExpectLine(t, "")
+			_, port, _ = net.SplitHostPort(c.LocalAddr().String())
+		}
+		n++
+		line := r.WaitLog(t, "login failed", n)[n-1]
+		if line["listener"] != l.listener || line["mechanism"] != l.mechanism || line["client"] != "127.0.0.1" || fmt.Sprint(line["client_port"]) != port || line["account"] != nil {
+			t.Errorf("%q: %v", l.command, line)
+		}
+	}
+	if all := r.Metrics(t).Value("postern_login_failures_total"); all != 7 {
+		t.Errorf("%v logins refused by upstreams, want 7", all)
+	}
+	// Cancelled by the client itself.
+	d := r.open(t, "imaps")
+	d.pass(t, "a AUTHENTICATE PLAIN\r\n")
+	d.back(t, "+ \r\n")
+	d.pass(t, "*\r\n")
+	d.back(t, "a BAD cancelled\r\n")
+	// A flood of one client is folded.
+	for range 30 {
+		d.pass(t, "b LOGIN anna s3cr3t-word\r\n")
+		d.back(t, "b NO no\r\n")
+	}
+	r.becomes(t, 37, "postern_login_failures_total")
+	if lines := r.WaitLog(t, "login failed", 20); len(lines) != 20 {
+		t.Errorf("%d lines", len(lines))
+	}
+	noSecret(t, r)
 }
