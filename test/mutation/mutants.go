@@ -59,7 +59,7 @@ var mutants = []mutant{
 	{"an upstream may answer more than STARTTLS", "proxy Server.converse", condition("Buffered", 1), never, "test/upstream TestAnUpstreamThatPlaysWithSTARTTLSIsRefused"},
 	{"an upstream may log in beforehand", "proxy imapDialect.judgeGreeting", condition("OK", 1), always, "test/relay TestAnUpstreamThatDoesNotGreetWell"},
 	{"STARTTLS inside TLS goes upstream", "proxy imapDialect.relayCommand", condition("STARTTLS", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSAreNotForwarded"},
-	{"XCLIENT inside TLS goes upstream over POP3", "proxy pop3Dialect.relayCommand", condition("XCLIENT", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSAreNotForwarded"},
+	{"XCLIENT inside TLS goes upstream over POP3", "proxy pop3Dialect.relayCommand", condition("pop3ForProxies", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSAreNotForwarded"},
 	{"a client may say where it comes from", "internal/mailproto forbiddenID", body, first("return false"), "internal/mailproto TestForbiddenIDFieldsAreTakenOut"},
 	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromAllFourPlaces"},
 	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
