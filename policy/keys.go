@@ -30,6 +30,9 @@ type Key struct {
 
 	// parse reads a value of a policy file and returns the form to keep.
 	parse func(text string) (string, error)
+	// doubt is a warning of a value as written that may be meant otherwise; nil is
+	// for keys without one.
+	doubt func(text string) string
 	// parseOne is the same for what one client has; nil is parse.
 	parseOne func(text string) (string, error)
 	// give has a client have a value, or a part of what it stands for.
@@ -52,7 +55,7 @@ var Keys = []*Key{
 	{
 		Name: "client", singular: "clients in", plural: "clients in", example: `10.20.0.0/16, "2001:db8::/32"`,
 		Usage: "about a client with this IP `address`",
-		parse: parseNetwork, parseOne: parseAddress,
+		parse: parseNetwork, parseOne: parseAddress, doubt: text.HostBits,
 		give:   func(c *Client, network string) { c.Client = netip.MustParsePrefix(network).Addr() },
 		Of:     clientText,
 		find:   findNetwork,

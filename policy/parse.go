@@ -27,7 +27,9 @@ func Parse(data []byte) (*Policy, error) {
 	if len(f.problems) > 0 {
 		return nil, f.problems.sorted()
 	}
-	return newPolicy(f.floor, f.mode, f.rules, f.candidates), nil
+	p := newPolicy(f.floor, f.mode, f.rules, f.candidates)
+	p.explainText, p.doubts = f.explainText, f.doubts
+	return p, nil
 }
 
 // file is a policy file that is being read.
@@ -38,14 +40,17 @@ type file struct {
 	rules      []Rule
 	candidates []Candidate
 	names      map[string]int // by name, the line
+
+	explainText string
 }
 
 func (f *file) top(n *yaml.Node) {
 	f.mapping(n, "the policy", map[string]field{
-		"floor":      scalar(&f.walker, "floor", &f.floor, ParseFloor),
-		"mode":       scalar(&f.walker, "mode", &f.mode, ParseMode),
-		"rules":      {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.rule, f.readRule) }},
-		"candidates": {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.candidate, f.readCandidate) }},
+		"floor":        scalar(&f.walker, "floor", &f.floor, ParseFloor),
+		"mode":         scalar(&f.walker, "mode", &f.mode, ParseMode),
+		"rules":        {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.rule, f.readRule) }},
+		"explain_text": scalar(&f.walker, "explain_text", &f.explainText, func(s string) (string, error) { return s, CheckExplainText(s) }),
+		"candidates":   {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.candidate, f.readCandidate) }},
 	})
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		f.add(n, "the file is empty: it holds no policy")
@@ -142,13 +147,17 @@ type ruleText struct {
 func (f *file) readRule(n *yaml.Node) {
 	r := ruleText{Rule: Rule{Line: n.Line}}
 	w := &f.walker
+	var from, until string // as written
+	dated := func(written *string) func(string) (time.Time, error) {
+		return func(s string) (time.Time, error) { *written = s; return parseTime(s) }
+	}
 	seen := f.mapping(n, "a rule", map[string]field{
 		"name":         scalar(w, "name", &r.Name, parseName),
 		"mode":         scalar(w, "mode", &r.Mode, ParseMode),
 		"owner":        scalar(w, "owner", &r.Owner, parseOwner),
 		"pass_through": scalar(w, "pass_through", &r.PassThrough, parseAlways),
-		"from":         scalar(w, "from", &r.From, parseTime),
-		"until":        scalar(w, "until", &r.Until, parseTime),
+		"from":         scalar(w, "from", &r.From, dated(&from)),
+		"until":        scalar(w, "until", &r.Until, dated(&until)),
 		"timezone":     scalar(w, "timezone", &r.Zone, parseZone),
 		"schedule":     scalar(w, "schedule", &r.cron, parseCron),
 		"for":          scalar(w, "for", &r.open, parseOpen),
@@ -166,6 +175,8 @@ func (f *file) readRule(n *yaml.Node) {
 	if r.Zone == nil {
 		r.Zone = time.UTC
 	}
+	f.doubtOffset(seen["from"], "from", from, r.From, r.Zone)
+	f.doubtOffset(seen["until"], "until", until, r.Until, r.Zone)
 	f.schedule(seen, &r)
 	if r.ramp && (seen["from"] == nil || seen["until"] == nil) {
 		f.add(seen["share"], "a share from and to needs the dates between which it changes: from and until of the rule")
@@ -178,6 +189,21 @@ func parseAlways(s string) (bool, error) {
 		return false, fmt.Errorf("%q is not always, the only value; without the key a client is passed through where Postern cannot serve it", clip(s))
 	}
 	return true, nil
+}
+
+// doubtOffset notes a date whose offset is not that of the rule's time zone, as
+// one of winter in summer. Z is meant, always.
+func (f *file) doubtOffset(n *yaml.Node, key, written string, t time.Time, zone *time.Location) {
+	at, err := time.Parse("-07:00", written[max(0, len(written)-len("-07:00")):])
+	if err != nil || t.IsZero() || zone == time.UTC {
+		return
+	}
+	_, offset := at.Zone()
+	local := t.In(zone)
+	if _, want := local.Zone(); want != offset {
+		f.doubt(n, "%s has the offset %s, but %s has %s then: it is %s there",
+			key, at.Format("-07:00"), zone, local.Format("-07:00"), local.Format(time.DateTime))
+	}
 }
 
 // parseCron takes what is there: the schedule is read when its time zone is
@@ -250,16 +276,10 @@ func parseOwner(s string) (string, error) {
 	return s, nil
 }
 
-// timeForm is RFC 3339: time.Parse takes more, one digit for an hour and a
-// comma for a point.
-var timeForm = form(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]([01]\d|2[0-3]):\d\d)$`)
-
-// parseTime reads a moment; years before 1970 can only be a slip.
 func parseTime(s string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339, s)
-	t = t.UTC()
-	if err != nil || !timeForm().MatchString(s) || t.Year() < 1970 || t.Year() > 9999 {
-		return time.Time{}, fmt.Errorf("%q is not a date and time such as 2026-07-01T00:00:00Z", clip(s))
+	t, err := text.ParseZonedTime(s)
+	if err != nil {
+		return t, fmt.Errorf("%q %w", clip(s), err)
 	}
 	return t, nil
 }

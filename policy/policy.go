@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,8 +16,12 @@ type Policy struct {
 	mode       Mode
 	rules      []Rule
 	candidates []Candidate
-	judged     []Floor // those of the candidates, each once
-	keys       []index // as Keys
+	// explainText is what explain says to clients whose version is too old; empty
+	// where the file does not say.
+	explainText string
+	doubts      []Problem // about how the file is written
+	judged      []Floor   // those of the candidates, each once
+	keys        []index   // as Keys
 	// all are all rules, scheduled those with a schedule.
 	all, scheduled ruleSet
 }
@@ -65,6 +70,31 @@ func (p *Policy) Rules() []Rule { return p.rules }
 // Candidates lists the floors that are judged beside the real one. They are not
 // to be changed.
 func (p *Policy) Candidates() []Candidate { return p.candidates }
+
+// ExplainText is what a client is told whose version is too old, with {version}
+// and {floor} to be filled in; empty where the policy does not say.
+func (p *Policy) ExplainText() string { return p.explainText }
+
+// explainBytes bounds the filled-in text, which shares a line of 512 bytes
+// (RFC 2449, Section 4) with the words around it.
+const explainBytes = 400
+
+// CheckExplainText returns the problem with a text for mail programs. Braces are
+// only for placeholders: {5} at the end of an IMAP line would announce a literal.
+func CheckExplainText(s string) error {
+	filled := strings.NewReplacer("{version}", "1.0", "{floor}", "1.2").Replace(s)
+	switch {
+	case strings.TrimSpace(s) == "":
+		return errors.New("holds nothing to read")
+	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }):
+		return errors.New("not one line of printable ASCII: write it without letters such as \u00e4 or \u00e9")
+	case strings.ContainsAny(filled, "{}"):
+		return errors.New("braces stand only in {version} and {floor}")
+	case len(filled) > explainBytes:
+		return errors.New("longer than 400 bytes when {version} and {floor} are filled in")
+	}
+	return nil
+}
 
 // Rule returns the rule of that name, or nil.
 func (p *Policy) Rule(name string) *Rule {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"postern/internal/text"
 )
 
 // Site has the ports and names that rules can match, as far as they are known.
@@ -32,15 +34,20 @@ type SiteListener struct {
 // never match, or no longer do; ports and names that no client can use; and times
 // at which the policy is relaxed.
 func (p *Policy) Warnings(now time.Time, site Site) []Problem {
-	var all []Problem
+	all := slices.Clone(p.doubts)
+	if p.floor == FloorTLS12Compat {
+		all = append(all, Problem{Text: "the floor " + p.floor.String() + " has RSA key exchange, which RFC 10015 forbids to servers " +
+			"since July 2026: go on to " + FloorTLS12.String() + " once nobody needs it"})
+	}
 	for i := range p.rules {
 		r := &p.rules[i]
-		warn := func(text string) {
-			if text != "" {
-				all = append(all, Problem{Line: r.Line, Rule: r.Name, Text: text})
+		warn := func(words string) {
+			if words != "" {
+				all = append(all, Problem{Line: r.Line, Rule: r.Name, Text: words})
 			}
 		}
 		warn(p.uselessness(r, now))
+		warn(r.overlap(now))
 		if r.Match != nil && len(r.Match) == 0 {
 			warn("match is empty, so it takes every legacy handshake")
 		}
@@ -89,6 +96,36 @@ func (m Match) onPort(ports []uint16) bool {
 		}
 	}
 	return true
+}
+
+// overlapsLookedFor is how many windows of a schedule are compared with the next.
+const overlapsLookedFor = 100
+
+// overlap says that the windows of the rule's schedule run into each other, which
+// may make one long window of them.
+func (r *Rule) overlap(now time.Time) string {
+	if r.Schedule == nil || r.ended(now) {
+		return ""
+	}
+	// Where the clocks go back, a minute comes twice: that is no overlap.
+	s := *r.Schedule
+	s.Zone = time.UTC
+	from, until := later(now, r.From), endOfTime
+	if !r.Until.IsZero() {
+		until = r.Until
+	}
+	for range overlapsLookedFor {
+		t, ok := s.next(from, earlier(until, from.Add(searched)))
+		if !ok {
+			return ""
+		}
+		from = t.Add(s.For)
+		if next, ok := s.next(t.Add(time.Minute), earlier(until, from)); ok {
+			return fmt.Sprintf("its windows overlap: each is open for %s, and the next opens after %s; set for to less",
+				text.Days(s.For), text.Days(next.Sub(t)))
+		}
+	}
+	return ""
 }
 
 // endOfTime is later than any date in a policy.

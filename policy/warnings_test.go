@@ -53,6 +53,19 @@ func TestWhatIsProbablyNotMeant(t *testing.T) {
 			"- {name: b, mode: enforce, from: 2026-07-01T00:00:00Z, until: 2026-08-01T00:00:00Z}\n- {name: c, mode: enforce}",
 			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it` + "\n" +
 				`becomes milder at 2026-06-20T00:00:00Z: everybody else: enforce -> explain ("a")`},
+		"host bits": {"- {name: a, mode: observe, match: {client: [10.0.0.1/16, 10.0.0.0/8, \"::ffff:192.0.2.1/120\", 10.0.0.1, 192.0.2.1/32]}}",
+			`4: rule "a": 10.0.0.1/16 is taken as the network 10.0.0.0/16; write it so, or 10.0.0.1 if the one address is meant` + "\n" +
+				`4: rule "a": ::ffff:192.0.2.1/120 is taken as the network 192.0.2.0/24; write it so, or 192.0.2.1 if the one address is meant`},
+		"an offset of winter in summer": {"- {name: a, mode: enforce, timezone: Europe/Berlin, from: 2026-07-01T00:00:00+01:00, until: 2026-12-01T00:00:00+01:00}",
+			`4: rule "a": from has the offset +01:00, but Europe/Berlin has +02:00 then: it is 2026-07-01 01:00:00 there` + "\n" +
+				`becomes milder at 2026-11-30T23:00:00Z: everybody else: enforce -> observe ("a")`},
+		"dates in UTC": {`- {name: a, mode: enforce, timezone: Europe/Berlin, from: 2026-07-01T00:00:00Z}`, ""},
+		"windows that overlap": {`- {name: a, mode: explain, schedule: "*/10 * * * *", for: 1h, match: {port: [993]}}`,
+			`4: rule "a": its windows overlap: each is open for 1h, and the next opens after 10m; set for to less`},
+		"windows that overlap at night": {`- {name: a, mode: explain, schedule: "0 9,18 * * *", for: 12h, match: {port: [993]}}`,
+			`4: rule "a": its windows overlap: each is open for 12h, and the next opens after 9h; set for to less`},
+		"windows that touch":        {`- {name: a, mode: explain, schedule: "0 * * * *", for: 1h, match: {port: [993]}}`, ""},
+		"a minute that comes twice": {`- {name: a, mode: explain, schedule: "30 2 * * *", timezone: Europe/Berlin, for: 2h, match: {port: [993]}}`, ""},
 		"a gap before the cut-over": {"- {name: a, mode: explain, from: 2026-06-20T00:00:00Z, until: 2026-06-30T00:00:00Z}\n- {name: b, mode: enforce, from: 2026-07-01T00:00:00Z}",
 			`becomes milder at 2026-06-30T00:00:00Z: everybody else: explain -> observe ("a")`},
 	} {
@@ -78,5 +91,14 @@ func TestWithoutASiteThereIsNothingToMiss(t *testing.T) {
 	}
 	if w := p.Warnings(time.Now(), Site{}); len(w) != 0 {
 		t.Errorf("%v", w)
+	}
+}
+
+func TestRSAKeyExchangeAsTheFloorIsWarnedOf(t *testing.T) {
+	for floor, want := range map[Floor]int{FloorTLS12Compat: 1, FloorTLS12: 0} {
+		got := New(floor, Enforce).Warnings(time.Now(), Site{})
+		if len(got) != want || want == 1 && !strings.Contains(got[0].String(), "RFC 10015") {
+			t.Errorf("%s: %v", floor, got)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ import (
 // walker walks the nodes of a file and gathers what is wrong.
 type walker struct {
 	problems Problems
+	// doubts are about what is allowed, but may not be meant as it is taken.
+	doubts []Problem
 	// rule or candidate is the one that is being read.
 	rule, candidate string
 	// values is how many nodes were read; nothing is any more when full.
@@ -45,6 +48,12 @@ func (w *walker) add(n *yaml.Node, format string, args ...any) {
 	w.problems = append(w.problems, Problem{
 		Line: max(n.Line, 1), Column: max(n.Column, 1), Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...),
 	})
+}
+
+func (w *walker) doubt(n *yaml.Node, format string, args ...any) {
+	if len(w.doubts) < maxProblems {
+		w.doubts = append(w.doubts, Problem{Line: n.Line, Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...)})
+	}
 }
 
 // reads reports whether one more node may be read.
@@ -74,14 +83,14 @@ func (w *walker) document(data []byte) *yaml.Node {
 		w.add(start, "the file is empty: it holds no policy")
 		return nil
 	case err != nil:
-		w.add(yamlPlace(err, data), "not YAML: %s", yamlText(err))
+		w.notYAML(err, data)
 		return nil
 	}
 	var second yaml.Node
 	if err := decode(decoder, &second); err == nil {
 		w.add(&second, "a second document: a policy is one")
 	} else if !errors.Is(err, io.EOF) {
-		w.add(yamlPlace(err, data), "not YAML: %s", yamlText(err))
+		w.notYAML(err, data)
 	}
 	return resolve(document.Content[0])
 }
@@ -137,6 +146,44 @@ func yamlText(err error) string {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	text = yamlLine().ReplaceAllString(text, "")
 	return strings.Join(strings.Fields(text), " ")
+}
+
+// yamlMends say what mends an error of the yaml package. Where at is found in the
+// file, that is the place: the package often names the line before it.
+var yamlMends = []struct{ text, at, mend string }{
+	{"tab character|cannot start any token", `(?m)^ *\t`, "a tab; indent with blanks alone"},
+	{"tab character", `\t`, "a tab; use blanks alone"},
+	{"cannot start any token", "[:[,-] *[@`%]", "put a value that begins with @, % or ` into quotation marks"},
+	{"alphabetic or numeric|unknown anchor", `[:[,-] *[*&]`, "put a value that begins with * or & into quotation marks"},
+	{"expected node content", `[[,-] *:`, `put a value that begins with a colon, such as "::1", into quotation marks`},
+	{"expected node content|end of stream|expected ',' or", "", "a bracket or a quotation mark is not closed, or a comma is missing"},
+	{"mapping values", "", "put a value that holds a colon and a blank into quotation marks, or mend the indent"},
+	{"expected key|'-' indicator", "", "mend the indent here or below; put a value that begins with a bracket or holds quotation marks into quotation marks"},
+	{"unknown escape", "", "put the value into single quotation marks"},
+	{"UTF-8", "", "save the file as UTF-8"},
+	{"control characters", "", "take the character away"},
+}
+
+// notYAML adds what the yaml package says, where, and the mend.
+func (w *walker) notYAML(err error, data []byte) {
+	place, text := yamlPlace(err, data), yamlText(err)
+	for _, m := range yamlMends {
+		if !regexp.MustCompile(m.text).MatchString(text) {
+			continue
+		}
+		if m.at != "" {
+			found := regexp.MustCompile(m.at).FindIndex(data)
+			if found == nil {
+				continue
+			}
+			before := data[:found[1]]
+			place.Line = 1 + bytes.Count(before, []byte("\n"))
+			place.Column = len(before) - bytes.LastIndexByte(before, '\n') - 1
+		}
+		text += ": " + m.mend
+		break
+	}
+	w.add(place, "not YAML: %s", text)
 }
 
 func empty(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
@@ -235,6 +282,11 @@ func (w *walker) list(n *yaml.Node, k *Key) []string {
 		}
 		if v, ok := scalarOf(w, resolve(item), k.Name, k.parse); ok {
 			values = append(values, v)
+			if k.doubt != nil {
+				if text := k.doubt(resolve(item).Value); text != "" {
+					w.doubt(item, "%s", text)
+				}
+			}
 		}
 	}
 	return values

@@ -90,7 +90,7 @@ func (srv *Server) explanation(v policy.Verdict) notice {
 		text = strings.NewReplacer(
 			"{version}", v.Version.Number(),
 			"{floor}", v.Floor.MinVersion().Number(),
-		).Replace(srv.cfg.ExplainText)
+		).Replace(srv.tls.snapshot.Load().explainText)
 	}
 	return notice{"[ALERT] ", "[SYS/PERM] ", text}
 }

@@ -58,7 +58,8 @@ type Config struct {
 	TimeoutIdle      time.Duration // silence after login
 	TimeoutDrain     time.Duration // sessions at shutdown
 
-	// ExplainText is one line, in which {version} and {floor} are filled in.
+	// ExplainText is one line, in which {version} and {floor} are filled in. That of
+	// a policy takes its place.
 	ExplainText string
 
 	Observer Observer

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -31,7 +32,9 @@ type tlsState struct {
 // ones enforce the floor and own the ticket keys; they call configForClient.
 type tlsSnapshot struct {
 	policy policy.Snapshot
-	strict map[Protocol]tlsConfig
+	// explainText is what a client is told whose version is too old.
+	explainText string
+	strict      map[Protocol]tlsConfig
 	// lenient is empty where the policy, from now on, only enforces.
 	lenient map[Protocol]tlsConfig
 }
@@ -80,7 +83,7 @@ func (srv *Server) tlsSnapshot() (*tlsSnapshot, time.Time) {
 // rebuild makes a new snapshot; mu is held.
 func (srv *Server) rebuild() {
 	p, now := srv.tls.policy, srv.cfg.Now()
-	snapshot := &tlsSnapshot{policy: p.At(now), strict: make(map[Protocol]tlsConfig), lenient: srv.lenient(now)}
+	snapshot := &tlsSnapshot{policy: p.At(now), explainText: cmp.Or(p.ExplainText(), srv.cfg.ExplainText), strict: make(map[Protocol]tlsConfig), lenient: srv.lenient(now)}
 	for protocol := range srv.cfg.Upstreams {
 		c := srv.complete(p.Floor().TLSConfig(), protocol)
 		c.GetConfigForClient = srv.configForClient

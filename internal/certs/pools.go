@@ -32,7 +32,7 @@ func ReadCertificates(name string) (list []*x509.Certificate, warnings []string,
 	for i, der := range entries {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: certificate %d%s cannot be used: %v", name, i+1, subjectOf(der), err))
+			warnings = append(warnings, fmt.Sprintf("%s: certificate %d%s cannot be used (%v): export it again, or take it away", name, i+1, subjectOf(der), err))
 			continue
 		}
 		list = append(list, cert)

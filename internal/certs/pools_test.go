@@ -28,7 +28,7 @@ func TestLoadPool(t *testing.T) {
 		"key alone":        {keyPEM(t, key), "no certificate in it"},
 		"truncated":        {good[:len(good)/2], "a PEM block is broken or cut off: copy the file again"},
 		"second truncated": {good + good[:len(good)/2], "a PEM block is broken or cut off: copy the file again"},
-		"no DER":           {block("CERTIFICATE", []byte("x")), "certificate 1 cannot be used: x509: malformed certificate"},
+		"no DER":           {block("CERTIFICATE", []byte("x")), "certificate 1 cannot be used (x509: malformed certificate): export it again, or take it away"},
 	} {
 		path := d.put("bad.pem", text.content)
 		if pool, _, err := LoadPool(path); pool != nil || err == nil || err.Error() != path+": "+text.want {
@@ -67,8 +67,8 @@ func TestAnEntryThatCannotBeUsedIsAWarning(t *testing.T) {
 		t.Fatalf("%v, %v", list, err)
 	}
 	want := []string{
-		path + ": certificate 1 (CN=Brainpool Root,O=Example,C=DE) cannot be used: x509: unsupported elliptic curve",
-		path + ": certificate 2 cannot be used: x509: malformed certificate",
+		path + ": certificate 1 (CN=Brainpool Root,O=Example,C=DE) cannot be used (x509: unsupported elliptic curve): export it again, or take it away",
+		path + ": certificate 2 cannot be used (x509: malformed certificate): export it again, or take it away",
 	}
 	if !slices.Equal(warnings, want) {
 		t.Errorf("warnings\n%s\nwant\n%s", strings.Join(warnings, "\n"), strings.Join(want, "\n"))

@@ -24,13 +24,18 @@ func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.
 	warnings := p.Warnings(now, policyfile.Site(cfg, certificates))
 	for _, w := range warnings {
 		place := cfg.PolicyFile + ":"
+		if cfg.PolicyFile == "" {
+			place = variable("POLICY_FLOOR") + ":"
+		}
 		if w.Line == 0 {
 			place += " " // it is about no line
 		}
 		r.Warnings = append(r.Warnings, place+w.String())
 	}
-	if w := policyfile.MemoryWarning(cfg, p, now); w != "" {
-		r.Warnings = append(r.Warnings, w)
+	for _, w := range []string{policyfile.MemoryWarning(cfg, p, now), policyfile.ExplainWarning(cfg, p)} {
+		if w != "" {
+			r.Warnings = append(r.Warnings, w)
+		}
 	}
 	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
 		mode := "mode " + p.Mode().String()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern/internal/ledger"
+	"postern/policy"
 )
 
 // Load reads the variables in environ, entries of the form KEY=VALUE as from
@@ -72,7 +73,9 @@ func (l *loader) check(c *Config) {
 	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
 		l.add(Prefix+"TLS_CERT_FILE", "must be set: a certificate in PEM, or a directory of them")
 	}
-	l.checkValue(Prefix+"EXPLAIN_TEXT", c.ExplainText, explainProblem(c.ExplainText))
+	if err := policy.CheckExplainText(c.ExplainText); err != nil {
+		l.checkValue(Prefix+"EXPLAIN_TEXT", c.ExplainText, err.Error())
+	}
 	l.checkAdmin(c)
 	l.checkListeners(c)
 	l.checkLedger(c)

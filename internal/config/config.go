@@ -50,7 +50,7 @@ type Config struct {
 	PolicyMode  string `env:"POLICY_MODE" envDefault:"enforce" oneof:"enforce explain observe" desc:"what meets a legacy handshake: enforce, explain or observe"`
 	PolicyFloor string `env:"POLICY_FLOOR" envDefault:"tls1.2" oneof:"tls1.2-compat tls1.2 tls1.2-aead tls1.3" desc:"what a handshake must reach: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3"`
 	PolicyFile  string `env:"POLICY_FILE" desc:"policy file in YAML, with rules by client, name, port and date; then POSTERN_POLICY_MODE and POSTERN_POLICY_FLOOR may not be set"`
-	ExplainText string `env:"EXPLAIN_TEXT" envDefault:"TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later." desc:"what explain says to a client whose TLS version is too old: one line of printable ASCII, at most 400 bytes"`
+	ExplainText string `env:"EXPLAIN_TEXT" envDefault:"TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later." desc:"what explain says to a client whose TLS version is too old: one line of printable ASCII, at most 400 bytes; explain_text in the policy file takes its place"`
 
 	ProxyProtocolFrom Prefixes `env:"PROXY_PROTOCOL_FROM" desc:"addresses and CIDRs, comma-separated, whose connections begin with a PROXY header (v1 or v2)"`
 
@@ -80,6 +80,9 @@ type Config struct {
 
 	given map[string]string // by the environment, with Prefix
 }
+
+// Given reports whether the environment sets a variable, named without Prefix.
+func (c *Config) Given(name string) bool { return c.given[Prefix+name] != "" }
 
 // Listener is one of the four listeners.
 type Listener struct {

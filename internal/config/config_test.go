@@ -323,6 +323,8 @@ func TestWarnings(t *testing.T) {
 		{[]string{"LISTEN_IMAPS=[::]:993"}, []string{`POSTERN_LISTEN_IMAPS: "[::]:993" is IPv6 alone; for IPv4 as well write :993`}},
 		{[]string{"LISTEN_IMAPS=[::]:993,0.0.0.0:993", "LISTEN_IMAP=[::1]:143"}, nil},
 		{[]string{"PROXY_PROTOCOL_FROM=0.0.0.0/0,10.0.0.1"}, []string{"POSTERN_PROXY_PROTOCOL_FROM: 0.0.0.0/0 lets everybody claim any address: name the load balancers alone"}},
+		{[]string{"PROXY_PROTOCOL_FROM=10.0.0.0/8, 10.0.0.1/16"}, []string{
+			"POSTERN_PROXY_PROTOCOL_FROM: 10.0.0.1/16 is taken as the network 10.0.0.0/16; write it so, or 10.0.0.1 if the one address is meant"}},
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token"}, []string{
 			"POSTERN_ADMIN_TOKEN_FILE: the token comes unencrypted, since POSTERN_ADMIN_LISTEN is not on loopback and POSTERN_ADMIN_TLS_CERT_FILE is not set"}},
 		{[]string{"ADMIN_LISTEN=:9993", "ADMIN_TOKEN_FILE=/token", "ADMIN_TLS_CERT_FILE=/admin"}, nil},

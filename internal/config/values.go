@@ -247,29 +247,3 @@ func serverName(s string) (name, problem string) {
 // nameBytes are the bytes of a label. The underscore is not valid in a host
 // name, but container networks use it.
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-
-// explainBytes bounds the filled-in text, which shares a line of 512 bytes
-// (RFC 2449, Section 4) with the words around it.
-const explainBytes = 400
-
-// explainProblem returns the problem with a text for mail programs, or "".
-// Braces are only for placeholders: {5} at the end of an IMAP line would
-// announce a literal.
-func explainProblem(s string) string {
-	if strings.TrimSpace(s) == "" {
-		return "holds nothing to read"
-	}
-	for _, b := range []byte(s) {
-		if b < ' ' || b > '~' {
-			return "not one line of printable ASCII: write it without letters such as \u00e4 or \u00e9"
-		}
-	}
-	filled := strings.NewReplacer("{version}", "1.0", "{floor}", "1.2").Replace(s)
-	if strings.ContainsAny(filled, "{}") {
-		return "braces stand only in {version} and {floor}"
-	}
-	if len(filled) > explainBytes {
-		return "longer than 400 bytes when {version} and {floor} are filled in"
-	}
-	return ""
-}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/text"
 	"postern/proxy"
 )
 
@@ -40,6 +41,11 @@ func (c *Config) Warnings() []string {
 		warn("TIMEOUT_IDLE", "under 30m, the least that RFC 9051, Section 5.4 allows")
 	case len(c.UpstreamPOP3) > 0 && c.TimeoutIdle < pop3Idle:
 		warn("TIMEOUT_IDLE", "under 10m, the least that RFC 1939, Section 3 allows")
+	}
+	for entry := range strings.SplitSeq(c.given[Prefix+"PROXY_PROTOCOL_FROM"], ",") {
+		if problem := text.HostBits(strings.TrimSpace(entry)); problem != "" {
+			warn("PROXY_PROTOCOL_FROM", problem)
+		}
 	}
 	for _, p := range c.ProxyProtocolFrom {
 		if p.Bits() == 0 {

@@ -42,6 +42,9 @@ func (g *Runtime) reloadPolicy() error {
 
 // warnOfPolicy logs the policy's warnings.
 func (g *Runtime) warnOfPolicy() {
+	if w := policyfile.ExplainWarning(g.cfg, g.policy.Load().Policy); w != "" {
+		g.log.Warn("configuration warning", "warning", w)
+	}
 	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.certificates.Load())) {
 		g.log.Warn("policy warning", "file", g.cfg.PolicyFile, "line", w.Line, "rule", w.Rule, "warning", w.Text)
 	}

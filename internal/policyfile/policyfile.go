@@ -115,6 +115,15 @@ func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 	return s
 }
 
+// ExplainWarning says that the file's explain_text takes the place of
+// EXPLAIN_TEXT, where both are set; empty where not.
+func ExplainWarning(cfg *config.Config, p *policy.Policy) string {
+	if p.ExplainText() == "" || !cfg.Given("EXPLAIN_TEXT") {
+		return ""
+	}
+	return config.Prefix + "EXPLAIN_TEXT: not used, since explain_text in " + cfg.PolicyFile + " takes its place"
+}
+
 // MemoryWarning says that what is learnt of old clients will be lost, where that
 // is so; empty where not.
 func MemoryWarning(cfg *config.Config, p *policy.Policy, now time.Time) string {

@@ -29,3 +29,15 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	}
 	return p.Masked(), nil
 }
+
+// HostBits is a warning of a CIDR that names an address in the network, as
+// 10.0.0.1/16 does: it may be the network that was meant, or the address. It is
+// empty where there is no doubt.
+func HostBits(s string) string {
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr() == p.Masked().Addr() {
+		return ""
+	}
+	network, _ := ParsePrefix(s)
+	return s + " is taken as the network " + network.String() + "; write it so, or " + p.Addr().Unmap().String() + " if the one address is meant"
+}

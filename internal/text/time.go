@@ -121,9 +121,9 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// ParseSince reads a time in RFC 3339, or a duration before now.
+// ParseSince reads a time as ParseTime does, or a duration before now.
 func ParseSince(s string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
+	if t, _, err := ParseTime(s); err == nil {
 		return t, nil
 	}
 	d, err := ParseDuration(s)

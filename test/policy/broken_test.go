@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -150,8 +151,14 @@ func TestAPolicyFromAConfigMapTakesOver(t *testing.T) {
 	swap("mode: unserve\n")
 	g.until(t, "failure", func() bool { return g.Metrics(t).Count(failures) == 1 })
 	g.expect(t, posterntest.Caller{From: fresh()}, "imaps", letIn)
-	swap("mode: explain\n")
+	swap("mode: explain\nexplain_text: TLS {version} is over\n")
 	g.waitMet(t, told)
+	c, err := posterntest.Caller{TLS: upTo(tls.VersionTLS10)}.Open(g.Proxy, "imaps")
+	must(t, err)
+	defer c.Close()
+	if c.Greeting != "* BYE [ALERT] TLS 1.0 is over" {
+		t.Errorf("told %q, want the text of the file", c.Greeting)
+	}
 	if n := g.Metrics(t).Count(failures); n != 1 {
 		t.Errorf("%v failures counted, want 1", n)
 	}
