@@ -93,7 +93,7 @@ func New(o Options) *Metrics {
 	}
 	m.reloaded.Set(1)
 	if o.Certificates != nil {
-		r.MustRegister(certificateSeries(o.Certificates))
+		r.MustRegister(prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) { certificates(o.Certificates(), ch) }))
 	}
 	m.series = f.series(o.Listeners, o.Upstreams, m.upstreams)
 	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
@@ -234,10 +234,6 @@ func (m *Metrics) CertificateReload(ok, all bool) {
 	m.reloaded.Set(oneIf(all))
 }
 
-// certificateSeries returns the certificates that are served; which those are,
-// follows the clock.
-type certificateSeries func() []certs.Info
-
 var (
 	notAfter = prometheus.NewDesc(namespace+"_certificate_not_after_timestamp_seconds",
 		"End of the certificate's validity, in seconds since 1970.", []string{"certificate"}, nil)
@@ -245,16 +241,11 @@ var (
 		"Beginning of the certificate's validity, in seconds since 1970.", []string{"certificate"}, nil)
 )
 
-// Describe implements [prometheus.Collector].
-func (certificateSeries) Describe(ch chan<- *prometheus.Desc) {
-	ch <- notAfter
-	ch <- notBefore
-}
-
-// Collect implements [prometheus.Collector].
-func (served certificateSeries) Collect(ch chan<- prometheus.Metric) {
+// certificates collects what there is to say of certificates; which are served,
+// follows the clock.
+func certificates(served []certs.Info, ch chan<- prometheus.Metric) {
 	seen := make(map[string]bool)
-	for _, c := range served() {
+	for _, c := range served {
 		label := utf8Label(c.Name)
 		if seen[label] { // the admin port's may be one of the others
 			continue

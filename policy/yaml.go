@@ -116,30 +116,20 @@ var yamlLine = form(`line (\d+): `)
 // yamlPlace is where the yaml package found a fault. Often that is where what
 // holds it begins; of bytes that are no text it says nothing.
 func yamlPlace(err error, data []byte) *yaml.Node {
-	place := &yaml.Node{Line: 1, Column: 1}
 	if m := yamlLine().FindStringSubmatch(err.Error()); m != nil {
-		place.Line, _ = strconv.Atoi(m[1])
-		return place
+		line, _ := strconv.Atoi(m[1])
+		return &yaml.Node{Line: line, Column: 1}
 	}
-	if !noText().MatchString(err.Error()) {
-		return place
-	}
-	for len(data) > 0 {
-		r, size := utf8.DecodeRune(data)
-		switch {
-		case r == utf8.RuneError && size == 1, r != '\t' && r != '\r' && r != '\n' && r != '\u0085' && unicode.IsControl(r):
-			return place
-		case r == '\n':
-			place.Line, place.Column = place.Line+1, 1
-		default:
-			place.Column++
-		}
-		data = data[size:]
-	}
-	return &yaml.Node{Line: 1, Column: 1}
+	return placeOf(data, max(0, bytes.IndexFunc(data, func(r rune) bool {
+		return r == utf8.RuneError || unicode.IsControl(r) && !strings.ContainsRune("\t\r\n\u0085", r)
+	})))
 }
 
-var noText = form(`UTF-8|control characters`)
+// placeOf is the place of a byte.
+func placeOf(data []byte, at int) *yaml.Node {
+	line := bytes.LastIndexByte(data[:at], '\n') + 1
+	return &yaml.Node{Line: 1 + bytes.Count(data[:at], []byte("\n")), Column: 1 + utf8.RuneCount(data[line:at])}
+}
 
 // yamlText is the error on one line, without its place.
 func yamlText(err error) string {
@@ -152,14 +142,12 @@ func yamlText(err error) string {
 // file, that is the place: the package often names the line before it.
 var yamlMends = []struct{ text, at, mend string }{
 	{"tab character|cannot start any token", `(?m)^ *\t`, "a tab; indent with blanks alone"},
-	{"tab character", `\t`, "a tab; use blanks alone"},
 	{"cannot start any token", "[:[,-] *[@`%]", "put a value that begins with @, % or ` into quotation marks"},
 	{"alphabetic or numeric|unknown anchor", `[:[,-] *[*&]`, "put a value that begins with * or & into quotation marks"},
 	{"expected node content", `[[,-] *:`, `put a value that begins with a colon, such as "::1", into quotation marks`},
 	{"expected node content|end of stream|expected ',' or", "", "a bracket or a quotation mark is not closed, or a comma is missing"},
 	{"mapping values", "", "put a value that holds a colon and a blank into quotation marks, or mend the indent"},
 	{"expected key|'-' indicator", "", "mend the indent here or below; put a value that begins with a bracket or holds quotation marks into quotation marks"},
-	{"unknown escape", "", "put the value into single quotation marks"},
 	{"UTF-8", "", "save the file as UTF-8"},
 	{"control characters", "", "take the character away"},
 }
@@ -176,9 +164,7 @@ func (w *walker) notYAML(err error, data []byte) {
 			if found == nil {
 				continue
 			}
-			before := data[:found[1]]
-			place.Line = 1 + bytes.Count(before, []byte("\n"))
-			place.Column = len(before) - bytes.LastIndexByte(before, '\n') - 1
+			place = placeOf(data, found[1]-1)
 		}
 		text += ": " + m.mend
 		break

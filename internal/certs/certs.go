@@ -22,18 +22,19 @@ type Store struct {
 	wildcards map[string]*Set // by what follows "*."
 	fallback  *Set
 	infos     []Info
-	pairs     []*pair // as infos
 	strays    []string
 }
 
 // Info describes one certificate.
 type Info struct {
 	// Name is the file as the operator named it; dir/file in a directory.
-	Name     string
-	Leaf     *x509.Certificate
-	NotAfter time.Time
+	Name string
+	Leaf *x509.Certificate
 	// Chain is sent to clients, in DER; the leaf comes first.
 	Chain [][]byte
+
+	key  policy.KeyTypes
+	cert *tls.Certificate
 }
 
 // Hostnames lists the names that the certificate serves, in lower case.
@@ -138,20 +139,12 @@ func (s *Set) joinAll(other *Set) {
 	}
 }
 
-// pair is a certificate with its key, and the type of it.
-type pair struct {
-	name string
-	key  policy.KeyTypes
-	cert *tls.Certificate
-}
-
-// newStore indexes the pairs; there must be at least one.
-func newStore(pairs []*pair) *Store {
-	s := &Store{exact: map[string]*Set{}, wildcards: map[string]*Set{}, fallback: &Set{}, pairs: pairs}
+// newStore indexes the certificates; there must be at least one.
+func newStore(pairs []*Info) *Store {
+	s := &Store{exact: map[string]*Set{}, wildcards: map[string]*Set{}, fallback: &Set{}}
 	for _, p := range pairs {
-		leaf := p.cert.Leaf
-		s.infos = append(s.infos, Info{Name: p.name, Leaf: leaf, NotAfter: leaf.NotAfter, Chain: p.cert.Certificate})
-		for _, name := range names(leaf) {
+		s.infos = append(s.infos, *p)
+		for _, name := range names(p.Leaf) {
 			s.setFor(name).add(p.cert, p.key)
 		}
 	}
@@ -162,7 +155,7 @@ func newStore(pairs []*pair) *Store {
 			set.joinAll(wildcard)
 		}
 	}
-	s.makeFallback(pairs)
+	s.makeFallback()
 	return s
 }
 
@@ -183,15 +176,15 @@ func (s *Store) setFor(name string) *Set {
 // makeFallback makes the set for clients that send no name or an unknown one.
 // Old clients send none and need RSA, so it has every type of key, preferably
 // for the same name.
-func (s *Store) makeFallback(pairs []*pair) {
-	for _, name := range names(pairs[0].cert.Leaf) {
+func (s *Store) makeFallback() {
+	for _, name := range names(s.infos[0].Leaf) {
 		s.fallback.joinAll(s.setFor(name))
 	}
-	for _, p := range pairs {
+	for _, p := range s.infos {
 		if s.fallback.keys&p.key != 0 {
 			continue
 		}
-		for _, name := range names(p.cert.Leaf) {
+		for _, name := range names(p.Leaf) {
 			i := bits.TrailingZeros8(uint8(p.key))
 			s.fallback.join(i, s.setFor(name).byKey[i])
 		}

@@ -97,16 +97,13 @@ func TestLookupDoesNotAllocate(t *testing.T) {
 func manyNames(t testing.TB, n int) *Store {
 	t.Helper()
 	key := testKeys()[policy.ECDSAP256]
-	pairs := make([]*pair, n)
+	pairs := make([]*Info, n)
 	for i := range pairs {
 		leaf := &x509.Certificate{DNSNames: []string{
 			fmt.Sprintf("n%d.example.org", i), fmt.Sprintf("*.n%d.example.net", i),
 		}}
-		pairs[i] = &pair{
-			name: fmt.Sprintf("certs/%d.pem", i),
-			key:  policy.ECDSAP256,
-			cert: &tls.Certificate{PrivateKey: key, Leaf: leaf},
-		}
+		cert := &tls.Certificate{PrivateKey: key, Leaf: leaf}
+		pairs[i] = &Info{Name: fmt.Sprintf("certs/%d.pem", i), Leaf: leaf, key: policy.ECDSAP256, cert: cert}
 	}
 	return newStore(pairs)
 }

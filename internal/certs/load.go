@@ -39,8 +39,8 @@ type loader struct {
 	problems []error
 	strays   []stray
 
-	pairs  []*pair
-	byLeaf map[string]*pair
+	pairs  []*Info
+	byLeaf map[string]*Info
 }
 
 // stray is something in a directory that is of no use.
@@ -57,7 +57,7 @@ type poolKey struct {
 }
 
 func newLoader(v variables, keyFiles []string) *loader {
-	return &loader{variables: v, keyFiles: keyFiles, pool: map[string]*poolKey{}, byLeaf: map[string]*pair{}}
+	return &loader{variables: v, keyFiles: keyFiles, pool: map[string]*poolKey{}, byLeaf: map[string]*Info{}}
 }
 
 // Load reads PEM certificates and keys. certFiles may hold files and
@@ -150,24 +150,21 @@ func (l *loader) match(f *file) error {
 		return err
 	}
 	f.dir.count()
-	l.addPair(&pair{name: f.name, key: bit, cert: &tls.Certificate{
-		Certificate: f.chain,
-		PrivateKey:  k.signer,
-		Leaf:        leaf,
-	}})
+	cert := &tls.Certificate{Certificate: f.chain, PrivateKey: k.signer, Leaf: leaf}
+	l.addPair(&Info{Name: f.name, Leaf: leaf, Chain: f.chain, key: bit, cert: cert})
 	return nil
 }
 
 // addPair keeps the longer of two chains for the same certificate: certbot
 // writes the certificate both alone and with its chain.
-func (l *loader) addPair(p *pair) {
-	id := string(p.cert.Leaf.Raw)
+func (l *loader) addPair(p *Info) {
+	id := string(p.Leaf.Raw)
 	known := l.byLeaf[id]
 	switch {
 	case known == nil:
 		l.byLeaf[id] = p
 		l.pairs = append(l.pairs, p)
-	case len(p.cert.Certificate) > len(known.cert.Certificate):
+	case len(p.Chain) > len(known.Chain):
 		*known = *p
 	}
 }

@@ -68,28 +68,20 @@ func parse(data []byte) (*file, error) {
 
 // otherBlocks are blocks that are taken for certificates or keys.
 var otherBlocks = map[string]string{
-	"CERTIFICATE REQUEST":     "a certificate request: name the certificate that the CA has made of it",
-	"NEW CERTIFICATE REQUEST": "a certificate request: name the certificate that the CA has made of it",
-	"PUBLIC KEY":              "a public key: name the private one",
-	"RSA PUBLIC KEY":          "a public key: name the private one",
-	"TRUSTED CERTIFICATE":     "OpenSSL's TRUSTED CERTIFICATE: convert it with openssl x509",
-	"PKCS7":                   "PKCS #7: convert it with openssl pkcs7 -print_certs",
+	"CERTIFICATE REQUEST": "a certificate request: name the certificate that the CA has made of it",
+	"PUBLIC KEY":          "a public key: name the private one",
+	"TRUSTED CERTIFICATE": "OpenSSL's TRUSTED CERTIFICATE: convert it with openssl x509",
+	"PKCS7":               "PKCS #7: convert it with openssl pkcs7 -print_certs",
 }
 
 // otherForm tells of a file that is not PEM, or not at its beginning, though it
 // was meant to hold what PEM does.
 func otherForm(data []byte) error {
-	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		return errors.New("it is UTF-16: save it as UTF-8 or ASCII")
-	}
 	if i := bytes.Index(data, []byte("-----BEGIN ")); i > 0 {
 		line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
 		if len(bytes.TrimSpace(line)) == 0 && len(line) > 0 {
 			return errors.New("blanks stand before -----BEGIN: take them away")
 		}
-	}
-	if bytes.HasPrefix(data, []byte("-----BEGIN ")) && bytes.Contains(data, []byte(`\n`)) {
-		return errors.New(`its line ends are written as \n: it needs real ones`)
 	}
 	var whole, first asn1.RawValue
 	if rest, err := asn1.Unmarshal(data, &whole); err != nil || len(rest) > 0 || whole.Tag != asn1.TagSequence {

@@ -74,22 +74,19 @@ func certificateBlocks(data []byte) (list [][]byte, err error) {
 // subjectOf returns the subject of a certificate that cannot be used, in
 // brackets; empty where that cannot be read either.
 func subjectOf(der []byte) string {
-	var cert struct {
-		TBS struct {
-			Version                   asn1.RawValue `asn1:"optional,explicit,tag:0"`
-			Serial                    asn1.RawValue
-			Signature, Issuer, Valid  asn1.RawValue
-			Subject                   pkix.RDNSequence
-			Key                       asn1.RawValue
-			UniqueID, SubjectUniqueID asn1.RawValue `asn1:"optional"`
-			Extensions                asn1.RawValue `asn1:"optional,explicit,tag:3"`
-		}
-		Algorithm, Signature asn1.RawValue
-	}
-	if _, err := asn1.Unmarshal(der, &cert); err != nil {
+	const inTBS = 5 // behind version, serial, signature, issuer and validity
+	var cert, tbs []asn1.RawValue
+	var subject pkix.RDNSequence
+	if _, err := asn1.Unmarshal(der, &cert); err != nil || len(cert) == 0 {
 		return ""
 	}
-	return " (" + text.Clean(cert.TBS.Subject.String(), 200) + ")"
+	if _, err := asn1.Unmarshal(cert[0].FullBytes, &tbs); err != nil || len(tbs) <= inTBS {
+		return ""
+	}
+	if _, err := asn1.Unmarshal(tbs[inTBS].FullBytes, &subject); err != nil {
+		return ""
+	}
+	return " (" + text.Clean(subject.String(), 200) + ")"
 }
 
 // LoadPool reads CA certificates, as [ReadCertificates] does. Without a name

@@ -23,15 +23,15 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 		byLeaf[string(info.Leaf.Raw)] = true
 		allWorse = allWorse && untimely(info.Leaf, now) != ""
 	}
-	for i, was := range old.infos {
+	for _, was := range old.infos {
 		valid := untimely(was.Leaf, now) == ""
 		anyValid = anyValid || valid
 		is, there := byName[was.Name]
 		switch {
-		case there && valid && untimely(is.Leaf, now) != "" && !fresh.replaces(old.pairs[i], now):
+		case there && valid && untimely(is.Leaf, now) != "" && !fresh.replaces(was, now):
 			problems = append(problems, fmt.Errorf("%s: the new certificate %s", is.Name, untimely(is.Leaf, now)))
 		case there || byLeaf[string(was.Leaf.Raw)]:
-		case exists(was.Name) && !fresh.replaces(old.pairs[i], now):
+		case exists(was.Name) && !fresh.replaces(was, now):
 			problems = append(problems, fmt.Errorf("%s: no certificate with its key any more, as one that is half renewed", was.Name))
 		default:
 			gone = append(gone, was)
@@ -48,8 +48,8 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 
 // replaces reports whether the store has valid certificates with the same type
 // of key for all names of one.
-func (s *Store) replaces(p *pair, now time.Time) bool {
-	list := names(p.cert.Leaf)
+func (s *Store) replaces(p Info, now time.Time) bool {
+	list := names(p.Leaf)
 	for _, name := range list {
 		set := s.exact[name]
 		if set == nil {

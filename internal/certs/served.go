@@ -21,13 +21,7 @@ func (s *Store) Served(now time.Time) []Info {
 			}
 		}
 	}
-	var list []Info
-	for i, p := range s.pairs {
-		if served[p.cert] {
-			list = append(list, s.infos[i])
-		}
-	}
-	return list
+	return slices.DeleteFunc(s.Certificates(), func(i Info) bool { return !served[i.cert] })
 }
 
 // Warnings says what was found in directories and is of no use, and which
@@ -35,17 +29,17 @@ func (s *Store) Served(now time.Time) []Info {
 // with the name of the file.
 func (s *Store) Warnings(now time.Time) []string {
 	list := slices.Clone(s.strays)
-	for _, p := range s.pairs {
-		if text := s.outdone(p, now); text != "" {
-			list = append(list, p.name+": "+text)
+	for _, info := range s.infos {
+		if text := s.outdone(info, now); text != "" {
+			list = append(list, info.Name+": "+text)
 		}
 	}
 	return list
 }
 
 // outdone says why another certificate is served for a name of this one.
-func (s *Store) outdone(p *pair, now time.Time) string {
-	leaf := p.cert.Leaf
+func (s *Store) outdone(p Info, now time.Time) string {
+	leaf := p.Leaf
 	for _, name := range names(leaf) {
 		other := s.setFor(name).Certificate(p.key, now)
 		if other == p.cert {
@@ -53,14 +47,11 @@ func (s *Store) outdone(p *pair, now time.Time) string {
 		}
 		why := untimely(leaf, now)
 		if why == "" {
-			why = "ends earlier, at " + date(leaf.NotAfter)
-			if leaf.NotAfter.Equal(other.Leaf.NotAfter) {
-				why = "ends at the same time"
-			}
+			why = "ends at " + date(leaf.NotAfter)
 		}
-		i := slices.IndexFunc(s.pairs, func(o *pair) bool { return o.cert == other })
+		i := slices.IndexFunc(s.infos, func(o Info) bool { return o.cert == other })
 		return fmt.Sprintf("not served for %s, since it %s: clients get %s, valid until %s",
-			name, why, s.pairs[i].name, date(other.Leaf.NotAfter))
+			name, why, s.infos[i].Name, date(other.Leaf.NotAfter))
 	}
 	return ""
 }

@@ -35,7 +35,7 @@ func (r *Report) certificates(store *certs.Store, now time.Time) {
 			r.warn(info.Name, "the certificate has no host name in it")
 		}
 		if len(r.Errors)+len(r.Warnings) == before {
-			r.Fine = append(r.Fine, fmt.Sprintf("%s: valid until %s", info.Name, info.NotAfter.UTC().Format(time.DateOnly)))
+			r.Fine = append(r.Fine, fmt.Sprintf("%s: valid until %s", info.Name, info.Leaf.NotAfter.UTC().Format(time.DateOnly)))
 		}
 	}
 }

@@ -32,11 +32,7 @@ func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.
 		}
 		r.Warnings = append(r.Warnings, place+w.String())
 	}
-	for _, w := range []string{policyfile.MemoryWarning(cfg, p, now), policyfile.ExplainWarning(cfg, p)} {
-		if w != "" {
-			r.Warnings = append(r.Warnings, w)
-		}
-	}
+	r.Warnings = append(r.Warnings, policyfile.Warnings(cfg, p, now)...)
 	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
 		mode := "mode " + p.Mode().String()
 		if cfg.PolicyFile != "" {

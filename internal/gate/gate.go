@@ -114,9 +114,6 @@ func (g *Runtime) Start() {
 	for _, w := range g.cfg.Warnings() {
 		g.log.Warn("configuration warning", "warning", w)
 	}
-	if w := policyfile.MemoryWarning(g.cfg, g.policy.Load().Policy, g.now()); w != "" {
-		g.log.Warn("configuration warning", "warning", w)
-	}
 	for _, set := range g.sets {
 		g.warnOfFiles(set)
 	}

@@ -40,9 +40,9 @@ func (g *Runtime) reloadPolicy() error {
 	return nil
 }
 
-// warnOfPolicy logs the policy's warnings.
+// warnOfPolicy logs the warnings of the policy, and of what goes with it.
 func (g *Runtime) warnOfPolicy() {
-	if w := policyfile.ExplainWarning(g.cfg, g.policy.Load().Policy); w != "" {
+	for _, w := range policyfile.Warnings(g.cfg, g.policy.Load().Policy, g.now()) {
 		g.log.Warn("configuration warning", "warning", w)
 	}
 	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.certificates.Load())) {

@@ -131,9 +131,6 @@ func (g *Runtime) reloading(set fileSet) func() error {
 	}
 }
 
-// listedCertificates bounds the certificates in a line of the log.
-const listedCertificates = 20
-
 // newCertificates describes the certificates that were not there before.
 func newCertificates(before, after []certs.Info) []string {
 	known := make(map[string]bool)
@@ -142,13 +139,9 @@ func newCertificates(before, after []certs.Info) []string {
 	}
 	list := []string{}
 	for _, info := range after {
-		switch {
-		case known[string(info.Leaf.Raw)]:
-		case len(list) == listedCertificates:
-			return append(list, "and more")
-		default:
+		if !known[string(info.Leaf.Raw)] {
 			list = append(list, fmt.Sprintf("%s: %s, valid until %s",
-				info.Name, strings.Join(info.Hostnames(), " "), info.NotAfter.UTC().Format(time.RFC3339)))
+				info.Name, strings.Join(info.Hostnames(), " "), info.Leaf.NotAfter.UTC().Format(time.RFC3339)))
 		}
 	}
 	return list
@@ -194,13 +187,8 @@ func (g *Runtime) servedCertificates() []certs.Info {
 
 // earliestEnd is when the first of the certificates that clients are served now
 // ends.
-func (g *Runtime) earliestEnd() (earliest time.Time) {
-	for _, c := range g.certificates.Load().Served(time.Now()) {
-		if earliest.IsZero() || c.NotAfter.Before(earliest) {
-			earliest = c.NotAfter
-		}
-	}
-	return earliest
+func (g *Runtime) earliestEnd() time.Time {
+	return slices.MinFunc(g.certificates.Load().Served(time.Now()), func(a, b certs.Info) int { return a.Leaf.NotAfter.Compare(b.Leaf.NotAfter) }).Leaf.NotAfter
 }
 
 // warnOfSources logs that the clients' addresses are probably a proxy's.

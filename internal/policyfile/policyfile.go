@@ -115,21 +115,15 @@ func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 	return s
 }
 
-// ExplainWarning says that the file's explain_text takes the place of
-// EXPLAIN_TEXT, where both are set; empty where not.
-func ExplainWarning(cfg *config.Config, p *policy.Policy) string {
-	if p.ExplainText() == "" || !cfg.Given("EXPLAIN_TEXT") {
-		return ""
+// Warnings says what does not go together in the configuration and its policy:
+// what is learnt of old clients and will be lost, and a text that is not used.
+func Warnings(cfg *config.Config, p *policy.Policy, now time.Time) (w []string) {
+	if cfg.LedgerURL == ledger.Memory && p.MayServeLegacy(now) {
+		w = append(w, config.Prefix+"LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; "+
+			"sqlite:/path/file.db keeps them")
 	}
-	return config.Prefix + "EXPLAIN_TEXT: not used, since explain_text in " + cfg.PolicyFile + " takes its place"
-}
-
-// MemoryWarning says that what is learnt of old clients will be lost, where that
-// is so; empty where not.
-func MemoryWarning(cfg *config.Config, p *policy.Policy, now time.Time) string {
-	if cfg.LedgerURL != ledger.Memory || !p.MayServeLegacy(now) {
-		return ""
+	if p.ExplainText() != "" && cfg.Given("EXPLAIN_TEXT") {
+		w = append(w, config.Prefix+"EXPLAIN_TEXT: not used, since explain_text in "+cfg.PolicyFile+" takes its place")
 	}
-	return config.Prefix + "LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; " +
-		"sqlite:/path/file.db keeps them"
+	return w
 }

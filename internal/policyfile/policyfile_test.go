@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/internal/config"
 	"postern/policy"
@@ -119,15 +120,15 @@ func TestFIPSModeRefusesAFileThatMayServeLegacy(t *testing.T) {
 func TestTheTextOfTheFileTakesThePlaceOfTheVariable(t *testing.T) {
 	path := write(t, "mode: explain\nexplain_text: too old\n")
 	for environ, want := range map[string]string{
-		"POSTERN_LEDGER_URL=memory:": "",
-		"POSTERN_EXPLAIN_TEXT=x":     "POSTERN_EXPLAIN_TEXT: not used, since explain_text in " + path + " takes its place",
+		"POSTERN_LOG_LEVEL=info": "",
+		"POSTERN_EXPLAIN_TEXT=x": "POSTERN_EXPLAIN_TEXT: not used, since explain_text in " + path + " takes its place",
 	} {
-		cfg, _ := config.Inspect([]string{"POSTERN_POLICY_FILE=" + path, environ})
+		cfg, _ := config.Inspect([]string{"POSTERN_POLICY_FILE=" + path, "POSTERN_LEDGER_URL=sqlite:/a", environ})
 		p, err := Of(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := ExplainWarning(cfg, p); got != want || p.ExplainText() != "too old" {
+		if got := strings.Join(Warnings(cfg, p, time.Time{}), "\n"); got != want || p.ExplainText() != "too old" {
 			t.Errorf("%s: %q, want %q; the text is %q", environ, got, want, p.ExplainText())
 		}
 	}

@@ -26,6 +26,9 @@ func FileError(name string, err error) error {
 }
 
 func fileMend(name string, err error) string {
+	dir := filepath.Dir(name)
+	target, _ := os.Readlink(name)
+	_, noDir := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return closedBy(name)
@@ -37,58 +40,31 @@ func fileMend(name string, err error) string {
 		return "leave out the <, which is Dovecot's way of writing"
 	case strings.HasPrefix(name, "file:"):
 		return "give the path alone, without file:"
-	case strings.Trim(name, `"'`) != name:
-		return "leave out the quotation marks, which are part of the name here"
-	case strings.TrimSpace(name) != name:
-		return "the name begins or ends with a blank"
-	}
-	if target, err := os.Readlink(name); err == nil {
+	case target != "":
 		return "it is a link to " + target + ", which is not there"
-	}
-	dir := filepath.Dir(name)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(noDir, fs.ErrNotExist):
 		return "the directory " + dir + " is not there"
-	}
-	if !filepath.IsAbs(name) {
+	case !filepath.IsAbs(name):
 		return "create it, or mend the name, which counts from the working directory"
 	}
 	return "create it, or mend the name"
 }
 
-// closedBy says whose the file, or the directory before it, is that may not be
-// read, and who we are.
+// closedBy says whose a file is that may not be read, and who we are.
 func closedBy(name string) string {
-	part, info, err := name, fs.FileInfo(nil), error(nil)
-	for info, err = os.Stat(part); err != nil && part != filepath.Dir(part); info, err = os.Stat(part) {
-		part = filepath.Dir(part)
+	us := strconv.Itoa(os.Geteuid())
+	if u, err := user.LookupId(us); err == nil {
+		us = u.Username
 	}
+	info, err := os.Stat(name)
 	if err != nil {
-		return ""
+		return "the user " + us + " may not search one of the directories above it"
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return ""
+	st := info.Sys().(*syscall.Stat_t)
+	owner := strconv.Itoa(int(st.Uid))
+	if u, err := user.LookupId(owner); err == nil {
+		owner = u.Username
 	}
-	what := "it"
-	if part != name {
-		what = part
-	}
-	return fmt.Sprintf("%s belongs to %s:%s with mode %04o, and Postern runs as %s: give that user or its group the right to read it",
-		what, userName(st.Uid), groupName(st.Gid), info.Mode().Perm(), userName(uint32(os.Geteuid())))
-}
-
-func userName(id uint32) string {
-	number := strconv.FormatUint(uint64(id), 10)
-	if u, err := user.LookupId(number); err == nil {
-		return u.Username
-	}
-	return number
-}
-
-func groupName(id uint32) string {
-	number := strconv.FormatUint(uint64(id), 10)
-	if g, err := user.LookupGroupId(number); err == nil {
-		return g.Name
-	}
-	return number
+	return fmt.Sprintf("it belongs to %s (group %d) with mode %04o, and Postern runs as %s: give that user or its group the right to read it",
+		owner, st.Gid, info.Mode().Perm(), us)
 }

@@ -3,8 +3,8 @@ package text
 import (
 	"errors"
 	"os"
+	"os/user"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -20,9 +20,7 @@ func TestFileErrorHoldsTheMend(t *testing.T) {
 		dir + "/link":              ": no such file or directory: it is a link to /nowhere/at/all, which is not there",
 		"gone.pem":                 ": no such file or directory: create it, or mend the name, which counts from the working directory",
 		"<" + dir + "/gone.pem":    ": no such file or directory: leave out the <, which is Dovecot's way of writing",
-		`"` + dir + `/gone.pem"`:   ": no such file or directory: leave out the quotation marks, which are part of the name here",
 		"file://" + dir + "/a.pem": ": no such file or directory: give the path alone, without file:",
-		dir + "/gone.pem ":         ": no such file or directory: the name begins or ends with a blank",
 	} {
 		_, err := os.Open(name)
 		if got := FileError(name, err); got.Error() != name+want || !errors.Is(got, os.ErrNotExist) {
@@ -44,16 +42,16 @@ func TestAFileThatMayNotBeReadIsDescribed(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	us := userName(uint32(os.Geteuid()))
-	want := file + ": permission denied: it belongs to " + us + ":" + groupName(uint32(os.Getegid())) +
-		" with mode 0600, and Postern runs as " + us + ": give that user or its group the right to read it"
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := file + ": permission denied: it belongs to " + me.Username + " (group " + me.Gid +
+		") with mode 0600, and Postern runs as " + me.Username + ": give that user or its group the right to read it"
 	if got := FileError(file, &os.PathError{Op: "open", Path: file, Err: syscall.EACCES}).Error(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if got := closedBy(filepath.Join(file, "gone", "below")); !strings.HasPrefix(got, file+" belongs to ") {
+	if got := closedBy(filepath.Join(file, "below")); got != "the user "+me.Username+" may not search one of the directories above it" {
 		t.Errorf("of a file below one that is closed: %s", got)
-	}
-	if got := userName(4_000_000_001) + groupName(4_000_000_001); got != "40000000014000000001" {
-		t.Error(got)
 	}
 }

@@ -25,18 +25,25 @@ func TestTimesAsPeopleWriteThem(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", s, said, err, want)
 		}
 	}
-	for _, s := range []string{"", "tomorrow", "2026-7-1", "2026-07-01T10", "2026-07-01T10:30:00,5Z", "2026-07-01T10:30:00 Z", "2026-07-01Z", "x2026-07-01"} {
-		if _, _, err := ParseTime(s); !errors.Is(err, ErrMoment) {
+	for _, s := range []string{"", "tomorrow", "2026-7-1", "2026-07-01T10", "2026-07-01T10:30:00,5Z", "2026-07-01T10:30:00 Z", "2026-07-01Z", "x2026-07-01", "2026-07-01T10:30:00+24:00"} {
+		if _, _, err := ParseTime(s); !errors.Is(err, errMoment) {
 			t.Errorf("%q: %v", s, err)
 		}
 	}
 	for s, want := range map[string]string{
-		"2026-13-01": "is no date: there is no month 13", "2026-00-01": "is no date: there is no month 00",
-		"2026-02-29": "is no date: February 2026 has 28 days", "2026-04-00": "is no date: April 2026 has 30 days",
-		"2026-07-01T24:00Z": "is no time of day: 24:00 is 00:00 of the next day", "2026-07-01T10:60Z": "is no time of day from 00:00:00 to 23:59:59",
-		"2026-07-01T10:30+02:60": "has no offset from -23:59 to +23:59", "1970-01-01T00:00+01:00": "is not between 1970 and 9999",
+		"2026-13-01": "is no date and time: month out of range", "2026-02-29": "is no date and time: day out of range",
+		"2026-07-01T24:00Z": "is no date and time: hour out of range", "2026-07-01T10:60Z": "is no date and time: minute out of range",
+		"1970-01-01T00:00+01:00": "is not between 1970 and 9999",
 	} {
 		if _, _, err := ParseTime(s); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", s, err, want)
+		}
+	}
+	for s, want := range map[string]string{
+		"2026-07-01":       "has no offset: write 2026-07-01T00:00:00Z for UTC, or +02:00 in the place of Z",
+		"2026-07-01 10:30": "has no offset: write 2026-07-01T10:30:00Z for UTC, or +02:00 in the place of Z",
+	} {
+		if _, err := ParseZonedTime(s); err == nil || err.Error() != want {
 			t.Errorf("%q: %v, want %s", s, err, want)
 		}
 	}
