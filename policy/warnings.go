@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"postern/internal/text"
 )
 
 // Site has the ports and names that rules can match, as far as they are known.
@@ -120,9 +118,8 @@ func (r *Rule) overlap(now time.Time) string {
 			return ""
 		}
 		from = t.Add(s.For)
-		if next, ok := s.next(t.Add(time.Minute), earlier(until, from)); ok {
-			return fmt.Sprintf("its windows overlap: each is open for %s, and the next opens after %s; set for to less",
-				text.Days(s.For), text.Days(next.Sub(t)))
+		if s.count(t, earlier(until, from)) > 1 {
+			return "its windows overlap: the next opens while one is open still; set for to less"
 		}
 	}
 	return ""

@@ -149,7 +149,6 @@ var yamlMends = []struct{ text, at, mend string }{
 	{"mapping values", "", "put a value that holds a colon and a blank into quotation marks, or mend the indent"},
 	{"expected key|'-' indicator", "", "mend the indent here or below; put a value that begins with a bracket or holds quotation marks into quotation marks"},
 	{"UTF-8", "", "save the file as UTF-8"},
-	{"control characters", "", "take the character away"},
 }
 
 // notYAML adds what the yaml package says, where, and the mend.

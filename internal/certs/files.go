@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,12 +133,7 @@ func readPEM(name string) (*file, error) {
 }
 
 func readBounded(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, err := text.ReadFile(name, maxFile)
 	if err == nil && len(data) > maxFile {
 		err = errTooLarge
 	}

@@ -242,7 +242,7 @@ func TestProblemsNameTheirFile(t *testing.T) {
 		{"no certificate's DER", map[string]string{"a.pem": k + block("CERTIFICATE", []byte("x"))}, []string{"a.pem"}, nil,
 			[]string{"a.pem: the certificate cannot be read: ", "a.pem: the key belongs to none"}},
 		{"no key's DER", map[string]string{"a.pem": block("EC PRIVATE KEY", []byte("x")) + cert}, []string{"a.pem"}, nil,
-			[]string{"a.pem: the ec private key cannot be read"}},
+			[]string{"a.pem: the private key cannot be read"}},
 		{"key type", map[string]string{"a.pem": keyPEM(t, p224) + certPEM(t, p224, template("a"))}, []string{"a.pem"}, nil,
 			[]string{"a.pem: the key is of a type"}},
 		{"key type of the certificate", map[string]string{"a.pem": certPEM(t, p224, template("a"))}, []string{"a.pem"}, nil,

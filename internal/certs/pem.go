@@ -12,7 +12,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"postern/policy"
@@ -83,14 +82,11 @@ func otherForm(data []byte) error {
 			return errors.New("blanks stand before -----BEGIN: take them away")
 		}
 	}
-	var whole, first asn1.RawValue
-	if rest, err := asn1.Unmarshal(data, &whole); err != nil || len(rest) > 0 || whole.Tag != asn1.TagSequence {
+	var parts []asn1.RawValue
+	if rest, err := asn1.Unmarshal(data, &parts); err != nil || len(rest) > 0 || len(parts) == 0 {
 		return nil
 	}
-	if _, err := asn1.Unmarshal(whole.Bytes, &first); err != nil {
-		return nil
-	}
-	switch {
+	switch first := parts[0]; {
 	case first.Tag == asn1.TagInteger && bytes.Equal(first.Bytes, []byte{3}):
 		return errors.New("it is PKCS #12, not PEM: convert it with openssl pkcs12 -nodes -in")
 	case first.Tag == asn1.TagInteger:
@@ -100,10 +96,6 @@ func otherForm(data []byte) error {
 	}
 	return errors.New("it is DER, not PEM: convert it with openssl x509 -inform der -in")
 }
-
-// keyBlocks are named in errors. Other types are not repeated: the file may not
-// be PEM at all.
-var keyBlocks = []string{"RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY"}
 
 // parseKey reads a key in PKCS #1, PKCS #8 or SEC 1 form, whatever the block's
 // type: some programs write one form under another's name.
@@ -121,11 +113,7 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 		}
 	}
 	if err != nil {
-		name := "PRIVATE KEY"
-		if slices.Contains(keyBlocks, block.Type) {
-			name = block.Type
-		}
-		return nil, fmt.Errorf("the %s cannot be read: convert it with openssl pkey", strings.ToLower(name))
+		return nil, errors.New("the private key cannot be read: convert it with openssl pkey")
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {

@@ -137,14 +137,19 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		key, reason := ticketKey(line)
-		if reason == "" && slices.Contains(keys, key) {
-			reason = "the same key as before"
+		key, err := base64.StdEncoding.DecodeString(string(line))
+		switch {
+		case err != nil:
+			err = errors.New("not base64: make a key with openssl rand -base64 32")
+		case len(key) != ticketKeyBytes:
+			err = fmt.Errorf("%d bytes, not %d", len(key), ticketKeyBytes)
+		case slices.Contains(keys, [ticketKeyBytes]byte(key)):
+			err = errors.New("the same key as before")
+		default:
+			keys = append(keys, [ticketKeyBytes]byte(key))
+			continue
 		}
-		if reason != "" {
-			problems = append(problems, fmt.Errorf("%s:%d: %s", name, i+1, reason))
-		}
-		keys = append(keys, key)
+		problems = append(problems, fmt.Errorf("%s:%d: %w", name, i+1, err))
 	}
 	switch {
 	case len(problems) > 0:
@@ -153,17 +158,4 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 		return nil, text.FileError(name, errNoTicketKey)
 	}
 	return keys, nil
-}
-
-func ticketKey(line []byte) (key [ticketKeyBytes]byte, reason string) {
-	raw := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
-	n, err := base64.StdEncoding.Decode(raw, line)
-	switch {
-	case err != nil:
-		return key, "not base64"
-	case n != ticketKeyBytes:
-		return key, fmt.Sprintf("%d bytes, not %d", n, ticketKeyBytes)
-	}
-	copy(key[:], raw)
-	return key, ""
 }

@@ -101,7 +101,7 @@ func TestABadTicketKeyIsNamedByLineAndNeverShown(t *testing.T) {
 	if keys != nil || err == nil {
 		t.Fatalf("accepted: %v", keys)
 	}
-	want := strings.NewReplacer("F", path).Replace("F:2: 15 bytes, not 32\nF:3: not base64\nF:4: the same key as before\nF:5: not base64")
+	want := strings.NewReplacer("F", path).Replace("F:2: 15 bytes, not 32\nF:3: not base64: make a key with openssl rand -base64 32\nF:4: the same key as before\nF:5: not base64: make a key with openssl rand -base64 32")
 	if err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

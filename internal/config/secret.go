@@ -3,8 +3,6 @@ package config
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"os"
 
 	"postern/internal/text"
 )
@@ -39,14 +37,9 @@ func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, 
 }
 
 func readLine(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
+	secret, err := text.ReadFile(file, mostSecret+len("\r\n"))
+	if line, ok := bytes.CutSuffix(secret, []byte("\n")); ok {
+		secret, _ = bytes.CutSuffix(line, []byte("\r"))
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, mostSecret+3)) // CRLF, and one to tell that there is more
-	if line, ok := bytes.CutSuffix(text, []byte("\n")); ok {
-		text, _ = bytes.CutSuffix(line, []byte("\r"))
-	}
-	return text, err
+	return secret, err
 }

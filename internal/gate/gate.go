@@ -35,11 +35,12 @@ type Runtime struct {
 	server *proxy.Server
 	ledger *ledgerRunner
 
-	material     material
-	sets         []fileSet
-	files        *watch.Watcher  // of the material
-	failing      map[string]bool // by fileSet.what: it could not be read again
-	certificates atomic.Pointer[certs.Store]
+	material        material
+	sets            []fileSet
+	files           *watch.Watcher  // of the material
+	newCertificates []string        // since the last time, with their ends
+	failing         map[string]bool // by fileSet.what: it could not be read again
+	certificates    atomic.Pointer[certs.Store]
 
 	policy       atomic.Pointer[running]
 	policyFiles  *watch.Watcher

@@ -105,10 +105,6 @@ func (g *Runtime) readFiles() error {
 func (g *Runtime) reloading(set fileSet) func() error {
 	logged := ""
 	return func() error {
-		var before []certs.Info
-		if set.store != nil {
-			before = set.store().Certificates()
-		}
 		err := set.read()
 		g.failing[set.what] = err != nil
 		g.metrics.CertificateReload(err == nil, !slices.Contains(slices.Collect(maps.Values(g.failing)), true))
@@ -117,7 +113,7 @@ func (g *Runtime) reloading(set fileSet) func() error {
 			set.use()
 			attrs := []any{"what", set.what, "files", set.paths}
 			if set.store != nil {
-				attrs = append(attrs, "new", newCertificates(before, set.store().Certificates()))
+				attrs = append(attrs, "new", g.newCertificates)
 			}
 			g.log.Info("files reloaded", attrs...)
 			g.warnOfFiles(set)
@@ -149,15 +145,16 @@ func newCertificates(before, after []certs.Info) []string {
 
 // warnOfFiles logs what was found in files and is of no use.
 func (g *Runtime) warnOfFiles(set fileSet) {
-	var warnings []string
+	warn := func(warnings []string) {
+		for _, w := range warnings {
+			g.log.Warn("file warning", "what", set.what, "warning", w)
+		}
+	}
 	for _, path := range set.paths {
-		warnings = append(warnings, g.material.caWarnings[path]...)
+		warn(g.material.caWarnings[path])
 	}
 	if set.store != nil && set.store() != nil {
-		warnings = append(warnings, set.store().Warnings(time.Now())...)
-	}
-	for _, w := range warnings {
-		g.log.Warn("file warning", "what", set.what, "warning", w)
+		warn(set.store().Warnings(time.Now()))
 	}
 }
 
@@ -168,6 +165,7 @@ func (g *Runtime) renewed(old *certs.Store, load func() (*certs.Store, error)) (
 	if err != nil || old == nil {
 		return fresh, err
 	}
+	g.newCertificates = newCertificates(old.Certificates(), fresh.Certificates())
 	gone, err := certs.Renew(old, fresh, time.Now())
 	for _, info := range gone {
 		g.log.Warn("certificate is gone", "certificate", info.Name, "names", info.Hostnames())

@@ -5,9 +5,7 @@ package policyfile
 import (
 	"crypto/fips140"
 	"errors"
-	"io"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,21 +34,17 @@ func (p Problems) Error() string { return strings.Join(p, "\n") }
 // Load reads a policy file. The error is of type [Problems] where the file can
 // be read; both kinds begin with the path.
 func Load(path string) (*policy.Policy, error) {
-	data, err := read(path)
+	data, err := text.ReadFile(path, maxRead)
 	if err != nil {
-		return nil, err
+		return nil, text.FileError(path, err)
 	}
 	p, err := policy.Parse(data)
-	var found policy.Problems
-	switch {
-	case errors.As(err, &found):
+	if found, ok := errors.AsType[policy.Problems](err); ok {
 		lines := make(Problems, len(found))
 		for i := range found {
 			lines[i] = path + ":" + found[i].String()
 		}
 		return nil, lines
-	case err != nil:
-		return nil, Problems{path + ": " + err.Error()}
 	}
 	// Whether it may is asked of all times at once: an error does not depend on
 	// the clock.
@@ -58,19 +52,6 @@ func Load(path string) (*policy.Policy, error) {
 		return nil, Problems{path + ": FIPS 140 mode forbids TLS 1.0 and 1.1: every mode must be enforce"}
 	}
 	return p, nil
-}
-
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, text.FileError(path, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRead))
-	if err != nil {
-		return nil, text.FileError(path, err)
-	}
-	return data, nil
 }
 
 // Of is the policy of a configuration: that of POLICY_FILE, or what POLICY_MODE

@@ -3,6 +3,7 @@ package text
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -11,6 +12,17 @@ import (
 	"strings"
 	"syscall"
 )
+
+// ReadFile reads a file of at most so many bytes; of one that is longer, one byte
+// more.
+func ReadFile(name string, most int) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, int64(most)+1))
+}
 
 // FileError is why a file cannot be read, in one line that begins with its name
 // and holds the mend. It wraps the cause.
@@ -38,8 +50,6 @@ func fileMend(name string, err error) string {
 		return ""
 	case strings.HasPrefix(name, "<"):
 		return "leave out the <, which is Dovecot's way of writing"
-	case strings.HasPrefix(name, "file:"):
-		return "give the path alone, without file:"
 	case target != "":
 		return "it is a link to " + target + ", which is not there"
 	case errors.Is(noDir, fs.ErrNotExist):
@@ -52,19 +62,20 @@ func fileMend(name string, err error) string {
 
 // closedBy says whose a file is that may not be read, and who we are.
 func closedBy(name string) string {
-	us := strconv.Itoa(os.Geteuid())
-	if u, err := user.LookupId(us); err == nil {
-		us = u.Username
-	}
+	us := userName(os.Geteuid())
 	info, err := os.Stat(name)
 	if err != nil {
 		return "the user " + us + " may not search one of the directories above it"
 	}
 	st := info.Sys().(*syscall.Stat_t)
-	owner := strconv.Itoa(int(st.Uid))
-	if u, err := user.LookupId(owner); err == nil {
-		owner = u.Username
-	}
 	return fmt.Sprintf("it belongs to %s (group %d) with mode %04o, and Postern runs as %s: give that user or its group the right to read it",
-		owner, st.Gid, info.Mode().Perm(), us)
+		userName(int(st.Uid)), st.Gid, info.Mode().Perm(), us)
+}
+
+func userName(id int) string {
+	name := strconv.Itoa(id)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return name
 }

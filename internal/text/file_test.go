@@ -15,12 +15,11 @@ func TestFileErrorHoldsTheMend(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		dir + "/gone.pem":          ": no such file or directory: create it, or mend the name",
-		dir + "/gone/gone.pem":     ": no such file or directory: the directory " + dir + "/gone is not there",
-		dir + "/link":              ": no such file or directory: it is a link to /nowhere/at/all, which is not there",
-		"gone.pem":                 ": no such file or directory: create it, or mend the name, which counts from the working directory",
-		"<" + dir + "/gone.pem":    ": no such file or directory: leave out the <, which is Dovecot's way of writing",
-		"file://" + dir + "/a.pem": ": no such file or directory: give the path alone, without file:",
+		dir + "/gone.pem":       ": no such file or directory: create it, or mend the name",
+		dir + "/gone/gone.pem":  ": no such file or directory: the directory " + dir + "/gone is not there",
+		dir + "/link":           ": no such file or directory: it is a link to /nowhere/at/all, which is not there",
+		"gone.pem":              ": no such file or directory: create it, or mend the name, which counts from the working directory",
+		"<" + dir + "/gone.pem": ": no such file or directory: leave out the <, which is Dovecot's way of writing",
 	} {
 		_, err := os.Open(name)
 		if got := FileError(name, err); got.Error() != name+want || !errors.Is(got, os.ErrNotExist) {
