@@ -42,7 +42,7 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 		Readiness: ready, Names: true, Version: "v1.2.3", Log: slog.New(slog.DiscardHandler),
 		Report: func(ctx context.Context) (*report.Report, error) {
 			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.backlog()}
-			o := report.Options{Since: 14 * day}
+			o := report.Options{Since: 14 * day, Brief: true}
 			if err := f.Read(ctx, b.Store, o); err != nil {
 				return nil, err
 			}

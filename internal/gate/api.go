@@ -78,7 +78,7 @@ func (g *Runtime) page() http.Handler {
 		OldServer: g.hasOldServer,
 		Report: func(ctx context.Context) (*report.Report, error) {
 			since, _ := report.ParseSince(report.DefaultSince)
-			return g.Report(ctx, report.Options{Since: since})
+			return g.Report(ctx, report.Options{Since: since, Brief: true})
 		},
 	}
 	return p.Handler()

@@ -114,6 +114,20 @@ var ErrCursor = errors.New("not a cursor of an earlier answer")
 // a cursor: at most limit of them, unless that is 0. Next is the cursor of the
 // next page; empty at the end. A client that is seen again keeps its place.
 func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int) (list []Client, next string, err error) {
+	list, next, err = s.sightings(ctx, f, cursor, limit)
+	if err != nil {
+		return nil, "", err
+	}
+	return list, next, s.addLogins(ctx, list)
+}
+
+// Sightings lists all clients of a filter without their accounts and programs.
+func (s *Store) Sightings(ctx context.Context, f Filter) ([]Client, error) {
+	list, _, err := s.sightings(ctx, f, "", 0)
+	return list, err
+}
+
+func (s *Store) sightings(ctx context.Context, f Filter, cursor string, limit int) (list []Client, next string, err error) {
 	where, args := f.where()
 	if cursor != "" {
 		added, id, err := parseCursor(cursor)
@@ -137,7 +151,7 @@ func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int)
 		list = list[:limit]
 		next = formatCursor(list[limit-1].added, list[limit-1].id)
 	}
-	return list, next, s.addLogins(ctx, list)
+	return list, next, nil
 }
 
 func scanClient(rows *sql.Rows, c *Client) error {

@@ -23,6 +23,8 @@ const (
 	ByDomain   By = "domain"
 	ByNetwork  By = "network"
 	BySoftware By = "software"
+
+	byNobody By = "nobody" // there are no groups
 )
 
 // ParseBy reads one of them; an empty text stays empty.
@@ -84,6 +86,9 @@ type gathering struct {
 // groups groups the rows: most clients first, the unknown last.
 func groups(rows []row, by By) []Group {
 	found := make(map[string]*gathering)
+	if by == byNobody {
+		rows = nil
+	}
 	for _, c := range rows {
 		for name, logins := range parts(c, by) {
 			g := found[name]

@@ -154,6 +154,8 @@ type Options struct {
 	Max, MaxUnknown int
 	// Mail lists the accounts to write to.
 	Mail bool
+	// Brief makes no groups, and reads less.
+	Brief bool
 }
 
 // Facts are the input of a report.
@@ -185,7 +187,12 @@ func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err e
 	if f.Began, err = store.Began(ctx); err != nil {
 		return err
 	}
-	if f.Clients, err = store.ClientsSince(ctx, ledger.Filter{Since: since, Noise: true}); err != nil {
+	filter := ledger.Filter{Since: since, Noise: true}
+	if o.Brief {
+		f.Clients, err = store.Sightings(ctx, filter)
+		return err
+	}
+	if f.Clients, err = store.ClientsSince(ctx, filter); err != nil {
 		return err
 	}
 	f.TrendDays = 1
@@ -260,8 +267,11 @@ func Build(f Facts, o Options) *Report {
 	}
 	r.total(left, exempted, noise)
 	r.trend(&f)
+	if o.Brief {
+		o.By = byNobody
+	}
 	r.Left = groups(left, o.By)
-	if o.By != ByAccount {
+	if o.By != ByAccount && !o.Brief {
 		r.Tell = slices.DeleteFunc(groups(left, ByAccount), func(g Group) bool { return g.Name == "" })
 	}
 	r.exempt(exempted, o.By)
