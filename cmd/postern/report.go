@@ -26,7 +26,7 @@ type reportFlags struct {
 	source
 	since, by, format, accounts, forget, from string
 	noise, ready, summary, mail               bool
-	max, maxUnknown, top                      int
+	max, maxUnknown, top, width               int
 	given                                     map[string]bool
 }
 
@@ -54,7 +54,7 @@ func reportLedger(ctx context.Context, sys system) error {
 	if err := sys.parse(fs); err != nil {
 		return err
 	}
-	f.given = given(fs)
+	f.given, f.width = given(fs), sys.width()
 	if err := sys.use(f.source, fs); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	if !f.given["top"] {
 		f.top = report.DefaultTop
 	}
-	style := report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: sys.width()}
+	style := report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: f.width}
 	// A reader that has seen enough, as head has, is no fault.
 	if err := r.Write(sys.stdout, style); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return fmt.Errorf("writing: %w", err)
@@ -194,6 +194,12 @@ func (f *reportFlags) fetch(ctx context.Context, cfg *config.Config, now time.Ti
 	defer store.Close()
 	facts := gate.ReportFacts(cfg, now)
 	facts.Policy = p
+	// An instance beside it may know what the ledger does not.
+	var beside report.Report
+	if running.get(ctx, "/api/v1/report", report.Options{Since: time.Second}.Values(), &beside) == nil && beside.Unwritten != nil {
+		u := beside.Unwritten
+		facts.Backlog = ledger.Backlog{Clients: u.Clients, Stuck: true, Since: u.Since, Ledger: u.Ledger}
+	}
 	if err := facts.Read(ctx, store, o); err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type row struct {
 }
 
 // programs are those of the mail server's first accounts, each of which uses an
-// address of its own. SSL has others: an address with all versions is a scanner's.
+// address of its own.
 var programs = []string{"Outlook 14.0", "K-9 Mail 4.2", "Thunderbird 3.1"}
 
 // visitAll has one client of each generation visit each listener, one at a time,
@@ -40,13 +40,9 @@ func (s *stage) visitAll() []row {
 	for li, l := range proxy.Listeners {
 		for i, g := range Generations {
 			n := (li + i + 2) % len(programs)
-			from := byte(11 + n)
-			if g < policy.TLS10 {
-				from = byte(14 + i)
-			}
 			c := Client{
 				Generation: g, Roots: s.roots, Account: s.mail.Accounts()[n], Password: Password,
-				From: netip.AddrFrom4([4]byte{127, 0, 0, from}), Software: programs[n],
+				From: netip.AddrFrom4([4]byte{127, 0, 0, byte(11 + n)}), Software: programs[n],
 			}
 			r := row{listener: l, generation: g, want: s.expected(l, g)}
 			before := s.handshakes(l, g)

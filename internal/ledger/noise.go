@@ -12,7 +12,7 @@ import (
 // The column keeps its name, since ledgers have it.
 const (
 	markBurst  = 1 << iota // many hellos, new within a minute
-	markScan               // hellos of many versions, new within seconds
+	markScan               // and of many versions
 	markProbe              // one hello at a steady beat
 	markPassed             // passed through: an old server has its sessions
 
@@ -28,12 +28,9 @@ const (
 	burstHellos = 8
 	burstTime   = 60
 	// A scanner tries versions one after the other, down to those of SSL, which
-	// no mail program offers as its highest any more. So hellos of this many
-	// versions, one of SSL among them, within this many seconds, are a scanner's
-	// even where nobody is let in.
-	scanHellos   = 4
+	// no mail program offers as its highest any more. So a burst of this many
+	// versions, one of SSL among them, is a scanner's even where nobody is let in.
 	scanVersions = 3
-	scanTime     = 10
 )
 
 // firstHello is when an address first sent a hello.
@@ -45,20 +42,20 @@ type firstHello struct {
 // scanMarks returns the marks of an address by its hellos.
 func scanMarks(first []firstHello) (marks int64) {
 	slices.SortFunc(first, func(a, b firstHello) int { return cmp.Compare(a.at, b.at) })
-	for i := range first {
-		if k := i + burstHellos - 1; k < len(first) && first[k].at-first[i].at < burstTime {
-			marks |= markBurst
+	for ; len(first) >= burstHellos; first = first[1:] {
+		burst := slices.IndexFunc(first, func(h firstHello) bool { return h.at-first[0].at >= burstTime })
+		if burst < 0 {
+			burst = len(first)
 		}
-		var versions []policy.Version
-		hellos := 0
-		for ; i < len(first) && first[i].at-first[i-hellos].at < scanTime; i++ {
-			hellos++
-			if !slices.Contains(versions, first[i].version) {
-				versions = append(versions, first[i].version)
-			}
+		if burst < burstHellos {
+			continue
 		}
-		ssl := slices.ContainsFunc(versions, func(v policy.Version) bool { return v < policy.TLS10 })
-		if hellos >= scanHellos && len(versions) >= scanVersions && ssl {
+		marks |= markBurst
+		versions := make(map[policy.Version]bool)
+		for _, h := range first[:burst] {
+			versions[h.version] = true
+		}
+		if len(versions) >= scanVersions && (versions[policy.SSL2] || versions[policy.SSL3]) {
 			marks |= markScan
 		}
 	}

@@ -160,7 +160,7 @@ func (s *shard) gather(b *batch) {
 			continue
 		}
 		b.sightings = append(b.sightings, sighting{k, *e})
-		if v := s.today[networkNumber(k.client)]; !e.written && v != nil && len(v.hashes) >= scanHellos {
+		if v := s.today[networkNumber(k.client)]; !e.written && v != nil && len(v.hashes) >= burstHellos {
 			b.suspects = append(b.suspects, k.client)
 		}
 	}

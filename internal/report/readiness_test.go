@@ -102,6 +102,19 @@ func TestRemainingClientsBlockTheCut(t *testing.T) {
 	}
 }
 
+func TestClientsThatAreNotWrittenAreNoGo(t *testing.T) {
+	f := Facts{Now: sampleNow, Policy: policy.New(policy.FloorTLS12, policy.Observe), Identity: "plain", Backlog: ledger.Backlog{Clients: 1}}
+	if r := Build(f, Options{Since: fortnight}); !r.Readiness.Ready || r.Unwritten != nil {
+		t.Errorf("one that was seen just now: %q, %+v", r.Verdict(), r.Unwritten)
+	}
+	f.Backlog.Stuck = true
+	for limit := range 3 {
+		if r := Build(f, Options{Since: fortnight, Max: limit, MaxUnknown: limit}); r.Readiness.Ready || !strings.HasPrefix(r.Verdict(), "NOT KNOWN: 1 client not written") {
+			t.Errorf("%q, %+v", r.Verdict(), r.Readiness)
+		}
+	}
+}
+
 func TestGroups(t *testing.T) {
 	names := func(list []Group) (all []string) {
 		for _, g := range list {

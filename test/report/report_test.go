@@ -207,6 +207,10 @@ func TestALedgerThatCannotBeWrittenIsNoGo(t *testing.T) {
 			t.Errorf("%s does not say %q:\n%s", path, want, body)
 		}
 	}
+	other := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_LEDGER_URL=" + url, "POSTERN_LEDGER_IDENTITY=plain"}
+	if a := ask(t, other, "report", "-ready", "-max", "100", "-policy", writeFile(t, "policy.yaml", "mode: enforce\n")); a.code != 3 || !strings.HasPrefix(a.stdout, "NOT KNOWN: 1 client ") {
+		t.Errorf("by another policy: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
 	if log := g.Stderr(); !strings.Contains(log, `"msg":"writing the ledger failed, trying again","ledger":"postgres://`) {
 		t.Errorf("the log does not name the ledger:\n%s", log)
 	}
