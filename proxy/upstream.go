@@ -127,19 +127,28 @@ func Ask(ctx context.Context, cfg Config, p Protocol, u UpstreamConfig) (Answer,
 	defer idleSet.Close()
 	srv := &Server{cfg: cfg, ctx: ctx, idleSet: idleSet}
 	srv.SetUpstreamRoots(cfg.UpstreamRoots)
-	return srv.ask(&upstream{UpstreamConfig: u}, dialectOf(p), func() {})
+	return srv.ask(&upstream{UpstreamConfig: u}, dialectOf(p), true, func() {})
 }
 
-// ask is Ask for a server; it tells when the upstream has greeted.
-func (srv *Server) ask(up *upstream, d dialect, greeted func()) (a Answer, err error) {
+// elsewhere is a client of another host, by whether it has IPv4 (RFC 5737, RFC 3849).
+var elsewhere = map[bool]netip.Addr{true: netip.MustParseAddr("192.0.2.1"), false: netip.MustParseAddr("2001:db8::1")}
+
+// ask is Ask for a server; it tells when the upstream has greeted. The upstream is told
+// the addresses of the connection itself. Where both are one and it is asked as by a
+// stranger, it is told another client: Dovecot takes such a line for secured.
+func (srv *Server) ask(up *upstream, d dialect, stranger bool, greeted func()) (a Answer, err error) {
 	c, stop, err := srv.reach(up, srv.cfg.UpstreamTimeout, srv.cfg.UpstreamTimeout)
 	if err != nil {
 		return a, err
 	}
 	defer c.Close()
 	defer stop()
+	client, destination := netpoll.AddrPort(c.raw.LocalAddr()), netpoll.AddrPort(c.raw.RemoteAddr())
+	if stranger && client.Addr() == destination.Addr() {
+		client = netip.AddrPortFrom(elsewhere[client.Addr().Is4()], client.Port())
+	}
 	version := srv.cfg.UpstreamProxyProtocol
-	header, err := OwnHeader(version, c.raw.LocalAddr(), c.raw.RemoteAddr(), true)
+	header, err := OwnHeader(version, net.TCPAddrFromAddrPort(client), net.TCPAddrFromAddrPort(destination), true)
 	if err != nil {
 		return a, err
 	}
@@ -150,7 +159,7 @@ func (srv *Server) ask(up *upstream, d dialect, greeted func()) (a Answer, err e
 	greeted()
 	a.Greeting = string(g.said)
 	if srv.cfg.UpstreamClientID {
-		a.ID, err = d.identify(c, netpoll.AddrPort(c.raw.LocalAddr()), netpoll.AddrPort(c.raw.RemoteAddr()))
+		a.ID, err = d.identify(c, client, destination)
 	}
 	if err == nil {
 		a.Capabilities, err = d.capabilities(c, version > 0)

@@ -196,7 +196,7 @@ func (srv *Server) probe(up *upstream, d dialect, every time.Duration) {
 		case <-up.wake: // for the doubts so far
 		default:
 		}
-		_, err := srv.ask(up, d, func() { srv.cfg.Metrics.UpstreamGreeted(up.Name) })
+		_, err := srv.ask(up, d, false, func() { srv.cfg.Metrics.UpstreamGreeted(up.Name) })
 		if srv.ctx.Err() != nil {
 			return
 		}

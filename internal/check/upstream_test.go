@@ -241,7 +241,7 @@ func TestWhatUpstreamsSay(t *testing.T) {
 }
 
 func TestThePROXYHeaderComesFirst(t *testing.T) {
-	for version, begin := range map[string]string{"off": "", "v1": "PROXY TCP4 127.0.0.1 127.0.0.1 ", "v2": "\r\n\r\n\x00\r\nQUIT\n\x21\x11"} {
+	for version, begin := range map[string]string{"off": "", "v1": "PROXY TCP4 192.0.2.1 127.0.0.1 ", "v2": "\r\n\r\n\x00\r\nQUIT\n\x21\x11"} {
 		up := posterntest.StartRawUpstream(t, func(c net.Conn) {
 			in := bufio.NewReader(c)
 			if begin != "" {

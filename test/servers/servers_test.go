@@ -225,6 +225,18 @@ func (s *server) logsIn() error {
 	return nil
 }
 
+// greets is less than logsIn.
+func (s *server) greets() error {
+	for _, address := range s.ports {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return err
+		}
+		conn.Close()
+	}
+	return nil
+}
+
 // logged waits until the server's log holds a text.
 func (s *server) logged(t *testing.T, text string) {
 	t.Helper()
