@@ -54,7 +54,7 @@ func TestUnderEnforceAndExplainAnOldClientIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"enforce", "explain"} {
 		w := newWorld(t, mode, nil)
-		before := strings.Count(w.dovecot.Log(t), "login: Info")
+		before := strings.Count(w.dovecot.Log(t), ", TLS")
 		for _, c := range unserved {
 			alerts := map[string]string{"version": "protocol version", "cipher": "handshake failure"}
 			out, stderr, code := run(t, "", c.program, c.args(w, "imaps", w.ca.File)...)
@@ -64,7 +64,7 @@ func TestUnderEnforceAndExplainAnOldClientIsRefused(t *testing.T) {
 			}
 		}
 		w.moved(t, float64(len(unserved)), "postern_legacy_handshakes_total", "listener=imaps", "outcome=rejected")
-		if after := strings.Count(w.dovecot.Log(t), "login: Info"); after != before {
+		if after := strings.Count(w.dovecot.Log(t), ", TLS"); after != before {
 			t.Errorf("%s: Dovecot has heard of them:\n%s", mode, w.dovecot.Log(t))
 		}
 		w.CheckIdentities(t, len(unserved))
