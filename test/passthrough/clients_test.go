@@ -3,6 +3,8 @@ package passthrough
 import (
 	"bytes"
 	"crypto/sha256"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -105,4 +107,30 @@ func TestALargeMessageArrivesWholeOverDHE(t *testing.T) {
 			t.Errorf("%s: %d bytes came, or others than the %d of the message; stderr: %s", c.name, len(literal), len(message), stderr)
 		}
 	}
+}
+
+// A rule may send clients there that could be served here: they see Dovecot's own certificate.
+func TestARulePassesThroughWhoCouldBeServed(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	rule := "rules: [{name: devices, mode: observe, pass_through: always, match: {listener: [imaps, pop3s]}}]\n"
+	if err := os.WriteFile(file, []byte(rule), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, "", map[string]string{"POLICY_FILE": file}, dovecot.Message(1, []byte("As ever.\r\n")))
+	n := 0
+	for _, c := range served {
+		for _, listener := range listeners {
+			out, stderr, code := run(t, session(listener), c.program, c.args(w, listener, w.ca.File)...)
+			if code != 0 || !bytes.Contains(out, []byte("As ever.")) {
+				t.Errorf("%s, %s: exit code %d\nstdout: %s\nstderr: %s", c.name, listener, code, out, stderr)
+			}
+			w.counted(t, listener, c, 1)
+			n++
+			w.expectLog(t, n, map[string]any{"listener": listener, "outcome": "observed", "rule": "devices"})
+			w.expectLogin(t, listener)
+		}
+	}
+	w.moved(t, 0, "postern_tls_sessions_total")
+	w.CheckIdentities(t, n)
 }

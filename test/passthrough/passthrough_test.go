@@ -95,6 +95,9 @@ func newWorld(t *testing.T, mode string, env map[string]string, messages ...[]by
 		"POLICY_MODE": mode,
 	}
 	maps.Copy(all, env)
+	if mode == "" { // a file of env says what
+		delete(all, "POLICY_MODE")
+	}
 	w.Proxy = posterntest.Start(t, all)
 	return w
 }
