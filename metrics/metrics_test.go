@@ -177,6 +177,10 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 		{"opened", func(m *Metrics) { m.Opened(proxy.IMAPS) }, []string{"connections_total{listener=imaps} 1", "connections_open{listener=imaps} 1"}},
 		{"closed", func(m *Metrics) { m.Closed(&proxy.Closed{Conn: &proxy.Conn{Listener: proxy.IMAPS}}) }, []string{"connections_open{listener=imaps} -1"}},
 		{"login", func(m *Metrics) { m.Login(&proxy.Login{Conn: &proxy.Conn{Listener: proxy.IMAPS}}) }, nil},
+		{"refused login", func(m *Metrics) {
+			m.LoginFailed(&proxy.LoginFailed{Conn: &proxy.Conn{Listener: proxy.POP3}})
+			m.LoginFailed(&proxy.LoginFailed{Conn: &proxy.Conn{Listener: proxy.POP3}, BeforeTLS: true})
+		}, []string{"login_failures_total{listener=pop3} 1"}},
 		{"cleartext login", func(m *Metrics) { m.CleartextLogin(proxy.POP3) }, []string{"cleartext_logins_total{listener=pop3} 1"}},
 		{"injection", func(m *Metrics) { m.Injection(proxy.POP3) }, []string{"starttls_injections_total{listener=pop3} 1"}},
 		{"over a limit", func(m *Metrics) { m.LimitRefused(proxy.POP3, proxy.LimitHandshakesPerClient) }, []string{"limit_refusals_total{limit=handshakes_per_client listener=pop3} 1"}},
@@ -240,7 +244,7 @@ func firstSeries() map[string]float64 {
 		}
 	}
 	for _, l := range []string{"imaps", "pop3"} {
-		for _, name := range []string{"connections_total", "connections_open", "cleartext_logins_total",
+		for _, name := range []string{"connections_total", "connections_open", "cleartext_logins_total", "login_failures_total",
 			"starttls_injections_total", "proxy_header_failures_total", "handshake_duration_seconds", "upstream_connect_duration_seconds"} {
 			zero("%s{listener=%s}", name, l)
 		}

@@ -78,8 +78,8 @@
 //   - Nothing that was said before STARTTLS or STLS has a meaning after it, on
 //     either side (TestNothingFromBeforeSTARTTLSSurvives).
 //   - No password, token or SASL response reaches a log, a metric or an event,
-//     at any level (TestCredentialsNeverReachALog). An account reaches Login and
-//     Software alone, and neither where Config.Identity is off
+//     at any level (TestCredentialsNeverReachALog). An account reaches Login, LoginFailed
+//     and Software alone, and none of them where Config.Identity is off
 //     (TestAnAccountIsReportedWithALoginAlone).
 //   - A connection yields its events exactly once and in order: Handshake if
 //     TLS was to begin, Login if the upstream accepted one, Software if an

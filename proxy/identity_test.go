@@ -293,3 +293,35 @@ func TestTheAccountIsReportedOfALoginOnAnotherUpstream(t *testing.T) {
 		t.Errorf("reported %+v", got)
 	}
 }
+
+// Of a refused login the observer learns whom an old client claims to be, once that is
+// certain, and of no other client.
+func TestARefusedLoginNamesTheAccountOfAnOldClient(t *testing.T) {
+	imap := posterntest.StartUpstream(t, posterntest.IMAPGreeting, func(line string) string {
+		if strings.HasSuffix(line, "AUTHENTICATE LOGIN") || line == "YW5uYQ==" {
+			return "+ \r\n"
+		}
+		return "a NO no\r\n"
+	})
+	g := StartProxy(t, policy.Observe, imap.Addr(), "", func(c *Config) { c.Identity = true })
+	for i, tt := range []struct {
+		old           bool
+		said, account string
+	}{
+		{true, "a LOGIN anna secret\r\n", "anna"}, {false, "a LOGIN anna secret\r\n", ""},
+		{true, "a AUTHENTICATE LOGIN\r\nYW5uYQ==\r\nc2VjcmV0\r\n", "anna"}, {true, "a AUTHENTICATE LOGIN\r\nc2VjcmV0\r\n", ""},
+	} {
+		config := g.ClientConfig()
+		if tt.old {
+			config = g.oldClient()
+		}
+		c := newClient(tls.Client(g.Dial(t, IMAPS), config))
+		c.ExpectLine(t, "* OK")
+		c.Send(t, tt.said)
+		g.wait(t, "a refused login", func() bool { return len(g.refused) == i+1 })
+		if got := g.refused[i]; got.Account != tt.account || got.Mechanism != "LOGIN" || got.BeforeTLS || got.Legacy != tt.old {
+			t.Errorf("%q: %+v", tt.said, got)
+		}
+		c.Close()
+	}
+}

@@ -78,8 +78,9 @@ type expectation struct {
 	login bool
 	// listing: a positive answer may have several lines (POP3).
 	listing bool
-	// mechanism of the login.
+	// mechanism of the login; sasl: by AUTHENTICATE or AUTH.
 	mechanism string
+	sasl      bool
 	// complained: the upstream has said BAD or NO without a tag (IMAP).
 	complained bool
 	// speechless: the client has said nothing yet that could have logged it in (POP3: AUTH
@@ -238,6 +239,8 @@ type forwarding struct {
 	// nonSync: it has a literal without synchronization.
 	nonSync  bool
 	literals int // octets in them
+	// responses of the client, in SASL.
+	responses int
 	// cancelled: the client has ended the exchange (RFC 9051, Section 6.2.2;
 	// RFC 5034, Section 4).
 	cancelled bool
@@ -263,6 +266,7 @@ func (f *forwarding) answer() (answer, error) {
 		}
 		f.cancelled = string(line) == "*\r\n"
 		f.provoked = true
+		f.responses++
 		f.identity.Response(line)
 		if err := f.send(line); err != nil {
 			return answer{}, err
@@ -275,9 +279,18 @@ func (f *forwarding) answer() (answer, error) {
 func (f *forwarding) loggedIn(a answer) bool {
 	if f.login && !a.ok && !f.cancelled {
 		f.s.failedLogins++
-		f.s.srv.cfg.Observer.LoginFailed(&LoginFailed{Conn: &f.s.Conn, Mechanism: f.mechanism, Account: f.identity.Account})
+		f.s.srv.cfg.Observer.LoginFailed(&LoginFailed{Conn: &f.s.Conn, Mechanism: f.mechanism, Account: f.claimed()})
 	}
 	return f.login && a.ok
+}
+
+// claimed is the account of a login that was refused. Of SASL LOGIN it is not certain before
+// the second message: a client that is out of step begins with the password.
+func (f *forwarding) claimed() string {
+	if f.sasl && f.mechanism == "LOGIN" && f.responses < 2 {
+		return ""
+	}
+	return f.identity.Account
 }
 
 // send passes a part of the command on.

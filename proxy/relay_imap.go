@@ -131,7 +131,7 @@ func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 		return false, c.refuseIMAP(cmd, line)
 	}
 	f := forwarding{commandSide: c, expectation: expectation{tag: string(cmd.Tag), login: cmd.Name.Is("LOGIN", "AUTHENTICATE")}}
-	f.mechanism = mailproto.Mechanism(cmd.Name, cmd.Args)
+	f.mechanism, f.sasl = mailproto.Mechanism(cmd.Name, cmd.Args), cmd.Name.Is("AUTHENTICATE")
 	c.says(line, f.login || cmd.Name.Is("CAPABILITY", "NOOP", "ID"))
 	if cmd.Name.Is("ID") {
 		f.id, line = mailproto.NewIDFilter(cmd), cmd.Args

@@ -59,7 +59,7 @@ func (pop3Dialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 	c.identity.POP3Command(cmd)
 	c.s.loggingOut = cmd.Name.Is("QUIT")
 	f := forwarding{commandSide: c, expectation: expectation{
-		login: cmd.IsLogin(), mechanism: mailproto.Mechanism(cmd.Name, cmd.Args), listing: cmd.MayList(),
+		login: cmd.IsLogin(), mechanism: mailproto.Mechanism(cmd.Name, cmd.Args), sasl: cmd.Name.Is("AUTH"), listing: cmd.MayList(),
 		speechless: cmd.IsLogin() && cmd.Name.Is("AUTH") && !bytes.ContainsRune(cmd.Args, ' '),
 	}}
 	user := cmd.Name.Is("USER")

@@ -75,3 +75,22 @@ func TestALegacyHandshakeNamesTheOnlyAccount(t *testing.T) {
 		}
 	}
 }
+
+func TestARefusedLoginNamesTheAccountAsItIsKept(t *testing.T) {
+	for name, tt := range map[string]struct {
+		keep func(string) string
+		want string
+	}{
+		"not at all": {nil, ""}, "hashed": {func(a string) string { return "h:" + a[len(a)-1:] }, `,"account":"h:a"`},
+	} {
+		var b bytes.Buffer
+		o := Observer{Log: New(&b, slog.LevelInfo, "json"), Logins: NewSuppression(time.Now, func(netip.Addr, uint64) {}), Account: tt.keep}
+		o.LoginFailed(&proxy.LoginFailed{
+			Conn: &proxy.Conn{Listener: proxy.IMAPS, Client: netip.MustParseAddrPort("192.0.2.7:4711")}, Mechanism: "PLAIN", Account: "Anna",
+		})
+		want := `"msg":"login failed","listener":"imaps","client":"192.0.2.7","client_port":4711,"mechanism":"PLAIN"` + tt.want + "}\n"
+		if !strings.HasSuffix(b.String(), want) {
+			t.Errorf("%s: got %s, want ...%s", name, b.String(), want)
+		}
+	}
+}
