@@ -36,13 +36,16 @@ type (
 			FSGroup        int                   `yaml:"fsGroup"`
 			SeccompProfile struct{ Type string } `yaml:"seccompProfile"`
 		} `yaml:"securityContext"`
-		Containers []container
-		Volumes    []map[string]any
+		InitContainers []container `yaml:"initContainers"`
+		Containers     []container
+		Volumes        []map[string]any
 	}
 	container struct {
-		Name  string
-		Env   []struct{ Name, Value string }
-		Ports []struct {
+		Name string
+		// RestartPolicy is Always for a native sidecar.
+		RestartPolicy string `yaml:"restartPolicy"`
+		Env           []struct{ Name, Value string }
+		Ports         []struct {
 			Name          string
 			ContainerPort int `yaml:"containerPort"`
 		}
@@ -132,11 +135,12 @@ func sidecarPod(t *testing.T) pod {
 
 func (p pod) container(t *testing.T, name string) container {
 	t.Helper()
-	i := slices.IndexFunc(p.Containers, func(c container) bool { return c.Name == name })
+	all := slices.Concat(p.InitContainers, p.Containers)
+	i := slices.IndexFunc(all, func(c container) bool { return c.Name == name })
 	if i < 0 {
 		t.Fatalf("no container %s", name)
 	}
-	return p.Containers[i]
+	return all[i]
 }
 
 func (c container) vars() map[string]string {
@@ -176,13 +180,13 @@ func no(b *bool) bool { return b != nil && !*b }
 // The profile "restricted" of the Pod Security Standards, for every container.
 func TestSidecarFitsARestrictedNamespace(t *testing.T) {
 	p := sidecarPod(t)
-	if len(p.Containers) != 2 {
-		t.Errorf("%d containers", len(p.Containers))
+	if n := len(p.InitContainers) + len(p.Containers); n != 2 {
+		t.Errorf("%d containers", n)
 	}
 	if s := p.SecurityContext; !s.RunAsNonRoot || p.HostNetwork {
 		t.Errorf("the pod: %+v", s)
 	}
-	for _, c := range p.Containers {
+	for _, c := range slices.Concat(p.InitContainers, p.Containers) {
 		s := c.SecurityContext
 		if !s.RunAsNonRoot || s.RunAsUser <= 0 || s.Privileged || !no(s.AllowPrivilegeEscalation) || !s.ReadOnlyRootFilesystem {
 			t.Errorf("%s: %+v", c.Name, s)
@@ -253,8 +257,9 @@ func TestSidecarProbesAskTheAdminPort(t *testing.T) {
 	}
 }
 
-// Postern is told to stop after its pause, Dovecot when the last session may
-// have ended, and the pod is cut only after that.
+// Postern is told to stop after its pause, and the pod is cut only after its drain.
+// A native sidecar starts before the main containers and is stopped after them:
+// that has to be the mail server.
 func TestSidecarStopsInOrder(t *testing.T) {
 	p := sidecarPod(t)
 	postern, server := p.container(t, "postern"), p.container(t, "dovecot")
@@ -264,13 +269,11 @@ func TestSidecarStopsInOrder(t *testing.T) {
 	if pause == 0 {
 		t.Error("Postern has no pause")
 	}
-	wait := seconds(server.Lifecycle.PreStop.Sleep.Seconds)
-	checkStopTimeout(t, "dovecot's pause", wait-pause, drain)
+	if len(p.InitContainers) != 1 || server.RestartPolicy != "Always" || server.Lifecycle.PreStop.Sleep.Seconds != 0 || len(p.Containers) != 1 {
+		t.Error("Dovecot is not the one native sidecar of Postern")
+	}
 	grace := seconds(p.TerminationGracePeriodSeconds)
 	checkStopTimeout(t, "terminationGracePeriodSeconds", grace-pause, drain)
-	if grace <= wait {
-		t.Errorf("the pod is cut after %v, when Dovecot has only waited for %v", grace, wait)
-	}
 }
 
 // A file that is mounted by itself (subPath) is never swapped.

@@ -2,12 +2,15 @@ package deploy
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/posterntest"
 )
 
 // settings are those of a systemd unit, by section and name, in their order.
@@ -78,7 +81,6 @@ func TestUnitRunsWhatTheBinaryKnows(t *testing.T) {
 		"Unit.After":              "network-online.target dovecot.service",
 		"Service.ExecStartPre":    "-/usr/local/bin/postern check -offline",
 		"Service.ExecStart":       "/usr/local/bin/postern serve",
-		"Service.ExecReload":      "/bin/kill -HUP $MAINPID",
 		"Service.Restart":         "on-failure",
 		"Service.KillMode":        "mixed",
 		"Install.WantedBy":        "multi-user.target",
@@ -95,6 +97,34 @@ func TestUnitRunsWhatTheBinaryKnows(t *testing.T) {
 	}
 	if _, out := run(t, nil, "check", "-h"); !strings.Contains(out, "-offline") {
 		t.Errorf("check knows no -offline:\n%s", out)
+	}
+}
+
+// TestAReloadFailsVisibly runs what stands before the signal: systemd sends none
+// where that fails, and says that the reload has failed.
+func TestAReloadFailsVisibly(t *testing.T) {
+	lines := settings(t, unit)["Service.ExecReload"]
+	if len(lines) != 2 || lines[1] != "/bin/kill -HUP $MAINPID" {
+		t.Fatalf("ExecReload is %q", lines)
+	}
+	command := strings.Fields(lines[0])
+	if command[0] != "/usr/local/bin/postern" { // no "-", which would forgive
+		t.Fatalf("it runs %q", command[0])
+	}
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	pair := posterntest.NewCA(t).Issue(t, posterntest.DefaultNames, posterntest.RSA)
+	for text, want := range map[string]int{"mode: enforce\n": 0, "mode: lenient\n": 2, "": 2, "rules:\n\t- x\n": 2} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := run(t, map[string]string{
+			"POSTERN_POLICY_FILE": file, "POSTERN_UPSTREAM_IMAP": "imap://127.0.0.1:1", "POSTERN_ADMIN_LISTEN": "127.0.0.1:0",
+			"POSTERN_LISTEN_IMAPS": "127.0.0.1:0", "POSTERN_LISTEN_IMAP": "off",
+			"POSTERN_TLS_CERT_FILE": pair.CertFile, "POSTERN_TLS_KEY_FILE": pair.KeyFile,
+		}, command[1:]...)
+		if code != want || want != 0 && !strings.Contains(out, file+":") {
+			t.Errorf("%q: exit code %d, want %d\n%s", text, code, want, out)
+		}
 	}
 }
 

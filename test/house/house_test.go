@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -88,5 +90,27 @@ func TestAFigureOverItsBoundIsNamed(t *testing.T) {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, text.String())
 		}
+	}
+}
+
+// TestNoSettingOfGODEBUGIsReliedOn: Go 1.27 has removed those of TLS (tls10server,
+// tlsrsakex, tls3des), and its go command fails on a line that has one.
+func TestNoSettingOfGODEBUGIsReliedOn(t *testing.T) {
+	root := os.DirFS("../..")
+	seen := 0
+	if err := fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") && d.Name() != "go.mod" {
+			return err
+		}
+		text, err := fs.ReadFile(root, path)
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "//go:debug ") || d.Name() == "go.mod" && strings.HasPrefix(line, "godebug") {
+				t.Errorf("%s: %s", path, line)
+			}
+		}
+		seen++
+		return err
+	}); err != nil || seen < 100 {
+		t.Fatalf("%d files, %v", seen, err)
 	}
 }
