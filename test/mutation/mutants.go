@@ -11,7 +11,6 @@ var mutants = []mutant{
 	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("TLS12", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange reaches the default floor", "policy rsaUp", word("lenient", 1), becomes("FloorTLS12"), "policy TestFloorsSpellOutTheirSuites"},
 	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello SoleOld", part("TLS12", 1), always, "internal/legacyhello TestASoleOldHello"},
-	{"an early reject sends alert 40", "proxy session.rejectEarly", argument(1, "alertRecord", 1), becomes("alertHandshakeFailure"), "proxy TestAnEarlyRejectSaysTheSameAsCryptoTLS"},
 	{"a hello that crypto/tls cannot read is nobody's", "proxy clientConn.writeAlert", condition("helloJudged", 1), never, "proxy TestAHelloThatCryptoTLSCannotReadIsNotInvisible"},
 
 	// Policies: first match, shares, exemptions, dates.
@@ -56,6 +55,7 @@ var mutants = []mutant{
 	// Invariant: nothing from before STARTTLS survives it.
 	{"what is pipelined behind STARTTLS is taken", "proxy session.startTLS", condition("Buffered", 1), never, "proxy TestNothingFromBeforeSTARTTLSSurvives"},
 	{"an injection is not counted", "proxy session.startTLSFailed", call("Injection", 1), skipped, "proxy TestNothingFromBeforeSTARTTLSSurvives"},
+	{"a mail server that greets is up", "proxy imapDialect.capabilities", condition("unasked", 2), never, "proxy TestThePROXYHeaderIsNoCommand"},
 	{"an upstream may answer more than STARTTLS", "proxy Server.converse", condition("Buffered", 1), never, "test/upstream TestAnUpstreamThatPlaysWithSTARTTLSIsRefused"},
 	{"an upstream may log in beforehand", "proxy imapDialect.judgeGreeting", condition("OK", 1), always, "test/relay TestAnUpstreamThatDoesNotGreetWell"},
 	{"STARTTLS inside TLS goes upstream", "proxy imapDialect.relayCommand", condition("STARTTLS", 1), never, "test/relay TestSTARTTLSAndXCLIENTInsideTLSAreNotForwarded"},
