@@ -21,6 +21,7 @@ func checkConfig(ctx context.Context, sys system) error {
 	if err := sys.parse(fs); err != nil {
 		return err
 	}
+	bare := !sys.has("") && src.env == ""
 	if err := sys.use(src, fs); err != nil {
 		return err
 	}
@@ -31,8 +32,8 @@ func checkConfig(ctx context.Context, sys system) error {
 		return report
 	})
 	r.Warnings = slices.Concat(sys.envFile.Warnings, r.Warnings)
-	if !sys.has("") && src.env == "" {
-		r.Errors = append(r.Errors, noVariable)
+	if bare {
+		r.Errors = append(r.Errors, noVariable+"; postern plan -policy FILE reads a policy alone")
 	}
 	if err := sys.writeFindings(r, *asJSON); err != nil {
 		return fmt.Errorf("writing: %w", err)
