@@ -160,46 +160,45 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 	return o, format, nil
 }
 
-// fetch asks the running proxy or, if none runs, its store. With another policy
-// it always reads the store.
+// fetch asks the running proxy or, if none runs, its store. An instance reports by
+// its own policy: for another one its clients are judged here.
 func (f *reportFlags) fetch(ctx context.Context, cfg *config.Config, now time.Time, o report.Options) (*report.Report, error) {
 	running, err := findInstance(cfg, f.from)
 	if err != nil {
 		return nil, err
 	}
+	p, perr := policyfile.Of(cfg)
+	facts := gate.ReportFacts(cfg, now)
+	facts.Policy = p
+	r := new(report.Report)
+	err = running.get(ctx, "/api/v1/report", o.Values(), r)
+	r.Clean()
 	switch {
-	case f.policy == "":
-		r := new(report.Report)
-		err = running.get(ctx, "/api/v1/report", o.Values(), r)
-		if err == nil {
-			r.Clean()
-			return r, nil
+	case err == nil && f.policy == "":
+		return r, nil
+	case err != nil && (f.from != "" || !notRunning(err)):
+		return nil, err
+	case perr != nil:
+		return nil, exitError{perr, exitUsage}
+	case err == nil:
+		facts.Identity, facts.Began = r.Identity, r.Began
+		if u := r.Unwritten; u != nil {
+			facts.Backlog = ledger.Backlog{Stuck: true, Clients: u.Clients, Since: u.Since, Ledger: u.Ledger}
 		}
-		if f.from != "" || !notRunning(err) {
+		if facts.Clients, err = running.ClientsSince(ctx, ledger.Filter{Since: r.Since, Noise: true}); err != nil {
 			return nil, err
 		}
-	case f.from != "":
-		return nil, flagError{"policy", "does not go with -from: an instance reports by its own policy"}
-	case cfg.LedgerURL == ledger.Memory:
-		return nil, usageErrorf("-policy: %sLEDGER_URL is memory:, which only the running instance has, and that reports by its own policy", config.Prefix)
-	}
-	p, err := policyfile.Of(cfg)
-	if err != nil {
-		return nil, exitError{err, exitUsage}
+		trend := r.Trend
+		r = report.Build(facts, o)
+		r.Trend = trend
+		r.Clean()
+		return r, nil
 	}
 	store, err := openForReading(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	facts := gate.ReportFacts(cfg, now)
-	facts.Policy = p
-	// An instance beside it may know what the ledger does not.
-	var beside report.Report
-	if running.get(ctx, "/api/v1/report", report.Options{Since: time.Second}.Values(), &beside) == nil && beside.Unwritten != nil {
-		u := beside.Unwritten
-		facts.Backlog = ledger.Backlog{Clients: u.Clients, Stuck: true, Since: u.Since, Ledger: u.Ledger}
-	}
 	if err := facts.Read(ctx, store, o); err != nil {
 		return nil, err
 	}

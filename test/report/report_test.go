@@ -102,6 +102,12 @@ func TestARunningProxyReports(t *testing.T) {
 	if a = ask(t, env, "report", "-ready", "-max", "2"); a.code != 0 {
 		t.Errorf("two may remain: exit %d\n%s", a.code, a.stdout)
 	}
+	// Another policy exempts one of the two; the ledger is still the instance's.
+	other := writeFile(t, "other.yaml", "mode: enforce\nrules:\n  - {name: printer, mode: observe, match: {client: [127.0.0.7]}, until: 2099-12-31T00:00:00Z, owner: it@example.org}\n")
+	a = ask(t, env, "report", "-policy", other, "-by", "network")
+	if !strings.Contains(a.stdout, "NO-GO: 1 client with old TLS is left.\n") || !strings.Contains(a.stdout, "printer") || !strings.Contains(a.stdout, other) {
+		t.Errorf("by another policy: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
 	for _, format := range []string{"text", "markdown", "csv", "json"} {
 		// One code writes it, here and there, but for the time.
 		here := ask(t, env, "report", "-by", "network", "-format", format)
