@@ -206,10 +206,19 @@ func waitFor(t *testing.T, what string, try func() error) {
 	t.Fatalf("%s: %v", what, err)
 }
 
-// logsIn tells whether a user of the server can log in at both its plain ports.
+// logsIn tells whether all ports answer, and a user can log in at those of TLS.
 func (s *server) logsIn() error {
-	for _, protocol := range []string{"imap", "pop3"} {
-		conn, err := net.Dial("tcp", s.ports[protocol])
+	for _, ports := range []map[string]string{s.ports, s.proxyPorts} {
+		for _, port := range ports {
+			conn, err := net.Dial("tcp", port)
+			if err != nil {
+				return err
+			}
+			conn.Close()
+		}
+	}
+	for _, protocol := range []string{"imaps", "pop3s"} {
+		conn, err := tls.Dial("tcp", s.ports[protocol], &tls.Config{RootCAs: s.ca.Pool, ServerName: "127.0.0.1"})
 		if err != nil {
 			return err
 		}
