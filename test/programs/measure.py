@@ -314,6 +314,7 @@ def words(record):
             line = re.sub(r"\s+", " ", line).strip(" -|[]")
             if WORDS.search(line) and not DULL.search(line) and line not in lines:
                 lines.append(line)
+    lines = [re.sub(r"[0-9A-F]{8,}:error:|error:[0-9A-F]{8}:|:\.\./\S+|^error: |SSL routines:\w*:|- SSL_connect.*state=error: ", "", line) for line in lines]
     text = " / ".join(reversed(lines[:2])) or "nothing"
     text = re.sub(r"(observe|enforce|explain)\d\.example\.org", "HOST", text).replace("|", "\\|")
     return text if len(text) <= 170 else text[:167] + "..."
@@ -387,19 +388,20 @@ def programs(args):
 def old_stacks(args):
     home = pathlib.Path("/run/programs/stacks")
     home.mkdir()
-    print("| stack | set to | offers | record, hello, suites, size | JA4 | in `observe` | in `enforce` | it says |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| stack | set to | hello | JA4 | in `observe` | in `enforce` | it says |")
+    print("|---|---|---|---|---|---|---|")
     rows = []
     for row in stacks.measure(Gate, args.only, say, home):
         rows.append(row)
-        (RESULTS / "stacks.json").write_text(json.dumps(rows, indent=1))
         watched, refused = row["observe"], row["enforce"]
         log = (watched["log"] or refused["log"] or [{}])[0]
-        offers = ", ".join(log.get("offered_versions", [])) or "enough, or nothing"
-        observed = f"{log.get('outcome', 'accepted or failed')}, {watched['met']}"
-        said = words({"shown": [refused["said"]]})
-        print(f"| {row['stack']} | {row['how']} | {offers} | {watched['offered']} | {log.get('ja4', '–')} | {observed} "
-              f"| {refused['met']} | {said} ({refused['exit']}) |")
+        outcome = log.get("outcome", "accepted" if watched["met"].startswith("TLS") else "")
+        said = words({"shown": [refused["said"]]}) if refused["met"] != watched["met"] or outcome == "rejected" else "–"
+        if watched["offered"] == "nothing":
+            said, outcome = words({"shown": [watched["said"]]}), ""
+        print(f"| {row['stack']} | {row['how']} | {watched['offered']} | {log.get('ja4', '–')} | {outcome} {watched['met']} "
+              f"| {refused['met']} | {said} |")
+    (RESULTS / "stacks.json").write_text(json.dumps(rows, indent=1))
 
 
 def main():

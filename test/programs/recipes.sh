@@ -365,6 +365,7 @@ goimap() { /work/build/goimap; }
 # read on the screen whenever that has changed. The pictures stay in $SHOTS.
 windowed() {
 	export DISPLAY=:7
+	rm -rf /tmp/.X7-lock /tmp/.X11-unix/X7 # of the run before
 	Xvfb :7 -screen 0 1280x900x24 >Xvfb.log 2>&1 &
 	sleep 1
 	openbox >openbox.log 2>&1 &
@@ -381,6 +382,7 @@ windowed() {
 			convert "$picture" -colorspace gray -resize 200% large.png
 			tesseract large.png - --psm 11 2>/dev/null
 		fi
+		if [ "$i" = 7 ] || [ "$i" = 11 ]; then xdotool key Return; fi # OK to a notice: another may lie beneath
 	done
 }
 
@@ -436,6 +438,12 @@ claws-mail() {
 		ssl_pop=$ssl
 		receive_at_get_all=1
 		inbox=#mh/Mailbox/inbox
+	END
+	cat >.claws-mail/folderlist.xml <<-END
+		<?xml version="1.0" encoding="UTF-8"?>
+		<folderlist>
+		<folder type="mh" name="Mailbox" path="$HOME/Mail"></folder>
+		</folderlist>
 	END
 	windowed claws-mail --receive-all
 }
