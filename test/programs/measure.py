@@ -301,23 +301,28 @@ def seen(record):
     return "cut" if text[:30] in shown else "no"
 
 
+# What OpenSSL and Ruby say beside the reason.
+NUMBERS = (r"[0-9A-F]{8,}:error:|error:?[0-9A-F]{8}:|^(a: |A |Alert: )+|\((Runtime|_ssl\.c:\d+)\)|:\.\./[^ :]+:\d+:?|SSL routines:\w*:|SSL\d?_\w+:"
+           r"|SSL_connect(:| returned).* state=error: |^/usr\S+ |in `\w+': |\(errflg=\d\) in Unknown.*|^error: ")
+
 # Words of a message, and lines that are none.
 WORDS = re.compile(r"tls|ssl|alert|error|fail|cannot|can't|could not|unable|version|closed|denied|refused|unexpected|EOF|BYE|reset|abort|invalid|no mail|unavail", re.I)
-DULL = re.compile(r"^\s*(at |File |Traceback|from |\^|\[Thread|.*node:internal)|Press|Loading|^\s*throw |^\s*raise |self\.|Copyright|requires libtool|^\S+@\S+:|using TLS|Node\.js v|Connecting to|Opening")
+DULL = re.compile(r"^\s*(at |File |Traceback|from |\^|\[Thread|.*node:internal)|Press|Loading|^\s*throw |^\s*raise |self\.|Copyright|requires libtool|^\S+@\S+:|using TLS|^getmail version|notls|informational message|^Alert$|^C\]:|^\d+ \w+ [A-Z]|^retu|imaplib2 v|Licensed|super\(|imapobj|Node\.js v|^Connecting to")
 
 
 def words(record):
-    """The lines that tell a person what happened, at most two."""
+    """The line that tells a person most about what happened."""
     lines = []
     for screen in reversed(record["shown"]):
-        for line in reversed(screen.splitlines()):
+        for line in reversed(screen.replace("\\\n", "").splitlines()):
             line = re.sub(r"\s+", " ", line).strip(" -|[]")
-            if WORDS.search(line) and not DULL.search(line) and line not in lines:
-                lines.append(line)
-    lines = [re.sub(r"[0-9A-F]{8,}:error:|error:[0-9A-F]{8}:|:\.\./\S+|^error: |SSL routines:\w*:|- SSL_connect.*state=error: ", "", line) for line in lines]
-    text = " / ".join(reversed(lines[:2])) or "nothing"
-    text = re.sub(r"(observe|enforce|explain)\d\.example\.org", "HOST", text).replace("|", "\\|")
-    return text if len(text) <= 170 else text[:167] + "..."
+            if WORDS.search(line) and not DULL.search(line):
+                lines.append(re.sub(NUMBERS, "", line))
+    text = next(filter(re.compile("tls|ssl|alert", re.I).search, lines), lines[0] if lines else "nothing")
+    text = re.sub(r"(observe|enforce|explain)\d\.example\.org", "HOST", text)
+    text = re.sub(r"(imap|pop)3?s?://[^/ ]*/?|HOST(:\d+| \([\d.:]+\))", "HOST", text)
+    text = text.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    return text if len(text) <= 110 else text[:107] + "..."
 
 
 def version(name):
@@ -349,13 +354,13 @@ def table(records):
             how = seen(record)
             totals[on][0] += how != "no"
             totals[on][1] += 1
-            cells.append({"whole": "whole", "cut": "cut at the edge"}.get(how) or f"no: {words(record)}")
+            cells.append({"whole": "whole", "cut": "in part"}.get(how) or f"no: {words(record)}")
             if record["password"]:
                 cells[-1] += " (password sent)"
         if refused or set(cells) != {"–"}:
-            read = "<br>".join(dict.fromkeys(f"{words(r)} ({r['exit']})" for r in refused)) or "–"
+            read = dict.fromkeys(f"{words(r)} ({r['exit']})" for r in refused)
             limit = PROGRAMS[name][1]
-            print(f"| {name} {version(name)} | {'1.3' if limit == 'pq' else limit} | {read} | {' | '.join(cells)} |")
+            print(f"| {name} {version(name)} | {'1.3' if limit == 'pq' else limit} | {'<br>'.join(read) or '–'} | {' | '.join(cells)} |")
     print("| shown | | |", " | ".join(f"{a} of {b}" for a, b in totals.values()), "|")
     print()
     several = [r for r in records if sum(r["connections"].values()) != 1 and r["mode"] != "observe"]
