@@ -106,8 +106,14 @@ func (e *entry) mark(h *proxy.Handshake, at int64) {
 	if h.Verdict.Version < policy.TLS10 {
 		enough = probeBeatsSSL
 	}
-	refused := h.Outcome != proxy.Observed
-	if e.beat.n >= enough && e.beat.interval >= shortestBeat && (!refused || e.beat.interval <= longestBeat) {
+	// What one does that is passed through is not seen: a mail program may well ask
+	// at a steady beat there, unless it is SSL's.
+	passed := h.PassedThrough()
+	if passed && h.Verdict.Version >= policy.TLS10 {
+		return
+	}
+	seen := h.Outcome == proxy.Observed && !passed
+	if e.beat.n >= enough && e.beat.interval >= shortestBeat && (seen || e.beat.interval <= longestBeat) {
 		e.marks |= markProbe
 	}
 }

@@ -138,8 +138,13 @@ func TestAClientThatWasPassedThroughIsNoNoise(t *testing.T) {
 		for i := range 2 * burstHellos {
 			g.meet(hello("192.0.2.8", program(i), passed))
 		}
+		// A program may ask for mail at a steady beat, and stand beside a probe.
+		g.comes(40, "192.0.2.9", every(30*time.Second), passed)
+		g.comes(40, "192.0.2.10", every(5*time.Minute), version(policy.SSL3), passed)
+		g.meet(hello("192.0.2.11", passed))
+		g.comes(20, "192.0.2.11", every(5*time.Second), program(1), outcome(proxy.Observed))
 		list := g.clients(Filter{})
-		if len(list) != 1+2*burstHellos {
+		if len(list) != 4+2*burstHellos {
 			t.Errorf("%d are left", len(list))
 		}
 		for _, c := range list {

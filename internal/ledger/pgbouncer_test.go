@@ -77,6 +77,14 @@ func TestReplicasBehindPgBouncer(t *testing.T) {
 	if list := first.clients(Filter{Noise: true}); len(list) != 60 {
 		t.Errorf("%d clients, want 60", len(list))
 	}
+	reader, err := OpenReadOnly(t.Context(), first.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if n, err := reader.Count(t.Context(), Filter{Noise: true}); n != 60 || err != nil {
+		t.Errorf("a report reads %d clients, %v", n, err)
+	}
 	if err := Try(t.Context(), first.url); err != nil {
 		t.Error(err)
 	}

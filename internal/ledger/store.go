@@ -26,8 +26,9 @@ type Store struct {
 	db *sql.DB
 	dialect
 	name string // its URL, without a password
-	// shared: other processes may write it too.
-	shared bool
+	// shared: other processes may write it too. readOnly: this one does not; for
+	// PostgreSQL that is seen to here, since PgBouncer refuses the parameter.
+	shared, readOnly bool
 	// migrated: the tables are up to date.
 	migrated atomic.Bool
 	erased   atomic.Uint64 // how often something has been erased here
@@ -221,9 +222,6 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		if !q.Has("default_query_exec_mode") {
 			q.Set("default_query_exec_mode", "exec") // prepared statements get lost behind PgBouncer
 		}
-		if readOnly {
-			q.Set("default_transaction_read_only", "on")
-		}
 		u.RawQuery = q.Encode()
 		return postgres, u.String(), ""
 	}
@@ -261,7 +259,7 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(idleConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: db, dialect: d, name: Redacted(ledgerURL), shared: true}, nil
+	return &Store{db: db, dialect: d, name: Redacted(ledgerURL), shared: true, readOnly: readOnly}, nil
 }
 
 // openMemory opens a ledger in memory. The database is made at its first use,
@@ -321,6 +319,9 @@ func (s *Store) within(ctx context.Context, f func(*sql.Tx) error) error {
 }
 
 func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
+	if s.readOnly {
+		return errReadOnly
+	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -340,6 +341,8 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	}
 	return nil
 }
+
+var errReadOnly = errors.New("the ledger was opened to be read")
 
 // errInDoubt reports that a transaction may have been committed, as the answer
 // was lost.

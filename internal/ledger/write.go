@@ -346,7 +346,7 @@ func (w *writer) marks(rows []*sighting) {
 	defer mark.close()
 	// The first hellos of one that resumes sessions look otherwise.
 	others := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner | %[1]d WHERE client = $1 AND port = $2 AND observed > 0
-		AND (scanner & %[1]d) = 0`, markProbe))
+		AND (scanner & %[2]d) = 0`, markProbe, markProbe|markPassed))
 	defer others.close()
 	for _, r := range rows {
 		if r.marks != 0 && mark.exec(r.marks, r.id) > 0 && r.marks&markProbe != 0 {

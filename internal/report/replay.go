@@ -184,7 +184,8 @@ var anyLegacy = policy.New(policy.FloorTLS12, policy.Observe).At(time.Time{})
 // mode, unless it is passed through or cannot be served. Where its hello is not known, its
 // version decides. An old server is where its listener has one.
 func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, oldServer bool) Meeting {
-	served := c.Version >= policy.TLS10 && c.Reason != policy.ReasonSSL2Hello && c.Reason != policy.ReasonFallback
+	served := c.Version >= policy.TLS10 &&
+		!slices.Contains([]policy.Reason{policy.ReasonSSL2Hello, policy.ReasonFallback, policy.ReasonMalformed}, c.Reason)
 	if hello, known := hellos[c.JA4]; known && served {
 		served = !anyLegacy.Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0).PassThrough
 	}

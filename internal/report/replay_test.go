@@ -177,6 +177,8 @@ func TestWhatAClientMeets(t *testing.T) {
 		{policy.SSL3, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe}, nil, true, PassedThrough},
 		{policy.SSL3, policy.ReasonVersion, policy.Outcome{Mode: policy.Enforce}, nil, true, "enforce"},
 		{policy.TLS12, policy.ReasonSSL2Hello, policy.Outcome{Mode: policy.Observe}, nil, false, CannotBeServed},
+		{policy.TLS13, policy.ReasonMalformed, policy.Outcome{Mode: policy.Observe}, rsa, true, PassedThrough},
+		{policy.TLS13, policy.ReasonMalformed, policy.Outcome{Mode: policy.Observe}, rsa, false, CannotBeServed},
 		{policy.TLS11, policy.ReasonFallback, policy.Outcome{Mode: policy.Observe}, nil, true, CannotBeServed},
 		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe, Rule: always}, rsa, true, PassedThrough},
 		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe, Rule: always}, rsa, false, "observe"},
