@@ -25,7 +25,7 @@ tree=$work/tree
 inside() { chroot "$tree" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 "$@" </dev/null; }
 fail() { echo "OTHERWISE: $*" >&2; exit 1; }
 
-debootstrap --variant=minbase trixie "$tree" http://deb.debian.org/debian >"$work/log" 2>&1 ||
+debootstrap --variant=minbase trixie "$tree" >"$work/log" 2>&1 ||
 	{ tail -n 3 "$work/log" >&2; exit 1; }
 printf '#!/bin/sh\nexit 101\n' >"$tree/usr/sbin/policy-rc.d"
 chmod 755 "$tree/usr/sbin/policy-rc.d"
