@@ -239,8 +239,8 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 
 // smuggled finds, in the octets of a literal without synchronization and the line behind
 // them, a command that would not be passed on as it is: an upstream that does not take
-// the literal, as Dovecot 2.3 does not behind 8-bit text, would execute it.
-var smuggled = regexp.MustCompile(`(?i)(?:^|[\r\n])[ \t]*[^ \t\r\n]+[ \t]+(?:(?:XCLIENT|STARTTLS|COMPRESS)(?:[ \t\r\n]|$)|(?:ID|LOGIN|AUTHENTICATE)[ \t]+\S)`)
+// the literal would execute it.
+var smuggled = regexp.MustCompile(`(?i)(?:^|[\r\n])[ \t]*[^ \t\r\n]+[ \t]+(?:(?:XCLIENT|STARTTLS|COMPRESS)(?:[ \t\r\n]|$)|ID[ \t]*\(|(?:LOGIN|AUTHENTICATE)[ \t]+\S)`)
 
 // pass sends a part of the command, a line or the octets of a literal. Of an ID
 // the filter takes it, and is flushed wherever the upstream has to answer.
