@@ -36,6 +36,9 @@ type instance struct {
 	where  string // for people
 	token  string
 	client http.Client
+	// unwritten are clients that it cannot tell its ledger of, as the last list of
+	// its clients said.
+	unwritten int
 }
 
 // findInstance returns the proxy at a URL, or that of ADMIN_LISTEN.
@@ -178,11 +181,13 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 	for {
 		var page struct {
 			NextCursor string          `json:"next_cursor"`
+			Unwritten  int             `json:"unwritten"`
 			Clients    []ledger.Client `json:"clients"`
 		}
 		if err := i.get(ctx, "/api/v1/legacy-clients", query, &page); err != nil {
 			return nil, err
 		}
+		i.unwritten = page.Unwritten
 		for _, c := range page.Clients {
 			if c.Last.Before(f.Since) {
 				continue

@@ -117,8 +117,25 @@ func main() {
 	}))
 }
 
+// untilClosed is an output whose reader may have seen enough, as head has: that
+// is no fault.
+type untilClosed struct{ *os.File }
+
+func (w untilClosed) Write(p []byte) (int, error) {
+	n, err := w.File.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		return len(p), nil
+	}
+	return n, err
+}
+
+func (w untilClosed) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
 // run finds the command and returns its exit code.
 func run(ctx context.Context, sys system) int {
+	if f, ok := sys.stdout.(*os.File); ok {
+		sys.stdout = untilClosed{f}
+	}
 	name := "serve"
 	if len(sys.args) > 0 {
 		name, sys.args = sys.args[0], sys.args[1:]

@@ -102,6 +102,7 @@ func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *repor
 		return err
 	}
 	err = f.ask(ctx, running, t)
+	t.Unwritten = running.unwritten
 	if err == nil || f.from != "" || !notRunning(err) {
 		return err
 	}

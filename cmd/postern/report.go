@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -94,13 +93,14 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 		f.top = report.DefaultTop
 	}
 	style := report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: f.width}
-	// A reader that has seen enough, as head has, is no fault.
-	if err := r.Write(sys.stdout, style); err != nil && !errors.Is(err, syscall.EPIPE) {
+	if err := r.Write(sys.stdout, style); err != nil {
 		return fmt.Errorf("writing: %w", err)
 	}
 	switch {
 	case f.ready && r.Unwritten != nil:
 		return exitError{errors.New(r.Verdict()), exitBroken}
+	case r.Unwritten != nil && (f.mail || format == report.CSV): // which hold no verdict
+		sys.errorf("postern report: %s", r.Verdict())
 	case f.ready && !r.Readiness.Ready:
 		return exitError{code: exitNo}
 	}
@@ -120,7 +120,7 @@ func (sys system) width() int {
 			}
 		}
 	}
-	if f, ok := sys.stdout.(*os.File); ok {
+	if f, ok := sys.stdout.(untilClosed); ok {
 		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
 			return max(n, leastWidth)
 		}
@@ -188,11 +188,13 @@ func (f *reportFlags) fetch(ctx context.Context, cfg *config.Config, now time.Ti
 		if facts.Clients, err = running.ClientsSince(ctx, ledger.Filter{Since: r.Since, Noise: true}); err != nil {
 			return nil, err
 		}
-		trend := r.Trend
-		r = report.Build(facts, o)
-		r.Trend = trend
-		r.Clean()
-		return r, nil
+		for i := range facts.Clients { // the instance does not list their days
+			facts.Clients[i].Since = facts.Clients[i].Counts
+		}
+		other := report.Build(facts, o)
+		other.Trend, other.Totals.Handshakes, other.Totals.ByPlace = r.Trend, r.Totals.Handshakes, r.Totals.ByPlace
+		other.Clean()
+		return other, nil
 	}
 	store, err := openForReading(ctx, cfg)
 	if err != nil {

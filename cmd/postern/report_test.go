@@ -313,7 +313,8 @@ func TestTheListToWriteTo(t *testing.T) {
 // A reader that has seen enough is no fault.
 func TestAReportIntoAPipeThatCloses(t *testing.T) {
 	_, environ := sqliteWith(t, plainly, annaComes)
-	for args, code := range map[string]int{"report -format csv": exitOK, "report -ready": exitNo} {
+	plan := "plan -policy " + policyFile(t, "mode: enforce\n")
+	for args, code := range map[string]int{"report -format csv": exitOK, "report -ready": exitNo, strings.Replace(plan, "plan", "replay", 1): exitOK, plan: exitOK} {
 		r, w, err := os.Pipe()
 		if err != nil {
 			t.Fatal(err)

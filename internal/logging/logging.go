@@ -36,7 +36,7 @@ func New(w io.Writer, level slog.Level, format string) *slog.Logger {
 // ToJournal reports whether systemd takes what is written to a file into its
 // journal, and reads priorities from it. See sd-daemon(3) and systemd.exec(5).
 func ToJournal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Stat() (os.FileInfo, error) })
 	if !ok {
 		return false
 	}

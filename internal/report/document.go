@@ -228,7 +228,6 @@ func code(s string) string {
 const listedCodes = 5
 
 // codes lists some of n values, the first of which are in the list.
-
 func codes(list []string, n int) string {
 	var all []string
 	for _, s := range list[:min(len(list), listedCodes)] {

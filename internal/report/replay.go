@@ -21,6 +21,8 @@ type Judgement struct {
 	Since   time.Time `json:"since"`
 	By      By        `json:"by"`
 	Clients int       `json:"clients"`
+	// Unwritten are further clients, that the ledger cannot be told of.
+	Unwritten int `json:"unwritten,omitempty"`
 	// Answers are in the order of the constants; a client may have several.
 	Answers []Answered `json:"answers"`
 	Notes   []string   `json:"notes"`
@@ -64,7 +66,9 @@ type Trial struct {
 	At, Since  time.Time
 	By         By
 	Clients    []ledger.Client
-	Hellos     map[string]policy.Hello
+	// Unwritten are clients that the ledger cannot be told of.
+	Unwritten int
+	Hellos    map[string]policy.Hello
 }
 
 // LastDate returns the last date of a policy's rules, or now if that is later.
@@ -77,7 +81,7 @@ func LastDate(p *policy.Policy, now time.Time) time.Time {
 func Judge(t Trial) *Judgement {
 	j := &Judgement{
 		Policy: Policy{oneLine(t.PolicyFile), t.Policy.Floor().String(), t.Policy.Mode().String()},
-		At:     t.At.UTC(), Since: t.Since.UTC(), By: t.By, Notes: []string{},
+		At:     t.At.UTC(), Since: t.Since.UTC(), By: t.By, Unwritten: t.Unwritten, Notes: []string{},
 	}
 	if t.By == "" {
 		t.By = ByNetwork
@@ -204,6 +208,9 @@ func (j *Judgement) note(p *policy.Policy) {
 	j.Notes = append(j.Notes, "The ledger has only clients that the running floor refuses. A higher floor would refuse others too: put it "+
 		"under candidates in the running policy, and postern_candidate_refusals_total counts them.",
 		"Certificates are taken to be ECDSA (P-256) and RSA.")
+	if n := j.Unwritten; n > 0 {
+		j.Notes = append(j.Notes, "The ledger cannot be written: "+number(n, "client")+" that came since "+be(n)+" not among these.")
+	}
 	if n := j.Answers[len(answers)-1].Clients; n > 0 {
 		j.Notes = append(j.Notes, fmt.Sprintf("Of %s the hello is not kept, so what they offer is not known.", number(n, "client")))
 	}
@@ -218,6 +225,9 @@ func (j *Judgement) note(p *policy.Policy) {
 func (j *Judgement) headline() string {
 	file := cmp.Or(j.Policy.File, "the policy of the environment")
 	refused := j.Answers[0].Clients
+	if j.Clients == 0 && j.Unwritten > 0 {
+		return fmt.Sprintf("Not known: the ledger has no client since %s, and cannot be written.", date(j.Since))
+	}
 	if j.Clients == 0 {
 		return fmt.Sprintf("The ledger knows no client since %s, so there is none that %s could refuse.", date(j.Since), file)
 	}

@@ -105,7 +105,8 @@ func TestARunningProxyReports(t *testing.T) {
 	// Another policy exempts one of the two; the ledger is still the instance's.
 	other := writeFile(t, "other.yaml", "mode: enforce\nrules:\n  - {name: printer, mode: observe, match: {client: [127.0.0.7]}, until: 2099-12-31T00:00:00Z, owner: it@example.org}\n")
 	a = ask(t, env, "report", "-policy", other, "-by", "network")
-	if !strings.Contains(a.stdout, "NO-GO: 1 client with old TLS is left.\n") || !strings.Contains(a.stdout, "printer") || !strings.Contains(a.stdout, other) {
+	if !strings.Contains(a.stdout, "NO-GO: 1 client with old TLS is left.\n") || !strings.Contains(a.stdout, "printer") || !strings.Contains(a.stdout, other) ||
+		!strings.Contains(a.stdout, "\nall  all       2        2 ") {
 		t.Errorf("by another policy: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
 	}
 	for _, format := range []string{"text", "markdown", "csv", "json"} {
@@ -214,6 +215,17 @@ func TestALedgerThatCannotBeWrittenIsNoGo(t *testing.T) {
 		}
 	}
 	other := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_LEDGER_URL=" + url, "POSTERN_LEDGER_IDENTITY=plain"}
+	// Neither a list without a verdict nor a replay is silent of it.
+	const unwritten = "postern report: NOT KNOWN: 1 client not written since "
+	for _, args := range []string{"report -mail", "report -format csv"} {
+		if a := ask(t, env, strings.Fields(args)...); a.code != 0 || !strings.HasPrefix(a.stderr, unwritten) {
+			t.Errorf("%s: exit %d, %q", args, a.code, a.stderr)
+		}
+	}
+	next := writeFile(t, "next.yaml", "mode: enforce\n")
+	if a := ask(t, env, "replay", "-policy", next); a.code != 0 || !strings.Contains(a.stdout, "\nThe ledger cannot be written: 1 client that came since is not among these.\n") {
+		t.Errorf("replay: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
+	}
 	if a := ask(t, other, "report", "-ready", "-max", "100", "-policy", writeFile(t, "policy.yaml", "mode: enforce\n")); a.code != 3 || !strings.HasPrefix(a.stdout, "NOT KNOWN: 1 client ") {
 		t.Errorf("by another policy: exit %d, %s\n%s", a.code, a.stderr, a.stdout)
 	}
