@@ -88,15 +88,21 @@ func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
 // Try opens a ledger as Open does, and takes back what that writes: what is there
 // stays as it is, and nothing is left behind. ErrAway is as for Open.
 func Try(ctx context.Context, ledgerURL string) error {
-	if path := sqlitePath(ledgerURL); strings.HasPrefix(ledgerURL, "sqlite:") {
-		if info, err := os.Stat(path); err != nil || info.Size() == 0 && info.Mode().IsRegular() {
-			dir, err := os.MkdirTemp(filepath.Dir(path), ".postern-check-")
-			if err != nil {
-				return fmt.Errorf("the ledger cannot be made: %w", inWords(err))
-			}
-			defer os.RemoveAll(dir)
-			ledgerURL = "sqlite:" + filepath.Join(dir, "ledger.db")
+	path := sqlitePath(ledgerURL)
+	info, err := os.Stat(path)
+	if strings.HasPrefix(ledgerURL, "sqlite:") && (err != nil || info.Size() == 0 && info.Mode().IsRegular()) {
+		dir, err := os.MkdirTemp(filepath.Dir(path), ".postern-check-")
+		if err != nil {
+			return fmt.Errorf("the ledger cannot be made: %w", inWords(err))
 		}
+		defer os.RemoveAll(dir)
+		// Written for good: whether a disk has room shows at the end of a transaction.
+		trial := "sqlite:" + filepath.Join(dir, "ledger.db")
+		s, err := Open(ctx, trial)
+		if err != nil {
+			return errors.New(strings.ReplaceAll(err.Error(), trial, ledgerURL))
+		}
+		return s.Close()
 	}
 	s, err := connect(ctx, ledgerURL, false, func(s *Store, ctx context.Context) error {
 		err := s.within(ctx, func(tx *sql.Tx) error { return cmp.Or(s.update(ctx, tx), errTried) })

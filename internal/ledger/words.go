@@ -14,11 +14,14 @@ func inWords(err error) error {
 	var said *modernc.Error
 	code := 0
 	if errors.As(err, &said) {
-		code = said.Code() & 0xff // the rest says more of the same
+		code = said.Code()
+	}
+	if code != sqlite3.SQLITE_IOERR_SHMSIZE { // which is a disk without room for the index of the log
+		code &= 0xff // the rest says more of the same
 	}
 	words := ""
 	switch {
-	case code == sqlite3.SQLITE_FULL:
+	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE:
 		words = "the disk is full: make room on the file system of this file"
 	case code == sqlite3.SQLITE_NOTADB:
 		words = "the file is no SQLite database: move it away, or name another"
