@@ -129,8 +129,8 @@ func TestCheckPutsProblemsOnStderrAndCountsThem(t *testing.T) {
 		stdout, stderr string
 	}{
 		{environ(), nil, 0, "warning: " + pair.CertFile + ": the certificate of its issuer ", ""},
-		{environ(), nil, 0, "ok: " + up.URL("pop3") + ": answers with ", ""},
-		{environ(down), nil, 1, "warning: ", "error: pop3://"},
+		{environ(), nil, 0, "ok: POSTERN_UPSTREAM_POP3: " + up.URL("pop3") + ": answers with ", ""},
+		{environ(down), nil, 1, "warning: ", "error: POSTERN_UPSTREAM_POP3: pop3://"},
 		{environ(down), []string{"-offline"}, 0, "warning: ", ""},
 		{environ(down, "POSTERN_LOG_LEVEL=loud"), nil, 2, "warning: ", "error: POSTERN_LOG_LEVEL: "},
 		{nil, nil, 2, "", "error: POSTERN_TLS_CERT_FILE: must be set"},

@@ -22,8 +22,7 @@ import (
 	"postern/internal/netpoll"
 )
 
-// Report has the findings, one line each, naming the variable, the file or the
-// upstream.
+// Report has the findings, one line each, beginning with the variable or the file.
 type Report struct {
 	// Errors keep Postern from starting, or clients from using it.
 	Errors []string
@@ -125,7 +124,7 @@ func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) {
 		}
 	}
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
-		look(variable("UPSTREAM_"+strings.ToUpper(u.Scheme.Protocol)), u.String(), u.Addr())
+		look(u.Variable(), u.String(), u.Addr())
 	}
 	for _, p := range cfg.Passthrough() {
 		look(p.Variable, p.Addr, p.Addr)

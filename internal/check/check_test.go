@@ -136,7 +136,7 @@ func TestEverythingIsReportedAtOnce(t *testing.T) {
 	if len(r.Errors) != 8 {
 		t.Errorf("%d errors:\n%s", len(r.Errors), strings.Join(r.Errors, "\n"))
 	}
-	expectLine(t, "failure", r.Unanswered, "imaps://127.0.0.1:1: not asked")
+	expectLine(t, "failure", r.Unanswered, "POSTERN_UPSTREAM_IMAP: imaps://127.0.0.1:1: not asked")
 	if len(r.Warnings) > 0 {
 		t.Errorf("warnings: %q", r.Warnings)
 	}

@@ -47,7 +47,7 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.Ce
 	var list []server
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
 		t := target{u, cfg.ForProxy(u), pc}
-		s := server{u.String(), t.ask}
+		s := server{u.Variable() + ": " + u.String(), t.ask}
 		if u.Scheme.TLS != proxy.LinePlain && unusable != nil {
 			s.ask = func(context.Context) finding { return finding{err: errRoots} }
 		}

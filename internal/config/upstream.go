@@ -40,6 +40,9 @@ func (u Upstream) Addr() string { return net.JoinHostPort(u.Host, strconv.Itoa(u
 // String returns the URL, always with the port.
 func (u Upstream) String() string { return u.Scheme.Name + "://" + u.Addr() }
 
+// Variable is the one that names upstreams of this protocol.
+func (u Upstream) Variable() string { return Prefix + "UPSTREAM_" + strings.ToUpper(u.Scheme.Protocol) }
+
 // ForProxy returns the upstream as the proxy knows it.
 func (c *Config) ForProxy(u Upstream) proxy.UpstreamConfig {
 	return proxy.UpstreamConfig{Name: u.String(), Addr: u.Addr(), TLS: u.Scheme.TLS, ServerName: c.ServerName(u)}

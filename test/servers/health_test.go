@@ -65,7 +65,7 @@ func TestCheckSaysWhatServersDoNotTake(t *testing.T) {
 		healthy(t, s.behind(t, line{}, id), 1, 0, "login_trusted_networks")
 	})
 	t.Run("Dovecot 2.4 that trusts", func(t *testing.T) {
-		healthy(t, startDovecot(t, true, "login_trusted_networks = 127.0.0.1").behind(t, line{}, id), 1, 0, "ok: imap", "believes the client's address")
+		healthy(t, startDovecot(t, true, "login_trusted_networks = 127.0.0.1").behind(t, line{}, id), 1, 0, "ok: POSTERN_UPSTREAM_IMAP: imap", "believes the client's address")
 	})
 	t.Run("Courier", func(t *testing.T) {
 		healthy(t, startCourier(t).behind(t, line{}, id), 1, 0, "POSTERN_UPSTREAM_CLIENT_ID=id has no effect")
