@@ -91,8 +91,8 @@ func (h *Handshake) PassedThrough() bool {
 type LoginFailed struct {
 	*Conn
 	BeforeTLS bool
-	// Mechanism is a name of mailproto.Mechanism, and Account as in Login: what the client
-	// claims to be.
+	// Mechanism is a name of mailproto.Mechanism, and Account what the client
+	// claims to be, as in Login, but for clients that are not legacy as well.
 	Mechanism, Account string
 }
 

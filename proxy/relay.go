@@ -124,13 +124,13 @@ func newCommandSide(s *session, client *mailproto.LineReader, g greeting) *comma
 			quit:    make(chan struct{}),
 		},
 		client:          client,
-		identity:        mailproto.Identity{Wanted: s.identified()},
+		identity:        mailproto.Identity{Wanted: s.srv.cfg.Identity},
 		nonSyncLiterals: mailproto.AcceptsNonSyncLiterals(g.line),
 		lastAnswer:      time.Now(),
 	}
 }
 
-// identified reports whether the observer is to know who the client is.
+// identified reports whether the observer is to know who has logged in.
 func (s *session) identified() bool { return s.srv.cfg.Identity && s.Legacy }
 
 // relayUntilLogin relays until the upstream has accepted a login, and returns that; or what
@@ -151,7 +151,11 @@ func (c *commandSide) relayUntilLogin() (*Login, error) {
 		}
 		if loggedIn {
 			<-c.over
-			return &Login{Conn: &c.s.Conn, Account: c.identity.Account, Software: c.identity.Software}, nil
+			l := &Login{Conn: &c.s.Conn}
+			if c.s.identified() {
+				l.Account, l.Software = c.identity.Account, c.identity.Software
+			}
+			return l, nil
 		}
 	}
 }

@@ -49,7 +49,8 @@ type Config struct {
 	TicketKeys [][32]byte
 	Limits     Limits
 	// Identity: the observer learns the accounts and the software of legacy clients
-	// that are let in; else they are not even read.
+	// that are let in, and the account of a login that was refused, whoever comes;
+	// else they are not even read.
 	Identity bool
 
 	UpstreamTimeout  time.Duration // dial and greeting
