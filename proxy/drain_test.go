@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"crypto/tls"
 	"io"
 	"net"
@@ -116,5 +117,30 @@ func TestExplainedClientsAreToldAtShutdown(t *testing.T) {
 		if got, err := io.ReadAll(c); err != nil || !strings.Contains(string(got), " TLS 1.0 is no longer accepted here") {
 			t.Errorf("%s: %q, %v", l, got, err)
 		}
+	}
+}
+
+// An upstream that greets and then does not take an ID does not hold up a shutdown.
+func TestAClientOfASilentUpstreamIsToldAtShutdown(t *testing.T) {
+	told := make(chan struct{}, 10)
+	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		io.WriteString(c, posterntest.IMAPGreeting)
+		for in := bufio.NewReader(c); ; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return
+			} else if strings.Contains(line, "x-originating-ip") {
+				told <- struct{}{}
+			}
+		}
+	})
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.UpstreamClientID, c.UpstreamTimeout = true, 10*time.Second })
+	<-told // by the prober
+	c := g.TLS(t, IMAPS)
+	<-told
+	begun := time.Now()
+	g.Shutdown(t.Context())
+	if line := c.ExpectLine(t, ""); !strings.HasPrefix(line, "* BYE Shutting down") || time.Since(begun) > 1500*time.Millisecond {
+		t.Errorf("after %v: %q", time.Since(begun), line)
 	}
 }

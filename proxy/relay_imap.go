@@ -116,6 +116,7 @@ func (imapDialect) readReply(r *replySide) ([]byte, *answer, error) {
 
 func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err error) {
 	if len(line) == len("\r\n") {
+		c.says(line, false)
 		return false, c.send(line) // no command: it has no answer
 	}
 	cmd, ok := mailproto.ParseIMAPCommand(line)

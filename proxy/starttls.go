@@ -241,7 +241,9 @@ func (imapDialect) explain(st *stage, n notice) []byte {
 func (st *stage) firstTag() string {
 	for range maxBadCommands {
 		line, err := st.in.Line()
-		if err != nil {
+		if err == mailproto.ErrLineTooLong {
+			return string(mailproto.IMAPTag(st.in.Buffered()))
+		} else if err != nil {
 			return ""
 		}
 		if len(mailproto.TrimLineEnd(line)) > 0 {

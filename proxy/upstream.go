@@ -86,24 +86,6 @@ type upstreamError struct {
 func (e *upstreamError) Error() string { return e.err.Error() }
 func (e *upstreamError) Unwrap() error { return e.err }
 
-// dial connects to an upstream, secures the line as configured and reads its
-// greeting; two durations bound the connection and all of it. The header, if
-// any, goes first.
-func (srv *Server) dial(up *upstream, d dialect, header []byte, dialWithin, within time.Duration) (*upstreamConn, greeting, error) {
-	c, stop, err := srv.reach(up, dialWithin, within)
-	if err != nil {
-		return nil, greeting{}, err
-	}
-	defer stop()
-	g, err := srv.converse(c, d, header)
-	if err != nil {
-		c.Close()
-		return nil, g, advise(err, len(header) > 0)
-	}
-	c.raw.SetDeadline(time.Time{})
-	return c, g, nil
-}
-
 // Answer is what an upstream says to one who asks.
 type Answer struct {
 	// Greeting is its first line.

@@ -85,24 +85,30 @@ func (s *session) connect(lost *upstream) (g greeting, err error) {
 	return g, err
 }
 
-// connectTo connects to one upstream and tells it of the client. One that refuses to be
-// told is used all the same.
+// connectTo connects to one upstream, secures the line as configured, reads its greeting and
+// tells it of the client; two durations bound the connection and all of it. The header,
+// if any, goes first. An upstream that refuses to be told is used all the same.
 func (s *session) connectTo(up *upstream, header []byte, dialWithin, within time.Duration) (greeting, error) {
-	c, g, err := s.srv.dial(up, s.dialect, header, dialWithin, within)
+	c, stop, err := s.srv.reach(up, dialWithin, within)
 	if err != nil {
-		return g, err
+		return greeting{}, err
 	}
-	s.upstream = c
-	if s.srv.cfg.UpstreamClientID {
-		c.raw.SetDeadline(time.Now().Add(s.srv.cfg.UpstreamTimeout))
-		reply, err := s.dialect.identify(c, s.Client, s.destination)
-		if err != nil {
-			c.Close()
-			return greeting{}, err
+	defer stop()
+	g, err := s.srv.converse(c, s.dialect, header)
+	if err == nil && s.srv.cfg.UpstreamClientID {
+		var reply string
+		if reply, err = s.dialect.identify(c, s.Client, s.destination); err == nil {
+			s.srv.cfg.Log.Debug("upstream answers an ID", "upstream", up.Name, "reply", text.Cut(reply, 80), "conn_id", s.ID)
+		} else {
+			g = greeting{} // nothing was refused
 		}
-		c.raw.SetDeadline(time.Time{})
-		s.srv.cfg.Log.Debug("upstream answers an ID", "upstream", up.Name, "reply", text.Cut(reply, 80), "conn_id", s.ID)
 	}
+	if err != nil {
+		c.Close()
+		return g, advise(err, len(header) > 0)
+	}
+	c.raw.SetDeadline(time.Time{})
+	s.upstream = c
 	return g, nil
 }
 

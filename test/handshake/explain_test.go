@@ -85,6 +85,7 @@ func TestExplainAnswersTheFirstCommand(t *testing.T) {
 		"a1 CAPABILITY\r\n", "a1 LOGIN anna s3cr3t-word\r\na2 NOOP\r\n", "a1 LOGIN {4}\r\n", "a1 AUTHENTICATE PLAIN\r\n",
 		"a1 LOGIN {4+}\r\nanna {11+}\r\ns3cr3t-word\r\na2 NOOP\r\n", "a1 LOGIN anna {14+}\r\na2 s3cr3t-word\r\n",
 		"a1 AUTHENTICATE PLAIN AGFubmEAczNjcjN0LXdvcmQ=\r\n", "\r\n\r\na1 LOGOUT\r\n", "a1 FOO(\r\n", "a1  NOOP\r\n", "a1 STARTTLS\n",
+		"a1 AUTHENTICATE GSSAPI " + strings.Repeat("A", 65<<10) + "\r\n",
 	} {
 		r.converse(t, "imap", w, config, []byte(first), 0, told("imap", text, "a1", 0))
 	}
