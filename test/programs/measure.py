@@ -24,17 +24,16 @@ RECIPES = pathlib.Path("/programs/recipes.sh").read_text()
 ACCOUNT, PASSWORD = "anna", "open-sesame-4711"
 PORTS = {"imaps": 993, "imap": 143, "pop3s": 995, "pop3": 110}
 MODES = ("observe", "enforce", "explain")
-FLOORS = {"1.0": "tls1.2", "1.1": "tls1.2", "1.2": "tls1.3", "pq": "tls1.3-pq"}
+FLOORS = {"1.0": "tls1.2", "1.1": "tls1.2", "1.2": "tls1.3"}
 TEXT = "TLS %s is no longer accepted here; update your mail program to one that supports TLS %s or later."
-TEXT_CIPHER = "The encryption that your mail program offers is no longer accepted here; please update it."
 ALL, TLS_ONLY, IMAP, POP3 = tuple(PORTS), ("imaps", "pop3s"), ("imaps", "imap"), ("pop3s", "pop3")
 
 # Name: package or npm module, what limits it to which version, listeners, and for those
 # that draw on a screen the keys to press when a pattern first shows.
 # OpenSSL: OPENSSL_CONF. GnuTLS: its system-wide file, since mutt, mpop and Emacs refuse
-# TLS 1.0 by themselves, and so need a floor of 1.3. Go of aerc: only the key exchange.
+# TLS 1.0 by themselves, and so need a floor of 1.3. aerc: its own list of versions, patched.
 PROGRAMS = {
-    "aerc": ("aerc", "pq", IMAP, {}),
+    "aerc": ("aerc", "1.2", IMAP, {}),
     "alpine": ("alpine", "1.0", ALL, {"Welcome|GREETING": "e", "PASSWORD": PASSWORD + "\r", "Preserve password": "n"}),
     "claws-mail": ("claws-mail", "1.2", POP3, None),
     "curl": ("curl", "1.0", ALL, None),
@@ -143,7 +142,7 @@ def servers():
 
 
 def addresses():
-    return [(mode, j) for mode in MODES for j in range(3)]
+    return [(mode, j) for mode in MODES for j in range(2)]
 
 
 class Gate:
@@ -152,7 +151,7 @@ class Gate:
     running = {}
 
     def __init__(self, mode, floor):
-        j = ("tls1.2", "tls1.3", "tls1.3-pq").index(floor)
+        j = ("tls1.2", "tls1.3").index(floor)
         self.host = f"{mode}{j}.example.org"
         self.address = f"127.0.0.{11 + addresses().index((mode, j))}"
         self.log, self.trace = STATE / f"{self.host}.log", STATE / f"{self.host}.trace"
@@ -192,9 +191,8 @@ class Gate:
 
 def environment(home, limit):
     variables = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "screen", "USER": ACCOUNT,
-                 "LIMIT": "none" if limit == "pq" else limit, "ACCOUNT": ACCOUNT, "PASSWORD": PASSWORD}
-    if limit in ("1.0", "1.1", "1.2"):
-        variables["OPENSSL_CONF"] = f"{STATE}/openssl-{limit}"
+                 "ACCOUNT": ACCOUNT, "PASSWORD": PASSWORD}
+    variables["OPENSSL_CONF"] = f"{STATE}/openssl-{limit}"
     if limit == "1.2":
         variables["GNUTLS_SYSTEM_PRIORITY_FILE"] = f"{STATE}/gnutls"
     return variables
@@ -294,7 +292,7 @@ def squeeze(text):
 def seen(record):
     """How much of the explanation a person reads: all, a part that makes sense, or nothing."""
     limit = PROGRAMS[record["program"]][1]
-    text = TEXT_CIPHER if limit == "pq" else TEXT % (limit, FLOORS[limit][3:])
+    text = TEXT % (limit, FLOORS[limit][3:])
     shown, text = squeeze("\n".join(record["shown"])), squeeze(text)
     if text in shown:
         return "whole"
@@ -359,8 +357,7 @@ def table(records):
                 cells[-1] += " (password sent)"
         if refused or set(cells) != {"–"}:
             read = dict.fromkeys(f"{words(r)} ({r['exit']})" for r in refused)
-            limit = PROGRAMS[name][1]
-            print(f"| {name} {version(name)} | {'1.3' if limit == 'pq' else limit} | {'<br>'.join(read) or '–'} | {' | '.join(cells)} |")
+            print(f"| {name} {version(name)} | {PROGRAMS[name][1]} | {'<br>'.join(read) or '–'} | {' | '.join(cells)} |")
     print("| shown | | |", " | ".join(f"{a} of {b}" for a, b in totals.values()), "|")
     print()
     several = [r for r in records if sum(r["connections"].values()) != 1 and r["mode"] != "observe"]
@@ -371,6 +368,12 @@ def table(records):
             print(f"- {r['program']} on {r['listener']} does not log in in observe: {words(r)}")
         if r["mode"] != "observe" and r["cleartext"]:
             print(f"- {r['program']} on {r['listener']}, {r['mode']}: a login without TLS")
+
+
+def results(name):
+    """What is known of a program, from this run and those before."""
+    file = RESULTS / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else []
 
 
 def programs(args):
@@ -386,32 +389,37 @@ def programs(args):
                     records.append(record)
                     say(f"{name} {listener} {mode}: exit {record['exit']}, {record['seconds']} s, login {record['login']}, "
                         f"text {seen(record)}, password {record['password']}, {record['connections']}: {words(record)}")
-        (RESULTS / f"{name}.json").write_text(json.dumps(records, indent=1))
-    table([r for name in chosen if (RESULTS / f"{name}.json").exists() for r in json.loads((RESULTS / f"{name}.json").read_text())])
+        keep = [r for r in results(name) if (r["listener"], r["mode"]) not in [(n["listener"], n["mode"]) for n in records]]
+        (RESULTS / f"{name}.json").write_text(json.dumps(keep + records, indent=1))
+    table([r for name in chosen for r in results(name)])
 
 
 def old_stacks(args):
     home = pathlib.Path("/run/programs/stacks")
     home.mkdir()
-    print("| stack | set to | hello | JA4 | in `observe` | in `enforce` | it says |")
-    print("|---|---|---|---|---|---|---|")
-    rows = []
-    for row in stacks.measure(Gate, args.only, say, home):
-        rows.append(row)
-        watched, refused = row["observe"], row["enforce"]
-        log = (watched["log"] or refused["log"] or [{}])[0]
-        outcome = log.get("outcome", "accepted" if watched["met"].startswith("TLS") else "")
-        said = words({"shown": [refused["said"]]}) if refused["met"] != watched["met"] or outcome == "rejected" else "–"
-        if watched["offered"] == "nothing":
-            said, outcome = words({"shown": [watched["said"]]}), ""
-        print(f"| {row['stack']} | {row['how']} | {watched['offered']} | {log.get('ja4', '–')} | {outcome} {watched['met']} "
-              f"| {refused['met']} | {said} |")
+    rows = list(stacks.measure(Gate, args.only, say, home))
     (RESULTS / "stacks.json").write_text(json.dumps(rows, indent=1))
 
 
+def stacks_table():
+    print("\n| stack | set to | hello | JA4 | in `observe` | in `enforce` | it says then |")
+    print("|---|---|---|---|---|---|---|")
+    for row in json.loads((RESULTS / "stacks.json").read_text()):
+        watched, refused = row["observe"], row["enforce"]
+        log = (watched["log"] or refused["log"] or [{}])[0]
+        outcome = log.get("outcome", "accepted" if watched["met"].startswith("TLS") else "")
+        said = words({"shown": [refused["said"]]}) if "alert" in refused["met"] else "–"
+        if watched["offered"] == "nothing":
+            said, outcome = words({"shown": [watched["said"]]}), ""
+        print(f"| {row['stack']} | `{row['how']}` | {watched['offered']} | {log.get('ja4', '–')} | {outcome} {watched['met']} "
+              f"| {refused['met']} | {said} |")
+
+
 def main():
+    def listed(text):
+        return text.split(",")
+
     parser = argparse.ArgumentParser(prog="test/programs/run")
-    listed = lambda text: text.split(",")
     parser.add_argument("-g", action="store_true", help="graphical programs, too")
     parser.add_argument("-only", type=listed, default=[], help="NAME,NAME")
     parser.add_argument("-on", type=listed, default=list(PORTS), help="imaps,imap,pop3s,pop3")
@@ -425,6 +433,8 @@ def main():
         programs(args)
     if args.what in ("stacks", "all"):
         old_stacks(args)
+    if args.what in ("stacks", "all", "tables"):
+        stacks_table()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 # One function a mail program: it configures the program as its manual says, in
 # an empty home, and runs it to fetch or list mail. measure.py calls
 # "recipes.sh NAME" with PROTO (imap, pop3), SECURITY (tls, starttls), HOST,
-# PORT, ACCOUNT, PASSWORD and LIMIT (1.0, 1.1, 1.2: the newest TLS version that
-# the program may speak, or none).
+# PORT, ACCOUNT and PASSWORD. What limits a program to old TLS stands here where
+# OPENSSL_CONF and GnuTLS's own file do not reach it.
 set -u
 roots=/etc/ssl/certs/ca-certificates.crt
 secure=${PROTO:0:4}
@@ -39,12 +39,8 @@ like_mutt() {
 }
 
 s-nail() {
-	local old=
-	if [ "$LIMIT" != none ]; then
-		old="-S tls-config-pairs=MinProtocol=TLSv1,MaxProtocol=TLSv1,CipherString=DEFAULT:@SECLEVEL=0"
-	fi
-	# shellcheck disable=SC2086 # several words
-	command s-nail -n -S v15-compat -S imap-use-starttls -S pop3-use-starttls $old \
+	command s-nail -n -S v15-compat -S imap-use-starttls -S pop3-use-starttls \
+		-S tls-config-pairs=MinProtocol=TLSv1,MaxProtocol=TLSv1,CipherString=DEFAULT:@SECLEVEL=0 \
 		-f "$secure://$ACCOUNT:$PASSWORD@$HOST:$PORT"
 }
 
@@ -148,7 +144,10 @@ aerc() {
 		from = Anna <anna@example.org>
 	END
 	chmod 600 .config/aerc/accounts.conf
-	command aerc
+	python3 -c 'whole = open("/usr/bin/aerc", "rb").read()
+open("aerc", "wb").write(whole.replace(b"\4\3\3\3\2\3\1\3", b"\3\3\3\3\2\3\1\3"))' # 1.3, 1.2, 1.1, 1.0
+	chmod +x aerc
+	./aerc
 }
 
 gnus() {
@@ -204,7 +203,7 @@ perl() {
 }
 
 # Ruby sets the bounds of OpenSSL's section aside.
-ruby_tls='old = ENV["LIMIT"] == "none" ? {} : {max_version: :TLS1, ciphers: "DEFAULT:@SECLEVEL=0"}
+ruby_tls='old = {max_version: :TLS1, ciphers: "DEFAULT:@SECLEVEL=0"}
 	tls = ENV["SECURITY"] == "tls"
 '
 
@@ -252,8 +251,7 @@ print(pop.stat())'
 }
 
 # The options that limit Node, which does not read the system's OpenSSL section.
-node_tls='const old = process.env.LIMIT == "none" ? {} : { minVersion: "TLSv1",
-	maxVersion: "TLSv1", ciphers: "DEFAULT:@SECLEVEL=0" };
+node_tls='const old = { minVersion: "TLSv1", maxVersion: "TLSv1", ciphers: "DEFAULT:@SECLEVEL=0" };
 const { HOST: host, ACCOUNT: user, PASSWORD: pass } = process.env;
 const port = +process.env.PORT, tls = process.env.SECURITY == "tls";
 '
@@ -300,8 +298,7 @@ javamail() {
 					p.put("mail." + protocol + ".starttls.enable", "true");
 					p.put("mail." + protocol + ".starttls.required", "true");
 				}
-				if (!System.getenv("LIMIT").equals("none"))
-					p.put("mail." + protocol + ".ssl.protocols", "TLSv1");
+				p.put("mail." + protocol + ".ssl.protocols", "TLSv1");
 				Store store = Session.getInstance(p).getStore(protocol);
 				store.connect(System.getenv("HOST"), Integer.parseInt(System.getenv("PORT")),
 					System.getenv("ACCOUNT"), System.getenv("PASSWORD"));
@@ -317,9 +314,8 @@ javamail() {
 curl() {
 	local options=--ssl-reqd
 	if [ "$SECURITY" = tls ]; then options=; fi
-	if [ "$LIMIT" != none ]; then options="$options --tlsv1.0 --tls-max $LIMIT --ciphers DEFAULT@SECLEVEL=0"; fi
-	# shellcheck disable=SC2086 # several words
-	command curl -sS $options -u "$ACCOUNT:$PASSWORD" "$secure://$HOST:$PORT/"
+	# shellcheck disable=SC2086 # none or one
+	command curl -sS --tlsv1.0 --tls-max 1.0 --ciphers DEFAULT@SECLEVEL=0 $options -u "$ACCOUNT:$PASSWORD" "$secure://$HOST:$PORT/"
 }
 
 fetchmail() {
@@ -333,8 +329,6 @@ fetchmail() {
 }
 
 mbsync() {
-	local versions=TLSv1.2
-	if [ "$LIMIT" = 1.0 ]; then versions=TLSv1; fi
 	mkdir -p Maildir
 	cat >.mbsyncrc <<-END
 		IMAPStore remote
@@ -343,7 +337,7 @@ mbsync() {
 		User $ACCOUNT
 		Pass $PASSWORD
 		SSLType $([ "$SECURITY" = tls ] && echo IMAPS || echo STARTTLS)
-		SSLVersions $versions
+		SSLVersions TLSv1
 		CertificateFile $roots
 
 		MaildirStore local
@@ -364,9 +358,8 @@ goimap() { /work/build/goimap; }
 # windowed runs a program with windows for half a minute, and prints what can be
 # read on the screen whenever that has changed. The pictures stay in $SHOTS.
 windowed() {
-	export DISPLAY=:7
-	rm -rf /tmp/.X7-lock /tmp/.X11-unix/X7 # of the run before
-	Xvfb :7 -screen 0 1280x900x24 >Xvfb.log 2>&1 &
+	export DISPLAY=:$((RANDOM % 900 + 100))
+	Xvfb "$DISPLAY" -screen 0 1280x900x24 >Xvfb.log 2>&1 &
 	sleep 1
 	openbox >openbox.log 2>&1 &
 	dbus-run-session -- "$@" >program.log 2>&1 &
@@ -393,7 +386,7 @@ thunderbird() {
 	cat >profile/user.js <<-END
 		user_pref("security.tls.version.enable-deprecated", true);
 		user_pref("security.tls.version.min", 1);
-		user_pref("security.tls.version.max", $([ "$LIMIT" = none ] && echo 4 || echo 1));
+		user_pref("security.tls.version.max", 1);
 		user_pref("mail.accountmanager.accounts", "account1");
 		user_pref("mail.accountmanager.defaultaccount", "account1");
 		user_pref("mail.account.account1.server", "server1");
@@ -436,6 +429,7 @@ claws-mail() {
 		set_popport=1
 		pop_port=$PORT
 		ssl_pop=$ssl
+		ssl_certs_auto_accept=1
 		receive_at_get_all=1
 		inbox=#mh/Mailbox/inbox
 	END

@@ -46,20 +46,20 @@ def stacks():
     """Yields name, package or version, and the command against a host."""
     for version in ("0.10.48", "0.12.18", "4.9.1", "6.17.1", "8.17.0"):
         for method in ("", "TLSv1_1_method", "TLSv1_method", "SSLv3_method"):
-            yield f"node {version}", method or "as it comes", node(version, method)
-    for where, name in (("chroot /bullseye ", "OpenSSL of Debian 11"), ("", "OpenSSL of Debian 12")):
+            yield f"node {version}", method or "defaults", node(version, method)
+    for where, name in (("chroot /bullseye ", "OpenSSL 1.1.1w (Debian 11)"), ("", "OpenSSL 3.0 (Debian 12)")):
         program = where + "openssl s_client -connect {host}:993 -servername {host} -quiet </dev/null"
         for how in ("", "-tls1", "-tls1 -cipher ALL:@SECLEVEL=0", "-tls1_1 -cipher ALL:@SECLEVEL=0"):
-            yield name, how or "as it comes", shell(f"sleep 1 | {program} {how}".replace("</dev/null", ""))
+            yield name, how or "defaults", shell(f"sleep 1 | {program} {how}".replace("</dev/null", ""))
     gnutls = "sleep 1 | gnutls-cli --no-ca-verification -p 993 {host} --priority "
     for how in ("NORMAL", "NORMAL:-VERS-ALL:+VERS-TLS1.0", "NORMAL:-VERS-ALL:+VERS-TLS1.0:-KX-ALL:+RSA",
                 "NORMAL:-VERS-ALL:+VERS-TLS1.0:-KX-ALL:+DHE-RSA"):
-        yield "GnuTLS", how, shell(gnutls + how)
+        yield "GnuTLS 3.7.9", how, shell(gnutls + how)
     for how in ("ssl3:ssl3", "tls1.0:tls1.0", "tls1.0:"):
-        yield "NSS tstclnt", how, shell("sleep 1 | tstclnt -h {host} -p 993 -o -D -V " + how)
-    yield "Erlang ssl", "tlsv1", lambda host: ["erl", "-noshell", "-eval", ERLANG.format(host=host)]
+        yield "NSS 3.87 (tstclnt)", how, shell("sleep 1 | tstclnt -h {host} -p 993 -o -D -V " + how)
+    yield "Erlang/OTP 25", "tlsv1", lambda host: ["erl", "-noshell", "-eval", ERLANG.format(host=host)]
     for how in ("TLSv1", "SSLv2Hello TLSv1", "SSLv2Hello TLSv1.2", "SSLv3"):
-        yield "OpenJDK", how, shell("java -Djava.security.properties=/run/programs/java "
+        yield "OpenJDK 17", how, shell("java -Djava.security.properties=/run/programs/java "
                                     "-Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts /run/programs/Stack.java {host} " + how)
 
 
