@@ -372,8 +372,8 @@ windowed() {
 			rm "$picture"
 		else
 			last=$(convert "$picture" rgb:- | sha1sum)
-			convert "$picture" -colorspace gray -resize 200% large.png
-			tesseract large.png - --psm 11 2>/dev/null
+			convert "$picture" -colorspace gray -resize 300% -negate large.png
+			tesseract large.png - --psm 6 2>/dev/null
 		fi
 		if [ "$i" = 7 ] || [ "$i" = 11 ]; then xdotool key Return; fi # OK to a notice: another may lie beneath
 	done
