@@ -257,6 +257,8 @@ def run(name, listener, mode):
     command = ["bash", "-c", RECIPES, "recipes.sh", name]
     if answers is None:
         shown, code = piped(command, env, home)
+        if name in WINDOWS:
+            code = "stays"
     else:
         shown, code = drawn(command, env, home, answers)
     time.sleep(0.5)
@@ -299,13 +301,16 @@ def seen(record):
     return "cut" if text[:30] in shown else "no"
 
 
-# What OpenSSL and Ruby say beside the reason.
-NUMBERS = (r"[0-9A-F]{8,}:error:|error:?[0-9A-F]{8}:|^(a: |A |Alert: )+|\((Runtime|_ssl\.c:\d+)\)|:\.\./[^ :]+:\d+:?|SSL routines:\w*:|SSL\d?_\w+:"
-           r"|SSL_connect(:| returned).* state=error: |^/usr\S+ |in `\w+': |\(errflg=\d\) in Unknown.*|^error: ")
+# What programs say beside the reason.
+NUMBERS = re.compile(
+    r"([0-9A-F]{8,}:)?error:[0-9A-F]{8}:|^(a: |A |Alert: )+|\((Runtime|_ssl\.c:\d+)\)|:\.\./[^ :]+:\d+:?(SSL alert number \d+)?|SSL routines:\w*:"
+    r"|SSL3?_[A-Z_]+:|SSL_connect(: 1:| returned.* state=error:) |^/usr\S+in `[^']+': |\(errflg=\d\) in Unknown.*|^error: |^(Caused by|Notice): "
+    r"|Exception in thread \"main\" |\[?SSL: TLSV1_ALERT_PROTOCOL_VERSION\] |\(pop :server [^)]*\) |^Warning: Opening \S+ server on mail...failed: ; "
+    r"|Server nnimap.mail previously determined to be down; not retrying; ")
 
 # Words of a message, and lines that are none.
 WORDS = re.compile(r"tls|ssl|alert|error|fail|cannot|can't|could not|unable|version|closed|denied|refused|unexpected|EOF|BYE|reset|abort|invalid|no mail|unavail", re.I)
-DULL = re.compile(r"^\s*(at |File |Traceback|from |\^|\[Thread|.*node:internal)|Press|Loading|^\s*throw |^\s*raise |self\.|Copyright|requires libtool|^\S+@\S+:|using TLS|^getmail version|notls|informational message|^Alert$|^C\]:|^\d+ \w+ [A-Z]|^retu|imaplib2 v|Licensed|super\(|imapobj|Node\.js v|^Connecting to")
+DULL = re.compile(r"^\s*(at |File |Traceback|from |\^|\[Thread|.*node:internal)|Press|Loading|^\s*throw |^\s*raise |self\.|Copyright|requires libtool|^\S+@\S+:|using TLS|^getmail version|notls|informational message|^Alert$|tlsFailed|authenticationFailed|eventName|^Opening connection|^C\]:|^\d+ \w+ [A-Z]|^retu|imaplib2 v|Licensed|super\(|imapobj|Node\.js v|^Connecting to")
 
 
 def words(record):
@@ -315,10 +320,10 @@ def words(record):
         for line in reversed(screen.replace("\\\n", "").splitlines()):
             line = re.sub(r"\s+", " ", line).strip(" -|[]")
             if WORDS.search(line) and not DULL.search(line):
-                lines.append(re.sub(NUMBERS, "", line))
+                lines.append(NUMBERS.sub("", line).strip(" ,"))
     text = next(filter(re.compile("tls|ssl|alert", re.I).search, lines), lines[0] if lines else "nothing")
-    text = re.sub(r"(observe|enforce|explain)\d\.example\.org", "HOST", text)
-    text = re.sub(r"(imap|pop)3?s?://[^/ ]*/?|HOST(:\d+| \([\d.:]+\))", "HOST", text)
+    text = re.sub(r"(observe|enforce|explain)[\dl]\.example\.org", "HOST", text)
+    text = re.sub(r"(imap|pop)3?s?://[^/ ']*[^/ ':]/?|HOST(:\d+| \([\d.:]+\))", "HOST", text)
     text = text.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
     return text if len(text) <= 110 else text[:107] + "..."
 
