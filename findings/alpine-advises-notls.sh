@@ -3,7 +3,7 @@
 # says nothing. Alpine explains that "your current setup is not compatible with the
 # configuration of your mail server", and that "you may want to add the option
 # /notls": its advice against too little security is none at all. Who follows it
-# sends the password in clear, unless the server refuses that, too.
+# may send the password in clear.
 #
 # Seen with alpine 2.26 (Debian 12) limited to TLS 1.0, against s_server of the same
 # Debian, which takes TLS 1.2 and later. Needs root for a chroot.

@@ -402,8 +402,10 @@ def programs(args):
 def old_stacks(args):
     home = pathlib.Path("/run/programs/stacks")
     home.mkdir()
-    rows = list(stacks.measure(Gate, args.only, say, home))
-    (RESULTS / "stacks.json").write_text(json.dumps(rows, indent=1))
+    rows = []
+    for row in stacks.measure(Gate, args.only, say, home):
+        rows.append(row)
+        (RESULTS / "stacks.json").write_text(json.dumps(rows, indent=1))
 
 
 def stacks_table():
@@ -416,7 +418,7 @@ def stacks_table():
         said = words({"shown": [refused["said"]]}) if "alert" in refused["met"] else "–"
         if watched["offered"] == "nothing":
             said, outcome = words({"shown": [watched["said"]]}), ""
-        print(f"| {row['stack']} | `{row['how']}` | {watched['offered']} | {log.get('ja4', '–')} | {outcome} {watched['met']} "
+        print(f"| {row['stack']} | `{row['how'].replace('NORMAL:-VERS-ALL:', '')}` | {watched['offered']} | {log.get('ja4', '–')} | {outcome} {watched['met']} "
               f"| {refused['met']} | {said} |")
 
 

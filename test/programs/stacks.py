@@ -30,7 +30,7 @@ public class Stack {
 """
 
 ERLANG = ('ssl:start(), R = ssl:connect("{host}", 993, [{{verify, verify_none}}, {{active, false}}, '
-          '{{versions, [tlsv1]}}], 5000), io:format("~p~n", [R]), halt().')
+          '{{versions, [tlsv1]}}, {{ciphers, ssl:cipher_suites(all, tlsv1)}}], 5000), io:format("~p~n", [R]), halt().')
 
 
 def node(version, method):
@@ -47,7 +47,7 @@ def stacks():
     for version in ("0.10.48", "0.12.18", "4.9.1", "6.17.1", "8.17.0"):
         for method in ("", "TLSv1_1_method", "TLSv1_method", "SSLv3_method"):
             yield f"node {version}", method or "defaults", node(version, method)
-    for where, name in (("chroot /bullseye ", "OpenSSL 1.1.1w (Debian 11)"), ("", "OpenSSL 3.0 (Debian 12)")):
+    for where, name in (("chroot /bullseye ", "OpenSSL 1.1.1w (Debian 11)"), ("", "OpenSSL 3.0.22 (Debian 12)")):
         program = where + "openssl s_client -connect {host}:993 -servername {host} -quiet </dev/null"
         for how in ("", "-tls1", "-tls1 -cipher ALL:@SECLEVEL=0", "-tls1_1 -cipher ALL:@SECLEVEL=0"):
             yield name, how or "defaults", shell(f"sleep 1 | {program} {how}".replace("</dev/null", ""))
@@ -57,7 +57,7 @@ def stacks():
         yield "GnuTLS 3.7.9", how, shell(gnutls + how)
     for how in ("ssl3:ssl3", "tls1.0:tls1.0", "tls1.0:"):
         yield "NSS 3.87 (tstclnt)", how, shell("sleep 1 | tstclnt -h {host} -p 993 -o -D -V " + how)
-    yield "Erlang/OTP 25", "tlsv1", lambda host: ["erl", "-noshell", "-eval", ERLANG.format(host=host)]
+    yield "Erlang/OTP 25", "tlsv1, all suites", lambda host: ["erl", "-noshell", "-eval", ERLANG.format(host=host)]
     for how in ("TLSv1", "SSLv2Hello TLSv1", "SSLv2Hello TLSv1.2", "SSLv3"):
         yield "OpenJDK 17", how, shell("java -Djava.security.properties=/run/programs/java "
                                     "-Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts /run/programs/Stack.java {host} " + how)
