@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -192,12 +191,7 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 			if c.Last.Before(f.Since) {
 				continue
 			}
-			for _, account := range c.Accounts {
-				// The API does not say which account uses which program.
-				for _, software := range append(slices.Clone(c.Software), "") {
-					c.Logins = append(c.Logins, ledger.Identity{Account: account, Software: software})
-				}
-			}
+			c.Logins = logins(c.Accounts, c.Software)
 			all = append(all, c)
 		}
 		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
@@ -205,6 +199,22 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 		}
 		query.Set("cursor", page.NextCursor)
 	}
+}
+
+// logins returns the logins of a client. The API does not say which of several
+// accounts uses which program.
+func logins(accounts, software []string) (list []ledger.Identity) {
+	for _, a := range accounts {
+		list = append(list, ledger.Identity{Account: a})
+	}
+	for _, s := range software {
+		l := ledger.Identity{Software: s}
+		if len(accounts) == 1 {
+			l.Account = accounts[0]
+		}
+		list = append(list, l)
+	}
+	return list
 }
 
 // Hellos returns the hellos that the proxy has kept.

@@ -126,3 +126,16 @@ func TestWhatAReplayCannotAnswer(t *testing.T) {
 		}
 	}
 }
+
+// Several accounts of a client are not said to use a program that one of them does.
+func TestProgramsOfAnInstanceAreNotMixedUp(t *testing.T) {
+	for want, accounts := range map[string][]string{
+		"[{anna } {anna Outlook}]":              {"anna"},
+		"[{anna } {bert } { Outlook}]":          {"anna", "bert"},
+		"[{anna } {bert } {chair } { Outlook}]": {"anna", "bert", "chair"},
+	} {
+		if got := fmt.Sprint(logins(accounts, []string{"Outlook"})); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -67,7 +67,8 @@ func TestReplicasBehindPgBouncer(t *testing.T) {
 	first := newReplica(t, pooled(t, newURL(t, "postgres")))
 	for i := range 20 {
 		for j, g := range []*replica{first, first.another(), first.another()} {
-			g.meet(hello(fmt.Sprintf("192.0.2.%d", 3*i+j)))
+			// A login, and a mark of the client, are more statements in a transaction.
+			g.session(hello(fmt.Sprintf("192.0.2.%d", 3*i+j), passed), "anna", "")
 			g.flush()
 			if _, err := g.store.Distinct(t.Context(), g.now()); err != nil {
 				t.Fatal(err)
