@@ -144,7 +144,7 @@ def measure(Gate, chosen, say, home):
     shutil.copytree("/run/programs", "/bullseye/run/programs", dirs_exist_ok=True,
                     ignore=lambda _, names: [n for n in names if not n.endswith(".pem")])
     for name, how, command in stacks():
-        if chosen and name.split()[0].lower() not in chosen:
+        if chosen and not name.lower().startswith(tuple(chosen)):
             continue
         row = {"stack": name, "how": how}
         for mode in ("observe", "enforce"):
