@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -340,7 +341,13 @@ func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
 		if c.up.TLS == LineStartTLS {
 			g.shown = nil // before TLS anybody may have said it
 		}
-		return g, &upstreamError{failure, fmt.Errorf("upstream greets with %.80q", g.line)}
+		err := fmt.Errorf("upstream greets with %.80q", g.line)
+		for _, p := range []Protocol{ProtocolIMAP, ProtocolPOP3} {
+			if _, other := dialectOf(p).judgeGreeting(g.line); failure == UpstreamGreeting && other == "" {
+				err = fmt.Errorf("%w, which is %s: name the server's other port, or move the URL to the variable of that protocol", err, strings.ToUpper(string(p)))
+			}
+		}
+		return g, &upstreamError{failure, err}
 	}
 	return g, nil
 }
@@ -363,7 +370,7 @@ func advise(err error, header bool) error {
 		advice = "name its CA in POSTERN_UPSTREAM_CA_FILE, or the name in its certificate in POSTERN_UPSTREAM_SERVER_NAME"
 	case reason == UpstreamStartTLS:
 	case header:
-		advice = "does it expect the PROXY header that " + variable + " sends?"
+		advice = "does it expect the PROXY header that " + variable + " sends, and trust this host with it (Dovecot: haproxy_trusted_networks)?"
 	case errors.As(err, &notTLS):
 		advice = "it does not speak TLS here: is the URL's scheme right?"
 	case reason == UpstreamClosed, reason == UpstreamTimeout, reason == UpstreamTLS:

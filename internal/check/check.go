@@ -41,7 +41,7 @@ func Run(ctx context.Context, environ []string, offline bool, running func(conte
 	r := &Report{Errors: problems, Warnings: cfg.Warnings()}
 	roots, unusable := r.files(cfg, time.Now())
 	r.api(cfg)
-	r.listeners(cfg, offline, func() bool { return strings.HasPrefix(running(ctx, cfg), "listeners: ") })
+	r.listeners(cfg, func() bool { return !offline && strings.HasPrefix(running(ctx, cfg), "listeners: ") }, offline)
 	r.own(ctx, cfg, offline)
 	r.ledger(ctx, cfg, offline)
 	if !offline {
@@ -58,14 +58,15 @@ func (r *Report) addError(err error) {
 }
 
 // listeners tries to bind Postern's ports.
-func (r *Report) listeners(cfg *config.Config, offline bool, running func() bool) {
-	running = sync.OnceValue(running)
+func (r *Report) listeners(cfg *config.Config, running func() bool, offline bool) {
+	admin := holder(cfg.AdminListen)
+	ours := sync.OnceValue(running)
 	var held []string
 	try := func(variable, addr string) {
 		nl, err := net.Listen(config.Network(addr), addr)
 		if err == nil {
 			nl.Close()
-		} else if r.heldByPostern(variable, addr, err, offline, running) {
+		} else if r.heldByPostern(variable, addr, err, offline, func(holder string) bool { return holder == admin && ours() }) {
 			held = append(held, variable+" "+addr)
 		}
 	}
@@ -84,25 +85,30 @@ func (r *Report) listeners(cfg *config.Config, offline bool, running func() bool
 
 // heldByPostern judges an address that cannot be bound: that Postern holds it is no
 // error, nor that this user may not bind a port which the unit's user may.
-func (r *Report) heldByPostern(variable, addr string, err error, offline bool, running func() bool) bool {
-	holder, problem := "", config.BindError(variable, addr, err)
+func (r *Report) heldByPostern(variable, addr string, err error, offline bool, ours func(holder string) bool) bool {
+	by, problem := "", config.BindError(variable, addr, err)
 	taken := errors.Is(err, syscall.EADDRINUSE)
 	if taken {
-		_, port, _ := net.SplitHostPort(addr)
-		n, _ := strconv.Atoi(port)
-		holder = config.Holder(n)
+		by = holder(addr)
 	}
 	switch {
 	case errors.Is(err, syscall.EACCES):
 		r.warn(variable, "%v; docs/operations.md says how to check as the unit's user", strings.TrimPrefix(problem.Error(), variable+": "))
-	case taken && holder == "" && offline:
+	case taken && by == "" && offline:
 		r.warn(variable, "%s is in use, and with -offline nobody is asked by whom", addr)
-	case taken && (strings.HasSuffix(holder, " (postern)") || holder == "" && running()):
+	case taken && (strings.HasSuffix(by, " (postern)") || ours(by)):
 		return true
 	default:
 		r.addError(problem)
 	}
 	return false
+}
+
+// holder is the process that listens on the port of an address, as of [config.Holder].
+func holder(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.Atoi(port)
+	return config.Holder(n)
 }
 
 // own finds servers that are Postern itself, which would be its own client without end.

@@ -290,21 +290,21 @@ func TestAPortThatIsTaken(t *testing.T) {
 
 func TestAPortThatThisUserMayNotBindOrDoesNotKnowTheHolderOf(t *testing.T) {
 	const addr = "192.0.2.1:993" // nobody holds it, so that there is no name
-	yes, no := func() bool { return true }, func() bool { return false }
+	yes, no := func(string) bool { return true }, func(string) bool { return false }
 	for name, test := range map[string]struct {
 		err           syscall.Errno
 		offline       bool
-		running       func() bool
+		ours          func(string) bool
 		held          bool
 		error, warned string
 	}{
-		"may not":                 {err: syscall.EACCES, running: no, warned: "needs CAP_NET_BIND_SERVICE"},
-		"beside a Postern":        {err: syscall.EADDRINUSE, running: yes, held: true},
-		"beside something else":   {err: syscall.EADDRINUSE, running: no, error: "already in use by another program"},
-		"not asked, with offline": {err: syscall.EADDRINUSE, offline: true, running: yes, warned: "is in use"},
+		"may not":                 {err: syscall.EACCES, ours: no, warned: "needs CAP_NET_BIND_SERVICE"},
+		"beside a Postern":        {err: syscall.EADDRINUSE, ours: yes, held: true},
+		"beside something else":   {err: syscall.EADDRINUSE, ours: no, error: "already in use by another program"},
+		"not asked, with offline": {err: syscall.EADDRINUSE, offline: true, ours: yes, warned: "is in use"},
 	} {
 		r := &Report{}
-		if held := r.heldByPostern("POSTERN_LISTEN_IMAPS", addr, os.NewSyscallError("bind", test.err), test.offline, test.running); held != test.held {
+		if held := r.heldByPostern("POSTERN_LISTEN_IMAPS", addr, os.NewSyscallError("bind", test.err), test.offline, test.ours); held != test.held {
 			t.Errorf("%s: held %v", name, held)
 		}
 		if got := strings.Join(r.Errors, "\n"); !strings.Contains(got, test.error) || test.error == "" && got != "" {

@@ -102,7 +102,11 @@ func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
 	case err != nil:
 		return finding{err: err}
 	case answer.Kind == hello.Closed:
-		return finding{err: errors.New("it hangs up on a hello")}
+		words := "it hangs up on a hello: does it wait for a PROXY header (%s)?"
+		if len(header) > 0 {
+			words = "it hangs up on a hello: does it expect the PROXY header that %s sends, and trust this host with it (Dovecot: haproxy = yes, haproxy_trusted_networks)?"
+		}
+		return finding{err: fmt.Errorf(words, variable("UPSTREAM_PROXY_PROTOCOL"))}
 	case answer.Kind == hello.Text:
 		return finding{err: fmt.Errorf("not a port for TLS: it says %s", quoted(answer.Text))}
 	}

@@ -134,7 +134,7 @@ var upstreamTests = map[string]struct {
 	"imap - SCRAM-PLUS":      {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-1-plus"), warning: "SCRAM-SHA-1-PLUS, SCRAM-SHA-256-PLUS will not be offered"},
 	"imap - BYE":             {scheme: "imap", greeting: "* BYE too \x1b[2Jmany\r\n", reply: imapWith(""), failure: `upstream greets with "* BYE too \x1b[2Jmany\r\n"`},
 	"imap - PREAUTH":         {scheme: "imap", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "let it ask for a login"},
-	"imap - POP3 there":      {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `upstream greets with "+OK ready\r\n"`},
+	"imap - POP3 there":      {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `upstream greets with "+OK ready\r\n", which is POP3: name`},
 	"imap - silent":          {scheme: "imap", reply: imapWith(""), failure: "no answer in 500ms"},
 	"imap - no capabilities": {scheme: "imap", greeting: imapOK, reply: tagged("BAD no"), failure: `upstream greets, but answers CAPABILITY with "BAD no"`},
 	"imap - v1":              {scheme: "imap", greeting: imapOK, reply: behindHeader(imapWith("IMAP4rev1 LOGINDISABLED")), set: []string{"UPSTREAM_PROXY_PROTOCOL=v1"}, warning: refuses + "POSTERN_UPSTREAM_PROXY_PROTOCOL=v1 cannot say"},

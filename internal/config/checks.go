@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/fips140"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,8 +28,19 @@ func Inspect(environ []string) (*Config, Problems) {
 	l := load(c, environ)
 	c.given = l.given
 	l.check(c)
+	for _, entry := range environ {
+		if value, ok := strings.CutPrefix(entry, goMemoryLimit+"="); ok && !goMemoryLimits.MatchString(value) {
+			l.add(goMemoryLimit, badValue{value, "Go does not start with it: write a number of bytes with B, KiB, MiB, GiB or TiB behind it, as in 1800MiB"}.Error())
+		}
+	}
 	return c, l.problems.sorted()
 }
+
+// goMemoryLimit is a variable of Go's own. The Go runtime ends a process at once in whose
+// environment it is malformed, so that only check can say what is wrong.
+const goMemoryLimit = "GOMEMLIMIT"
+
+var goMemoryLimits = regexp.MustCompile(`^(|off|[0-9]{1,18}(B|[KMGT]iB)?)$`)
 
 // LoadAdmin reads AdminListen and AdminTLSCertFile, which locate the admin port
 // of a running Postern. Problems of other variables do not matter.

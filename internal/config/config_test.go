@@ -139,6 +139,8 @@ var badValues = []struct{ set, line string }{
 	{"ADMIN_LISTEN=off", `ADMIN_LISTEN: "off": off stands alone, and only for LISTEN_ variables`},
 	{"ADMIN_LISTEN=:143", `ADMIN_LISTEN: ":143": taken by POSTERN_LISTEN_IMAP`},
 	{"ADMIN_LISTEN=:1,:2", `ADMIN_LISTEN: ":1,:2": an IPv6 address stands in brackets, as in [::1]:993`},
+	{"UPSTREAM_IMAP=unix:/run/imap", `UPSTREAM_IMAP: "unix:/run/imap": a Unix socket cannot be used: let the server listen on a port of loopback, and write imap://127.0.0.1:port or pop3://127.0.0.1:port`},
+	{"UPSTREAM_IMAP=imaps://[fe80::1]:993", `UPSTREAM_IMAP: "imaps://[fe80::1]:993": a link-local address needs its interface, as in [fe80::1%eth0]`},
 	{"UPSTREAM_IMAP=localhost:143", `UPSTREAM_IMAP: "localhost:143": the scheme is missing: put imap:// or pop3:// before it where the server speaks in plaintext, imaps:// or pop3s:// where it begins with TLS`},
 	{"UPSTREAM_IMAP=http://h", `UPSTREAM_IMAP: "http://h": unknown scheme; one of imap, imaps, imap+starttls, pop3, pop3s, pop3+starttls`},
 	{"UPSTREAM_IMAP=imap://", `UPSTREAM_IMAP: "imap://": the host is missing`},
@@ -305,6 +307,8 @@ func TestWarnings(t *testing.T) {
 	}{
 		{[]string{"TIMEOUT_IDLE=29m59s"}, []string{"POSTERN_TIMEOUT_IDLE: under 30m, the least that RFC 9051, Section 5.4 allows"}},
 		{[]string{"TIMEOUT_IDLE=30m"}, nil},
+		{[]string{"TIMEOUT_HANDSHAKE=1ms"}, []string{"POSTERN_TIMEOUT_HANDSHAKE: under 1s, too short for clients that are far away or slow"}},
+		{[]string{"UPSTREAM_PASSTHROUGH_IMAPS=192.0.2.1:995"}, []string{"POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: 995 is the port of the other protocol: name that of imaps"}},
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://[::1]:10110", "TIMEOUT_IDLE=9m"}, []string{"POSTERN_TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows"}},
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost.:10110", "TIMEOUT_IDLE=10m"}, nil},
 		{[]string{"LISTEN_POP3=:110", "LISTEN_POP3S=off"}, []string{"POSTERN_LISTEN_POP3: not opened, since POSTERN_UPSTREAM_POP3 is not set"}},

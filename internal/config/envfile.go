@@ -69,7 +69,7 @@ func (f *EnvFile) odd(line int, problem string) {
 	f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: %s", f.path, line, problem))
 }
 
-var messageName = regexp.MustCompile(`^(` + Prefix + `[A-Za-z0-9_]+): `)
+var messageName = regexp.MustCompile(`^(` + Prefix + `[A-Za-z0-9_]+|` + goMemoryLimit + `): `)
 
 // Place puts the file, and the line where there is one, before a message that
 // begins with a variable. The zero EnvFile leaves messages as they are.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"syscall"
 )
@@ -29,6 +30,21 @@ func connectionLimit(descriptors uint64) int {
 		descriptors = math.MaxInt32
 	}
 	return max((int(descriptors)-reservedDescriptors)/sessionDescriptors, leastConnections)
+}
+
+// fewConnections are too few for most mail servers.
+const fewConnections = 400
+
+// limitWarning says that a limit on connections does not go with the file descriptors, or
+// that there are few.
+func limitWarning(given bool, limit int, descriptors uint64) string {
+	switch n := connectionLimit(descriptors); {
+	case given && limit > n:
+		return fmt.Sprintf("%d file descriptors are enough for %d", descriptors, n)
+	case !given && n < fewConnections:
+		return fmt.Sprintf("%d connections, all that %d file descriptors are enough for: raise their limit (ulimit -n; LimitNOFILE= of a unit)", n, descriptors)
+	}
+	return ""
 }
 
 // Descriptors returns how many files and connections this process may have open

@@ -2,6 +2,7 @@ package config
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -20,6 +21,32 @@ func TestTheConnectionLimitComesFromTheDescriptors(t *testing.T) {
 	}
 	if got := mustLoad(t, with("POSTERN_LIMIT_CONNECTIONS=7")...).ConnectionLimit(); got != 7 {
 		t.Errorf("with the variable: %d, want 7", got)
+	}
+}
+
+func TestFewDescriptorsAreWarnedOf(t *testing.T) {
+	for _, tt := range []struct {
+		given       bool
+		limit       int
+		descriptors uint64
+		want        string
+	}{
+		{false, 0, 100, "16 connections, all that 100 file descriptors are enough for: raise their limit (ulimit -n; LimitNOFILE= of a unit)"},
+		{false, 0, 1024, ""}, {true, 10, 100, ""}, {true, 0, 100, ""}, {true, 17, 100, "100 file descriptors are enough for 16"},
+	} {
+		if got := limitWarning(tt.given, tt.limit, tt.descriptors); got != tt.want {
+			t.Errorf("%+v: got %q", tt, got)
+		}
+	}
+}
+
+func TestAMemoryLimitThatGoDoesNotReadIsSaid(t *testing.T) {
+	for value, good := range map[string]bool{"": true, "off": true, "100": true, "1800MiB": true, "7B": true, "1800MB": false, "1.5GiB": false, "1800M": false} {
+		_, p := Inspect(append(slices.Clone(least), "GOMEMLIMIT="+value))
+		want := "GOMEMLIMIT: \"" + value + "\": Go does not start with it: write a number of bytes with B, KiB, MiB, GiB or TiB behind it, as in 1800MiB"
+		if good && len(p) > 0 || !good && (len(p) != 1 || p[0] != want) {
+			t.Errorf("%q: %q", value, p)
+		}
 	}
 }
 

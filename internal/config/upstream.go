@@ -57,6 +57,9 @@ func (c *Config) ProxyVersion() int {
 // problem. net/url would accept too much.
 func parseUpstream(s string) (u Upstream, problem string) {
 	name, rest, found := strings.Cut(s, "://")
+	if strings.HasPrefix(s, "/") || strings.HasPrefix(strings.ToLower(s), "unix:") {
+		return u, "a Unix socket cannot be used: let the server listen on a port of loopback, and write imap://127.0.0.1:port or pop3://127.0.0.1:port"
+	}
 	if !found {
 		return u, "the scheme is missing: put imap:// or pop3:// before it where the server speaks in plaintext, imaps:// or pop3s:// where it begins with TLS"
 	}

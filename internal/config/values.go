@@ -213,6 +213,9 @@ func parseHost(s string) (host, problem string) {
 		if strings.Trim(ip.Zone(), nameBytes) != "" {
 			return "", "not a zone of an IPv6 address"
 		}
+		if ip.IsLinkLocalUnicast() && ip.Zone() == "" {
+			return "", "a link-local address needs its interface, as in [fe80::1%eth0]"
+		}
 		return ip.Unmap().String(), ""
 	}
 	if strings.Trim(s, "0123456789.") == "" {

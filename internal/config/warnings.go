@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -42,6 +41,9 @@ func (c *Config) Warnings() []string {
 	case len(c.UpstreamPOP3) > 0 && c.TimeoutIdle < pop3Idle:
 		warn("TIMEOUT_IDLE", "under 10m, the least that RFC 1939, Section 3 allows")
 	}
+	if c.TimeoutHandshake > 0 && c.TimeoutHandshake < time.Second {
+		warn("TIMEOUT_HANDSHAKE", "under 1s, too short for clients that are far away or slow")
+	}
 	for entry := range strings.SplitSeq(c.given[Prefix+"PROXY_PROTOCOL_FROM"], ",") {
 		if problem := text.HostBits(strings.TrimSpace(entry)); problem != "" {
 			warn("PROXY_PROTOCOL_FROM", problem)
@@ -59,9 +61,8 @@ func (c *Config) Warnings() []string {
 	if c.LedgerIdentityKeyFile != "" && c.LedgerIdentity != "hashed" && c.LedgerIdentity != "" {
 		warn("LEDGER_IDENTITY_KEY_FILE", "not used, since "+Prefix+"LEDGER_IDENTITY is "+c.LedgerIdentity)
 	}
-	descriptors := Descriptors()
-	if n := connectionLimit(descriptors); int(c.LimitConnections) > n {
-		warn("LIMIT_CONNECTIONS", fmt.Sprintf("%d file descriptors are enough for %d", descriptors, n))
+	if problem := limitWarning(c.given[Prefix+"LIMIT_CONNECTIONS"] != "", int(c.LimitConnections), Descriptors()); problem != "" {
+		warn("LIMIT_CONNECTIONS", problem)
 	}
 	return w
 }
@@ -101,6 +102,10 @@ func (c *Config) passthroughWarnings() (w []string) {
 			w = append(w, l.passthroughVariable()+": not used, since "+l.upstreamVariable+" is not set")
 		case l.Addrs != nil && len(l.Addrs) == 0:
 			w = append(w, l.passthroughVariable()+": not used, since "+l.Variable+" is off")
+		}
+		_, port, _ := net.SplitHostPort(string(l.passthrough))
+		if port == map[string]string{"imaps": "995", "pop3s": "993"}[l.Name] {
+			w = append(w, l.passthroughVariable()+": "+port+" is the port of the other protocol: name that of "+l.Name)
 		}
 	}
 	return w

@@ -142,7 +142,7 @@ func (g *Runtime) Start() {
 	for _, l := range g.cfg.Listeners() {
 		g.log.Info("listening", "listener", l.Name, "addresses", l.Addrs)
 	}
-	g.log.Info("serving", "admin", g.adminListener.Addr().String(),
+	g.log.Info("serving", "admin", g.adminListener.Addr().String(), "limit_connections", g.cfg.ConnectionLimit(),
 		"mode", g.policy.Load().Mode().String(), "floor", g.policy.Load().Floor().String(), "rules", len(g.policy.Load().Rules()))
 }
 

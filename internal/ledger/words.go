@@ -30,7 +30,7 @@ func inWords(err error) error {
 	case code == sqlite3.SQLITE_READONLY, code == sqlite3.SQLITE_CANTOPEN, errors.Is(err, fs.ErrPermission):
 		words = "this user may not write the file or its folder: chown them to the user that Postern runs as"
 	case errors.Is(err, fs.ErrNotExist):
-		words = "its folder is not there: make it, owned by the user that Postern runs as"
+		words = "its folder is not there: make it, owned by the user that Postern runs as, or start the unit, whose StateDirectory= makes /var/lib/postern"
 	default:
 		return err
 	}
