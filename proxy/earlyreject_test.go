@@ -65,7 +65,7 @@ func TestAnEarlyRejectSaysTheSameAsCryptoTLS(t *testing.T) {
 	var events []Handshake
 	for _, limit := range []int{0, 1000} {
 		g, up := startDeferred(t, policy.Enforce, func(c *Config) { c.Limits.ConnectionsPerClient = limit })
-		for i, flight := range [][]byte{tls10Hello, append(bytes.Clone(tls10Hello), "and more"...), hello.Fragment(tls10Hello, 50)} {
+		for i, flight := range [][]byte{tls10Hello, append(bytes.Clone(tls10Hello), "and more"...), posterntest.Fragment(tls10Hello, 50)} {
 			c := say(t, g, flight)
 			wantAlert(t, c)
 			c.Close()

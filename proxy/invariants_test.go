@@ -143,7 +143,7 @@ func TestNoByteGoesUpstreamForARefusedClient(t *testing.T) {
 		n := 0
 		for _, l := range Listeners {
 			for _, flight := range [][]byte{
-				nil, hello.SSLv2(), hello.SSLv2Offering(0x0303), hello.ClientHello(hello.Typical(0x0300)), []byte("a LOGIN u p\r\n"),
+				nil, hello.SSLv2(), posterntest.SSLv2Offering(0x0303), hello.ClientHello(hello.Typical(0x0300)), []byte("a LOGIN u p\r\n"),
 			} {
 				c := g.Dial(t, l)
 				n++

@@ -36,12 +36,12 @@ func dhe(version uint16) hello.Spec {
 func unserved() map[string][]byte {
 	return map[string][]byte{
 		"SSL 2.0":                     hello.SSLv2(),
-		"SSLv2-compatible, SSL 3.0":   hello.SSLv2Offering(0x0300),
-		"SSLv2-compatible, TLS 1.0":   hello.SSLv2Offering(0x0301),
-		"SSLv2-compatible, TLS 1.2":   hello.SSLv2Offering(0x0303),
-		"SSLv2-compatible, 300 bytes": hello.SSLv2Large(0x0301),
+		"SSLv2-compatible, SSL 3.0":   posterntest.SSLv2Offering(0x0300),
+		"SSLv2-compatible, TLS 1.0":   posterntest.SSLv2Offering(0x0301),
+		"SSLv2-compatible, TLS 1.2":   posterntest.SSLv2Offering(0x0303),
+		"SSLv2-compatible, 300 bytes": posterntest.SSLv2Large(0x0301),
 		"SSL 3.0":                     hello.ClientHello(hello.Typical(0x0300)),
-		"SSL 3.0, cut":                hello.Fragment(hello.ClientHello(hello.Typical(0x0300)), 7),
+		"SSL 3.0, cut":                posterntest.Fragment(hello.ClientHello(hello.Typical(0x0300)), 7),
 		"TLS 1.0, DHE":                hello.ClientHello(dhe(tls.VersionTLS10)),
 		"TLS 1.2, DHE":                hello.ClientHello(dhe(tls.VersionTLS12)),
 	}
@@ -342,7 +342,7 @@ func TestAHelloThatTakesTooManyBytesIsNotPassedThrough(t *testing.T) {
 	if got, err := io.ReadAll(c); err != nil || string(got) != serverHello || !bytes.Equal(old.Received(0), long) {
 		t.Errorf("%d bytes of a hello: told % x, %v", len(long), got, err)
 	}
-	cut := hello.Fragment(long, 4)
+	cut := posterntest.Fragment(long, 4)
 	if len(cut) <= maxRecorded {
 		t.Fatalf("%d bytes are not too many", len(cut))
 	}

@@ -150,8 +150,8 @@ func tcpPair(t testing.TB) (a, b *net.TCPConn) {
 func TestHookIsNotAskedForSSL2(t *testing.T) {
 	for name, tt := range map[string]struct{ flight, answer []byte }{
 		"SSL 2.0":         {hello.SSLv2(), []byte{21, 3, 1, 0, 2, 2, 70}},
-		"offering TLS":    {hello.SSLv2Offering(tls.VersionTLS12), []byte{21, 3, 1, 0, 2, 2, 70}},
-		"large, with TLS": {hello.SSLv2Large(tls.VersionTLS12), []byte{}},
+		"offering TLS":    {posterntest.SSLv2Offering(tls.VersionTLS12), []byte{21, 3, 1, 0, 2, 2, 70}},
+		"large, with TLS": {posterntest.SSLv2Large(tls.VersionTLS12), []byte{}},
 	} {
 		near, far := tcpPair(t)
 		far.Write(tt.flight)
@@ -190,9 +190,9 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		reason  policy.Reason
 	}{
 		{"SSL 2.0", hello.SSLv2(), "15030000020246", Rejected, NoFailure, policy.ReasonVersion},
-		{"SSLv2-compatible, SSL 3.0", hello.SSLv2Offering(0x0300), "15030000020246", Rejected, NoFailure, policy.ReasonVersion},
-		{"SSLv2-compatible, TLS 1.2", hello.SSLv2Offering(0x0303), "15030300020246", Rejected, NoFailure, policy.ReasonSSL2Hello},
-		{"large, TLS 1.2", hello.SSLv2Large(0x0303), "15030300020246", Rejected, NoFailure, policy.ReasonSSL2Hello},
+		{"SSLv2-compatible, SSL 3.0", posterntest.SSLv2Offering(0x0300), "15030000020246", Rejected, NoFailure, policy.ReasonVersion},
+		{"SSLv2-compatible, TLS 1.2", posterntest.SSLv2Offering(0x0303), "15030300020246", Rejected, NoFailure, policy.ReasonSSL2Hello},
+		{"large, TLS 1.2", posterntest.SSLv2Large(0x0303), "15030300020246", Rejected, NoFailure, policy.ReasonSSL2Hello},
 		{"SSL 3.0", with(0x0300, nil), "15030000020246", Rejected, NoFailure, policy.ReasonVersion},
 		{"TLS 1.0", with(0x0301, nil), "15030100020246", Rejected, NoFailure, policy.ReasonVersion},
 		{"TLS 1.1", with(0x0302, nil), "15030200020246", Rejected, NoFailure, policy.ReasonVersion},

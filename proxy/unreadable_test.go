@@ -158,7 +158,7 @@ func TestAVersionFieldOfSSL3IsRefusedBesideSupportedVersions(t *testing.T) {
 				}
 				whole := hello.ClientHello(s)
 				binary.BigEndian.PutUint16(whole[9:], field) // 0 is TLS 1.2 to a Spec
-				for _, flight := range [][]byte{whole, hello.Fragment(whole, 3)} {
+				for _, flight := range [][]byte{whole, posterntest.Fragment(whole, 3)} {
 					c := g.Dial(t, IMAPS)
 					c.Write(flight)
 					if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, []byte{21, 3, 0, 0, 2, 2, 70}) {
@@ -190,7 +190,7 @@ func TestTheAlertHasTheVersionOfTheHello(t *testing.T) {
 			dot := s
 			dot.NoExtensions, dot.ServerName = false, "localhost."
 			for name, flight := range map[string][]byte{
-				"whole": hello.ClientHello(s), "cut": hello.Fragment(hello.ClientHello(s), 3), "not read": hello.ClientHello(dot),
+				"whole": hello.ClientHello(s), "cut": posterntest.Fragment(hello.ClientHello(s), 3), "not read": hello.ClientHello(dot),
 			} {
 				c := g.Dial(t, l)
 				if !l.ImplicitTLS() {

@@ -90,28 +90,12 @@ func ClientHello(s Spec) []byte {
 	var b cryptobyte.Builder
 	b.AddUint8(typeClientHello)
 	b.AddUint24LengthPrefixed(s.body)
-	return records(b.BytesOrPanic(), s.recordVersion(), maxRecord)
+	return records(b.BytesOrPanic(), s.recordVersion())
 }
 
-// Fragment returns the same handshake message cut into records of n bytes,
-// which TLS allows at any place (RFC 8446, Section 5.1). hello is what
-// ClientHello returns.
-func Fragment(hello []byte, n int) []byte {
-	var version uint16
-	var message []byte
-	for in := cryptobyte.String(hello); !in.Empty(); {
-		var part cryptobyte.String
-		if n <= 0 || !in.Skip(1) || !in.ReadUint16(&version) || !in.ReadUint16LengthPrefixed(&part) {
-			return slices.Clone(hello)
-		}
-		message = append(message, part...)
-	}
-	return records(message, version, min(n, maxRecord))
-}
-
-func records(message []byte, version uint16, n int) []byte {
+func records(message []byte, version uint16) []byte {
 	var b cryptobyte.Builder
-	for part := range slices.Chunk(message, n) {
+	for part := range slices.Chunk(message, maxRecord) {
 		b.AddUint8(recordHandshake)
 		b.AddUint16(version)
 		b.AddUint16LengthPrefixed(raw(part))

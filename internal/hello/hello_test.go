@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"postern/internal/posterntest"
 )
 
 // seen is what crypto/tls's server makes of a first flight, and its answer.
@@ -120,7 +122,7 @@ func TestCryptoTLSSeesWhatTheSpecSays(t *testing.T) {
 	for name, spec := range specs {
 		t.Run(name, func(t *testing.T) {
 			hello := ClientHello(spec)
-			for _, flight := range [][]byte{hello, Fragment(hello, 1), Fragment(hello, 100)} {
+			for _, flight := range [][]byte{hello, posterntest.Fragment(hello, 1), posterntest.Fragment(hello, 100)} {
 				sameInfo(t, serve(t, flight, &tls.Config{}).info, spec)
 			}
 		})
@@ -178,7 +180,7 @@ func message(t *testing.T, flight []byte) []byte {
 func TestFragmentKeepsTheMessageAndTheVersion(t *testing.T) {
 	hello := ClientHello(Spec{Version: tls.VersionTLS12, RecordVersion: 0x0302, Size: 20000})
 	for _, n := range []int{1, 7, 1000, 1 << 20} {
-		cut := Fragment(hello, n)
+		cut := posterntest.Fragment(hello, n)
 		if !bytes.Equal(message(t, cut), message(t, hello)) {
 			t.Errorf("cut by %d the message differs", n)
 		}
@@ -197,8 +199,8 @@ func TestSSLv2Format(t *testing.T) {
 		version uint16
 	}{
 		"real":    {SSLv2(), 0x80, 0x0002},
-		"tls 1.0": {SSLv2Offering(tls.VersionTLS10), 0x80, 0x0301},
-		"large":   {SSLv2Large(tls.VersionTLS12), 0x81, 0x0303},
+		"tls 1.0": {posterntest.SSLv2Offering(tls.VersionTLS10), 0x80, 0x0301},
+		"large":   {posterntest.SSLv2Large(tls.VersionTLS12), 0x81, 0x0303},
 	} {
 		h := c.hello
 		if h[0] != c.first || int(binary.BigEndian.Uint16(h)&0x7fff) != len(h)-2 || h[2] != 1 {
@@ -239,7 +241,7 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Add([]byte{21, 3, 1, 0, 2, 2, 70})
 	f.Add([]byte("* BYE go\r\n"))
 	f.Add([]byte{0x80, 11, 4, 0, 1, 0, 2})
-	f.Add(Fragment(serverHello(0x0303, 0xc02f, 0x0304), 9))
+	f.Add(posterntest.Fragment(serverHello(0x0303, 0xc02f, 0x0304), 9))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		a, err := ReadAnswer(bytes.NewReader(b))
 		if err != nil {
@@ -268,7 +270,7 @@ func serverHello(version, suite, selected uint16) []byte {
 			b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { addExtension(b, extSupportedVersions, list([]uint16{selected})) })
 		}
 	})
-	return records(b.BytesOrPanic(), tls.VersionTLS12, maxRecord)
+	return records(b.BytesOrPanic(), tls.VersionTLS12)
 }
 
 func TestReadAnswer(t *testing.T) {
@@ -280,7 +282,7 @@ func TestReadAnswer(t *testing.T) {
 		"ssl3 alert":   {[]byte{21, 3, 0, 0, 2, 2, 40}, Answer{Kind: Alert, Level: 2, Alert: 40}},
 		"tls 1.0":      {serverHello(0x0301, 0x2f, 0), Answer{Kind: ServerHello, Version: 0x0301, CipherSuite: 0x2f}},
 		"tls 1.3":      {serverHello(0x0303, 0x1301, 0x0304), Answer{Kind: ServerHello, Version: 0x0304, CipherSuite: 0x1301}},
-		"in pieces":    {Fragment(serverHello(0x0303, 0xc02f, 0), 3), Answer{Kind: ServerHello, Version: 0x0303, CipherSuite: 0xc02f}},
+		"in pieces":    {posterntest.Fragment(serverHello(0x0303, 0xc02f, 0), 3), Answer{Kind: ServerHello, Version: 0x0303, CipherSuite: 0xc02f}},
 		"ssl2":         {[]byte{0x80, 11, 4, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0}, Answer{Kind: SSLv2Server, Version: 2}},
 		"line":         {[]byte("* BYE not here\r\nmore"), Answer{Kind: Text, Text: "* BYE not here"}},
 		"half a line":  {[]byte("-ERR"), Answer{Kind: Text, Text: "-ERR"}},
@@ -304,7 +306,7 @@ func TestReadAnswerErrors(t *testing.T) {
 		"half an alert":       {[]byte{21, 3, 1, 0, 2, 2}, io.ErrUnexpectedEOF},
 		"header alone":        {hello[:5], io.ErrUnexpectedEOF},
 		"half a hello":        {hello[:40], io.ErrUnexpectedEOF},
-		"alert amid a hello":  {append(Fragment(hello, 20)[:25], 21, 3, 1, 0, 2, 2, 40), errMalformed},
+		"alert amid a hello":  {append(posterntest.Fragment(hello, 20)[:25], 21, 3, 1, 0, 2, 2, 40), errMalformed},
 		"another message":     {[]byte{22, 3, 3, 0, 4, 11, 0, 0, 0}, errMalformed},
 		"short hello":         {[]byte{22, 3, 3, 0, 5, 2, 0, 0, 1, 3}, errMalformed},
 		"control characters":  {[]byte("\x01\x02\x03"), errMalformed},

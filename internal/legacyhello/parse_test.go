@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"postern/internal/hello"
+	"postern/internal/posterntest"
 	"postern/policy"
 )
 
@@ -19,7 +20,7 @@ func TestParseAgreesWithCryptoTLS(t *testing.T) {
 		hellos = append(hellos, namedHello{"Go", goHello(version)}, namedHello{"typical", typicalHello(version, nil)})
 	}
 	for _, h := range hellos {
-		if !check(t, h.bytes) || !check(t, hello.Fragment(h.bytes, 1+r.IntN(40))) {
+		if !check(t, h.bytes) || !check(t, posterntest.Fragment(h.bytes, 1+r.IntN(40))) {
 			t.Errorf("%s: not taken", h.name)
 		}
 	}
@@ -80,7 +81,7 @@ func TestASoleOldHello(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"nothing": nil, "a header alone": plain[:5], "half a hello": plain[:60], "all but a byte": plain[:len(plain)-1],
 		"a byte behind it": append(bytes.Clone(plain), 0), "an alert behind it": append(bytes.Clone(plain), 21, 3, 1, 0, 2, 2, 40),
-		"two records": hello.Fragment(plain, 50), "two in a record": framed(append(bytes.Clone(plain[5:]), plain[5:]...)),
+		"two records": posterntest.Fragment(plain, 50), "two in a record": framed(append(bytes.Clone(plain[5:]), plain[5:]...)),
 		"a byte behind the message": framed(append(bytes.Clone(plain[5:]), 0)),
 		"an alert":                  at(0, 21), "application data": at(0, 23), "a record of version 2": at(1, 2), "another message": at(5, 2),
 		"a message of 64 KB and more": at(6, 1), "TLS 1.2": at(9, 3, 3), "TLS 1.3": at(9, 3, 4), "from the future": at(9, 4, 0),

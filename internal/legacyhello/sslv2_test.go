@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postern/internal/hello"
+	"postern/internal/posterntest"
 	"postern/policy"
 )
 
@@ -41,7 +42,7 @@ func TestSSLv2HelloFacts(t *testing.T) {
 			t.Errorf("%#04x: suites %x, ciphers %x", tt.version, h.CipherSuites, h.SSL2Ciphers)
 		}
 	}
-	for _, b := range [][]byte{hello.SSLv2(), hello.SSLv2Offering(0x0301), hello.SSLv2Large(0x0303)} {
+	for _, b := range [][]byte{hello.SSLv2(), posterntest.SSLv2Offering(0x0301), posterntest.SSLv2Large(0x0303)} {
 		if h, ok := ParseSSLv2(b); !ok || len(h.CipherSuites)+len(h.SSL2Ciphers) == 0 {
 			t.Errorf("% x: %+v, %v", b[:11], h, ok)
 		}
@@ -70,7 +71,7 @@ func TestMalformedSSLv2Hellos(t *testing.T) {
 // FuzzSSLv2 parses any bytes.
 func FuzzSSLv2(f *testing.F) {
 	for _, b := range [][]byte{
-		hello.SSLv2(), hello.SSLv2Offering(0x0300), hello.SSLv2Offering(0x0301), hello.SSLv2Offering(0x0303), hello.SSLv2Large(0x0302),
+		hello.SSLv2(), posterntest.SSLv2Offering(0x0300), posterntest.SSLv2Offering(0x0301), posterntest.SSLv2Offering(0x0303), posterntest.SSLv2Large(0x0302),
 		sslv2Bytes(0x0304, []byte{0, 0, 1}, []byte{1}, nil), sslv2Bytes(2, []byte{1, 0, 0x80}, nil, []byte{9}), {0x80, 9, 1}, {}, {0x80},
 	} {
 		f.Add(b)

@@ -128,7 +128,7 @@ func TestMutatedHellosCostLittle(t *testing.T) {
 	for _, v := range []uint16{hello.VersionSSL30, tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13} {
 		seeds = append(seeds, hello.ClientHello(hello.Typical(v)))
 	}
-	seeds = append(seeds, hello.SSLv2(), hello.SSLv2Offering(tls.VersionTLS10))
+	seeds = append(seeds, hello.SSLv2(), posterntest.SSLv2Offering(tls.VersionTLS10))
 	begun := time.Now()
 	var all sync.WaitGroup
 	for w := range workers {

@@ -126,7 +126,7 @@ func TestFloorOfTLS13RefusesTLS12(t *testing.T) {
 		for _, o := range []offer{
 			legacy("TLS 1.2", tls12, "tls1.2", "version"),
 			legacy("TLS 1.2 that falls back", retry, "tls1.2", "fallback"),
-			ssl2Offer("TLS 1.2, SSLv2-compatible", hello.SSLv2Offering(tls.VersionTLS12), "tls1.2", "version"),
+			ssl2Offer("TLS 1.2, SSLv2-compatible", posterntest.SSLv2Offering(tls.VersionTLS12), "tls1.2", "version"),
 		} {
 			t.Run(listener+" "+o.name, func(t *testing.T) { r.refused(t, listener, o.flight, o.alert, o.want) })
 		}

@@ -117,7 +117,7 @@ func TestTLSOnASTARTTLSPort(t *testing.T) {
 			{name: "TLS 1.0", flight: hello.ClientHello(tls10)},
 			{name: "SSLv3", flight: hello.ClientHello(hello.Typical(hello.VersionSSL30))},
 			{name: "SSLv2", flight: hello.SSLv2()},
-			{name: "TLS 1.2, SSLv2-compatible, long", flight: hello.SSLv2Large(tls.VersionTLS12)},
+			{name: "TLS 1.2, SSLv2-compatible, long", flight: posterntest.SSLv2Large(tls.VersionTLS12)},
 		} {
 			t.Run(listener+" "+o.name, func(t *testing.T) {
 				client := r.client()

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"postern/internal/hello"
 	"postern/internal/posterntest"
 )
 
@@ -82,7 +81,7 @@ func (c *fragmented) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	c.done = true
-	if _, err := c.Conn.Write(hello.Fragment(p, 7)); err != nil {
+	if _, err := c.Conn.Write(posterntest.Fragment(p, 7)); err != nil {
 		return 0, err
 	}
 	return len(p), nil

@@ -140,11 +140,11 @@ func ssl2Offer(name string, flight []byte, version, reason string) offer {
 func ssl2Offers() []offer {
 	return []offer{
 		ssl2Offer("SSLv2", hello.SSLv2(), "ssl2", "version"),
-		ssl2Offer("SSLv3, SSLv2-compatible", hello.SSLv2Offering(hello.VersionSSL30), "ssl3", "version"),
-		ssl2Offer("TLS 1.0, SSLv2-compatible", hello.SSLv2Offering(tls.VersionTLS10), "tls1.0", "version"),
-		ssl2Offer("TLS 1.2, SSLv2-compatible", hello.SSLv2Offering(tls.VersionTLS12), "tls1.2", "ssl2_hello"),
-		ssl2Offer("TLS 1.0, SSLv2-compatible, long", hello.SSLv2Large(tls.VersionTLS10), "tls1.0", "version"),
-		ssl2Offer("TLS 1.2, SSLv2-compatible, long", hello.SSLv2Large(tls.VersionTLS12), "tls1.2", "ssl2_hello"),
+		ssl2Offer("SSLv3, SSLv2-compatible", posterntest.SSLv2Offering(hello.VersionSSL30), "ssl3", "version"),
+		ssl2Offer("TLS 1.0, SSLv2-compatible", posterntest.SSLv2Offering(tls.VersionTLS10), "tls1.0", "version"),
+		ssl2Offer("TLS 1.2, SSLv2-compatible", posterntest.SSLv2Offering(tls.VersionTLS12), "tls1.2", "ssl2_hello"),
+		ssl2Offer("TLS 1.0, SSLv2-compatible, long", posterntest.SSLv2Large(tls.VersionTLS10), "tls1.0", "version"),
+		ssl2Offer("TLS 1.2, SSLv2-compatible, long", posterntest.SSLv2Large(tls.VersionTLS12), "tls1.2", "ssl2_hello"),
 	}
 }
 
@@ -152,7 +152,7 @@ func ssl2Offers() []offer {
 func shapeOffers() []offer {
 	sized := func(n int) hello.Spec { return with(tls10, func(s *hello.Spec) { s.Size = n }) }
 	cut := func(o offer, n int) offer {
-		o.flight = hello.Fragment(o.flight, n)
+		o.flight = posterntest.Fragment(o.flight, n)
 		return o
 	}
 	return []offer{
