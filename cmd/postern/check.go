@@ -9,6 +9,7 @@ import (
 
 	"postern/internal/check"
 	"postern/internal/config"
+	"postern/internal/text"
 )
 
 // checkConfig checks the configuration of serve and reports all problems.
@@ -57,7 +58,7 @@ func (sys system) writeFindings(r *check.Report, asJSON bool) error {
 	}
 	if asJSON {
 		list := func(s []string) []string { return append([]string{}, s...) } // never null
-		return writeJSON(sys.stdout, struct {
+		return text.WriteJSON(sys.stdout, struct {
 			Errors     []string `json:"errors"`
 			Unanswered []string `json:"unanswered"`
 			Warnings   []string `json:"warnings"`

@@ -8,7 +8,6 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/demo"
-	"postern/internal/policyfile"
 )
 
 func runDemo(ctx context.Context, sys system) error {
@@ -22,7 +21,7 @@ func runDemo(ctx context.Context, sys system) error {
 	}
 	right, err := demo.Run(ctx, o, sys.stdout, sys.stop)
 	switch {
-	case errors.As(err, new(config.Problems)), errors.As(err, new(policyfile.Problems)):
+	case errors.As(err, new(config.Problems)):
 		// Nothing but the flags can be wrong.
 		return flagError{reason: strings.NewReplacer(config.Prefix+"POLICY_MODE", "-mode", config.Prefix+"POLICY_FLOOR", "-floor").Replace(err.Error())}
 	case err == nil && !right:

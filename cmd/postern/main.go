@@ -42,7 +42,6 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/logging"
-	"postern/internal/policyfile"
 	"postern/internal/signals"
 	"postern/internal/text"
 )
@@ -280,7 +279,6 @@ func (sys system) exit(command string, err error) int {
 	var inFlag flagError
 	var named namedError
 	var inConfig config.Problems
-	var inPolicy policyfile.Problems
 	code := exitBroken
 	if e, ok := errors.AsType[exitError](err); ok {
 		code = e.code
@@ -294,7 +292,7 @@ func (sys system) exit(command string, err error) int {
 	case errors.As(err, &inFlag):
 		sys.errorf("postern %s: %v; postern %s -h says what it takes", command, err, command)
 		return exitUsage
-	case errors.As(err, &named), errors.As(err, &inConfig), errors.As(err, &inPolicy):
+	case errors.As(err, &named), errors.As(err, &inConfig):
 		sys.errorf("%v", err)
 		return exitUsage
 	}

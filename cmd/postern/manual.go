@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -86,12 +85,4 @@ func completeFish(w io.Writer) {
 		})
 	}
 	fmt.Fprintln(w, "complete -c postern -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'")
-}
-
-// writeJSON prints a value for programs.
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
 }

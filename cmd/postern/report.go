@@ -212,7 +212,7 @@ func (f *reportFlags) knownAccounts(cfg *config.Config) (map[string]string, erro
 	if f.accounts == "" {
 		return nil, nil
 	}
-	key, err := identityKeyOf(cfg)
+	key, err := cfg.IdentityKey()
 	if err != nil {
 		return nil, exitError{err, exitUsage}
 	}
@@ -230,15 +230,6 @@ func (f *reportFlags) knownAccounts(cfg *config.Config) (map[string]string, erro
 	return known, nil
 }
 
-// identityKeyOf reads the key of hashed accounts, even if accounts are not
-// hashed now; nil if no file is configured.
-func identityKeyOf(cfg *config.Config) ([]byte, error) {
-	if cfg.LedgerIdentityKeyFile == "" {
-		return nil, nil
-	}
-	return config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
-}
-
 // erase has the ledger forget an account or an address.
 func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config) error {
 	if cfg.LedgerURL == ledger.Memory {
@@ -247,7 +238,7 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 	names := []string{f.forget}
 	_, notIP := netip.ParseAddr(f.forget)
 	if notIP != nil {
-		key, err := identityKeyOf(cfg)
+		key, err := cfg.IdentityKey()
 		if err != nil {
 			return exitError{err, exitUsage}
 		}

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 
 	"postern/internal/gate"
+	"postern/internal/text"
 )
 
 // release is the version; a build may set it with
@@ -45,7 +46,7 @@ func version(_ context.Context, sys system) error {
 	}
 	b := buildInfo()
 	if *asJSON {
-		return writeJSON(sys.stdout, map[string]string{"version": b.Version, "revision": b.Revision, "goversion": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+		return text.WriteJSON(sys.stdout, map[string]string{"version": b.Version, "revision": b.Revision, "goversion": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 	}
 	fmt.Fprintf(sys.stdout, "postern %s (commit %s, %s %s/%s)\n", b.Version, b.Revision, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil

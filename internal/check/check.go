@@ -132,8 +132,8 @@ func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) {
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
 		look(u.Variable(), u.String(), u.Addr())
 	}
-	for _, p := range cfg.Passthrough() {
-		look(p.Variable, p.Addr, p.Addr)
+	for _, l := range cfg.PassingThrough() {
+		look(l.PassthroughVariable(), string(l.Passthrough), string(l.Passthrough))
 	}
 }
 

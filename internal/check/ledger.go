@@ -12,8 +12,8 @@ import (
 // ledger checks whether the ledger can be opened and written. A database that cannot
 // now is no error: Postern runs without it.
 func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
-	if cfg.LedgerIdentity == "hashed" && cfg.LedgerIdentityKeyFile != "" {
-		_, err := config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
+	if cfg.LedgerIdentity == "hashed" {
+		_, err := cfg.IdentityKey()
 		r.addError(err)
 	}
 	isFile := strings.HasPrefix(cfg.LedgerURL, "sqlite:")

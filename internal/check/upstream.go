@@ -53,8 +53,9 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.Ce
 		}
 		list = append(list, s)
 	}
-	for _, p := range cfg.Passthrough() {
-		list = append(list, server{p.Variable + ": " + p.Addr, func(ctx context.Context) finding { return answersTLS(ctx, p.Addr, pc) }})
+	for _, l := range cfg.PassingThrough() {
+		addr := string(l.Passthrough)
+		list = append(list, server{l.PassthroughVariable() + ": " + addr, func(ctx context.Context) finding { return answersTLS(ctx, addr, pc) }})
 	}
 	findings := make([]finding, len(list))
 	var wg sync.WaitGroup

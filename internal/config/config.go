@@ -91,16 +91,18 @@ type Listener struct {
 	Variable string
 	Addrs    Addrs
 
+	// Passthrough is the old server for legacy clients, only with implicit TLS.
+	Passthrough Endpoint
+
 	upstreamVariable string
 	upstreams        Upstreams
-	passthrough      Endpoint // only with implicit TLS
 }
 
 // listeners returns all four.
 func (c *Config) listeners() []Listener {
 	list := []Listener{
-		{Name: "imaps", Addrs: c.ListenIMAPS, upstreams: c.UpstreamIMAP, passthrough: c.UpstreamPassthroughIMAPS},
-		{Name: "pop3s", Addrs: c.ListenPOP3S, upstreams: c.UpstreamPOP3, passthrough: c.UpstreamPassthroughPOP3S},
+		{Name: "imaps", Addrs: c.ListenIMAPS, upstreams: c.UpstreamIMAP, Passthrough: c.UpstreamPassthroughIMAPS},
+		{Name: "pop3s", Addrs: c.ListenPOP3S, upstreams: c.UpstreamPOP3, Passthrough: c.UpstreamPassthroughPOP3S},
 		{Name: "imap", Addrs: c.ListenIMAP, upstreams: c.UpstreamIMAP},
 		{Name: "pop3", Addrs: c.ListenPOP3, upstreams: c.UpstreamPOP3},
 	}
@@ -114,8 +116,8 @@ func (c *Config) listeners() []Listener {
 
 func (l *Listener) open() bool { return len(l.Addrs) > 0 && len(l.upstreams) > 0 }
 
-// passthroughVariable returns the variable for the listener's old server.
-func (l *Listener) passthroughVariable() string {
+// PassthroughVariable names the listener's old server.
+func (l *Listener) PassthroughVariable() string {
 	return Prefix + "UPSTREAM_PASSTHROUGH_" + strings.ToUpper(l.Name)
 }
 
@@ -125,22 +127,9 @@ func (c *Config) Listeners() []Listener {
 	return slices.DeleteFunc(c.listeners(), func(l Listener) bool { return !l.open() })
 }
 
-// Passthrough is an old server for the legacy clients of a listener.
-type Passthrough struct {
-	Listener string // imaps or pop3s
-	Variable string
-	Addr     string // host:port
-}
-
-// Passthrough returns the old servers of the listeners to open.
-func (c *Config) Passthrough() []Passthrough {
-	var used []Passthrough
-	for _, l := range c.Listeners() {
-		if l.passthrough != "" {
-			used = append(used, Passthrough{l.Name, l.passthroughVariable(), string(l.passthrough)})
-		}
-	}
-	return used
+// PassingThrough returns the listeners to open that have an old server.
+func (c *Config) PassingThrough() []Listener {
+	return slices.DeleteFunc(c.Listeners(), func(l Listener) bool { return l.Passthrough == "" })
 }
 
 // ServerName returns the name that the upstream's certificate must have:

@@ -36,6 +36,15 @@ func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, 
 	return secret, nil
 }
 
+// IdentityKey reads the key of hashed accounts, even if accounts are not hashed
+// now; nil if no file is configured.
+func (c *Config) IdentityKey() ([]byte, error) {
+	if c.LedgerIdentityKeyFile == "" {
+		return nil, nil
+	}
+	return ReadSecret("LEDGER_IDENTITY_KEY_FILE", c.LedgerIdentityKeyFile, "key", nil)
+}
+
 func readLine(file string) ([]byte, error) {
 	secret, err := text.ReadFile(file, mostSecret+len("\r\n"))
 	if line, ok := bytes.CutSuffix(secret, []byte("\n")); ok {

@@ -94,14 +94,14 @@ func (c *Config) upstreamWarnings() (w []string) {
 
 func (c *Config) passthroughWarnings() (w []string) {
 	for _, l := range c.listeners() {
-		if l.passthrough == "" {
+		if l.Passthrough == "" {
 			continue
 		}
 		switch {
 		case len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "":
-			w = append(w, l.passthroughVariable()+": not used, since "+l.upstreamVariable+" is not set")
+			w = append(w, l.PassthroughVariable()+": not used, since "+l.upstreamVariable+" is not set")
 		case l.Addrs != nil && len(l.Addrs) == 0:
-			w = append(w, l.passthroughVariable()+": not used, since "+l.Variable+" is off")
+			w = append(w, l.PassthroughVariable()+": not used, since "+l.Variable+" is off")
 		}
 		_, port, _ := net.SplitHostPort(string(l.passthrough))
 		if port == map[string]string{"imaps": "995", "pop3s": "993"}[l.Name] {

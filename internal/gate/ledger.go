@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"postern/internal/config"
 	"postern/internal/ledger"
 	"postern/metrics"
 )
@@ -159,14 +158,6 @@ func (b *ledgerRunner) close(ctx context.Context) error {
 	}
 	defer b.store.Close()
 	return b.recorder.Close(ctx)
-}
-
-// readIdentityKey reads the key of hashed accounts; nil if none is needed.
-func readIdentityKey(cfg *config.Config) ([]byte, error) {
-	if cfg.LedgerIdentity != "hashed" {
-		return nil, nil
-	}
-	return config.ReadSecret("LEDGER_IDENTITY_KEY_FILE", cfg.LedgerIdentityKeyFile, "key", nil)
 }
 
 // setKey sets the key of hashed accounts.

@@ -46,7 +46,12 @@ func (g *Runtime) fileSets() []fileSet {
 	adminPair := func(name string) (*certs.Store, error) {
 		return g.renewed(m.admin, func() (*certs.Store, error) { return certs.LoadPair(name, cfg.AdminTLSKeyFile) })
 	}
-	identityKey := func(_ string) ([]byte, error) { return readIdentityKey(cfg) }
+	identityKey := func(_ string) ([]byte, error) {
+		if cfg.LedgerIdentity != "hashed" {
+			return nil, nil
+		}
+		return cfg.IdentityKey()
+	}
 	m.caWarnings = make(map[string][]string)
 	pool := func(name string) (*x509.CertPool, error) {
 		pool, warnings, err := certs.LoadPool(name)

@@ -26,6 +26,8 @@ const (
 // a load balancer stands in front, and what is counted or limited by client
 // means nothing. It warns once.
 type sources struct {
+	chain // empty: it does nothing with other events
+
 	warn func([]netip.Addr)
 	now  func() time.Time
 	done atomic.Bool
@@ -50,18 +52,6 @@ func (s *sources) Handshake(h *proxy.Handshake) {
 		s.warn(few)
 	}
 }
-
-// LoginFailed does nothing.
-func (s *sources) LoginFailed(*proxy.LoginFailed) {}
-
-// Login does nothing.
-func (s *sources) Login(*proxy.Login) {}
-
-// Software does nothing.
-func (s *sources) Software(*proxy.Software) {}
-
-// Closed does nothing.
-func (s *sources) Closed(*proxy.Closed) {}
 
 // count returns the suspicious addresses, busiest first, or nil.
 func (s *sources) count(client netip.Addr) []netip.Addr {

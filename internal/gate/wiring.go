@@ -148,8 +148,8 @@ func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {
 // passthrough returns the old servers for legacy clients, by listener.
 func passthrough(cfg *config.Config) map[proxy.Listener]string {
 	m := make(map[proxy.Listener]string)
-	for _, p := range cfg.Passthrough() {
-		m[proxy.Listener(p.Listener)] = p.Addr
+	for _, l := range cfg.PassingThrough() {
+		m[proxy.Listener(l.Name)] = string(l.Passthrough)
 	}
 	return m
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"io"
 	"time"
 
@@ -102,13 +101,6 @@ type (
 	}
 )
 
-func write(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
 // each is never nil, so that an empty list is [] in JSON.
 func each[T, U any](list []T, f func(T) U) []U {
 	all := make([]U, len(list))
@@ -140,7 +132,7 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 		next := momentOf(*tl.Next)
 		j.Next = &next
 	}
-	return write(w, j)
+	return text.WriteJSON(w, j)
 }
 
 func eventOf(e policy.Event) eventJSON {
@@ -201,5 +193,5 @@ func (q *Question) WriteJSON(w io.Writer) error {
 	if c.Client.IsValid() {
 		j.Client = c.Client.String()
 	}
-	return write(w, j)
+	return text.WriteJSON(w, j)
 }

@@ -6,9 +6,7 @@ import (
 	"crypto/fips140"
 	"errors"
 	"net"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"postern/internal/certs"
@@ -22,17 +20,11 @@ import (
 // so of one that is longer.
 const maxRead = 2 << 20
 
-// Problems is all that is wrong with a policy file. Each entry is one line
-// that starts with the path, and where that helps with line and column:
+// Load reads a policy file. The error is of type [config.Problems] where the file
+// can be read. Each line starts with the path, and where that helps with line and
+// column:
 //
 //	/etc/postern/policy.yaml:12:5: rule "ramp": until is not after from
-type Problems []string
-
-// Error returns the problems, one a line.
-func (p Problems) Error() string { return strings.Join(p, "\n") }
-
-// Load reads a policy file. The error is of type [Problems] where the file can
-// be read; both kinds begin with the path.
 func Load(path string) (*policy.Policy, error) {
 	data, err := text.ReadFile(path, maxRead)
 	if err != nil {
@@ -40,7 +32,7 @@ func Load(path string) (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(data)
 	if found, ok := errors.AsType[policy.Problems](err); ok {
-		lines := make(Problems, len(found))
+		lines := make(config.Problems, len(found))
 		for i := range found {
 			lines[i] = path + ":" + found[i].String()
 		}
@@ -49,7 +41,7 @@ func Load(path string) (*policy.Policy, error) {
 	// Whether it may is asked of all times at once: an error does not depend on
 	// the clock.
 	if fips140.Enabled() && p.MayServeLegacy(time.Time{}) {
-		return nil, Problems{path + ": FIPS 140 mode forbids TLS 1.0 and 1.1: every mode must be enforce"}
+		return nil, config.Problems{path + ": FIPS 140 mode forbids TLS 1.0 and 1.1: every mode must be enforce"}
 	}
 	return p, nil
 }
@@ -72,7 +64,6 @@ func Of(cfg *config.Config) (*policy.Policy, error) {
 // listeners, and the names of the certificates, which may be nil.
 func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 	s := policy.Site{Ports: []uint16{}, Listeners: []policy.SiteListener{}}
-	old := cfg.Passthrough()
 	for _, l := range cfg.Listeners() {
 		first := len(s.Ports)
 		for _, addr := range l.Addrs {
@@ -83,7 +74,7 @@ func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 		}
 		s.Listeners = append(s.Listeners, policy.SiteListener{
 			Name: l.Name, Ports: s.Ports[first:len(s.Ports):len(s.Ports)],
-			OldServer: slices.ContainsFunc(old, func(p config.Passthrough) bool { return p.Listener == l.Name }),
+			OldServer: l.Passthrough != "",
 		})
 	}
 	if certificates == nil {

@@ -34,9 +34,9 @@ func TestAFileIsThePolicyThatItSays(t *testing.T) {
 func TestEveryProblemIsALineThatBeginsWithThePlace(t *testing.T) {
 	path := write(t, "mode: maybe\nrules:\n  - name: ramp\n    mode: explain\n    share: 120%\n")
 	_, err := Load(path)
-	var got Problems
+	var got config.Problems
 	if !errors.As(err, &got) {
-		t.Fatalf("got %v, not Problems", err)
+		t.Fatalf("got %v, not config.Problems", err)
 	}
 	want := []string{
 		path + `:1:7: mode: no such mode "maybe": use one of enforce, explain, observe`,

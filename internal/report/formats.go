@@ -3,7 +3,6 @@ package report
 import (
 	"cmp"
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -80,7 +79,7 @@ func (r *Report) Write(w io.Writer, s Style) error {
 	r.Clean()
 	switch s.Format {
 	case JSON:
-		return writeJSON(w, r.cut(&s))
+		return text.WriteJSON(w, r.cut(&s))
 	case CSV:
 		if s.Mail {
 			return writeCSV(w, r.mailRecords())
@@ -108,12 +107,6 @@ func (r *Report) cut(s *Style) *Report {
 		e.GroupsInAll, e.Groups = len(e.Groups), e.Groups[:s.bound(len(e.Groups))]
 	}
 	return &c
-}
-
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 // records returns a line for each group: the remaining and the exempted clients,

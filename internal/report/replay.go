@@ -239,7 +239,7 @@ func (j *Judgement) headline() string {
 func (j *Judgement) Write(w io.Writer, f Format) error {
 	switch f {
 	case JSON:
-		return writeJSON(w, j)
+		return text.WriteJSON(w, j)
 	case CSV:
 		return writeCSV(w, j.records())
 	}

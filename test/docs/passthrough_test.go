@@ -29,21 +29,21 @@ func TestTheOldServersPortsAreNamedToPostern(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w := cfg.Warnings(); len(w) > 0 || len(cfg.Passthrough()) != 2 {
-		t.Errorf("warnings %q, passed through to %v", w, cfg.Passthrough())
+	if w := cfg.Warnings(); len(w) > 0 || len(cfg.PassingThrough()) != 2 {
+		t.Errorf("warnings %q, passed through to %v", w, cfg.PassingThrough())
 	}
 	for i, version := range []string{"2.3", "2.4"} {
 		t.Run(version, func(t *testing.T) {
 			listen := map[string]string{"2.3": "address", "2.4": "listen"}[version]
-			for _, p := range cfg.Passthrough() {
-				host, port, _ := net.SplitHostPort(p.Addr)
+			for _, p := range cfg.PassingThrough() {
+				host, port, _ := net.SplitHostPort(string(p.Passthrough))
 				got := doveconf(t, "protocols = imap pop3\n"+blocks[i].text(), version == "2.4",
-					"service/"+strings.TrimSuffix(p.Listener, "s")+"-login")
-				_, rest, _ := strings.Cut(got, "inet_listener "+p.Listener+" {")
+					"service/"+strings.TrimSuffix(p.Name, "s")+"-login")
+				_, rest, _ := strings.Cut(got, "inet_listener "+p.Name+" {")
 				settings, _, _ := strings.Cut(rest, "}")
 				for _, want := range []string{listen + " = " + host + "\n", "port = " + port + "\n", "ssl = yes\n"} {
 					if !strings.Contains(settings, want) {
-						t.Errorf("dovecot's listener %s has no %q:\n%s", p.Listener, want, got)
+						t.Errorf("dovecot's listener %s has no %q:\n%s", p.Name, want, got)
 					}
 				}
 			}
