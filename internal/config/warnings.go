@@ -103,9 +103,9 @@ func (c *Config) passthroughWarnings() (w []string) {
 		case l.Addrs != nil && len(l.Addrs) == 0:
 			w = append(w, l.PassthroughVariable()+": not used, since "+l.Variable+" is off")
 		}
-		_, port, _ := net.SplitHostPort(string(l.passthrough))
+		_, port, _ := net.SplitHostPort(string(l.Passthrough))
 		if port == map[string]string{"imaps": "995", "pop3s": "993"}[l.Name] {
-			w = append(w, l.passthroughVariable()+": "+port+" is the port of the other protocol: name that of "+l.Name)
+			w = append(w, l.PassthroughVariable()+": "+port+" is the port of the other protocol: name that of "+l.Name)
 		}
 	}
 	return w

@@ -94,9 +94,9 @@ func Warnings(cfg *config.Config, p *policy.Policy, now time.Time) (w []string) 
 		w = append(w, config.Prefix+"LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; "+
 			"sqlite:/path/file.db keeps them")
 	}
-	for _, old := range cfg.Passthrough() {
+	for _, l := range cfg.PassingThrough() {
 		if !p.MayServeLegacy(now) {
-			w = append(w, old.Variable+": not used, since the policy lets in no old client")
+			w = append(w, l.PassthroughVariable()+": not used, since the policy lets in no old client")
 		}
 	}
 	if p.ExplainText() != "" && cfg.Given("EXPLAIN_TEXT") {

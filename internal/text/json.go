@@ -5,10 +5,10 @@ import (
 	"io"
 )
 
-// WriteJSON writes a value for programs, in a form that people can read too.
+// WriteJSON writes a value for programs, in a form that people can read too. What
+// HTML would take for markup is escaped.
 func WriteJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }
