@@ -130,7 +130,9 @@ func TestAURLThatCannotBeUsed(t *testing.T) {
 		}
 	}
 	for _, url := range []string{"", "memory", "memory:x", "sqlite:", "sqlite:relative.db", "sqlite:/dir/", "sqlite:/a?b", "mysql://u:hunter2@db/x",
-		"postgres:", "postgres://u:hunter2@/x", "postgres://u:hunter2@db:port/x", "postgres://u:hunter2%@db/x"} {
+		"postgres:", "postgres://u:hunter2@/x", "postgres://u:hunter2@db:port/x", "postgres://u:hunter2%@db/x",
+		"postgres://u:p@hunter2/w@db/x", "postgres://u:hunter2/p@db/x", "postgres://u:1/hunter2@db/x", "postgres://u:1#hunter2@db/x", "postgres://u:1?hunter2@db/x",
+		"postgres://u:1?hunter2=@db/x", "postgres://u@db/x?password=p#hunter2", "postgres://u@db/x?password=hunter2%", "postgres:u:hunter2@db/x", "host=db password=hunter2:x"} {
 		why := Check(url)
 		_, err := Open(t.Context(), url)
 		if why == "" || err == nil {
@@ -139,6 +141,38 @@ func TestAURLThatCannotBeUsed(t *testing.T) {
 		}
 		if strings.Contains(why+err.Error()+Redacted(url), "hunter2") {
 			t.Errorf("%s: the password is told: %s, %v, %s", url, why, err, Redacted(url))
+		}
+	}
+}
+
+// TestAParameterThatCannotBeUsedIsNamed: one that pgx passes over, too.
+func TestAParameterThatCannotBeUsedIsNamed(t *testing.T) {
+	passfile := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(passfile, []byte("hunter2\nother:*:*:*:hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{
+		"sslmode=on":                             "its sslmode is none of disable, allow, prefer, require, verify-ca, verify-full",
+		"sslrootcert=/nope&sslmode=require":      "its sslrootcert: /nope: no such file or directory: create it, or mend the name",
+		"connect_timeout=soon":                   "its parameter connect_timeout cannot be used",
+		"passfile=/nope":                         "its passfile: /nope: no such file or directory: create it, or mend the name",
+		"passfile=" + passfile:                   "its passfile: " + passfile + ": no line for this server: one is host:port:database:user:password, where * is any",
+		"sslmode=on&sslrootcert=/nope&passfile=": "its parameters cannot be used: see sslmode, the files that they name, and variables such as PGSSLMODE",
+	} {
+		if _, err := Open(t.Context(), "postgres://u@127.0.0.1:1/x?"+query); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
+
+func TestALedgerThatNobodyHasMade(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "ledger.db")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{"sqlite:" + empty, "sqlite:" + empty + "2", "sqlite:/nowhere/ledger.db", pg(t).NewDatabase(t)} {
+		if _, err := OpenReadOnly(t.Context(), url); !errors.Is(err, errNone) {
+			t.Errorf("%s: %v", url, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -133,6 +134,8 @@ func (s *Store) checkVersion(ctx context.Context) error {
 		return errNewer
 	case err == nil && version < len(migrations):
 		return fmt.Errorf("its tables are of version %d, not %d: an instance of this version has not opened it yet", version, len(migrations))
+	case err != nil && (strings.Contains(err.Error(), "no such table") || strings.Contains(err.Error(), "SQLSTATE 42P01")):
+		return errNone
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -82,8 +83,16 @@ func OpenReadOnly(ctx context.Context, ledgerURL string) (*Store, error) {
 	if ledgerURL == Memory {
 		return nil, errors.New("the ledger memory: is that of the running instance alone")
 	}
+	if path, isFile := strings.CutPrefix(ledgerURL, "sqlite:"); isFile {
+		if _, err := os.Stat(sqlitePath(path)); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s: %w", Redacted(ledgerURL), errNone)
+		}
+	}
 	return connect(ctx, ledgerURL, true, (*Store).checkVersion)
 }
+
+// errNone reports that nobody has made the ledger.
+var errNone = errors.New("no ledger is there yet: has Postern run with this URL?")
 
 // Try opens a ledger as Open does, and takes back what that writes: what is there
 // stays as it is, and nothing is left behind. ErrAway is as for Open.
@@ -181,9 +190,11 @@ func Check(ledgerURL string) string {
 // Redacted returns a LEDGER_URL without its password.
 func Redacted(ledgerURL string) string {
 	u, err := url.Parse(ledgerURL)
-	if err != nil {
-		scheme, _, _ := strings.Cut(ledgerURL, ":")
-		return scheme + ":..."
+	switch {
+	case strings.HasPrefix(ledgerURL, "sqlite:"):
+		return ledgerURL
+	case err != nil || Check(ledgerURL) != "":
+		return "..." // a password may be anywhere in it
 	}
 	u.RawQuery = ""
 	return u.Redacted()
@@ -216,20 +227,8 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		}
 		return sqlite, "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode(), ""
 	case "postgres", "postgresql":
-		u, err := url.Parse(ledgerURL)
-		if err != nil || u.Host == "" && u.Query().Get("host") == "" {
-			return d, "", "not a postgres:// URL with a host"
-		}
-		if _, err := pgconn.ParseConfig(ledgerURL); err != nil {
-			// The error is dropped: it may quote a password.
-			return d, "", "a parameter of the postgres:// URL cannot be used (sslmode, files it names, or the like)"
-		}
-		q := u.Query()
-		if !q.Has("default_query_exec_mode") {
-			q.Set("default_query_exec_mode", "exec") // prepared statements get lost behind PgBouncer
-		}
-		u.RawQuery = q.Encode()
-		return postgres, u.String(), ""
+		dsn, reason = postgresSource(ledgerURL)
+		return postgres, dsn, reason
 	}
 	return d, "", forms
 }
@@ -247,6 +246,9 @@ const idleConnections = 2
 
 func open(ledgerURL string, readOnly bool) (*Store, error) {
 	d, dsn, reason := source(ledgerURL, readOnly)
+	if reason == "" && d.columns {
+		reason = passfileProblem(dsn)
+	}
 	if reason != "" {
 		return nil, errors.New(reason)
 	}
