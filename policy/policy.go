@@ -86,6 +86,8 @@ func CheckExplainText(s string) error {
 	switch {
 	case strings.TrimSpace(s) == "":
 		return errors.New("holds nothing to read")
+	case strings.ContainsAny(s, "\r\n"):
+		return errors.New("it holds a line end: put it in quotes on one line")
 	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }):
 		return errors.New("not one line of printable ASCII: write it without letters such as \u00e4 or \u00e9")
 	case strings.ContainsAny(filled, "{}"):

@@ -25,7 +25,12 @@ const (
 // healthcheck asks the running proxy whether it is ready.
 func healthcheck(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
+	var src source
+	src.envFlag(fs)
 	if err := sys.parse(fs); err != nil {
+		return err
+	}
+	if err := sys.use(src, fs); err != nil {
 		return err
 	}
 	cfg, err := config.LoadAdmin(sys.environ)
@@ -77,7 +82,7 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	case errors.Is(err, context.DeadlineExceeded):
 		return false, "", fmt.Errorf("%s does not answer in %v: it is not Postern's admin port, or Postern hangs", cfg.AdminListen, healthTimeout)
 	case err != nil:
-		return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, err)
+		return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, adminError(err))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, healthBytes))
@@ -90,7 +95,7 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	case http.StatusServiceUnavailable:
 		return false, string(body), nil
 	}
-	return false, "", fmt.Errorf("asking %s: unexpected status %s", cfg.AdminListen, resp.Status)
+	return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, unexpected(resp))
 }
 
 // dialAdmin dials the admin port, whatever the address in the URL. It uses

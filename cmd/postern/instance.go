@@ -126,7 +126,7 @@ func (i *instance) get(ctx context.Context, path string, query url.Values, into 
 		if errors.As(err, &inURL) {
 			err = inURL.Err // the URL is ours, and long
 		}
-		return fmt.Errorf("asking %s: %w", i.where, err)
+		return fmt.Errorf("asking %s: %w", i.where, adminError(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -163,7 +163,35 @@ func (i *instance) refused(resp *http.Response) error {
 	if json.NewDecoder(io.LimitReader(resp.Body, 1<<10)).Decode(&answer); answer.Error != "" {
 		return fmt.Errorf("asking %s: status %s: %.200q", i.where, resp.Status, answer.Error)
 	}
-	return fmt.Errorf("asking %s: unexpected status %s", i.where, resp.Status)
+	return fmt.Errorf("asking %s: %w", i.where, unexpected(resp))
+}
+
+// unexpected is what an answer that Postern does not give means.
+func unexpected(resp *http.Response) error {
+	if resp.StatusCode == http.StatusBadRequest && resp.TLS == nil {
+		return errors.New("status 400, as of a port that speaks TLS: write https://, or name its certificate in " + certVariable)
+	}
+	return fmt.Errorf("unexpected status %s: it is not Postern's admin port", resp.Status)
+}
+
+const certVariable = config.Prefix + "ADMIN_TLS_CERT_FILE"
+
+// adminError adds to the error of a request what helps.
+func adminError(err error) error {
+	words := ""
+	switch said := err.Error(); {
+	case errors.As(err, new(x509.HostnameError)):
+		words = "ask by a name or an address that is in its certificate"
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		words = "name its certificate in " + certVariable
+	case strings.Contains(said, "server gave HTTP response to HTTPS client"):
+		words = "it speaks no TLS: write http://, and leave " + certVariable + " out"
+	case strings.Contains(said, "malformed HTTP"), strings.Contains(said, "first record does not look like"), errors.Is(err, io.EOF):
+		words = "it is not Postern's admin port"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, words)
 }
 
 // pageSize is the number of clients in one request.
@@ -232,7 +260,10 @@ func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) 
 
 // openForReading opens the store of a proxy that does not run.
 func openForReading(ctx context.Context, cfg *config.Config) (*ledger.Store, error) {
-	if cfg.LedgerURL == ledger.Memory {
+	switch {
+	case cfg.Bare():
+		return nil, fmt.Errorf("no instance answers at %s, and %s; -from asks another instance", cfg.AdminListen, noVariable)
+	case cfg.LedgerURL == ledger.Memory:
 		return nil, fmt.Errorf("no instance answers at %s, and %sLEDGER_URL is memory:, which only a running instance has: start it, "+
 			"or name another one with -from", cfg.AdminListen, config.Prefix)
 	}

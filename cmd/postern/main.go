@@ -228,7 +228,15 @@ func helpOf(command string) string {
 func words(fs *flag.FlagSet, err error) string {
 	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	if !unknown {
-		return err.Error()
+		reason := "not a whole number"
+		if strings.HasPrefix(err.Error(), "invalid boolean value") {
+			reason = "neither true nor false"
+		}
+		said := strings.Replace(err.Error(), "parse error", reason, 1)
+		if strings.Contains(said, " for flag -top:") {
+			said += ", 0 for all"
+		}
+		return said
 	}
 	var names []string
 	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })

@@ -22,7 +22,8 @@ type remembered interface {
 
 // replayFlags are the values of the flags, as they were written.
 type replayFlags struct {
-	policy, at, since, by, format, from string
+	source
+	at, since, by, format, from string
 	noise                               bool
 }
 
@@ -38,9 +39,14 @@ func replayPolicy(ctx context.Context, sys system) error {
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
 	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
+	f.envFlag(fs)
 	if err := sys.parse(fs); err != nil {
 		return err
 	}
+	if err := sys.use(source{env: f.env}, fs); err != nil {
+		return err
+	}
+	sys.warnOfEnv()
 	return f.run(ctx, sys)
 }
 

@@ -151,6 +151,9 @@ func (f *reportFlags) options() (o report.Options, format report.Format, err err
 		}
 	}
 	if f.given["forget"] {
+		if _, err := netip.ParsePrefix(f.forget); err == nil {
+			return o, "", flagError{"forget", "a network: an account or an IP address is erased, as the report writes it"}
+		}
 		for name := range f.given {
 			if name != "forget" && name != "env" {
 				return o, "", flagError{"forget", "does not go with -" + name}
@@ -232,7 +235,10 @@ func (f *reportFlags) knownAccounts(cfg *config.Config) (map[string]string, erro
 
 // erase has the ledger forget an account or an address.
 func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config) error {
-	if cfg.LedgerURL == ledger.Memory {
+	switch {
+	case cfg.Bare():
+		return usageErrorf("-forget: %s", noVariable)
+	case cfg.LedgerURL == ledger.Memory:
 		return usageErrorf("-forget: %sLEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten", config.Prefix)
 	}
 	names := []string{f.forget}

@@ -384,7 +384,7 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		code    int
 		stderr  string
 	}{
-		{[]string{free}, nil, 3, "postern report: no instance answers at " + free[len("POSTERN_ADMIN_LISTEN="):] +
+		{[]string{free, "POSTERN_LEDGER_RETENTION=9d"}, nil, 3, "postern report: no instance answers at " + free[len("POSTERN_ADMIN_LISTEN="):] +
 			", and POSTERN_LEDGER_URL is memory:, which only a running instance has: start it, or name another one with -from\n"},
 		{[]string{free, "POSTERN_LEDGER_URL=sqlite:" + gone}, nil, 3, "postern report: no instance answers at "},
 		{[]string{"POSTERN_LEDGER_URL=mysql://x:secret@h/d", "POSTERN_ADMIN_LISTEN=here"}, nil, 2, "POSTERN_ADMIN_LISTEN: "},
@@ -398,7 +398,7 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		{nil, []string{"-format", "pdf"}, 2, `postern report: -format: "pdf" is none of text, markdown, csv, json` + more},
 		{nil, []string{"-max", "-1"}, 2, "postern report: -max: below 0" + more},
 		{nil, []string{"-forget", "a", "-ready"}, 2, "postern report: -forget: does not go with -ready" + more},
-		{nil, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten\n"},
+		{[]string{"POSTERN_LEDGER_URL=memory:"}, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten\n"},
 		{[]string{"POSTERN_LEDGER_URL=sqlite:" + gone}, []string{"-forget", "a"}, 3, "postern report: POSTERN_LEDGER_URL: "},
 		{nil, []string{"-accounts", gone}, 2, "postern report: -accounts: POSTERN_LEDGER_IDENTITY_KEY_FILE is needed, the key that accounts are hashed with\n"},
 		{nil, []string{"now"}, 2, `postern report: unexpected argument "now"` + more},

@@ -48,7 +48,7 @@ func (sys system) whole(ctx context.Context, err error) error {
 	}
 	if !sys.has("") {
 		lines = append(lines, "no "+config.Prefix+" variable is set: postern demo shows Postern without any, "+
-			"postern serve -h lists them, and postern check -env FILE tries a file of them")
+			"postern serve -h lists them, and postern check -env FILE tries a file of them; a shell hands on what it exports (set -a)")
 	}
 	return namedError{errors.New(strings.Join(lines, "\n"))}
 }

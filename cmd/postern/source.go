@@ -16,9 +16,13 @@ type source struct {
 }
 
 func (s *source) flags(fs *flag.FlagSet) {
+	s.envFlag(fs)
+	fs.StringVar(&s.policy, "policy", "", "the policy in this `file`, in place of the configured one")
+}
+
+func (s *source) envFlag(fs *flag.FlagSet) {
 	fs.StringVar(&s.env, "env", "", "the variables in this `file`, read as systemd reads an EnvironmentFile, in place\n"+
 		"of those of the environment")
-	fs.StringVar(&s.policy, "policy", "", "the policy in this `file`, in place of the configured one")
 }
 
 // use makes the source the configuration of a command. Of an -env file the
@@ -61,7 +65,7 @@ func (sys *system) warnOfEnv() {
 }
 
 // noVariable says that a command has no configuration.
-const noVariable = "no " + config.Prefix + " variable is set here: name the file that a unit of systemd has them from (-env /etc/postern/postern.env)"
+const noVariable = "no " + config.Prefix + " variable is set here: name the file that a unit of systemd has them from (-env /etc/postern/postern.env), or export them (set -a, before a shell reads that file)"
 
 // has reports whether there is a variable that begins with one of some names.
 func (sys *system) has(names ...string) bool {

@@ -16,6 +16,7 @@ var (
 	errTooLarge      = errors.New("larger than any certificate")
 	errMismatch      = errors.New("the certificate and the key in it do not belong together: one of them is of another renewal or name")
 	errOrder         = errors.New("the server's own certificate must come first in it")
+	errKeyless       = errors.New("none of the keys belongs to this certificate")
 	errKeyAlone      = errors.New("the key belongs to none of the certificates: take it away, or name its certificate")
 	errFolder        = errors.New("no certificate with its key in this directory")
 )
@@ -81,13 +82,14 @@ func load(v variables, certFiles, keyFiles []string) (*Store, error) {
 	for _, name := range keyFiles {
 		l.readFile(name, nil, true)
 	}
+	whole := len(l.problems)+len(l.strays) == 0 // otherwise what is missing may be in what could not be read
 	for _, f := range l.files {
-		if err := l.match(f); err != nil {
+		if err := l.match(f); err != nil && (whole || !errors.Is(err, errKeyless)) {
 			l.problem(f.name, f.dir, err)
 		}
 	}
 	for _, k := range l.order {
-		if !k.used {
+		if !k.used && whole {
 			l.problem(k.file.name, k.file.dir, errKeyAlone)
 		}
 	}
@@ -135,6 +137,7 @@ func (l *loader) addKeys(f *file) {
 func (l *loader) match(f *file) error {
 	leaf, err := x509.ParseCertificate(f.chain[0])
 	if err != nil {
+		l.spend(f)
 		return fmt.Errorf("the certificate cannot be read: %w", err)
 	}
 	k := l.keyOf(leaf)
@@ -187,18 +190,23 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 	}
 	switch {
 	case len(f.keys) > 0:
-		for _, k := range l.order {
-			k.used = k.used || k.file == f // no second error tells of it
-		}
+		l.spend(f)
 		return errMismatch
 	case f.dir == nil && len(l.keyFiles) == 0:
 		return fmt.Errorf("the key to this certificate is missing: it is not in the file, and %s is not set", l.variables.keys)
 	case f.dir == nil:
-		return fmt.Errorf("none of the keys belongs to this certificate: look for its key, and name it in %s", l.variables.keys)
+		return fmt.Errorf("%w: look for its key, and name it in %s", errKeyless, l.variables.keys)
 	case leaf.IsCA:
 		return nil
 	}
 	return errors.New("the key to this certificate is not in the directory")
+}
+
+// spend has no second error tell of the keys in a file.
+func (l *loader) spend(f *file) {
+	for _, k := range l.order {
+		k.used = k.used || k.file == f
+	}
 }
 
 // keyOf returns the key of a certificate, or nil.

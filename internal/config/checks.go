@@ -68,6 +68,7 @@ func loadSome(environ, begin []string, checks ...func(*loader, *Config)) (*Confi
 	l := load(c, slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		return !slices.ContainsFunc(begin, func(s string) bool { return strings.HasPrefix(entry, Prefix+s) })
 	}))
+	c.given = l.given
 	for _, check := range checks {
 		check(l, c)
 	}
@@ -128,6 +129,9 @@ func (l *loader) checkPolicy(c *Config) {
 
 func (l *loader) checkAdmin(c *Config) {
 	addr, problem := listenAddr(c.AdminListen)
+	if c.AdminListen == "off" {
+		problem = "there is always an admin port: on loopback, as 127.0.0.1:9993, it is this host's alone"
+	}
 	l.checkValue(Prefix+"ADMIN_LISTEN", c.AdminListen, problem)
 	c.AdminListen = addr
 	if c.AdminTLSKeyFile != "" && c.AdminTLSCertFile == "" {

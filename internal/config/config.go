@@ -84,6 +84,17 @@ type Config struct {
 // Given reports whether the environment sets a variable, named without Prefix.
 func (c *Config) Given(name string) bool { return c.given[Prefix+name] != "" }
 
+// Bare reports that the environment has none of the variables that were read, but
+// for those of the admin port.
+func (c *Config) Bare() bool {
+	for name := range c.given {
+		if !strings.HasPrefix(name, Prefix+"ADMIN_") {
+			return false
+		}
+	}
+	return true
+}
+
 // Listener is one of the four listeners.
 type Listener struct {
 	Name string // imaps, pop3s, imap or pop3

@@ -35,6 +35,8 @@ func ReadEnvFile(path string) (*EnvFile, error) {
 		return nil, text.FileError(path, err)
 	case len(data) > mostEnvFile || bytes.IndexByte(data, 0) >= 0:
 		return nil, fmt.Errorf("%s: not a file of NAME=VALUE lines", path)
+	case unitSection.Match(data):
+		return nil, fmt.Errorf("%s: a unit of systemd: name the file of its EnvironmentFile= line", path)
 	case !utf8.Valid(data):
 		n := bytes.IndexFunc(data, func(r rune) bool { return r == utf8.RuneError })
 		return nil, fmt.Errorf("%s:%d: not UTF-8, so that systemd does not read the file", path, 1+bytes.Count(data[:n], []byte("\n")))
@@ -44,8 +46,15 @@ func ReadEnvFile(path string) (*EnvFile, error) {
 	for r.rest != "" {
 		r.entry()
 	}
+	for _, entry := range f.Entries {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, Prefix) && strings.Contains(value, "\n") {
+			return nil, fmt.Errorf("%s:%d: %s: its quotation mark is not closed on this line, so that it takes the next ones too", path, f.lines[name], name)
+		}
+	}
 	return f, nil
 }
+
+var unitSection = regexp.MustCompile(`(?m)^\[(Unit|Service|Install)\]`)
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
@@ -60,6 +69,14 @@ func (f *EnvFile) add(line int, key, value string) {
 	case strings.ContainsFunc(value, func(r rune) bool { return r != '\t' && r != '\n' && unicode.IsControl(r) && r < 0x80 }):
 		f.odd(line, key+": passed over, as systemd does: a control character is in the value")
 	default:
+		if upper := strings.ToUpper(key); key != upper && strings.HasPrefix(upper, Prefix) {
+			f.odd(line, key+": not read: write it in capitals")
+		} else if key != upper && strings.HasPrefix(value, Prefix) {
+			f.odd(line, key+": not read: the line begins with "+Prefix+"...=, without a word of a unit or a shell before it")
+		}
+		if f.lines[key] != 0 {
+			f.odd(line, fmt.Sprintf("%s: set again: line %d does not count", key, f.lines[key]))
+		}
 		f.Entries = append(f.Entries, key+"="+value)
 		f.lines[key] = line
 	}

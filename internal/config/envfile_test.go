@@ -49,7 +49,7 @@ func TestAnEnvFileThatSystemdDoesNotRead(t *testing.T) {
 
 func TestAMessageSaysWhereItsVariableStands(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "env")
-	if err := os.WriteFile(path, []byte("\nPOSTERN_A=\\\n1\nPOSTERN_B='\n\n'\nPOSTERN_C=1\nPOSTERN_A=2\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("\nPOSTERN_A=\\\n1\nPOSTERN_B=\\\n\\\n1\nPOSTERN_C=1\nPOSTERN_A=2\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f, err := ReadEnvFile(path)

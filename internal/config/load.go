@@ -108,7 +108,7 @@ func (l *loader) usable() map[string]string {
 		case quotedWhole(value):
 			l.add(v.name, "the quotes are a part of the value: take them away")
 		case strings.TrimSpace(value) != value && strings.TrimSpace(value) != "" && !v.list:
-			l.add(v.name, v.text(badValue{value, "take away the blanks around it"}))
+			l.add(v.name, v.text(badValue{value, around(value)}))
 		case len(v.oneOf) > 0 && !slices.Contains(v.oneOf, value):
 			l.add(v.name, v.text(badValue{value, "not one of " + strings.Join(v.oneOf, ", ")}))
 		default:
@@ -116,6 +116,14 @@ func (l *loader) usable() map[string]string {
 		}
 	}
 	return use
+}
+
+// around says what stands around a value.
+func around(value string) string {
+	if strings.HasSuffix(value, "\r") {
+		return "take away the carriage return: the file's lines end as Windows ends them (sed -i 's/\\r$//')"
+	}
+	return "take away the blanks around it"
 }
 
 // quotedWhole reports quotes around a value, which a shell and systemd take away

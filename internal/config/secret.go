@@ -2,7 +2,10 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 
 	"postern/internal/text"
 )
@@ -30,7 +33,10 @@ func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, 
 	case len(secret) > mostSecret:
 		err = fmt.Errorf("the %s has more than %d bytes", what, mostSecret)
 	}
-	if err != nil {
+	switch {
+	case err != nil && (!filepath.IsAbs(file) || filepath.Dir(file) == "/") && errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: no such file (its name is not shown, as it may be the %s itself): put the %s into a file, and name that", Prefix+variable, what, what)
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", Prefix+variable, text.FileError(file, err))
 	}
 	return secret, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +22,15 @@ func (a *Addrs) UnmarshalText(b []byte) (err error) {
 		*a = Addrs{}
 		return nil
 	}
-	*a, err = readList(b, listenAddr)
+	*a, err = readList(b, func(entry string) (addr, problem string) {
+		addr, problem = listenAddr(entry)
+		if entry == "off" {
+			problem = "off stands alone"
+		} else if problem == noPort {
+			problem += "; off closes the listener"
+		}
+		return addr, problem
+	})
 	return err
 }
 
@@ -29,13 +38,18 @@ func (a *Addrs) UnmarshalText(b []byte) (err error) {
 type Paths []string
 
 // UnmarshalText reads a comma-separated list.
-func (p *Paths) UnmarshalText(b []byte) (err error) {
-	*p, err = readList(b, func(entry string) (path, problem string) {
-		if strings.Contains(entry, ";/") || strings.Contains(entry, " /") {
+func (p *Paths) UnmarshalText(b []byte) error {
+	list, err := readList(b, func(entry string) (path, problem string) {
+		if regexp.MustCompile(`[;: ]/|:[^:/]+\.[a-z]+$`).MatchString(entry) {
 			problem = byCommas
+		} else if strings.ContainsAny(entry, "*?") {
+			problem = "not a pattern: name each file, or the directory"
 		}
 		return entry, problem
 	})
+	if err == nil { // else what is missing would be missed in the files of the others
+		*p = list
+	}
 	return err
 }
 
@@ -125,17 +139,16 @@ type Count int
 func (n *Count) UnmarshalText(b []byte) error {
 	v, err := strconv.ParseUint(string(b), 10, 31)
 	if err != nil {
-		return badValue{string(b), "not a number from 0 on"}
+		return badValue{string(b), "not a whole number from 0 on"}
 	}
 	*n = Count(v)
 	return nil
 }
 
+const noPort = "the port is missing"
+
 // listenAddr returns the canonical form of a listen address, or its problem.
 func listenAddr(s string) (addr, problem string) {
-	if s == "off" {
-		return "", "off stands alone, and only for LISTEN_ variables"
-	}
 	if strings.Contains(s, "://") {
 		return "", "not host:port; there is no scheme"
 	}
@@ -157,7 +170,7 @@ func parseAddr(s string, dial bool, defaultPort int) (host string, port int, pro
 	switch {
 	case problem != "":
 	case digits == "" && defaultPort == 0:
-		problem = "the port is missing"
+		problem = noPort
 	case host == "" && dial:
 		problem = "the host is missing"
 	case host == "*" && !dial:
@@ -197,7 +210,7 @@ func splitHostPort(s string) (host, port, problem string) {
 		return "", "", "an IPv6 address stands in brackets, as in [::1]:993"
 	}
 	if found && port == "" {
-		return "", "", "the port is missing"
+		return "", "", noPort
 	}
 	return host, port, ""
 }
