@@ -24,7 +24,7 @@ type remembered interface {
 type replayFlags struct {
 	source
 	at, since, by, format, from string
-	noise                               bool
+	noise                       bool
 }
 
 // replayPolicy prints which known clients another policy refuses.
