@@ -26,14 +26,15 @@
 //	                 the connection is a tunnel from then on; if not, crypto/tls reads the
 //	                 same bytes again, and serves or rejects. A hello that crypto/tls has
 //	                 no sense of is judged when it sends its alert (see judgeUnreadable).
-//	login            An explained client hears why here, where its program will show it
-//	                 (see explain), and no upstream is dialled. For the others the upstream with the least connections is
-//	                 dialled, or the next one where it does not greet. Then commands and
-//	                 replies are relayed in lockstep (see relay): capabilities that do
-//	                 not hold inside TLS are filtered, what only a proxy may say is taken
-//	                 out of an ID, and STARTTLS, XCLIENT and early COMPRESS are answered
-//	                 here. An upstream that goes away between two commands, before it
-//	                 knows anything of the client, is replaced by another one.
+//	explain          An explained client hears why, where its program will show it, and no
+//	                 upstream is dialled.
+//	login            For the others the upstream with the least connections is dialled, or
+//	                 the next one where it does not greet. Then commands and replies are
+//	                 relayed in lockstep (see relay): capabilities that do not hold inside
+//	                 TLS are filtered, what only a proxy may say is taken out of an ID, and
+//	                 STARTTLS, XCLIENT and early COMPRESS are answered here. An upstream
+//	                 that goes away between two commands, before it knows anything of the
+//	                 client, is replaced by another one.
 //	tunnel           The upstream has accepted a login. From here on bytes are bytes, in
 //	                 two goroutines, each of which passes on the end of its side; what
 //	                 the client has pipelined behind its login goes first. After one to two
@@ -83,6 +84,7 @@
 //     (TestAnAccountIsReportedWithALoginAlone).
 //   - A connection yields its events exactly once and in order: Handshake if
 //     TLS was to begin, Login if the upstream accepted one, Software if an
-//     observed client says only then what it is, Closed
+//     observed client says only then what it is, Closed; before Login there may be
+//     any number of LoginFailed
 //     (TestEveryConnectionYieldsItsEventsOnceAndInOrder).
 package proxy

@@ -8,10 +8,11 @@ import (
 )
 
 // An Observer receives the events of each connection: Handshake exactly once if TLS was
-// to begin, LoginFailed for each login that was refused, Login at most once, Software at most once and only after Login, Closed
-// exactly once, in that order. It is called on whichever goroutine is at work, which may
-// be the accept loop: it must not block, and it must not keep what the events point to,
-// nor the lists of a Hello.
+// to begin, Login at most once, Software at most once and only after Login, Closed
+// exactly once, in that order; and LoginFailed for each login that was refused, before
+// Handshake where Postern has refused it. It is called on whichever goroutine is at work,
+// which may be the accept loop: it must not block, and it must not keep what the events
+// point to, nor the lists of a Hello.
 type Observer interface {
 	Handshake(*Handshake)
 	LoginFailed(*LoginFailed)

@@ -48,8 +48,9 @@ func FilterPOP3Greeting(line []byte) []byte { return xclientCode.ReplaceAll(line
 
 var xclientCode = regexp.MustCompile(`(?i)^(\+OK )\[XCLIENT\] *`)
 
-// POP3Listing reads the rest of a multi-line reply, whose first line is given, up to the line with a dot alone (RFC 1939, Section 3). It
-// returns the whole reply without capabilities that do not hold inside TLS.
+// POP3Listing reads the rest of a multi-line reply, whose first line is given, up to the
+// line with a dot alone (RFC 1939, Section 3). It returns the whole reply without
+// capabilities that do not hold inside TLS.
 func (r *LineReader) POP3Listing(first []byte) ([]byte, error) {
 	whole := bytes.Clone(first)
 	for {
