@@ -125,6 +125,11 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
+// leastRSA is the shortest key that Go signs with, in bits.
+const leastRSA = 1024
+
+var errShortKey = errors.New("an RSA key of less than 1024 bits cannot be used: make one of 2048 bits or more")
+
 var errKeyType = errors.New("the key is of a type that cannot be used: use ECDSA with P-256, P-384 or P-521, Ed25519 or RSA")
 
 // keyType returns the bit of policy.KeyTypes for a public key.
@@ -142,6 +147,9 @@ func keyType(public crypto.PublicKey) (policy.KeyTypes, error) {
 	case ed25519.PublicKey:
 		return policy.Ed25519, nil
 	case *rsa.PublicKey:
+		if k.N.BitLen() < leastRSA {
+			return 0, errShortKey
+		}
 		return policy.RSA, nil
 	}
 	return 0, errKeyType

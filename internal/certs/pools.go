@@ -91,19 +91,19 @@ func subjectOf(der []byte) string {
 
 // LoadPool reads CA certificates, as [ReadCertificates] does. Without a name
 // there is no pool, and no error.
-func LoadPool(name string) (pool *x509.CertPool, warnings []string, err error) {
+func LoadPool(name string) (*x509.CertPool, error) {
 	if name == "" {
-		return nil, nil, nil
+		return nil, nil
 	}
-	list, warnings, err := ReadCertificates(name)
+	list, _, err := ReadCertificates(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	pool = x509.NewCertPool()
+	pool := x509.NewCertPool()
 	for _, cert := range list {
 		pool.AddCert(cert)
 	}
-	return pool, warnings, nil
+	return pool, nil
 }
 
 // LoadPair reads one certificate with its key, which may be in the same file.

@@ -13,10 +13,10 @@ func TestLoadPool(t *testing.T) {
 	d, key := newTree(t), testKeys()[policy.ECDSAP256]
 	ca := template("CA")
 	both := d.put("both.pem", "some text\n", certPEM(t, key, ca), certPEM(t, key, template("b.example.org")))
-	if pool, _, err := LoadPool(""); pool != nil || err != nil {
+	if pool, err := LoadPool(""); pool != nil || err != nil {
 		t.Errorf("without a name: %v, %v", pool, err)
 	}
-	if _, _, err := LoadPool(both); err != nil {
+	if _, err := LoadPool(both); err != nil {
 		t.Error(err)
 	}
 	if list, warnings, err := ReadCertificates(both); err != nil || warnings != nil || len(list) != 2 || list[0].Subject.CommonName != "CA" {
@@ -31,12 +31,12 @@ func TestLoadPool(t *testing.T) {
 		"no DER":           {block("CERTIFICATE", []byte("x")), "certificate 1 cannot be used (x509: malformed certificate): export it again, or take it away"},
 	} {
 		path := d.put("bad.pem", text.content)
-		if pool, _, err := LoadPool(path); pool != nil || err == nil || err.Error() != path+": "+text.want {
+		if pool, err := LoadPool(path); pool != nil || err == nil || err.Error() != path+": "+text.want {
 			t.Errorf("%s: %v, %v; want %q", name, pool, err, text.want)
 		}
 	}
 	missing := d.path("missing")
-	if _, _, err := LoadPool(missing); err == nil || err.Error() != missing+": no such file or directory: create it, or mend the name" {
+	if _, err := LoadPool(missing); err == nil || err.Error() != missing+": no such file or directory: create it, or mend the name" {
 		t.Errorf("a missing file: %v", err)
 	}
 }
@@ -73,7 +73,7 @@ func TestAnEntryThatCannotBeUsedIsAWarning(t *testing.T) {
 	if !slices.Equal(warnings, want) {
 		t.Errorf("warnings\n%s\nwant\n%s", strings.Join(warnings, "\n"), strings.Join(want, "\n"))
 	}
-	if _, _, err := LoadPool(d.put("all.pem", brainpool, broken)); err == nil || strings.Count(err.Error(), "cannot be used") != 2 {
+	if _, err := LoadPool(d.put("all.pem", brainpool, broken)); err == nil || strings.Count(err.Error(), "cannot be used") != 2 {
 		t.Errorf("where none can be used: %v", err)
 	}
 }

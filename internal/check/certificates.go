@@ -17,24 +17,27 @@ const (
 	// failed where less than a fifth is left; of a year, where three weeks are.
 	expiresShare = 5
 	expiresSoon  = 21 * 24 * time.Hour
-	// leastRSA is the shortest key that today's clients accept, in bits;
-	// crypto/tls cannot sign with less than brokenRSA.
-	leastRSA  = 2048
-	brokenRSA = 1024
+	// leastRSA is the shortest key that today's clients accept, in bits.
+	leastRSA = 2048
 )
 
-// certificates checks what clients will see.
-func (r *Report) certificates(store *certs.Store, now time.Time) {
+// Certificates checks what clients will see. serve starts all the same, since mail then
+// still goes to clients that have accepted the certificate, so nothing is an error.
+func (r *Report) Certificates(store *certs.Store, now time.Time) {
 	r.Warnings = append(r.Warnings, store.Warnings(now)...)
 	for _, info := range store.Served(now) {
-		before := len(r.Errors) + len(r.Warnings)
+		before := len(r.Warnings)
 		r.validity(info.Name, "the certificate", info.Leaf, now)
 		r.strength(info)
 		r.chain(info, now)
-		if len(info.Hostnames()) == 0 && len(info.Leaf.IPAddresses) == 0 {
+		switch {
+		case len(info.Leaf.DNSNames)+len(info.Leaf.IPAddresses) > 0:
+		case len(info.Hostnames()) == 0:
 			r.warn(info.Name, "the certificate has no host name in it")
+		default:
+			r.warn(info.Name, "the host name is in the common name alone, where today's clients do not look: have a certificate issued with a subjectAltName")
 		}
-		if len(r.Errors)+len(r.Warnings) == before {
+		if len(r.Warnings) == before {
 			r.Fine = append(r.Fine, fmt.Sprintf("%s: valid until %s", info.Name, info.Leaf.NotAfter.UTC().Format(time.DateOnly)))
 		}
 	}
@@ -48,9 +51,9 @@ func (r *Report) warn(name, format string, args ...any) {
 func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time) {
 	switch left := c.NotAfter.Sub(now); {
 	case left < 0:
-		r.Errors = append(r.Errors, fmt.Sprintf("%s: %s has expired at %s", name, which, c.NotAfter.UTC().Format(time.RFC3339)))
+		r.warn(name, "%s has expired at %s, and clients refuse it: renew it", which, c.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(c.NotBefore):
-		r.Errors = append(r.Errors, fmt.Sprintf("%s: %s is not valid before %s", name, which, c.NotBefore.UTC().Format(time.RFC3339)))
+		r.warn(name, "%s is not valid before %s, and clients refuse it: is the clock right?", which, c.NotBefore.UTC().Format(time.RFC3339))
 	case left < min(expiresSoon, c.NotAfter.Sub(c.NotBefore)/expiresShare):
 		r.warn(name, "%s expires at %s, %s: look at what renews it", which, c.NotAfter.UTC().Format(time.RFC3339), text.Ahead(left))
 	}
@@ -59,10 +62,7 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 // strength reports keys that clients refuse.
 func (r *Report) strength(info certs.Info) {
 	if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok {
-		switch bits := key.N.BitLen(); {
-		case bits < brokenRSA:
-			r.Errors = append(r.Errors, fmt.Sprintf("%s: an RSA key of %d bits cannot be used", info.Name, bits))
-		case bits < leastRSA:
+		if bits := key.N.BitLen(); bits < leastRSA {
 			r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d", bits, leastRSA)
 		}
 	}
@@ -120,8 +120,8 @@ func (r *Report) issuer(info certs.Info) {
 	}
 }
 
-// authorities checks the certificates of CAs.
-func (r *Report) authorities(file string, now time.Time) {
+// Authorities checks the certificates of CAs.
+func (r *Report) Authorities(file string, now time.Time) {
 	if file == "" {
 		return
 	}

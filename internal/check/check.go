@@ -156,19 +156,19 @@ func (r *Report) files(cfg *config.Config, now time.Time) (*x509.CertPool, error
 		store, err = certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
 		r.addError(err)
 		if store != nil {
-			r.certificates(store, now)
+			r.Certificates(store, now)
 		}
 	}
 	r.policy(cfg, store, now)
 	admin, err := certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
 	r.addError(err)
 	if admin != nil {
-		r.certificates(admin, now)
+		r.Certificates(admin, now)
 	}
 	_, err = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
 	r.addError(err)
-	r.authorities(cfg.TLSClientCAFile, now)
-	r.authorities(cfg.UpstreamCAFile, now)
-	roots, _, err := certs.LoadPool(cfg.UpstreamCAFile)
+	r.Authorities(cfg.TLSClientCAFile, now)
+	r.Authorities(cfg.UpstreamCAFile, now)
+	roots, err := certs.LoadPool(cfg.UpstreamCAFile)
 	return roots, err
 }

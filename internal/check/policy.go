@@ -32,14 +32,7 @@ func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.
 		}
 		r.Warnings = append(r.Warnings, place+w.String())
 	}
-	r.Warnings = append(r.Warnings, policyfile.Warnings(cfg, p, now)...)
-	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
-		mode := "mode " + p.Mode().String()
-		if cfg.PolicyFile != "" {
-			mode = "observe and explain"
-		}
-		r.warn(variable("TLS_CERT_FILE"), "no RSA certificate, without which old clients cannot be served: %s will refuse most of them", mode)
-	}
+	r.Warnings = append(r.Warnings, policyfile.Warnings(cfg, p, certificates, now)...)
 	if cfg.PolicyFile != "" && len(warnings) == 0 {
 		r.Fine = append(r.Fine, fmt.Sprintf("%s: %s", cfg.PolicyFile, summary(p, now)))
 	}

@@ -42,7 +42,7 @@ func (g *Runtime) reloadPolicy() error {
 
 // warnOfPolicy logs the warnings of the policy, and of what goes with it.
 func (g *Runtime) warnOfPolicy() {
-	for _, w := range policyfile.Warnings(g.cfg, g.policy.Load().Policy, g.now()) {
+	for _, w := range policyfile.Warnings(g.cfg, g.policy.Load().Policy, g.certificates.Load(), g.now()) {
 		g.log.Warn("configuration warning", "warning", w)
 	}
 	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.certificates.Load())) {

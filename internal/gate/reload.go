@@ -12,6 +12,7 @@ import (
 
 	"postern/internal/admin"
 	"postern/internal/certs"
+	"postern/internal/check"
 	"postern/internal/config"
 )
 
@@ -24,7 +25,6 @@ type material struct {
 	admin                    *certs.Store // nil: no TLS on the admin port
 	adminToken               *admin.Token // nil: none
 	identityKey              []byte
-	caWarnings               map[string][]string // by file
 }
 
 // fileSet is a set of files that are read together. read leaves the material
@@ -34,13 +34,13 @@ type fileSet struct {
 	paths []string
 	read  func() error
 	use   func()
-	// store returns the certificates among the files; nil where there are none.
-	store func() *certs.Store
+	// check finds what is not as clients want it; nil where there are no certificates.
+	check func(*check.Report)
 }
 
 func (g *Runtime) fileSets() []fileSet {
 	cfg, m := g.cfg, &g.material
-	served := func(_ string) (*certs.Store, error) {
+	pairs := func(_ string) (*certs.Store, error) {
 		return g.renewed(m.certificates, func() (*certs.Store, error) { return certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile) })
 	}
 	adminPair := func(name string) (*certs.Store, error) {
@@ -52,25 +52,24 @@ func (g *Runtime) fileSets() []fileSet {
 		}
 		return cfg.IdentityKey()
 	}
-	m.caWarnings = make(map[string][]string)
-	pool := func(name string) (*x509.CertPool, error) {
-		pool, warnings, err := certs.LoadPool(name)
-		m.caWarnings[name] = warnings
-		return pool, err
+	served, authorities := func(s **certs.Store) func(*check.Report) {
+		return func(r *check.Report) { r.Certificates(*s, time.Now()) }
+	}, func(name string) func(*check.Report) {
+		return func(r *check.Report) { r.Authorities(name, time.Now()) }
 	}
 	return []fileSet{
-		{"certificates", slices.Concat(cfg.TLSCertFile, cfg.TLSKeyFile), into(&m.certificates, served, ""), func() {
+		{"certificates", slices.Concat(cfg.TLSCertFile, cfg.TLSKeyFile), into(&m.certificates, pairs, ""), func() {
 			g.server.SetCertificates(m.certificates)
 			g.certificates.Store(m.certificates)
-		}, func() *certs.Store { return m.certificates }},
-		{"client CA", []string{cfg.TLSClientCAFile}, into(&m.clientCAs, pool, cfg.TLSClientCAFile),
-			func() { g.server.SetClientCAs(m.clientCAs) }, nil},
-		{"upstream CA", []string{cfg.UpstreamCAFile}, into(&m.upstreamRoots, pool, cfg.UpstreamCAFile),
-			func() { g.server.SetUpstreamRoots(m.upstreamRoots) }, nil},
+		}, served(&m.certificates)},
+		{"client CA", []string{cfg.TLSClientCAFile}, into(&m.clientCAs, certs.LoadPool, cfg.TLSClientCAFile),
+			func() { g.server.SetClientCAs(m.clientCAs) }, authorities(cfg.TLSClientCAFile)},
+		{"upstream CA", []string{cfg.UpstreamCAFile}, into(&m.upstreamRoots, certs.LoadPool, cfg.UpstreamCAFile),
+			func() { g.server.SetUpstreamRoots(m.upstreamRoots) }, authorities(cfg.UpstreamCAFile)},
 		{"ticket keys", []string{cfg.TLSTicketKeysFile}, into(&m.ticketKeys, certs.LoadTicketKeys, cfg.TLSTicketKeysFile),
 			func() { g.server.SetTicketKeys(m.ticketKeys) }, nil},
 		{"admin certificate", []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}, into(&m.admin, adminPair, cfg.AdminTLSCertFile),
-			func() { g.adminCertificates.Store(m.admin) }, func() *certs.Store { return m.admin }},
+			func() { g.adminCertificates.Store(m.admin) }, served(&m.admin)},
 		{"admin token", []string{cfg.AdminTokenFile}, into(&m.adminToken, admin.ReadToken, cfg.AdminTokenFile),
 			func() { g.adminToken.Store(m.adminToken) }, nil},
 		{"identity key", []string{cfg.LedgerIdentityKeyFile}, into(&m.identityKey, identityKey, cfg.LedgerIdentityKeyFile),
@@ -110,6 +109,7 @@ func (g *Runtime) readFiles() error {
 func (g *Runtime) reloading(set fileSet) func() error {
 	logged := ""
 	return func() error {
+		g.newCertificates = nil
 		err := set.read()
 		g.failing[set.what] = err != nil
 		g.metrics.CertificateReload(err == nil, !slices.Contains(slices.Collect(maps.Values(g.failing)), true))
@@ -117,7 +117,7 @@ func (g *Runtime) reloading(set fileSet) func() error {
 			logged = ""
 			set.use()
 			attrs := []any{"what", set.what, "files", set.paths}
-			if set.store != nil {
+			if g.newCertificates != nil {
 				attrs = append(attrs, "new", g.newCertificates)
 			}
 			g.log.Info("files reloaded", attrs...)
@@ -148,18 +148,15 @@ func newCertificates(before, after []certs.Info) []string {
 	return list
 }
 
-// warnOfFiles logs what was found in files and is of no use.
+// warnOfFiles logs what check says of certificates: they are in force all the same.
 func (g *Runtime) warnOfFiles(set fileSet) {
-	warn := func(warnings []string) {
-		for _, w := range warnings {
-			g.log.Warn("file warning", "what", set.what, "warning", w)
-		}
+	if set.check == nil || len(set.paths) == 0 {
+		return
 	}
-	for _, path := range set.paths {
-		warn(g.material.caWarnings[path])
-	}
-	if set.store != nil && set.store() != nil {
-		warn(set.store().Warnings(time.Now()))
+	var found check.Report
+	set.check(&found)
+	for _, w := range found.Warnings {
+		g.log.Warn("file warning", "what", set.what, "warning", w)
 	}
 }
 

@@ -88,8 +88,16 @@ func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 }
 
 // Warnings says what does not go together in the configuration and its policy:
-// what is learnt of old clients and will be lost, and a text that is not used.
-func Warnings(cfg *config.Config, p *policy.Policy, now time.Time) (w []string) {
+// what is learnt of old clients and will be lost, old clients that cannot be served, and
+// what is not used. Certificates may be nil.
+func Warnings(cfg *config.Config, p *policy.Policy, certificates *certs.Store, now time.Time) (w []string) {
+	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
+		mode := "mode " + p.Mode().String()
+		if cfg.PolicyFile != "" {
+			mode = "observe and explain"
+		}
+		w = append(w, config.Prefix+"TLS_CERT_FILE: no RSA certificate, without which old clients cannot be served: "+mode+" will refuse most of them")
+	}
 	if cfg.LedgerURL == ledger.Memory && p.MayServeLegacy(now) {
 		w = append(w, config.Prefix+"LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; "+
 			"sqlite:/path/file.db keeps them")

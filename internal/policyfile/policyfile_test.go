@@ -128,7 +128,7 @@ func TestTheTextOfTheFileTakesThePlaceOfTheVariable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Join(Warnings(cfg, p, time.Time{}), "\n"); got != want || p.ExplainText() != "too old" {
+		if got := strings.Join(Warnings(cfg, p, nil, time.Time{}), "\n"); got != want || p.ExplainText() != "too old" {
 			t.Errorf("%s: %q, want %q; the text is %q", environ, got, want, p.ExplainText())
 		}
 	}

@@ -55,7 +55,7 @@ func TestUnitIsHardened(t *testing.T) {
 		"RestrictSUIDSGID":        "yes",
 		"LockPersonality":         "yes",
 		"MemoryDenyWriteExecute":  "yes",
-		"RestrictAddressFamilies": "AF_INET AF_INET6",
+		"RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
 		"SystemCallArchitectures": "native",
 		"SystemCallErrorNumber":   "EPERM",
 		"UMask":                   "0077",
