@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -23,24 +24,45 @@ var (
 	errEncrypted = errors.New("the key is encrypted, and nobody can type its password here: decrypt it with openssl pkey")
 )
 
-// parse reads certificates and keys. It skips other blocks, such as parameters,
-// and text around the blocks. It never echoes a key.
-func parse(data []byte) (*file, error) {
-	var f file
+// blocks splits PEM and the text around it. A block that is broken has no bytes; a
+// file that ends within one is an error.
+func blocks(data []byte) (list []*pem.Block, err error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark would hide the first block
 	if err := otherForm(data); err != nil {
 		return nil, err
 	}
-	var others []string
-	begun := bytes.Count(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
-	ended := 0
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
+	parts := bytes.Split(append([]byte("\n"), data...), []byte("\n-----BEGIN "))[1:]
+	for _, part := range parts {
+		// By itself: pem.Decode silently skips to the next good block.
+		block, _ := pem.Decode(append([]byte("-----BEGIN "), part...))
+		if block == nil {
+			kind, _, _ := bytes.Cut(part, []byte("-----"))
+			block = &pem.Block{Type: string(kind)}
 		}
-		ended++
+		list = append(list, block)
+	}
+	switch last := len(list) - 1; {
+	case last < 0:
+		return nil, errNoPEM
+	case list[last].Bytes == nil && !bytes.Contains(parts[last], []byte("-----END ")):
+		return nil, errBroken
+	}
+	return list, nil
+}
+
+// parse reads certificates and keys. It skips other blocks, such as parameters.
+// It never echoes a key.
+func parse(data []byte) (*file, error) {
+	list, err := blocks(data)
+	if err != nil {
+		return nil, err
+	}
+	var f file
+	other := ""
+	for _, block := range list {
 		switch {
+		case block.Bytes == nil:
+			return nil, errBroken
 		case block.Type == "CERTIFICATE" || block.Type == "X509 CERTIFICATE":
 			f.chain = append(f.chain, block.Bytes)
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
@@ -49,18 +71,12 @@ func parse(data []byte) (*file, error) {
 				return nil, err
 			}
 			f.keys = append(f.keys, key)
-		case otherBlocks[block.Type] != "":
-			others = append(others, otherBlocks[block.Type])
+		default:
+			other = cmp.Or(other, otherBlocks[block.Type])
 		}
 	}
-	switch {
-	case begun == 0:
-		return nil, errNoPEM
-	case ended < begun:
-		// pem.Decode silently skips to the next good block.
-		return nil, errBroken
-	case len(others) > 0 && len(f.chain)+len(f.keys) == 0:
-		return nil, fmt.Errorf("it holds %s", others[0])
+	if other != "" && len(f.chain)+len(f.keys) == 0 {
+		return nil, fmt.Errorf("it holds %s", other)
 	}
 	return &f, nil
 }

@@ -25,14 +25,15 @@ func ReadCertificates(name string) (list []*x509.Certificate, warnings []string,
 	if err != nil {
 		return nil, nil, text.FileError(name, err)
 	}
-	entries, err := certificateBlocks(data)
+	all, err := blocks(data)
 	if err != nil {
 		return nil, nil, text.FileError(name, err)
 	}
-	for i, der := range entries {
-		cert, err := x509.ParseCertificate(der)
+	entries := slices.DeleteFunc(all, func(b *pem.Block) bool { return !strings.HasSuffix(b.Type, "CERTIFICATE") })
+	for i, b := range entries {
+		cert, err := x509.ParseCertificate(b.Bytes)
 		if err != nil {
-			warnings = append(warnings, fmt.Sprintf("%s: certificate %d%s cannot be used (%v): export it again, or take it away", name, i+1, subjectOf(der), err))
+			warnings = append(warnings, fmt.Sprintf("%s: certificate %d%s cannot be used (%v): export it again, or take it away", name, i+1, subjectOf(b.Bytes), err))
 			continue
 		}
 		list = append(list, cert)
@@ -44,31 +45,6 @@ func ReadCertificates(name string) (list []*x509.Certificate, warnings []string,
 		return nil, nil, errors.New(strings.Join(warnings, "\n"))
 	}
 	return list, warnings, nil
-}
-
-// certificateBlocks returns the certificates of a list, in DER; empty is one
-// whose block is broken. Keys and other blocks in it do not matter.
-func certificateBlocks(data []byte) (list [][]byte, err error) {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	if err := otherForm(data); err != nil {
-		return nil, err
-	}
-	parts := bytes.Split(append([]byte("\n"), data...), []byte("\n-----BEGIN "))
-	for i, part := range parts[1:] {
-		block, _ := pem.Decode(append([]byte("-----BEGIN "), part...))
-		switch {
-		case block != nil && strings.HasSuffix(block.Type, "CERTIFICATE"):
-			list = append(list, block.Bytes)
-		case block == nil && i == len(parts)-2 && !bytes.Contains(part, []byte("-----END ")):
-			return nil, errBroken // the copy is not complete
-		case block == nil && bytes.Contains(part, []byte("CERTIFICATE-----")):
-			list = append(list, nil)
-		}
-	}
-	if len(parts) == 1 {
-		return nil, errNoPEM
-	}
-	return list, nil
 }
 
 // subjectOf returns the subject of a certificate that cannot be used, in
