@@ -30,25 +30,24 @@ type Options struct {
 	Listeners []proxy.Listener
 	// Upstreams are the URLs as configured, such as imap://127.0.0.1:10143.
 	Upstreams []string
-	// Policy is the first policy; nil means the default settings.
+	// Policy is the first policy, Now its clock.
 	Policy *policy.Policy
-	// Now is the policy's clock; nil means time.Now.
-	Now func() time.Time
+	Now    func() time.Time
 	// Passthrough are the host:port as configured that clients are passed
 	// through to.
 	Passthrough []string
-	// Certificates returns those that are served now; nil means none.
+	// Certificates returns those that are served now.
 	Certificates func() []certs.Info
 	// Version and Revision are those of this program.
 	Version, Revision string
-	// LogSuppressed returns how many log lines were left out; nil means none.
+	// LogSuppressed returns how many log lines were left out.
 	LogSuppressed func() uint64
 	// LedgerDropped returns how many legacy handshakes the ledger could not
-	// keep; nil means none.
+	// keep.
 	LedgerDropped func() uint64
 	// LedgerPending returns how many legacy clients wait to be written to the
 	// ledger, and LedgerWritten when some were written last, in seconds since
-	// 1970; nil means none, and never.
+	// 1970.
 	LedgerPending, LedgerWritten func() float64
 }
 
@@ -92,9 +91,7 @@ func New(o Options) *Metrics {
 			"1 while the last reading of every certificate, key, CA, token and ticket key file was successful, else 0.").WithLabelValues(),
 	}
 	m.reloaded.Set(1)
-	if o.Certificates != nil {
-		r.MustRegister(prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) { certificates(o.Certificates(), ch) }))
-	}
+	r.MustRegister(prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) { certificates(o.Certificates(), ch) }))
 	m.series = f.series(o.Listeners, o.Upstreams, m.upstreams)
 	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
 	f.gaugeFunc("ledger_pending", "Legacy clients whose sightings wait to be written to the ledger.", o.LedgerPending)

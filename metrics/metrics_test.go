@@ -27,8 +27,27 @@ const (
 	oldServer    = "127.0.0.1:10993"
 )
 
+// newFrom is New with what does not matter to a test.
+func newFrom(o Options) *Metrics {
+	if o.Policy == nil {
+		o.Policy = policy.New(policy.FloorTLS12, policy.Enforce)
+	}
+	none, zero := func() uint64 { return 0 }, func() float64 { return 0 }
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Certificates == nil {
+		o.Certificates = func() []certs.Info { return nil }
+	}
+	if o.LogSuppressed == nil {
+		o.LogSuppressed = none
+	}
+	o.LedgerDropped, o.LedgerPending, o.LedgerWritten = none, zero, zero
+	return New(o)
+}
+
 func newMetrics() *Metrics {
-	return New(Options{
+	return newFrom(Options{
 		Listeners: []proxy.Listener{proxy.IMAPS, proxy.POP3},
 		Policy:    policy.New(policy.FloorTLS12, policy.Enforce),
 		Now:       func() time.Time { return time.Unix(0, 0) },
@@ -332,7 +351,7 @@ func certificate(file string, end time.Time) certs.Info {
 func TestCertificatesComeAndGo(t *testing.T) {
 	end := time.Unix(1_800_000_000, 0)
 	served := []certs.Info{certificate("tls/a.crt", end), certificate("tls/b\xff.crt", end)}
-	m := New(Options{Certificates: func() []certs.Info { return served }})
+	m := newFrom(Options{Certificates: func() []certs.Info { return served }})
 	snapshot(t, m)
 	// The admin port's may be one of the others.
 	served = []certs.Info{certificate("tls/b\xff.crt", end.Add(time.Hour)), certificate("tls/c.crt", end), certificate("tls/c.crt", end)}
@@ -375,7 +394,7 @@ func TestAReloadThatFailedIsSeenWithoutAnEarlierScrape(t *testing.T) {
 
 func TestSuppressedLogLinesAreReadAtTheScrape(t *testing.T) {
 	var suppressed uint64
-	m := New(Options{LogSuppressed: func() uint64 { return suppressed }})
+	m := newFrom(Options{LogSuppressed: func() uint64 { return suppressed }})
 	for _, want := range []uint64{0, 3} {
 		suppressed = want
 		if got, known := snapshot(t, m)["log_suppressed_total{}"]; !known || got != float64(want) {
@@ -385,7 +404,7 @@ func TestSuppressedLogLinesAreReadAtTheScrape(t *testing.T) {
 }
 
 func TestMetricsPassLint(t *testing.T) {
-	m := New(Options{Listeners: proxy.Listeners, Certificates: func() []certs.Info {
+	m := newFrom(Options{Listeners: proxy.Listeners, Certificates: func() []certs.Info {
 		return []certs.Info{certificate("a.crt", time.Unix(1_800_000_000, 0))}
 	}})
 	problems, err := testutil.GatherAndLint(m.Gatherer())

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -61,10 +60,7 @@ func (f factory) policy(o Options) *policySeries {
 		exemption: prometheus.NewDesc(namespace+"_policy_exemption_until_timestamp_seconds",
 			"When an exemption, which is a rule with an owner and an end, ends or has ended, in seconds since 1970.", []string{"rule"}, nil),
 	}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	s.set(cmp.Or(o.Policy, policy.New(policy.FloorTLS12, policy.Enforce)))
+	s.set(o.Policy)
 	f.r.MustRegister(s)
 	return s
 }

@@ -36,7 +36,7 @@ func policySnapshot(t testing.TB, m *Metrics) map[string]float64 {
 // Mode and share follow the clock while nobody comes.
 func TestModeAndShareFollowTheClock(t *testing.T) {
 	var now atomic.Int64
-	m := New(Options{
+	m := newFrom(Options{
 		Listeners: []proxy.Listener{proxy.IMAPS, proxy.POP3S},
 		Now:       func() time.Time { return time.Unix(now.Load(), 0) },
 		Policy: parsePolicy(t, `
@@ -78,7 +78,7 @@ rules:
 // An exemption has its end there, also one that has not begun or has ended; a
 // rule without an owner or an end is none.
 func TestExemptionsSayWhenTheyEnd(t *testing.T) {
-	m := New(Options{
+	m := newFrom(Options{
 		Listeners: []proxy.Listener{proxy.IMAPS},
 		Now:       func() time.Time { return time.Unix(1000, 0) },
 		Policy: parsePolicy(t, `
@@ -128,7 +128,7 @@ func TestRulesAndCandidatesAreCounted(t *testing.T) {
 rules: [{name: old, mode: observe, match: {version: [tls1.0]}}, {name: rest, mode: enforce}]
 candidates: [{name: aead, floor: tls1.2-aead}, {name: new, floor: tls1.3}]
 `)
-	m := New(Options{Listeners: []proxy.Listener{proxy.IMAPS}, Policy: p, Now: func() time.Time { return time.Unix(0, 0) }})
+	m := newFrom(Options{Listeners: []proxy.Listener{proxy.IMAPS}, Policy: p, Now: func() time.Time { return time.Unix(0, 0) }})
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS12} {
 		m.Handshake(judged(p, version))
 	}
@@ -157,7 +157,7 @@ candidates: [{name: stays, floor: tls1.3}, {name: goes, floor: tls1.2-aead}]
 rules: [{name: kept, mode: observe}, {name: new, mode: enforce}]
 candidates: [{name: stays, floor: tls1.3}]
 `)
-	m := New(Options{Listeners: []proxy.Listener{proxy.IMAPS}, Policy: first})
+	m := newFrom(Options{Listeners: []proxy.Listener{proxy.IMAPS}, Policy: first})
 	m.Handshake(judged(first, tls.VersionTLS10))
 	m.Handshake(judged(first, tls.VersionTLS11))
 	m.SetPolicy(second)
@@ -185,7 +185,7 @@ candidates: [{name: stays, floor: tls1.3}]
 // Counting takes no memory, whatever rules and candidates there are.
 func TestCountingAgainstAPolicyDoesNotAllocate(t *testing.T) {
 	p := parsePolicy(t, "rules: [{name: a, mode: observe}]\ncandidates: [{name: new, floor: tls1.3}]")
-	m := New(Options{Listeners: []proxy.Listener{proxy.IMAPS}, Policy: p})
+	m := newFrom(Options{Listeners: []proxy.Listener{proxy.IMAPS}, Policy: p})
 	h := judged(p, tls.VersionTLS10)
 	if n := testing.AllocsPerRun(100, func() { m.policy.handshake(h) }); n != 0 {
 		t.Errorf("%v allocations", n)

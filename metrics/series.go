@@ -90,21 +90,13 @@ func (f factory) counter(name, help string, labels ...string) *prometheus.Counte
 	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
-// counterFunc makes a counter with a value kept elsewhere; nil means zero.
+// counterFunc makes a counter with a value kept elsewhere.
 func (f factory) counterFunc(name, help string, value func() uint64) {
-	f.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, func() float64 {
-		if value == nil {
-			return 0
-		}
-		return float64(value())
-	})
+	f.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, func() float64 { return float64(value()) })
 }
 
-// gaugeFunc makes a gauge with a value kept elsewhere; nil means zero.
+// gaugeFunc makes a gauge with a value kept elsewhere.
 func (f factory) gaugeFunc(name, help string, value func() float64) {
-	if value == nil {
-		value = func() float64 { return 0 }
-	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/certs"
 	"postern/internal/hello"
 	"postern/internal/logging"
 	"postern/internal/posterntest"
@@ -122,7 +123,12 @@ func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
 }
 
 func newMetrics() *metrics.Metrics {
-	return metrics.New(metrics.Options{Listeners: proxy.Listeners, LogSuppressed: func() uint64 { return 0 }})
+	none, zero := func() uint64 { return 0 }, func() float64 { return 0 }
+	return metrics.New(metrics.Options{
+		Listeners: proxy.Listeners, Policy: policy.New(policy.FloorTLS12, policy.Enforce), Now: time.Now,
+		Certificates:  func() []certs.Info { return nil },
+		LogSuppressed: none, LedgerDropped: none, LedgerPending: zero, LedgerWritten: zero,
+	})
 }
 
 // scraped is what metrics say, in text.
