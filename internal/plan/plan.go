@@ -80,7 +80,7 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 	var last []string
 	now := policy.Moment{Time: tl.From, Events: tl.Running, Meets: tl.Meets}
 	for i, m := range append([]policy.Moment{now}, tl.Moments...) {
-		lines := texts(m.Events, eventWords)
+		lines := each(m.Events, eventWords)
 		meets := p.meets(m.Meets)
 		for _, line := range meets {
 			if !slices.Contains(last, line) { // else nothing changes for the many
@@ -98,7 +98,7 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 		case i > 0:
 			label = text.Date(m.Time, m.Events[0].Rule.Zone)
 		case len(tl.Over) > 0:
-			lines = append(lines, "over: "+strings.Join(texts(tl.Over, named), ", "))
+			lines = append(lines, "over: "+strings.Join(each(tl.Over, named), ", "))
 		}
 		rows = append(rows, rowsOf(label, lines)...)
 	}
@@ -135,7 +135,7 @@ func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 	if tl.Next != nil {
 		rows = append(rows, p.nextRow("after this plan", tl.Next))
 	}
-	open := texts(p.exemptions(), func(r *policy.Rule) string {
+	open := each(p.exemptions(), func(r *policy.Rule) string {
 		return fmt.Sprintf("%s until %s, %s; owner %s", named(r), text.Date(r.Until, r.Zone), text.Ahead(r.Until.Sub(p.From)), r.Owner)
 	})
 	if len(open) == 0 {
@@ -145,13 +145,13 @@ func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 	if len(relaxations) == 0 {
 		return append(rows, row{"milder than before", "nowhere"})
 	}
-	return append(rows, rowsOf("!! milder than before", texts(relaxations, func(x policy.Relaxation) string {
+	return append(rows, rowsOf("!! milder than before", each(relaxations, func(x policy.Relaxation) string {
 		return text.Date(x.Time, x.Rules[0].Zone) + ": " + relaxationWords(x)
 	}))...)
 }
 
 func (p *Plan) nextRow(label string, m *policy.Moment) row {
-	words := texts(m.Events, func(e policy.Event) string {
+	words := each(m.Events, func(e policy.Event) string {
 		if e.Kind == policy.Begins {
 			return named(e.Rule) + " begins"
 		}

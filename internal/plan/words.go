@@ -172,12 +172,4 @@ func relaxationWords(m policy.Relaxation) string {
 }
 
 // matchWords lists the conditions of a rule; empty if there are none.
-func matchWords(m policy.Match) string { return strings.Join(texts(m, policy.Condition.String), ", ") }
-
-func texts[T any](list []T, words func(T) string) []string {
-	all := make([]string, len(list))
-	for i, v := range list {
-		all[i] = words(v)
-	}
-	return all
-}
+func matchWords(m policy.Match) string { return strings.Join(each(m, policy.Condition.String), ", ") }
