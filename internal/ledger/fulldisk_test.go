@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,13 @@ func TestTryOnAFullDiskSaysWhatOpenSays(t *testing.T) {
 		case (tried == nil) != (opened == nil):
 			t.Errorf("%d pages: check says %v, serve %v", free, tried, opened)
 		case opened == nil:
+			if err := Try(t.Context(), url); free == pages-1 && err != nil {
+				t.Errorf("with room for more: %v", err)
+			}
+			os.WriteFile(filepath.Join(dir, "more"), make([]byte, page*pages), 0o600) // as much of it as there is room for
+			if err := Try(t.Context(), url); !errors.Is(err, ErrAway) || !strings.Contains(err.Error(), url+": the disk is full") {
+				t.Errorf("%d pages, then none, beside a proxy: check says %v", free, err)
+			}
 			s.Close()
 		default:
 			failed++

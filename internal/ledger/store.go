@@ -123,7 +123,25 @@ func Try(ctx context.Context, ledgerURL string) error {
 	if s != nil {
 		s.Close()
 	}
+	if err == nil && !s.columns {
+		err = room(filepath.Dir(path), ledgerURL)
+	}
 	return err
+}
+
+// room reports a disk that is too full for some more clients. A proxy starts
+// there all the same.
+func room(dir, ledgerURL string) error {
+	f, err := os.CreateTemp(dir, ".postern-check-")
+	if err != nil {
+		return fmt.Errorf("opening the ledger %s: %w", ledgerURL, inWords(err))
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(make([]byte, 64<<10))
+	if err = cmp.Or(err, f.Close()); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrAway, ledgerURL, inWords(errors.Unwrap(err)))
+	}
+	return nil
 }
 
 // errTried has a transaction taken back.
