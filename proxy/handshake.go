@@ -115,6 +115,7 @@ func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error
 		return nil, errPassedThrough
 	}
 	if contradicts {
+		s.hs.verdict.Serve = policy.Enforce
 		return noVersion, nil
 	}
 	return snapshot.config(&s.hs.verdict, s.Listener.Protocol()), nil
