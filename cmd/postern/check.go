@@ -19,11 +19,8 @@ func checkConfig(ctx context.Context, sys system) error {
 	src.flags(fs)
 	offline := fs.Bool("offline", false, "dial nothing")
 	asJSON := fs.Bool("json", false, "write JSON")
-	if err := sys.parse(fs); err != nil {
-		return err
-	}
-	bare := !sys.has("") && src.env == ""
-	if err := sys.use(src, fs); err != nil {
+	bare := !sys.has("")
+	if err := sys.configure(fs, &src); err != nil {
 		return err
 	}
 	r := check.Run(ctx, sys.environ, *offline, func(ctx context.Context, cfg *config.Config) string {
@@ -33,7 +30,7 @@ func checkConfig(ctx context.Context, sys system) error {
 		return report
 	})
 	r.Warnings = slices.Concat(sys.envFile.Warnings, r.Warnings)
-	if bare {
+	if bare && src.env == "" {
 		r.Errors = append(r.Errors, noVariable+"; postern plan -policy FILE reads a policy alone")
 	}
 	if err := sys.writeFindings(r, *asJSON); err != nil {

@@ -27,10 +27,7 @@ func healthcheck(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
 	var src source
 	src.envFlag(fs)
-	if err := sys.parse(fs); err != nil {
-		return err
-	}
-	if err := sys.use(src, fs); err != nil {
+	if err := sys.configure(fs, &src); err != nil {
 		return err
 	}
 	cfg, err := config.LoadAdmin(sys.environ)

@@ -65,13 +65,10 @@ func planPolicy(ctx context.Context, sys system) error {
 		usual := map[string]string{"version": "tls1.0", "listener": "imaps"}
 		fs.StringVar(&f.client[i], clientFlags[i], usual[k.Name], "... "+k.Usage)
 	}
-	if err := sys.parse(fs); err != nil {
+	if err := sys.configure(fs, &f.source); err != nil {
 		return err
 	}
 	f.given = given(fs)
-	if err := sys.use(f.source, fs); err != nil {
-		return err
-	}
 	sys.warnOfEnv()
 	answer, err := f.answer(ctx, sys)
 	if errors.As(err, new(exitError)) {

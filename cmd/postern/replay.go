@@ -22,14 +22,14 @@ type remembered interface {
 
 // replayFlags are the values of the flags, as they were written.
 type replayFlags struct {
-	source
-	at, since, by, format, from string
-	noise                       bool
+	policy, at, since, by, format, from string
+	noise                               bool
 }
 
 // replayPolicy prints which known clients another policy refuses.
 func replayPolicy(ctx context.Context, sys system) error {
 	var f replayFlags
+	var src source
 	fs := flag.NewFlagSet("replay", flag.ContinueOnError)
 	fs.StringVar(&f.policy, "policy", "", "the policy in this `file`; needed")
 	fs.StringVar(&f.at, "at", "", "what it does at this `time` (default after its last dated change, or now)")
@@ -39,11 +39,8 @@ func replayPolicy(ctx context.Context, sys system) error {
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
 	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
-	f.envFlag(fs)
-	if err := sys.parse(fs); err != nil {
-		return err
-	}
-	if err := sys.use(source{env: f.env}, fs); err != nil {
+	src.envFlag(fs)
+	if err := sys.configure(fs, &src); err != nil {
 		return err
 	}
 	sys.warnOfEnv()

@@ -50,13 +50,11 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
 	f.flags(fs)
-	if err := sys.parse(fs); err != nil {
+	f.width = sys.width()
+	if err := sys.configure(fs, &f.source); err != nil {
 		return err
 	}
-	f.given, f.width = given(fs), sys.width()
-	if err := sys.use(f.source, fs); err != nil {
-		return err
-	}
+	f.given = given(fs)
 	sys.warnOfEnv()
 	return f.run(ctx, sys)
 }

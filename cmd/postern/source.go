@@ -25,10 +25,13 @@ func (s *source) envFlag(fs *flag.FlagSet) {
 		"of those of the environment")
 }
 
-// use makes the source the configuration of a command. Of an -env file the
-// POSTERN_ variables count, and no others that the process has: it is what a unit
-// of systemd starts with.
-func (sys *system) use(s source, fs *flag.FlagSet) error {
+// configure reads a command's flags, and makes the source that they name its
+// configuration. Of an -env file the POSTERN_ variables count, and no others that
+// the process has: it is what a unit of systemd starts with.
+func (sys *system) configure(fs *flag.FlagSet, s *source) error {
+	if err := sys.parse(fs); err != nil {
+		return err
+	}
 	for name := range given(fs) {
 		if f := fs.Lookup(name); f.Value.String() == "" && (name == "env" || name == "policy") {
 			return flagError{name, "the name of the file is missing"}
