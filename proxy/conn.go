@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -191,7 +192,7 @@ func (s *session) admit() Limit {
 // rejectOverLimit ends a connection for a limit: in words where TLS has not been
 // asked for yet, else by closing.
 func (s *session) rejectOverLimit(l Limit) CloseReason {
-	s.srv.cfg.Metrics.LimitRefused(s.Listener, l)
+	s.limitRefused(l)
 	if s.Listener.ImplicitTLS() {
 		s.hs = &handshake{begun: time.Now()}
 		s.failed(FailLimit)
@@ -199,6 +200,12 @@ func (s *session) rejectOverLimit(l Limit) CloseReason {
 	}
 	s.farewell(noticeConnections)
 	return ReasonLimit
+}
+
+func (s *session) limitRefused(l Limit) {
+	s.srv.cfg.Metrics.LimitRefused(s.Listener, l)
+	s.srv.warn(string(l), "limit reached, a client is turned away",
+		"variable", "POSTERN_LIMIT_"+strings.ToUpper(string(l)), "listener", string(s.Listener), "client", s.Client.Addr())
 }
 
 // end is the last thing that happens to a connection.

@@ -88,6 +88,7 @@ func (s *session) notTLS(deadline time.Time) Outcome {
 			break
 		}
 	}
+	s.unaskedHeader()
 	text := s.raw.unread
 	if slices.ContainsFunc(text, notText) {
 		return s.failed(FailMalformed)

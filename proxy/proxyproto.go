@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"regexp"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -67,6 +68,17 @@ func (s *session) readProxyHeader() error {
 
 // proxyUnspec are the command PROXY and the family UNSPEC, behind the signature.
 var proxyUnspec = []byte{0x21, 0}
+
+// headerBegin is how a header begins. An IMAP tag may be PROXY, too.
+var headerBegin = regexp.MustCompile("^(PROXY (TCP[46]|UNKNOWN)|\r\n\r\n\x00\r\nQUIT\n)")
+
+// unaskedHeader warns of a header where none is due, which is read as what the client says.
+func (s *session) unaskedHeader() {
+	if headerBegin.Match(s.raw.unread) && !s.proxyHeaderDue() {
+		s.srv.warn("unasked header", "PROXY header from a peer that is not in POSTERN_PROXY_PROTOCOL_FROM: put it in if it is a load balancer of yours",
+			"listener", string(s.Listener), "peer", s.Client.Addr())
+	}
+}
 
 const (
 	maxV1 = 107 // bytes, the line end included
@@ -184,9 +196,14 @@ func openSSLVersion(v policy.Version) string {
 	return "TLSv" + v.Number()
 }
 
-// proxyHeaderFailed ends a connection without the header that is due.
+// proxyHeaderFailed ends a connection without the header that is due. A peer that closes
+// without a word looks whether the port is open, and is not warned of.
 func (s *session) proxyHeaderFailed(err error) CloseReason {
 	s.srv.cfg.Metrics.ProxyHeaderFailed(s.Listener)
+	if len(s.raw.unread) > 0 || endingOf(err) == endTimeout && !s.srv.isDraining() {
+		s.srv.warn("no header", "no PROXY header from a peer in POSTERN_PROXY_PROTOCOL_FROM: turn it on there, or take the address out",
+			"listener", string(s.Listener), "peer", s.Client.Addr(), "error", err.Error())
+	}
 	s.srv.cfg.Log.Debug("proxy header failed", "listener", string(s.Listener),
 		"peer", s.Client.Addr(), "error", err.Error(), "conn_id", s.ID)
 	s.raw.finish()

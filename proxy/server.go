@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"postern/internal/certs"
 	"postern/internal/netpoll"
 	"postern/policy"
@@ -91,6 +93,7 @@ type Server struct {
 	work      sync.WaitGroup // accept loops and probes
 	mu        sync.Mutex
 	open      map[*session]struct{}
+	warned    sync.Map      // of rate.Sometimes, by what it is about
 	served    int           // of these, how many are within the limit
 	allClosed chan struct{} // closed when draining and no connection is open
 }
@@ -192,6 +195,12 @@ func (srv *Server) accept(l Listener, nl net.Listener) {
 			go s.run()
 		}
 	}
+}
+
+// warn logs a warning, at most once a minute for what it is about: strangers bring it about.
+func (srv *Server) warn(about, message string, attrs ...any) {
+	s, _ := srv.warned.LoadOrStore(about, &rate.Sometimes{Interval: time.Minute})
+	s.(*rate.Sometimes).Do(func() { srv.cfg.Log.Warn(message, attrs...) })
 }
 
 // full reports whether LIMIT_CONNECTIONS is reached; mu is held.

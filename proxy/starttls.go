@@ -83,6 +83,7 @@ func (st *stage) readLine() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		st.s.unaskedHeader()
 		if c := first[0]; c == recordHandshake || c == recordAlert || c&0x80 != 0 && st.s.raw.sslv2() {
 			return nil, errTLSTooSoon
 		}
@@ -302,7 +303,7 @@ func (s *session) startTLSFailed(err error) CloseReason {
 		s.farewell(noticeInjection)
 		return ReasonInjection
 	case err == errHandshakeLimit:
-		s.srv.cfg.Metrics.LimitRefused(s.Listener, LimitHandshakesPerClient)
+		s.limitRefused(LimitHandshakesPerClient)
 		s.raw.finish()
 		return ReasonLimit
 	case err == mailproto.ErrLineTooLong, err == mailproto.ErrLiterals, err == errBadCommands:

@@ -370,7 +370,7 @@ func advise(err error, header bool) error {
 		advice = "name its CA in POSTERN_UPSTREAM_CA_FILE, or the name in its certificate in POSTERN_UPSTREAM_SERVER_NAME"
 	case reason == UpstreamStartTLS:
 	case header:
-		advice = "does it expect the PROXY header that " + variable + " sends, and trust this host with it (Dovecot: haproxy_trusted_networks)?"
+		advice = "does it expect the PROXY header that " + variable + " sends? Or not trust this host with it (Dovecot: haproxy_trusted_networks)?"
 	case errors.As(err, &notTLS):
 		advice = "it does not speak TLS here: is the URL's scheme right?"
 	case reason == UpstreamClosed, reason == UpstreamTimeout, reason == UpstreamTLS:

@@ -105,7 +105,7 @@ func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
 	case answer.Kind == hello.Closed:
 		words := "it hangs up on a hello: does it wait for a PROXY header (%s)?"
 		if len(header) > 0 {
-			words = "it hangs up on a hello: does it expect the PROXY header that %s sends, and trust this host with it (Dovecot: haproxy = yes, haproxy_trusted_networks)?"
+			words = "it hangs up on a hello: does it expect the PROXY header that %s sends? Or not trust this host with it (Dovecot: haproxy = yes, haproxy_trusted_networks)?"
 		}
 		return finding{err: fmt.Errorf(words, variable("UPSTREAM_PROXY_PROTOCOL"))}
 	case answer.Kind == hello.Text:

@@ -88,6 +88,10 @@ func TestConnectionsOverTheLimitAreRejected(t *testing.T) {
 	for _, listener := range posterntest.Listeners {
 		refused(t, g, "127.0.0.9", listener, "connections")
 	}
+	// One line a minute, however many come.
+	if lines := g.WaitLog(t, "limit reached, a client is turned away", 1); len(lines) != 1 || lines[0]["variable"] != "POSTERN_LIMIT_CONNECTIONS" || lines[0]["client"] != "127.0.0.9" {
+		t.Errorf("the log says %v", lines)
+	}
 	for i, listener := range posterntest.Listeners {
 		held[i].Close()
 		open(t, g, 3)

@@ -169,6 +169,10 @@ func TestABrokenPROXYHeaderEndsTheConnection(t *testing.T) {
 			return s.Count("postern_proxy_header_failures_total", "listener="+listener) == float64(len(broken))
 		})
 	}
+	// One line a minute, however many come.
+	if lines := g.LogLines("no PROXY header from a peer in POSTERN_PROXY_PROTOCOL_FROM: turn it on there, or take the address out"); len(lines) != 1 || lines[0]["peer"] != proxyFrom || lines[0]["level"] != "WARN" {
+		t.Errorf("the log says %v", lines)
+	}
 	if n := g.begun(t); n != 0 {
 		t.Errorf("%d handshakes were counted for connections without a header", n)
 	}
@@ -304,6 +308,9 @@ func TestPROXYHeadersFromOtherPeersAreNotBelieved(t *testing.T) {
 	}
 	if got, err := io.ReadAll(conn); err != nil || !bytes.Contains(got, []byte(" BAD ")) {
 		t.Errorf("a header on imap was answered %q, %v", got, err)
+	}
+	if lines := g.WaitLog(t, "PROXY header from a peer that is not in POSTERN_PROXY_PROTOCOL_FROM: put it in if it is a load balancer of yours", 1); len(lines) != 1 || lines[0]["peer"] != "127.0.0.1" || lines[0]["level"] != "WARN" {
+		t.Errorf("the log says %v", lines)
 	}
 	// Without one, others are served as ever.
 	c, err := posterntest.Caller{}.Login(g.Proxy, "imaps", "anna", "password")
