@@ -180,6 +180,8 @@ var badFiles = []struct {
 		`6:37: rule "e": schedule: day of the month: not an entry of a cron field: "L"`,
 		`7:37: rule "f": schedule: not five fields: minute, hour, day of the month, month, day of the week`,
 		`8:47: rule "g": schedule is a list, not a single value`}},
+	{"a schedule past the end of the week", ruleFile("schedule: '0 0 * * fri-mon'", "for: 1h"), []string{
+		`4:3: rule "r": schedule: day of the week: "fri-mon" is out of its range, or ends before it begins: past the end write two, as in fri-sat,sun-mon or 22-23,0-6`}},
 	{"how long is none", "rules:\n- {name: a, mode: observe, schedule: '0 * * * *', for: 10}\n- {name: b, mode: observe, schedule: '0 * * * *', for: 0s}\n- {name: c, mode: observe, schedule: '0 * * * *', for: -1m}\n- {name: d, mode: observe, schedule: '0 * * * *', for: 367d}\n- {name: e, mode: observe, schedule: '0 * * * *', for: 99999999999999999999d}\n", []string{
 		`2:56: rule "a": for: "10" is not a duration, since its unit is missing: write one such as 10s, 30m, 36h or 90d`,
 		`3:56: rule "b": for: "0s" is not a duration above zero such as 10s, 30m, 36h or 90d`,

@@ -102,7 +102,9 @@ func cronSet(i int, field string) (set uint64, err error) {
 		for v := f.min; v <= f.max; v++ {
 			checker.SetRef(f.moment(v))
 			due, err := checker.CheckDue(segments[f.position], f.position)
-			if err != nil {
+			if err != nil && strings.Contains(item, "-") {
+				return 0, fmt.Errorf("%s: %q is out of its range, or ends before it begins: past the end write two, as in fri-sat,sun-mon or 22-23,0-6", f.name, clip(item))
+			} else if err != nil {
 				return 0, fmt.Errorf("%s: %q is out of its range", f.name, clip(item))
 			}
 			if due {

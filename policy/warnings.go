@@ -46,6 +46,9 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 		}
 		warn(p.uselessness(r, now))
 		warn(r.overlap(now))
+		if r.From.After(now.AddDate(10, 0, 0)) {
+			warn("begins only in " + strconv.Itoa(r.From.Year()) + ": is the year right?")
+		}
 		if r.Match != nil && len(r.Match) == 0 {
 			warn("match is empty, so it takes every legacy handshake")
 		}

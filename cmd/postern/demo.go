@@ -8,6 +8,7 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/demo"
+	"postern/policy"
 )
 
 func runDemo(ctx context.Context, sys system) error {
@@ -18,6 +19,9 @@ func runDemo(ctx context.Context, sys system) error {
 	fs.StringVar(&o.Floor, "floor", "tls1.2", "the floor: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3")
 	if err := sys.parse(fs); err != nil {
 		return err
+	}
+	if _, err := policy.ParseFloor(o.Floor); err != nil {
+		return flagError{"floor", err.Error()}
 	}
 	right, err := demo.Run(ctx, o, sys.stdout, sys.stop)
 	switch {

@@ -33,7 +33,7 @@ func replayPolicy(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("replay", flag.ContinueOnError)
 	fs.StringVar(&f.policy, "policy", "", "the policy in this `file`; needed")
 	fs.StringVar(&f.at, "at", "", "what it does at this `time` (default after its last dated change, or now)")
-	fs.StringVar(&f.since, "since", "30d", "clients that were seen in this `time`, such as 36h or 30d")
+	fs.StringVar(&f.since, "since", "30d", "clients that were seen in this `time`, such as 36h or 30d, or since a date")
 	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
 		"there are any, else network: an address, or an IPv6 /64)")
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
@@ -79,7 +79,7 @@ func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
 	if f.policy == "" {
 		return nil, flagError{"policy", "the name of the file is missing"}
 	}
-	since, err := report.ParseSince(f.since)
+	since, err := report.ParseSince(f.since, now)
 	if err != nil {
 		return nil, flagError{"since", err.Error()}
 	}

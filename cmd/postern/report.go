@@ -33,7 +33,7 @@ type reportFlags struct {
 func reportLedger(ctx context.Context, sys system) error {
 	var f reportFlags
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
-	fs.StringVar(&f.since, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d")
+	fs.StringVar(&f.since, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d, or since a date")
 	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
 		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)")
 	fs.StringVar(&f.format, "format", "text", "text, markdown, csv or json")
@@ -60,7 +60,7 @@ func reportLedger(ctx context.Context, sys system) error {
 }
 
 func (f *reportFlags) run(ctx context.Context, sys system) error {
-	o, format, err := f.options()
+	o, format, err := f.options(sys.clock())
 	if err != nil {
 		return err
 	}
@@ -127,9 +127,9 @@ func (sys system) width() int {
 }
 
 // options parses the flags.
-func (f *reportFlags) options() (o report.Options, format report.Format, err error) {
+func (f *reportFlags) options(now time.Time) (o report.Options, format report.Format, err error) {
 	o.Noise, o.Max, o.MaxUnknown, o.Mail = f.noise, f.max, f.maxUnknown, f.mail
-	if o.Since, err = report.ParseSince(f.since); err != nil {
+	if o.Since, err = report.ParseSince(f.since, now); err != nil {
 		return o, "", flagError{"since", err.Error()}
 	}
 	if o.By, err = report.ParseBy(f.by); err != nil || f.given["by"] && f.by == "" {

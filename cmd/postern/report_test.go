@@ -152,6 +152,9 @@ func TestAReportFromTheStore(t *testing.T) {
 		t.Errorf("exit %d, stderr %q\n%s", o.code, o.stderr, o.stdout)
 	}
 	long := runAt(t, reportNow, environ, "report", "-since", "30d", "-noise", "-by", "network")
+	if dated := runAt(t, reportNow, environ, "report", "-since", reportNow.AddDate(0, 0, -30).Format(time.DateOnly), "-noise", "-by", "network"); !strings.Contains(dated.stdout, "NO-GO: 3 clients") {
+		t.Errorf("since a date: %+v", dated)
+	}
 	for _, want := range []string{"NO-GO: 3 clients", "gone@example.org", "Noise, which no number holds:", "203.0.113.9", "Clients a week"} {
 		if !strings.Contains(long.stdout, want) {
 			t.Errorf("does not say %q:\n%s", want, long.stdout)

@@ -210,7 +210,7 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 				test.mode = "enforce"
 			}
 			r := Run(t.Context(), environ(t, "TLS_CERT_FILE="+longLived(t, test.key, test.change), "POLICY_MODE="+test.mode,
-				"LEDGER_URL=sqlite:"+t.TempDir()+"/ledger.db"), true, nobody)
+				"LEDGER_URL=sqlite:"+t.TempDir()+"/ledger.db", "LEDGER_IDENTITY=off"), true, nobody)
 			one := func(what string, got []string, want string) {
 				if want == "" && len(got) > 0 || want != "" && len(got) != 1 {
 					t.Errorf("%s: %q, want %q", what, got, want)

@@ -43,7 +43,7 @@ func summary(p *policy.Policy, now time.Time) string {
 	snapshot := p.At(now)
 	s := "floor " + p.Floor().String() + ", mode " + snapshot.Mode.String()
 	if n := len(p.Rules()); n > 0 {
-		s += fmt.Sprintf(", %d rules", n)
+		s += fmt.Sprintf(", rules: %d", n)
 		if names := snapshot.InForce(); len(names) > 0 {
 			s += ", in force now: " + strings.Join(names, ", ")
 		}

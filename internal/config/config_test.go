@@ -170,6 +170,7 @@ var badValues = []struct{ set, line string }{
 	{"PROXY_PROTOCOL_FROM=fe80::1%eth0", `PROXY_PROTOCOL_FROM: "fe80::1%eth0": not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32`},
 	{"PROXY_PROTOCOL_FROM=10.0.0.1,", `PROXY_PROTOCOL_FROM: "10.0.0.1,": the list has an empty entry`},
 	{"POLICY_MODE=observe\r", `POLICY_MODE: "observe\r": take away the carriage return: the file's lines end as Windows ends them (sed -i 's/\r$//')`},
+	{"UPSTREAM_SMTP=smtp://127.0.0.1", `UPSTREAM_SMTP: unknown variable; Postern stands before IMAP and POP3 alone`},
 	{"LIMIT_CONNECTIONS=-1", `LIMIT_CONNECTIONS: "-1": not a whole number from 0 on`},
 	{"LIMIT_CONNECTIONS_PER_CLIENT=1k", `LIMIT_CONNECTIONS_PER_CLIENT: "1k": not a whole number from 0 on`},
 	{"LIMIT_HANDSHAKES_PER_CLIENT=2147483648", `LIMIT_HANDSHAKES_PER_CLIENT: "2147483648": not a whole number from 0 on`},

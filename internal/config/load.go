@@ -199,7 +199,9 @@ func (l *loader) refuseUnknown() {
 			continue
 		}
 		problem := "unknown variable"
-		if near := l.nearest(name); near != "" {
+		if strings.Contains(name, "SMTP") {
+			problem += "; Postern stands before IMAP and POP3 alone"
+		} else if near := l.nearest(name); near != "" {
 			problem += fmt.Sprintf("; did you mean %s?", near)
 		} else if regexp.MustCompile(kubernetesLink).MatchString(name) {
 			problem += "; if Kubernetes set it, put enableServiceLinks: false into the pod"

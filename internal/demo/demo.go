@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (ri
 	if o.Mode == "" {
 		policy = "mode enforce on imaps and pop3s, observe on imap and pop3"
 	}
-	fmt.Fprintf(w, "Postern in front of an embedded mail server, %s, floor %s.\n"+
+	fmt.Fprintf(w, "Postern in front of an embedded mail server, %s, floor %s; SSL 2.0 and 3.0 are rejected in every mode.\n"+
 		"One client of each generation knocks at each listener:\n\n", policy, o.Floor)
 	rows := s.visitAll()
 	f, ok := w.(*os.File)

@@ -77,7 +77,7 @@ func (g *Runtime) page() http.Handler {
 		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version, Log: g.log,
 		OldServer: g.hasOldServer,
 		Report: func(ctx context.Context) (*report.Report, error) {
-			since, _ := report.ParseSince(report.DefaultSince)
+			since, _ := report.ParseSince(report.DefaultSince, g.now())
 			return g.Report(ctx, report.Options{Since: since, Brief: true})
 		},
 	}

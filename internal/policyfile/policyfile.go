@@ -102,6 +102,10 @@ func Warnings(cfg *config.Config, p *policy.Policy, certificates *certs.Store, n
 		w = append(w, config.Prefix+"LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; "+
 			"sqlite:/path/file.db keeps them")
 	}
+	if !cfg.Given("LEDGER_IDENTITY") && p.MayServeLegacy(now) {
+		w = append(w, config.Prefix+"LEDGER_IDENTITY: not set, so that nobody will know whose the old clients are (report -mail): "+
+			"plain or hashed remembers, off says that you do not want to")
+	}
 	for _, l := range cfg.PassingThrough() {
 		if !p.MayServeLegacy(now) {
 			w = append(w, l.PassthroughVariable()+": not used, since the policy lets in no old client")

@@ -123,7 +123,7 @@ func TestTheTextOfTheFileTakesThePlaceOfTheVariable(t *testing.T) {
 		"POSTERN_LOG_LEVEL=info": "",
 		"POSTERN_EXPLAIN_TEXT=x": "POSTERN_EXPLAIN_TEXT: not used, since explain_text in " + path + " takes its place",
 	} {
-		cfg, _ := config.Inspect([]string{"POSTERN_POLICY_FILE=" + path, "POSTERN_LEDGER_URL=sqlite:/a", environ})
+		cfg, _ := config.Inspect([]string{"POSTERN_POLICY_FILE=" + path, "POSTERN_LEDGER_URL=sqlite:/a", "POSTERN_LEDGER_IDENTITY=off", environ})
 		p, err := Of(cfg)
 		if err != nil {
 			t.Fatal(err)

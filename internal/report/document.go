@@ -209,7 +209,11 @@ func (d *document) notes(r *Report) []string {
 	if d.markdown && r.Policy.File != "" {
 		file = code(r.Policy.File)
 	}
-	notes := []string{fmt.Sprintf("Policy %s: floor %s, mode %s.", file, r.Policy.Floor, r.Policy.Mode)}
+	unless := ""
+	if r.Policy.File != "" {
+		unless = " where no rule says otherwise"
+	}
+	notes := []string{fmt.Sprintf("Policy %s: floor %s, mode %s%s.", file, r.Policy.Floor, r.Policy.Mode, unless)}
 	if n := r.Totals.Noise; n > 0 && !r.NoiseIncluded {
 		notes = append(notes, fmt.Sprintf("Left out as noise (scanners, probes, fallback retries, failed logins alone): %s.", number(n, "client")))
 	}

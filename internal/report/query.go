@@ -16,8 +16,11 @@ const DefaultSince = "14d"
 // longestWindow bounds a window; no ledger remembers that much.
 const longestWindow = 3660 * 24 * time.Hour
 
-// ParseSince reads a window.
-func ParseSince(s string) (time.Duration, error) {
+// ParseSince reads a window: a duration, or the time at which it begins.
+func ParseSince(s string, now time.Time) (time.Duration, error) {
+	if t, _, err := text.ParseTime(s); err == nil && t.Before(now) {
+		s = now.Sub(t).Truncate(time.Second).String()
+	}
 	d, err := text.ParseDuration(s)
 	switch {
 	case err != nil:
@@ -37,7 +40,7 @@ type Query struct {
 
 // ParseQuery reads the parameters of a request.
 func ParseQuery(values url.Values) (q Query, err error) {
-	q.Since, _ = ParseSince(DefaultSince)
+	q.Since, _ = ParseSince(DefaultSince, time.Now())
 	q.Style = Style{Format: JSON, Top: DefaultTop}
 	number := func(s string) (n int, err error) {
 		if n, err = strconv.Atoi(s); err != nil || n < 0 {
@@ -58,7 +61,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 		s := given[0]
 		switch name {
 		case "since":
-			q.Since, err = ParseSince(s)
+			q.Since, err = ParseSince(s, time.Now())
 		case "by":
 			q.By, err = ParseBy(s)
 		case "format":
