@@ -20,7 +20,7 @@ func TestWhatIsProbablyNotMeant(t *testing.T) {
 		"an exemption that ran out": {"- {name: a, mode: observe, match: {port: [993]}, owner: me@example.org, until: 2026-05-01T00:00:00Z}",
 			`4: rule "a": the exemption ran out at 2026-05-01T00:00:00Z; its owner is me@example.org`},
 		"a rule that has ended":   {"- {name: a, mode: explain, until: 2026-06-01T00:00:00Z}", `4: rule "a": ended at 2026-06-01T00:00:00Z`},
-		"another century": {"- {name: a, mode: observe, from: 2206-07-01T00:00:00Z}", `4: rule "a": begins only in 2206: is the year right?`},
+		"another century":         {"- {name: a, mode: observe, from: 2206-07-01T00:00:00Z}", `4: rule "a": begins only in 2206: is the year right?`},
 		"an owner without an end": {"- {name: a, mode: observe, match: {port: [993]}, owner: me}", `4: rule "a": has an owner but no until: it is no exemption, since it never ends`},
 		"an empty match":          {"- {name: a, mode: observe, match: {}}", `4: rule "a": match is empty, so it takes every legacy handshake`},
 		"an empty list":           {"- {name: a, mode: explain, match: {client: []}}", `4: rule "a": never matches: the list of client is empty`},
