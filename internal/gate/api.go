@@ -21,15 +21,15 @@ func (g *Runtime) api() http.Handler {
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
 	mux.Handle("GET /api/v1/report", admin.ReportHandler(g.log, g.Report))
 	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(g.log, g.ledger.store.Hellos))
-	return impatient(mux)
+	return withTimeout(mux)
 }
 
 // apiTime bounds one API request to the ledger, except for a CSV of all
 // clients, which takes as long as its reader does.
 const apiTime = 20 * time.Second
 
-// impatient answers with an error if the ledger's database hangs.
-func impatient(next http.Handler) http.Handler {
+// withTimeout answers with an error if the ledger's database hangs.
+func withTimeout(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("format") != "csv" {
 			ctx, cancel := context.WithTimeout(r.Context(), apiTime)

@@ -122,10 +122,10 @@ func (g *Runtime) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopBackground = cancel
 	go func() {
-		var folds sync.WaitGroup
-		folds.Go(func() { g.suppression.Run(ctx) })
-		folds.Go(func() { g.failedLogins.Run(ctx) })
-		folds.Wait()
+		var both sync.WaitGroup
+		both.Go(func() { g.suppression.Run(ctx) })
+		both.Go(func() { g.failedLogins.Run(ctx) })
+		both.Wait()
 		close(g.suppressionDone)
 	}()
 	go g.files.Run(ctx)

@@ -75,10 +75,10 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.readiness.Ledger = g.ledger.recorder.Backlog
 	g.policy.Store(&running{p, g.now()})
 	g.readiness.Certificate(g.earliestEnd)
-	fold := func(msg string) *logging.Suppression {
+	suppress := func(msg string) *logging.Suppression {
 		return logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) { g.log.Info(msg, "client", client, "suppressed", n) })
 	}
-	g.suppression, g.failedLogins = fold(logging.LegacyHandshake), fold(logging.FailedLogin)
+	g.suppression, g.failedLogins = suppress(logging.LegacyHandshake), suppress(logging.FailedLogin)
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
 		API: g.api(), Page: g.page(), Listen: g.cfg.AdminListen,

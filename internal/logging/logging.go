@@ -1,7 +1,7 @@
 // Package logging writes the log so that no connection ever waits for it.
 //
 // [New] makes the logger, [Writer] queues the lines, and [Suppression] keeps
-// legacy handshakes from filling the log.
+// handshakes and refused logins from filling the log.
 package logging
 
 import (

@@ -11,8 +11,9 @@ import (
 	"postern/proxy"
 )
 
-// Observer logs the events of connections: every legacy handshake that is not
-// suppressed at info, and the rest at debug. It implements [proxy.Observer].
+// Observer logs the events of connections: every legacy handshake and refused login
+// that is not suppressed at info, and the rest at debug. It implements
+// [proxy.Observer].
 type Observer struct {
 	Log         *slog.Logger
 	Suppression *Suppression

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Bounds on the lines about legacy handshakes. Metrics and ledger suppress
-// nothing.
+// Bounds on the lines about legacy handshakes, and on those about refused logins.
+// Metrics and ledger suppress nothing.
 const (
 	// period is the time for which the lines of one client are counted, from its
 	// first line on.
@@ -26,7 +26,8 @@ const (
 	tick = time.Second
 )
 
-// Suppression decides which legacy handshakes get a line of their own. Each one
+// Suppression decides which events of clients, such as legacy handshakes, get a
+// line of their own. Each one
 // ends in one of three ways: it is written, it is among the suppressed of its
 // client's line at the period's end, or it is lost. Safe for concurrent use.
 type Suppression struct {
@@ -61,14 +62,14 @@ func NewSuppression(now func() time.Time, flush func(client netip.Addr, suppress
 	return &Suppression{now: now, flush: flush, current: map[netip.Addr]*clientPeriod{}}
 }
 
-// Lost returns the number of handshakes that no line accounts for.
+// Lost returns the number of events that no line accounts for.
 func (s *Suppression) Lost() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lost
 }
 
-// Allow reports whether a handshake of client gets its line now. The caller
+// Allow reports whether an event of client gets its line now. The caller
 // writes that line itself.
 func (s *Suppression) Allow(client netip.Addr) bool {
 	client, now := client.Unmap(), s.now()
