@@ -27,9 +27,9 @@ const (
 )
 
 // Suppression decides which events of clients, such as legacy handshakes, get a
-// line of their own. Each one
-// ends in one of three ways: it is written, it is among the suppressed of its
-// client's line at the period's end, or it is lost. Safe for concurrent use.
+// line of their own. Each one ends in one of three ways: it is written, it is
+// among the suppressed of its client's line at the period's end, or it is lost.
+// Safe for concurrent use.
 type Suppression struct {
 	now   func() time.Time
 	flush func(client netip.Addr, suppressed uint64)
