@@ -67,6 +67,9 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 		return err
 	}
 	j := report.Judge(*t)
+	if now.Sub(t.Since) > cfg.LedgerRetention+time.Second {
+		j.Notes = append(j.Notes, report.Forgets(cfg.LedgerRetention))
+	}
 	if err := j.Write(sys.stdout, report.Format(f.format)); err != nil {
 		return fmt.Errorf("writing: %w", err)
 	}

@@ -83,8 +83,9 @@ func TestAReplayAsksTheRunningInstance(t *testing.T) {
 	var j struct {
 		At      string
 		Clients int
+		Notes   []string
 	}
-	if err := json.Unmarshal([]byte(o.stdout), &j); err != nil || j.At != "2027-01-01T00:00:00Z" || j.Clients != 4 || !strings.Contains(asked[0], "noise=include") {
+	if err := json.Unmarshal([]byte(o.stdout), &j); err != nil || j.At != "2027-01-01T00:00:00Z" || j.Clients != 4 || !strings.HasPrefix(j.Notes[len(j.Notes)-1], "The ledger forgets clients that have stayed away for 90 days") || !strings.Contains(asked[0], "noise=include") {
 		t.Errorf("%v %+v %q, exit %d, %q", err, j, asked, o.code, o.stderr)
 	}
 }

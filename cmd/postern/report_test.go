@@ -10,6 +10,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -456,6 +457,52 @@ func TestWhatAnInstanceRefusesSaysWhatToDo(t *testing.T) {
 			}
 		}
 		s.Close()
+	}
+}
+
+// What is asked with TLS and speaks none, or the other way round, is said; so is
+// another program.
+func TestAnAdminPortThatSpeaksOtherwise(t *testing.T) {
+	pair := posterntest.NewCA(t).Issue(t, []string{"localhost"}, posterntest.ECDSA)
+	loaded, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, secure := httptest.NewServer(http.NotFoundHandler()), httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.TLS = &tls.Config{Certificates: []tls.Certificate{loaded}}
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	mail, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := mail.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(conn, "* OK ready\r\n")
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { plain.Close(); secure.Close(); mail.Close() })
+	at := func(s *httptest.Server) string { return "POSTERN_ADMIN_LISTEN=" + s.Listener.Addr().String() }
+	own := "POSTERN_ADMIN_TLS_CERT_FILE=" + pair.CertFile
+	for _, tt := range []struct {
+		environ, args []string
+		says          string
+	}{
+		{[]string{at(secure)}, []string{"healthcheck"}, "speaks TLS: write https://, or name its certificate in POSTERN_ADMIN_TLS_CERT_FILE\n"},
+		{[]string{at(secure)}, []string{"report"}, "speaks TLS: write https://, or name its certificate in POSTERN_ADMIN_TLS_CERT_FILE\n"},
+		{nil, []string{"report", "-from", strings.Replace(secure.URL, "127.0.0.1", "localhost", 1)}, "name its certificate in POSTERN_ADMIN_TLS_CERT_FILE\n"},
+		{[]string{own}, []string{"report", "-from", secure.URL}, "ask by a name or an address that is in its certificate\n"},
+		{[]string{at(plain), own}, []string{"healthcheck"}, "speaks no TLS: write http://, and leave POSTERN_ADMIN_TLS_CERT_FILE out\n"},
+		{nil, []string{"report", "-from", "http://" + mail.Addr().String()}, "it is not Postern's admin port\n"},
+	} {
+		if o := runAt(t, reportNow, tt.environ, tt.args...); o.code == exitOK || !strings.HasSuffix(o.stderr, tt.says) || strings.Count(o.stderr, "\n") != 1 {
+			t.Errorf("%q: exit %d, %q, want %q", tt.args, o.code, o.stderr, tt.says)
+		}
 	}
 }
 

@@ -387,8 +387,13 @@ func (r *Report) note(f *Facts, o Options) {
 		r.Notes = append(r.Notes, "The ledger is in memory (POSTERN_LEDGER_URL): it knows nothing from before Postern was started.")
 	}
 	if f.Retention > 0 && o.Since > f.Retention {
-		r.Notes = append(r.Notes, "The ledger forgets clients that have stayed away for "+text.Days(f.Retention)+" (POSTERN_LEDGER_RETENTION).")
+		r.Notes = append(r.Notes, Forgets(f.Retention))
 	}
+}
+
+// Forgets is the note on a window that is longer than the ledger's memory.
+func Forgets(retention time.Duration) string {
+	return "The ledger forgets clients that have stayed away for " + text.Days(retention) + " (POSTERN_LEDGER_RETENTION)."
 }
 
 // title returns the title of a list of groups.
