@@ -18,17 +18,23 @@ func checkConfig(ctx context.Context, sys system) error {
 	var src source
 	src.flags(fs)
 	offline := fs.Bool("offline", false, "dial nothing")
+	reload := fs.Bool("reload", false, "fail for what a reload would refuse alone, and dial nothing: an expired certificate is a warning")
 	asJSON := fs.Bool("json", false, "write JSON")
 	bare := !sys.has("")
 	if err := sys.configure(fs, &src); err != nil {
 		return err
 	}
-	r := check.Run(ctx, sys.environ, *offline, func(ctx context.Context, cfg *config.Config) string {
+	r := check.Run(ctx, sys.environ, *offline || *reload, func(ctx context.Context, cfg *config.Config) string {
 		ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 		defer cancel()
 		_, report, _ := askReadiness(ctx, cfg) // whatever else answers is no Postern
 		return report
 	})
+	if *reload {
+		r.Warnings = slices.Concat(r.Invalid, r.Warnings)
+	} else {
+		r.Errors = slices.Concat(r.Errors, r.Invalid)
+	}
 	r.Warnings = slices.Concat(sys.envFile.Warnings, r.Warnings)
 	if bare && src.env == "" {
 		r.Errors = append(r.Errors, noVariable+"; postern plan -policy FILE reads a policy alone")

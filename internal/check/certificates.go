@@ -22,11 +22,11 @@ const (
 )
 
 // Certificates checks what clients will see. serve starts all the same, since mail then
-// still goes to clients that have accepted the certificate, so nothing is an error.
+// still goes to clients that have accepted the certificate, so nothing is among Errors.
 func (r *Report) Certificates(store *certs.Store, now time.Time) {
 	r.Warnings = append(r.Warnings, store.Warnings(now)...)
 	for _, info := range store.Served(now) {
-		before := len(r.Warnings)
+		before := len(r.Invalid) + len(r.Warnings)
 		r.validity(info.Name, "the certificate", info.Leaf, now)
 		r.strength(info)
 		r.chain(info, now)
@@ -37,7 +37,7 @@ func (r *Report) Certificates(store *certs.Store, now time.Time) {
 		default:
 			r.warn(info.Name, "the host name is in the common name alone, where today's clients do not look: have a certificate issued with a subjectAltName")
 		}
-		if len(r.Warnings) == before {
+		if len(r.Invalid)+len(r.Warnings) == before {
 			r.Fine = append(r.Fine, fmt.Sprintf("%s: valid until %s", info.Name, info.Leaf.NotAfter.UTC().Format(time.DateOnly)))
 		}
 	}
@@ -51,9 +51,9 @@ func (r *Report) warn(name, format string, args ...any) {
 func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time) {
 	switch left := c.NotAfter.Sub(now); {
 	case left < 0:
-		r.warn(name, "%s has expired at %s, and clients refuse it: renew it", which, c.NotAfter.UTC().Format(time.RFC3339))
+		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %s has expired at %s, and clients refuse it: renew it", name, which, c.NotAfter.UTC().Format(time.RFC3339)))
 	case now.Before(c.NotBefore):
-		r.warn(name, "%s is not valid before %s, and clients refuse it: is the clock right?", which, c.NotBefore.UTC().Format(time.RFC3339))
+		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %s is not valid before %s, and clients refuse it: is the clock right?", name, which, c.NotBefore.UTC().Format(time.RFC3339)))
 	case left < min(expiresSoon, c.NotAfter.Sub(c.NotBefore)/expiresShare):
 		r.warn(name, "%s expires at %s, %s: look at what renews it", which, c.NotAfter.UTC().Format(time.RFC3339), text.Ahead(left))
 	}

@@ -26,6 +26,8 @@ import (
 type Report struct {
 	// Errors keep Postern from starting, or clients from using it.
 	Errors []string
+	// Invalid are certificates that clients refuse today, which keep nothing from starting.
+	Invalid []string
 	// Unanswered are upstreams that cannot serve anybody now.
 	Unanswered []string
 	// Warnings are about settings that are allowed but probably not meant.

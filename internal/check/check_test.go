@@ -182,10 +182,11 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 		key     crypto.Signer
 		change  func(*x509.Certificate)
 		mode    string
+		invalid string
 		warning string
 	}{
-		"expired":                        {change: func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, warning: ", and clients refuse it: renew it"},
-		"early":                          {change: func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }, warning: "the certificate is not valid before "},
+		"expired":                        {change: func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Minute) }, invalid: ", and clients refuse it: renew it"},
+		"early":                          {change: func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }, invalid: "the certificate is not valid before "},
 		"soon":                           {change: lifetime(398, 20), warning: ", in 20 days"},
 		"not soon":                       {change: lifetime(398, 22)},
 		"45 days to be renewed now":      {change: lifetime(45, 15)},
@@ -220,6 +221,7 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 				}
 			}
 			one("error", r.Errors, "")
+			one("invalid", r.Invalid, test.invalid)
 			one("warning", r.Warnings, test.warning)
 		})
 	}

@@ -155,7 +155,7 @@ func (g *Runtime) warnOfFiles(set fileSet) {
 	}
 	var found check.Report
 	set.check(&found)
-	for _, w := range found.Warnings {
+	for _, w := range slices.Concat(found.Invalid, found.Warnings) {
 		g.log.Warn("file warning", "what", set.what, "warning", w)
 	}
 }
