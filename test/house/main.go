@@ -133,7 +133,8 @@ func (h *house) figures() []figure {
 	}
 	name, fields := h.connectionStruct()
 	return []figure{
-		{name: "product code lines", got: code, max: 22000, remark: fmt.Sprintf("%d lines in all", lines)},
+		// 22,000 held up to 0.1.0 with its functions; what came after them may add 500.
+		{name: "product code lines", got: code, max: 22500, remark: fmt.Sprintf("%d lines in all", lines)},
 		{name: "proxy code lines", got: proxyCode, max: 4700, remark: fmt.Sprintf("%d lines in all", proxyLines)},
 		{name: "proxy files", got: proxyFiles, max: 22},
 		{name: "fields of the connection", got: fields, max: 18, remark: name},
