@@ -17,7 +17,7 @@ import urllib.request
 
 import stacks
 
-WORK = pathlib.Path("/work")
+WORK = pathlib.Path("/measured")
 RESULTS = WORK / "results"
 STATE = pathlib.Path("/run/programs")
 RECIPES = pathlib.Path("/programs/recipes.sh").read_text()
@@ -161,7 +161,7 @@ class Gate:
             POSTERN_TLS_CERT_FILE=f"{STATE}/ec.pem,{STATE}/rsa.pem", POSTERN_TLS_KEY_FILE=f"{STATE}/ec.key,{STATE}/rsa.key",
             POSTERN_POLICY_MODE=mode, POSTERN_POLICY_FLOOR=floor,
             POSTERN_ADMIN_LISTEN=f"{self.address}:9993", TLS_TRACE=str(self.trace))
-        self.process = subprocess.Popen(["/work/build/postern"], env=variables, stderr=open(self.log, "w"))
+        self.process = subprocess.Popen(["/measured/build/postern"], env=variables, stderr=open(self.log, "w"))
         for _ in range(100):
             try:
                 urllib.request.urlopen(f"http://{self.address}:9993/readyz").read()

@@ -258,7 +258,7 @@ const port = +process.env.PORT, tls = process.env.SECURITY == "tls";
 
 imapflow() {
 	node -e "$node_tls"'
-		const { ImapFlow } = require("/work/npm/node_modules/imapflow");
+		const { ImapFlow } = require("/measured/npm/node_modules/imapflow");
 		const client = new ImapFlow({ host, port, secure: tls, doSTARTTLS: !tls,
 			auth: { user, pass }, tls: old, logger: false });
 		(async () => {
@@ -270,7 +270,7 @@ imapflow() {
 
 node-imap() {
 	node -e "$node_tls"'
-		const Imap = require("/work/npm/node_modules/imap");
+		const Imap = require("/measured/npm/node_modules/imap");
 		const imap = new Imap({ host, port, user, password: pass, tls, autotls: tls ? "never" : "required", tlsOptions: old });
 		imap.once("ready", () => imap.openBox("INBOX", true, (err, box) => {
 			console.log(err || box.messages); imap.end(); }));
@@ -281,7 +281,7 @@ node-imap() {
 
 node-pop3() {
 	node -e "$node_tls"'
-		const Pop3 = require("/work/npm/node_modules/node-pop3");
+		const Pop3 = require("/measured/npm/node_modules/node-pop3");
 		const pop = new Pop3({ host, port, user, password: pass, tls, tlsOptions: old });
 		(async () => { console.log(await pop.UIDL()); await pop.QUIT(); })();'
 }
@@ -353,7 +353,7 @@ mbsync() {
 	command mbsync a
 }
 
-goimap() { /work/build/goimap; }
+goimap() { /measured/build/goimap; }
 
 # windowed runs a program with windows for half a minute, and prints what can be
 # read on the screen whenever that has changed. The pictures stay in $SHOTS.

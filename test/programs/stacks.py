@@ -35,7 +35,7 @@ ERLANG = ('ssl:start(), R = ssl:connect("{host}", 993, [{{verify, verify_none}},
 
 def node(version, method):
     script = NODE.replace("METHOD", f'"{method}"' if method else "undefined")
-    return lambda host: [f"/work/npm/node_modules/node-{version}/bin/node", "-e", script.replace("HOST", f'"{host}"')]
+    return lambda host: [f"/measured/npm/node_modules/node-{version}/bin/node", "-e", script.replace("HOST", f'"{host}"')]
 
 
 def shell(command):
