@@ -18,21 +18,17 @@ func checkConfig(ctx context.Context, sys system) error {
 	var src source
 	src.flags(fs)
 	offline := fs.Bool("offline", false, "dial nothing")
-	reload := fs.Bool("reload", false, "fail for what a reload would refuse alone, and dial nothing: an expired certificate is a warning")
+	reload := fs.Bool("reload", false, "check the files that a reload reads, and nothing else")
 	asJSON := fs.Bool("json", false, "write JSON")
 	bare := !sys.has("")
 	if err := sys.configure(fs, &src); err != nil {
 		return err
 	}
-	r := check.Run(ctx, sys.environ, *offline || *reload, func(ctx context.Context, cfg *config.Config) string {
-		ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-		defer cancel()
-		_, report, _ := askReadiness(ctx, cfg) // whatever else answers is no Postern
-		return report
-	})
+	var r *check.Report
 	if *reload {
-		r.Warnings = slices.Concat(r.Invalid, r.Warnings)
+		r = check.Reload(sys.environ)
 	} else {
+		r = check.Run(ctx, sys.environ, *offline, runningReport)
 		r.Errors = slices.Concat(r.Errors, r.Invalid)
 	}
 	r.Warnings = slices.Concat(sys.envFile.Warnings, r.Warnings)
@@ -49,6 +45,14 @@ func checkConfig(ctx context.Context, sys system) error {
 		return exitError{code: exitNo}
 	}
 	return nil
+}
+
+// runningReport returns what /readyz says on the admin port, if a Postern answers there.
+func runningReport(ctx context.Context, cfg *config.Config) string {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	_, report, _ := askReadiness(ctx, cfg) // whatever else answers is no Postern
+	return report
 }
 
 // writeFindings prints problems to stderr and the rest to stdout; JSON goes to

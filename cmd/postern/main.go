@@ -201,7 +201,7 @@ func (sys system) parse(fs *flag.FlagSet) error {
 		fs.PrintDefaults()
 		return err
 	case fs.Name() == "serve" && (err != nil || fs.NArg() > 0):
-		return flagError{reason: "everything is in the environment, not in flags or arguments (postern check -env FILE tries a file of variables)"}
+		return flagError{reason: "everything is in the environment, not in flags or arguments: a unit of systemd names a file of variables by EnvironmentFile=, a shell reads one after set -a"}
 	case err != nil:
 		return flagError{reason: words(fs, err)}
 	case fs.NArg() > 0:

@@ -68,7 +68,7 @@ func (sys *system) warnOfEnv() {
 }
 
 // noVariable says that a command has no configuration.
-const noVariable = "no " + config.Prefix + " variable is set here: name the file that a unit of systemd has them from (-env /etc/postern/postern.env), or export them (set -a, before a shell reads that file)"
+const noVariable = "no " + config.Prefix + " variable of serve is set here: name the file that a unit of systemd has them from (-env /etc/postern/postern.env), or export them (set -a, before a shell reads that file)"
 
 // has reports whether there is a variable that begins with one of some names.
 func (sys *system) has(names ...string) bool {

@@ -52,6 +52,24 @@ func Run(ctx context.Context, environ []string, offline bool, running func(conte
 	return r
 }
 
+// Reload checks the files that serve reads again, as it does: nothing else is an error.
+func Reload(environ []string) *Report {
+	cfg, problems := config.Inspect(environ)
+	r := new(Report)
+	_, err := r.files(cfg, time.Now())
+	r.addError(err)
+	_, err = admin.ReadToken(cfg.AdminTokenFile)
+	r.addError(err)
+	if cfg.LedgerIdentity == "hashed" {
+		_, err = cfg.IdentityKey()
+		r.addError(err)
+	}
+	r.Warnings = slices.Concat(problems, r.Invalid, r.Warnings)
+	r.Invalid = nil
+	r.Fine = append(r.Fine, "what a variable says is not read again by a reload: it is in force after a restart")
+	return r
+}
+
 // addError adds an error that may have several lines.
 func (r *Report) addError(err error) {
 	if err != nil {

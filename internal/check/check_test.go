@@ -227,6 +227,27 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 	}
 }
 
+func TestAReloadIsAboutFilesAlone(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	env := environ(t, "LISTEN_IMAPS="+taken.Addr().String(), "UPSTREAM_IMAP=imap://"+taken.Addr().String(), "LOG_LEVEL=loud",
+		"TLS_CERT_FILE="+longLived(t, testKey(t), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }))
+	r := Reload(env)
+	if len(r.Errors) > 0 {
+		t.Errorf("errors: %q", r.Errors)
+	}
+	expectLine(t, "warning", r.Warnings, "has expired at")
+	expectLine(t, "warning", r.Warnings, "POSTERN_LOG_LEVEL")
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("short\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expectLine(t, "error", Reload(append(env, "POSTERN_ADMIN_TOKEN_FILE="+token)).Errors, token)
+}
+
 func TestAMissingIssuerIsWarnedOf(t *testing.T) {
 	// A public CA says where its own certificate is; a private one does not.
 	missingIssuer(t, []string{"http://ca.example.org/issuer.der"}, "most mail programs will not trust it")

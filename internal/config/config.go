@@ -55,7 +55,7 @@ type Config struct {
 	ProxyProtocolFrom Prefixes `env:"PROXY_PROTOCOL_FROM" desc:"addresses and CIDRs, comma-separated, whose connections begin with a PROXY header (v1 or v2)"`
 
 	LimitConnections          Count `env:"LIMIT_CONNECTIONS" desc:"connections at once, 0 for no limit; default: (file descriptors - 128) / 2, since a session takes two, and 16 at least"`
-	LimitConnectionsPerClient Count `env:"LIMIT_CONNECTIONS_PER_CLIENT" envDefault:"0" desc:"the same for one IPv4 address or IPv6 /64; 0 for no limit"`
+	LimitConnectionsPerClient Count `env:"LIMIT_CONNECTIONS_PER_CLIENT" envDefault:"0" desc:"connections at once from one IPv4 address or IPv6 /64; 0 for no limit"`
 	LimitHandshakesPerClient  Count `env:"LIMIT_HANDSHAKES_PER_CLIENT" envDefault:"0" desc:"new handshakes a second from one IPv4 address or IPv6 /64; 0 for no limit"`
 
 	TimeoutHandshake time.Duration `env:"TIMEOUT_HANDSHAKE" envDefault:"10s" desc:"for the whole TLS handshake"`

@@ -35,6 +35,7 @@ type variable struct {
 	secret           bool
 	emptyOK          bool // set but empty is as good as not set
 	list             bool
+	count            bool
 }
 
 // variables lists the fields of the struct type t that have an env tag.
@@ -48,7 +49,7 @@ func variables(t reflect.Type) []variable {
 		vars = append(vars, variable{
 			name: Prefix + key, field: f.Name, def: f.Tag.Get("envDefault"), desc: f.Tag.Get("desc"),
 			oneOf: strings.Fields(f.Tag.Get("oneof")), secret: f.Tag.Get("secret") == "true", emptyOK: f.Tag.Get("empty") == "ok",
-			list: f.Type.Kind() == reflect.Slice,
+			list: f.Type.Kind() == reflect.Slice, count: f.Type == reflect.TypeFor[Count](),
 		})
 	}
 	return vars
@@ -175,6 +176,12 @@ func (b badValue) Error() string {
 }
 
 func (v variable) text(b badValue) string {
+	if strings.Contains(b.part, " #") {
+		b.reason += "; a comment needs a line of its own"
+	}
+	if v.count {
+		b.reason += " (" + v.desc + ")"
+	}
 	if v.secret {
 		b.part = ""
 	}

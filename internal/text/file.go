@@ -65,7 +65,7 @@ func closedBy(name string) string {
 	us := userName(os.Geteuid())
 	info, err := os.Stat(name)
 	if err != nil {
-		return "the user " + us + " may not search one of the directories above it"
+		return "the user " + us + " may not search one of the directories above it: run this as a user who may (sudo), or give it that right (chmod)"
 	}
 	st := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("it belongs to %s (group %d) with mode %04o, and Postern runs as %s: give that user or its group the right to read it",
