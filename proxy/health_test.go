@@ -105,7 +105,7 @@ func TestThePROXYHeaderIsNoCommand(t *testing.T) {
 		})
 		_, err := Ask(t.Context(), Config{UpstreamTimeout: time.Second, UpstreamProxyProtocol: 1}, ProtocolIMAP,
 			UpstreamConfig{Name: "imap://" + up.Addr(), Addr: up.Addr()})
-		if err == nil || !strings.Contains(err.Error(), "POSTERN_UPSTREAM_PROXY_PROTOCOL sends, and trust this host") {
+		if err == nil || !strings.Contains(err.Error(), "POSTERN_UPSTREAM_PROXY_PROTOCOL sends? Or not trust this host with it") {
 			t.Errorf("%q: %v", answer, err)
 		}
 	}

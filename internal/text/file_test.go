@@ -50,7 +50,7 @@ func TestAFileThatMayNotBeReadIsDescribed(t *testing.T) {
 	if got := FileError(file, &os.PathError{Op: "open", Path: file, Err: syscall.EACCES}).Error(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if got := closedBy(filepath.Join(file, "below")); got != "the user "+me.Username+" may not search one of the directories above it" {
+	if got := closedBy(filepath.Join(file, "below")); got != "the user "+me.Username+" may not search one of the directories above it: run this as a user who may (sudo), or give it that right (chmod)" {
 		t.Errorf("of a file below one that is closed: %s", got)
 	}
 }
