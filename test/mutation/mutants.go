@@ -75,7 +75,7 @@ var mutants = []mutant{
 	{"an account is reported where nobody asked", "proxy session.identified", part("Identity", 1), always, "proxy TestNoOtherClientIsIdentified"},
 	{"the account of a modern client is reported", "proxy session.identified", part("Legacy", 1), always, "proxy TestNoOtherClientIsIdentified"},
 	{"a login before TLS is not counted", "proxy stage.cleartextLogin", call("CleartextLogin", 1), skipped, "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
-	{"a password is asked for before TLS", "proxy imapDialect.commandBeforeTLS", argument(2, "skipLiterals", 1), becomes("true"), "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
+	{"a password is asked for before TLS", "proxy imapDialect.commandBeforeTLS", argument(2, "skipLiterals", 2), becomes("true"), "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
 	{"an error tells the password of the database", "internal/ledger Redacted", body, first("return ledgerURL"), "internal/ledger TestAnErrorHoldsNoPassword"},
 	{"a secret that does not parse is echoed", "internal/config variable.text", condition("secret", 1), never, "internal/config TestASecretIsNeverEchoed"},
 
