@@ -146,17 +146,21 @@ func (p *Policy) uselessness(r *Rule, now time.Time) string {
 		return "its schedule never comes"
 	}
 	for i := range p.rules[:r.place] {
-		if first := &p.rules[i]; first.shadows(r, now) {
-			return fmt.Sprintf("never matches: the rule %q in line %d comes first and takes all of it", first.Name, first.Line)
+		first := &p.rules[i]
+		switch {
+		case !first.shadows(r):
+		case !later(now, r.From).Before(first.From):
+			return fmt.Sprintf("never matches: the rule %q in line %d comes first and takes all of it: put it before that rule", first.Name, first.Line)
+		case first.From.Before(r.Until):
+			return fmt.Sprintf("matches no more from %s on, before its until: the rule %q in line %d comes first and takes all of it then: put it before that rule",
+				first.From.Format(time.RFC3339), first.Name, first.Line)
 		}
 	}
 	return ""
 }
 
 // shadows reports whether r, which comes first, takes all that o would take
-// from now on.
-func (r *Rule) shadows(o *Rule, now time.Time) bool {
-	return r.always() && !later(now, o.From).Before(r.From) &&
-		(r.Until.IsZero() || !o.Until.IsZero() && !r.Until.Before(o.Until)) &&
-		r.Match.covers(o.Match)
+// once it has begun.
+func (r *Rule) shadows(o *Rule) bool {
+	return r.always() && (r.Until.IsZero() || !o.Until.IsZero() && !r.Until.Before(o.Until)) && r.Match.covers(o.Match)
 }

@@ -41,19 +41,23 @@ func TestWhatIsProbablyNotMeant(t *testing.T) {
 		"a name of a wildcard": {"- {name: a, mode: observe, match: {server_name: [a.legacy.example.org, \"*.legacy.example.org\", \"*.example.org\"]}}", ""},
 		"a wildcard of nobody": {"- {name: a, mode: observe, match: {server_name: [\"*.example.net\"]}}", `4: rule "a": no certificate covers the name *.example.net`},
 		"shadowed by all": {"- {name: a, mode: observe}\n- {name: b, mode: enforce, match: {version: [tls1.0]}}",
-			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it`},
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it: put it before that rule`},
 		"shadowed by a wider network": {"- {name: a, mode: observe, match: {client: [10.0.0.0/8]}}\n- {name: b, mode: enforce, match: {client: [10.1.0.0/16, 10.2.3.4], port: [993]}}",
-			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it`},
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it: put it before that rule`},
 		"not shadowed by a narrower one": {"- {name: a, mode: observe, match: {client: [10.1.0.0/16]}}\n- {name: b, mode: enforce, match: {client: [10.0.0.0/8]}}", ""},
 		"not shadowed by another key":    {"- {name: a, mode: observe, match: {port: [993]}}\n- {name: b, mode: enforce, match: {version: [tls1.0]}}", ""},
 		"not shadowed by a share":        {"- {name: a, mode: explain, share: 50%}\n- {name: b, mode: enforce}", ""},
 		"shadowed by all of a share": {"- {name: a, mode: explain, share: 100%}\n- {name: b, mode: enforce}",
-			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it`},
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it: put it before that rule`},
 		"not shadowed by a schedule": {`- {name: a, mode: explain, schedule: "0 * * * *", for: 5m}` + "\n- {name: b, mode: enforce}", ""},
 		"shadowed for its time": {"- {name: a, mode: explain, from: 2026-06-20T00:00:00Z, until: 2026-08-01T00:00:00Z}\n" +
 			"- {name: b, mode: enforce, from: 2026-07-01T00:00:00Z, until: 2026-08-01T00:00:00Z}\n- {name: c, mode: enforce}",
-			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it` + "\n" +
+			`5: rule "b": never matches: the rule "a" in line 4 comes first and takes all of it: put it before that rule` + "\n" +
 				`becomes milder at 2026-06-20T00:00:00Z: everybody else: enforce -> explain ("a")`},
+		"overtaken before its end": {"- {name: a, mode: enforce, from: 2026-07-06T00:00:00Z}\n- {name: b, mode: observe, match: {client: [10.0.0.0/8]}, owner: me, until: 2026-12-14T00:00:00Z}",
+			`5: rule "b": matches no more from 2026-07-06T00:00:00Z on, before its until: the rule "a" in line 4 comes first and takes all of it then: put it before that rule`},
+		"overtaken at its end": {"- {name: a, mode: enforce, from: 2026-07-06T00:00:00Z}\n- {name: b, mode: observe, until: 2026-07-06T00:00:00Z}", ""},
+		"followed by another":  {"- {name: a, mode: enforce, from: 2026-07-06T00:00:00Z}\n- {name: b, mode: observe}", ""},
 		"host bits": {"- {name: a, mode: observe, match: {client: [10.0.0.1/16, 10.0.0.0/8, \"::ffff:192.0.2.1/120\", 10.0.0.1, 192.0.2.1/32]}}",
 			`4: rule "a": 10.0.0.1/16 is taken as the network 10.0.0.0/16; write it so, or 10.0.0.1 if the one address is meant` + "\n" +
 				`4: rule "a": ::ffff:192.0.2.1/120 is taken as the network 192.0.2.0/24; write it so, or 192.0.2.1 if the one address is meant`},

@@ -220,7 +220,11 @@ func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[s
 		case name.Kind != yaml.ScalarNode:
 			w.add(name, "a key of %s is %s, not a word", what, kindName(name))
 		case !known:
-			w.add(name, "unknown key %q in %s: use %s", clip(name.Value), what, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+			use := "use " + strings.Join(slices.Sorted(maps.Keys(keys)), ", ")
+			if keys["match"].read != nil && slices.ContainsFunc(Keys, func(k *Key) bool { return k.Name == name.Value }) {
+				use = "it belongs under match, as in match: {" + name.Value + ": [...]}"
+			}
+			w.add(name, "unknown key %q in %s: %s", clip(name.Value), what, use)
 		case seen[name.Value] != nil:
 			w.add(name, "%s stands twice in %s", name.Value, what)
 		case empty(value) && k.emptyOK:

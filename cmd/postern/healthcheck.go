@@ -75,7 +75,7 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	}
 	switch {
 	case notRunning(err):
-		return false, "", fmt.Errorf("nothing listens at %s: Postern does not run, or %sADMIN_LISTEN is another there", cfg.AdminListen, config.Prefix)
+		return false, "", fmt.Errorf("nothing listens at %s: start Postern, or restart it if %sADMIN_LISTEN is not what it started with", cfg.AdminListen, config.Prefix)
 	case errors.Is(err, context.DeadlineExceeded):
 		return false, "", fmt.Errorf("%s does not answer in %v: it is not Postern's admin port, or Postern hangs", cfg.AdminListen, healthTimeout)
 	case err != nil:

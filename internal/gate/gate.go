@@ -40,6 +40,7 @@ type Runtime struct {
 	files           *watch.Watcher  // of the material
 	newCertificates []string        // since the last time, with their ends
 	failing         map[string]bool // by fileSet.what: it could not be read again
+	signals         atomic.Int64    // that have asked for it
 	certificates    atomic.Pointer[certs.Store]
 
 	policy       atomic.Pointer[running]
@@ -166,6 +167,7 @@ func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error 
 		select {
 		case <-reload:
 			g.log.Info("reading files again")
+			g.signals.Add(1)
 			g.files.Trigger()
 			g.policyFiles.Trigger()
 			continue

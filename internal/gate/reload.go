@@ -105,9 +105,9 @@ func (g *Runtime) readFiles() error {
 }
 
 // reloading reads files again. It counts failures, and logs an error only once
-// while it stays the same.
+// while it stays the same and no signal asks again.
 func (g *Runtime) reloading(set fileSet) func() error {
-	logged := ""
+	logged, signals := "", int64(0)
 	return func() error {
 		g.newCertificates = nil
 		err := set.read()
@@ -124,8 +124,8 @@ func (g *Runtime) reloading(set fileSet) func() error {
 			g.warnOfFiles(set)
 			return nil
 		}
-		if text := err.Error(); text != logged {
-			logged = text
+		if text, n := err.Error(), g.signals.Load(); text != logged || n != signals {
+			logged, signals = text, n
 			g.log.Error("reloading failed, the old files stay in force", "what", set.what, "error", text)
 		}
 		return err

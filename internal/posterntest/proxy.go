@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -129,25 +131,29 @@ func fillPorts(t testing.TB, env map[string]string) {
 	}
 }
 
-// FreeAddr returns a loopback address on which nothing listens now, and not the
-// same one twice: the system may hand out a port again as soon as it is free.
+// FreeAddr returns a loopback address on whose port nothing listens now, and not the
+// same one twice. No client gets the port either: it is below those that Linux hands out.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		if _, again := handedOut.LoadOrStore(addr, true); !again {
-			return addr
+	for range ports {
+		port := firstPort + int(nextPort.Add(1))%ports
+		if l, err := net.Listen("tcp", fmt.Sprint(":", port)); err == nil {
+			l.Close()
+			return fmt.Sprint("127.0.0.1:", port)
 		}
 	}
+	t.Fatal("no free port")
+	return ""
 }
 
-// handedOut are the addresses that FreeAddr has returned.
-var handedOut sync.Map
+const firstPort, ports = 12000, 20000
+
+// nextPort begins where those of other test processes hardly do.
+var nextPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32N(ports))
+	return n
+}()
 
 // run starts the process and waits until it is ready; on an error the
 // process is gone.

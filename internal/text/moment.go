@@ -15,7 +15,7 @@ var momentForm = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:\.\d{1,9})?)?(Z|[+-](?:[01]\d|2[0-3]):\d\d)?)?$`)
 })
 
-var errMoment = errors.New("is not a date and time such as 2026-07-01T00:00:00Z")
+var errMoment = errors.New("is not a date and time such as 2026-07-01T00:00:00Z or 2026-07-01T02:00:00+02:00")
 
 // ParseTime reads a moment from 1970 to 9999, as people write it: RFC 3339, or
 // with a blank for the T, or without seconds, offset or time of day. Zoned is

@@ -168,7 +168,7 @@ func TestWhatIsProbablyNotMeantIsAWarning(t *testing.T) {
 			`5: rule "nobody": never matches: the list of client is empty`,
 			`6: rule "elsewhere": no listener has the port 1`,
 			`7: rule "no such name": no certificate covers the name imap.example.net`,
-			`10: rule "hidden": never matches: the rule "all" in line 9 comes first and takes all of it`,
+			`10: rule "hidden": never matches: the rule "all" in line 9 comes first and takes all of it: put it before that rule`,
 		}
 		for i := range want {
 			want[i] = "warning: " + file + ":" + want[i]

@@ -241,6 +241,9 @@ func TestBrokenFilesKeepTheOldPair(t *testing.T) {
 			t.Errorf("%s: clients see %s", broken.what, now)
 		}
 	}
+	// Who asks again is told again.
+	w.Signal(t, syscall.SIGHUP)
+	w.WaitLog(t, "reloading failed, the old files stay in force", failures+1)
 	const good = "postern_certificate_last_reload_successful"
 	m := w.Metrics(t)
 	if n := m.Count("postern_certificate_reload_failures_total"); n < float64(failures) || m.Value(good) != 0 {
