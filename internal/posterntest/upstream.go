@@ -164,6 +164,20 @@ func (u *Upstream) ReceivedAll() []byte {
 	return all
 }
 
+// FromClients is how many connections were accepted that are not the prober's, or not
+// known to be so yet.
+func (u *Upstream) FromClients() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n := 0
+	for _, b := range u.received {
+		if !slices.Contains(probes, b.String()) {
+			n++
+		}
+	}
+	return n
+}
+
 // probes are what the prober says to a server that answers it.
 var probes = []string{"postern CAPABILITY\r\npostern LOGOUT\r\n", "CAPA\r\nQUIT\r\n"}
 
