@@ -329,7 +329,7 @@ func TestAStoreOutlivesItsInstance(t *testing.T) {
 	if a := ask(t, env, "report", "-ready", "-by", "network"); a.code != 1 || !strings.HasPrefix(a.stdout, "NO-GO: 1 client ") || strings.Contains(a.stdout, "127.0.0.7") {
 		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
 	}
-	if a := ask(t, env[:1], "report"); a.code != 3 || !strings.Contains(a.stderr, "which only a running instance has") {
+	if a := ask(t, env[:1], "report"); a.code != 3 || !strings.Contains(a.stderr, "no instance answers at ") {
 		t.Errorf("in memory, and no instance: exit %d, %s", a.code, a.stderr)
 	}
 }
