@@ -30,6 +30,7 @@ var badFiles = []struct {
 	{"an empty mapping", "{}\n", []string{`1:1: the file is empty: it holds no policy`}},
 	{"null", "~\n", []string{`1:1: the file is empty: it holds no policy`}},
 	{"a word", "observe\n", []string{`1:1: the policy is "observe", not a mapping of keys to values`}},
+	{"a file of variables", "POSTERN_POLICY_MODE=observe\n", []string{`1:1: the policy is "POSTERN_POLICY_MODE=observe", not a mapping of keys to values: a file of variables is for -env; a policy file begins as in floor: tls1.2`}},
 	{"a list", "- floor: tls1.2\n", []string{`1:1: the policy is a list, not a mapping of keys to values`}},
 	{"two documents", "floor: tls1.2\n---\nmode: observe\n", []string{`2:1: a second document: a policy is one`}},
 	{"a second document that is empty", "floor: tls1.2\n---\n", []string{`2:1: a second document: a policy is one`}},

@@ -122,7 +122,7 @@ func (r *Rule) overlap(now time.Time) string {
 		}
 		from = t.Add(s.For)
 		if s.count(t, earlier(until, from)) > 1 {
-			return "its windows overlap: the next opens while one is open still; set for to less"
+			return "its windows overlap: the next opens while one is open still; look at the fields of schedule (the first is the minute, the second the hour), or set for to less"
 		}
 	}
 	return ""
@@ -135,7 +135,7 @@ var endOfTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 func (p *Policy) uselessness(r *Rule, now time.Time) string {
 	switch {
 	case r.ended(now) && r.Exemption():
-		return fmt.Sprintf("the exemption ran out at %s; its owner is %s", r.Until.Format(time.RFC3339), r.Owner)
+		return fmt.Sprintf("the exemption ran out at %s; its owner is %s: set a later until, or remove the rule", r.Until.Format(time.RFC3339), r.Owner)
 	case r.ended(now):
 		return "ended at " + r.Until.Format(time.RFC3339)
 	case r.Match.empty() != "":

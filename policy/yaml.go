@@ -207,7 +207,11 @@ type field struct {
 func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[string]*yaml.Node {
 	seen := make(map[string]*yaml.Node)
 	if n.Kind != yaml.MappingNode {
-		w.add(n, "%s is %s, not a mapping of keys to values", what, kindName(n))
+		hint := ""
+		if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "=") {
+			hint = ": a file of variables is for -env; a policy file begins as in floor: tls1.2"
+		}
+		w.add(n, "%s is %s, not a mapping of keys to values%s", what, kindName(n), hint)
 		return seen
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {

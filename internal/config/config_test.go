@@ -315,7 +315,7 @@ func TestWarnings(t *testing.T) {
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://[::1]:10110", "TIMEOUT_IDLE=9m"}, []string{"POSTERN_TIMEOUT_IDLE: under 10m, the least that RFC 1939, Section 3 allows"}},
 		{[]string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=pop3://localhost.:10110", "TIMEOUT_IDLE=10m"}, nil},
 		{[]string{"LISTEN_POP3=:110", "LISTEN_POP3S=off"}, []string{"POSTERN_LISTEN_POP3: not opened, since POSTERN_UPSTREAM_POP3 is not set"}},
-		{[]string{"UPSTREAM_IMAP=imap://192.0.2.1,imap://[::ffff:127.0.0.1]:10143"}, []string{`POSTERN_UPSTREAM_IMAP: passwords go to "imap://192.0.2.1:143" unencrypted; that is meant for loopback or the same pod`}},
+		{[]string{"UPSTREAM_IMAP=imap://192.0.2.1,imap://[::ffff:127.0.0.1]:10143"}, []string{`POSTERN_UPSTREAM_IMAP: passwords go to "imap://192.0.2.1:143" unencrypted; that is meant for loopback or the same pod: to another host write imap+starttls:// or imaps://`}},
 		{[]string{"UPSTREAM_IMAP=imaps://192.0.2.1", "UPSTREAM_CA_FILE=/ca", "UPSTREAM_SERVER_NAME=mail"}, nil},
 		{[]string{"UPSTREAM_CA_FILE=/ca", "UPSTREAM_SERVER_NAME=::1"}, []string{
 			"POSTERN_UPSTREAM_CA_FILE: not used, since no upstream has TLS", "POSTERN_UPSTREAM_SERVER_NAME: not used, since no upstream has TLS"}},

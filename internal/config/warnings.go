@@ -72,7 +72,9 @@ func (c *Config) Warnings() []string {
 func (c *Config) upstreamWarnings() (w []string) {
 	for _, u := range slices.Concat(c.UpstreamIMAP, c.UpstreamPOP3) {
 		if u.Scheme.TLS == proxy.LinePlain && !OnLoopback(u.Addr()) {
-			w = append(w, u.Variable()+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod")
+			protocol, _, _ := strings.Cut(u.String(), ":")
+			w = append(w, u.Variable()+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod: "+
+				"to another host write "+protocol+"+starttls:// or "+protocol+"s://")
 		}
 	}
 	return w

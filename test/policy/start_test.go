@@ -163,7 +163,7 @@ func TestWhatIsProbablyNotMeantIsAWarning(t *testing.T) {
 	t.Parallel()
 	warnings := func(file string) []string {
 		want := []string{
-			`3: rule "over": the exemption ran out at 2020-01-01T00:00:00Z; its owner is anna@example.org`,
+			`3: rule "over": the exemption ran out at 2020-01-01T00:00:00Z; its owner is anna@example.org: set a later until, or remove the rule`,
 			`4: rule "past": ended at 2020-01-01T00:00:00Z`,
 			`5: rule "nobody": never matches: the list of client is empty`,
 			`6: rule "elsewhere": no listener has the port 1`,
