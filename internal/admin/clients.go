@@ -92,7 +92,7 @@ func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQue
 
 // page reads a page of clients, and finds the rule that takes each of them.
 func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limit int) ([]clientJSON, string, error) {
-	list, next, err := c.Store.Clients(ctx, f, cursor, limit)
+	list, next, err := c.Store.Clients(ctx, f, ledger.Order{}, cursor, limit)
 	if err != nil {
 		return nil, "", err
 	}

@@ -227,7 +227,7 @@ func (v *pageView) readClients(ctx context.Context, s PolicyState) error {
 	if err != nil {
 		return err
 	}
-	list, _, err := v.Store.Clients(ctx, f, "", clientsShown)
+	list, _, err := v.Store.Clients(ctx, f, ledger.Order{}, "", clientsShown)
 	if err != nil {
 		return err
 	}

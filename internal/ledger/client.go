@@ -34,8 +34,10 @@ type Client struct {
 	// Since counts the handshakes of the days since a time; only
 	// ClientsSince fills it in.
 	Since Counts `json:"-"`
+	// Days are those of a Scope, in order.
+	Days []Day `json:"-"`
 
-	added, id int64 // the place in the order of pages
+	added, id int64 // as they are stored
 }
 
 // Network returns the address or its IPv6 /64, which counts as one client.

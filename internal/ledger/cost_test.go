@@ -205,7 +205,7 @@ func TestFiftyThousandClientsArePagedOnceEach(t *testing.T) {
 		seen, cursor, pages := make(map[netip.Addr]bool), "", 0
 		h := hello("10.0.0.0")
 		for {
-			list, next, err := g.store.Clients(ctx, Filter{}, cursor, 1000)
+			list, next, err := g.store.Clients(ctx, Filter{}, Order{}, cursor, 1000)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,14 +247,14 @@ func (g *replica) pageTimes() {
 			if _, err := g.store.Count(ctx, f); err != nil {
 				return err
 			}
-			_, _, err := g.store.Clients(ctx, f, cursor, 1000)
+			_, _, err := g.store.Clients(ctx, f, Order{}, cursor, 1000)
 			return err
 		}
 	}
 	// Counting takes 90 ms where nothing else runs.
 	const pageTime, countTime = 200 * time.Millisecond, 300 * time.Millisecond
 	g.within("the first page", pageTime, page(Filter{}, ""))
-	g.within("a page in the middle", pageTime, page(Filter{}, formatCursor(noon.Unix(), 1<<62)))
+	g.within("a page in the middle", pageTime, page(Filter{}, Order{}.cursor(&Client{added: noon.Unix(), id: 1 << 62})))
 	g.within("a page that finds nothing", pageTime, page(Filter{Version: policy.TLS11, Since: noon}, ""))
 	g.within("a page by software", pageTime, page(Filter{Software: "outlook"}, ""))
 	g.within("distinct clients", countTime, func() error {

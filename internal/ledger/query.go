@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
@@ -49,11 +50,39 @@ type Filter struct {
 	Listener proxy.Listener
 	// Account is a whole name, Software a part of one, both without regard to case.
 	Account, Software string
+	// Network is a range of addresses: a single one, a prefix of IPv4, or one of
+	// IPv6 that is not longer than /64.
+	Network netip.Prefix
+	// Outcome leaves out clients that never met it.
+	Outcome proxy.Outcome
 	// Since leaves out clients that were not seen since then.
 	Since time.Time
 	// Noise includes noise.
 	Noise bool
+	// Keep selects further, by what no database knows; nil for all. It gets clients
+	// without accounts and programs.
+	Keep func(*Client) bool
 }
+
+// Order is an order of clients.
+type Order struct {
+	By         Key
+	Descending bool
+}
+
+// Key is what clients are ordered by.
+type Key string
+
+// The keys. The zero Key is ByFirstSeen. ByClient is by address.
+const (
+	ByFirstSeen  Key = "first_seen"
+	ByLastSeen   Key = "last_seen"
+	ByHandshakes Key = "handshakes"
+	ByClient     Key = "client"
+)
+
+// Keys lists the keys.
+var Keys = []Key{ByFirstSeen, ByLastSeen, ByHandshakes, ByClient}
 
 // where returns the condition of a filter on sightings s.
 func (f *Filter) where() (condition string, args []any) {
@@ -71,6 +100,16 @@ func (f *Filter) where() (condition string, args []any) {
 	}
 	if f.Listener != "" {
 		add("s.listener = $%d", storable(string(f.Listener)))
+	}
+	if f.Network.IsValid() {
+		first, last := networkRange(f.Network)
+		add("s.network BETWEEN $%d AND $%d", first, last)
+		if f.Network.IsSingleIP() {
+			add("s.client = $%d", f.Network.Addr().String())
+		}
+	}
+	if f.Outcome != "" {
+		add("s." + string(f.Outcome) + " > 0")
 	}
 	if !f.Since.IsZero() {
 		add("s.last_seen >= $%d", f.Since.Unix())
@@ -99,6 +138,10 @@ func storable(s string) string {
 
 // Count returns the number of clients.
 func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
+	if f.Keep != nil {
+		err = s.each(ctx, f, "", func(*Client) bool { n++; return true })
+		return n, err
+	}
 	where, args := f.where()
 	err = s.db.QueryRowContext(ctx, "SELECT count(*) FROM sightings s WHERE "+where, args...).Scan(&n)
 	if err != nil {
@@ -110,11 +153,25 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 // ErrCursor reports an invalid cursor.
 var ErrCursor = errors.New("not a cursor of an earlier answer")
 
-// Clients lists clients in the order in which they were first seen, starting at
-// a cursor: at most limit of them, unless that is 0. Next is the cursor of the
-// next page; empty at the end. A client that is seen again keeps its place.
-func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int) (list []Client, next string, err error) {
-	list, next, err = s.sightings(ctx, f, cursor, limit)
+// Clients lists clients in an order, starting at a cursor: at most limit of them,
+// unless that is 0. Next is the cursor of the next page; empty at the end. In the
+// order of their first handshakes, clients that are seen again keep their place.
+func (s *Store) Clients(ctx context.Context, f Filter, o Order, cursor string, limit int) (list []Client, next string, err error) {
+	rest, err := o.clause(cursor)
+	if err != nil {
+		return nil, "", err
+	}
+	if limit > 0 && f.Keep == nil {
+		rest += fmt.Sprintf(" LIMIT %d", limit+1)
+	}
+	err = s.each(ctx, f, rest, func(c *Client) bool {
+		if limit > 0 && len(list) == limit { // there is more
+			next = o.cursor(&list[limit-1])
+			return false
+		}
+		list = append(list, *c)
+		return true
+	})
 	if err != nil {
 		return nil, "", err
 	}
@@ -122,36 +179,34 @@ func (s *Store) Clients(ctx context.Context, f Filter, cursor string, limit int)
 }
 
 // Sightings lists all clients of a filter without their accounts and programs.
-func (s *Store) Sightings(ctx context.Context, f Filter) ([]Client, error) {
-	list, _, err := s.sightings(ctx, f, "", 0)
+func (s *Store) Sightings(ctx context.Context, f Filter) (list []Client, err error) {
+	err = s.each(ctx, f, "", func(c *Client) bool { list = append(list, *c); return true })
 	return list, err
 }
 
-func (s *Store) sightings(ctx context.Context, f Filter, cursor string, limit int) (list []Client, next string, err error) {
+// each calls do with the clients of a filter until it returns false.
+func (s *Store) each(ctx context.Context, f Filter, rest string, do func(*Client) bool) error {
 	where, args := f.where()
-	if cursor != "" {
-		added, id, err := parseCursor(cursor)
-		if err != nil {
-			return nil, "", err
-		}
-		args = append(args, added, id)
-		where += fmt.Sprintf(" AND (s.added, s.id) > ($%d, $%d)", len(args)-1, len(args))
-	}
-	statement := `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
-		s.login_ok, s.login_failed, s.scanner, CASE WHEN ` + noise + ` THEN 1 ELSE 0 END, s.observed, s.explained, s.rejected, s.failed
-		FROM sightings s WHERE ` + where + " ORDER BY s.added, s.id"
-	if limit > 0 {
-		statement += fmt.Sprintf(" LIMIT %d", limit+1) // one more tells whether there is more
-	}
-	list, err = query(ctx, s.db, "reading clients", statement, args, scanClient)
+	rows, err := s.db.QueryContext(ctx, `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
+		s.login_ok, s.login_failed, s.scanner, CASE WHEN `+noise+` THEN 1 ELSE 0 END, s.observed, s.explained, s.rejected, s.failed
+		FROM sightings s WHERE `+where+rest, args...)
 	if err != nil {
-		return nil, "", err
+		return fmt.Errorf("reading clients: %w", err)
 	}
-	if limit > 0 && len(list) > limit {
-		list = list[:limit]
-		next = formatCursor(list[limit-1].added, list[limit-1].id)
+	defer rows.Close()
+	for rows.Next() {
+		var c Client
+		if err := scanClient(rows, &c); err != nil {
+			return fmt.Errorf("reading clients: %w", err)
+		}
+		if (f.Keep == nil || f.Keep(&c)) && !do(&c) {
+			return nil
+		}
 	}
-	return list, next, nil
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("reading clients: %w", err)
+	}
+	return nil
 }
 
 func scanClient(rows *sql.Rows, c *Client) error {
@@ -171,22 +226,72 @@ func scanClient(rows *sql.Rows, c *Client) error {
 	return nil
 }
 
-func formatCursor(added, id int64) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%d", added, id))
+// expression is what SQL orders sightings s by, and value what that is of a client.
+func (k Key) expression() string {
+	switch k {
+	case ByLastSeen:
+		return "s.last_seen"
+	case ByHandshakes:
+		return "s.observed + s.explained + s.rejected + s.failed"
+	case ByClient:
+		return "s.network"
+	}
+	return "s.added"
 }
 
-func parseCursor(s string) (added, id int64, err error) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil {
-		return 0, 0, ErrCursor
+func (k Key) value(c *Client) int64 {
+	switch k {
+	case ByLastSeen:
+		return c.Last.Unix()
+	case ByHandshakes:
+		return c.Counts.Observed + c.Counts.Explained + c.Counts.Rejected + c.Counts.Failed
+	case ByClient:
+		return networkNumber(c.Addr)
 	}
-	a, z, _ := strings.Cut(string(b), ".")
-	added, aerr := strconv.ParseInt(a, 10, 64)
-	id, ierr := strconv.ParseInt(z, 10, 64)
-	if aerr != nil || ierr != nil {
-		return 0, 0, ErrCursor
+	return c.added
+}
+
+// clause returns the end of a statement that begins behind a cursor.
+func (o Order) clause(cursor string) (string, error) {
+	e, than, desc := o.By.expression(), ">", ""
+	if o.Descending {
+		than, desc = "<", " DESC"
 	}
-	return added, id, nil
+	order := fmt.Sprintf(" ORDER BY %s%s, s.id%s", e, desc, desc)
+	if cursor == "" {
+		return order, nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	of, place, _ := strings.Cut(string(b), ":")
+	value, id, _ := strings.Cut(place, ".")
+	v, verr := strconv.ParseInt(value, 10, 64)
+	i, ierr := strconv.ParseInt(id, 10, 64)
+	if cmp.Or(err, verr, ierr) != nil || of != o.String() {
+		return "", ErrCursor
+	}
+	return fmt.Sprintf(" AND (%s, s.id) %s (%d, %d)%s", e, than, v, i, order), nil
+}
+
+func (o Order) cursor(last *Client) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s:%d.%d", o, o.By.value(last), last.id))
+}
+
+// String returns the order as the API has it: -last_seen is descending.
+func (o Order) String() string {
+	by := string(cmp.Or(o.By, ByFirstSeen))
+	if o.Descending {
+		return "-" + by
+	}
+	return by
+}
+
+// ParseOrder reads what String returns.
+func ParseOrder(s string) (Order, error) {
+	by, descending := strings.CutPrefix(s, "-")
+	if !slices.Contains(Keys, Key(by)) {
+		return Order{}, errors.New("use first_seen, last_seen, handshakes or client, with - before it for descending")
+	}
+	return Order{Key(by), descending}, nil
 }
 
 // addressesAtOnce is the most clients to look up by address. For more of them
@@ -262,7 +367,7 @@ func appendNew(list []string, s string) []string {
 // ClientsSince lists all clients of a filter, each with its handshakes of the
 // days since Filter.Since.
 func (s *Store) ClientsSince(ctx context.Context, f Filter) ([]Client, error) {
-	list, _, err := s.Clients(ctx, f, "", 0)
+	list, _, err := s.Clients(ctx, f, Order{}, "", 0)
 	if err != nil {
 		return nil, err
 	}

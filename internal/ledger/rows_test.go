@@ -389,7 +389,7 @@ func TestClientsAreListedAsTheyWereFirstSeen(t *testing.T) {
 		g.flush()
 		cursor := ""
 		for i := range 5 {
-			list, next, err := g.store.Clients(t.Context(), Filter{}, cursor, 2)
+			list, next, err := g.store.Clients(t.Context(), Filter{}, Order{}, cursor, 2)
 			if err != nil || len(list) != 2 || (next == "") != (i == 4) {
 				t.Fatalf("%+v, %q, %v", list, next, err)
 			}
@@ -403,7 +403,7 @@ func TestClientsAreListedAsTheyWereFirstSeen(t *testing.T) {
 			g.flush()
 		}
 		for _, cursor := range []string{"x", "YQ", "MS4", "!", "MS4y.", "MQ"} {
-			if _, _, err := g.store.Clients(t.Context(), Filter{}, cursor, 2); !errors.Is(err, ErrCursor) {
+			if _, _, err := g.store.Clients(t.Context(), Filter{}, Order{}, cursor, 2); !errors.Is(err, ErrCursor) {
 				t.Errorf("cursor %q: %v", cursor, err)
 			}
 		}

@@ -149,7 +149,7 @@ func (g *replica) flush() {
 func (g *replica) clients(f Filter) []Client {
 	g.t.Helper()
 	g.flush()
-	list, next, err := g.store.Clients(context.Background(), f, "", 0)
+	list, next, err := g.store.Clients(context.Background(), f, Order{}, "", 0)
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -30,6 +30,16 @@ func networkNumber(a netip.Addr) int64 {
 	return int64(binary.BigEndian.Uint64(b[:8]))
 }
 
+// networkRange returns the first and the last number of a range of addresses.
+func networkRange(p netip.Prefix) (first, last int64) {
+	p = p.Masked()
+	first = networkNumber(p.Addr())
+	if p.Addr().Is4() {
+		return first, first | (1<<(32-p.Bits()) - 1)
+	}
+	return first, first | (1<<max(0, 64-p.Bits()) - 1)
+}
+
 // ja4Text returns a fingerprint as it is stored; empty if there were too many.
 func ja4Text(j policy.JA4) string {
 	if j == (policy.JA4{}) {
