@@ -65,7 +65,8 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 				}
 				n += rows
 			}
-			return nil
+			_, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE batches SET number = number + 1 WHERE writer = %d`, beginning)) // for State
+			return err
 		})
 	})
 	return n, err

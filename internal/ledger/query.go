@@ -154,8 +154,9 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 var ErrCursor = errors.New("not a cursor of an earlier answer")
 
 // Clients lists clients in an order, starting at a cursor: at most limit of them,
-// unless that is 0. Next is the cursor of the next page; empty at the end. In the
-// order of their first handshakes, clients that are seen again keep their place.
+// unless that is 0. Next is the cursor of the next page; empty at the end. Against
+// the order it leads to those before. In the order of their first handshakes,
+// clients that are seen again keep their place.
 func (s *Store) Clients(ctx context.Context, f Filter, o Order, cursor string, limit int) (list []Client, next string, err error) {
 	rest, err := o.clause(cursor)
 	if err != nil {
@@ -266,23 +267,24 @@ func (o Order) clause(cursor string) (string, error) {
 	value, id, _ := strings.Cut(place, ".")
 	v, verr := strconv.ParseInt(value, 10, 64)
 	i, ierr := strconv.ParseInt(id, 10, 64)
-	if cmp.Or(err, verr, ierr) != nil || of != o.String() {
+	if cmp.Or(err, verr, ierr) != nil || of != string(o.key()) {
 		return "", ErrCursor
 	}
 	return fmt.Sprintf(" AND (%s, s.id) %s (%d, %d)%s", e, than, v, i, order), nil
 }
 
 func (o Order) cursor(last *Client) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s:%d.%d", o, o.By.value(last), last.id))
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s:%d.%d", o.key(), o.By.value(last), last.id))
 }
+
+func (o Order) key() Key { return cmp.Or(o.By, ByFirstSeen) }
 
 // String returns the order as the API has it: -last_seen is descending.
 func (o Order) String() string {
-	by := string(cmp.Or(o.By, ByFirstSeen))
 	if o.Descending {
-		return "-" + by
+		return "-" + string(o.key())
 	}
-	return by
+	return string(o.key())
 }
 
 // ParseOrder reads what String returns.
