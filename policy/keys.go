@@ -169,8 +169,15 @@ func parseNetwork(s string) (string, error) {
 
 func parseAddress(s string) (string, error) {
 	addr, err := netip.ParseAddr(s)
+	if p, notPrefix := netip.ParsePrefix(s); notPrefix == nil {
+		one := p.Masked().Addr()
+		if next := one.Next(); p.Contains(next) {
+			one = next
+		}
+		return "", fmt.Errorf("%q is a network: give one address of it, such as %v", clip(s), one)
+	}
 	if err != nil {
-		return "", fmt.Errorf("%q is not an IP address", s)
+		return "", fmt.Errorf("%q is not an IP address: write one such as 192.0.2.7 or 2001:db8::7", clip(s))
 	}
 	addr = addr.Unmap().WithZone("")
 	return netip.PrefixFrom(addr, addr.BitLen()).String(), nil
@@ -229,7 +236,7 @@ func missingPort(s Site, port string) string {
 	if s.Ports == nil || slices.Contains(s.Ports, portNumber(port)) {
 		return ""
 	}
-	return "no listener has the port " + port
+	return "no listener has the port " + port + ": mend it, or add it to that POSTERN_LISTEN_ variable and restart"
 }
 
 var labelForm = form(`^[a-z0-9_-]{1,63}$`)
@@ -240,18 +247,18 @@ func parseServerName(s string) (string, error) {
 	plain := strings.TrimPrefix(name, "*.")
 	for label := range strings.SplitSeq(plain, ".") {
 		if !labelForm().MatchString(label) {
-			return "", fmt.Errorf("%q is not a host name, with or without *. in front", clip(s))
+			return "", fmt.Errorf("%q is not a host name: write one such as imap.example.org or *.example.org", clip(s))
 		}
 	}
 	if _, err := netip.ParseAddr(plain); err == nil || len(name) > maxServerName {
-		return "", fmt.Errorf("%q is no name that a client sends (RFC 6066, Section 3)", clip(s))
+		return "", fmt.Errorf("%q is no name that a client sends (RFC 6066, Section 3): write a host name, or match by port", clip(s))
 	}
 	return name, nil
 }
 
 func parseOneName(s string) (string, error) {
 	if strings.HasPrefix(s, "*.") {
-		return "", fmt.Errorf("%q is no name that a client sends", clip(s))
+		return "", fmt.Errorf("%q is no name that a client sends: give one such as imap.example.org", clip(s))
 	}
 	return parseServerName(s)
 }
@@ -320,7 +327,7 @@ func missingName(s Site, name string) string {
 	if s.Names == nil || slices.ContainsFunc(s.Names, covered) {
 		return ""
 	}
-	return "no certificate covers the name " + name
+	return "no certificate covers the name " + name + ": mend it, or add one to POSTERN_TLS_CERT_FILE and restart"
 }
 
 const exampleJA4 = "t10d230600_44099cda8a52_195413a0cc0f"

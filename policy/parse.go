@@ -53,7 +53,7 @@ func (f *file) top(n *yaml.Node) {
 		"candidates":   {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.candidate, f.readCandidate) }},
 	})
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
-		f.add(n, "the file is empty: it holds no policy")
+		f.add(n, "the file is empty: write floor: tls1.2 and mode: enforce into it")
 	}
 }
 
@@ -61,7 +61,7 @@ func (f *file) top(n *yaml.Node) {
 // which of them it is in.
 func (f *file) each(n *yaml.Node, what string, name *string, read func(*yaml.Node)) {
 	if n.Kind != yaml.SequenceNode {
-		f.add(n, "%s is %s, not a list", what, kindName(n))
+		f.add(n, "%s is %s, not a list: begin each entry with a dash, as in - name: a", what, kindName(n))
 		return
 	}
 	for _, item := range n.Content {
@@ -106,9 +106,9 @@ func (f *file) claim(n *yaml.Node, name string) {
 	switch first, taken := f.names[name]; {
 	case name == "":
 	case taken:
-		f.add(n, "the name is taken by line %d", first)
+		f.add(n, "the name is taken by line %d: choose another", first)
 	case len(f.names) == maxNames:
-		f.add(n, "more than %d rules and candidates", maxNames)
+		f.add(n, "more than %d rules and candidates, the most", maxNames)
 		f.names[name] = n.Line
 	case len(f.names) < maxNames:
 		f.names[name] = n.Line
@@ -130,7 +130,7 @@ func (f *file) readCandidate(n *yaml.Node) {
 func (f *file) require(n *yaml.Node, seen map[string]*yaml.Node, what string, keys ...string) {
 	for _, k := range keys {
 		if n.Kind == yaml.MappingNode && seen[k] == nil {
-			f.add(n, "%s has no %s", what, k)
+			f.add(n, "%s has no %s: add %[2]s: and its value", what, k)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func (f *file) readRule(n *yaml.Node) {
 		f.add(seen["pass_through"], "pass_through needs mode: observe, since only a client that is let in can go to the old server")
 	}
 	if !r.From.IsZero() && !r.Until.IsZero() && !r.From.Before(r.Until) {
-		f.add(seen["until"], "until is not after from")
+		f.add(seen["until"], "until is not after from: set a later until")
 	}
 	if r.Zone == nil {
 		r.Zone = time.UTC
@@ -179,7 +179,7 @@ func (f *file) readRule(n *yaml.Node) {
 	f.doubtOffset(seen["until"], "until", until, r.Until, r.Zone)
 	f.schedule(seen, &r)
 	if r.ramp && (seen["from"] == nil || seen["until"] == nil) {
-		f.add(seen["share"], "a share from and to needs the dates between which it changes: from and until of the rule")
+		f.add(seen["share"], "a share from and to needs the dates between which it changes: add from and until to the rule")
 	}
 	f.rules = append(f.rules, r.Rule)
 }
@@ -201,7 +201,7 @@ func (f *file) doubtOffset(n *yaml.Node, key, written string, t time.Time, zone 
 	_, offset := at.Zone()
 	local := t.In(zone)
 	if _, want := local.Zone(); want != offset {
-		f.doubt(n, "%s has the offset %s, but %s has %s then: it is %s there",
+		f.doubt(n, "%s has the offset %s, but %s has %s then, so that it is %s there: write %[4]s, unless that is meant",
 			key, at.Format("-07:00"), zone, local.Format("-07:00"), local.Format(time.DateTime))
 	}
 }
@@ -220,10 +220,10 @@ func (f *file) schedule(seen map[string]*yaml.Node, r *ruleText) {
 	cron, open := seen["schedule"], seen["for"]
 	switch {
 	case cron == nil && open != nil:
-		f.add(open, "for without schedule; for dates use from and until")
+		f.add(open, "for without schedule: add schedule, or use from and until for dates")
 	case cron == nil:
 	case open == nil:
-		f.add(cron, "schedule without for: how long does it last?")
+		f.add(cron, "schedule without for: add how long it lasts, as for: 10m")
 	case r.cron != "":
 		s, err := ParseSchedule(r.cron, r.Zone, r.open)
 		if err != nil {
@@ -271,7 +271,7 @@ const maxOwner = 254
 
 func parseOwner(s string) (string, error) {
 	if s == "" || len(s) > maxOwner || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
-		return "", fmt.Errorf("%q is not a name or an address on one line", clip(s))
+		return "", fmt.Errorf("%q is not a name or an address on one line: write one such as anna@example.org", clip(s))
 	}
 	return s, nil
 }
@@ -302,7 +302,7 @@ func parseOpen(s string) (time.Duration, error) {
 	case err != nil:
 		return 0, fmt.Errorf("%q is %w", clip(s), err)
 	case d > maxOpen:
-		return 0, errors.New("longer than a year; use from and until")
+		return 0, errors.New("longer than a year: use from and until")
 	}
 	return d, nil
 }
@@ -311,7 +311,7 @@ var percentForm = form(`^-?\d{1,9}(\.\d{1,9})?%$`)
 
 func parsePercent(s string) (float64, error) {
 	if !percentForm().MatchString(s) {
-		return 0, fmt.Errorf("%q is not a percentage such as 5%%", clip(s))
+		return 0, fmt.Errorf("%q is not a percentage: write one such as 5%%", clip(s))
 	}
 	p, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64)
 	if err != nil || p < 0 || p > 100 {

@@ -85,15 +85,15 @@ func CheckExplainText(s string) error {
 	filled := strings.NewReplacer("{version}", "1.0", "{floor}", "1.2").Replace(s)
 	switch {
 	case strings.TrimSpace(s) == "":
-		return errors.New("holds nothing to read")
+		return errors.New("holds nothing to read: write a text, or take it away")
 	case strings.ContainsAny(s, "\r\n"):
 		return errors.New("it holds a line end: put it in quotes on one line")
 	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }):
 		return errors.New("not one line of printable ASCII: write it without letters such as \u00e4 or \u00e9")
 	case strings.ContainsAny(filled, "{}"):
-		return errors.New("braces stand only in {version} and {floor}")
+		return errors.New("use braces in {version} and {floor} alone")
 	case len(filled) > explainBytes:
-		return errors.New("longer than 400 bytes when {version} and {floor} are filled in")
+		return errors.New("longer than 400 bytes when {version} and {floor} are filled in: shorten it")
 	}
 	return nil
 }

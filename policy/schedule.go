@@ -55,12 +55,12 @@ var cronItem = form(`^(?:\*|(\d{1,2})(?:-\d{1,2})?)(?:/\d{1,2})?$`)
 // maxCron bounds a cron expression, in bytes: all sixty minutes one by one take 169.
 const maxCron = 1024
 
-var errNotFive = errors.New("not five fields: minute, hour, day of the month, month, day of the week")
+var errNotFive = errors.New("not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5")
 
 // ParseSchedule compiles a five-field cron expression in a time zone.
 func ParseSchedule(cron string, zone *time.Location, open time.Duration) (*Schedule, error) {
 	if len(cron) > maxCron {
-		return nil, fmt.Errorf("longer than %d bytes", maxCron)
+		return nil, fmt.Errorf("longer than %d bytes, the most", maxCron)
 	}
 	fields := strings.Fields(cron)
 	if len(fields) != len(cronFields) {
@@ -88,11 +88,11 @@ func cronSet(i int, field string) (set uint64, err error) {
 		}
 		parts := cronItem().FindStringSubmatch(plain)
 		if parts == nil {
-			return 0, fmt.Errorf("%s: not an entry of a cron field: %q", f.name, clip(item))
+			return 0, fmt.Errorf("%s: not an entry of a cron field: %q: write *, 5, 1-5, */10 or several with commas", f.name, clip(item))
 		}
 		// gronx takes 99/5 for a minute, and 0/5 for a day of the month.
 		if first, err := strconv.Atoi(parts[1]); err == nil && (first < f.min || first > f.max) {
-			return 0, fmt.Errorf("%s: %q is out of its range", f.name, clip(item))
+			return 0, fmt.Errorf("%s: %q is out of its range: use %d to %d", f.name, clip(item), f.min, f.max)
 		}
 		segments, err := gronx.Segments(strings.Repeat("* ", i) + item + strings.Repeat(" *", len(cronFields)-1-i))
 		if err != nil {
@@ -105,7 +105,7 @@ func cronSet(i int, field string) (set uint64, err error) {
 			if err != nil && strings.Contains(item, "-") {
 				return 0, fmt.Errorf("%s: %q is out of its range, or ends before it begins: past the end write two, as in fri-sat,sun-mon or 22-23,0-6", f.name, clip(item))
 			} else if err != nil {
-				return 0, fmt.Errorf("%s: %q is out of its range", f.name, clip(item))
+				return 0, fmt.Errorf("%s: %q is out of its range: use %d to %d", f.name, clip(item), f.min, f.max)
 			}
 			if due {
 				set |= 1 << v

@@ -47,13 +47,13 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 		warn(p.uselessness(r, now))
 		warn(r.overlap(now))
 		if r.From.After(now.AddDate(10, 0, 0)) {
-			warn("begins only in " + strconv.Itoa(r.From.Year()) + ": is the year right?")
+			warn("begins only in " + strconv.Itoa(r.From.Year()) + ": mend the year, if that is not meant")
 		}
 		if r.Match != nil && len(r.Match) == 0 {
-			warn("match is empty, so it takes every legacy handshake")
+			warn("match is empty, so it takes every legacy handshake: give it a key, or take it away")
 		}
 		if r.Owner != "" && r.Until.IsZero() {
-			warn("has an owner but no until: it is no exemption, since it never ends")
+			warn("has an owner but no until: it is no exemption, since it never ends: add until")
 		}
 		if r.PassThrough && !r.ended(now) {
 			warn(p.stays(r, site))
@@ -85,7 +85,7 @@ func (p *Policy) stays(r *Rule, s Site) string {
 	if names == nil {
 		return ""
 	}
-	return "pass_through: no old server for " + strings.Join(names, ", ") + ", where its clients are served by Postern: set POSTERN_UPSTREAM_PASSTHROUGH_IMAPS or _POP3S; " +
+	return "pass_through: no old server for " + strings.Join(names, ", ") + ", where its clients are served by Postern: set POSTERN_UPSTREAM_PASSTHROUGH_IMAPS or _POP3S and restart; " +
 		"after STARTTLS nobody can be passed through"
 }
 
@@ -137,13 +137,13 @@ func (p *Policy) uselessness(r *Rule, now time.Time) string {
 	case r.ended(now) && r.Exemption():
 		return fmt.Sprintf("the exemption ran out at %s; its owner is %s: set a later until, or remove the rule", r.Until.Format(time.RFC3339), r.Owner)
 	case r.ended(now):
-		return "ended at " + r.Until.Format(time.RFC3339)
+		return "ended at " + r.Until.Format(time.RFC3339) + ": set a later until, or remove the rule"
 	case r.Match.empty() != "":
-		return "never matches: the list of " + r.Match.empty() + " is empty"
+		return "never matches: the list of " + r.Match.empty() + " is empty: fill it, or take the key away"
 	case r.never():
-		return "takes nobody: its share is 0%"
+		return "takes nobody: its share is 0%: give it more, or remove the rule"
 	case r.Schedule != nil && !r.Schedule.running(later(now, r.From)) && r.opens(now).IsZero():
-		return "its schedule never comes"
+		return "its schedule never comes: mend its days and months, or remove the rule"
 	}
 	for i := range p.rules[:r.place] {
 		first := &p.rules[i]

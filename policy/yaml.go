@@ -43,7 +43,7 @@ func (w *walker) add(n *yaml.Node, format string, args ...any) {
 		return
 	}
 	if w.full = len(w.problems) == maxProblems-1; w.full {
-		format, args = "more than %d problems; the rest is not listed", []any{maxProblems - 1}
+		format, args = "more than %d problems; the rest is not listed: mend these first", []any{maxProblems - 1}
 	}
 	w.problems = append(w.problems, Problem{
 		Line: max(n.Line, 1), Column: max(n.Column, 1), Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...),
@@ -72,7 +72,7 @@ const maxFile = 1 << 20
 func (w *walker) document(data []byte) *yaml.Node {
 	start := &yaml.Node{Line: 1, Column: 1}
 	if len(data) > maxFile {
-		w.add(start, "the file is longer than %d bytes", maxFile)
+		w.add(start, "the file is longer than %d bytes, the most", maxFile)
 		return nil
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -80,7 +80,7 @@ func (w *walker) document(data []byte) *yaml.Node {
 	err := decode(decoder, &document)
 	switch {
 	case errors.Is(err, io.EOF) || err == nil && empty(document.Content[0]):
-		w.add(start, "the file is empty: it holds no policy")
+		w.add(start, "the file is empty: write floor: tls1.2 and mode: enforce into it")
 		return nil
 	case err != nil:
 		w.notYAML(err, data)
@@ -88,7 +88,7 @@ func (w *walker) document(data []byte) *yaml.Node {
 	}
 	var second yaml.Node
 	if err := decode(decoder, &second); err == nil {
-		w.add(&second, "a second document: a policy is one")
+		w.add(&second, "a second document: take the --- away that begins it")
 	} else if !errors.Is(err, io.EOF) {
 		w.notYAML(err, data)
 	}
@@ -207,7 +207,7 @@ type field struct {
 func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[string]*yaml.Node {
 	seen := make(map[string]*yaml.Node)
 	if n.Kind != yaml.MappingNode {
-		hint := ""
+		hint := ": write key: value, a line each"
 		if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "=") {
 			hint = ": a file of variables is for -env; a policy file begins as in floor: tls1.2"
 		}
@@ -230,10 +230,10 @@ func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[s
 			}
 			w.add(name, "unknown key %q in %s: %s", clip(name.Value), what, use)
 		case seen[name.Value] != nil:
-			w.add(name, "%s stands twice in %s", name.Value, what)
+			w.add(name, "%s stands twice in %s: take one of them away", name.Value, what)
 		case empty(value) && k.emptyOK:
 		case empty(value):
-			w.add(name, "%s has no value; leave the key out", name.Value)
+			w.add(name, "%s has no value: write one, or take the key away", name.Value)
 			seen[name.Value] = name
 		default:
 			seen[name.Value] = name
@@ -251,7 +251,7 @@ func scalar[T any](w *walker, what string, into *T, parse func(string) (T, error
 
 func scalarOf[T any](w *walker, n *yaml.Node, what string, parse func(string) (T, error)) (value T, ok bool) {
 	if n.Kind != yaml.ScalarNode || empty(n) {
-		w.add(n, "%s is %s, not a single value", what, kindName(n))
+		w.add(n, "%s is %s, not a single value: write one behind the colon", what, kindName(n))
 		return value, false
 	}
 	value, err := parse(n.Value)

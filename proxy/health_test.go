@@ -105,7 +105,7 @@ func TestThePROXYHeaderIsNoCommand(t *testing.T) {
 		})
 		_, err := Ask(t.Context(), Config{UpstreamTimeout: time.Second, UpstreamProxyProtocol: 1}, ProtocolIMAP,
 			UpstreamConfig{Name: "imap://" + up.Addr(), Addr: up.Addr()})
-		if err == nil || !strings.Contains(err.Error(), "POSTERN_UPSTREAM_PROXY_PROTOCOL sends? Or not trust this host with it") {
+		if err == nil || !strings.Contains(err.Error(), "set POSTERN_UPSTREAM_PROXY_PROTOCOL=off if it expects no PROXY header, else have it trust") {
 			t.Errorf("%q: %v", answer, err)
 		}
 	}

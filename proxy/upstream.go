@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -137,7 +138,7 @@ func (srv *Server) ask(up *upstream, d dialect, stranger bool, greeted func()) (
 	}
 	g, err := srv.converse(c, d, header)
 	if err != nil {
-		return a, advise(err, version > 0)
+		return a, up.advise(err, version > 0)
 	}
 	greeted()
 	a.Greeting = string(g.said)
@@ -155,7 +156,7 @@ func (srv *Server) ask(up *upstream, d dialect, stranger bool, greeted func()) (
 	default:
 		err = &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("asking for the capabilities after the greeting: %w", err)}
 	}
-	return a, advise(err, version > 0)
+	return a, up.advise(err, version > 0)
 }
 
 // upstreamRefusal is an answer that refuses, or that nobody asked for.
@@ -259,7 +260,7 @@ func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *ups
 	dialer := net.Dialer{Deadline: begun.Add(dialWithin), KeepAlive: -1, Control: srv.notItself}
 	nc, err := dialer.DialContext(srv.ctx, "tcp", up.Addr)
 	if err != nil {
-		return nil, nil, advise(&upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}, false)
+		return nil, nil, up.advise(&upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}, false)
 	}
 	up.connections.Add(1)
 	c = &upstreamConn{raw: &netpoll.Conn{Socket: nc.(*net.TCPConn), IdleSet: srv.idleSet}, up: up}
@@ -353,28 +354,42 @@ func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
 }
 
 // advise adds to the error of a connection what is most often wrong.
-func advise(err error, header bool) error {
+func (up *upstream) advise(err error, header bool) error {
 	const variable = "POSTERN_UPSTREAM_PROXY_PROTOCOL"
+	scheme, _, _ := strings.Cut(up.Name, ":")
+	protocol := strings.TrimSuffix(strings.TrimSuffix(scheme, "+starttls"), "s")
 	reason, advice := reasonOf(err), ""
 	op, isOp := errors.AsType[*net.OpError](err)
 	dialling := isOp && op.Op == "dial"
 	var notTLS tls.RecordHeaderError
-	var distrust *tls.CertificateVerificationError
+	var wrongName x509.HostnameError
+	var unknown x509.UnknownAuthorityError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED) && dialling:
-		advice = "nothing listens there: does the mail server run, on this port?"
+		advice = "nothing listens there: start the mail server, or name its port in POSTERN_UPSTREAM_" + strings.ToUpper(protocol)
 	case dialling:
+		advice = "is its address right in POSTERN_UPSTREAM_" + strings.ToUpper(protocol) + ", and does no firewall stand between?"
 	case reason == UpstreamPreauth:
 		advice = "everybody would be logged in as somebody: let it ask for a login"
-	case errors.As(err, &distrust):
-		advice = "name its CA in POSTERN_UPSTREAM_CA_FILE, or the name in its certificate in POSTERN_UPSTREAM_SERVER_NAME"
+	case errors.As(err, &wrongName) && len(wrongName.Certificate.DNSNames) > 0:
+		advice = "set POSTERN_UPSTREAM_SERVER_NAME to a name in its certificate: " + strings.Join(wrongName.Certificate.DNSNames, " or ")
+	case errors.As(err, &wrongName):
+		advice = "no host name is in its certificate: have one issued with a subjectAltName"
+	case errors.As(err, &unknown) && unknown.Cert != nil:
+		advice = fmt.Sprintf("put the certificate of its CA (%s) into the file of POSTERN_UPSTREAM_CA_FILE", unknown.Cert.Issuer)
+	case errors.As(err, new(x509.CertificateInvalidError)):
+		advice = "give that server a certificate that is valid"
+	case errors.Is(err, errNoStartTLS):
+		advice = fmt.Sprintf("write %[1]ss:// and its port for TLS, or %[1]s:// on loopback", protocol)
 	case reason == UpstreamStartTLS:
 	case header:
-		advice = "does it expect the PROXY header that " + variable + " sends? Or not trust this host with it (Dovecot: haproxy_trusted_networks)?"
+		advice = "set " + variable + "=off if it expects no PROXY header, else have it trust this host with one (Dovecot: haproxy_trusted_networks)"
 	case errors.As(err, &notTLS):
-		advice = "it does not speak TLS here: is the URL's scheme right?"
+		advice = fmt.Sprintf("it does not begin with TLS here: write %[1]s+starttls://, %[1]s:// on loopback, or name its port for TLS", protocol)
+	case up.TLS != LineTLS && (reason == UpstreamClosed || reason == UpstreamTimeout):
+		advice = fmt.Sprintf("write %ss://%s if it is a port for TLS, or set %s=v2 if it waits for a PROXY header", protocol, up.Addr, variable)
 	case reason == UpstreamClosed, reason == UpstreamTimeout, reason == UpstreamTLS:
-		advice = "does it wait for a PROXY header (" + variable + "), or is the URL's scheme wrong?"
+		advice = fmt.Sprintf("set %s=v2 if it waits for a PROXY header, or write %s+starttls:// if it is no port for TLS", variable, protocol)
 	}
 	if advice == "" {
 		return err

@@ -105,7 +105,7 @@ func (s *session) connectTo(up *upstream, header []byte, dialWithin, within time
 	}
 	if err != nil {
 		c.Close()
-		return g, advise(err, len(header) > 0)
+		return g, up.advise(err, len(header) > 0)
 	}
 	c.raw.SetDeadline(time.Time{})
 	s.upstream = c

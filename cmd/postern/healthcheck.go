@@ -37,7 +37,14 @@ func healthcheck(ctx context.Context, sys system) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	ready, report, err := askReadiness(ctx, cfg)
-	if err != nil {
+	whole, wrong := config.LoadLedger(sys.environ)
+	switch {
+	case notRunning(err) && wrong == nil && whole.Bare():
+		return exitError{fmt.Errorf(nobody+", and %s", cfg.AdminListen, noVariable), exitNo}
+	case notRunning(err):
+		return exitError{fmt.Errorf(nobody+": start Postern, or name its admin port: set %sADMIN_LISTEN, or name its file of variables (-env FILE)",
+			cfg.AdminListen, config.Prefix), exitNo}
+	case err != nil:
 		return exitError{err, exitNo}
 	}
 	if ready {
@@ -74,10 +81,8 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 		err = inURL.Err // the URL is ours
 	}
 	switch {
-	case notRunning(err):
-		return false, "", fmt.Errorf("nothing listens at %s: start Postern, or restart it if %sADMIN_LISTEN is not what it started with", cfg.AdminListen, config.Prefix)
 	case errors.Is(err, context.DeadlineExceeded):
-		return false, "", fmt.Errorf("%s does not answer in %v: it is not Postern's admin port, or Postern hangs", cfg.AdminListen, healthTimeout)
+		return false, "", fmt.Errorf("%s does not answer in %v: Postern hangs, or %s", cfg.AdminListen, healthTimeout, notAdmin)
 	case err != nil:
 		return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, adminError(err))
 	}

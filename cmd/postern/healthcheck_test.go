@@ -61,7 +61,7 @@ func TestHealthcheckGoesThroughLoopbackToAWildcard(t *testing.T) {
 
 func TestHealthcheckOfAnInstanceThatDoesNotRunOrHangs(t *testing.T) {
 	o := runCommand(t, []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, "healthcheck")
-	if o.code != exitNo || !strings.Contains(o.stderr, "nothing listens at ") || strings.Count(o.stderr, "\n") != 1 {
+	if o.code != exitNo || !strings.Contains(o.stderr, "no instance answers at ") || strings.Count(o.stderr, "\n") != 1 {
 		t.Errorf("not running: exit code %d, %q", o.code, o.stderr)
 	}
 	hanging := posterntest.StartRawUpstream(t, func(c net.Conn) { io.Copy(io.Discard, c) })

@@ -103,10 +103,15 @@ func pinned(own *x509.Certificate, cfg *config.Config) *tls.Config {
 			if bytes.Equal(s.PeerCertificates[0].RawSubjectPublicKeyInfo, own.RawSubjectPublicKeyInfo) {
 				return nil
 			}
-			return fmt.Errorf("it has another key than the certificate in %sADMIN_TLS_CERT_FILE (%s)", config.Prefix, cfg.AdminTLSCertFile)
+			return fmt.Errorf("it has another key than the certificate in %sADMIN_TLS_CERT_FILE (%s): name the file that Postern reads", config.Prefix, cfg.AdminTLSCertFile)
 		},
 	}
 }
+
+const (
+	nobody   = "no instance answers at %s"
+	notAdmin = "it is not Postern's admin port: set " + config.Prefix + "ADMIN_LISTEN to that"
+)
 
 // notRunning reports whether nothing listens there.
 func notRunning(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
@@ -171,7 +176,7 @@ func unexpected(resp *http.Response) error {
 	if resp.StatusCode == http.StatusBadRequest && resp.TLS == nil {
 		return errors.New("status 400, as of a port that speaks TLS: write https://, or name its certificate in " + certVariable)
 	}
-	return fmt.Errorf("unexpected status %s: it is not Postern's admin port", resp.Status)
+	return fmt.Errorf("unexpected status %s: %s", resp.Status, notAdmin)
 }
 
 const certVariable = config.Prefix + "ADMIN_TLS_CERT_FILE"
@@ -187,7 +192,9 @@ func adminError(err error) error {
 	case strings.Contains(said, "server gave HTTP response to HTTPS client"):
 		words = "it speaks no TLS: write http://, and leave " + certVariable + " out"
 	case strings.Contains(said, "malformed HTTP"), strings.Contains(said, "first record does not look like"), errors.Is(err, io.EOF):
-		words = "it is not Postern's admin port"
+		words = notAdmin
+	case strings.Contains(said, "dial "):
+		words = "does Postern run, with its admin port there (" + config.Prefix + "ADMIN_LISTEN)?"
 	default:
 		return err
 	}
@@ -262,14 +269,14 @@ func (i *instance) Hellos(ctx context.Context) (map[string]policy.Hello, error) 
 func openForReading(ctx context.Context, cfg *config.Config) (*ledger.Store, error) {
 	switch {
 	case cfg.Bare():
-		return nil, fmt.Errorf("no instance answers at %s, and %s; -from asks another instance", cfg.AdminListen, noVariable)
+		return nil, fmt.Errorf(nobody+", and %s; -from asks another instance", cfg.AdminListen, noVariable)
 	case cfg.LedgerURL == ledger.Memory:
-		return nil, fmt.Errorf("no instance answers at %s, and %sLEDGER_URL is memory:, which only a running instance has: start it, "+
-			"or name another one with -from", cfg.AdminListen, config.Prefix)
+		return nil, fmt.Errorf(nobody+", and %[2]sLEDGER_URL is memory:, which only a running instance has: start it, "+
+			"set %[2]sADMIN_LISTEN to its admin port, or name that with -from", cfg.AdminListen, config.Prefix)
 	}
 	store, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
 	if err != nil {
-		return nil, fmt.Errorf("no instance answers at %s; %sLEDGER_URL: %w", cfg.AdminListen, config.Prefix, err)
+		return nil, fmt.Errorf(nobody+"; %sLEDGER_URL: %w", cfg.AdminListen, config.Prefix, err)
 	}
 	return store, nil
 }

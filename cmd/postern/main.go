@@ -26,6 +26,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -34,6 +35,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -135,9 +138,9 @@ func run(ctx context.Context, sys system) int {
 	if f, ok := sys.stdout.(*os.File); ok {
 		sys.stdout = untilClosed{f}
 	}
-	name := "serve"
-	if len(sys.args) > 0 {
-		name, sys.args = sys.args[0], sys.args[1:]
+	name, args := "serve", sys.args
+	if len(args) > 0 {
+		name, sys.args = args[0], args[1:]
 	}
 	switch name {
 	case "-h", "-help", "--help", "help":
@@ -166,11 +169,13 @@ func run(ctx context.Context, sys system) int {
 			return sys.exit(name, c.run(ctx, sys))
 		}
 	}
-	did := ""
+	mend := "there are " + strings.Join(commandNames(), ", ") + ";"
 	if near := text.Nearest(name, commandNames()); near != "" {
-		did = "did you mean postern " + near + "? "
+		mend = "did you mean postern " + near + "?"
+	} else if strings.HasPrefix(name, "-") || kindOf(name) != "" {
+		return sys.exit("serve", flagError{reason: forServe(args)})
 	}
-	sys.errorf("postern: no such command %q; %spostern -h lists them", name, did)
+	sys.errorf("postern: no such command %q: %s postern -h says what they do", name, mend)
 	return exitUsage
 }
 
@@ -201,13 +206,75 @@ func (sys system) parse(fs *flag.FlagSet) error {
 		fs.PrintDefaults()
 		return err
 	case fs.Name() == "serve" && (err != nil || fs.NArg() > 0):
-		return flagError{reason: "everything is in the environment, not in flags or arguments: a unit of systemd names a file of variables by EnvironmentFile=, a shell reads one after set -a"}
+		return flagError{reason: forServe(sys.args)}
 	case err != nil:
 		return flagError{reason: words(fs, err)}
 	case fs.NArg() > 0:
-		return flagError{reason: fmt.Sprintf("unexpected argument %q", fs.Arg(0))}
+		return flagError{reason: fmt.Sprintf("unexpected argument %q: %s", fs.Arg(0), flagFor(fs, fs.Arg(0)))}
 	}
 	return nil
+}
+
+// kindOf returns the flag that a file of this name is for, policy or env; "" for others.
+func kindOf(name string) string {
+	switch ext := filepath.Ext(name); {
+	case ext == ".yaml" || ext == ".yml":
+		return "policy"
+	case ext == ".env":
+		return "env"
+	}
+	var data []byte
+	if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
+		data, _ = text.ReadFile(name, 64<<10)
+	}
+	if regexp.MustCompile(`(?m)^\s*(export )?` + config.Prefix).Match(data) {
+		return "env"
+	}
+	return ""
+}
+
+// flagFor says how an argument is written that stands alone.
+func flagFor(fs *flag.FlagSet, arg string) string {
+	var all, valued []string
+	fs.VisitAll(func(f *flag.Flag) {
+		all = append(all, f.Name)
+		if value, _ := flag.UnquoteUsage(f); value != "" {
+			valued = append(valued, "-"+f.Name)
+		}
+	})
+	kind := kindOf(arg)
+	if fs.Lookup("from") != nil && strings.Contains(arg, "://") {
+		kind = "from"
+	}
+	switch near := text.Nearest(arg, all); {
+	case fs.Lookup(kind) != nil:
+		return fmt.Sprintf("write -%s %s", kind, text.Clean(arg, 200))
+	case near != "" && len(arg) > len("now"):
+		return "did you mean -" + near + "?"
+	case fs.Name() == "healthcheck":
+		return "it asks " + config.Prefix + "ADMIN_LISTEN: set that, or name the file of variables (-env FILE)"
+	case len(valued) == 0:
+		return "leave it out"
+	}
+	return "a value stands behind its flag, one of " + strings.Join(valued, ", ")
+}
+
+// forServe says how serve gets what was given as a flag or an argument.
+func forServe(args []string) string {
+	file := "FILE"
+	words := strings.Split(strings.Join(args, "="), "=")
+	for i, word := range words {
+		before := strings.TrimLeft(words[max(0, i-1)], "-")
+		switch kind := cmp.Or(kindOf(word), before); {
+		case strings.HasPrefix(word, "-"):
+		case kind == "policy":
+			return fmt.Sprintf("%q: serve takes variables alone: type %sPOLICY_FILE=%s postern serve", args[0], config.Prefix, text.Clean(word, 200))
+		case kind == "env":
+			file, _ = filepath.Abs(word)
+		}
+	}
+	return fmt.Sprintf("%q: serve takes variables alone: in a shell type set -a; . %s; set +a; postern serve, in a systemd unit write EnvironmentFile=%[2]s",
+		args[0], text.Clean(file, 200))
 }
 
 //go:embed help
@@ -228,9 +295,13 @@ func helpOf(command string) string {
 func words(fs *flag.FlagSet, err error) string {
 	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	if !unknown {
-		reason := "not a whole number"
+		reason := "write a whole number, as in 5"
 		if strings.HasPrefix(err.Error(), "invalid boolean value") {
-			reason = "neither true nor false"
+			reason = "neither true nor false: the flag alone says true"
+		}
+		if name, missing := strings.CutPrefix(err.Error(), "flag needs an argument: -"); missing {
+			value, _ := flag.UnquoteUsage(fs.Lookup(name))
+			return fmt.Sprintf("-%s: its value is missing: write -%[1]s %s", name, strings.ToUpper(value))
 		}
 		said := strings.Replace(err.Error(), "parse error", reason, 1)
 		if strings.Contains(said, " for flag -top:") {
@@ -238,12 +309,12 @@ func words(fs *flag.FlagSet, err error) string {
 		}
 		return said
 	}
-	var names []string
+	names := []string{"h"}
 	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
 	if near := text.Nearest(name, names); near != "" {
-		return fmt.Sprintf("no such flag -%s (did you mean -%s?)", name, near)
+		return fmt.Sprintf("no such flag -%s: did you mean -%s?", name, near)
 	}
-	return "no such flag -" + name
+	return fmt.Sprintf("no such flag -%s: there are -%s", name, strings.Join(names, ", -"))
 }
 
 // given returns the names of the flags that were set.
@@ -298,7 +369,7 @@ func (sys system) exit(command string, err error) int {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
 	case errors.As(err, &inFlag):
-		sys.errorf("postern %s: %v; postern %s -h says what it takes", command, err, command)
+		sys.errorf("%s", strings.Replace(fmt.Sprintf("postern %s: %v; postern %[1]s -h says what it takes", command, err), "?; ", "? ", 1))
 		return exitUsage
 	case errors.As(err, &named), errors.As(err, &inConfig):
 		sys.errorf("%v", err)

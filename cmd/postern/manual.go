@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -58,7 +59,7 @@ func completion(_ context.Context, sys system) error {
 		write[sys.args[0]](sys.stdout)
 		return nil
 	}
-	if err := sys.parse(flag.NewFlagSet("completion", flag.ContinueOnError)); err != nil {
+	if err := sys.parse(flag.NewFlagSet("completion", flag.ContinueOnError)); errors.Is(err, flag.ErrHelp) {
 		return err
 	}
 	return flagError{reason: "name a shell: bash, zsh or fish"}

@@ -95,7 +95,7 @@ func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
 	ask := f.plan
 	switch {
 	case about >= 0 && over >= 0:
-		return nil, flagError{timelineFlags[over], "does not go with -" + decisionFlags[about] + ", which asks about one decision"}
+		return nil, flagError{timelineFlags[over], "does not go with -" + decisionFlags[about] + ", which asks about one decision: leave one of them out (-at is its time)"}
 	case about >= 0:
 		ask = f.question
 	}
@@ -139,7 +139,7 @@ func runningPolicy(ctx context.Context, sys system) (*config.Config, error) {
 	}
 	switch err := running.get(ctx, "/api/v1/policy", nil, &state); {
 	case notRunning(err):
-		return nil, usageErrorf("%s, or a policy (-policy FILE); no instance answers at %s either", noVariable, running.where)
+		return nil, usageErrorf("%s, or a policy (-policy FILE); "+nobody+" either", noVariable, running.where)
 	case err != nil && !errors.As(err, new(exitError)):
 		return nil, exitError{err, exitBroken}
 	case err != nil:
@@ -167,7 +167,7 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 	case err != nil:
 		return nil, flagError{"for", fmt.Sprintf("%q is %v", f.span, err)}
 	case span > longestPlan:
-		return nil, flagError{"for", "longer than 3660d"}
+		return nil, flagError{"for", "longer than 3660d, the most"}
 	}
 	from := now.Truncate(time.Minute)
 	if f.given["from"] {
@@ -177,7 +177,7 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 	}
 	listeners := openListeners(cfg)
 	if len(listeners) == 0 {
-		return nil, errors.New(config.Prefix + "LISTEN_IMAPS: all four listeners are off")
+		return nil, errors.New(config.Prefix + "LISTEN_IMAPS: all four listeners are off: give one an address, such as :993")
 	}
 	return &plan.Plan{Source: cfg.PolicyFile, Policy: p, From: from, Until: from.Add(span), Listeners: listeners}, nil
 }
@@ -210,7 +210,7 @@ func flagTime(name, s string) (time.Time, error) {
 	if err == nil && t.Year() < 9000 {
 		return t, nil
 	}
-	return time.Time{}, flagError{name, fmt.Sprintf("%q is not a time such as 2026-07-01, \"2026-07-01 10:30\" (both UTC) or 2026-07-01T10:30:00+02:00", s)}
+	return time.Time{}, flagError{name, fmt.Sprintf("%q is not a time: write one such as 2026-07-01, \"2026-07-01 10:30\" (both UTC) or 2026-07-01T10:30:00+02:00", s)}
 }
 
 // listenerAddrs returns the addresses of each listener; none if it is off.

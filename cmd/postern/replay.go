@@ -80,7 +80,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
 	t := &report.Trial{PolicyFile: f.policy}
 	if f.policy == "" {
-		return nil, flagError{"policy", "the name of the file is missing"}
+		return nil, flagError{"policy", "the name of the file is missing: write -policy FILE"}
 	}
 	since, err := report.ParseSince(f.since, now)
 	if err != nil {
@@ -91,7 +91,7 @@ func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
 		return nil, flagError{"by", err.Error()}
 	}
 	if f.format != "text" && f.format != "json" && f.format != "csv" {
-		return nil, flagError{"format", fmt.Sprintf("%q is none of text, json, csv", f.format)}
+		return nil, flagError{"format", fmt.Sprintf("%q: use text, json or csv", f.format)}
 	}
 	if f.at != "" {
 		if t.At, err = flagTime("at", f.at); err != nil {

@@ -112,13 +112,13 @@ func TestWhatAReplayCannotAnswer(t *testing.T) {
 		code   int
 		stderr string
 	}{
-		{nil, 2, "postern replay: -policy: the name of the file is missing" + more},
+		{nil, 2, "postern replay: -policy: the name of the file is missing: write -policy FILE" + more},
 		{[]string{"-policy", bad}, 2, bad + `:1:7: mode: no such mode "lenient": use one of enforce, explain, observe` + "\n"},
 		{[]string{"-policy", "gone.yaml"}, 2, "postern replay: gone.yaml: no such file or directory: create it, or mend the name, which counts from the working directory\n"},
-		{[]string{"-policy", bad, "-at", "tomorrow"}, 2, `postern replay: -at: "tomorrow" is not a time such as`},
+		{[]string{"-policy", bad, "-at", "tomorrow"}, 2, `postern replay: -at: "tomorrow" is not a time: write one such as`},
 		{[]string{"-policy", bad, "-since", "x"}, 2, "postern replay: -since: "},
 		{[]string{"-policy", bad, "-by", "x"}, 2, "postern replay: -by: "},
-		{[]string{"-policy", bad, "-format", "markdown"}, 2, `postern replay: -format: "markdown" is none of text, json, csv` + more},
+		{[]string{"-policy", bad, "-format", "markdown"}, 2, `postern replay: -format: "markdown": use text, json or csv` + more},
 		{[]string{"-policy", policyFile(t, "mode: enforce\n")}, 3, "postern replay: no instance answers at "},
 	} {
 		o := runAt(t, reportNow, []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t)}, append([]string{"replay"}, tt.args...)...)

@@ -18,6 +18,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
+	"postern/internal/text"
 )
 
 // reportFlags are the values of the flags, as they were written.
@@ -85,7 +86,8 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 		}
 	}
 	if f.mail && r.Identity == "off" {
-		return usageErrorf("-mail: %sLEDGER_IDENTITY is off, so that the ledger knows no account to write to", config.Prefix)
+		return usageErrorf("-mail: %sLEDGER_IDENTITY is off, so that no account is known: set it to plain or hashed and restart Postern, which knows "+
+			"accounts from then on; until then use -by network", config.Prefix)
 	}
 	if !f.given["top"] {
 		f.top = report.DefaultTop
@@ -140,21 +142,21 @@ func (f *reportFlags) options(now time.Time) (o report.Options, format report.Fo
 	}
 	for name, n := range map[string]int{"max": f.max, "max-unknown": f.maxUnknown, "top": f.top} {
 		if f.given[name] && n < 0 {
-			return o, "", flagError{name, "below 0"}
+			return o, "", flagError{name, "below 0: write a whole number from 0 on"}
 		}
 	}
 	for _, name := range []string{"accounts", "forget", "from"} {
 		if f.given[name] && map[string]string{"accounts": f.accounts, "forget": f.forget, "from": f.from}[name] == "" {
-			return o, "", flagError{name, "its value is missing"}
+			return o, "", flagError{name, "its value is missing: write it behind the flag"}
 		}
 	}
 	if f.given["forget"] {
 		if _, err := netip.ParsePrefix(f.forget); err == nil {
-			return o, "", flagError{"forget", "a network: an account or an IP address is erased, as the report writes it"}
+			return o, "", flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
 		}
 		for name := range f.given {
 			if name != "forget" && name != "env" {
-				return o, "", flagError{"forget", "does not go with -" + name}
+				return o, "", flagError{"forget", "does not go with -" + name + ": leave that out"}
 			}
 		}
 	}
@@ -218,14 +220,14 @@ func (f *reportFlags) knownAccounts(cfg *config.Config) (map[string]string, erro
 		return nil, exitError{err, exitUsage}
 	}
 	if key == nil {
-		return nil, usageErrorf("-accounts: %sLEDGER_IDENTITY_KEY_FILE is needed, the key that accounts are hashed with", config.Prefix)
+		return nil, usageErrorf("-accounts: set %sLEDGER_IDENTITY_KEY_FILE to the file of the key that accounts are hashed with, as serve has it (-env FILE)", config.Prefix)
 	}
-	text, err := os.ReadFile(f.accounts)
+	list, err := os.ReadFile(f.accounts)
 	if err != nil {
-		return nil, usageErrorf("-accounts: %w", err)
+		return nil, usageErrorf("-accounts: %w", text.FileError(f.accounts, err))
 	}
 	known := make(map[string]string)
-	for _, account := range report.ReadAccounts(string(text)) {
+	for _, account := range report.ReadAccounts(string(list)) {
 		known[ledger.HashAccount(key, account)] = account
 	}
 	return known, nil

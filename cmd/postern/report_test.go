@@ -389,23 +389,24 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		stderr  string
 	}{
 		{[]string{free, "POSTERN_LEDGER_RETENTION=9d"}, nil, 3, "postern report: no instance answers at " + free[len("POSTERN_ADMIN_LISTEN="):] +
-			", and POSTERN_LEDGER_URL is memory:, which only a running instance has: start it, or name another one with -from\n"},
+			", and POSTERN_LEDGER_URL is memory:, which only a running instance has: start it, set POSTERN_ADMIN_LISTEN to its admin port, or name that with -from\n"},
 		{[]string{free, "POSTERN_LEDGER_URL=sqlite:" + gone}, nil, 3, "postern report: no instance answers at "},
 		{[]string{"POSTERN_LEDGER_URL=mysql://x:secret@h/d", "POSTERN_ADMIN_LISTEN=here"}, nil, 2, "POSTERN_ADMIN_LISTEN: "},
 		{[]string{"POSTERN_POLICY_FILE=gone.yaml", free}, nil, 2, "postern report: gone.yaml: no such file or directory: create it, or mend the name, which counts from the working directory\n"},
 		{[]string{"POSTERN_ADMIN_TOKEN_FILE=" + gone}, nil, 2, "postern report: POSTERN_ADMIN_TOKEN_FILE: " + gone + ": no such file or directory: create it, or mend the name\n"},
 		{[]string{free}, []string{"-from", "http://" + free[len("POSTERN_ADMIN_LISTEN="):]}, 3, "postern report: asking http://127.0.0.1:"},
 		{nil, []string{"-from", "127.0.0.1:9993"}, 2, "postern report: -from: not the URL of an admin port, such as http://127.0.0.1:9993\n"},
-		{nil, []string{"-from", ""}, 2, "postern report: -from: its value is missing" + more},
-		{nil, []string{"-since", "2w"}, 2, `postern report: -since: "2w" is not a duration above zero such as 10s, 30m, 36h or 90d` + more},
+		{nil, []string{"-from", ""}, 2, "postern report: -from: its value is missing: write it behind the flag" + more},
+		{nil, []string{"-since", "2w"}, 2, `postern report: -since: "2w" is neither a date nor a duration: write a date as 2026-11-01, or how far to look back as 36h or 30d` + more},
 		{nil, []string{"-by", "color"}, 2, `postern report: -by: "color" is none of account, domain, network, software` + more},
 		{nil, []string{"-format", "pdf"}, 2, `postern report: -format: "pdf" is none of text, markdown, csv, json` + more},
-		{nil, []string{"-max", "-1"}, 2, "postern report: -max: below 0" + more},
-		{nil, []string{"-forget", "a", "-ready"}, 2, "postern report: -forget: does not go with -ready" + more},
+		{nil, []string{"-max", "-1"}, 2, "postern report: -max: below 0: write a whole number from 0 on" + more},
+		{nil, []string{"-forget", "a", "-ready"}, 2, "postern report: -forget: does not go with -ready: leave that out" + more},
 		{[]string{"POSTERN_LEDGER_URL=memory:"}, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten\n"},
 		{[]string{"POSTERN_LEDGER_URL=sqlite:" + gone}, []string{"-forget", "a"}, 3, "postern report: POSTERN_LEDGER_URL: "},
-		{nil, []string{"-accounts", gone}, 2, "postern report: -accounts: POSTERN_LEDGER_IDENTITY_KEY_FILE is needed, the key that accounts are hashed with\n"},
-		{nil, []string{"now"}, 2, `postern report: unexpected argument "now"` + more},
+		{nil, []string{"-accounts", gone}, 2, "postern report: -accounts: set POSTERN_LEDGER_IDENTITY_KEY_FILE to the file of the key that accounts are hashed with, as serve has it (-env FILE)\n"},
+		{nil, []string{"now"}, 2, `postern report: unexpected argument "now": a value stands behind its flag, one of -accounts, -by, -env, -forget, -format, -from, -max, -max-unknown, -policy, -since, -top` + more},
+		{nil, []string{"since", "14d"}, 2, `postern report: unexpected argument "since": did you mean -since? postern report -h says what it takes` + "\n"},
 	} {
 		o := runAt(t, reportNow, tt.environ, append([]string{"report"}, tt.args...)...)
 		if o.code != tt.code || o.stdout != "" || !strings.HasPrefix(o.stderr, tt.stderr) || strings.Contains(o.stderr, "secret") {
@@ -498,7 +499,7 @@ func TestAnAdminPortThatSpeaksOtherwise(t *testing.T) {
 		{nil, []string{"report", "-from", strings.Replace(secure.URL, "127.0.0.1", "localhost", 1)}, "name its certificate in POSTERN_ADMIN_TLS_CERT_FILE\n"},
 		{[]string{own}, []string{"report", "-from", secure.URL}, "ask by a name or an address that is in its certificate\n"},
 		{[]string{at(plain), own}, []string{"healthcheck"}, "speaks no TLS: write http://, and leave POSTERN_ADMIN_TLS_CERT_FILE out\n"},
-		{nil, []string{"report", "-from", "http://" + mail.Addr().String()}, "it is not Postern's admin port\n"},
+		{nil, []string{"report", "-from", "http://" + mail.Addr().String()}, "it is not Postern's admin port: set POSTERN_ADMIN_LISTEN to that\n"},
 	} {
 		if o := runAt(t, reportNow, tt.environ, tt.args...); o.code == exitOK || !strings.HasSuffix(o.stderr, tt.says) || strings.Count(o.stderr, "\n") != 1 {
 			t.Errorf("%q: exit %d, %q, want %q", tt.args, o.code, o.stderr, tt.says)

@@ -34,7 +34,7 @@ func (sys *system) configure(fs *flag.FlagSet, s *source) error {
 	}
 	for name := range given(fs) {
 		if f := fs.Lookup(name); f.Value.String() == "" && (name == "env" || name == "policy") {
-			return flagError{name, "the name of the file is missing"}
+			return flagError{name, "the name of the file is missing: write -" + name + " FILE"}
 		}
 	}
 	if s.env != "" {

@@ -167,7 +167,7 @@ func TestABadQueryIsExplained(t *testing.T) {
 		"account=":                   "account: not a text on one line",
 		"account=%00":                "account: not a text on one line",
 		"software=%ff":               "software: not a text on one line",
-		"since=yesterday":            "since: neither a time such as 2026-06-01T08:00:00Z nor a duration back such as 36h or 14d",
+		"since=yesterday":            "since: neither a date nor a duration: write a date as 2026-11-01, or how far to look back as 36h or 30d",
 		"since=-14d":                 "since: neither",
 		"noise=no":                   "noise: use include",
 		"format=xml":                 "format: use json or csv",

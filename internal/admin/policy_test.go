@@ -39,7 +39,7 @@ candidates:
 	h := PolicyHandler(func() PolicyState {
 		return PolicyState{
 			Policy: p, File: "/etc/postern/policy.yaml", Read: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC),
-			Failed:    []string{"/etc/postern/policy.yaml:1:1: the file is empty: it holds no policy"},
+			Failed:    []string{"/etc/postern/policy.yaml:1:1: the file is empty: write floor: tls1.2 and mode: enforce into it"},
 			Listeners: []string{"imaps", "pop3s"}, Site: policy.Site{Ports: []uint16{993}, Names: []string{"mail.example.org"}},
 			Now: time.Date(2026, 6, 6, 0, 0, 0, 0, time.UTC),
 		}

@@ -21,9 +21,9 @@ func TestWhatATokenFileMayHold(t *testing.T) {
 		{"\n", "", "the token has 0 bytes, 16 are the least: openssl rand -base64 32 makes one"},
 		{sixteen[1:] + "\n", "", "the token has 15 bytes, 16 are the least: openssl rand -base64 32 makes one"},
 		{sixteen[1:] + "\r\n", "", "the token has 15 bytes, 16 are the least: openssl rand -base64 32 makes one"},
-		{strings.Repeat("x", longest+1), "", "the token has more than 4096 bytes"},
-		{strings.Repeat("x", longest+1) + "\r\n", "", "the token has more than 4096 bytes"},
-		{strings.Repeat("x", 1<<20), "", "the token has more than 4096 bytes"},
+		{strings.Repeat("x", longest+1), "", "the token has more than 4096 bytes, the most: openssl rand -base64 32 makes one"},
+		{strings.Repeat("x", longest+1) + "\r\n", "", "the token has more than 4096 bytes, the most: openssl rand -base64 32 makes one"},
+		{strings.Repeat("x", 1<<20), "", "the token has more than 4096 bytes, the most: openssl rand -base64 32 makes one"},
 	} {
 		checkTokenFile(t, tt.text, tt.token, tt.problem)
 	}

@@ -114,9 +114,9 @@ func (l *loader) readFile(name string, d *folder, asKey bool) {
 // swapped adds to an error what is in the file instead.
 func (l *loader) swapped(err error, is bool, what string) error {
 	if !is {
-		return err
+		return fmt.Errorf("%w: name the file that has one", err)
 	}
-	return fmt.Errorf("%w but %s: are %s and %s swapped?", err, what, l.variables.certs, l.variables.keys)
+	return fmt.Errorf("%w but %s: swap the values of %s and %s", err, what, l.variables.certs, l.variables.keys)
 }
 
 func readPEM(name string) (*file, error) {
@@ -124,7 +124,7 @@ func readPEM(name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := parse(data)
+	f, err := parse(name, data)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ func FuzzPEM(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		one, err := parse(data)
+		one, err := parse("f.pem", data)
 		if err != nil {
 			if one != nil {
 				t.Fatalf("an error with contents: %v", err)

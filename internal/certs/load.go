@@ -7,18 +7,19 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 var (
 	errNothing       = errors.New("no certificate is named")
 	errNoCertificate = errors.New("no certificate in it")
 	errNoKey         = errors.New("no private key in it")
-	errTooLarge      = errors.New("larger than any certificate")
-	errMismatch      = errors.New("the certificate and the key in it do not belong together: one of them is of another renewal or name")
+	errTooLarge      = errors.New("larger than any certificate: name the file that holds it alone")
+	errMismatch      = errors.New("the certificate and the key in it do not belong together: put both of one renewal into it")
 	errOrder         = errors.New("the server's own certificate must come first in it")
 	errKeyless       = errors.New("none of the keys belongs to this certificate")
 	errKeyAlone      = errors.New("the key belongs to none of the certificates: take it away, or name its certificate")
-	errFolder        = errors.New("no certificate with its key in this directory")
+	errFolder        = errors.New("no certificate with its key in this directory: put both into it, in PEM")
 )
 
 // variables are those that name the files of a loader.
@@ -83,15 +84,17 @@ func load(v variables, certFiles, keyFiles []string) (*Store, error) {
 		l.readFile(name, nil, true)
 	}
 	whole := len(l.problems)+len(l.strays) == 0 // otherwise what is missing may be in what could not be read
+	var keyless []*file
 	for _, f := range l.files {
-		if err := l.match(f); err != nil && (whole || !errors.Is(err, errKeyless)) {
+		switch err := l.match(f); {
+		case errors.Is(err, errKeyless):
+			keyless = append(keyless, f)
+		case err != nil:
 			l.problem(f.name, f.dir, err)
 		}
 	}
-	for _, k := range l.order {
-		if !k.used && whole {
-			l.problem(k.file.name, k.file.dir, errKeyAlone)
-		}
+	if whole {
+		l.report(keyless)
 	}
 	strays := l.checkFolders()
 	if len(l.problems) > 0 {
@@ -100,6 +103,27 @@ func load(v variables, certFiles, keyFiles []string) (*Store, error) {
 	s := newStore(l.pairs)
 	s.strays = strays
 	return s, nil
+}
+
+// report tells of certificates and keys that are left over.
+func (l *loader) report(keyless []*file) {
+	alone := slices.DeleteFunc(l.order, func(k *poolKey) bool { return k.used })
+	if len(keyless) == 1 && len(alone) == 1 {
+		f := keyless[0]
+		l.problem(f.name, f.dir, fmt.Errorf("does not belong to the key in %s: put the key that was made for this certificate there, "+
+			"or the certificate of that key here (after a renewal, the old one back)", alone[0].file.name))
+		return
+	}
+	for _, f := range keyless {
+		mend := "put its key into the directory"
+		if f.dir == nil {
+			mend = "look for its key, and name it in " + l.variables.keys
+		}
+		l.problem(f.name, f.dir, fmt.Errorf("%w: %s", errKeyless, mend))
+	}
+	for _, k := range alone {
+		l.problem(k.file.name, k.file.dir, errKeyAlone)
+	}
 }
 
 // checkFolders finds named directories without a pair: then what is of no use in
@@ -138,7 +162,7 @@ func (l *loader) match(f *file) error {
 	leaf, err := x509.ParseCertificate(f.chain[0])
 	if err != nil {
 		l.spend(f)
-		return fmt.Errorf("the certificate cannot be read: %w", err)
+		return fmt.Errorf("the certificate cannot be read (%w): export it again", err)
 	}
 	k := l.keyOf(leaf)
 	if k == nil {
@@ -193,13 +217,11 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 		l.spend(f)
 		return errMismatch
 	case f.dir == nil && len(l.keyFiles) == 0:
-		return fmt.Errorf("the key to this certificate is missing: it is not in the file, and %s is not set", l.variables.keys)
-	case f.dir == nil:
-		return fmt.Errorf("%w: look for its key, and name it in %s", errKeyless, l.variables.keys)
-	case leaf.IsCA:
+		return fmt.Errorf("the key to this certificate is missing: name it in %s, which is not set, or append it to the file", l.variables.keys)
+	case f.dir != nil && leaf.IsCA:
 		return nil
 	}
-	return errors.New("the key to this certificate is not in the directory")
+	return errKeyless
 }
 
 // spend has no second error tell of the keys in a file.

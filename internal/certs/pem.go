@@ -13,22 +13,33 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"postern/policy"
 )
 
 var (
-	errNoPEM     = errors.New("no PEM in it")
-	errBroken    = errors.New("a PEM block is broken or cut off: copy the file again")
-	errEncrypted = errors.New("the key is encrypted, and nobody can type its password here: decrypt it with openssl pkey")
+	errNoPEM  = errors.New("no PEM in it: name a file with a line -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----")
+	errBroken = errors.New("a PEM block is broken or cut off: copy the file again")
 )
+
+// converted is an error whose mend is to convert a file with openssl.
+func converted(is, command, name string) error {
+	stem := strings.TrimSuffix(name, filepath.Ext(name))
+	to := stem + ".pem"
+	if _, err := os.Stat(to); err == nil {
+		to = stem + "-new.pem"
+	}
+	return fmt.Errorf("%s: openssl %s -in %s -out %s, and name %[4]s in its place", is, command, name, to)
+}
 
 // blocks splits PEM and the text around it. A block that is broken has no bytes; a
 // file that ends within one is an error.
-func blocks(data []byte) (list []*pem.Block, err error) {
+func blocks(name string, data []byte) (list []*pem.Block, err error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a byte order mark would hide the first block
-	if err := otherForm(data); err != nil {
+	if err := otherForm(name, data); err != nil {
 		return nil, err
 	}
 	parts := bytes.Split(append([]byte("\n"), data...), []byte("\n-----BEGIN "))[1:]
@@ -52,13 +63,13 @@ func blocks(data []byte) (list []*pem.Block, err error) {
 
 // parse reads certificates and keys. It skips other blocks, such as parameters.
 // It never echoes a key.
-func parse(data []byte) (*file, error) {
-	list, err := blocks(data)
+func parse(name string, data []byte) (*file, error) {
+	list, err := blocks(name, data)
 	if err != nil {
 		return nil, err
 	}
 	var f file
-	other := ""
+	var other error
 	for _, block := range list {
 		switch {
 		case block.Bytes == nil:
@@ -66,32 +77,39 @@ func parse(data []byte) (*file, error) {
 		case block.Type == "CERTIFICATE" || block.Type == "X509 CERTIFICATE":
 			f.chain = append(f.chain, block.Bytes)
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			key, err := parseKey(block)
+			key, err := parseKey(name, block)
 			if err != nil {
 				return nil, err
 			}
 			f.keys = append(f.keys, key)
 		default:
-			other = cmp.Or(other, otherBlocks[block.Type])
+			other = cmp.Or(other, otherBlock(name, block.Type))
 		}
 	}
-	if other != "" && len(f.chain)+len(f.keys) == 0 {
-		return nil, fmt.Errorf("it holds %s", other)
+	if other != nil && len(f.chain)+len(f.keys) == 0 {
+		return nil, other
 	}
 	return &f, nil
 }
 
-// otherBlocks are blocks that are taken for certificates or keys.
-var otherBlocks = map[string]string{
-	"CERTIFICATE REQUEST": "a certificate request: name the certificate that the CA has made of it",
-	"PUBLIC KEY":          "a public key: name the private one",
-	"TRUSTED CERTIFICATE": "OpenSSL's TRUSTED CERTIFICATE: convert it with openssl x509",
-	"PKCS7":               "PKCS #7: convert it with openssl pkcs7 -print_certs",
+// otherBlock tells of a block that is taken for a certificate or a key.
+func otherBlock(name, kind string) error {
+	switch kind {
+	case "CERTIFICATE REQUEST":
+		return errors.New("it holds a certificate request: name the certificate that the CA has made of it")
+	case "PUBLIC KEY":
+		return errors.New("it holds a public key: name the private one")
+	case "TRUSTED CERTIFICATE":
+		return converted("it holds OpenSSL's TRUSTED CERTIFICATE", "x509", name)
+	case "PKCS7":
+		return converted("it holds PKCS #7", "pkcs7 -print_certs", name)
+	}
+	return nil
 }
 
 // otherForm tells of a file that is not PEM, or not at its beginning, though it
 // was meant to hold what PEM does.
-func otherForm(data []byte) error {
+func otherForm(name string, data []byte) error {
 	if i := bytes.Index(data, []byte("-----BEGIN ")); i > 0 {
 		line := data[bytes.LastIndexByte(data[:i], '\n')+1 : i]
 		if len(bytes.TrimSpace(line)) == 0 && len(line) > 0 {
@@ -104,20 +122,20 @@ func otherForm(data []byte) error {
 	}
 	switch first := parts[0]; {
 	case first.Tag == asn1.TagInteger && bytes.Equal(first.Bytes, []byte{3}):
-		return errors.New("it is PKCS #12, not PEM: convert it with openssl pkcs12 -nodes -in")
+		return converted("it is PKCS #12, not PEM", "pkcs12 -nodes", name)
 	case first.Tag == asn1.TagInteger:
-		return errors.New("it is DER, not PEM: convert it with openssl pkey -inform der -in")
+		return converted("it is DER, not PEM", "pkey -inform der", name)
 	case first.Tag == asn1.TagOID:
-		return errors.New("it is PKCS #7, not PEM: convert it with openssl pkcs7 -inform der -print_certs -in")
+		return converted("it is PKCS #7, not PEM", "pkcs7 -inform der -print_certs", name)
 	}
-	return errors.New("it is DER, not PEM: convert it with openssl x509 -inform der -in")
+	return converted("it is DER, not PEM", "x509 -inform der", name)
 }
 
 // parseKey reads a key in PKCS #1, PKCS #8 or SEC 1 form, whatever the block's
 // type: some programs write one form under another's name.
-func parseKey(block *pem.Block) (crypto.Signer, error) {
+func parseKey(name string, block *pem.Block) (crypto.Signer, error) {
 	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-		return nil, errEncrypted
+		return nil, converted("the key is encrypted, and nobody can type its password here", "pkey", name)
 	}
 	var key any
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -129,7 +147,7 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 		}
 	}
 	if err != nil {
-		return nil, errors.New("the private key cannot be read: convert it with openssl pkey")
+		return nil, converted("the private key cannot be read", "pkey", name)
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {

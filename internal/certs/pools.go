@@ -25,7 +25,7 @@ func ReadCertificates(name string) (list []*x509.Certificate, warnings []string,
 	if err != nil {
 		return nil, nil, text.FileError(name, err)
 	}
-	all, err := blocks(data)
+	all, err := blocks(name, data)
 	if err != nil {
 		return nil, nil, text.FileError(name, err)
 	}
@@ -40,7 +40,7 @@ func ReadCertificates(name string) (list []*x509.Certificate, warnings []string,
 	}
 	switch {
 	case len(entries) == 0:
-		return nil, nil, text.FileError(name, errNoCertificate)
+		return nil, nil, text.FileError(name, fmt.Errorf("%w: name the file that has one", errNoCertificate))
 	case len(list) == 0:
 		return nil, nil, errors.New(strings.Join(warnings, "\n"))
 	}
@@ -118,9 +118,9 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 		case err != nil:
 			err = errors.New("not base64: make a key with openssl rand -base64 32")
 		case len(key) != ticketKeyBytes:
-			err = fmt.Errorf("%d bytes, not %d", len(key), ticketKeyBytes)
+			err = fmt.Errorf("%d bytes, not %d: make a key with openssl rand -base64 32", len(key), ticketKeyBytes)
 		case slices.Contains(keys, [ticketKeyBytes]byte(key)):
-			err = errors.New("the same key as before")
+			err = errors.New("the same key as before: take one of them away")
 		default:
 			keys = append(keys, [ticketKeyBytes]byte(key))
 			continue

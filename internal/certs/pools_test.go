@@ -24,8 +24,8 @@ func TestLoadPool(t *testing.T) {
 	}
 	good := certPEM(t, key, ca)
 	for name, text := range map[string]struct{ content, want string }{
-		"empty":            {"", "no PEM in it"},
-		"key alone":        {keyPEM(t, key), "no certificate in it"},
+		"empty":            {"", "no PEM in it: name a file with a line -----BEGIN CERTIFICATE----- or -----BEGIN PRIVATE KEY-----"},
+		"key alone":        {keyPEM(t, key), "no certificate in it: name the file that has one"},
 		"truncated":        {good[:len(good)/2], "a PEM block is broken or cut off: copy the file again"},
 		"second truncated": {good + good[:len(good)/2], "a PEM block is broken or cut off: copy the file again"},
 		"no DER":           {block("CERTIFICATE", []byte("x")), "certificate 1 cannot be used (x509: malformed certificate): export it again, or take it away"},
@@ -101,7 +101,7 @@ func TestABadTicketKeyIsNamedByLineAndNeverShown(t *testing.T) {
 	if keys != nil || err == nil {
 		t.Fatalf("accepted: %v", keys)
 	}
-	want := strings.NewReplacer("F", path).Replace("F:2: 15 bytes, not 32\nF:3: not base64: make a key with openssl rand -base64 32\nF:4: the same key as before\nF:5: not base64: make a key with openssl rand -base64 32")
+	want := strings.NewReplacer("F", path).Replace("F:2: 15 bytes, not 32: make a key with openssl rand -base64 32\nF:3: not base64: make a key with openssl rand -base64 32\nF:4: the same key as before: take one of them away\nF:5: not base64: make a key with openssl rand -base64 32")
 	if err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}

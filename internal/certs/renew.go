@@ -29,21 +29,25 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 		is, there := byName[was.Name]
 		switch {
 		case there && valid && untimely(is.Leaf, now) != "" && !fresh.replaces(was, now):
-			problems = append(problems, fmt.Errorf("%s: the new certificate %s", is.Name, untimely(is.Leaf, now)))
+			problems = append(problems, invalid(is, now))
 		case there || byLeaf[string(was.Leaf.Raw)]:
 		case exists(was.Name) && !fresh.replaces(was, now):
-			problems = append(problems, fmt.Errorf("%s: no certificate with its key any more, as one that is half renewed", was.Name))
+			problems = append(problems, fmt.Errorf("%s: no certificate with its key any more, as one that is half renewed: put both of one renewal there", was.Name))
 		default:
 			gone = append(gone, was)
 		}
 	}
 	if len(problems) == 0 && allWorse && anyValid {
-		problems = append(problems, fmt.Errorf("%s: the new certificate %s", fresh.infos[0].Name, untimely(fresh.infos[0].Leaf, now)))
+		problems = append(problems, invalid(fresh.infos[0], now))
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
 	return gone, nil
+}
+
+func invalid(i Info, now time.Time) error {
+	return fmt.Errorf("%s: the new certificate %s: put one there that is valid now", i.Name, untimely(i.Leaf, now))
 }
 
 // replaces reports whether the store has valid certificates with the same type

@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"postern/internal/certs"
@@ -33,7 +34,7 @@ func (r *Report) Certificates(store *certs.Store, now time.Time) {
 		switch {
 		case len(info.Leaf.DNSNames)+len(info.Leaf.IPAddresses) > 0:
 		case len(info.Hostnames()) == 0:
-			r.warn(info.Name, "the certificate has no host name in it")
+			r.warn(info.Name, "the certificate has no host name in it: have one issued with a subjectAltName")
 		default:
 			r.warn(info.Name, "the host name is in the common name alone, where today's clients do not look: have a certificate issued with a subjectAltName")
 		}
@@ -53,7 +54,7 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 	case left < 0:
 		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %s has expired at %s, and clients refuse it: renew it", name, which, c.NotAfter.UTC().Format(time.RFC3339)))
 	case now.Before(c.NotBefore):
-		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %s is not valid before %s, and clients refuse it: is the clock right?", name, which, c.NotBefore.UTC().Format(time.RFC3339)))
+		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %s is not valid before %s, and clients refuse it: set the clock right, or name one that is valid", name, which, c.NotBefore.UTC().Format(time.RFC3339)))
 	case left < min(expiresSoon, c.NotAfter.Sub(c.NotBefore)/expiresShare):
 		r.warn(name, "%s expires at %s, %s: look at what renews it", which, c.NotAfter.UTC().Format(time.RFC3339), text.Ahead(left))
 	}
@@ -63,7 +64,7 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 func (r *Report) strength(info certs.Info) {
 	if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok {
 		if bits := key.N.BitLen(); bits < leastRSA {
-			r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d", bits, leastRSA)
+			r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d: have a certificate issued for a longer key", bits, leastRSA)
 		}
 	}
 }
@@ -73,7 +74,7 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 	for i, der := range info.Chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
-			r.warn(info.Name, "certificate %d in it cannot be read: %v", i+1, err)
+			r.warn(info.Name, "certificate %d in it cannot be read (%v): export it again", i+1, err)
 			continue
 		}
 		if i > 0 {
@@ -82,7 +83,7 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 		switch c.SignatureAlgorithm {
 		case x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.MD5WithRSA, x509.MD2WithRSA:
 			if !selfSigned(c) || i == 0 { // nobody verifies a root's signature
-				r.warn(info.Name, "certificate %d in it is signed with %v, which clients refuse", i+1, c.SignatureAlgorithm)
+				r.warn(info.Name, "certificate %d in it is signed with %v, which clients refuse: have one issued with SHA-256", i+1, c.SignatureAlgorithm)
 			}
 		}
 	}
@@ -109,8 +110,12 @@ func (r *Report) issuer(info certs.Info) {
 			Roots: roots, CurrentTime: info.Leaf.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 		})
 	}
+	full := filepath.Join(filepath.Dir(info.Name), "fullchain.pem")
+	chain, _, _ := certs.ReadCertificates(full)
 	switch name := cmp.Or(info.Leaf.Issuer.CommonName, info.Leaf.Issuer.String()); {
 	case err == nil:
+	case len(chain) > 1 && chain[0].Equal(info.Leaf):
+		r.warn(info.Name, "the certificate of its issuer (%s) is not in it: name %s, which has it", name, full)
 	case len(info.Leaf.IssuingCertificateURL) > 0:
 		// A public CA names the URL of the missing certificate, but mail
 		// programs do not fetch it.
@@ -130,10 +135,10 @@ func (r *Report) Authorities(file string, now time.Time) {
 	r.Warnings = append(r.Warnings, warnings...)
 	for _, c := range list {
 		if now.After(c.NotAfter) {
-			r.warn(file, "the CA %s has expired at %s", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339))
+			r.warn(file, "the CA %s has expired at %s: take it away, or put its successor there", c.Subject.CommonName, c.NotAfter.UTC().Format(time.RFC3339))
 		}
 		if !c.IsCA && c.BasicConstraintsValid {
-			r.warn(file, "%s is not a CA", c.Subject.CommonName)
+			r.warn(file, "%s is not a CA: put the certificate of the CA that has issued it there", c.Subject.CommonName)
 		}
 	}
 }

@@ -193,7 +193,7 @@ func TestCertificatesThatClientsRefuse(t *testing.T) {
 		"45 days was not renewed":        {change: lifetime(45, 8), warning: ", in 8 days"},
 		"90 days to be renewed for long": {change: lifetime(90, 19)},
 		"6 days was not renewed":         {change: lifetime(6, 1), warning: ", in 24 hours"},
-		"no name":                        {change: func(c *x509.Certificate) { c.DNSNames = nil }, warning: "the certificate has no host name in it"},
+		"no name":                        {change: func(c *x509.Certificate) { c.DNSNames = nil }, warning: "the certificate has no host name in it: have one issued with a subjectAltName"},
 		"name where none looks":          {change: func(c *x509.Certificate) { c.DNSNames, c.Subject.CommonName = nil, "mail.example.org" }, warning: "the host name is in the common name alone"},
 		"weak key":                       {key: weak, warning: "an RSA key of 1024 bits: clients refuse fewer than 2048"},
 		"observe":                        {mode: "observe", warning: "POSTERN_TLS_CERT_FILE: no RSA certificate"},

@@ -21,7 +21,7 @@ func TestWhatAnOldServerAnswers(t *testing.T) {
 	}{
 		"alert":    {serve: says("\x15\x03\x01\x00\x02\x02\x46")},
 		"silent":   {serve: says(""), failure: "no answer in 500ms"},
-		"text":     {serve: says(posterntest.IMAPGreeting), failure: `not a port for TLS: it says "* OK [CAPABILITY`},
+		"text":     {serve: says(posterntest.IMAPGreeting), failure: `not a port for TLS: name that port: it says "* OK [CAPABILITY`},
 		"hangs up": {serve: func(c net.Conn) { c.Read(make([]byte, 4096)) }, failure: "it hangs up on a hello"},
 		"down":     {failure: "dialing: dial tcp"},
 		"not used": {off: true},
@@ -41,7 +41,7 @@ func TestWhatAnOldServerAnswers(t *testing.T) {
 			case test.failure != "":
 				expectLine(t, "failure", r.Unanswered, line+test.failure)
 			case test.off:
-				expectLine(t, "warning", r.Warnings, "POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_LISTEN_IMAPS is off")
+				expectLine(t, "warning", r.Warnings, "POSTERN_UPSTREAM_PASSTHROUGH_IMAPS: not used, since POSTERN_LISTEN_IMAPS is off: take it away")
 			default:
 				expectLine(t, "line", r.Fine, line+"answers in TLS")
 			}

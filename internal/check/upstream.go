@@ -33,7 +33,7 @@ type finding struct {
 	fine, warnings []string
 }
 
-var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used")
+var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used: mend that first")
 
 // servers checks all upstreams and old servers at once, and reports in their
 // order. If the roots cannot be used, TLS to upstreams is not tried.
@@ -87,7 +87,7 @@ func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
 	dialer := net.Dialer{Timeout: pc.UpstreamTimeout}
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return finding{err: fmt.Errorf("dialing: %w", err)}
+		return finding{err: fmt.Errorf("dialing: %w: does the old server run, on this port?", err)}
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -103,13 +103,13 @@ func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
 	case err != nil:
 		return finding{err: err}
 	case answer.Kind == hello.Closed:
-		words := "it hangs up on a hello: does it wait for a PROXY header (%s)?"
+		words := "it hangs up on a hello: set %s=v2 if it waits for a PROXY header"
 		if len(header) > 0 {
-			words = "it hangs up on a hello: does it expect the PROXY header that %s sends? Or not trust this host with it (Dovecot: haproxy = yes, haproxy_trusted_networks)?"
+			words = "it hangs up on a hello: set %s=off if it expects no PROXY header, else have it trust this host with one (Dovecot: haproxy = yes, haproxy_trusted_networks)"
 		}
 		return finding{err: fmt.Errorf(words, variable("UPSTREAM_PROXY_PROTOCOL"))}
 	case answer.Kind == hello.Text:
-		return finding{err: fmt.Errorf("not a port for TLS: it says %s", quoted(answer.Text))}
+		return finding{err: fmt.Errorf("not a port for TLS: name that port: it says %s", quoted(answer.Text))}
 	}
 	return finding{fine: []string{"answers in TLS"}}
 }
@@ -123,6 +123,12 @@ type target struct {
 
 func (t target) ask(ctx context.Context) finding {
 	a, err := proxy.Ask(ctx, t.pc, proxy.Protocol(t.Scheme.Protocol), t.as)
+	if errors.Is(err, os.ErrDeadlineExceeded) && t.Scheme.TLS != proxy.LineTLS {
+		t.pc.UpstreamTimeout = min(t.pc.UpstreamTimeout, 3*time.Second)
+		if answersTLS(ctx, t.Addr(), t.pc).err == nil {
+			err = fmt.Errorf("it does not greet, but answers TLS: write %ss://%s", t.Scheme.Protocol, t.Addr())
+		}
+	}
 	if err != nil {
 		return finding{err: err}
 	}

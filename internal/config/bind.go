@@ -26,14 +26,14 @@ func BindError(variable, addr string, err error) error {
 		if holder == "" {
 			holder = fmt.Sprintf("another program (as root, ss -ltnp sport = :%s names it)", port)
 		}
-		return fmt.Errorf("%s: %s: address already in use by %s: stop it or move it to another port (deploy/dovecot.conf moves Dovecot's), or choose another address here", variable, addr, holder)
+		return fmt.Errorf("%s: %s: address already in use by %s: stop it or move it to another port (deploy/dovecot.conf moves Dovecot's), or choose another port here", variable, addr, holder)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%s: %s: a port below 1024 needs CAP_NET_BIND_SERVICE, which deploy/systemd/postern.service gives, "+
 			"or root; or choose a port from 1024 on", variable, addr)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%s: %s is not an address of this machine (now): ip addr lists them, and :%s is every one", variable, addr, port)
 	case errors.Is(err, syscall.EAFNOSUPPORT):
-		return fmt.Errorf("%s: %s: this machine has no IPv6", variable, addr)
+		return fmt.Errorf("%s: %s: this machine has no IPv6: write an IPv4 address, or leave the host empty", variable, addr)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%s: %s: the name has no address (%s): use an IP address, or leave the host empty", variable, addr, unknown.Err)
 	}

@@ -2,6 +2,8 @@ package config
 
 import (
 	"crypto/fips140"
+	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -102,28 +104,46 @@ func (l *loader) checkValue(name, value, problem string) {
 }
 
 func (l *loader) checkLedger(c *Config) {
-	// The URL is not shown: it may hold a password.
-	l.checkValue(Prefix+"LEDGER_URL", "", ledger.Check(c.LedgerURL))
+	// The URL is not shown: it may hold a password. A path holds none.
+	problem := ledger.Check(c.LedgerURL)
+	path := "sqlite:/" + strings.TrimLeft(strings.TrimPrefix(c.LedgerURL, "sqlite:"), "/")
+	if (strings.HasPrefix(c.LedgerURL, "/") || strings.HasPrefix(c.LedgerURL, "sqlite://")) && strings.Count(path, "/") > 1 && problem != "" && ledger.Check(path) == "" {
+		problem = "write " + path + ", with one slash"
+	}
+	l.checkValue(Prefix+"LEDGER_URL", "", problem)
 	key := Prefix + "LEDGER_IDENTITY_KEY_FILE"
 	if c.LedgerIdentity == "hashed" && c.LedgerIdentityKeyFile == "" && !l.bad[key] {
-		l.add(key, "must be set, since "+Prefix+"LEDGER_IDENTITY is hashed")
+		l.add(key, "must be set, since "+Prefix+"LEDGER_IDENTITY is hashed: name a file that openssl rand -base64 32 has written")
 	}
 }
 
 // checkPolicy ensures that the policy is stated in one place.
 func (l *loader) checkPolicy(c *Config) {
 	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
-		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: only enforce is possible")
+		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: set it to enforce")
 	}
-	file := Prefix + "POLICY_FILE"
-	if l.given[file] == "" {
+	file := l.given[Prefix+"POLICY_FILE"]
+	if file == "" {
 		return
 	}
-	for _, name := range []string{Prefix + "POLICY_MODE", Prefix + "POLICY_FLOOR"} {
+	data, _ := os.ReadFile(file)
+	p, err := policy.Parse(data)
+	for _, key := range []string{"mode", "floor"} {
 		// Even if the file says the same: the next edit may change that.
-		if _, ok := l.given[name]; ok && !l.bad[name] {
-			l.add(name, "set beside "+file+"; mode and floor are in the file")
+		name := Prefix + "POLICY_" + strings.ToUpper(key)
+		value, ok := l.given[name]
+		if !ok || l.bad[name] {
+			continue
 		}
+		mend := fmt.Sprintf(", and write %s: %s into %s", key, value, file)
+		if err == nil {
+			has := map[string]string{"mode": p.Mode().String(), "floor": p.Floor().String()}[key]
+			mend += ", where it is " + has
+			if has == value {
+				mend = ", as " + file + " says the same"
+			}
+		}
+		l.add(name, "set beside "+Prefix+"POLICY_FILE: take it away"+mend)
 	}
 }
 
@@ -135,7 +155,7 @@ func (l *loader) checkAdmin(c *Config) {
 	l.checkValue(Prefix+"ADMIN_LISTEN", c.AdminListen, problem)
 	c.AdminListen = addr
 	if c.AdminTLSKeyFile != "" && c.AdminTLSCertFile == "" {
-		l.add(Prefix+"ADMIN_TLS_KEY_FILE", "set without "+Prefix+"ADMIN_TLS_CERT_FILE")
+		l.add(Prefix+"ADMIN_TLS_KEY_FILE", "set without "+Prefix+"ADMIN_TLS_CERT_FILE: name its certificate there, or take this away")
 	}
 }
 
@@ -163,6 +183,7 @@ func (l *loader) checkUpstreams(c *Config) {
 // checkListeners finds addresses that can be bound only once, and a
 // configuration without any listener.
 func (l *loader) checkListeners(c *Config) {
+	const another = ": choose another port for one of them"
 	type taken struct{ name, addr string }
 	var all []taken
 	claim := func(name, addr string) {
@@ -172,11 +193,11 @@ func (l *loader) checkListeners(c *Config) {
 			return
 		case i < 0:
 		case all[i].addr != addr:
-			l.add(name, show(addr)+": taken by "+show(all[i].addr)+" in "+all[i].name)
+			l.add(name, show(addr)+": taken by "+all[i].name+" with "+show(all[i].addr)+another)
 		case all[i].name == name:
-			l.add(name, show(addr)+": listed twice")
+			l.add(name, show(addr)+": listed twice: leave one out")
 		default:
-			l.add(name, show(addr)+": taken by "+all[i].name)
+			l.add(name, show(addr)+": taken by "+all[i].name+another)
 		}
 		all = append(all, taken{name, addr})
 	}
@@ -194,8 +215,8 @@ func (l *loader) checkListeners(c *Config) {
 	}
 	claim(Prefix+"ADMIN_LISTEN", c.AdminListen)
 	if off {
-		l.add(Prefix+"LISTEN_IMAPS", "all four listeners are off")
+		l.add(Prefix+"LISTEN_IMAPS", "all four listeners are off: give one an address, such as :993")
 	} else if upstreams && parsed && !open {
-		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream")
+		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream: open one, or set "+Prefix+"UPSTREAM_IMAP or "+Prefix+"UPSTREAM_POP3")
 	}
 }

@@ -34,12 +34,12 @@ func ReadEnvFile(path string) (*EnvFile, error) {
 	case err != nil:
 		return nil, text.FileError(path, err)
 	case len(data) > mostEnvFile || bytes.IndexByte(data, 0) >= 0:
-		return nil, fmt.Errorf("%s: not a file of NAME=VALUE lines", path)
+		return nil, fmt.Errorf("%s: not a file of NAME=VALUE lines: name the one that a unit's EnvironmentFile= does", path)
 	case unitSection.Match(data):
 		return nil, fmt.Errorf("%s: a unit of systemd: name the file of its EnvironmentFile= line", path)
 	case !utf8.Valid(data):
 		n := bytes.IndexFunc(data, func(r rune) bool { return r == utf8.RuneError })
-		return nil, fmt.Errorf("%s:%d: not UTF-8, so that systemd does not read the file", path, 1+bytes.Count(data[:n], []byte("\n")))
+		return nil, fmt.Errorf("%s:%d: not UTF-8, so that systemd does not read the file: save it as UTF-8", path, 1+bytes.Count(data[:n], []byte("\n")))
 	}
 	f := &EnvFile{path: path, lines: make(map[string]int)}
 	r := envReader{rest: string(data), line: 1, add: f.add, odd: f.odd}
@@ -48,7 +48,7 @@ func ReadEnvFile(path string) (*EnvFile, error) {
 	}
 	for _, entry := range f.Entries {
 		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, Prefix) && strings.Contains(value, "\n") {
-			return nil, fmt.Errorf("%s:%d: %s: its quotation mark is not closed on this line, so that it takes the next ones too", path, f.lines[name], name)
+			return nil, fmt.Errorf("%s:%d: %s: its quotation mark is not closed on this line, so that it takes the next ones too: close it", path, f.lines[name], name)
 		}
 	}
 	return f, nil
@@ -65,9 +65,9 @@ func (f *EnvFile) add(line int, key, value string) {
 	case exported:
 		f.odd(line, `passed over, as systemd does: take the word export away, it is for shells`)
 	case !envName.MatchString(key):
-		f.odd(line, fmt.Sprintf("passed over, as systemd does: %s is not the name of a variable", show(key)))
+		f.odd(line, fmt.Sprintf("passed over, as systemd does: %s is not the name of a variable: write NAME=value", show(key)))
 	case strings.ContainsFunc(value, func(r rune) bool { return r != '\t' && r != '\n' && unicode.IsControl(r) && r < 0x80 }):
-		f.odd(line, key+": passed over, as systemd does: a control character is in the value")
+		f.odd(line, key+": passed over, as systemd does: a control character is in the value: take it away")
 	default:
 		if upper := strings.ToUpper(key); key != upper && strings.HasPrefix(upper, Prefix) {
 			f.odd(line, key+": not read: write it in capitals")
@@ -75,7 +75,7 @@ func (f *EnvFile) add(line int, key, value string) {
 			f.odd(line, key+": not read: the line begins with "+Prefix+"...=, without a word of a unit or a shell before it")
 		}
 		if f.lines[key] != 0 {
-			f.odd(line, fmt.Sprintf("%s: set again: line %d does not count", key, f.lines[key]))
+			f.odd(line, fmt.Sprintf("%s: set again, so that line %d does not count: take one of them away", key, f.lines[key]))
 		}
 		f.Entries = append(f.Entries, key+"="+value)
 		f.lines[key] = line
@@ -86,16 +86,25 @@ func (f *EnvFile) odd(line int, problem string) {
 	f.Warnings = append(f.Warnings, fmt.Sprintf("%s:%d: %s", f.path, line, problem))
 }
 
+// besides finds a variable that another one contradicts.
+var besides = regexp.MustCompile(`(beside|taken by) ` + Prefix + `[A-Z0-9_]+`)
+
 var messageName = regexp.MustCompile(`^(` + Prefix + `[A-Za-z0-9_]+|` + goMemoryLimit + `): `)
 
 // Place puts the file, and the line where there is one, before a message that
 // begins with a variable. The zero EnvFile leaves messages as they are.
 func (f *EnvFile) Place(message string) string {
 	m := messageName.FindStringSubmatch(message)
-	switch {
-	case m == nil || f.path == "":
+	if m == nil || f.path == "" {
 		return message
-	case f.lines[m[1]] == 0:
+	}
+	message = besides.ReplaceAllStringFunc(message, func(s string) string {
+		if line := f.lines[s[strings.Index(s, Prefix):]]; line > 0 {
+			s += fmt.Sprintf(" in line %d", line)
+		}
+		return s
+	})
+	if f.lines[m[1]] == 0 {
 		return f.path + ": " + message
 	}
 	return fmt.Sprintf("%s:%d: %s", f.path, f.lines[m[1]], message)
@@ -147,12 +156,12 @@ func (r *envReader) entry() {
 		r.next()
 	case c == '#' || c == ';':
 		if strings.HasSuffix(r.upTo(envNewline), `\`) {
-			r.odd(line, "the comment ends in a backslash: systemd before version 254 takes the next line for a part of it")
+			r.odd(line, "the comment ends in a backslash: take it away, as systemd before version 254 takes the next line for a part of it")
 		}
 	default:
 		key := strings.TrimRight(r.upTo("="+envNewline), envBlank)
 		if r.rest == "" || r.next() != '=' {
-			r.odd(line, "passed over, as systemd does: there is no = in this line")
+			r.odd(line, "passed over, as systemd does: there is no = in this line: write NAME=value")
 			return
 		}
 		r.add(line, key, r.value())

@@ -40,7 +40,7 @@ const fewConnections = 400
 func limitWarning(given bool, limit int, descriptors uint64) string {
 	switch n := connectionLimit(descriptors); {
 	case given && limit > n:
-		return fmt.Sprintf("%d file descriptors are enough for %d", descriptors, n)
+		return fmt.Sprintf("%d file descriptors are enough for %d: set no more, or raise their limit (ulimit -n; LimitNOFILE= of a unit)", descriptors, n)
 	case !given && n < fewConnections:
 		return fmt.Sprintf("%d connections, all that %d file descriptors are enough for: raise their limit (ulimit -n; LimitNOFILE= of a unit)", n, descriptors)
 	}

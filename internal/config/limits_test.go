@@ -32,7 +32,7 @@ func TestFewDescriptorsAreWarnedOf(t *testing.T) {
 		want        string
 	}{
 		{false, 0, 100, "16 connections, all that 100 file descriptors are enough for: raise their limit (ulimit -n; LimitNOFILE= of a unit)"},
-		{false, 0, 1024, ""}, {true, 10, 100, ""}, {true, 0, 100, ""}, {true, 17, 100, "100 file descriptors are enough for 16"},
+		{false, 0, 1024, ""}, {true, 10, 100, ""}, {true, 0, 100, ""}, {true, 17, 100, "100 file descriptors are enough for 16: set no more, or raise their limit (ulimit -n; LimitNOFILE= of a unit)"},
 	} {
 		if got := limitWarning(tt.given, tt.limit, tt.descriptors); got != tt.want {
 			t.Errorf("%+v: got %q", tt, got)
@@ -60,7 +60,7 @@ func TestTheAdminPortIsFoundInABrokenEnvironment(t *testing.T) {
 		t.Errorf("without variables: %+v, %v", c, err)
 	}
 	_, err = LoadAdmin([]string{"POSTERN_ADMIN_LISTEN=9993"})
-	want := Problems{`POSTERN_ADMIN_LISTEN: "9993": not host:port; for every address put a colon before the port`}
+	want := Problems{`POSTERN_ADMIN_LISTEN: "9993": not host:port: write :9993 for every address`}
 	if !reflect.DeepEqual(err, want) {
 		t.Errorf("got %v, want %v", err, want)
 	}

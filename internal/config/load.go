@@ -105,7 +105,7 @@ func (l *loader) usable() map[string]string {
 		switch {
 		case !ok, value == "" && v.emptyOK:
 		case value == "":
-			l.add(v.name, "set but empty; unset it, or give a value")
+			l.add(v.name, "set but empty: give it a value, or take it away")
 		case quotedWhole(value):
 			l.add(v.name, "the quotes are a part of the value: take them away")
 		case strings.TrimSpace(value) != value && strings.TrimSpace(value) != "" && !v.list:
@@ -177,7 +177,7 @@ func (b badValue) Error() string {
 
 func (v variable) text(b badValue) string {
 	if strings.Contains(b.part, " #") {
-		b.reason += "; a comment needs a line of its own"
+		b.reason += "; write a comment on a line of its own"
 	}
 	if v.count {
 		b.reason += " (" + v.desc + ")"
@@ -185,6 +185,7 @@ func (v variable) text(b badValue) string {
 	if v.secret {
 		b.part = ""
 	}
+	b.reason = strings.ReplaceAll(b.reason, "{protocol}", strings.ToLower(v.name[len(v.name)-len("imap"):]))
 	return b.Error()
 }
 
@@ -207,7 +208,7 @@ func (l *loader) refuseUnknown() {
 		}
 		problem := "unknown variable"
 		if strings.Contains(name, "SMTP") {
-			problem += "; Postern stands before IMAP and POP3 alone"
+			problem += "; take it away: Postern stands before IMAP and POP3 alone"
 		} else if near := l.nearest(name); near != "" {
 			problem += fmt.Sprintf("; did you mean %s?", near)
 		} else if regexp.MustCompile(kubernetesLink).MatchString(name) {

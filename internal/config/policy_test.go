@@ -10,9 +10,9 @@ func TestThePolicyIsSaidInOnePlace(t *testing.T) {
 	if c := mustLoad(t, with(file)...); c.PolicyFile != "/etc/postern/policy.yaml" {
 		t.Errorf("POLICY_FILE is %q", c.PolicyFile)
 	}
-	const beside = ": set beside POSTERN_POLICY_FILE; mode and floor are in the file"
+	const beside = ": set beside POSTERN_POLICY_FILE: take it away, and write "
 	// What is set to its default would still be taken for what counts.
-	want := []string{"POSTERN_POLICY_FLOOR" + beside, "POSTERN_POLICY_MODE" + beside}
+	want := []string{"POSTERN_POLICY_FLOOR" + beside + "floor: tls1.2 into /etc/postern/policy.yaml", "POSTERN_POLICY_MODE" + beside + "mode: enforce into /etc/postern/policy.yaml"}
 	if p := problems(t, with(file, "POSTERN_POLICY_MODE=enforce", "POSTERN_POLICY_FLOOR=tls1.2")...); !slices.Equal(p, want) {
 		t.Errorf("got %q, want %q", []string(p), want)
 	}
@@ -31,9 +31,9 @@ func TestThePolicyIsReadWithoutTheRest(t *testing.T) {
 	}
 	_, err = LoadPolicy([]string{"POSTERN_POLICY_FIEL=/p.yaml", "POSTERN_LISTEN_IMAPS=993", "POSTERN_POLICY_FILE=/p.yaml", "POSTERN_POLICY_MODE=observe"})
 	want := Problems{
-		`POSTERN_LISTEN_IMAPS: "993": not host:port; for every address put a colon before the port`,
+		`POSTERN_LISTEN_IMAPS: "993": not host:port: write :993 for every address`,
 		"POSTERN_POLICY_FIEL: unknown variable; did you mean POSTERN_POLICY_FILE?",
-		"POSTERN_POLICY_MODE: set beside POSTERN_POLICY_FILE; mode and floor are in the file",
+		"POSTERN_POLICY_MODE: set beside POSTERN_POLICY_FILE: take it away, and write mode: observe into /p.yaml",
 	}
 	if p, ok := err.(Problems); !ok || !slices.Equal(p, want) {
 		t.Errorf("got %v, want %v", err, want)
@@ -50,11 +50,11 @@ func TestALedgerIsFoundWithoutTheRest(t *testing.T) {
 	_, err = LoadLedger([]string{"POSTERN_LEDGER_ULR=memory:", "POSTERN_LEDGER_URL=postgres://anna:secret@/", "POSTERN_LEDGER_IDENTITY=hashed",
 		"POSTERN_ADMIN_LISTEN=9993", "POSTERN_POLICY_FILE=/p.yaml", "POSTERN_POLICY_MODE=observe"})
 	want := Problems{
-		`POSTERN_ADMIN_LISTEN: "9993": not host:port; for every address put a colon before the port`,
-		"POSTERN_LEDGER_IDENTITY_KEY_FILE: must be set, since POSTERN_LEDGER_IDENTITY is hashed",
+		`POSTERN_ADMIN_LISTEN: "9993": not host:port: write :9993 for every address`,
+		"POSTERN_LEDGER_IDENTITY_KEY_FILE: must be set, since POSTERN_LEDGER_IDENTITY is hashed: name a file that openssl rand -base64 32 has written",
 		"POSTERN_LEDGER_ULR: unknown variable; did you mean POSTERN_LEDGER_URL?",
 		"POSTERN_LEDGER_URL: not a postgres:// URL with a host",
-		"POSTERN_POLICY_MODE: set beside POSTERN_POLICY_FILE; mode and floor are in the file",
+		"POSTERN_POLICY_MODE: set beside POSTERN_POLICY_FILE: take it away, and write mode: observe into /p.yaml",
 	}
 	if p, ok := err.(Problems); !ok || !slices.Equal(p, want) {
 		t.Errorf("got %v, want %v", err, want)

@@ -31,7 +31,7 @@ func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, 
 	case len(secret) < leastSecret:
 		err = fmt.Errorf("the %s has %d bytes, %d are the least: openssl rand -base64 32 makes one", what, len(secret), leastSecret)
 	case len(secret) > mostSecret:
-		err = fmt.Errorf("the %s has more than %d bytes", what, mostSecret)
+		err = fmt.Errorf("the %s has more than %d bytes, the most: openssl rand -base64 32 makes one", what, mostSecret)
 	}
 	switch {
 	case err != nil && (!filepath.IsAbs(file) || filepath.Dir(file) == "/") && errors.Is(err, fs.ErrNotExist):

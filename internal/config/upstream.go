@@ -58,17 +58,17 @@ func (c *Config) ProxyVersion() int {
 func parseUpstream(s string) (u Upstream, problem string) {
 	name, rest, found := strings.Cut(s, "://")
 	if strings.HasPrefix(s, "/") || strings.HasPrefix(strings.ToLower(s), "unix:") {
-		return u, "a Unix socket cannot be used: let the server listen on a port of loopback, and write imap://127.0.0.1:port or pop3://127.0.0.1:port"
+		return u, "a Unix socket cannot be used: let the server listen on a port of loopback, and write {protocol}://127.0.0.1:port"
 	}
 	if !found {
-		return u, "the scheme is missing: put imap:// or pop3:// before it where the server speaks in plaintext, imaps:// or pop3s:// where it begins with TLS"
+		return u, "the scheme is missing: put {protocol}:// before it where the server speaks in plaintext, {protocol}+starttls:// where it has STARTTLS, or {protocol}s:// where it begins with TLS"
 	}
 	i := slices.IndexFunc(schemes, func(k Scheme) bool { return k.Name == strings.ToLower(name) })
 	if i < 0 {
-		return u, "unknown scheme; one of imap, imaps, imap+starttls, pop3, pop3s, pop3+starttls"
+		return u, "unknown scheme: write {protocol}://, {protocol}+starttls:// or {protocol}s://"
 	}
 	if strings.ContainsAny(rest, "/?#") {
-		return u, "a URL holds only scheme, host and port; no path, query or fragment"
+		return u, "a URL holds only scheme, host and port: take away what follows them"
 	}
 	u.Scheme = schemes[i]
 	u.Host, u.Port, problem = parseAddr(rest, true, u.Scheme.DefaultPort)

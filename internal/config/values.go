@@ -25,9 +25,9 @@ func (a *Addrs) UnmarshalText(b []byte) (err error) {
 	*a, err = readList(b, func(entry string) (addr, problem string) {
 		addr, problem = listenAddr(entry)
 		if entry == "off" {
-			problem = "off stands alone"
+			problem = "off stands alone: take it or the addresses away"
 		} else if problem == noPort {
-			problem += "; off closes the listener"
+			problem += ", or write off to close the listener"
 		}
 		return addr, problem
 	})
@@ -75,13 +75,13 @@ type Upstreams []Upstream
 func (us *Upstreams) UnmarshalText(b []byte) (err error) {
 	if strings.Contains(string(b), "@") {
 		// The URL is not shown: its host may be half a password.
-		return badValue{"", "a URL holds only scheme, host and port; no user or password"}
+		return badValue{"", "a URL holds only scheme, host and port: take user and password away, which clients send themselves"}
 	}
 	var seen Upstreams
 	*us, err = readList(b, func(entry string) (Upstream, string) {
 		u, problem := parseUpstream(entry)
 		if problem == "" && slices.Contains(seen, u) {
-			problem = "listed twice"
+			problem = "listed twice: leave one out"
 		}
 		seen = append(seen, u)
 		return u, problem
@@ -97,7 +97,7 @@ func readList[T any](b []byte, parse func(entry string) (v T, problem string)) (
 	var errs []error
 	for entry := range strings.SplitSeq(string(b), ",") {
 		if entry = strings.TrimSpace(entry); entry == "" {
-			errs = append(errs, badValue{string(b), "the list has an empty entry"})
+			errs = append(errs, badValue{string(b), "the list has an empty entry: take the comma away that is too much"})
 			continue
 		}
 		if v, problem := parse(entry); problem != "" {
@@ -122,7 +122,7 @@ type Endpoint string
 func (e *Endpoint) UnmarshalText(b []byte) error {
 	s := string(b)
 	if strings.Contains(s, "://") {
-		return badValue{s, "not host:port; there is no scheme"}
+		return badValue{s, noScheme}
 	}
 	host, port, problem := parseAddr(s, true, 0)
 	if problem != "" {
@@ -139,21 +139,24 @@ type Count int
 func (n *Count) UnmarshalText(b []byte) error {
 	v, err := strconv.ParseUint(string(b), 10, 31)
 	if err != nil {
-		return badValue{string(b), "not a whole number from 0 on"}
+		return badValue{string(b), "not a whole number from 0 on, written in digits alone"}
 	}
 	*n = Count(v)
 	return nil
 }
 
-const noPort = "the port is missing"
+const (
+	noPort   = "the port is missing: write host:port"
+	noScheme = "not host:port: take the scheme away"
+)
 
 // listenAddr returns the canonical form of a listen address, or its problem.
 func listenAddr(s string) (addr, problem string) {
 	if strings.Contains(s, "://") {
-		return "", "not host:port; there is no scheme"
+		return "", noScheme
 	}
 	if _, err := strconv.ParseUint(s, 10, 16); err == nil {
-		return "", "not host:port; for every address put a colon before the port"
+		return "", "not host:port: write :" + s + " for every address"
 	}
 	host, port, problem := parseAddr(s, false, 0)
 	if problem != "" {
@@ -172,9 +175,9 @@ func parseAddr(s string, dial bool, defaultPort int) (host string, port int, pro
 	case digits == "" && defaultPort == 0:
 		problem = noPort
 	case host == "" && dial:
-		problem = "the host is missing"
+		problem = "the host is missing: write it before the colon"
 	case host == "*" && !dial:
-		problem = "for every address leave the host empty"
+		problem = "for every address leave the host empty, as in :993"
 	case host != "":
 		host, problem = parseHost(host)
 	}
@@ -184,9 +187,9 @@ func parseAddr(s string, dial bool, defaultPort int) (host string, port int, pro
 	n, err := strconv.ParseUint(digits, 10, 16)
 	switch {
 	case err != nil:
-		problem = "the port is not a number from 0 to 65535"
+		problem = "not a port: write a number from 1 to 65535"
 	case n == 0 && dial:
-		problem = "port 0 cannot be dialled"
+		problem = "port 0 cannot be dialled: write that of the server"
 	}
 	return host, int(n), problem
 }
@@ -197,13 +200,13 @@ func splitHostPort(s string) (host, port, problem string) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
-			return "", "", "the bracket is not closed"
+			return "", "", "the bracket is not closed: write it as in [::1]:993"
 		}
 		host, rest := s[:end+1], s[end+1:]
 		if port, found := strings.CutPrefix(rest, ":"); rest == "" || found && port != "" {
 			return host, port, ""
 		}
-		return "", "", "after the bracket comes :port"
+		return "", "", "after the bracket comes :port, as in [::1]:993"
 	}
 	host, port, found := strings.Cut(s, ":")
 	if strings.Contains(port, ":") {
@@ -221,10 +224,10 @@ func parseHost(s string) (host, problem string) {
 	if inner, ok := strings.CutPrefix(s, "["); ok {
 		ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
 		if err != nil || !ip.Is6() {
-			return "", "not an IPv6 address in the brackets"
+			return "", "not an IPv6 address in the brackets: brackets are for such as [::1]:993 alone"
 		}
 		if strings.Trim(ip.Zone(), nameBytes) != "" {
-			return "", "not a zone of an IPv6 address"
+			return "", "not a zone of an IPv6 address: write its interface, as in [fe80::1%eth0]"
 		}
 		if ip.IsLinkLocalUnicast() && ip.Zone() == "" {
 			return "", "a link-local address needs its interface, as in [fe80::1%eth0]"
@@ -234,17 +237,17 @@ func parseHost(s string) (host, problem string) {
 	if strings.Trim(s, "0123456789.") == "" {
 		ip, err := netip.ParseAddr(s)
 		if err != nil {
-			return "", "not an IPv4 address"
+			return "", "not an IPv4 address: write four numbers from 0 to 255, as in 192.0.2.7"
 		}
 		return ip.String(), ""
 	}
 	name := strings.TrimSuffix(s, ".")
 	if len(name) > 253 {
-		return "", "the host name is too long"
+		return "", "the host name is too long: 253 characters are the most"
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		if label == "" || len(label) > 63 || strings.Trim(label, nameBytes) != "" {
-			return "", "not a host name or an IP address"
+			return "", "not a host name or an IP address: write one such as mail.example.org, 192.0.2.7 or [2001:db8::7]"
 		}
 	}
 	return strings.ToLower(s), ""

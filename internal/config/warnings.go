@@ -23,7 +23,7 @@ func (c *Config) Warnings() []string {
 	w := append(c.upstreamWarnings(), c.passthroughWarnings()...)
 	for _, l := range c.listeners() {
 		if c.given[l.Variable] != "" && len(l.Addrs) > 0 && len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "" {
-			w = append(w, l.Variable+": not opened, since "+l.upstreamVariable+" is not set")
+			w = append(w, l.Variable+": not opened, since "+l.upstreamVariable+" is not set: set that, or this to off")
 		}
 	}
 	for _, l := range c.Listeners() {
@@ -50,16 +50,16 @@ func (c *Config) Warnings() []string {
 		holds         bool
 		name, problem string
 	}{
-		{!encrypted && c.UpstreamCAFile != "", "UPSTREAM_CA_FILE", "not used, since no upstream has TLS"},
-		{!encrypted && c.UpstreamServerName != "", "UPSTREAM_SERVER_NAME", "not used, since no upstream has TLS"},
-		{c.UpstreamClientID == "id" && len(c.UpstreamIMAP) == 0, "UPSTREAM_CLIENT_ID", "not used, since " + Prefix + "UPSTREAM_IMAP is not set"},
-		{len(c.UpstreamIMAP) > 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < imapIdle, "TIMEOUT_IDLE", "under 30m, the least that RFC 9051, Section 5.4 allows"},
-		{len(c.UpstreamIMAP) == 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < pop3Idle, "TIMEOUT_IDLE", "under 10m, the least that RFC 1939, Section 3 allows"},
-		{0 < c.TimeoutHandshake && c.TimeoutHandshake < time.Second, "TIMEOUT_HANDSHAKE", "under 1s, too short for clients that are far away or slow"},
+		{!encrypted && c.UpstreamCAFile != "", "UPSTREAM_CA_FILE", "not used, since no upstream has TLS: take it away, or write imaps:// or imap+starttls://"},
+		{!encrypted && c.UpstreamServerName != "", "UPSTREAM_SERVER_NAME", "not used, since no upstream has TLS: take it away, or write imaps:// or imap+starttls://"},
+		{c.UpstreamClientID == "id" && len(c.UpstreamIMAP) == 0, "UPSTREAM_CLIENT_ID", "not used, since " + Prefix + "UPSTREAM_IMAP is not set: take it away"},
+		{len(c.UpstreamIMAP) > 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < imapIdle, "TIMEOUT_IDLE", "under 30m, the least that RFC 9051, Section 5.4 allows: write 30m or more"},
+		{len(c.UpstreamIMAP) == 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < pop3Idle, "TIMEOUT_IDLE", "under 10m, the least that RFC 1939, Section 3 allows: write 10m or more"},
+		{0 < c.TimeoutHandshake && c.TimeoutHandshake < time.Second, "TIMEOUT_HANDSHAKE", "under 1s, too short for clients that are far away or slow: write 10s"},
 		{c.AdminListen != "" && !OnLoopback(c.AdminListen) && c.AdminTokenFile != "" && c.AdminTLSCertFile == "", "ADMIN_TOKEN_FILE",
-			"the token comes unencrypted, since " + Prefix + "ADMIN_LISTEN is not on loopback and " + Prefix + "ADMIN_TLS_CERT_FILE is not set"},
+			"the token comes unencrypted, since " + Prefix + "ADMIN_LISTEN is not on loopback: set " + Prefix + "ADMIN_TLS_CERT_FILE"},
 		{c.LedgerIdentityKeyFile != "" && c.LedgerIdentity != "hashed" && c.LedgerIdentity != "", "LEDGER_IDENTITY_KEY_FILE",
-			"not used, since " + Prefix + "LEDGER_IDENTITY is " + c.LedgerIdentity},
+			"not used, since " + Prefix + "LEDGER_IDENTITY is " + c.LedgerIdentity + ": take it away, or set that to hashed"},
 		{limit != "", "LIMIT_CONNECTIONS", limit},
 	} {
 		if about.holds {
@@ -87,9 +87,9 @@ func (c *Config) passthroughWarnings() (w []string) {
 		}
 		switch {
 		case len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "":
-			w = append(w, l.PassthroughVariable()+": not used, since "+l.upstreamVariable+" is not set")
+			w = append(w, l.PassthroughVariable()+": not used, since "+l.upstreamVariable+" is not set: take it away")
 		case l.Addrs != nil && len(l.Addrs) == 0:
-			w = append(w, l.PassthroughVariable()+": not used, since "+l.Variable+" is off")
+			w = append(w, l.PassthroughVariable()+": not used, since "+l.Variable+" is off: take it away")
 		}
 		_, port, _ := net.SplitHostPort(string(l.Passthrough))
 		if port == map[string]string{"imaps": "995", "pop3s": "993"}[l.Name] {

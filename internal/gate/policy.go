@@ -43,7 +43,7 @@ func (g *Runtime) reloadPolicy() error {
 // warnOfPolicy logs the warnings of the policy, and of what goes with it.
 func (g *Runtime) warnOfPolicy() {
 	for _, w := range policyfile.Warnings(g.cfg, g.policy.Load().Policy, g.certificates.Load(), g.now()) {
-		g.log.Warn("configuration warning", "warning", w)
+		g.log.Warn("configuration warning", "warning", w+afterRestart)
 	}
 	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.certificates.Load())) {
 		g.log.Warn("policy warning", "file", g.cfg.PolicyFile, "line", w.Line, "rule", w.Rule, "warning", w.Text)

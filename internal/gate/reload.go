@@ -104,6 +104,9 @@ func (g *Runtime) readFiles() error {
 	return errors.Join(problems...)
 }
 
+// afterRestart follows a mend that is in a variable.
+const afterRestart = "; what a variable says is in force after a restart"
+
 // reloading reads files again. It counts failures, and logs an error only once
 // while it stays the same and no signal asks again.
 func (g *Runtime) reloading(set fileSet) func() error {
@@ -126,6 +129,9 @@ func (g *Runtime) reloading(set fileSet) func() error {
 		}
 		if text, n := err.Error(), g.signals.Load(); text != logged || n != signals {
 			logged, signals = text, n
+			if strings.Contains(text, config.Prefix) || strings.Contains(text, "in its place") {
+				text += afterRestart
+			}
 			g.log.Error("reloading failed, the old files stay in force", "what", set.what, "error", text)
 		}
 		return err

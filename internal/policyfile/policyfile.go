@@ -41,7 +41,7 @@ func Load(path string) (*policy.Policy, error) {
 	// Whether it may is asked of all times at once: an error does not depend on
 	// the clock.
 	if fips140.Enabled() && p.MayServeLegacy(time.Time{}) {
-		return nil, config.Problems{path + ": FIPS 140 mode forbids TLS 1.0 and 1.1: every mode must be enforce"}
+		return nil, config.Problems{path + ": FIPS 140 mode forbids TLS 1.0 and 1.1: set every mode to enforce"}
 	}
 	return p, nil
 }
@@ -96,7 +96,7 @@ func Warnings(cfg *config.Config, p *policy.Policy, certificates *certs.Store, n
 		if cfg.PolicyFile != "" {
 			mode = "observe and explain"
 		}
-		w = append(w, config.Prefix+"TLS_CERT_FILE: no RSA certificate, without which old clients cannot be served: "+mode+" will refuse most of them")
+		w = append(w, config.Prefix+"TLS_CERT_FILE: no RSA certificate, without which old clients cannot be served: "+mode+" will refuse most of them: add one beside it")
 	}
 	if cfg.LedgerURL == ledger.Memory && p.MayServeLegacy(now) {
 		w = append(w, config.Prefix+"LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; "+
@@ -108,11 +108,11 @@ func Warnings(cfg *config.Config, p *policy.Policy, certificates *certs.Store, n
 	}
 	for _, l := range cfg.PassingThrough() {
 		if !p.MayServeLegacy(now) {
-			w = append(w, l.PassthroughVariable()+": not used, since the policy lets in no old client")
+			w = append(w, l.PassthroughVariable()+": not used, since the policy lets in no old client: take it away")
 		}
 	}
 	if p.ExplainText() != "" && cfg.Given("EXPLAIN_TEXT") {
-		w = append(w, config.Prefix+"EXPLAIN_TEXT: not used, since explain_text in "+cfg.PolicyFile+" takes its place")
+		w = append(w, config.Prefix+"EXPLAIN_TEXT: not used, since explain_text in "+cfg.PolicyFile+" takes its place: take one of them away")
 	}
 	return w
 }

@@ -102,8 +102,8 @@ func TestFIPSModeRefusesAFileThatMayServeLegacy(t *testing.T) {
 	for text, want := range map[string]string{
 		"mode: enforce\n": "",
 		"rules: [{name: all, mode: enforce, from: 2026-07-01T00:00:00Z}]\n": "",
-		"mode: observe\n": ": FIPS 140 mode forbids TLS 1.0 and 1.1: every mode must be enforce\n",
-		"rules: [{name: scanners, mode: explain, until: 2020-01-01T00:00:00Z}]\n": ": FIPS 140 mode forbids TLS 1.0 and 1.1: every mode must be enforce\n",
+		"mode: observe\n": ": FIPS 140 mode forbids TLS 1.0 and 1.1: set every mode to enforce\n",
+		"rules: [{name: scanners, mode: explain, until: 2020-01-01T00:00:00Z}]\n": ": FIPS 140 mode forbids TLS 1.0 and 1.1: set every mode to enforce\n",
 	} {
 		path := write(t, text)
 		if want != "" {
@@ -121,7 +121,7 @@ func TestTheTextOfTheFileTakesThePlaceOfTheVariable(t *testing.T) {
 	path := write(t, "mode: explain\nexplain_text: too old\n")
 	for environ, want := range map[string]string{
 		"POSTERN_LOG_LEVEL=info": "",
-		"POSTERN_EXPLAIN_TEXT=x": "POSTERN_EXPLAIN_TEXT: not used, since explain_text in " + path + " takes its place",
+		"POSTERN_EXPLAIN_TEXT=x": "POSTERN_EXPLAIN_TEXT: not used, since explain_text in " + path + " takes its place: take one of them away",
 	} {
 		cfg, _ := config.Inspect([]string{"POSTERN_POLICY_FILE=" + path, "POSTERN_LEDGER_URL=sqlite:/a", "POSTERN_LEDGER_IDENTITY=off", environ})
 		p, err := Of(cfg)

@@ -18,17 +18,17 @@ const longestWindow = 3660 * 24 * time.Hour
 
 // ParseSince reads a window: a duration, or the time at which it begins.
 func ParseSince(s string, now time.Time) (time.Duration, error) {
-	if t, _, err := text.ParseTime(s); err == nil && t.Before(now) {
-		s = now.Sub(t).Truncate(time.Second).String()
-	}
-	d, err := text.ParseDuration(s)
-	switch {
+	t, err := text.ParseSince(s, now)
+	switch d := now.Sub(t); {
 	case err != nil:
 		return 0, fmt.Errorf("%.40q is %w", s, err)
 	case d > longestWindow:
-		return 0, fmt.Errorf("%.40q is longer than 3660d", s)
+		return 0, fmt.Errorf("%.40q is longer than 3660d, the most", s)
+	case d > time.Second:
+		return d.Truncate(time.Second), nil
+	default:
+		return d, nil
 	}
-	return d, nil
 }
 
 // Query is a request as parameters: since, by, noise=include, max, max_unknown,
@@ -44,7 +44,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 	q.Style = Style{Format: JSON, Top: DefaultTop}
 	number := func(s string) (n int, err error) {
 		if n, err = strconv.Atoi(s); err != nil || n < 0 {
-			err = fmt.Errorf("%.40q is no number from 0 on", s)
+			err = fmt.Errorf("%.40q is no whole number from 0 on", s)
 		}
 		return n, err
 	}
@@ -56,7 +56,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 	}
 	for name, given := range values {
 		if len(given) != 1 {
-			return q, fmt.Errorf("%.40q is given %d times", name, len(given))
+			return q, fmt.Errorf("%.40q is given %d times: give it once", name, len(given))
 		}
 		s := given[0]
 		switch name {
@@ -68,7 +68,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 			q.Style.Format, err = ParseFormat(s)
 		case "noise":
 			if q.Noise = s == "include"; !q.Noise {
-				err = fmt.Errorf("%.40q is not include", s)
+				err = fmt.Errorf("%.40q: write noise=include, or leave it out", s)
 			}
 		case "max":
 			q.Max, err = number(s)

@@ -15,7 +15,7 @@ var momentForm = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:\.\d{1,9})?)?(Z|[+-](?:[01]\d|2[0-3]):\d\d)?)?$`)
 })
 
-var errMoment = errors.New("is not a date and time such as 2026-07-01T00:00:00Z or 2026-07-01T02:00:00+02:00")
+var errMoment = errors.New("is not a date and time: write one such as 2026-07-01T00:00:00Z or 2026-07-01T02:00:00+02:00")
 
 // ParseTime reads a moment from 1970 to 9999, as people write it: RFC 3339, or
 // with a blank for the T, or without seconds, offset or time of day. Zoned is
@@ -40,7 +40,7 @@ func ParseTime(s string) (t time.Time, zoned bool, err error) {
 func ParseZonedTime(s string) (time.Time, error) {
 	t, zoned, err := ParseTime(s)
 	if err == nil && !zoned {
-		err = fmt.Errorf("has no offset: write %sZ for UTC, or +02:00 in the place of Z", t.Format("2006-01-02T15:04:05"))
+		err = fmt.Errorf("has no offset: write %sZ for UTC, or the offset of your time zone on that day, such as +01:00, in the place of Z", t.Format("2006-01-02T15:04:05"))
 	}
 	return t, err
 }

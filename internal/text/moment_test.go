@@ -40,8 +40,8 @@ func TestTimesAsPeopleWriteThem(t *testing.T) {
 		}
 	}
 	for s, want := range map[string]string{
-		"2026-07-01":       "has no offset: write 2026-07-01T00:00:00Z for UTC, or +02:00 in the place of Z",
-		"2026-07-01 10:30": "has no offset: write 2026-07-01T10:30:00Z for UTC, or +02:00 in the place of Z",
+		"2026-07-01":       "has no offset: write 2026-07-01T00:00:00Z for UTC, or the offset of your time zone on that day, such as +01:00, in the place of Z",
+		"2026-07-01 10:30": "has no offset: write 2026-07-01T10:30:00Z for UTC, or the offset of your time zone on that day, such as +01:00, in the place of Z",
 	} {
 		if _, err := ParseZonedTime(s); err == nil || err.Error() != want {
 			t.Errorf("%q: %v, want %s", s, err, want)

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-var errPrefix = errors.New("not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32")
+var errPrefix = errors.New("not an address or a CIDR: write one such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32")
 
 // ParsePrefix reads a CIDR or a single address. IPv4-mapped ones become IPv4,
 // and host bits zero. The error is like that of ParseDuration.

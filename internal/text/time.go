@@ -86,8 +86,9 @@ func Days(d time.Duration) string {
 
 var (
 	errUnit     = errors.New("not a duration, since its unit is missing: write one such as 10s, 30m, 36h or 90d")
-	errDuration = errors.New("not a duration above zero such as 10s, 30m, 36h or 90d")
-	errSince    = errors.New("neither a time such as 2026-06-01T08:00:00Z nor a duration back such as 36h or 14d")
+	errDuration = errors.New("not a duration above zero: write one such as 10s, 30m, 36h or 90d")
+	errSince    = errors.New("neither a date nor a duration: write a date as 2026-11-01, or how far to look back as 36h or 30d")
+	errAhead    = errors.New("in the future: write when to begin, as 2026-06-01, or how far to look back as 36h or 30d")
 )
 
 // ParseDuration reads a duration above zero in Go's syntax, with leading days of
@@ -121,14 +122,17 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// ParseSince reads a time as ParseTime does, or a duration before now.
+// ParseSince reads a time before now as ParseTime does, or a duration back from now.
 func ParseSince(s string, now time.Time) (time.Time, error) {
-	if t, _, err := ParseTime(s); err == nil {
-		return t, nil
+	t, _, err := ParseTime(s)
+	if d, notDuration := ParseDuration(s); err != nil && notDuration == nil {
+		return now.Add(-d), nil
 	}
-	d, err := ParseDuration(s)
-	if err != nil {
+	switch {
+	case err != nil:
 		return time.Time{}, errSince
+	case !t.Before(now):
+		return time.Time{}, errAhead
 	}
-	return now.Add(-d), nil
+	return t, nil
 }

@@ -46,8 +46,8 @@ func TestRehearsalFilesHaveNoWarningsBeforeTheyBegin(t *testing.T) {
 	ready := policy.Site{Ports: append([]uint16{993, 995, 143, 110}, rehearsalPorts...), Names: append([]string{"mail.example.org"}, rehearsalNames...)}
 	plain := policy.Site{Ports: []uint16{993, 995, 143, 110}, Names: []string{"mail.example.org"}}
 	missing := map[string][]string{"growing-share.yaml": {
-		"no certificate covers the name imap-legacy.example.org", "no certificate covers the name pop-legacy.example.org",
-		"no listener has the port 20993", "no listener has the port 20995",
+		"no certificate covers the name imap-legacy.example.org: mend it, or add one to POSTERN_TLS_CERT_FILE and restart", "no certificate covers the name pop-legacy.example.org: mend it, or add one to POSTERN_TLS_CERT_FILE and restart",
+		"no listener has the port 20993: mend it, or add it to that POSTERN_LISTEN_ variable and restart", "no listener has the port 20995: mend it, or add it to that POSTERN_LISTEN_ variable and restart",
 	}}
 	for name, path := range rehearsalFiles(t) {
 		p, err := policyfile.Load(path)

@@ -47,7 +47,7 @@ func TestABadFileChangesNothing(t *testing.T) {
 		{"three problems", func() { g.replace(t, threeProblems) }, []string{
 			g.file + `:2:7: mode: no such mode "lenient"`,
 			g.file + `:4:41: rule "first": share: 150% is outside 0% to 100%`,
-			g.file + `:5:5: rule "first": the name is taken by line 4`,
+			g.file + `:5:5: rule "first": the name is taken by line 4: choose another`,
 			g.file + `:5:34: rule "first": unknown key "colour"`,
 		}},
 		{"empty", func() { write(t, g.file, "") }, []string{g.file + ":1:1: the file is empty"}},

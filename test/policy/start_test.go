@@ -98,7 +98,7 @@ candidates:
 	}{
 		{"many problems", many, nil, func(file string) []string {
 			return at(file, `1:1: unknown key "flor"`, `2:7: mode: no such mode "lenient"`,
-				`4:61: rule "back": until is not after from`, `5:5: rule "back": the name is taken by line 4`,
+				`4:61: rule "back": until is not after from: set a later until`, `5:5: rule "back": the name is taken by line 4: choose another`,
 				`5:40: rule "back": share: 150% is outside 0% to 100%`,
 				`6:33: rule "ramp": a share from and to needs the dates`,
 				`7:49: rule "who": client: "10.0.0.300" is `, `7:62: rule "who": unknown key "account"`,
@@ -164,10 +164,10 @@ func TestWhatIsProbablyNotMeantIsAWarning(t *testing.T) {
 	warnings := func(file string) []string {
 		want := []string{
 			`3: rule "over": the exemption ran out at 2020-01-01T00:00:00Z; its owner is anna@example.org: set a later until, or remove the rule`,
-			`4: rule "past": ended at 2020-01-01T00:00:00Z`,
-			`5: rule "nobody": never matches: the list of client is empty`,
-			`6: rule "elsewhere": no listener has the port 1`,
-			`7: rule "no such name": no certificate covers the name imap.example.net`,
+			`4: rule "past": ended at 2020-01-01T00:00:00Z: set a later until, or remove the rule`,
+			`5: rule "nobody": never matches: the list of client is empty: fill it, or take the key away`,
+			`6: rule "elsewhere": no listener has the port 1: mend it, or add it to that POSTERN_LISTEN_ variable and restart`,
+			`7: rule "no such name": no certificate covers the name imap.example.net: mend it, or add one to POSTERN_TLS_CERT_FILE and restart`,
 			`10: rule "hidden": never matches: the rule "all" in line 9 comes first and takes all of it: put it before that rule`,
 		}
 		for i := range want {
@@ -202,7 +202,7 @@ func TestTheProxyLogsItsWarnings(t *testing.T) {
 			t.Errorf("%d warnings, the last one %v", len(lines), last)
 		}
 	}
-	check(1, 2, "elsewhere", "no listener has the port 1")
+	check(1, 2, "elsewhere", "no listener has the port 1: mend it, or add it to that POSTERN_LISTEN_ variable and restart")
 	g.replaceNow(t, "floor: tls1.3\nmode: observe\n\nrules: [{name: past, mode: explain, until: 2020-01-01T00:00:00Z}]\n", "tls1.3")
-	check(2, 4, "past", "ended at 2020-01-01T00:00:00Z")
+	check(2, 4, "past", "ended at 2020-01-01T00:00:00Z: set a later until, or remove the rule")
 }
