@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"strings"
+	"slices"
 	"time"
 
 	"postern/internal/ledger"
@@ -36,10 +36,7 @@ type Clients struct {
 // Handler answers with the selected clients, as JSON or CSV.
 func (c *Clients) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q, err := parseClientsQuery(r.URL.RawQuery, c.Now())
-		if name := q.filter.Account; c.Hash != nil && name != "" && !strings.HasPrefix(name, "h:") {
-			q.filter.Account = c.Hash(name)
-		}
+		q, err := c.query(r.URL.RawQuery)
 		switch {
 		case err != nil:
 			writeError(w, http.StatusBadRequest, err.Error())
@@ -68,6 +65,18 @@ type clientJSON struct {
 	Until *time.Time `json:"until"` // null: none
 	// Meets is the mode that it meets now, or that it cannot be served.
 	Meets report.Meeting `json:"meets"`
+	// Parts are what its connections meet, where they do not all meet the same;
+	// Met is that also where they do.
+	Parts []partJSON `json:"parts,omitempty"`
+	Met   []partJSON `json:"-"`
+}
+
+// partJSON is what a part of a client's connections meets, from 0 to 1.
+type partJSON struct {
+	Meets report.Meeting `json:"meets"`
+	Name  string         `json:"rule"`
+	Part  float64        `json:"part"`
+	Rule  *policy.Rule   `json:"-"` // nil where none decides
 }
 
 func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQuery) {
@@ -76,7 +85,7 @@ func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQue
 		c.failed(w, r, err)
 		return
 	}
-	list, next, err := c.page(r.Context(), q.filter, q.cursor, q.limit)
+	list, next, err := c.page(r.Context(), q)
 	if err != nil {
 		c.failed(w, r, err)
 		return
@@ -90,37 +99,41 @@ func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQue
 	writeJSON(w, answer)
 }
 
-// page reads a page of clients, and finds the rule that takes each of them.
-func (c *Clients) page(ctx context.Context, f ledger.Filter, cursor string, limit int) ([]clientJSON, string, error) {
-	list, next, err := c.Store.Clients(ctx, f, ledger.Order{}, cursor, limit)
+// page reads a page of clients, and finds what they meet.
+func (c *Clients) page(ctx context.Context, q clientsQuery) ([]clientJSON, string, error) {
+	list, next, err := c.Store.Clients(ctx, q.filter, q.order, q.cursor, q.limit)
+	if err != nil {
+		return nil, "", err
+	}
+	hellos, err := c.Store.HellosOf(ctx, list)
 	if err != nil {
 		return nil, "", err
 	}
 	now := c.Now()
 	snapshot := c.Policy().At(now)
-	hellos, err := c.Store.HellosOf(ctx, list)
-	if err != nil {
-		return nil, "", err
-	}
 	views := make([]clientJSON, len(list))
 	for i := range list {
-		last := taken(&snapshot, &list[i], now)
-		views[i] = clientView(&list[i], last.Rule)
-		views[i].Meets = report.Meets(&list[i], last, hellos, c.OldServer != nil && c.OldServer(list[i].Listener))
+		views[i] = c.view(&list[i], snapshot.Outcomes(list[i].ForPolicy(), now), hellos)
 	}
 	return views, next, nil
 }
 
-// taken returns what a client meets now, with the rule that takes it or nil. It
-// skips rules whose share may or may not have the client.
-func taken(s *policy.Snapshot, c *ledger.Client, now time.Time) policy.Outcome {
-	outcomes := s.Outcomes(c.ForPolicy(), now)
-	return outcomes[len(outcomes)-1]
-}
-
-func clientView(c *ledger.Client, rule *policy.Rule) clientJSON {
-	v := clientJSON{Client: *c}
-	if rule != nil {
+// view is a client with the outcomes of the policy. The rule is the one that takes
+// what those for a share of its connections leave.
+func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos map[string]policy.Hello) clientJSON {
+	v := clientJSON{Client: *client}
+	for _, o := range outcomes {
+		v.Meets = report.Meets(client, o, hellos, c.OldServer != nil && c.OldServer(client.Listener))
+		part := partJSON{Meets: v.Meets, Part: o.Part, Rule: o.Rule}
+		if o.Rule != nil {
+			part.Name = o.Rule.Name
+		}
+		v.Met = append(v.Met, part)
+	}
+	if slices.ContainsFunc(v.Met, func(p partJSON) bool { return p.Meets != v.Meets }) {
+		v.Parts = v.Met
+	}
+	if rule := outcomes[len(outcomes)-1].Rule; rule != nil {
 		v.Rule, v.Owner = rule.Name, rule.Owner
 		if !rule.Until.IsZero() {
 			v.Until = new(rule.Until.UTC())

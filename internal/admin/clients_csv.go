@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/internal/text"
+	"postern/policy"
 )
 
 var clientsHeader = []string{
@@ -19,18 +20,18 @@ var clientsHeader = []string{
 // memory. After an error it aborts the connection, so that the client can see
 // that the answer is incomplete.
 func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuery) {
-	limit := q.limit
-	if limit == 0 {
-		limit = maxLimit
+	all := q.limit == 0
+	if all {
+		q.limit = maxLimit
 	}
-	list, next, err := c.page(r.Context(), q.filter, q.cursor, limit)
+	list, next, err := c.page(r.Context(), q)
 	if err != nil {
 		c.failed(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/csv; charset=utf-8; header=present")
 	w.Header().Set("Content-Disposition", `attachment; filename="legacy-clients.csv"`)
-	if q.limit > 0 && next != "" {
+	if !all && next != "" {
 		w.Header().Set("Link", nextLink(r.URL, next))
 	}
 	if r.Method == http.MethodHead {
@@ -45,10 +46,11 @@ func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuer
 		for i := range list {
 			_ = out.Write(list[i].cells())
 		}
-		if out.Flush(); out.Error() != nil || q.limit > 0 || next == "" {
+		if out.Flush(); out.Error() != nil || !all || next == "" {
 			return
 		}
-		if list, next, err = c.page(r.Context(), q.filter, next, limit); err != nil {
+		q.cursor = next
+		if list, next, err = c.page(r.Context(), q); err != nil {
 			logUnread(r.Context(), c.Log, err)
 			panic(http.ErrAbortHandler)
 		}
@@ -62,12 +64,16 @@ func (c *clientJSON) cells() []string {
 	if c.Until != nil {
 		until = c.Until.Format(time.RFC3339)
 	}
+	meets := []string{string(c.Meets)}
+	for i, p := range c.Parts {
+		meets = append(meets[:i], string(p.Meets)+" "+policy.Percent(p.Part))
+	}
 	cells := []string{
 		c.Addr.String(), string(c.Listener), c.Endpoint.String(), c.Version.String(), c.Reason.String(), c.JA4,
 		c.First.Format(time.RFC3339), c.Last.Format(time.RFC3339),
 		number(c.Counts.Observed), number(c.Counts.Explained), number(c.Counts.Rejected), number(c.Counts.Failed),
 		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), string(c.Login), strconv.FormatBool(c.Noise),
-		c.Rule, c.Owner, until, string(c.Meets),
+		c.Rule, c.Owner, until, strings.Join(meets, "; "),
 	}
 	for i, cell := range cells {
 		cells[i] = text.CSV(cell)

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -28,81 +28,138 @@ const (
 // clientsQuery is a query for clients.
 type clientsQuery struct {
 	filter ledger.Filter
+	order  ledger.Order
 	cursor string
 	// limit is 0 only in CSV, for all clients.
 	limit int
 	csv   bool
 }
 
+// noRule is the value of rule for clients that none takes. No rule can have it
+// for a name.
+const noRule = "(none)"
+
+// outcomes are those that a client in the ledger can have met.
+var outcomes = []string{string(proxy.Observed), string(proxy.Explained), string(proxy.Rejected), string(proxy.Failed)}
+
 // clientsKeys read a value each.
-var clientsKeys = map[string]func(q *clientsQuery, value string, now time.Time) error{
-	"version": func(q *clientsQuery, value string, _ time.Time) (err error) {
+var clientsKeys = map[string]func(c *Clients, q *clientsQuery, value string) error{
+	"version": func(_ *Clients, q *clientsQuery, value string) (err error) {
 		q.filter.Version, err = policy.ParseVersion(value)
 		return err
 	},
-	"listener": func(q *clientsQuery, value string, _ time.Time) (err error) {
+	"listener": func(_ *Clients, q *clientsQuery, value string) (err error) {
 		q.filter.Listener = proxy.Listener(value)
 		_, err = policy.ParseListener(value)
 		return err
 	},
-	"account": func(q *clientsQuery, value string, _ time.Time) error {
-		q.filter.Account = value
+	"account": func(c *Clients, q *clientsQuery, value string) error {
+		if q.filter.Account = value; c.Hash != nil && value != "" && !strings.HasPrefix(value, "h:") {
+			q.filter.Account = c.Hash(value)
+		}
 		return words(value)
 	},
-	"software": func(q *clientsQuery, value string, _ time.Time) error {
+	"software": func(_ *Clients, q *clientsQuery, value string) error {
 		q.filter.Software = value
 		return words(value)
 	},
-	"since": func(q *clientsQuery, value string, now time.Time) (err error) {
-		q.filter.Since, err = text.ParseSince(value, now)
+	"network": func(_ *Clients, q *clientsQuery, value string) (err error) {
+		q.filter.Network, err = text.ParsePrefix(value)
+		if p := q.filter.Network; err == nil && p.Addr().Is6() && !p.IsSingleIP() && (p.Bits() > 64 || p.Contains(multicast)) {
+			err = errors.New("a network of IPv6 is a /64 or larger, without multicast, or a single address")
+		}
 		return err
 	},
-	"noise": func(q *clientsQuery, value string, _ time.Time) error {
+	"outcome": func(_ *Clients, q *clientsQuery, value string) error {
+		q.filter.Outcome = proxy.Outcome(value)
+		return oneOf(value, outcomes...)
+	},
+	"rule": (*Clients).parseRule,
+	"since": func(c *Clients, q *clientsQuery, value string) (err error) {
+		q.filter.Since, err = text.ParseSince(value, c.Now())
+		return err
+	},
+	"noise": func(_ *Clients, q *clientsQuery, value string) error {
 		q.filter.Noise = true
 		return oneOf(value, "include")
 	},
-	"format": func(q *clientsQuery, value string, _ time.Time) error {
+	"sort": func(_ *Clients, q *clientsQuery, value string) (err error) {
+		q.order, err = ledger.ParseOrder(value)
+		return err
+	},
+	"format": func(_ *Clients, q *clientsQuery, value string) error {
 		q.csv = value == "csv"
 		return oneOf(value, "json", "csv")
 	},
-	"limit": func(q *clientsQuery, value string, _ time.Time) (err error) {
+	"limit": func(_ *Clients, q *clientsQuery, value string) (err error) {
 		q.limit, err = strconv.Atoi(value)
 		if err != nil || q.limit < 1 || q.limit > maxLimit {
 			return fmt.Errorf("not a number from 1 to %d", maxLimit)
 		}
 		return nil
 	},
-	"cursor": func(q *clientsQuery, value string, _ time.Time) error {
+	"cursor": func(_ *Clients, q *clientsQuery, value string) error {
 		q.cursor = value
 		return nil
 	},
 }
 
-// parseClientsQuery reads a query; the error names the parameter. Only the
-// cursor may be empty, as next_cursor can be: a script with an unset variable
-// would otherwise get all clients.
-func parseClientsQuery(raw string, now time.Time) (clientsQuery, error) {
-	var q clientsQuery
-	values, err := url.ParseQuery(raw)
-	if err != nil {
-		return q, errors.New("the query is not of the form name=value&name=value, with % as %25 and so on")
+// multicast is no client's. The ledger has the numbers of IPv4 there.
+var multicast = netip.MustParseAddr("ffff::")
+
+// parseRule has the clients kept that the rule takes now, or some connections of
+// theirs.
+func (c *Clients) parseRule(q *clientsQuery, value string) error {
+	p, now := c.Policy(), c.Now()
+	names := []string{noRule}
+	for _, r := range p.Rules() {
+		names = append(names, r.Name)
 	}
-	for _, key := range slices.Sorted(maps.Keys(values)) {
+	if !slices.Contains(names, value) {
+		return fmt.Errorf("no such rule %s: use %s", text.Quote(value, maxShown), strings.Join(names, ", "))
+	}
+	snapshot := p.At(now)
+	q.filter.Keep = func(c *ledger.Client) bool {
+		return slices.ContainsFunc(snapshot.Outcomes(c.ForPolicy(), now), func(o policy.Outcome) bool {
+			return o.Rule == nil && value == noRule || o.Rule != nil && o.Rule.Name == value
+		})
+	}
+	return nil
+}
+
+// parse reads the values of a query, and returns what is wrong, by parameter. Only
+// the cursor may be empty, as next_cursor can be: a script with an unset variable
+// would otherwise get all clients.
+func (c *Clients) parse(values url.Values) (q clientsQuery, wrong map[string]error) {
+	wrong = make(map[string]error)
+	for key, v := range values {
 		read, known := clientsKeys[key]
-		switch v := values[key]; {
+		err := errors.New("given more than once")
+		switch {
 		case !known:
 			err = fmt.Errorf("no such parameter; there are %s", strings.Join(slices.Sorted(maps.Keys(clientsKeys)), ", "))
-		case len(v) > 1:
-			err = errors.New("given more than once")
-		default:
-			err = read(&q, v[0], now)
+		case len(v) == 1:
+			err = read(c, &q, v[0])
 		}
 		if err != nil {
-			return q, fmt.Errorf("%s: %w", text.Clip(key, maxShown, "…"), err)
+			wrong[key] = err
 		}
 	}
 	if q.limit == 0 && !q.csv {
 		q.limit = defaultLimit
+	}
+	return q, wrong
+}
+
+// query is parse with the first of the errors.
+func (c *Clients) query(raw string) (clientsQuery, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return clientsQuery{}, errors.New("the query is not of the form name=value&name=value, with % as %25 and so on")
+	}
+	q, wrong := c.parse(values)
+	for _, key := range slices.Sorted(maps.Keys(wrong)) {
+		return q, fmt.Errorf("%s: %w", text.Clip(key, maxShown, "…"), wrong[key])
 	}
 	return q, nil
 }
@@ -119,7 +176,8 @@ func oneOf(value string, good ...string) error {
 	if slices.Contains(good, value) {
 		return nil
 	}
-	return fmt.Errorf("use %s", strings.Join(good, " or "))
+	last := len(good) - 1
+	return fmt.Errorf("use %s", strings.TrimPrefix(strings.Join(good[:last], ", ")+" or "+good[last], " or "))
 }
 
 // maxShown bounds each text from a client, in characters.

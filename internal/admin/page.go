@@ -239,7 +239,8 @@ func (v *pageView) readClients(ctx context.Context, s PolicyState) error {
 	snapshot := s.Policy.At(s.Now)
 	for i := range list {
 		c := &list[i]
-		last := taken(&snapshot, c, s.Now)
+		outcomes := snapshot.Outcomes(c.ForPolicy(), s.Now)
+		last := outcomes[len(outcomes)-1]
 		r := clientRow{Client: c, Rule: last.Rule, Meets: report.Meets(c, last, hellos, v.OldServer != nil && v.OldServer(c.Listener))}
 		r.Names, r.Programs = c.Accounts[:min(len(c.Accounts), namesShown)], c.Software[:min(len(c.Software), namesShown)]
 		r.More = len(c.Accounts) - len(r.Names)

@@ -1,11 +1,11 @@
 package admin
 
 import (
-	"encoding/json"
 	"math"
 	"net/http"
 	"time"
 
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -39,9 +39,7 @@ func PolicyHandler(state func() PolicyState) http.Handler {
 // writeJSON answers with a value that can always be encoded.
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	_ = e.Encode(v) // the client may be gone
+	_ = text.WriteJSON(w, v) // the client may be gone
 }
 
 type policyJSON struct {
