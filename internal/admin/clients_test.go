@@ -209,7 +209,7 @@ func TestABadQueryIsExplained(t *testing.T) {
 		"since=yesterday":                        "since: neither a date nor a duration: write a date as 2026-11-01, or how far to look back as 36h or 30d",
 		"since=-14d":                             "since: neither",
 		"noise=no":                               "noise: use include",
-		"network=":                               "network: not an address or a CIDR such as 10.0.0.0/8 or 2001:db8::/32",
+		"network=":                               "network: not an address or a CIDR: write one such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32",
 		"network=fe80::1%25eth0":                 "network: not an address or a CIDR",
 		"network=2001:db8::/65":                  "network: a network of IPv6 is a /64 or larger, without multicast, or a single address",
 		"network=::/0":                           "network: a network of IPv6 is",
