@@ -72,6 +72,20 @@ func (p *Policy) At(t time.Time) Snapshot {
 	return s
 }
 
+// During returns what is in force at that time while the schedule of one rule is
+// open, and those of others are closed; nil is no rule. It is valid at that time
+// alone.
+func (p *Policy) During(t time.Time, open *Rule) Snapshot {
+	t = t.Round(0)
+	s := Snapshot{Floor: p.floor, Mode: p.mode, Until: t.Add(1), since: t, policy: p}
+	for i := range p.rules {
+		if r := &p.rules[i]; r.within(t) && (r.Schedule == nil || r == open) {
+			s.inForce.add(i)
+		}
+	}
+	return s
+}
+
 // Valid reports whether the snapshot is valid at that time.
 func (s *Snapshot) Valid(t time.Time) bool {
 	t = t.Round(0)

@@ -91,13 +91,7 @@ const maxListed = 64
 // VersionNames lists the offered versions by label, as sent, without GREASE;
 // 64 at most.
 func (h *Hello) VersionNames() []string {
-	names := make([]string, 0, len(h.Versions))
-	for _, v := range h.Versions {
-		if !isGREASE(v) && len(names) < maxListed {
-			names = append(names, Version(v).String())
-		}
-	}
-	return names
+	return named(make([]string, 0, len(h.Versions)), h.Versions, func(v uint16) string { return Version(v).String() })
 }
 
 // CipherSuiteNames lists the offered suites by IANA name, unknown ones as
@@ -109,10 +103,5 @@ func (h *Hello) CipherSuiteNames() []string {
 			names = append(names, ssl2CipherName(c))
 		}
 	}
-	for _, id := range h.CipherSuites {
-		if !isGREASE(id) && len(names) < maxListed {
-			names = append(names, CipherSuiteName(id))
-		}
-	}
-	return names
+	return named(names, h.CipherSuites, CipherSuiteName)
 }

@@ -80,6 +80,12 @@ func (r *Rule) opens(t time.Time) time.Time {
 	return next
 }
 
+// Opens reports whether a window of the rule's schedule opens in [from, to).
+func (r *Rule) Opens(from, to time.Time) bool {
+	next := r.opens(from.Round(0))
+	return !next.IsZero() && next.Before(to)
+}
+
 func later(a, b time.Time) time.Time {
 	if b.After(a) {
 		return b

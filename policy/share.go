@@ -51,6 +51,20 @@ func (s *Share) reaches(r *Rule, part float64) time.Time {
 	return time.Unix(r.From.Unix()+int64(seconds)+1, 0).UTC()
 }
 
+// Reaches is when the rule's share comes to a client as it grows, or leaves it as
+// it shrinks; zero where it does not.
+func (r *Rule) Reaches(client netip.Addr) time.Time {
+	s := r.Share
+	if !s.Changes() || s.Connection || !client.IsValid() {
+		return time.Time{}
+	}
+	part := s.position(r, client, 0)
+	if part < min(s.From, s.To) || part >= max(s.From, s.To) {
+		return time.Time{}
+	}
+	return s.reaches(r, part)
+}
+
 // takes reports whether the share at that time has the client, or the
 // connection, in it. For a client that depends on nothing but the rule's name,
 // its address and the share: it is the same on every replica and after a
