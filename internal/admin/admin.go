@@ -38,7 +38,7 @@ type Options struct {
 	// API answers GET and HEAD below /api/v1/, with the whole path, to those with
 	// access. Nil leaves that off.
 	API http.Handler
-	// Page answers GET and HEAD for / to the same.
+	// Page answers GET and HEAD for / and /client to the same.
 	Page http.Handler
 	// Listen is the configured host:port, not the bound address. Unless it is
 	// on loopback, page and API need the token.
@@ -78,7 +78,7 @@ func New(o Options) *Server {
 		writeText(w, status, report)
 	})
 	if guard := newAccess(o); !guard.off() {
-		for path, h := range map[string]http.Handler{"/api/v1/": o.API, "/{$}": o.Page} {
+		for path, h := range map[string]http.Handler{"/api/v1/": o.API, "/{$}": o.Page, "/client": o.Page} {
 			if h != nil {
 				protected := http.NewServeMux()
 				protected.Handle("GET "+path, h)

@@ -1,89 +1,231 @@
 package admin
 
 import (
+	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 )
 
 const (
-	day       = 24 * time.Hour
-	chartDays = 30
+	day = 24 * time.Hour
+	// chartDays are those up to today; chartAhead bounds those to come.
+	chartDays  = 30
+	chartAhead = 90 * day
 )
 
-// chart shows the distinct clients of each day as a bar with a part for each
-// version. The picture is 300 wide and 100 high, a bar 8 wide.
+// daily has the number of distinct clients of each of chartDays days in UTC,
+// without noise.
+type daily struct {
+	first   time.Time
+	clients [chartDays]int
+}
+
+// readDaily counts the days up to that of a time.
+func readDaily(ctx context.Context, store *ledger.Store, now time.Time) (d daily, err error) {
+	d.first = now.UTC().Truncate(day).Add(-(chartDays - 1) * day)
+	return d, store.Scan(ctx, ledger.Scope{Since: d.first, Days: d.first}, d.add)
+}
+
+// add counts the clients of one network, which are one client.
+func (d *daily) add(clients []ledger.Client) error {
+	var came [chartDays]bool
+	for i := range clients {
+		for _, of := range clients[i].Days {
+			if at := of.Date().Sub(d.first) / day; !clients[i].Noise && at >= 0 && at < chartDays {
+				came[at] = true
+			}
+		}
+	}
+	for i, c := range came {
+		if c {
+			d.clients[i]++
+		}
+	}
+	return nil
+}
+
+// chart shows the distinct clients a day as a line, and behind it what the policy
+// does on its own, then and later. A day is 10 wide; the line is 100 high.
 type chart struct {
-	Bars []bar
-	// Versions are those that occur, oldest first, stacked from the bottom.
-	Versions []policy.Version
+	Days []chartDay
+	// Width is that of all days, with those to come.
+	Width int
+	// Line goes through the days before today, Today on to what there is of today;
+	// Area is what lies under both.
+	Line, Today, Area string
 	// Ticks are the numbers beside it, from the top.
-	Ticks []int
-	// Busiest is the bar with the most clients.
-	Busiest bar
+	Ticks   []int
+	Busiest chartDay
+	// Bands are rules for everybody with dates, Marks the days on which a window
+	// of a schedule opens.
+	Bands, Marks []band
+	// Flags are dates of rules; Height is that of the place for them, in pixels.
+	Flags  []*dateFlag
+	Height int
+	Now    float64
+	Labels []label
+	// Legend are the modes that occur.
+	Legend []policy.Mode
 }
 
-type bar struct {
-	Day   string
-	X     int
-	Parts []part
-	// Clients are in the order of the chart's Versions, Total is their sum.
-	Clients []int
-	Total   int
+type chartDay struct {
+	Day        string
+	Clients, X int
 }
 
-type part struct {
-	Version policy.Version
-	Clients int
-	Y, H    float64
+// band is a rule and the outline of its time.
+type band struct {
+	Rule *policy.Rule
+	Path string
 }
 
-// chartSince returns the first day of a chart that ends now.
-func chartSince(now time.Time) time.Time {
-	return now.UTC().Truncate(day).Add(-(chartDays - 1) * day)
+// dateFlag marks a day, or a few that are too near each other to be told apart.
+type dateFlag struct {
+	Number int
+	At     float64 // on the scale of the line
+	X      float64 // in percent
+	Y      int     // in pixels
+	Events []flagEvent
 }
 
-func newChart(days []ledger.Period, now time.Time) chart {
-	since := chartSince(now)
-	c := chart{Bars: make([]bar, chartDays)}
-	for _, v := range policy.Versions {
-		if slices.ContainsFunc(days, func(d ledger.Period) bool { return d.Version == v }) {
-			c.Versions = append(c.Versions, v)
-		}
+type flagEvent struct {
+	Time         time.Time
+	Zone         *time.Location
+	Begun, Ended []string
+}
+
+// label stands under the chart.
+type label struct {
+	Words, Anchor string
+	X             float64 // in percent
+}
+
+func newChart(d daily, s PolicyState) chart {
+	c := chart{}
+	end := chartEnd(d, s)
+	c.Width = int(end.Sub(d.first) / day * 10)
+	for i, n := range d.clients {
+		c.Days = append(c.Days, chartDay{d.first.Add(time.Duration(i) * day).Format("2 Jan"), n, 10 * i})
 	}
-	for i := range c.Bars {
-		c.Bars[i] = bar{Day: since.Add(time.Duration(i) * day).Format("2 Jan"), X: 10*i + 1, Clients: make([]int, len(c.Versions))}
-	}
-	for _, d := range days {
-		i, v := int(d.First.Sub(since)/day), slices.Index(c.Versions, d.Version)
-		if d.First.Before(since) || i >= chartDays || v < 0 {
-			continue
-		}
-		c.Bars[i].Clients[v] += d.Clients
-		c.Bars[i].Total += d.Clients
-	}
-	c.Busiest = slices.MaxFunc(c.Bars, func(a, b bar) int { return a.Total - b.Total })
-	top := roundUp(c.Busiest.Total)
+	c.Busiest = slices.MaxFunc(c.Days, func(a, b chartDay) int { return a.Clients - b.Clients })
+	top := roundUp(c.Busiest.Clients)
 	c.Ticks = []int{top, top / 2, 0}
-	for i := range c.Bars {
-		c.Bars[i].stack(c.Versions, top)
+	var points []string
+	for _, p := range c.Days {
+		points = append(points, fmt.Sprintf("%d %.4g", p.X+5, 100-100*float64(p.Clients)/float64(top)))
+	}
+	last := len(points) - 1
+	c.Line, c.Today = "M"+strings.Join(points[:last], "L"), "M"+strings.Join(points[last-1:], "L")
+	c.Area = fmt.Sprintf("M5 100L%sL%d 100Z", strings.Join(points, "L"), c.Days[last].X+5)
+	at := func(t time.Time) float64 { return 10 * float64(t.Sub(d.first)) / float64(day) }
+	for i := range slices.Backward(s.Policy.Rules()) { // the first of them decides
+		c.draw(&s.Policy.Rules()[i], d.first, end, at)
+	}
+	c.flags(s.Policy.Timeline(d.first, end, nil).Moments, at)
+	for _, b := range slices.Concat(c.Bands, c.Marks) {
+		if !slices.Contains(c.Legend, b.Rule.Mode) {
+			c.Legend = append(c.Legend, b.Rule.Mode)
+		}
+	}
+	c.Now = at(s.Now)
+	percent := func(x float64) float64 { return 100 * x / float64(c.Width) }
+	c.Labels = []label{{c.Days[0].Day, "start", 0}, {"today", "middle", percent(c.Now)}}
+	if now := &c.Labels[1]; now.X > 75 {
+		now.Anchor, now.X = "end", 100
+	} else {
+		c.Labels = append(c.Labels, label{end.Add(-day).Format("2 Jan"), "end", 100})
 	}
 	return c
 }
 
-// stack stacks the parts.
-func (b *bar) stack(versions []policy.Version, top int) {
-	y := 100.0
-	for i, n := range b.Clients {
-		if n > 0 {
-			h := 100 * float64(n) / float64(top)
-			y -= h
-			b.Parts = append(b.Parts, part{versions[i], n, y, h})
+// chartEnd is the end of today, or some days behind the policy's last date.
+func chartEnd(d daily, s PolicyState) time.Time {
+	last := s.Now
+	for _, t := range s.Policy.Dates(s.Now)[1:] {
+		if t.Sub(s.Now) < chartAhead {
+			last = t.Add(day)
 		}
 	}
+	end := last.UTC().Truncate(day).Add(day)
+	if least := d.first.Add(chartDays * day); end.Before(least) {
+		return least
+	}
+	return end
 }
+
+// draw draws a rule for everybody that has dates, or a schedule.
+func (c *chart) draw(r *policy.Rule, first, end time.Time, at func(time.Time) float64) {
+	from, until := first, end
+	if r.From.After(from) {
+		from = r.From
+	}
+	if !r.Until.IsZero() && r.Until.Before(until) {
+		until = r.Until
+	}
+	special := slices.ContainsFunc(r.Match, func(m policy.Condition) bool { return m.Key.Name != "listener" })
+	if special || !from.Before(until) || r.Schedule == nil && r.From.IsZero() && r.Until.IsZero() {
+		return
+	}
+	if r.Schedule == nil {
+		height := func(t time.Time) float64 { return 100 - 100*r.ShareAt(t) }
+		c.Bands = append(c.Bands, band{r, fmt.Sprintf("M%.5g 100V%.4gL%.5g %.4gV100Z", at(from), height(from), at(until), height(until.Add(-1)))})
+		return
+	}
+	var marks strings.Builder
+	for t := first; t.Before(end); t = t.Add(day) {
+		if tomorrow := t.Add(day); r.Opens(t, tomorrow) {
+			fmt.Fprintf(&marks, "M%.5g 0h6v5h-6z", at(t)+2)
+		}
+	}
+	if marks.Len() > 0 {
+		c.Marks = append(c.Marks, band{r, marks.String()})
+	}
+}
+
+const (
+	// Flags that are nearer to each other than flagGap percent stand below each
+	// other, in flagRows rows of flagHeight pixels.
+	flagGap    = 6.5
+	flagRows   = 3
+	flagHeight = 22
+)
+
+// flags sets a flag for each day on which a rule begins or ends.
+func (c *chart) flags(moments []policy.Moment, at func(time.Time) float64) {
+	var rows [flagRows]*dateFlag // the last one in each
+	for _, m := range moments {
+		e := flagEvent{Time: m.Time, Zone: m.Events[0].Rule.Zone}
+		for _, of := range m.Events {
+			switch of.Kind {
+			case policy.Begins:
+				e.Begun = append(e.Begun, of.Rule.Name)
+			case policy.Ends:
+				e.Ended = append(e.Ended, of.Rule.Name)
+			}
+		}
+		if e.Begun == nil && e.Ended == nil {
+			continue
+		}
+		x := 100 * at(m.Time) / float64(c.Width)
+		row := slices.IndexFunc(rows[:], func(f *dateFlag) bool { return f == nil || x-f.X >= flagGap })
+		if n := len(c.Flags); n > 0 && (row < 0 || x-c.Flags[n-1].X < 100/float64(c.Width)*10/2) {
+			c.Flags[n-1].Events = append(c.Flags[n-1].Events, e)
+			continue
+		}
+		f := &dateFlag{Number: len(c.Flags) + 1, At: at(m.Time), X: x, Y: row*flagHeight + flagHeight/2, Events: []flagEvent{e}}
+		rows[row] = f
+		c.Flags, c.Height = append(c.Flags, f), max(c.Height, (row+1)*flagHeight)
+	}
+}
+
+// When says when the event is, in the zone of its rule.
+func (e flagEvent) When() string { return text.CommaDate(e.Time, e.Zone) }
 
 // roundUp returns the next round number: 2, 4, 10, 20, 40.
 func roundUp(n int) int {

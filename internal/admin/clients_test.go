@@ -42,12 +42,14 @@ func policyOf(t testing.TB, text string) *policy.Policy {
 
 // clients is the API over a ledger.
 func (b *testLedger) clients(t testing.TB, rules string) http.Handler {
-	p := policyOf(t, rules)
-	c := &Clients{
+	return b.api(policyOf(t, rules)).Handler()
+}
+
+func (b *testLedger) api(p *policy.Policy) *Clients {
+	return &Clients{
 		Store: b.Store, Policy: func() *policy.Policy { return p }, Now: func() time.Time { return b.now },
 		Log: slog.New(slog.DiscardHandler),
 	}
-	return c.Handler()
 }
 
 func get(h http.Handler, query string) *httptest.ResponseRecorder {

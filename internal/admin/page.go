@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,12 +19,12 @@ import (
 	"postern/internal/report"
 	"postern/internal/text"
 	"postern/policy"
-	"postern/proxy"
 )
 
-// Page serves /.
+// Page serves / and /client.
 type Page struct {
-	Store *ledger.Store
+	// Clients are those of the API.
+	Clients *Clients
 	// Counts returns the distinct clients, and when they were counted; the zero
 	// time before the first count.
 	Counts func() ([]ledger.Distinct, time.Time)
@@ -34,51 +33,43 @@ type Page struct {
 	State   func() PolicyState
 	// Readiness is that of /readyz.
 	Readiness *Readiness
-	// Report is the report of two weeks; OldServer is as in Clients.
-	Report    func(context.Context) (*report.Report, error)
-	OldServer func(proxy.Listener) bool
+	// Report is the report of two weeks.
+	Report func(context.Context) (*report.Report, error)
 	// Names: accounts are stored. Memory: the ledger ends with the process.
 	Names, Memory bool
 	Version       string
-	// Log gets the errors of the ledger.
-	Log *slog.Logger
 
-	trend    kept[[]ledger.Period]
+	daily    kept[daily]
 	standing kept[*report.Report]
 }
 
-const (
-	// clientsShown bounds the clients on the page, and clientsFor how long ago
-	// they were seen.
-	clientsShown = 50
-	clientsFor   = chartDays * day
-	// namesShown bounds the accounts and the programs of each.
-	namesShown = 3
-	// ledgerTimeout bounds the page's wait for the ledger.
-	ledgerTimeout = 10 * time.Second
-)
+// ledgerTimeout bounds the page's wait for the ledger.
+const ledgerTimeout = 10 * time.Second
 
 var (
 	//go:embed page.html
 	pageHTML string
+	//go:embed client.html
+	clientHTML string
 	//go:embed page.css
 	pageCSS string
 
 	// pageTemplate is parsed at the first request, as most processes never get one.
 	pageTemplate = sync.OnceValue(func() *template.Template {
-		return template.Must(template.New("page").Funcs(template.FuncMap{
+		t := template.New("page").Funcs(template.FuncMap{
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
 			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
 			"number": number, "tls": tlsName, "reason": func(r policy.Reason) string { return reasonWords[r] },
 			"login": func(l ledger.Login) string { return loginWords[l] }, "met": metWords, "ago": text.Ago,
 			"ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
 			"meets": func(m report.Meeting) string { return cmp.Or(meetingWords[m], string(m)) },
-		}).Parse(pageHTML))
+		})
+		return template.Must(template.Must(t.Parse(pageHTML)).Parse(clientHTML))
 	})
 
-	// pagePolicy forbids a browser to load or run anything, or to frame the
-	// page. Only the style sheet is allowed.
-	pagePolicy = "default-src 'none'; style-src 'sha256-" + sum(pageCSS) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	// pagePolicy forbids a browser to load or run anything, or to frame the page.
+	// Only the style sheet and the page's own form are allowed.
+	pagePolicy = "default-src 'none'; style-src 'sha256-" + sum(pageCSS) + "'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
 func sum(s string) string {
@@ -86,35 +77,73 @@ func sum(s string) string {
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
-// Handler shows where the deprecation stands, in HTML.
+// Handler shows where the deprecation stands, and each client, in HTML. It begins
+// to read what takes long at once, so that the first page has it.
 func (p *Page) Handler() http.Handler {
-	p.trend.read = func(ctx context.Context) ([]ledger.Period, error) {
-		return p.Store.Days(ctx, chartSince(p.State().Now))
-	}
+	p.daily.read = func(ctx context.Context) (daily, error) { return readDaily(ctx, p.Clients.Store, p.State().Now) }
 	p.standing.read = p.Report
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", pagePolicy)
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		var b bytes.Buffer
-		if err := pageTemplate().Execute(&b, p.view(r.Context())); err != nil {
-			p.Log.Error("writing the page failed", "error", err.Error())
-			writeText(w, http.StatusInternalServerError, "the page cannot be written; the log says why\n")
-			return
-		}
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(b.Bytes()) // the client may be gone
+	go func() {
+		state := p.state(context.Background())
+		p.daily.refresh(state)
+		p.standing.refresh(state)
+	}()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		p.answer(w, http.StatusOK, "page", p.view(r))
 	})
+	mux.HandleFunc("GET /client", func(w http.ResponseWriter, r *http.Request) {
+		status, v := p.clientView(r)
+		p.answer(w, status, "client", v)
+	})
+	return mux
+}
+
+func (p *Page) answer(w http.ResponseWriter, status int, name string, view any) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", pagePolicy)
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	var b bytes.Buffer
+	if err := pageTemplate().ExecuteTemplate(&b, name, view); err != nil {
+		p.Clients.Log.Error("writing the page failed", "error", err.Error())
+		writeText(w, http.StatusInternalServerError, "the page cannot be written; the log says why\n")
+		return
+	}
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // the client may be gone
+}
+
+// state is a text that changes whenever the report or the days do: with the
+// ledger, the day, and the rules in force. Where the ledger cannot be read, it is
+// one that it never was.
+func (p *Page) state(ctx context.Context) string {
+	written, err := p.Clients.Store.State(ctx)
+	s := p.State()
+	snapshot := s.Policy.At(s.Now)
+	return fmt.Sprintf("%s %v %s %p %q %v", written, err, s.Now.UTC().Format(time.DateOnly), s.Policy, snapshot.InForce(), p.Readiness.backlog().Stuck)
+}
+
+// frame is what all pages have.
+type frame struct {
+	*Page
+	CSS   template.CSS
+	At    time.Time
+	Floor policy.Floor
+	Ready bool
+	Title string
+	// Refresh: the page looks again every minute.
+	Refresh bool
+}
+
+func (p *Page) frame(s PolicyState) frame {
+	ready, _ := p.Readiness.Conditions()
+	return frame{Page: p, CSS: template.CSS(pageCSS), At: s.Now.UTC(), Floor: s.Policy.Floor(), Ready: ready}
 }
 
 // pageView is the data of the template.
 type pageView struct {
-	*Page
-	CSS        template.CSS
-	At         time.Time
-	Floor      policy.Floor
-	Ready      bool
+	frame
 	Conditions []Condition
 	Alerts     []string
 	Unwritten  int
@@ -128,19 +157,17 @@ type pageView struct {
 	ChartKnown bool
 	Chart      chart
 
-	ClientsKnown bool
-	Total        int
-	Clients      []clientRow
+	List listView
 
 	Policy policyPart
 }
 
-func (p *Page) view(ctx context.Context) *pageView {
-	ctx, cancel := context.WithTimeout(ctx, ledgerTimeout)
+func (p *Page) view(r *http.Request) *pageView {
+	ctx, cancel := context.WithTimeout(r.Context(), ledgerTimeout)
 	defer cancel()
 	s := p.State()
-	v := &pageView{Page: p, CSS: template.CSS(pageCSS), At: s.Now.UTC(), Floor: s.Policy.Floor(), Policy: policyPartOf(s)}
-	v.Ready, v.Conditions = p.Readiness.Conditions()
+	v := &pageView{frame: p.frame(s), Policy: policyPartOf(s)}
+	_, v.Conditions = p.Readiness.Conditions()
 	if len(s.Failed) > 0 {
 		v.Alerts = append(v.Alerts, "The policy file has changed, and cannot be used; the policy below is the one before:")
 		v.Alerts = append(v.Alerts, s.Failed...)
@@ -153,20 +180,23 @@ func (p *Page) view(ctx context.Context) *pageView {
 		v.Alerts = append(v.Alerts, "The ledger cannot be written: "+b.String()+". None of the numbers below has them; the log says why.")
 	}
 	v.count()
-	err := v.readClients(ctx, s)
-	v.ClientsKnown = err == nil
-	days, known, trendErr := p.trend.get(ctx)
-	v.ChartKnown = known
-	standing, known, standingErr := p.standing.get(ctx)
+	if v.Title = "Old clients"; v.Counted {
+		v.Title = "Old clients in 7 days: " + number(v.Windows[2].Clients)
+	}
+	state := p.state(ctx)
+	daily, known, dailyErr := p.daily.get(ctx, state)
+	if v.ChartKnown = known; known {
+		v.Chart = newChart(daily, s)
+	}
+	standing, known, standingErr := p.standing.get(ctx, state)
 	if known {
 		v.Standing = standing
 	}
-	if err = cmp.Or(err, trendErr, standingErr); err != nil {
+	v.Refresh = r.URL.RawQuery == "refresh=1m" || !v.Counted || !v.ChartKnown || !known
+	err := v.readList(ctx, r.URL.RawQuery, s)
+	if err = cmp.Or(err, dailyErr, standingErr); err != nil {
 		v.Alerts = append(v.Alerts, "The "+unread+".")
-		logUnread(ctx, p.Log, err)
-	}
-	if v.ChartKnown {
-		v.Chart = newChart(days, s.Now)
+		logUnread(ctx, p.Clients.Log, err)
 	}
 	return v
 }
@@ -207,46 +237,6 @@ func (v *pageView) count() {
 			v.ByListener = append(v.ByListener, countRow{listener, n})
 		}
 	}
-}
-
-// clientRow is a client in the table.
-type clientRow struct {
-	*ledger.Client
-	Meets report.Meeting
-	Rule  *policy.Rule // that takes it; nil where none does
-	// Names and Programs are the shown accounts and software, and More is the
-	// number of the other accounts.
-	Names, Programs []string
-	More            int
-}
-
-// readClients lists the remaining clients.
-func (v *pageView) readClients(ctx context.Context, s PolicyState) error {
-	f := ledger.Filter{Since: s.Now.Add(-clientsFor)}
-	total, err := v.Store.Count(ctx, f)
-	if err != nil {
-		return err
-	}
-	list, _, err := v.Store.Clients(ctx, f, ledger.Order{}, "", clientsShown)
-	if err != nil {
-		return err
-	}
-	hellos, err := v.Store.HellosOf(ctx, list)
-	if err != nil {
-		return err
-	}
-	v.Total = total
-	snapshot := s.Policy.At(s.Now)
-	for i := range list {
-		c := &list[i]
-		outcomes := snapshot.Outcomes(c.ForPolicy(), s.Now)
-		last := outcomes[len(outcomes)-1]
-		r := clientRow{Client: c, Rule: last.Rule, Meets: report.Meets(c, last, hellos, v.OldServer != nil && v.OldServer(c.Listener))}
-		r.Names, r.Programs = c.Accounts[:min(len(c.Accounts), namesShown)], c.Software[:min(len(c.Software), namesShown)]
-		r.More = len(c.Accounts) - len(r.Names)
-		v.Clients = append(v.Clients, r)
-	}
-	return nil
 }
 
 // metWords says what a client has met, and how often.

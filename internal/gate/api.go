@@ -70,12 +70,11 @@ func (g *Runtime) policyState() admin.PolicyState {
 // hasOldServer reports whether clients of a listener can be passed through.
 func (g *Runtime) hasOldServer(l proxy.Listener) bool { return passthrough(g.cfg)[l] != "" }
 
-// page returns the contents of /.
+// page returns the contents of / and /client.
 func (g *Runtime) page() http.Handler {
 	p := &admin.Page{
-		Store: g.ledger.store, Counts: g.ledger.counts, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
-		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version, Log: g.log,
-		OldServer: g.hasOldServer,
+		Clients: g.legacyClients(), Counts: g.ledger.counts, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
+		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version,
 		Report: func(ctx context.Context) (*report.Report, error) {
 			since, _ := report.ParseSince(report.DefaultSince, g.now())
 			return g.Report(ctx, report.Options{Since: since, Brief: true})

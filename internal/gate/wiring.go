@@ -81,7 +81,10 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.suppression, g.failedLogins = suppress(logging.LegacyHandshake), suppress(logging.FailedLogin)
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
-		API: g.api(), Page: g.page(), Listen: g.cfg.AdminListen,
+		API: g.api(), Listen: g.cfg.AdminListen,
+	}
+	if !g.cfg.APIOff() {
+		ao.Page = g.page()
 	}
 	if g.material.adminToken != nil {
 		g.adminToken.Store(g.material.adminToken)

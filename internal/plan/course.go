@@ -13,10 +13,8 @@ type Turn struct {
 	// Rule is one that begins, ends or comes to the client then; nil at first.
 	Rule *policy.Rule
 	// Outcomes are those of [policy.Snapshot.Outcomes] while no schedule is open,
-	// and Windows the rules that take the client, or some connections of it, while
-	// theirs is.
-	Outcomes []policy.Outcome
-	Windows  []*policy.Rule
+	// and Windows those of rules with one, while it is.
+	Outcomes, Windows []policy.Outcome
 }
 
 // Course lists what one client meets from a time on, and when that changes before
@@ -58,8 +56,10 @@ func (t *Turn) read(p *policy.Policy, c policy.Client, next time.Time) {
 			continue
 		}
 		open := p.During(t.Time, r)
-		if slices.ContainsFunc(open.Outcomes(c, t.Time), func(o policy.Outcome) bool { return o.Rule == r }) {
-			t.Windows = append(t.Windows, r)
+		for _, o := range open.Outcomes(c, t.Time) {
+			if o.Rule == r {
+				t.Windows = append(t.Windows, o)
+			}
 		}
 	}
 }

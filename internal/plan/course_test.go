@@ -50,7 +50,7 @@ func TestACourseAgreesWithThePolicy(t *testing.T) {
 			}
 			switch turn := course[i]; {
 			case want.Rule != nil && want.Rule.Schedule != nil:
-				if !slices.Contains(turn.Windows, want.Rule) {
+				if !slices.Contains(turn.Windows, want) {
 					t.Fatalf("%v at %v: a window of %s is open, and not in %+v", c.Client, at, want.Rule.Name, turn)
 				}
 			case len(turn.Outcomes) != 1 || turn.Outcomes[0] != want:

@@ -1,0 +1,220 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/internal/plan"
+	"postern/policy"
+)
+
+const (
+	// placesShown bounds the places of a client, daysShown how far its days go
+	// back, and othersShown the other addresses of its network.
+	placesShown = 100
+	daysShown   = 90
+	othersShown = 50
+)
+
+// clientPage is one address.
+type clientPage struct {
+	frame
+	Address string
+	// Problem is why there is nothing else.
+	Problem string
+
+	Places []clientRow
+	Total  int // of the places
+	First  time.Time
+	Last   time.Time
+	Counts ledger.Counts
+	Days   []ledger.Day // the last one first
+	// Courses are what the policy does, by place; Offers what was offered, by
+	// fingerprint.
+	Courses []courseView
+	Offers  []offerView
+	// Others are addresses of the same Network, which is one of IPv6.
+	Network    netip.Prefix
+	Others     []netip.Addr
+	OthersMore bool
+}
+
+// courseView is the course of a policy for some places.
+type courseView struct {
+	Places []*ledger.Client
+	Turns  []turnView
+}
+
+type turnView struct {
+	Time         time.Time
+	Zone         *time.Location
+	Met, Windows []partJSON
+}
+
+// offerView is a hello.
+type offerView struct {
+	JA4                               string
+	Known                             bool // it is kept
+	Versions, Suites, Groups, Schemes []string
+	Floors                            []floorView
+}
+
+// floorView is what a floor does with a hello; Why is empty where it is reached.
+type floorView struct {
+	Floor policy.Floor
+	Why   string
+}
+
+func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
+	ctx, cancel := context.WithTimeout(r.Context(), ledgerTimeout)
+	defer cancel()
+	s := p.State()
+	v = &clientPage{frame: p.frame(s)}
+	v.Title = "Client"
+	addr, err := netip.ParseAddr(r.URL.Query().Get("address"))
+	if err != nil || addr.Zone() != "" {
+		v.Problem = "That is no address: the page of a client is /client?address=192.0.2.7, say."
+		return http.StatusBadRequest, v
+	}
+	addr = addr.Unmap()
+	v.Address = addr.String()
+	v.Title = "Client " + v.Address
+	if err := v.read(ctx, addr, s); err != nil {
+		logUnread(ctx, p.Clients.Log, err)
+		v.Problem = "The " + unread + "."
+		return http.StatusServiceUnavailable, v
+	}
+	if len(v.Places) == 0 {
+		v.Problem = "The ledger does not know this address: it has not come with old TLS, or is forgotten."
+		return http.StatusNotFound, v
+	}
+	return http.StatusOK, v
+}
+
+// read fills in what the ledger knows of an address.
+func (v *clientPage) read(ctx context.Context, addr netip.Addr, s PolicyState) error {
+	c := v.Page.Clients
+	f := ledger.Filter{Network: netip.PrefixFrom(addr, addr.BitLen()), Noise: true}
+	list, _, err := c.page(ctx, clientsQuery{filter: f, order: ledger.Order{By: ledger.ByLastSeen, Descending: true}, limit: placesShown})
+	if err == nil {
+		v.Places, err = c.rows(ctx, list)
+	}
+	if err == nil {
+		v.Total, err = c.Store.Count(ctx, f)
+	}
+	places := make([]ledger.Client, len(list))
+	for i := range list {
+		places[i] = list[i].Client
+		if v.First.IsZero() || places[i].First.Before(v.First) {
+			v.First = places[i].First
+		}
+		if places[i].Last.After(v.Last) {
+			v.Last = places[i].Last
+		}
+		v.Counts.Add(places[i].Counts)
+	}
+	if err == nil {
+		err = v.readDays(ctx, places, s.Now)
+	}
+	if err == nil {
+		err = v.readOthers(ctx, addr)
+	}
+	if err != nil {
+		return err
+	}
+	hellos, err := c.Store.HellosOf(ctx, places)
+	for i := range places {
+		v.addCourse(&places[i], s, hellos)
+		v.addOffer(&places[i], s.Now, hellos)
+	}
+	return err
+}
+
+// readDays adds up the days of the places.
+func (v *clientPage) readDays(ctx context.Context, places []ledger.Client, now time.Time) error {
+	err := v.Clients.Store.AddDays(ctx, places, now.Add(-daysShown*day))
+	for _, c := range places {
+		for _, d := range c.Days {
+			i := slices.IndexFunc(v.Days, func(o ledger.Day) bool { return o.Number == d.Number })
+			if i < 0 {
+				v.Days, i = append(v.Days, ledger.Day{Number: d.Number}), len(v.Days)
+			}
+			v.Days[i].Counts.Add(d.Counts)
+		}
+	}
+	slices.SortFunc(v.Days, func(a, b ledger.Day) int { return int(b.Number - a.Number) })
+	return err
+}
+
+// readOthers lists the other addresses of an IPv6 network, which is one client.
+func (v *clientPage) readOthers(ctx context.Context, addr netip.Addr) error {
+	if v.Network = policy.ClientPrefix(addr); addr.Is4() {
+		return nil
+	}
+	list, _, err := v.Clients.Store.Clients(ctx, ledger.Filter{Network: v.Network, Noise: true}, ledger.Order{By: ledger.ByLastSeen, Descending: true}, "", maxLimit)
+	for _, c := range list {
+		if c.Addr == addr || slices.Contains(v.Others, c.Addr) {
+			continue
+		}
+		if v.OthersMore = len(v.Others) == othersShown; v.OthersMore {
+			break
+		}
+		v.Others = append(v.Others, c.Addr)
+	}
+	v.OthersMore = v.OthersMore || len(list) == maxLimit
+	return err
+}
+
+// addCourse adds what the policy does with a client at a place.
+func (v *clientPage) addCourse(c *ledger.Client, s PolicyState, hellos map[string]policy.Hello) {
+	var turns []turnView
+	for _, t := range plan.Course(s.Policy, c.ForPolicy(), s.Now, s.Now.Add(changesWithin)) {
+		turn := turnView{Time: t.Time, Met: v.Clients.view(c, t.Outcomes, hellos).Met}
+		if t.Rule != nil {
+			turn.Zone = t.Rule.Zone
+		}
+		for _, o := range t.Windows {
+			turn.Windows = append(turn.Windows, v.Clients.view(c, []policy.Outcome{o}, hellos).Met...)
+		}
+		turns = append(turns, turn)
+	}
+	same := func(o courseView) bool { return fmt.Sprint(o.Turns) == fmt.Sprint(turns) }
+	i := slices.IndexFunc(v.Courses, same)
+	if i < 0 {
+		v.Courses, i = append(v.Courses, courseView{Turns: turns}), len(v.Courses)
+	}
+	v.Courses[i].Places = append(v.Courses[i].Places, c)
+}
+
+// keysAssumed are those of most servers; a server's own keys decide in a few cases.
+const keysAssumed = policy.ECDSAP256 | policy.RSA
+
+// addOffer adds the hello of a client, and which floors refuse it.
+func (v *clientPage) addOffer(c *ledger.Client, now time.Time, hellos map[string]policy.Hello) {
+	if slices.ContainsFunc(v.Offers, func(o offerView) bool { return o.JA4 == c.JA4 }) {
+		return
+	}
+	h, known := hellos[c.JA4]
+	o := offerView{JA4: c.JA4, Known: known}
+	if known {
+		h.Unreadable = c.Reason == policy.ReasonMalformed
+		o.Versions, o.Suites, o.Groups, o.Schemes = h.VersionNames(), h.CipherSuiteNames(), h.GroupNames(), h.SignatureNames()
+		for _, f := range policy.Floors {
+			verdict := policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: keysAssumed}, now, 0)
+			o.Floors = append(o.Floors, floorView{f, floorWords[verdict.Reason]})
+		}
+	}
+	v.Offers = append(v.Offers, o)
+}
+
+// floorWords say why a floor refuses a hello.
+var floorWords = map[policy.Reason]string{
+	policy.ReasonVersion: "the version is too old", policy.ReasonCipher: "no suite, group or signature that it accepts",
+	policy.ReasonFallback: "a retry below what the client can do", policy.ReasonSSL2Hello: "the hello has the form of SSL 2.0",
+	policy.ReasonMalformed: "the hello has a form that Go does not read",
+}

@@ -1,0 +1,230 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/internal/text"
+	"postern/policy"
+)
+
+const (
+	// clientsShown bounds the clients on a page, and namesShown the accounts and
+	// the programs of each.
+	clientsShown = 50
+	namesShown   = 3
+	// maxValue bounds the value of a field, in bytes.
+	maxValue = 255
+	// shownSince is the filter of a page without one.
+	shownSince = "30d"
+)
+
+// listView is the part of the page that finds clients.
+type listView struct {
+	Known  bool
+	Fields []field
+	// Problems are those of parameters without a field.
+	Problems []string
+	Heads    []head
+	Rows     []clientRow
+	// From and To number the rows, out of Total.
+	From, To, Total int
+	// The links to other pages are empty where there are none.
+	First, Back, Next, CSV string
+	// Filtered: the page has a filter of its own.
+	Filtered, Noise bool
+	Sort            string
+}
+
+// field is one of the filter's.
+type field struct {
+	Name, Label, Value, Hint, Wrong string
+	// Options are the values to choose from; nil for any text.
+	Options []string
+}
+
+// head is a column's; Link sorts by it, or is empty.
+type head struct{ Name, Link, Sort string }
+
+// clientRow is a client in the table.
+type clientRow struct {
+	clientJSON
+	// Names and Programs are the shown accounts and software, and More is the
+	// number of the other accounts. ByAccount are programs of the accounts that
+	// are known from elsewhere, where this fingerprint's is not.
+	Names, Programs, ByAccount []string
+	More                       int
+	At                         time.Time // now
+}
+
+// readList reads the query, and the clients that it is for.
+func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) error {
+	values, err := url.ParseQuery(raw)
+	l := &v.List
+	if err != nil {
+		l.Problems = append(l.Problems, "The address of this page cannot be read; nothing of it is used.")
+		values = nil
+	}
+	asked := url.Values{"since": {shownSince}}
+	maps.Copy(asked, values)
+	from, _ := strconv.Atoi(asked.Get("from"))
+	for key, given := range asked {
+		if key == "from" || key == "refresh" || slices.Equal(given, []string{""}) { // a form has all of its fields
+			delete(asked, key)
+		}
+	}
+	q, wrong := v.Clients.parse(asked)
+	q.limit, q.csv = clientsShown, false
+	l.fields(asked, wrong, s.Policy)
+	l.links(asked, q.order)
+	if len(wrong) > 0 || len(l.Problems) > 0 {
+		return nil
+	}
+	rows, next, err := v.Clients.page(ctx, q)
+	if errors.Is(err, ledger.ErrCursor) {
+		l.Problems = []string{"This is no page of the list: the first one is under “Filter”."}
+		return nil
+	}
+	if err == nil {
+		l.Total, err = v.Clients.Store.Count(ctx, q.filter)
+	}
+	if err == nil {
+		l.Rows, err = v.Clients.rows(ctx, rows)
+	}
+	if err != nil {
+		return err
+	}
+	l.Known = true
+	l.From = max(from, 1)
+	l.To = l.From + len(rows) - 1
+	if next != "" {
+		l.Next = pageLink(asked, "cursor", next, "from", strconv.Itoa(l.To+1))
+	}
+	if q.cursor != "" {
+		l.First = pageLink(asked)
+		l.Back, err = v.backLink(ctx, q, asked, l.From)
+	}
+	return err
+}
+
+// backLink leads to the page before that of a query. A cursor stands at the last
+// client of the page before; against the order, the client in front of that page
+// is as many further as a page has.
+func (v *pageView) backLink(ctx context.Context, q clientsQuery, asked url.Values, from int) (string, error) {
+	q.order.Descending = !q.order.Descending
+	_, cursor, err := v.Clients.Store.Clients(ctx, q.filter, q.order, q.cursor, clientsShown)
+	if cursor == "" {
+		return pageLink(asked), err
+	}
+	return pageLink(asked, "cursor", cursor, "from", strconv.Itoa(max(from-clientsShown, 1))), err
+}
+
+// pageLink is the link to the first page of a query, with some parameters more.
+func pageLink(asked url.Values, more ...string) string {
+	asked = maps.Clone(asked)
+	delete(asked, "cursor")
+	for i := 0; i < len(more); i += 2 {
+		asked.Set(more[i], more[i+1])
+	}
+	if !asked.Has("since") {
+		asked.Set("since", "") // all, not what a page without a filter has
+	}
+	return "/?" + asked.Encode() + "#who"
+}
+
+// fields fills in the filter.
+func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Policy) {
+	rules := []string{noRule}
+	for _, r := range p.Rules() {
+		rules = append(rules, r.Name)
+	}
+	versions := make([]string, 0, len(policy.Versions))
+	for _, v := range policy.Versions[:len(policy.Versions)-1] {
+		versions = append(versions, v.String())
+	}
+	l.Fields = []field{
+		{Name: "account", Label: "Account", Hint: "the whole name"},
+		{Name: "software", Label: "Program", Hint: "a part of its name"},
+		{Name: "network", Label: "Address", Hint: "or a network: 192.0.2.0/24"},
+		{Name: "since", Label: "Seen since", Hint: "7d, 36h or 2026-06-01"},
+		{Name: "version", Label: "Offers", Options: versions},
+		{Name: "listener", Label: "Came to", Options: policy.ListenerNames},
+		{Name: "outcome", Label: "Has met", Options: outcomes},
+		{Name: "rule", Label: "Rule now", Options: rules},
+	}
+	for i := range l.Fields {
+		f := &l.Fields[i]
+		f.Value = text.Clean(asked.Get(f.Name), maxValue)
+		if err := wrong[f.Name]; err != nil {
+			f.Wrong = err.Error()
+		}
+		if f.Options != nil && f.Value != "" && !slices.Contains(f.Options, f.Value) {
+			f.Options = append(slices.Clip(f.Options), f.Value)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(wrong)) {
+		if !slices.ContainsFunc(l.Fields, func(f field) bool { return f.Name == key }) {
+			l.Problems = append(l.Problems, text.Clean(key, maxShown)+": "+wrong[key].Error())
+		}
+	}
+	l.Noise = asked.Get("noise") != ""
+	if wrong["sort"] == nil {
+		l.Sort = asked.Get("sort")
+	}
+	l.Filtered = len(asked) > 1 || asked.Get("since") != shownSince
+}
+
+// links fills in the links for the order, and for the CSV of the same clients.
+func (l *listView) links(asked url.Values, order ledger.Order) {
+	for _, name := range []string{"Client", "Offers", "Account", "Program", "Came to", "First seen", "Last seen", "Handshakes", "Meets now"} {
+		h := head{Name: name}
+		keys := map[string]ledger.Key{"Client": ledger.ByClient, "First seen": ledger.ByFirstSeen, "Last seen": ledger.ByLastSeen, "Handshakes": ledger.ByHandshakes}
+		if key, ok := keys[name]; ok {
+			o := ledger.Order{By: key, Descending: key == ledger.ByLastSeen || key == ledger.ByHandshakes}
+			if cmp.Or(order.By, ledger.ByFirstSeen) == key {
+				o.Descending = !order.Descending
+				h.Sort = map[bool]string{false: "ascending", true: "descending"}[order.Descending]
+			}
+			h.Link = pageLink(asked, "sort", o.String())
+		}
+		l.Heads = append(l.Heads, h)
+	}
+	all := maps.Clone(asked)
+	delete(all, "cursor")
+	all.Set("format", "csv")
+	l.CSV = "/api/v1/legacy-clients?" + all.Encode()
+}
+
+// rows adds what is known of the accounts elsewhere.
+func (c *Clients) rows(ctx context.Context, list []clientJSON) ([]clientRow, error) {
+	var accounts []string
+	rows := make([]clientRow, len(list))
+	for i, client := range list {
+		r := clientRow{clientJSON: client, At: c.Now()}
+		r.Names, r.Programs = client.Accounts[:min(len(client.Accounts), namesShown)], client.Software[:min(len(client.Software), namesShown)]
+		if r.More = len(client.Accounts) - len(r.Names); len(r.Programs) == 0 {
+			accounts = append(accounts, r.Names...)
+		}
+		rows[i] = r
+	}
+	slices.Sort(accounts)
+	programs, err := c.Store.Programs(ctx, slices.Compact(accounts))
+	for i := range rows {
+		r := &rows[i]
+		for _, name := range r.Names {
+			for _, program := range programs[name] {
+				if len(r.Programs) == 0 && len(r.ByAccount) < namesShown && !slices.Contains(r.ByAccount, program) {
+					r.ByAccount = append(r.ByAccount, program)
+				}
+			}
+		}
+	}
+	return rows, err
+}
