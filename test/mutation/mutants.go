@@ -114,6 +114,13 @@ var mutants = []mutant{
 	{"a wrong token is as good as a right one", "internal/admin access.decide", condition("right", 1), never, "internal/admin TestOffLoopbackTheTokenIsNeeded"},
 	{"tokens can be guessed for ever", "internal/admin access.decide", condition("wait", 1), never, "internal/admin TestTenWrongTokensAMinuteAndNoMore"},
 
+	// The page: who is found, and what is said of each.
+	{"a filter by rule finds everybody", "internal/admin Clients.parseRule", assignment("Keep", 1), skipped, "internal/admin TestClientsAreFiltered"},
+	{"a page leads back to another one", "internal/admin pageView.backLink", assignment("Descending", 1), skipped, "internal/admin TestPagesLeadForthAndBack"},
+	{"noise is in the chart", "internal/admin daily.add", part("Noise", 1), always, "internal/admin TestTheChartCountsEachClientOnceADay"},
+	{"nobody knows when a share comes to a client", "policy Rule.Reaches", body, first("return time.Time{}"), "internal/plan TestACourseAgreesWithThePolicy"},
+	{"what is kept is never read again", "internal/admin kept.refresh", part("state", 1), never, "internal/admin TestWhatIsKeptIsReadOnceAState"},
+
 	// What is read again: bad input keeps the old.
 	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("untimely", 1), never, "internal/certs TestRenew"},
 	{"a bad policy takes the place of a good one", "internal/gate Runtime.reloadPolicy", condition("err", 1), never, "test/policy TestABadFileChangesNothing"},
