@@ -183,15 +183,20 @@ func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Po
 
 // links fills in the links for the order, and for the CSV of the same clients.
 func (l *listView) links(asked url.Values, order ledger.Order) {
-	for _, name := range []string{"Client", "Offers", "Account", "Program", "Came to", "First seen", "Last seen", "Handshakes", "Meets now"} {
-		h := head{Name: name}
-		keys := map[string]ledger.Key{"Client": ledger.ByClient, "First seen": ledger.ByFirstSeen, "Last seen": ledger.ByLastSeen, "Handshakes": ledger.ByHandshakes}
-		if key, ok := keys[name]; ok {
-			o := ledger.Order{By: key, Descending: key == ledger.ByLastSeen || key == ledger.ByHandshakes}
-			if cmp.Or(order.By, ledger.ByFirstSeen) == key {
-				o.Descending = !order.Descending
-				h.Sort = map[bool]string{false: "ascending", true: "descending"}[order.Descending]
-			}
+	for _, column := range []struct {
+		name string
+		ledger.Order
+	}{
+		{"Client", ledger.Order{By: ledger.ByClient}}, {name: "Offers"}, {name: "Account"}, {name: "Program"}, {name: "Came to"},
+		{"First seen", ledger.Order{By: ledger.ByFirstSeen}}, {"Last seen", ledger.Order{By: ledger.ByLastSeen, Descending: true}},
+		{"Handshakes", ledger.Order{By: ledger.ByHandshakes, Descending: true}}, {name: "Meets now"},
+	} {
+		h, o := head{Name: column.name}, column.Order
+		if cmp.Or(order.By, ledger.ByFirstSeen) == o.By {
+			o.Descending = !order.Descending
+			h.Sort = map[bool]string{true: "ascending", false: "descending"}[o.Descending]
+		}
+		if o.By != "" {
 			h.Link = pageLink(asked, "sort", o.String())
 		}
 		l.Heads = append(l.Heads, h)
