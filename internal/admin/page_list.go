@@ -178,7 +178,7 @@ func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Po
 	if wrong["sort"] == nil {
 		l.Sort = asked.Get("sort")
 	}
-	l.Filtered = l.Noise || asked.Get("since") != shownSince || slices.ContainsFunc(l.Fields, func(f field) bool { return f.Value != "" && f.Name != "since" })
+	l.Filtered = len(asked) > 1 || asked.Get("since") != shownSince
 }
 
 // links fills in the links for the order, and for the CSV of the same clients.

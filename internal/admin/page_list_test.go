@@ -160,9 +160,6 @@ func TestPagesLeadForthAndBack(t *testing.T) {
 				t.Errorf("%s: back at %d: %s", query, at, diff)
 			}
 			says(t, page, fmt.Sprintf("Showing %d–%d of %d rows", at+1, at+len(before), want))
-			if filtered := strings.Contains(query, "noise=") || strings.Contains(query, "outcome=") || strings.Contains(query, "rule="); (linkOf(page, "No filter") != "") != filtered {
-				t.Errorf("%s: the way to no filter is missing, or leads nowhere", query)
-			}
 		}
 		if linkOf(page, "Previous") != "" {
 			t.Errorf("%s: something is before the first page", query)

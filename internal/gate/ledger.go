@@ -3,6 +3,8 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,7 +80,7 @@ const (
 	// windows move. The pause between counts is at least countRest times as
 	// long as the last count took.
 	countEvery = time.Minute
-	countRest  = 20
+	countRest  = 50
 	pruneEvery = time.Hour
 	// databaseTime bounds one of these if the database hangs.
 	databaseTime = time.Minute
@@ -87,11 +89,9 @@ const (
 // run writes, counts and prunes until the context ends.
 func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
-	flushing := make(chan struct{})
-	go func() {
-		defer close(flushing)
-		b.recorder.Run(ctx)
-	}()
+	var others sync.WaitGroup
+	others.Go(func() { b.recorder.Run(ctx) })
+	others.Go(func() { g.upgrade(ctx) })
 	count, prune := time.NewTimer(0), time.NewTimer(0)
 	defer count.Stop()
 	defer prune.Stop()
@@ -99,7 +99,7 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	for {
 		select {
 		case <-ctx.Done():
-			<-flushing
+			others.Wait()
 			return
 		case <-b.due:
 			count.Reset(time.Until(rest))
@@ -111,6 +111,42 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 		case <-prune.C:
 			bounded(ctx, g.prune)
 			prune.Reset(pruneEvery)
+		}
+	}
+}
+
+const (
+	// upgradeRetry is the time between two attempts to go on with an upgrade, and
+	// upgradeSaid that between two lines in the log.
+	upgradeRetry = 5 * time.Second
+	upgradeSaid  = 10 * time.Second
+)
+
+// upgrade brings a ledger of an earlier version up to date, while clients are
+// recorded.
+func (g *Runtime) upgrade(ctx context.Context) {
+	begun := time.Now()
+	said, upgraded := begun, false
+	for ctx.Err() == nil {
+		err := g.ledger.store.Upgrade(ctx, func(done float64) {
+			if !upgraded || time.Since(said) > upgradeSaid {
+				g.log.Info("bringing the ledger up to this version", "done", fmt.Sprintf("%.0f %%", 100*done))
+				said, upgraded = time.Now(), true
+			}
+		})
+		switch {
+		case err == nil && upgraded:
+			g.log.Info("the ledger is up to this version", "seconds", int(time.Since(begun).Seconds()))
+			fallthrough
+		case err == nil:
+			g.ledger.wake()
+			return
+		case ctx.Err() == nil && !errors.Is(err, ledger.ErrAway):
+			g.log.Error("bringing the ledger up to this version failed, trying again", "error", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(upgradeRetry):
 		}
 	}
 }
@@ -133,9 +169,9 @@ func (g *Runtime) prune(ctx context.Context) {
 // countClients sets the gauges of distinct clients.
 func (g *Runtime) countClients(ctx context.Context) {
 	now := g.now()
-	counts, err := g.ledger.store.Distinct(ctx, now)
+	counts, at, err := g.ledger.store.Distinct(ctx, now)
 	if err != nil {
-		if !errors.Is(ctx.Err(), context.Canceled) {
+		if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, ledger.ErrUpgrading) {
 			g.log.Error("counting legacy clients failed", "error", err.Error())
 		}
 		return
@@ -147,7 +183,7 @@ func (g *Runtime) countClients(ctx context.Context) {
 		}
 	}
 	g.metrics.SetLegacyClients(list)
-	g.ledger.last.Store(&counted{counts, now})
+	g.ledger.last.Store(&counted{counts, at})
 }
 
 // close writes the rest.

@@ -37,7 +37,7 @@ type Client struct {
 	// Days are those of a Scope, in order.
 	Days []Day `json:"-"`
 
-	added, id int64 // as they are stored
+	added, id, network int64 // as they are stored
 }
 
 // Network returns the address or its IPv6 /64, which counts as one client.

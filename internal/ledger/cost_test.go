@@ -66,7 +66,7 @@ func BenchmarkDistinct(b *testing.B) {
 	g.meetMany(many)
 	g.flush()
 	for b.Loop() {
-		if _, err := g.store.Distinct(b.Context(), g.now()); err != nil {
+		if _, _, err := g.store.Distinct(b.Context(), g.now()); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -258,7 +258,7 @@ func (g *replica) pageTimes() {
 	g.within("a page that finds nothing", pageTime, page(Filter{Version: policy.TLS11, Since: noon}, ""))
 	g.within("a page by software", pageTime, page(Filter{Software: "outlook"}, ""))
 	g.within("distinct clients", countTime, func() error {
-		_, err := g.store.Distinct(ctx, g.now())
+		_, _, err := g.store.Distinct(ctx, g.now())
 		return err
 	})
 	g.within("days", 2*pageTime, func() error {
@@ -283,7 +283,7 @@ func TestAMillionSightingsTakeLessThan100MB(t *testing.T) {
 		g.flush()
 		peak = max(peak, resident(t))
 	}
-	if _, err := g.store.Distinct(t.Context(), g.now()); err != nil {
+	if _, _, err := g.store.Distinct(t.Context(), g.now()); err != nil {
 		t.Fatal(err)
 	}
 	peak = max(peak, resident(t)) - before

@@ -11,12 +11,8 @@ import (
 // State is a text that changes with every batch of a recorder, here or elsewhere,
 // and whenever something is erased.
 func (s *Store) State(ctx context.Context) (string, error) {
-	var batches, writers int64
-	err := s.db.QueryRowContext(ctx, `SELECT CAST(COALESCE(sum(number), 0) AS BIGINT), count(*) FROM batches`).Scan(&batches, &writers)
-	if err != nil {
-		return "", fmt.Errorf("reading what was written: %w", err)
-	}
-	return fmt.Sprint(writers, ".", batches), nil
+	t, err := s.stamp(ctx, "batches", "number")
+	return fmt.Sprint(t.n, ".", t.sum), err
 }
 
 // Programs returns the programs of accounts, at whatever address and with whatever

@@ -204,7 +204,7 @@ func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
 	if r.identity == nil {
 		return nil
 	}
-	stamp, err := r.store.accountsStamp(ctx)
+	stamp, err := r.store.stamp(ctx, "accounts", "last_seen")
 	if err != nil || stamp == r.loaded.stamp {
 		return err
 	}

@@ -117,13 +117,13 @@ func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, erro
 	})
 }
 
-// stamp changes whenever accounts do.
+// stamp changes whenever a table does.
 type stamp struct{ n, sum int64 }
 
-func (s *Store) accountsStamp(ctx context.Context) (t stamp, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT count(*), CAST(COALESCE(sum(last_seen), 0) AS BIGINT) FROM accounts`).Scan(&t.n, &t.sum)
+func (s *Store) stamp(ctx context.Context, table, sum string) (t stamp, err error) {
+	err = s.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT count(*), CAST(COALESCE(sum(%s), 0) AS BIGINT) FROM %s`, sum, table)).Scan(&t.n, &t.sum)
 	if err != nil {
-		return stamp{}, fmt.Errorf("reading accounts: %w", err)
+		return stamp{}, fmt.Errorf("reading %s: %w", table, err)
 	}
 	return t, nil
 }

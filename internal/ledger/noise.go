@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"postern/policy"
 	"postern/proxy"
@@ -118,11 +119,14 @@ func (e *entry) mark(h *proxy.Handshake, at int64) {
 	}
 }
 
-// noise is the condition on sightings s, as the package's documentation has it.
-// A client that uses the same hello for three days (in seconds) is not part of
-// a burst: it may be an office that was connected all at once. The numbers are
-// the marks: 6 a scan of versions or a probe, 8 passed through, 1 a burst.
-const noise = `(s.reason = 'fallback' OR s.observed + s.explained + s.rejected = 0 OR (s.login_ok = 0 AND (
-	(s.scanner & 4) <> 0 OR ((s.scanner & 2) <> 0 AND s.last_seen - s.first_seen < 259200)
-	OR ((s.scanner & 8) = 0 AND (s.login_failed > 0
-		OR ((s.scanner & 1) <> 0 AND s.observed > 0 AND s.last_seen - s.first_seen < 259200))))))`
+// noiseOf returns the condition on a row of sightings that it is noise, as the
+// package's documentation has it. A client that uses the same hello for three days
+// (in seconds) is not part of a burst: it may be an office that was connected all
+// at once. The numbers are the marks: 6 a scan of versions or a probe, 8 passed
+// through, 1 a burst.
+func noiseOf(row string) string {
+	return strings.ReplaceAll(`(#reason = 'fallback' OR #observed + #explained + #rejected = 0 OR (#login_ok = 0 AND (
+	(#scanner & 4) <> 0 OR ((#scanner & 2) <> 0 AND #last_seen - #first_seen < 259200)
+	OR ((#scanner & 8) = 0 AND (#login_failed > 0
+		OR ((#scanner & 1) <> 0 AND #observed > 0 AND #last_seen - #first_seen < 259200))))))`, "#", row)
+}

@@ -12,45 +12,6 @@ import (
 	"time"
 )
 
-func TestAnOlderLedgerIsBroughtUp(t *testing.T) {
-	defer func(before [][]string) { migrations = before }(migrations)
-	for _, kind := range []string{"sqlite", "postgres"} {
-		t.Run(kind, func(t *testing.T) {
-			released := migrations
-			defer func() { migrations = released }()
-			g := newReplica(t, newURL(t, kind))
-			g.session(hello("192.0.2.7"), "anna", "")
-			g.flush()
-			migrations = append(released[:len(released):len(released)],
-				[]string{`ALTER TABLE accounts ADD COLUMN note TEXT NOT NULL DEFAULT 'none'`},
-				[]string{`UPDATE accounts SET note = 'there was one'`})
-			if _, err := OpenReadOnly(t.Context(), g.url); err == nil || !strings.Contains(err.Error(), "has not opened it yet") {
-				t.Errorf("reading an older one: %v", err)
-			}
-			var group sync.WaitGroup
-			for range 4 { // as many replicas start at once
-				group.Go(func() { openStore(t, g.url) })
-			}
-			group.Wait()
-			g.restart(plainIdentity)
-			g.session(hello("192.0.2.8"), "bert", "")
-			if list := g.clients(Filter{}); len(list) != 2 {
-				t.Errorf("%+v", list)
-			}
-			var notes string
-			if err := g.store.db.QueryRow(`SELECT min(note) || ', ' || max(note) FROM accounts`).Scan(&notes); err != nil || notes != "none, there was one" {
-				t.Errorf("%q, %v", notes, err)
-			}
-			migrations = released
-			for _, open := range []func(context.Context, string) (*Store, error){Open, OpenReadOnly} {
-				if _, err := open(t.Context(), g.url); !errors.Is(err, errNewer) {
-					t.Errorf("opening a newer one: %v", err)
-				}
-			}
-		})
-	}
-}
-
 func TestReplicasThatStartTogetherMakeOneLedger(t *testing.T) {
 	for _, kind := range []string{"sqlite", "postgres"} {
 		t.Run(kind, func(t *testing.T) {

@@ -70,7 +70,7 @@ func TestReplicasBehindPgBouncer(t *testing.T) {
 			// A login, and a mark of the client, are more statements in a transaction.
 			g.session(hello(fmt.Sprintf("192.0.2.%d", 3*i+j), passed), "anna", "")
 			g.flush()
-			if _, err := g.store.Distinct(t.Context(), g.now()); err != nil {
+			if _, _, err := g.store.Distinct(t.Context(), g.now()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -84,6 +85,15 @@ const (
 // Keys lists the keys.
 var Keys = []Key{ByFirstSeen, ByLastSeen, ByHandshakes, ByClient}
 
+// plain reports that at most Since selects.
+func (f *Filter) plain() bool {
+	return f.Version == policy.NoVersion && f.Listener == "" && f.Account == "" && f.Software == "" && !f.Network.IsValid() && f.Outcome == "" &&
+		!f.Noise && f.Keep == nil
+}
+
+// few reports that another index finds the clients sooner than that of their order.
+func (f *Filter) few() bool { return f.Account != "" || f.Software != "" || f.Network.IsValid() }
+
 // where returns the condition of a filter on sightings s.
 func (f *Filter) where() (condition string, args []any) {
 	parts := []string{"1 = 1"}
@@ -115,20 +125,24 @@ func (f *Filter) where() (condition string, args []any) {
 		add("s.last_seen >= $%d", f.Since.Unix())
 	}
 	if !f.Noise {
-		add("NOT " + noise)
+		add("+s.noise = 0")
 	}
-	const account = "EXISTS (SELECT 1 FROM accounts a WHERE a.client = s.client AND a.ja4 = s.ja4 AND "
+	const logins = "(s.client, s.ja4) IN (SELECT client, ja4 FROM accounts WHERE "
 	if f.Account != "" { // a hash may have capitals
-		add(account+"a.account IN ($%d, $%d))", storable(f.Account), storable(strings.ToLower(f.Account)))
+		add(logins+"account IN ($%d, $%d))", storable(f.Account), storable(strings.ToLower(f.Account)))
 	}
 	if f.Software != "" {
 		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(text.Clean(f.Software, maxSoftware)))
-		add(account+"a.folded LIKE $%d ESCAPE '!')", storable("%"+like+"%"))
+		add(logins+"folded IN ("+programs+" WHERE folded LIKE $%d ESCAPE '!'))", storable("%"+like+"%"))
 		add("s.listener IN ($%d, $%d)", string(proxy.IMAPS), string(proxy.IMAP))
-		add("NOT "+account+"a.software = $%d)", noID)
+		add("NOT EXISTS (SELECT 1 FROM accounts a WHERE a.client = s.client AND a.ja4 = s.ja4 AND a.software = $%d)", noID)
 	}
 	return strings.Join(parts, " AND "), args
 }
+
+// programs finds the distinct programs by one look-up in the index for each.
+const programs = `WITH RECURSIVE program(folded) AS (SELECT min(folded) FROM accounts UNION ALL
+	SELECT (SELECT min(a.folded) FROM accounts a WHERE a.folded > p.folded) FROM program p WHERE p.folded IS NOT NULL) SELECT folded FROM program`
 
 // storable makes a text acceptable to PostgreSQL as a parameter. No stored text
 // has what it changes.
@@ -138,12 +152,25 @@ func storable(s string) string {
 
 // Count returns the number of clients.
 func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
+	if err := s.readable(ctx); err != nil {
+		return 0, err
+	}
 	if f.Keep != nil {
 		err = s.each(ctx, f, "", func(*Client) bool { n++; return true })
 		return n, err
 	}
+	statement := "SELECT count(*) FROM sightings s WHERE "
 	where, args := f.where()
-	err = s.db.QueryRowContext(ctx, "SELECT count(*) FROM sightings s WHERE "+where, args...).Scan(&n)
+	if recent := (Filter{Since: f.Since}); f.plain() { // an index alone has these, but for those of the first day
+		where, args = recent.where()
+		day := f.Since.Unix() / secondsADay
+		if f.Since.IsZero() {
+			day = math.MinInt32
+		}
+		where = fmt.Sprintf("s.noise = 0 AND s.last_day > %[1]d) + (%[2]s s.noise = 0 AND s.last_day = %[1]d AND %[3]s)", day, statement, where)
+		statement = "SELECT (" + statement
+	}
+	err = s.db.QueryRowContext(ctx, statement+where, args...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("counting clients: %w", err)
 	}
@@ -158,7 +185,7 @@ var ErrCursor = errors.New("not a cursor of an earlier answer")
 // the order it leads to those before. In the order of their first handshakes,
 // clients that are seen again keep their place.
 func (s *Store) Clients(ctx context.Context, f Filter, o Order, cursor string, limit int) (list []Client, next string, err error) {
-	rest, err := o.clause(cursor)
+	rest, err := o.clause(cursor, f.few() || !f.Since.IsZero() && !o.Descending)
 	if err != nil {
 		return nil, "", err
 	}
@@ -185,11 +212,86 @@ func (s *Store) Sightings(ctx context.Context, f Filter) (list []Client, err err
 	return list, err
 }
 
+// Found is a page of clients.
+type Found struct {
+	Clients []Client
+	// Next is the cursor of the next page; empty at the end.
+	Next string
+	// Total counts all clients of the filter.
+	Total int
+}
+
+// Find returns what Clients and Count do, in one pass where no index has both.
+func (s *Store) Find(ctx context.Context, f Filter, o Order, cursor string, limit int) (p Found, err error) {
+	if f.plain() || f.Keep != nil || limit == 0 {
+		if p.Total, err = s.Count(ctx, f); err == nil {
+			p.Clients, p.Next, err = s.Clients(ctx, f, o, cursor, limit)
+		}
+		return p, err
+	}
+	places, behind, err := s.places(ctx, f, o, cursor)
+	if err != nil {
+		return p, err
+	}
+	p.Total = len(places)
+	places = slices.DeleteFunc(places, func(at place) bool { return !behind(at) })
+	slices.SortFunc(places, place.compare)
+	if o.Descending {
+		slices.Reverse(places)
+	}
+	ids := make([]string, min(len(places), limit))
+	for i := range ids {
+		ids[i] = strconv.FormatInt(places[i].id, 10)
+	}
+	if len(ids) == 0 {
+		return p, nil
+	}
+	rest, _ := o.clause("", true)
+	if err := s.each(ctx, Filter{Noise: true}, " AND s.id IN ("+strings.Join(ids, ",")+")"+rest, func(c *Client) bool {
+		p.Clients = append(p.Clients, *c)
+		return true
+	}); err != nil {
+		return p, err
+	}
+	if len(places) > limit && len(p.Clients) > 0 {
+		p.Next = o.cursor(&p.Clients[len(p.Clients)-1])
+	}
+	return p, s.addLogins(ctx, p.Clients)
+}
+
+// place is a client's place in an order.
+type place struct{ value, id int64 }
+
+func (p place) compare(o place) int {
+	return cmp.Or(cmp.Compare(p.value, o.value), cmp.Compare(p.id, o.id))
+}
+
+// places returns those of all clients of a filter, and what is behind a cursor.
+func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string) (all []place, behind func(place) bool, err error) {
+	if err := s.readable(ctx); err != nil {
+		return nil, nil, err
+	}
+	from, err := o.parseCursor(cursor)
+	if err != nil {
+		return nil, nil, err
+	}
+	where, args := f.where()
+	all, err = query(ctx, s.db, "reading clients", "SELECT "+o.By.expression()+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows, p *place) error {
+		return rows.Scan(&p.value, &p.id)
+	})
+	return all, func(p place) bool {
+		return cursor == "" || o.Descending && p.compare(from) < 0 || !o.Descending && p.compare(from) > 0
+	}, err
+}
+
 // each calls do with the clients of a filter until it returns false.
 func (s *Store) each(ctx context.Context, f Filter, rest string, do func(*Client) bool) error {
+	if err := s.readable(ctx); err != nil {
+		return err
+	}
 	where, args := f.where()
 	rows, err := s.db.QueryContext(ctx, `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
-		s.login_ok, s.login_failed, s.scanner, CASE WHEN `+noise+` THEN 1 ELSE 0 END, s.observed, s.explained, s.rejected, s.failed
+		s.login_ok, s.login_failed, s.scanner, s.noise, s.observed, s.explained, s.rejected, s.failed
 		FROM sightings s WHERE `+where+rest, args...)
 	if err != nil {
 		return fmt.Errorf("reading clients: %w", err)
@@ -253,8 +355,11 @@ func (k Key) value(c *Client) int64 {
 }
 
 // clause returns the end of a statement that begins behind a cursor.
-func (o Order) clause(cursor string) (string, error) {
+func (o Order) clause(cursor string, few bool) (string, error) {
 	e, than, desc := o.By.expression(), ">", ""
+	if few {
+		e = "+" + e // no index of the order
+	}
 	if o.Descending {
 		than, desc = "<", " DESC"
 	}
@@ -262,15 +367,24 @@ func (o Order) clause(cursor string) (string, error) {
 	if cursor == "" {
 		return order, nil
 	}
+	from, err := o.parseCursor(cursor)
+	return fmt.Sprintf(" AND (%s, s.id) %s (%d, %d)%s", e, than, from.value, from.id, order), err
+}
+
+// parseCursor reads what cursor returns; the zero place where there is none.
+func (o Order) parseCursor(cursor string) (p place, err error) {
+	if cursor == "" {
+		return p, nil
+	}
 	b, err := base64.RawURLEncoding.DecodeString(cursor)
-	of, place, _ := strings.Cut(string(b), ":")
-	value, id, _ := strings.Cut(place, ".")
+	of, at, _ := strings.Cut(string(b), ":")
+	value, id, _ := strings.Cut(at, ".")
 	v, verr := strconv.ParseInt(value, 10, 64)
 	i, ierr := strconv.ParseInt(id, 10, 64)
 	if cmp.Or(err, verr, ierr) != nil || of != string(o.key()) {
-		return "", ErrCursor
+		return p, ErrCursor
 	}
-	return fmt.Sprintf(" AND (%s, s.id) %s (%d, %d)%s", e, than, v, i, order), nil
+	return place{v, i}, nil
 }
 
 func (o Order) cursor(last *Client) string {
@@ -296,66 +410,52 @@ func ParseOrder(s string) (Order, error) {
 	return Order{Key(by), descending}, nil
 }
 
-// addressesAtOnce is the most clients to look up by address. For more of them
-// all accounts are read.
-const addressesAtOnce = 1000
-
-// addLogins adds logins, accounts and software.
+// addLogins adds logins, accounts and software, a thousand clients at a time.
 func (s *Store) addLogins(ctx context.Context, list []Client) error {
-	if len(list) == 0 {
-		return nil
-	}
-	statement, args := `SELECT client, ja4, account, software FROM accounts`, []any(nil)
-	if len(list) <= addressesAtOnce {
-		marks := make([]string, len(list))
-		for i := range list {
-			marks[i] = fmt.Sprintf("$%d", i+1)
-			args = append(args, list[i].Addr.String())
+	const atOnce = 1000
+	for ; len(list) > 0; list = list[min(len(list), atOnce):] {
+		part := list[:min(len(list), atOnce)]
+		owners := make([]string, len(part))
+		for i := range part {
+			owners[i] = strconv.FormatInt(ownerOf(part[i].Addr.String(), part[i].JA4), 10)
 		}
-		statement += " WHERE client IN (" + strings.Join(marks, ",") + ")"
-	}
-	type row struct {
-		client, ja4 string
-		Identity
-	}
-	rows, err := query(ctx, s.db, "reading accounts", statement+" ORDER BY account, software", args, func(rows *sql.Rows, r *row) error {
-		return rows.Scan(&r.client, &r.ja4, &r.Account, &r.Software)
-	})
-	if err != nil {
-		return err
-	}
-	logins, mixed := make(map[[2]string][]Identity), make(map[[2]string]bool)
-	for _, r := range rows {
-		k := [2]string{r.client, r.ja4}
-		if r.Software == noID {
-			mixed[k], r.Software = true, ""
+		type row struct {
+			owner int64
+			Identity
 		}
-		logins[k] = append(logins[k], r.Identity)
-	}
-	for i := range list {
-		c := &list[i]
-		k := [2]string{c.Addr.String(), c.JA4}
-		c.Logins = logins[k]
-		if mixed[k] || c.Listener.Protocol() != proxy.ProtocolIMAP { // an ID is IMAP's
-			c.Logins = withoutSoftware(c.Logins)
+		rows, err := query(ctx, s.db, "reading accounts", `SELECT owner, account, software FROM accounts WHERE owner IN (`+
+			strings.Join(owners, ",")+`) ORDER BY owner, account, software`, nil, func(rows *sql.Rows, r *row) error {
+			return rows.Scan(&r.owner, &r.Account, &r.Software)
+		})
+		if err != nil {
+			return err
 		}
-		c.Accounts, c.Software = []string{}, []string{}
-		for _, l := range c.Logins {
-			c.Accounts, c.Software = appendNew(c.Accounts, l.Account), appendNew(c.Software, l.Software)
+		logins := make(map[string][]Identity)
+		for _, r := range rows {
+			k := strconv.FormatInt(r.owner, 10)
+			logins[k] = append(logins[k], r.Identity)
+		}
+		for i := range part {
+			part[i].addLogins(logins[owners[i]])
 		}
 	}
 	return nil
 }
 
-// withoutSoftware returns the accounts of logins alone.
-func withoutSoftware(logins []Identity) []Identity {
-	var accounts []Identity
+// addLogins adds what is known of the client's address and fingerprint. Software of
+// POP3, which has no ID, and of those that may be several programs is left out.
+func (c *Client) addLogins(logins []Identity) {
+	c.Accounts, c.Software, c.Logins = []string{}, []string{}, nil
+	nameless := c.Listener.Protocol() != proxy.ProtocolIMAP || slices.ContainsFunc(logins, func(l Identity) bool { return l.Software == noID })
 	for _, l := range logins {
-		if a := (Identity{Account: l.Account}); !slices.Contains(accounts, a) {
-			accounts = append(accounts, a)
+		if nameless {
+			l.Software = ""
 		}
+		if !slices.Contains(c.Logins, l) {
+			c.Logins = append(c.Logins, l)
+		}
+		c.Accounts, c.Software = appendNew(c.Accounts, l.Account), appendNew(c.Software, l.Software)
 	}
-	return accounts
 }
 
 // appendNew appends a text that is neither empty nor in the list.
@@ -368,28 +468,15 @@ func appendNew(list []string, s string) []string {
 
 // ClientsSince lists all clients of a filter, each with its handshakes of the
 // days since Filter.Since.
-func (s *Store) ClientsSince(ctx context.Context, f Filter) ([]Client, error) {
-	list, _, err := s.Clients(ctx, f, Order{}, "", 0)
-	if err != nil {
-		return nil, err
-	}
-	type row struct {
-		id     int64
-		counts Counts
-	}
-	rows, err := query(ctx, s.db, "reading days", `SELECT d.sighting, `+sums+` FROM days d WHERE d.day >= $1 GROUP BY d.sighting`,
-		[]any{max(f.Since.Unix(), 0) / secondsADay}, func(rows *sql.Rows, r *row) error {
-			return rows.Scan(append([]any{&r.id}, r.counts.columns()...)...)
-		})
-	if err != nil {
-		return nil, err
-	}
-	since := make(map[int64]Counts, len(rows))
-	for _, r := range rows {
-		since[r.id] = r.counts
-	}
-	for i := range list {
-		list[i].Since = since[list[i].id]
-	}
-	return list, nil
+func (s *Store) ClientsSince(ctx context.Context, f Filter) (list []Client, err error) {
+	err = s.Scan(ctx, Scope{Since: f.Since, Logins: true, Days: f.Since}, func(clients []Client) error {
+		for _, c := range clients {
+			for _, d := range c.Days {
+				c.Since.Add(d.Counts)
+			}
+			list = append(list, c)
+		}
+		return nil
+	})
+	return list, err
 }

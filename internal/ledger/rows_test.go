@@ -238,7 +238,7 @@ func TestDistinctClients(t *testing.T) {
 		see(time.Minute, "192.0.2.67", reason(policy.ReasonFallback))
 		g.at(now)
 		g.restart(nil)
-		got, err := g.store.Distinct(t.Context(), now)
+		got, _, err := g.store.Distinct(t.Context(), now)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,9 +3,17 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"database/sql"
+	"encoding"
+	"fmt"
+	"math"
+	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"postern/policy"
+	"postern/proxy"
 )
 
 // Scope is what Scan reads.
@@ -17,6 +25,9 @@ type Scope struct {
 	// Days reads the handshakes of each day, in UTC, from this one on; of none, if
 	// it is zero.
 	Days time.Time
+	// Progress is called with the share that has been read, several times a second
+	// in a large ledger; nil is not called.
+	Progress func(done float64)
 }
 
 // Day holds a client's handshakes of one day in UTC.
@@ -29,52 +40,323 @@ type Day struct {
 // Date returns the beginning of the day.
 func (d Day) Date() time.Time { return time.Unix(d.Number*secondsADay, 0).UTC() }
 
+// chunkRows is about how many sightings are read at once: they are in memory.
+const chunkRows = 4000
+
 // Scan calls each once for every network, in no particular order, with all of its
 // clients in the scope, noise included. The clients are valid until each returns;
-// its error ends the scan.
+// its error ends the scan. Other connections read ahead meanwhile, some thousand
+// clients, so that memory does not depend on the size of the ledger.
 func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Client) error) error {
-	f := Filter{Since: scope.Since, Noise: true}
-	list, err := s.Sightings(ctx, f)
-	if err == nil && scope.Logins {
-		err = s.addLogins(ctx, list)
-	}
+	days, err := s.daysSince(ctx, scope.Days)
 	if err != nil {
 		return err
 	}
-	if !scope.Days.IsZero() {
-		if err := s.addDays(ctx, scope.Days, list); err != nil {
-			return err
+	return chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) ([]Client, int, error) {
+		c := chunk{ctx: ctx, reader: r, first: first, last: last, texts: make(interned), versions: make(map[string]policy.Version),
+			reasons: make(map[string]policy.Reason), clients: make([]Client, 0, chunkRows+chunkRows/2)}
+		c.sightings(scope.Since)
+		if scope.Logins {
+			c.logins()
+		}
+		c.days(days)
+		c.gather()
+		return c.clients, len(c.clients), c.err
+	}, func(list []Client, done float64) error {
+		for len(list) > 0 {
+			n := 1
+			for n < len(list) && list[n].network == list[0].network {
+				n++
+			}
+			if err := each(list[:n:n]); err != nil {
+				return err
+			}
+			list = list[n:]
+		}
+		if scope.Progress != nil {
+			scope.Progress(done)
+		}
+		return nil
+	})
+}
+
+// chunks reads the tables in ranges of keys that hold whole networks. Some
+// goroutines read, which returns how many rows it found; use gets what was read, with
+// the share that is done.
+func chunks[T any](ctx context.Context, s *Store, read func(ctx context.Context, r reader, first, last int64) (rows T, n int, err error),
+	use func(part T, done float64) error) error {
+	if err := s.readable(ctx); err != nil {
+		return err
+	}
+	var err error
+	type part struct {
+		rows T
+		done float64
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	parts := make(chan part)
+	ranges := keyRanges{size: 64}
+	var readers sync.WaitGroup
+	for range scanReaders {
+		readers.Go(func() {
+			r, err := s.reader(ctx)
+			if err != nil {
+				cancel(err)
+				return
+			}
+			defer r.close()
+			for first, last, more := ranges.next(); more; first, last, more = ranges.next() {
+				rows, n, err := read(ctx, r, first, last)
+				if err != nil {
+					cancel(err)
+					return
+				}
+				select {
+				case parts <- part{rows, ranges.found(uint64(last-first)>>(63-bucketBits)+1, n)}:
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	go func() {
+		readers.Wait()
+		close(parts)
+	}()
+	for p := range parts {
+		if err == nil {
+			if err = use(p.rows, p.done); err != nil {
+				cancel(nil)
+			}
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Client) int { return cmp.Compare(networkNumber(a.Addr), networkNumber(b.Addr)) })
-	for len(list) > 0 {
+	if cause := context.Cause(ctx); err == nil && cause != nil {
+		return fmt.Errorf("reading the ledger: %w", cause)
+	}
+	return err
+}
+
+// scanReaders is how many connections read at once.
+const scanReaders = 2
+
+// keyRanges hands out all keys, in ranges that hold about chunkRows rows each.
+type keyRanges struct {
+	mu       sync.Mutex
+	at, size uint64 // hashes of networks
+	done     uint64
+}
+
+func (k *keyRanges) next() (first, last int64, more bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.at == 1<<bucketBits {
+		return 0, 0, false
+	}
+	begin := k.at
+	k.at = min(begin+k.size, 1<<bucketBits)
+	return int64(begin << (63 - bucketBits)), int64(k.at<<(63-bucketBits) - 1), true
+}
+
+// found says how many rows a range held, and returns the share that is done.
+func (k *keyRanges) found(size uint64, rows int) float64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.done += size
+	k.size = min(max(1, size*chunkRows/uint64(max(rows, 1))), 64*size)
+	return float64(k.done) / (1 << bucketBits)
+}
+
+// chunk holds the clients of some networks.
+type chunk struct {
+	ctx         context.Context
+	reader      reader
+	first, last int64 // keys
+	clients     []Client
+	texts       interned
+	versions    parsed[policy.Version, *policy.Version]
+	reasons     parsed[policy.Reason, *policy.Reason]
+	err         error
+}
+
+// parsed holds the values of texts. Those of a newer version that this one does not
+// know are zero.
+type parsed[T any, P interface {
+	*T
+	encoding.TextUnmarshaler
+}] map[string]T
+
+func (p parsed[T, P]) get(b []byte) T {
+	v, known := p[string(b)]
+	if !known {
+		_ = P(&v).UnmarshalText(b)
+		p[string(b)] = v
+	}
+	return v
+}
+
+// interned holds texts of which many rows have the same.
+type interned map[string]string
+
+// maxInterned bounds them: a client may choose some of them.
+const maxInterned = 10_000
+
+func (t interned) get(b []byte) string {
+	s, known := t[string(b)]
+	if !known {
+		if len(t) >= maxInterned {
+			clear(t)
+		}
+		s = string(b)
+		t[s] = s
+	}
+	return s
+}
+
+func (c *chunk) rows(statement string, each func(row) error, args ...int64) {
+	if c.err == nil {
+		c.err = c.reader.rows(c.ctx, statement, each, append([]int64{c.first, c.last}, args...)...)
+	}
+}
+
+func (c *chunk) sightings(since time.Time) {
+	oldest := int64(math.MinInt64)
+	if !since.IsZero() {
+		oldest = since.Unix()
+	}
+	c.rows(`SELECT added, id, network, client, listener, name, port, version, reason, ja4, first_seen, last_seen,
+		login_ok, login_failed, scanner, noise, observed, explained, rejected, failed
+		FROM sightings WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id`, func(r row) error {
+		c.clients = append(c.clients, Client{added: r.int(0), id: r.int(1), network: r.int(2)})
+		one := &c.clients[len(c.clients)-1]
+		one.Addr = addressOf(one.network, r)
+		one.Listener, one.Endpoint = proxy.Listener(c.texts.get(r.text(4))), Endpoint{c.texts.get(r.text(5)), uint16(r.int(6))}
+		one.Version, one.Reason = c.versions.get(r.text(7)), c.reasons.get(r.text(8))
+		one.JA4 = c.texts.get(r.text(9))
+		one.First, one.Last = time.Unix(r.int(10), 0).UTC(), time.Unix(r.int(11), 0).UTC()
+		one.Counts = Counts{r.int(16), r.int(17), r.int(18), r.int(19)}
+		one.Login, one.Noise = loginOf(r.int(12), r.int(13), one.Counts.Observed, r.int(14)), r.int(15) != 0
+		return nil
+	}, oldest)
+}
+
+// addressOf returns the address of a row, which a number of IPv4 says.
+func addressOf(network int64, r row) netip.Addr {
+	if network>>32 == -1<<16 {
+		return netip.AddrFrom4([4]byte{byte(network >> 24), byte(network >> 16), byte(network >> 8), byte(network)})
+	}
+	a, _ := netip.ParseAddr(string(r.text(3))) // as the ledger has it
+	return a
+}
+
+// logins adds accounts and programs.
+func (c *chunk) logins() {
+	type login struct {
+		addr netip.Addr
+		ja4  string
+	}
+	first, last := make(map[login]int, len(c.clients)), make([]int, len(c.clients)) // chains of clients
+	for i := range c.clients {
+		k := login{c.clients[i].Addr, c.clients[i].JA4}
+		last[i] = first[k]
+		first[k] = i + 1
+	}
+	found := make([][]Identity, len(c.clients))
+	c.rows(`SELECT client, ja4, account, software FROM accounts WHERE owner BETWEEN $1 AND $2 ORDER BY owner, account, software`, func(r row) error {
+		var a netip.Addr
+		_ = a.UnmarshalText(r.text(0)) // as the ledger has it
+		if i := first[login{a, c.texts.get(r.text(1))}]; i > 0 {
+			found[i-1] = append(found[i-1], Identity{string(r.text(2)), c.texts.get(r.text(3))})
+		}
+		return nil
+	})
+	for _, i := range first {
+		for logins := found[i-1]; i > 0; i = last[i-1] {
+			c.clients[i-1].addLogins(logins)
+		}
+	}
+}
+
+// daysSince lists the days from one on that the ledger may have, as SQL does: a
+// range of keys can be found for each of them.
+func (s *Store) daysSince(ctx context.Context, first time.Time) (list string, err error) {
+	if first.IsZero() {
+		return "", nil
+	}
+	var last int64
+	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(max(day), 0) FROM days`).Scan(&last); err != nil {
+		return "", fmt.Errorf("reading days: %w", err)
+	}
+	var b strings.Builder
+	for d := max(first.Unix()/secondsADay, last-maxDays); d <= last; d++ {
+		fmt.Fprintf(&b, "%d,", d)
+	}
+	return strings.TrimSuffix(b.String(), ","), nil
+}
+
+// maxDays is more than any ledger remembers.
+const maxDays = 4000
+
+// days adds the handshakes of each day.
+func (c *chunk) days(list string) {
+	if list == "" || len(c.clients) == 0 {
+		return
+	}
+	type hit struct {
+		client int
+		Day
+	}
+	hits := make([]hit, 0, len(c.clients))
+	counts := make([]int, len(c.clients))
+	at, of := 0, int64(-1)
+	c.rows(`SELECT day, sighting, observed, explained, rejected, failed FROM days WHERE day IN (`+list+`) AND sighting BETWEEN $1 AND $2
+		ORDER BY day, sighting`, func(r row) error {
+		day, id := r.int(0), r.int(1)
+		if day != of {
+			at, of = 0, day
+		}
+		for at < len(c.clients) && c.clients[at].id < id {
+			at++
+		}
+		if at < len(c.clients) && c.clients[at].id == id {
+			hits = append(hits, hit{at, Day{day, Counts{r.int(2), r.int(3), r.int(4), r.int(5)}}})
+			counts[at]++
+		}
+		return nil
+	})
+	all := make([]Day, len(hits)) // one allocation for all
+	for i, n := range counts {
+		c.clients[i].Days, all = all[:0:n], all[n:]
+	}
+	for i := range hits {
+		one := &c.clients[hits[i].client]
+		one.Days = append(one.Days, hits[i].Day)
+	}
+}
+
+// gather puts the clients of each network side by side. Those of one hash of the
+// network are so already.
+func (c *chunk) gather() {
+	for list := c.clients; len(list) > 0; {
 		n := 1
-		for n < len(list) && networkNumber(list[n].Addr) == networkNumber(list[0].Addr) {
+		for n < len(list) && list[n].id>>(63-bucketBits) == list[0].id>>(63-bucketBits) {
 			n++
 		}
-		if err := each(list[:n:n]); err != nil {
-			return err
+		if scattered(list[:n]) {
+			slices.SortStableFunc(list[:n], func(a, b Client) int { return cmp.Compare(a.network, b.network) })
 		}
 		list = list[n:]
 	}
-	return nil
 }
 
-func (s *Store) addDays(ctx context.Context, first time.Time, list []Client) error {
-	type row struct {
-		id int64
-		Day
-	}
-	rows, err := query(ctx, s.db, "reading days", `SELECT sighting, day, observed, explained, rejected, failed FROM days WHERE day >= $1`,
-		[]any{first.Unix() / secondsADay}, func(rows *sql.Rows, r *row) error {
-			return rows.Scan(append([]any{&r.id, &r.Number}, r.Counts.columns()...)...)
-		})
-	days := make(map[int64][]Day)
-	for _, r := range rows {
-		days[r.id] = append(days[r.id], r.Day)
-	}
+// scattered reports whether a network may have clients apart from each other.
+func scattered(list []Client) bool {
 	for i := range list {
-		list[i].Days = days[list[i].id]
+		for k := range max(0, i-1) {
+			if list[k].network == list[i].network && list[i-1].network != list[i].network || i > 32 {
+				return true
+			}
+		}
 	}
-	return err
+	return false
 }

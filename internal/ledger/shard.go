@@ -76,14 +76,14 @@ var seed = maphash.MakeSeed()
 // shardOf returns the shard of an address. A whole /64 is in one shard, which
 // counts its variants.
 func (r *Recorder) shardOf(client netip.Addr) *shard {
-	return &r.shards[shardNumber(client)>>60%shardCount]
+	return &r.shards[shardNumber(networkNumber(client))>>60%shardCount]
 }
 
 // shardNumber hashes a network. Its first bits choose the shard, and begin the
 // id of each row: the rows of a shard lie side by side in their table.
-func shardNumber(client netip.Addr) uint64 {
+func shardNumber(network int64) uint64 {
 	const odd = 0x9e3779b97f4a7c15
-	return uint64(networkNumber(client)) * odd
+	return uint64(network) * odd
 }
 
 // variants are the different rows that a network has brought on one day, as

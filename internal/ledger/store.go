@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -30,12 +31,19 @@ type Store struct {
 	// shared: other processes may write it too. readOnly: this one does not; for
 	// PostgreSQL that is seen to here, since PgBouncer refuses the parameter.
 	shared, readOnly bool
-	// migrated: the tables are up to date.
-	migrated atomic.Bool
-	erased   atomic.Uint64 // how often something has been erased here
+	file             string // where SQLite's are
+	// migrated: the tables are those of this version; current: and so are all rows.
+	migrated, current atomic.Bool
+	erased            atomic.Uint64 // how often something has been erased here
 
 	mu        sync.Mutex
 	recorders []*Recorder // that write here, and drop what is erased
+
+	// owner is this replica where one counts for all. tally is the last count;
+	// counting is held meanwhile.
+	owner    int64
+	counting sync.Mutex
+	tally    *tally
 }
 
 // dialect holds the differences between the databases.
@@ -47,8 +55,9 @@ type dialect struct {
 	columns bool
 	// greatest and least are functions of two numbers.
 	greatest, least string
-	// schema puts the database's own words into a migration.
-	schema *strings.Replacer
+	// schema puts the database's own words into a statement of tables; empty if it
+	// needs none.
+	schema func(statement string) string
 	// lock makes a transaction the only writer until it ends. Replicas write
 	// every few seconds for some milliseconds, so waiting for each other costs
 	// little, and one lock cannot deadlock. A replica that hangs loses its
@@ -59,10 +68,20 @@ type dialect struct {
 var (
 	sqlite = dialect{driver: "sqlite", greatest: "max", least: "min",
 		// An INTEGER PRIMARY KEY is the table's own key there.
-		schema: strings.NewReplacer("@key", "INTEGER PRIMARY KEY", "@without_rowid", " WITHOUT ROWID")}
+		schema: func(s string) string {
+			return strings.NewReplacer("@key", "INTEGER PRIMARY KEY", "@without_rowid", " WITHOUT ROWID",
+				"@sqlite", "", "@last_day", "INTEGER NOT NULL DEFAULT 0", "@noise", "INTEGER NOT NULL DEFAULT 0").Replace(s)
+		}}
 	postgres = dialect{driver: "pgx", columns: true, greatest: "greatest", least: "least",
-		schema: strings.NewReplacer("@key", "BIGINT PRIMARY KEY", "@without_rowid", ""),
-		lock:   "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
+		schema: func(s string) string {
+			if strings.HasPrefix(s, "@sqlite") {
+				return ""
+			}
+			return strings.NewReplacer("@key", "BIGINT PRIMARY KEY", "@without_rowid", "",
+				"@last_day", "INTEGER GENERATED ALWAYS AS (CAST(last_seen / 86400 AS INTEGER)) STORED",
+				"@noise", "INTEGER GENERATED ALWAYS AS (CASE WHEN "+noiseOf("")+" THEN 1 ELSE 0 END) STORED").Replace(s)
+		},
+		lock: "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
 )
 
 // connectTimeout bounds the wait for a database at the start.
@@ -73,9 +92,23 @@ const Memory = "memory:"
 
 // Open opens the ledger of a LEDGER_URL and brings its tables up to date:
 // memory:, sqlite:/path/file.db or postgres://. No error holds a password. With
-// ErrAway it returns a Store too.
+// ErrAway it returns a Store too. A large ledger of an earlier version needs
+// Upgrade before it can be read.
 func Open(ctx context.Context, ledgerURL string) (*Store, error) {
-	return connect(ctx, ledgerURL, false, (*Store).migrate)
+	return connect(ctx, ledgerURL, false, func(s *Store, ctx context.Context) error {
+		if err := s.migrate(ctx); err != nil || s.current.Load() {
+			return err
+		}
+		// A small ledger of an earlier version is up to date at once.
+		if pending, err := s.upgradePending(ctx); err != nil || !pending {
+			return err
+		}
+		var rows int
+		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM sightings LIMIT $1) x`, upgradeRows).Scan(&rows); err != nil || rows == upgradeRows {
+			return err
+		}
+		return s.Upgrade(ctx, func(float64) {})
+	})
 }
 
 // OpenReadOnly opens a ledger that another process writes, to read it.
@@ -226,7 +259,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		if ledgerURL != Memory {
 			return d, "", "nothing follows memory:, and the colon belongs to it"
 		}
-		return sqlite, "file::memory:", ""
+		return sqlite, "", ""
 	case "sqlite":
 		path := sqlitePath(ledgerURL)
 		if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "?#") {
@@ -259,6 +292,8 @@ func sqlitePath(ledgerURL string) string {
 // busy is how many milliseconds one process waits for another's write.
 const busy = "busy_timeout(10000)"
 
+const busyTime = 10 * time.Second
+
 // idleConnections are kept open.
 const idleConnections = 2
 
@@ -276,7 +311,7 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 		}
 	}
 	if ledgerURL == Memory {
-		return openMemory(dsn)
+		return openMemory()
 	}
 	db, err := sql.Open(d.driver, dsn)
 	if err != nil {
@@ -285,19 +320,22 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	db.SetMaxOpenConns(4)
 	db.SetMaxIdleConns(idleConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: db, dialect: d, name: Redacted(ledgerURL), shared: true, readOnly: readOnly}, nil
+	return &Store{db: db, dialect: d, name: Redacted(ledgerURL), file: "file:" + (&url.URL{Path: sqlitePath(ledgerURL)}).EscapedPath(),
+		shared: true, readOnly: readOnly, owner: rand.Int64()}, nil
 }
 
 // openMemory opens a ledger in memory. The database is made at its first use,
 // as it cannot fail in a way that the operator could fix, and the start does not
 // wait for it.
-func openMemory(dsn string) (*Store, error) {
-	c, err := modernc.NewConnector(dsn)
+func openMemory() (*Store, error) {
+	s := &Store{dialect: sqlite, name: Memory, file: fmt.Sprintf("file:/postern-%d?vfs=memdb", rand.Uint64())}
+	c, err := modernc.NewConnector(s.file + "&_pragma=" + busy)
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: %w", Memory, err)
 	}
-	s := &Store{db: sql.OpenDB(inMemory{c}), dialect: sqlite, name: Memory}
-	s.db.SetMaxOpenConns(1) // each connection is a database of its own
+	s.db = sql.OpenDB(inMemory{c})
+	s.current.Store(true)
+	s.db.SetMaxOpenConns(1) // which keeps the database
 	s.migrated.Store(true)
 	return s, nil
 }
@@ -310,8 +348,8 @@ func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, statement := range append(slices.Concat(migrations...), begin()) {
-		if _, err := c.(driver.ExecerContext).ExecContext(ctx, sqlite.schema.Replace(statement), nil); err != nil {
+	for _, statement := range append(slices.Concat(tables, readIndexes), begin()) {
+		if _, err := c.(driver.ExecerContext).ExecContext(ctx, sqlite.schema(statement), nil); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("making its tables: %w", err)
 		}

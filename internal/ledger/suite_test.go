@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"postern/internal/postgrestest"
 	"postern/policy"
 	"postern/proxy"
@@ -160,7 +163,37 @@ func (g *replica) clients(f Filter) []Client {
 	if err != nil || n != len(list) {
 		g.t.Errorf("%d clients are listed, and %d counted, %v", len(list), n, err)
 	}
+	for _, o := range []Order{{}, {ByLastSeen, true}, {ByHandshakes, false}, {ByClient, true}} {
+		g.find(f, o, list)
+	}
 	return list
+}
+
+// find turns the pages of a filter, which hold the clients of a list, in order.
+func (g *replica) find(f Filter, o Order, list []Client) {
+	g.t.Helper()
+	want := slices.Clone(list)
+	slices.SortFunc(want, func(a, b Client) int {
+		n := place{o.By.value(&a), a.id}.compare(place{o.By.value(&b), b.id})
+		if o.Descending {
+			return -n
+		}
+		return n
+	})
+	var got []Client
+	for cursor := ""; ; {
+		p, err := g.store.Find(context.Background(), f, o, cursor, 1+len(list)/3)
+		if err != nil || p.Total != len(list) {
+			g.t.Fatalf("%v: %d of %d clients, %v", o, p.Total, len(list), err)
+		}
+		got = append(got, p.Clients...)
+		if cursor = p.Next; cursor == "" {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Client{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+		g.t.Error(o, diff)
+	}
 }
 
 // only is the one client that there is.

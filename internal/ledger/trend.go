@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -15,7 +16,9 @@ import (
 var Windows = []struct {
 	Label string
 	For   time.Duration
-}{{"1h", time.Hour}, {"24h", 24 * time.Hour}, {"7d", 7 * 24 * time.Hour}, {"30d", 30 * 24 * time.Hour}}
+}{{"1h", time.Hour}, {"24h", 24 * time.Hour}, {"7d", 7 * 24 * time.Hour}, {"30d", longestWindow}}
+
+const longestWindow = 30 * 24 * time.Hour
 
 // Any stands for every listener or version in a Distinct.
 const Any = "any"
@@ -27,78 +30,190 @@ type Distinct struct {
 	ByWindow [4]int
 }
 
-// Distinct counts the distinct clients before now, by listener and version, each
-// also for any of them. Numbers of zero are left out.
-//
-// The rows are read once and counted here: that takes a tenth of the time that a
-// database needs to count every combination.
-func (s *Store) Distinct(ctx context.Context, now time.Time) ([]Distinct, error) {
-	oldest := now.Add(-Windows[len(Windows)-1].For).Unix()
-	var g group // most rows have the texts of the row before
-	var listener, version sql.RawBytes
-	list, err := query(ctx, s.db, "counting distinct clients",
-		"SELECT s.network, s.last_seen, s.listener, s.version FROM sightings s WHERE s.last_seen >= $1 AND NOT "+noise, []any{oldest},
-		func(rows *sql.Rows, l *lastSeen) error {
-			err := rows.Scan(&l.network, &l.at, &listener, &version)
-			if string(listener) != g.listener || string(version) != g.version {
-				g = group{string(listener), string(version)}
-			}
-			l.group = g
-			return err
-		})
-	if err != nil {
-		return nil, err
-	}
-	return distinct(list, now), nil
+// tally holds how long before a time the networks were last seen, by group.
+type tally struct {
+	at    time.Time
+	state string // of the ledger
+	// seen counts networks by minutes before at, rounded up, up to the longest
+	// window. So at, and whole minutes later, the numbers are exact.
+	seen   [][]uint32
+	groups []group          // of seen
+	parts  map[group][4]int // indexes of seen
+	one    []seenIn         // of one network, in each group
+}
+
+// seenIn is when a network was last seen in a group.
+type seenIn struct {
+	of int
+	at int64
 }
 
 // group identifies one number of distinct clients.
 type group struct{ listener, version string }
 
-// lastSeen is when a network was last seen in a group.
+// lastSeen is when a sighting of a network was last seen.
 type lastSeen struct {
 	network, at int64
 	group
 }
 
-func distinct(list []lastSeen, now time.Time) []Distinct {
-	slices.SortFunc(list, func(a, b lastSeen) int { return cmp.Compare(a.network, b.network) })
-	counts := make(map[group]*Distinct)
-	var one []lastSeen // of one network, in each group
-	for i, l := range list {
-		for _, g := range [...]group{l.group, {l.listener, Any}, {Any, l.version}, {Any, Any}} {
-			at := slices.IndexFunc(one, func(o lastSeen) bool { return o.group == g })
-			if at < 0 {
-				one = append(one, lastSeen{l.network, l.at, g})
-				continue
-			}
-			one[at].at = max(one[at].at, l.at)
+// Distinct counts the distinct clients before now, by listener and version, each
+// also for any of them. Numbers of zero are left out. While nobody writes to the
+// ledger, its rows are read once, and the numbers are those of the last whole minute
+// since. Of several replicas one counts for all of them, and the numbers may be as
+// old as the time that it is given returns.
+func (s *Store) Distinct(ctx context.Context, now time.Time) (list []Distinct, at time.Time, err error) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	if s.columns {
+		return s.distinctOfAll(ctx, now)
+	}
+	return s.distinct(ctx, now)
+}
+
+func (s *Store) distinct(ctx context.Context, now time.Time) ([]Distinct, time.Time, error) {
+	if err := s.readable(ctx); err != nil {
+		return nil, now, err
+	}
+	state, err := s.State(ctx)
+	if err != nil {
+		return nil, now, err
+	}
+	t := s.tally
+	if t == nil || t.state != state || now.Before(t.at) {
+		if t, err = s.count(ctx, now); err != nil {
+			return nil, now, err
 		}
-		if i < len(list)-1 && list[i+1].network == l.network {
-			continue
+		t.state, s.tally = state, t
+	}
+	at := t.at.Add(now.Sub(t.at).Truncate(time.Minute))
+	return t.distinct(at), at, nil
+}
+
+// count reads all rows of the longest window.
+func (s *Store) count(ctx context.Context, now time.Time) (*tally, error) {
+	t := &tally{at: now, parts: make(map[group][4]int)}
+	oldest := now.Add(-longestWindow).Unix()
+	return t, chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) (list []lastSeen, n int, err error) {
+		texts := make(interned)
+		list = make([]lastSeen, 0, 2*chunkRows)
+		err = r.rows(ctx, `SELECT network, last_seen, listener, version FROM sightings WHERE id BETWEEN $1 AND $2 AND +noise = 0 AND last_seen >= $3`,
+			func(r row) error {
+				list = append(list, lastSeen{r.int(0), r.int(1), group{texts.get(r.text(2)), texts.get(r.text(3))}})
+				return nil
+			}, first, last, oldest)
+		return list, len(list), err
+	}, func(list []lastSeen, _ float64) error {
+		t.add(list)
+		return nil
+	})
+}
+
+// add adds what is known of some networks.
+func (t *tally) add(list []lastSeen) {
+	slices.SortFunc(list, func(a, b lastSeen) int { return cmp.Compare(a.network, b.network) })
+	for i := 0; i < len(list); {
+		one := t.one[:0]
+		for network := list[i].network; i < len(list) && list[i].network == network; i++ {
+			for _, of := range t.groupsOf(list[i].group) {
+				at := slices.IndexFunc(one, func(o seenIn) bool { return o.of == of })
+				if at < 0 {
+					at, one = len(one), append(one, seenIn{of, list[i].at})
+				}
+				one[at].at = max(one[at].at, list[i].at)
+			}
 		}
 		for _, o := range one {
-			d := counts[o.group]
-			if d == nil {
-				d = &Distinct{Listener: o.listener, Version: o.version}
-				counts[o.group] = d
-			}
-			for i, w := range Windows {
-				if o.at >= now.Add(-w.For).Unix() {
-					d.ByWindow[i]++
-				}
+			t.seen[o.of][max(0, t.at.Unix()-o.at+59)/60]++
+		}
+		t.one = one
+	}
+}
+
+// groupsOf returns the groups of which a group is a part, as indexes of seen.
+func (t *tally) groupsOf(g group) [4]int {
+	all, known := t.parts[g]
+	if !known {
+		for i, part := range [...]group{g, {g.listener, Any}, {Any, g.version}, {Any, Any}} {
+			if all[i] = slices.Index(t.groups, part); all[i] < 0 {
+				all[i] = len(t.groups)
+				t.groups, t.seen = append(t.groups, part), append(t.seen, make([]uint32, longestWindow/time.Minute+1))
 			}
 		}
-		one = one[:0]
+		t.parts[g] = all
 	}
-	all := make([]Distinct, 0, len(counts))
-	for _, d := range counts {
-		all = append(all, *d)
+	return all
+}
+
+// distinct returns the numbers at a time some whole minutes after the tally's.
+func (t *tally) distinct(at time.Time) []Distinct {
+	all := make([]Distinct, 0, len(t.seen))
+	for i, seen := range t.seen {
+		d := Distinct{Listener: t.groups[i].listener, Version: t.groups[i].version}
+		for i, w := range Windows {
+			for _, n := range seen[:max(0, (w.For-at.Sub(t.at))/time.Minute+1)] {
+				d.ByWindow[i] += int(n)
+			}
+		}
+		if d.ByWindow != [4]int{} {
+			all = append(all, d)
+		}
 	}
 	slices.SortFunc(all, func(a, b Distinct) int {
 		return cmp.Or(cmp.Compare(a.Listener, b.Listener), cmp.Compare(a.Version, b.Version))
 	})
 	return all
+}
+
+const (
+	// countLease is how long a replica may count, in seconds. If nothing is written,
+	// another takes over takenAfter seconds after its time.
+	countLease, takenAfter = 60, 120
+	// countRest is how many times as long as a count took nobody counts.
+	countRest = 50
+)
+
+// distinctOfAll returns what one replica has counted for all of them.
+func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distinct, at time.Time, err error) {
+	t := now.Unix()
+	var mine int64
+	state, err := s.State(ctx)
+	if err != nil {
+		return nil, now, err
+	}
+	err = s.within(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `UPDATE counted SET owner = $1, due = $2 WHERE due <= $3 AND (owner = $1 OR due <= $4 OR state <> $5)`,
+			s.owner, t+countLease, t, t-takenAfter, state)
+		if err == nil {
+			mine, err = result.RowsAffected()
+		}
+		return err
+	})
+	if err == nil && mine == 1 {
+		begun := time.Now()
+		if list, at, err = s.distinct(ctx, now); err != nil {
+			return nil, now, err
+		}
+		figures, _ := json.Marshal(list) // of texts and numbers
+		rest := int64(countRest * time.Since(begun) / time.Second)
+		return list, at, s.within(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE counted SET at = $1, figures = $2, due = $3, state = $4 WHERE owner = $5`,
+				at.Unix(), string(figures), t+rest, state, s.owner)
+			return err
+		})
+	}
+	var seconds int64
+	var figures string
+	if err == nil {
+		err = s.db.QueryRowContext(ctx, `SELECT at, figures FROM counted`).Scan(&seconds, &figures)
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(figures), &list)
+	}
+	if err != nil {
+		return nil, now, fmt.Errorf("reading what another replica has counted: %w", err)
+	}
+	return list, time.Unix(seconds, 0).UTC(), nil
 }
 
 // Period counts the clients of some consecutive days in UTC, without noise.
@@ -122,7 +237,7 @@ func (s *Store) Days(ctx context.Context, since time.Time) ([]Period, error) {
 	return s.periods(ctx, first, `SELECT d.day, d.version, count(*), `+sums+` FROM (
 		SELECT d.day, min(s.version) AS version, sum(d.observed) AS observed, sum(d.explained) AS explained,
 			sum(d.rejected) AS rejected, sum(d.failed) AS failed
-		FROM days d JOIN sightings s ON s.id = d.sighting WHERE d.day >= $1 AND NOT `+noise+` GROUP BY d.day, s.network) d
+		FROM days d JOIN sightings s ON s.id = d.sighting WHERE d.day >= $1 AND s.noise = 0 GROUP BY d.day, s.network) d
 		GROUP BY 1, 2 ORDER BY 1, 2`)
 }
 
@@ -131,7 +246,7 @@ func (s *Store) Days(ctx context.Context, since time.Time) ([]Period, error) {
 func (s *Store) Trend(ctx context.Context, first time.Time, days int) ([]Period, error) {
 	day := first.Unix() / secondsADay
 	return s.periods(ctx, day, fmt.Sprintf(`SELECT d.day - (d.day - %d) %% %d, CAST('none' AS TEXT), count(DISTINCT s.network), `, day, days)+sums+`
-		FROM days d JOIN sightings s ON s.id = d.sighting WHERE d.day >= $1 AND NOT `+noise+` GROUP BY 1, 2 ORDER BY 1, 2`)
+		FROM days d JOIN sightings s ON s.id = d.sighting WHERE d.day >= $1 AND s.noise = 0 GROUP BY 1, 2 ORDER BY 1, 2`)
 }
 
 // periods reads periods by their first day.

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -48,18 +47,34 @@ func ja4Text(j policy.JA4) string {
 	return text.Clean(j.String(), len(j))
 }
 
+// entryTexts are the texts of a sighting's row.
+type entryTexts struct{ client, listener, name, version, reason, ja4 string }
+
 // row returns the primary key of a sighting's row: a hash of its entry's key, so
 // that every process knows it without a query.
 func (k *entryKey) row() int64 {
+	t := entryTexts{k.client.String(), string(k.listener), k.name, k.version.String(), k.reason.String(), ja4Text(k.ja4)}
+	return t.row(networkNumber(k.client), int64(k.port))
+}
+
+func (t *entryTexts) row(network, port int64) int64 {
+	return keyOf(network, binary.BigEndian.AppendUint16(nil, uint16(port)), t.client, t.listener, t.name, t.version, t.reason, t.ja4)
+}
+
+// bucketBits is how many bits of a key are a hash of the network, behind the sign.
+const bucketBits = 16
+
+// keyOf returns a key that begins with a hash of the network.
+func keyOf(network int64, end []byte, texts ...string) int64 {
 	b := make([]byte, 0, 256)
-	b = k.client.AppendTo(b)
-	for _, s := range []string{string(k.listener), k.name, k.version.String(), k.reason.String(), ja4Text(k.ja4)} {
-		b = append(append(b, 0), s...)
+	for i, s := range texts {
+		if i > 0 {
+			b = append(b, 0)
+		}
+		b = append(b, s...)
 	}
-	b = binary.BigEndian.AppendUint16(append(b, 0), k.port)
-	sum := sha256.Sum256(b)
-	const networkBits = 16
-	return int64((shardNumber(k.client)>>(64-networkBits)<<(64-networkBits) | binary.BigEndian.Uint64(sum[:8])>>networkBits) >> 1)
+	sum := sha256.Sum256(append(append(b, 0), end...))
+	return int64((shardNumber(network)>>(64-bucketBits)<<(64-bucketBits) | binary.BigEndian.Uint64(sum[:8])>>bucketBits) >> 1)
 }
 
 // add writes a batch in one transaction.
@@ -258,8 +273,12 @@ func (w *writer) sightings(rows []*sighting) {
 	if !w.d.columns {
 		fresh = w.known(fresh)
 	}
-	w.insert("sightings", sightingColumns, inherited, len(fresh),
-		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts, "sightings")+", "+w.widen("sightings"),
+	computed, update := inherited, ", last_day = max(last_day, excluded.last_day)"
+	if w.d.columns { // it generates the day
+		computed, update = inherited[1:], ""
+	}
+	w.insert("sightings", sightingColumns, computed, len(fresh),
+		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts, "sightings")+", "+w.widen("sightings")+update,
 		func(i int, to []any) []any {
 			r := fresh[i]
 			return append(to, r.id, r.client.String(), networkNumber(r.client), string(r.listener), r.name, int64(r.port),
@@ -274,6 +293,7 @@ var sightingColumns = []column{{"id", integer}, {"client", textual}, {"network",
 
 // inherited are the columns that a new row copies from others of its client.
 var inherited = []column{
+	{"last_day", "@last_seen / 86400"},
 	{"added", "@first_seen"},
 	{"login_ok", "COALESCE((SELECT max(s.login_ok) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4), 0)"},
 	{"login_failed", "COALESCE((SELECT max(s.login_failed) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4), 0)"},
@@ -365,15 +385,34 @@ func (w *writer) marks(rows []*sighting) {
 	}
 }
 
+// storedAccount is a row of accounts.
+type storedAccount struct {
+	client, ja4, account, software, folded string
+	span
+}
+
+// ownerOf returns the key of an address and a fingerprint.
+func ownerOf(client, ja4 string) int64 {
+	a, _ := netip.ParseAddr(client) // as the ledger has it
+	return keyOf(networkNumber(a), nil, client, ja4)
+}
+
 var accountColumns = []column{{"client", textual}, {"ja4", textual}, {"account", textual}, {"software", textual}, {"folded", textual},
-	{"first_seen", integer}, {"last_seen", integer}}
+	{"first_seen", integer}, {"last_seen", integer}, {"owner", integer}}
 
 func (w *writer) accounts(seen map[accountKey]span) {
-	keys := slices.Collect(maps.Keys(seen))
-	w.insert("accounts", accountColumns, nil, len(keys), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+w.widen("accounts"),
+	list := make([]storedAccount, 0, len(seen))
+	for k, s := range seen {
+		list = append(list, storedAccount{k.client.String(), ja4Text(k.ja4), k.account, k.software, strings.ToLower(k.software), s})
+	}
+	w.storeAccounts(list)
+}
+
+func (w *writer) storeAccounts(list []storedAccount) {
+	w.insert("accounts", accountColumns, nil, len(list), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+w.widen("accounts")+", owner = excluded.owner",
 		func(i int, to []any) []any {
-			k := keys[i]
-			return append(to, k.client.String(), ja4Text(k.ja4), k.account, k.software, strings.ToLower(k.software), seen[k].first, seen[k].last)
+			a := &list[i]
+			return append(to, a.client, a.ja4, a.account, a.software, a.folded, a.first, a.last, ownerOf(a.client, a.ja4))
 		})
 }
 

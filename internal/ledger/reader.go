@@ -1,0 +1,132 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	zombiezen "zombiezen.com/go/sqlite"
+)
+
+// reader is a connection that reads many rows. Through database/sql each value
+// costs several allocations, and a million clients five times as long.
+type reader interface {
+	// rows calls each for every row. All arguments are numbers.
+	rows(ctx context.Context, statement string, each func(row) error, args ...int64) error
+	close()
+}
+
+// row is one row, valid until the next. Columns count from 0; text is that of the
+// reader.
+type row interface {
+	int(column int) int64
+	text(column int) []byte
+}
+
+// reader opens a connection to read.
+func (s *Store) reader(ctx context.Context) (reader, error) {
+	if s.columns {
+		c, err := s.db.Conn(ctx)
+		return postgresReader{c}, err
+	}
+	flags := zombiezen.OpenURI | zombiezen.OpenReadOnly
+	if s.name == Memory {
+		flags = zombiezen.OpenURI | zombiezen.OpenReadWrite
+	}
+	c, err := zombiezen.OpenConn(s.file, flags)
+	if err != nil {
+		return nil, err
+	}
+	c.SetBusyTimeout(busyTime)
+	return &sqliteReader{conn: c}, nil
+}
+
+type sqliteReader struct {
+	conn *zombiezen.Conn
+	stmt *zombiezen.Stmt
+	buf  []byte
+}
+
+func (r *sqliteReader) rows(ctx context.Context, statement string, each func(row) error, args ...int64) (err error) {
+	r.conn.SetInterrupt(ctx.Done())
+	if r.stmt, err = r.conn.Prepare(statement); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.stmt.Reset()) }()
+	for i, a := range args {
+		r.stmt.BindInt64(i+1, a)
+	}
+	for {
+		if more, err := r.stmt.Step(); err != nil || !more {
+			return err
+		}
+		if err := each(r); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *sqliteReader) int(column int) int64 { return r.stmt.ColumnInt64(column) }
+
+func (r *sqliteReader) text(column int) []byte {
+	n := r.stmt.ColumnLen(column)
+	if n > len(r.buf) {
+		r.buf = make([]byte, n)
+	}
+	return r.buf[:r.stmt.ColumnBytes(column, r.buf[:n])]
+}
+
+func (r *sqliteReader) close() { r.conn.Close() }
+
+type postgresReader struct{ conn *sql.Conn }
+
+func (r postgresReader) rows(ctx context.Context, statement string, each func(row) error, args ...int64) error {
+	values := make([]any, len(args))
+	for i, a := range args {
+		values[i] = a
+	}
+	return r.conn.Raw(func(c any) error {
+		rows, err := c.(*stdlib.Conn).Conn().Query(ctx, statement, values...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := each(postgresRow{rows}); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+}
+
+func (r postgresReader) close() { r.conn.Close() }
+
+type postgresRow struct{ pgx.Rows }
+
+func (r postgresRow) text(column int) []byte { return r.RawValues()[column] }
+
+func (r postgresRow) int(column int) (n int64) {
+	switch b := r.RawValues()[column]; {
+	case r.FieldDescriptions()[column].Format == pgx.TextFormatCode:
+		n, _ = strconv.ParseInt(string(b), 10, 64) // the column is a number
+	case len(b) == 8:
+		n = int64(binary.BigEndian.Uint64(b))
+	case len(b) == 4:
+		n = int64(int32(binary.BigEndian.Uint32(b)))
+	}
+	return n
+}
+
+// inWordsOf begins an error with what was done.
+func inWordsOf(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

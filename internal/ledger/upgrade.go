@@ -1,0 +1,226 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+)
+
+// fromVersion1 begins to bring tables of version 1 up to date: it adds columns,
+// which Upgrade fills in pieces, each in a transaction with the place that it has
+// come to. So the program may end in the middle, several replicas may take part,
+// and clients are recorded meanwhile. Indexes come last, in one go.
+var fromVersion1 = []string{
+	`@sqlite ALTER TABLE sightings ADD COLUMN last_day @last_day`,
+	`@sqlite ALTER TABLE sightings ADD COLUMN noise @noise`,
+	keepNoise("INSERT"), keepNoise("UPDATE"),
+	`ALTER TABLE accounts ADD COLUMN owner BIGINT NOT NULL DEFAULT 0`,
+	countedTable, countedRow,
+	`CREATE TABLE upgrade (step INTEGER NOT NULL, place TEXT NOT NULL, done BIGINT NOT NULL, rows BIGINT NOT NULL)`,
+	fmt.Sprintf(`INSERT INTO upgrade VALUES (%d, '', 0, 0)`, checkKeys),
+}
+
+// The steps of an upgrade.
+const (
+	checkKeys = iota
+	fillSightings
+	fillAccounts
+	makeIndexes
+	upgradeSteps
+)
+
+// upgradeRows is how many rows are filled in one transaction.
+const upgradeRows = 20_000
+
+// ErrUpgrading reports that a ledger cannot be read yet.
+var ErrUpgrading = errors.New("an instance is bringing the ledger up to this version; its log says how far it is")
+
+// upgrade is how far an upgrade has come.
+type upgrade struct {
+	step       int
+	place      string // in the table of the step
+	done, rows int64  // of that table
+}
+
+// Upgrade brings a ledger of an earlier version up to date, and calls progress with
+// the share that is done after each piece. Until it has returned nil, nothing can
+// be read. It may be called again after an error, and by several replicas at once.
+func (s *Store) Upgrade(ctx context.Context, progress func(done float64)) error {
+	if err := s.migrate(ctx); err != nil {
+		return err
+	}
+	for {
+		u := upgrade{step: upgradeSteps}
+		pending, err := s.upgradePending(ctx)
+		if err == nil && !pending {
+			return nil
+		}
+		if err == nil {
+			err = s.within(ctx, func(tx *sql.Tx) error { return s.upgradePiece(ctx, tx, &u) })
+		}
+		if err != nil && !errors.Is(err, errInDoubt) { // the next piece sees
+			return fmt.Errorf("bringing the ledger up to date: %w", err)
+		}
+		progress((float64(u.step) + float64(u.done)/float64(max(u.rows, 1))) / upgradeSteps)
+	}
+}
+
+// upgradePending reports whether columns wait to be filled.
+func (s *Store) upgradePending(ctx context.Context) (bool, error) {
+	if s.current.Load() {
+		return false, nil
+	}
+	var step int
+	err := s.db.QueryRowContext(ctx, `SELECT step FROM upgrade`).Scan(&step)
+	if noTable(err) {
+		s.current.Store(true)
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// readable returns why the ledger cannot be read.
+func (s *Store) readable(ctx context.Context) error {
+	pending, err := s.upgradePending(ctx)
+	if pending {
+		return ErrUpgrading
+	}
+	return err
+}
+
+func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error {
+	err := tx.QueryRowContext(ctx, `SELECT step, place, done, rows FROM upgrade`).Scan(&u.step, &u.place, &u.done, &u.rows)
+	if noTable(err) { // another replica has finished
+		return nil
+	}
+	w := &writer{ctx: ctx, tx: tx, d: s.dialect, err: err}
+	switch u.step {
+	case checkKeys:
+		w.checkKeys(u)
+	case fillSightings:
+		w.fillSightings(u)
+	case fillAccounts:
+		w.fillAccounts(u)
+	case makeIndexes:
+		w.runAll(readIndexes, []string{`DROP TABLE upgrade`})
+		u.done, u.rows = 1, 1
+		return w.err
+	}
+	w.run(`UPDATE upgrade SET step = $1, place = $2, done = $3, rows = $4`, u.step, u.place, u.done, u.rows)
+	return w.err
+}
+
+// run executes a statement in the database's own words.
+func (w *writer) run(statement string, args ...any) {
+	if statement = w.d.schema(statement); w.err == nil && statement != "" {
+		_, w.err = w.tx.ExecContext(w.ctx, statement, args...)
+	}
+}
+
+func (w *writer) runAll(lists ...[]string) {
+	for _, statement := range slices.Concat(lists...) {
+		w.run(statement)
+	}
+}
+
+// next goes to the next step, which reads a table.
+func (w *writer) next(u *upgrade, table string) {
+	u.step, u.place, u.done = u.step+1, "", 0
+	if w.err == nil {
+		w.err = w.tx.QueryRowContext(w.ctx, `SELECT count(*) FROM `+table).Scan(&u.rows)
+	}
+}
+
+// upTo returns the key of the last row of a piece behind a place; false where there
+// is none.
+func (w *writer) upTo(key, table string, place any) (last sql.NullString) {
+	if w.err == nil {
+		w.err = w.tx.QueryRowContext(w.ctx, fmt.Sprintf(`SELECT CAST(max(%[1]s) AS TEXT) FROM (SELECT %[1]s FROM %[2]s WHERE %[1]s > $1 ORDER BY %[1]s LIMIT %[3]d) x`,
+			key, table, upgradeRows), place).Scan(&last)
+	}
+	return last
+}
+
+// checkKeys finds sightings whose id is not the hash of what they are, as in a
+// ledger that something else has filled, and gives them new ones.
+func (w *writer) checkKeys(u *upgrade) {
+	type pair struct{ old, is int64 }
+	var moved []pair
+	for at, more := int64(math.MinInt64), true; more && w.err == nil; {
+		list, err := query(w.ctx, w.tx, "reading sightings", fmt.Sprintf(`SELECT id, client, network, listener, name, port, version, reason, ja4
+			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(rows *sql.Rows, p *pair) error {
+			var t entryTexts
+			var network, port int64
+			err := rows.Scan(&p.old, &t.client, &network, &t.listener, &t.name, &port, &t.version, &t.reason, &t.ja4)
+			p.is = t.row(network, port)
+			return err
+		})
+		for _, p := range list {
+			if at = p.old; p.is != p.old {
+				moved = append(moved, p)
+			}
+		}
+		w.err, more = err, len(list) == upgradeRows
+	}
+	if len(moved) > 0 {
+		w.run(`CREATE TABLE moved (old @key, id BIGINT NOT NULL)`)
+		w.insert("moved", []column{{"old", integer}, {"id", integer}}, nil, len(moved), "",
+			func(i int, to []any) []any { return append(to, moved[i].old, moved[i].is) })
+		w.runAll(rewrite)
+	}
+	w.next(u, "sightings")
+}
+
+// rewrite copies the tables with sightings in the order of their new ids.
+var rewrite = []string{
+	`DROP INDEX sightings_by_age`, `DROP INDEX sightings_by_client`,
+	`ALTER TABLE sightings RENAME TO old_sightings`, `ALTER TABLE days RENAME TO old_days`, sightingsTable, daysTable,
+	`INSERT INTO sightings (id, client, network, listener, name, port, version, reason, ja4, added, first_seen, last_seen,
+			observed, explained, rejected, failed, login_ok, login_failed, scanner)
+		SELECT COALESCE(m.id, s.id), min(client), min(network), min(listener), min(name), min(port), min(version), min(reason), min(ja4), min(added),
+			min(first_seen), max(last_seen), sum(observed), sum(explained), sum(rejected), sum(failed), max(login_ok), max(login_failed), max(scanner)
+		FROM old_sightings s LEFT JOIN moved m ON m.old = s.id GROUP BY 1 ORDER BY 1`,
+	`INSERT INTO days SELECT day, COALESCE(m.id, sighting), sum(observed), sum(explained), sum(rejected), sum(failed)
+		FROM old_days d LEFT JOIN moved m ON m.old = d.sighting GROUP BY 1, 2 ORDER BY 1, 2`,
+	`DROP TABLE old_sightings`, `DROP TABLE old_days`, `DROP TABLE moved`,
+	sightingsByAge, sightingsByClient, keepNoise("INSERT"), keepNoise("UPDATE"),
+}
+
+// fillSightings fills the columns of some sightings. PostgreSQL does so for all at
+// once: it generates them.
+func (w *writer) fillSightings(u *upgrade) {
+	if w.d.columns {
+		w.run(`ALTER TABLE sightings ADD COLUMN IF NOT EXISTS last_day @last_day, ADD COLUMN IF NOT EXISTS noise @noise`)
+		w.next(u, "accounts")
+		return
+	}
+	place, _ := strconv.ParseInt(cmp.Or(u.place, strconv.Itoa(math.MinInt64)), 10, 64)
+	last := w.upTo("id", "sightings", place)
+	if !last.Valid {
+		w.next(u, "accounts")
+		return
+	}
+	w.run(`UPDATE sightings SET last_day = last_seen / 86400, noise = `+noiseOf("")+` WHERE id > $1 AND id <= CAST($2 AS BIGINT)`, place, last.String)
+	u.place, u.done = last.String, u.done+upgradeRows
+}
+
+// fillAccounts fills the columns of the accounts of some addresses.
+func (w *writer) fillAccounts(u *upgrade) {
+	last := w.upTo("client", "accounts", u.place)
+	if w.err != nil || !last.Valid {
+		u.step, u.done = u.step+1, 0
+		return
+	}
+	list, err := query(w.ctx, w.tx, "reading accounts", `SELECT client, ja4, account, software, folded, first_seen, last_seen
+		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last.String}, func(rows *sql.Rows, a *storedAccount) error {
+		return rows.Scan(&a.client, &a.ja4, &a.account, &a.software, &a.folded, &a.first, &a.last)
+	})
+	w.err = err
+	w.storeAccounts(list)
+	u.place, u.done = last.String, u.done+int64(len(list))
+}
