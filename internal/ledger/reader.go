@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -49,7 +48,7 @@ func (s *Store) reader(ctx context.Context) (reader, error) {
 type sqliteReader struct {
 	conn *zombiezen.Conn
 	stmt *zombiezen.Stmt
-	buf  []byte
+	bufs [16][]byte // one for each column of text
 }
 
 func (r *sqliteReader) rows(ctx context.Context, statement string, each func(row) error, args ...int64) (err error) {
@@ -75,10 +74,10 @@ func (r *sqliteReader) int(column int) int64 { return r.stmt.ColumnInt64(column)
 
 func (r *sqliteReader) text(column int) []byte {
 	n := r.stmt.ColumnLen(column)
-	if n > len(r.buf) {
-		r.buf = make([]byte, n)
+	if n > len(r.bufs[column]) {
+		r.bufs[column] = make([]byte, n)
 	}
-	return r.buf[:r.stmt.ColumnBytes(column, r.buf[:n])]
+	return r.bufs[column][:r.stmt.ColumnBytes(column, r.bufs[column][:n])]
 }
 
 func (r *sqliteReader) close() { r.conn.Close() }
@@ -121,12 +120,4 @@ func (r postgresRow) int(column int) (n int64) {
 		n = int64(int32(binary.BigEndian.Uint32(b)))
 	}
 	return n
-}
-
-// inWordsOf begins an error with what was done.
-func inWordsOf(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -163,10 +163,38 @@ func (g *replica) clients(f Filter) []Client {
 	if err != nil || n != len(list) {
 		g.t.Errorf("%d clients are listed, and %d counted, %v", len(list), n, err)
 	}
+	g.scan(list)
 	for _, o := range []Order{{}, {ByLastSeen, true}, {ByHandshakes, false}, {ByClient, true}} {
 		g.find(f, o, list)
 	}
 	return list
+}
+
+// scan reads what Scan hands out, which is what Clients lists, each network once.
+func (g *replica) scan(list []Client) {
+	g.t.Helper()
+	got, networks := make(map[int64]Client), make(map[string]bool)
+	if err := g.store.Scan(context.Background(), Scope{Logins: true}, func(clients []Client) error {
+		network := clients[0].Network()
+		if networks[network] {
+			g.t.Errorf("%s comes twice", network)
+		}
+		networks[network] = true
+		for _, c := range clients {
+			if c.Network() != network {
+				g.t.Errorf("%s is with %s", c.Network(), network)
+			}
+			got[c.id] = c
+		}
+		return nil
+	}); err != nil {
+		g.t.Fatal(err)
+	}
+	for _, c := range list {
+		if diff := cmp.Diff(c, got[c.id], cmp.AllowUnexported(Client{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.IgnoreFields(Client{}, "network")); diff != "" {
+			g.t.Error(diff)
+		}
+	}
 }
 
 // find turns the pages of a filter, which hold the clients of a list, in order.
