@@ -83,7 +83,7 @@ func (p *Page) Handler() http.Handler {
 	p.daily.read = func(ctx context.Context) (daily, error) { return readDaily(ctx, p.Clients.Store, p.State().Now) }
 	p.standing.read = p.Report
 	go func() {
-		state := p.state(context.Background())
+		state, _ := p.state(context.Background())
 		p.daily.refresh(state)
 		p.standing.refresh(state)
 	}()
@@ -116,12 +116,15 @@ func (p *Page) answer(w http.ResponseWriter, status int, name string, view any) 
 
 // state is a text that changes whenever the report or the days do: with the
 // ledger, the day, and the rules in force. Where the ledger cannot be read, it is
-// one that it never was.
-func (p *Page) state(ctx context.Context) string {
+// another one, too.
+func (p *Page) state(ctx context.Context) (string, error) {
 	written, err := p.Clients.Store.State(ctx)
 	s := p.State()
-	snapshot := s.Policy.At(s.Now)
-	return fmt.Sprintf("%s %v %s %p %q %v", written, err, s.Now.UTC().Format(time.DateOnly), s.Policy, snapshot.InForce(), p.Readiness.backlog().Stuck)
+	snapshot, stuck := s.Policy.At(s.Now), ""
+	if b := p.Readiness.backlog(); b.Stuck {
+		stuck = b.String()
+	}
+	return fmt.Sprintf("%s %v %s %p %q %s", written, err, s.Now.UTC().Format(time.DateOnly), s.Policy, snapshot.InForce(), stuck), err
 }
 
 // frame is what all pages have.
@@ -183,18 +186,18 @@ func (p *Page) view(r *http.Request) *pageView {
 	if v.Title = "Old clients"; v.Counted {
 		v.Title = "Old clients in 7 days: " + number(v.Windows[2].Clients)
 	}
-	state := p.state(ctx)
+	state, stateErr := p.state(ctx)
 	daily, known, dailyErr := p.daily.get(ctx, state)
 	if v.ChartKnown = known; known {
 		v.Chart = newChart(daily, s)
 	}
 	standing, known, standingErr := p.standing.get(ctx, state)
-	if known {
+	if known && cmp.Or(stateErr, standingErr) == nil { // an old go might be none now
 		v.Standing = standing
 	}
 	v.Refresh = r.URL.RawQuery == "refresh=1m" || !v.Counted || !v.ChartKnown || !known
 	err := v.readList(ctx, r.URL.RawQuery, s)
-	if err = cmp.Or(err, dailyErr, standingErr); err != nil {
+	if err = cmp.Or(err, stateErr, dailyErr, standingErr); err != nil {
 		v.Alerts = append(v.Alerts, "The "+unread+".")
 		logUnread(ctx, p.Clients.Log, err)
 	}

@@ -22,8 +22,9 @@ const (
 	namesShown   = 3
 	// maxValue bounds the value of a field, in bytes.
 	maxValue = 255
-	// shownSince is the filter of a page without one.
-	shownSince = "30d"
+	// shownSince and shownSort are the filter and the order of a page without: of
+	// those whom an index finds at once.
+	shownSince, shownSort = "30d", "-first_seen"
 )
 
 // listView is the part of the page that finds clients.
@@ -72,7 +73,7 @@ func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) erro
 		l.Problems = append(l.Problems, "The address of this page cannot be read; nothing of it is used.")
 		values = nil
 	}
-	asked := url.Values{"since": {shownSince}}
+	asked := url.Values{"since": {shownSince}, "sort": {shownSort}}
 	maps.Copy(asked, values)
 	from, _ := strconv.Atoi(asked.Get("from"))
 	for key, given := range asked {
@@ -178,7 +179,7 @@ func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Po
 	if wrong["sort"] == nil {
 		l.Sort = asked.Get("sort")
 	}
-	l.Filtered = len(asked) > 1 || asked.Get("since") != shownSince
+	l.Filtered = l.Noise || asked.Get("since") != shownSince || slices.ContainsFunc(l.Fields, func(f field) bool { return f.Value != "" && f.Name != "since" })
 }
 
 // links fills in the links for the order, and for the CSV of the same clients.
@@ -188,7 +189,7 @@ func (l *listView) links(asked url.Values, order ledger.Order) {
 		ledger.Order
 	}{
 		{"Client", ledger.Order{By: ledger.ByClient}}, {name: "Offers"}, {name: "Account"}, {name: "Program"}, {name: "Came to"},
-		{"First seen", ledger.Order{By: ledger.ByFirstSeen}}, {"Last seen", ledger.Order{By: ledger.ByLastSeen, Descending: true}},
+		{"First seen", ledger.Order{By: ledger.ByFirstSeen, Descending: true}}, {"Last seen", ledger.Order{By: ledger.ByLastSeen, Descending: true}},
 		{"Handshakes", ledger.Order{By: ledger.ByHandshakes, Descending: true}}, {name: "Meets now"},
 	} {
 		h, o := head{Name: column.name}, column.Order

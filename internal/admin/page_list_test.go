@@ -53,6 +53,9 @@ func TestThePageFindsWhoTheAPIFinds(t *testing.T) {
 		if !strings.Contains(query, "since") {
 			asked += "&since=30d" // the page's own
 		}
+		if !strings.Contains(query, "sort") {
+			asked += "&sort=-first_seen"
+		}
 		answer, who := listed(t, api, asked)
 		_, page := showAt(t, h, "/?"+query, 200)
 		if got := strings.Join(found(page), " "); got != who {
@@ -88,7 +91,7 @@ func TestAFormSentAsItIsKeepsTheList(t *testing.T) {
 	b.flush(t)
 	h := b.page(t, someRules, nil).Handler()
 	empty := "/?account=&software=&network=&version=&listener=&outcome=&rule=&since="
-	for path, want := range map[string]string{"/": "192.0.2.8", empty + "30d": "192.0.2.8", empty: "192.0.2.7 192.0.2.8"} {
+	for path, want := range map[string]string{"/": "192.0.2.8", empty + "30d": "192.0.2.8", empty: "192.0.2.8 192.0.2.7"} {
 		_, page := showAt(t, h, path, 200)
 		if got := strings.Join(found(page), " "); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
@@ -160,6 +163,9 @@ func TestPagesLeadForthAndBack(t *testing.T) {
 				t.Errorf("%s: back at %d: %s", query, at, diff)
 			}
 			says(t, page, fmt.Sprintf("Showing %d–%d of %d rows", at+1, at+len(before), want))
+			if filtered := strings.Contains(query, "noise=") || strings.Contains(query, "outcome=") || strings.Contains(query, "rule="); (linkOf(page, "No filter") != "") != filtered {
+				t.Errorf("%s: the way to no filter is missing, or leads nowhere", query)
+			}
 		}
 		if linkOf(page, "Previous") != "" {
 			t.Errorf("%s: something is before the first page", query)
@@ -171,7 +177,7 @@ func TestPagesLeadForthAndBack(t *testing.T) {
 func TestColumnsAreSortedByTheirHeads(t *testing.T) {
 	h := village(t).page(t, someRules, nil).Handler()
 	_, page := showAt(t, h, "/?listener=imaps", 200)
-	if strings.Count(page, "aria-sort=") != 1 || !strings.Contains(page, `aria-sort="ascending" class="sort"><a href="/?listener=imaps&amp;since=30d&amp;sort=-first_seen#who">First seen</a>`) {
+	if strings.Count(page, "aria-sort=") != 1 || !strings.Contains(page, `aria-sort="descending" class="sort"><a href="/?listener=imaps&amp;since=30d&amp;sort=first_seen#who">First seen</a>`) {
 		t.Error("the list is not by first_seen, or does not say so")
 	}
 	_, page = showAt(t, h, linkOf(page, "Handshakes"), 200)

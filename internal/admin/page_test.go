@@ -182,7 +182,13 @@ func TestThePageSaysWhatIsWrong(t *testing.T) {
 	says(t, page, "the policy below is the one before: /etc/postern/policy.yaml:3:1: no such key", "12,345 sightings found no room",
 		"upstream imap://127.0.0.1:10143 does not answer now")
 	p.Readiness.Draining()
+	h := p.Handler()
+	_, page = showAt(t, h, "/", 200)
+	says(t, page, "NO-GO")
 	b.Store.Close()
+	if _, page = showAt(t, h, "/", 200); strings.Contains(page, "NO-GO") {
+		t.Error("a verdict stands there that nobody can know")
+	}
 	_, page = show(t, b.pageAfter(p))
 	says(t, page, "not ready", "The ledger cannot be read now", "12,345", "draining yes", "3 in 24 hours")
 }
