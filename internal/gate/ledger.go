@@ -82,8 +82,8 @@ const (
 	countEvery = time.Minute
 	countRest  = 50
 	pruneEvery = time.Hour
-	// databaseTime bounds one of these if the database hangs.
-	databaseTime = time.Minute
+	// countTime bounds a count if the database hangs.
+	countTime = time.Minute
 )
 
 // run writes, counts and prunes until the context ends.
@@ -91,10 +91,12 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	var others sync.WaitGroup
 	others.Go(func() { b.recorder.Run(ctx) })
-	others.Go(func() { g.upgrade(ctx) })
-	count, prune := time.NewTimer(0), time.NewTimer(0)
+	others.Go(func() {
+		g.upgrade(ctx)
+		g.prune(ctx)
+	})
+	count := time.NewTimer(0)
 	defer count.Stop()
-	defer prune.Stop()
 	var rest time.Time
 	for {
 		select {
@@ -105,12 +107,9 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 			count.Reset(time.Until(rest))
 		case <-count.C:
 			begun := time.Now()
-			bounded(ctx, g.countClients)
+			g.countClients(ctx)
 			rest = time.Now().Add(countRest * time.Since(begun))
 			count.Reset(countEvery)
-		case <-prune.C:
-			bounded(ctx, g.prune)
-			prune.Reset(pruneEvery)
 		}
 	}
 }
@@ -151,23 +150,26 @@ func (g *Runtime) upgrade(ctx context.Context) {
 	}
 }
 
-// bounded does something with the database within databaseTime.
-func bounded(ctx context.Context, f func(context.Context)) {
-	ctx, cancel := context.WithTimeout(ctx, databaseTime)
-	defer cancel()
-	f(ctx)
-}
-
-// prune deletes clients that were not seen for LEDGER_RETENTION.
+// prune deletes clients that were not seen for LEDGER_RETENTION, every hour.
 func (g *Runtime) prune(ctx context.Context) {
-	err := g.ledger.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
-	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-		g.log.Error("pruning the ledger failed", "error", err.Error())
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		err := g.ledger.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
+		if err != nil && ctx.Err() == nil {
+			g.log.Error("pruning the ledger failed", "error", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
 	}
 }
 
 // countClients sets the gauges of distinct clients.
 func (g *Runtime) countClients(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, countTime)
+	defer cancel()
 	now := g.now()
 	counts, at, err := g.ledger.store.Distinct(ctx, now)
 	if err != nil {

@@ -4,30 +4,119 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
 
-// Prune deletes clients that were not seen since a time.
+const (
+	// pruneRows is how many rows are deleted in one transaction, and prunePause the
+	// time between two of them: nobody waits long, and others may write.
+	pruneRows  = 2000
+	prunePause = 50 * time.Millisecond
+)
+
+// Prune deletes clients that were not seen since a time, in pieces.
 func (s *Store) Prune(ctx context.Context, before time.Time) error {
+	if err := s.readable(ctx); err != nil {
+		return err
+	}
 	t := before.Unix()
-	return s.whileNobodyWrites(func([]*Recorder) error {
-		return s.within(ctx, func(tx *sql.Tx) error {
-			for _, statement := range []string{
-				fmt.Sprintf(`DELETE FROM days WHERE day < %d`, t/secondsADay),
-				fmt.Sprintf(`DELETE FROM sightings WHERE last_seen < %d`, t),
-				fmt.Sprintf(`DELETE FROM accounts WHERE last_seen < %d`, t),
-				fmt.Sprintf(`DELETE FROM batches WHERE written < %d AND writer <> %d`, t, beginning),
-				`DELETE FROM hellos WHERE ja4 NOT IN (SELECT ja4 FROM sightings)`,
-			} {
-				if _, err := tx.ExecContext(ctx, statement); err != nil {
-					return fmt.Errorf("pruning the ledger: %w", err)
+	for _, p := range []struct{ table, key, old string }{
+		{"days", "(day, sighting)", fmt.Sprintf(`SELECT day, sighting FROM days WHERE day < %d`, t/secondsADay)},
+		{"sightings", "id", s.oldSightings(t)},
+		{"accounts", "(client, ja4, account, software)", fmt.Sprintf(`SELECT client, ja4, account, software FROM accounts WHERE last_seen < %d`, t)},
+		{"batches", "writer", fmt.Sprintf(`SELECT writer FROM batches WHERE written < %d AND writer <> %d`, t, beginning)},
+	} {
+		statement := fmt.Sprintf(`DELETE FROM %s WHERE %s IN (%s LIMIT %d)`, p.table, p.key, p.old, pruneRows)
+		for deleted := int64(pruneRows); deleted == pruneRows; {
+			var err error
+			if deleted, err = s.erase(ctx, statement); err != nil {
+				return fmt.Errorf("pruning the ledger: %w", err)
+			}
+			if deleted == pruneRows {
+				select {
+				case <-ctx.Done():
+					return fmt.Errorf("pruning the ledger: %w", ctx.Err())
+				case <-time.After(prunePause):
 				}
 			}
+		}
+	}
+	return s.pruneHellos(ctx)
+}
+
+// oldSightings finds those that were not seen since a time by their last day.
+func (s *Store) oldSightings(t int64) string {
+	return fmt.Sprintf(`SELECT id FROM sightings WHERE noise IN (0, 1) AND last_day <= %d AND last_seen < %d`, t/secondsADay, t)
+}
+
+// pruneHellos deletes hellos whose fingerprints nobody has. Looking for them takes
+// long, so those that came meanwhile are looked at again.
+func (s *Store) pruneHellos(ctx context.Context) error {
+	kept, err := s.fingerprints(ctx)
+	if err != nil || len(kept) == 0 {
+		return err
+	}
+	unseen := make(map[string]bool, len(kept))
+	for _, ja4 := range kept {
+		unseen[ja4Text(ja4)] = true
+	}
+	today := time.Now().Unix()/secondsADay - 1
+	if err := chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) (list []string, n int, err error) {
+		err = r.rows(ctx, `SELECT ja4, count(*) FROM sightings WHERE id BETWEEN $1 AND $2 GROUP BY ja4`, func(r row) error {
+			list, n = append(list, string(r.text(0))), n+int(r.int(1))
 			return nil
+		}, first, last)
+		return list, n, err
+	}, func(list []string, _ float64) error {
+		for _, ja4 := range list {
+			delete(unseen, ja4)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	gone := slices.Collect(maps.Keys(unseen))
+	for len(gone) > 0 {
+		n := min(len(gone), 500)
+		args := make([]any, n)
+		for i := range args {
+			args[i] = gone[i]
+		}
+		if _, err := s.erase(ctx, fmt.Sprintf(`DELETE FROM hellos WHERE ja4 IN (%s)
+			AND ja4 NOT IN (SELECT ja4 FROM sightings WHERE noise IN (0, 1) AND last_day >= %d)`, marks(1, n), today), args...); err != nil {
+			return fmt.Errorf("pruning hellos: %w", err)
+		}
+		gone = gone[n:]
+	}
+	return nil
+}
+
+// erase runs a statement while no recorder has a batch under way, and returns how
+// many rows it deleted.
+func (s *Store) erase(ctx context.Context, statement string, args ...any) (n int64, err error) {
+	err = s.whileNobodyWrites(func([]*Recorder) error {
+		return s.within(ctx, func(tx *sql.Tx) error {
+			result, err := tx.ExecContext(ctx, statement, args...)
+			if err == nil {
+				n, err = result.RowsAffected()
+			}
+			if err == nil && n > 0 {
+				err = erased(ctx, tx)
+			}
+			return err
 		})
 	})
+	return n, err
+}
+
+// erased changes the state.
+func erased(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE batches SET number = number + 1 WHERE writer = %d`, beginning))
+	return err
 }
 
 // Forget erases an account, or everything about an address, here and in the
@@ -65,8 +154,7 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 				}
 				n += rows
 			}
-			_, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE batches SET number = number + 1 WHERE writer = %d`, beginning)) // for State
-			return err
+			return erased(ctx, tx)
 		})
 	})
 	return n, err

@@ -358,6 +358,45 @@ func TestHandshakesDuringAWriteAreWrittenNext(t *testing.T) {
 	}
 }
 
+// TestManyClientsArePrunedInPieces, between which others are recorded.
+func TestManyClientsArePrunedInPieces(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		const old = pruneRows + pruneRows/2
+		for i := range old {
+			h := hello("192.0.2.1", program(i%9))
+			h.Client = nthClient(i)
+			g.meet(h)
+		}
+		g.flush()
+		g.later(91 * 24 * time.Hour)
+		done := make(chan error)
+		go func() { done <- g.store.Prune(t.Context(), g.now().AddDate(0, 0, -90)) }()
+		recorded := 0
+		for pruning := true; pruning; recorded++ {
+			select {
+			case err := <-done:
+				if pruning = false; err != nil {
+					t.Fatal(err)
+				}
+			default:
+			}
+			g.meet(hello(fmt.Sprintf("2001:db8:%x::1", recorded), program(1)))
+			g.flush()
+		}
+		if n, err := g.store.Count(t.Context(), Filter{Noise: true}); n != recorded || err != nil || recorded < 2 {
+			t.Errorf("%d clients, %d recorded, %v", n, recorded, err)
+		}
+		hellos, err := g.store.Hellos(t.Context())
+		if err != nil || len(hellos) != 1 {
+			t.Errorf("%d hellos, %v", len(hellos), err)
+		}
+		var days int
+		if err := g.store.db.QueryRow(`SELECT count(*) FROM days`).Scan(&days); err != nil || days != recorded {
+			t.Errorf("%d days, %v", days, err)
+		}
+	})
+}
+
 // TestAClientThatWasPrunedComesBack although its recorder has written it before.
 func TestAClientThatWasPrunedComesBack(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {

@@ -54,11 +54,15 @@ func (s *Store) Upgrade(ctx context.Context, progress func(done float64)) error 
 	if err := s.migrate(ctx); err != nil {
 		return err
 	}
-	for {
+	for first := true; ; {
 		u := upgrade{step: upgradeSteps}
 		pending, err := s.upgradePending(ctx)
 		if err == nil && !pending {
 			return nil
+		}
+		if err == nil && first {
+			progress(0)
+			first = false
 		}
 		if err == nil {
 			err = s.within(ctx, func(tx *sql.Tx) error { return s.upgradePiece(ctx, tx, &u) })
