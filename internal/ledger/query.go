@@ -111,12 +111,11 @@ func (f *Filter) where() (condition string, args []any) {
 	if f.Listener != "" {
 		add("s.listener = $%d", storable(string(f.Listener)))
 	}
-	if f.Network.IsValid() {
+	if f.Network.IsSingleIP() {
+		add("s.client = $%d", f.Network.Addr().String())
+	} else if f.Network.IsValid() {
 		first, last := networkRange(f.Network)
 		add("s.network BETWEEN $%d AND $%d", first, last)
-		if f.Network.IsSingleIP() {
-			add("s.client = $%d", f.Network.Addr().String())
-		}
 	}
 	if f.Outcome != "" {
 		add("s." + string(f.Outcome) + " > 0")
