@@ -77,15 +77,24 @@ func sum(s string) string {
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
+// warmTries bounds the tries to read what takes long before the first page, for an
+// hour: a ledger may not be there yet, or be brought up to date.
+const warmTries = int(time.Hour / retryAfter)
+
 // Handler shows where the deprecation stands, and each client, in HTML. It begins
 // to read what takes long at once, so that the first page has it.
 func (p *Page) Handler() http.Handler {
 	p.daily.read = func(ctx context.Context) (daily, error) { return readDaily(ctx, p.Clients.Store, p.State().Now) }
 	p.standing.read = p.Report
 	go func() {
-		state, _ := p.state(context.Background())
-		p.daily.refresh(state)
-		p.standing.refresh(state)
+		for range warmTries {
+			state, _ := p.state(context.Background())
+			_, days, _ := p.daily.get(context.Background(), state)
+			if _, standing, _ := p.standing.get(context.Background(), state); days && standing {
+				return
+			}
+			time.Sleep(retryAfter)
+		}
 	}()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {

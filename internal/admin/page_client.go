@@ -174,14 +174,22 @@ func (v *clientPage) readOthers(ctx context.Context, addr netip.Addr) error {
 func (v *clientPage) addCourse(c *ledger.Client, s PolicyState, hellos map[string]policy.Hello) {
 	var turns []turnView
 	for _, t := range plan.Course(s.Policy, c.ForPolicy(), s.Now, s.Now.Add(changesWithin)) {
-		turn := turnView{Time: t.Time, Met: v.Clients.view(c, t.Outcomes, hellos).Met}
+		view := v.Clients.view(c, t.Outcomes, hellos)
+		turn := turnView{Time: t.Time, Met: view.Met}
+		if view.Parts == nil { // all of its connections meet the same
+			last := view.Met[len(view.Met)-1]
+			last.Part = 1
+			turn.Met = []partJSON{last}
+		}
 		if t.Rule != nil {
 			turn.Zone = t.Rule.Zone
 		}
 		for _, o := range t.Windows {
 			turn.Windows = append(turn.Windows, v.Clients.view(c, []policy.Outcome{o}, hellos).Met...)
 		}
-		turns = append(turns, turn)
+		if n := len(turns); n == 0 || !slices.Equal(turns[n-1].Met, turn.Met) || !slices.Equal(turns[n-1].Windows, turn.Windows) {
+			turns = append(turns, turn)
+		}
 	}
 	same := func(o courseView) bool { return fmt.Sprint(o.Turns) == fmt.Sprint(turns) }
 	i := slices.IndexFunc(v.Courses, same)
