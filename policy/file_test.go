@@ -214,11 +214,11 @@ var badFiles = []struct {
 	{"listeners and ports that are none", ruleFile("match:", "  listener: [IMAPS, smtp]", "  port: [0, 65536, -1, 0x3e1, 993.0]"), []string{
 		`5:16: rule "r": listener: no such listener "IMAPS": use imaps, pop3s, imap, pop3`,
 		`5:23: rule "r": listener: no such listener "smtp": use imaps, pop3s, imap, pop3`,
-		`6:12: rule "r": port: "0" is not a port from 1 to 65535`,
-		`6:15: rule "r": port: "65536" is not a port from 1 to 65535`,
-		`6:22: rule "r": port: "-1" is not a port from 1 to 65535`,
-		`6:26: rule "r": port: "0x3e1" is not a port from 1 to 65535`,
-		`6:33: rule "r": port: "993.0" is not a port from 1 to 65535`}},
+		`6:12: rule "r": port: "0" is not a port: write a number from 1 to 65535`,
+		`6:15: rule "r": port: "65536" is not a port: write a number from 1 to 65535`,
+		`6:22: rule "r": port: "-1" is not a port: write a number from 1 to 65535`,
+		`6:26: rule "r": port: "0x3e1" is not a port: write a number from 1 to 65535`,
+		`6:33: rule "r": port: "993.0" is not a port: write a number from 1 to 65535`}},
 	{"server names that are none", ruleFile("match: {server_name: ['', '*', '*.', '*.*.example.org', 'a.*.example.org', 'a*.example.org', 'a..b', '.a', 'a b', 'bücher.example', 10.0.0.1, '::1', 'a:993']}"), []string{
 		`4:25: rule "r": server_name: "" is not a host name: write one such as imap.example.org or *.example.org`,
 		`4:29: rule "r": server_name: "*" is not a host name: write one such as imap.example.org or *.example.org`,

@@ -218,7 +218,7 @@ func ParseListener(s string) (string, error) {
 func parsePort(s string) (string, error) {
 	n := portNumber(s)
 	if n == 0 {
-		return "", fmt.Errorf("%q is not a port from 1 to 65535", clip(s))
+		return "", fmt.Errorf("%q is not a port: write a number from 1 to 65535", clip(s))
 	}
 	return strconv.Itoa(int(n)), nil
 }

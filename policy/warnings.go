@@ -145,18 +145,35 @@ func (p *Policy) uselessness(r *Rule, now time.Time) string {
 	case r.Schedule != nil && !r.Schedule.running(later(now, r.From)) && r.opens(now).IsZero():
 		return "its schedule never comes: mend its days and months, or remove the rule"
 	}
-	for i := range p.rules[:r.place] {
-		first := &p.rules[i]
-		switch {
-		case !first.shadows(r):
-		case !later(now, r.From).Before(first.From):
-			return fmt.Sprintf("never matches: the rule %q in line %d comes first and takes all of it: put it before that rule", first.Name, first.Line)
-		case first.From.Before(r.Until):
-			return fmt.Sprintf("matches no more from %s on, before its until: the rule %q in line %d comes first and takes all of it then: put it before that rule",
-				first.From.Format(time.RFC3339), first.Name, first.Line)
-		}
+	switch first := p.overtaker(r); {
+	case first == nil:
+	case !later(now, r.From).Before(first.From):
+		return fmt.Sprintf("never matches: the rule %q in line %d comes first and takes all of it: put it before that rule", first.Name, first.Line)
+	case first.From.Before(r.Until):
+		return fmt.Sprintf("matches no more from %s on, before its until: the rule %q in line %d comes first and takes all of it then: put it before that rule",
+			first.From.Format(time.RFC3339), first.Name, first.Line)
 	}
 	return ""
+}
+
+// overtaker is the first to begin of the rules that come before r and take all of it
+// then; nil if none does.
+func (p *Policy) overtaker(r *Rule) (first *Rule) {
+	for i := range p.rules[:r.place] {
+		if o := &p.rules[i]; o.shadows(r) && (first == nil || o.From.Before(first.From)) {
+			first = o
+		}
+	}
+	return first
+}
+
+// Ends is when an exemption ends: at its until, or before that where a rule that
+// comes first takes all of it.
+func (p *Policy) Ends(r *Rule) time.Time {
+	if first := p.overtaker(r); first != nil {
+		return earlier(first.From, r.Until)
+	}
+	return r.Until
 }
 
 // shadows reports whether r, which comes first, takes all that o would take

@@ -107,3 +107,17 @@ func TestRSAKeyExchangeAsTheFloorIsWarnedOf(t *testing.T) {
 		}
 	}
 }
+
+func TestAnExemptionEndsWhereAnEarlierRuleTakesAllOfIt(t *testing.T) {
+	p, err := Parse([]byte("rules:\n- {name: later, mode: enforce, from: 2026-08-01T00:00:00Z}\n- {name: cut, mode: enforce, from: 2026-07-06T00:00:00Z}\n" +
+		"- {name: old, mode: observe, match: {client: [10.0.0.0/8]}, owner: me, until: 2026-12-14T00:00:00Z}\n" +
+		"- {name: short, mode: observe, owner: me, until: 2026-07-01T00:00:00Z}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]time.Time{"old": time.Date(2026, 7, 6, 0, 0, 0, 0, time.UTC), "short": time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)} {
+		if got := p.Ends(p.Rule(name)); !got.Equal(want) {
+			t.Errorf("%s ends %v, want %v", name, got, want)
+		}
+	}
+}

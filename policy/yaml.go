@@ -148,6 +148,7 @@ var yamlMends = []struct{ text, at, mend string }{
 	{"expected node content|end of stream|expected ',' or", "", "a bracket or a quotation mark is not closed, or a comma is missing"},
 	{"mapping values", "", "put a value that holds a colon and a blank into quotation marks, or mend the indent"},
 	{"expected key|'-' indicator", "", "mend the indent here or below; put a value that begins with a bracket or holds quotation marks into quotation marks"},
+	{"document start", "", "take away what stands outside of the brackets, or the brackets"},
 	{"UTF-8", "", "save the file as UTF-8"},
 }
 

@@ -64,7 +64,7 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 	if from != "" {
 		u, err := url.Parse(from)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return nil, usageErrorf("-from: not the URL of an admin port, such as http://127.0.0.1:9993")
+			return nil, usageErrorf("-from: not the URL of an admin port: write one such as http://127.0.0.1:9993")
 		}
 		i.base = strings.TrimSuffix(u.String(), "/")
 		i.where = i.base

@@ -143,7 +143,7 @@ func TestAPlanSaysWhatIsWrongAndWhere(t *testing.T) {
 		{nil, []string{"-client", "10.20.0.9/32"}, `postern plan: -client: "10.20.0.9/32" is a network: give one address of it, such as 10.20.0.9` + more},
 		{nil, []string{"-version", "1.0"}, `postern plan: -version: no such version "1.0": use ssl2, ssl3, tls1.0, tls1.1, tls1.2, tls1.3` + more},
 		{nil, []string{"-listener", "smtp"}, `postern plan: -listener: no such listener "smtp": use imaps, pop3s, imap, pop3` + more},
-		{nil, []string{"-port", "0"}, `postern plan: -port: "0" is not a port from 1 to 65535` + more},
+		{nil, []string{"-port", "0"}, `postern plan: -port: "0" is not a port: write a number from 1 to 65535` + more},
 		{nil, []string{"-server-name", "*.example.org"}, `postern plan: -server-name: "*.example.org" is no name that a client sends: give one such as imap.example.org` + more},
 		{nil, []string{"-ja4", "t10"}, `postern plan: -ja4: "t10" is not a JA4 fingerprint such as t10d230600_44099cda8a52_195413a0cc0f` + more},
 		{nil, []string{"-client", "192.0.2.7", "extra"}, `postern plan: unexpected argument "extra": a value stands behind its flag, one of -at, -client, -env, -for, -from, -ja4, -listener, -policy, -port, -server-name, -version` + more},

@@ -395,7 +395,7 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		{[]string{"POSTERN_POLICY_FILE=gone.yaml", free}, nil, 2, "postern report: gone.yaml: no such file or directory: create it, or mend the name, which counts from the working directory\n"},
 		{[]string{"POSTERN_ADMIN_TOKEN_FILE=" + gone}, nil, 2, "postern report: POSTERN_ADMIN_TOKEN_FILE: " + gone + ": no such file or directory: create it, or mend the name\n"},
 		{[]string{free}, []string{"-from", "http://" + free[len("POSTERN_ADMIN_LISTEN="):]}, 3, "postern report: asking http://127.0.0.1:"},
-		{nil, []string{"-from", "127.0.0.1:9993"}, 2, "postern report: -from: not the URL of an admin port, such as http://127.0.0.1:9993\n"},
+		{nil, []string{"-from", "127.0.0.1:9993"}, 2, "postern report: -from: not the URL of an admin port: write one such as http://127.0.0.1:9993\n"},
 		{nil, []string{"-from", ""}, 2, "postern report: -from: its value is missing: write it behind the flag" + more},
 		{nil, []string{"-since", "2w"}, 2, `postern report: -since: "2w" is neither a date nor a duration: write a date as 2026-11-01, or how far to look back as 36h or 30d` + more},
 		{nil, []string{"-by", "color"}, 2, `postern report: -by: "color" is none of account, domain, network, software` + more},

@@ -96,9 +96,9 @@ func (l *loader) readFile(name string, d *folder, asKey bool) {
 	case errors.Is(err, errNoPEM) && d != nil:
 		return // a README, say
 	case err == nil && asKey && len(f.keys) == 0:
-		err = l.swapped(errNoKey, len(f.chain) > 0, "certificates")
+		err = l.swapped(errNoKey, len(f.chain) > 0, "certificates", "its key", l.certs, l.keys)
 	case err == nil && !asKey && d == nil && len(f.chain) == 0:
-		err = l.swapped(errNoCertificate, len(f.keys) > 0, "a key")
+		err = l.swapped(errNoCertificate, len(f.keys) > 0, "a key", "its certificate", l.keys, l.certs)
 	}
 	if err != nil {
 		l.problem(name, d, err)
@@ -111,12 +111,13 @@ func (l *loader) readFile(name string, d *folder, asKey bool) {
 	}
 }
 
-// swapped adds to an error what is in the file instead.
-func (l *loader) swapped(err error, is bool, what string) error {
+// swapped adds to an error what is in the file instead, and which variables are for
+// that and for what it lacks.
+func (l *loader) swapped(err error, is bool, what, lacks, variable, other string) error {
 	if !is {
 		return fmt.Errorf("%w: name the file that has one", err)
 	}
-	return fmt.Errorf("%w but %s: swap the values of %s and %s", err, what, l.variables.certs, l.variables.keys)
+	return fmt.Errorf("%w but %s: name it in %s, and %s in %s", err, what, variable, lacks, other)
 }
 
 func readPEM(name string) (*file, error) {

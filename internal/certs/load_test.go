@@ -224,7 +224,7 @@ func TestProblemsNameTheirFile(t *testing.T) {
 		{"no PEM", map[string]string{"a.crt": "hello", "a.key": ""}, []string{"a.crt"}, []string{"a.key"},
 			[]string{"a.crt: no PEM in it", "a.key: no PEM in it"}},
 		{"swapped", map[string]string{"a.crt": k, "a.key": cert}, []string{"a.crt"}, []string{"a.key"},
-			[]string{"a.crt: no certificate in it but a key: swap the values of POSTERN_TLS_CERT_FILE and POSTERN_TLS_KEY_FILE", "a.key: no private key in it but certificates: swap"}},
+			[]string{"a.crt: no certificate in it but a key: name it in POSTERN_TLS_KEY_FILE, and its certificate in POSTERN_TLS_CERT_FILE", "a.key: no private key in it but certificates: name it in"}},
 		{"mismatch", map[string]string{"a.crt": cert, "a.key": ok}, []string{"a.crt"}, []string{"a.key"},
 			[]string{"a.crt: does not belong to the key in "}},
 		{"mismatch in one file", map[string]string{"a.pem": cert + ok}, []string{"a.pem"}, nil,

@@ -53,7 +53,7 @@ func TestALedgerIsFoundWithoutTheRest(t *testing.T) {
 		`POSTERN_ADMIN_LISTEN: "9993": not host:port: write :9993 for every address`,
 		"POSTERN_LEDGER_IDENTITY_KEY_FILE: must be set, since POSTERN_LEDGER_IDENTITY is hashed: name a file that openssl rand -base64 32 has written",
 		"POSTERN_LEDGER_ULR: unknown variable; did you mean POSTERN_LEDGER_URL?",
-		"POSTERN_LEDGER_URL: not a postgres:// URL with a host",
+		"POSTERN_LEDGER_URL: not a postgres:// URL with a host: write postgres://user@host/database",
 		"POSTERN_POLICY_MODE: set beside POSTERN_POLICY_FILE: take it away, and write mode: observe into /p.yaml",
 	}
 	if p, ok := err.(Problems); !ok || !slices.Equal(p, want) {

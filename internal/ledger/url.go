@@ -29,7 +29,7 @@ func postgresSource(ledgerURL string) (dsn, reason string) {
 		return "", "not a URL: in a user or password write @ as %40, / as %2F, # as %23, ? as %3F and % as %25, " +
 			"or put the password into a file (passfile=)"
 	case err != nil || u.Host == "" && u.Query().Get("host") == "":
-		return "", "not a postgres:// URL with a host"
+		return "", "not a postgres:// URL with a host: write postgres://user@host/database"
 	}
 	if _, err := pgconn.ParseConfig(ledgerURL); err != nil {
 		return "", badParameter(u) // the error may quote a password

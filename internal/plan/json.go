@@ -122,7 +122,7 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 		Meets:   each(tl.Meets, meetingOf),
 		Moments: each(tl.Moments, momentOf),
 		Exemptions: each(p.exemptions(), func(r *policy.Rule) exemptionJSON {
-			return exemptionJSON{r.Name, r.Owner, r.Until.UTC()}
+			return exemptionJSON{r.Name, r.Owner, p.Policy.Ends(r).UTC()}
 		}),
 		Relaxations: each(p.relaxations(), func(m policy.Relaxation) relaxationJSON {
 			return relaxationJSON{m.Time.UTC(), utc(m.Until), each(m.Rules, nameOf), m.String(), partsOf(m.Before), partsOf(m.After)}

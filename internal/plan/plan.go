@@ -41,11 +41,11 @@ func (p *Plan) exemptions() []*policy.Rule {
 	var all []*policy.Rule
 	rules := p.Policy.Rules()
 	for i := range rules {
-		if r := &rules[i]; r.Exemption() && p.From.Before(r.Until) {
+		if r := &rules[i]; r.Exemption() && p.From.Before(p.Policy.Ends(r)) {
 			all = append(all, r)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b *policy.Rule) int { return a.Until.Compare(b.Until) })
+	slices.SortStableFunc(all, func(a, b *policy.Rule) int { return p.Policy.Ends(a).Compare(p.Policy.Ends(b)) })
 	return all
 }
 
@@ -136,7 +136,7 @@ func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 		rows = append(rows, p.nextRow("after this plan", tl.Next))
 	}
 	open := each(p.exemptions(), func(r *policy.Rule) string {
-		return fmt.Sprintf("%s until %s, %s; owner %s", named(r), text.Date(r.Until, r.Zone), text.Ahead(r.Until.Sub(p.From)), r.Owner)
+		return fmt.Sprintf("%s until %s, %s; owner %s", named(r), text.Date(p.Policy.Ends(r), r.Zone), text.Ahead(p.Policy.Ends(r).Sub(p.From)), r.Owner)
 	})
 	if len(open) == 0 {
 		open = []string{"none"}
