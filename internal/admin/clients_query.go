@@ -64,10 +64,7 @@ var clientsKeys = map[string]func(c *Clients, q *clientsQuery, value string) err
 		return words(value)
 	},
 	"network": func(_ *Clients, q *clientsQuery, value string) (err error) {
-		q.filter.Network, err = text.ParsePrefix(value)
-		if p := q.filter.Network; err == nil && p.Addr().Is6() && !p.IsSingleIP() && (p.Bits() > 64 || p.Contains(multicast)) {
-			err = errors.New("a network of IPv6 is a /64 or larger, without multicast, or a single address")
-		}
+		q.filter.Network, err = network(value)
 		return err
 	},
 	"outcome": func(_ *Clients, q *clientsQuery, value string) error {
@@ -107,6 +104,34 @@ var clientsKeys = map[string]func(c *Clients, q *clientsQuery, value string) err
 // multicast is no client's. The ledger has the numbers of IPv4 there.
 var multicast = netip.MustParseAddr("ffff::")
 
+func network(value string) (netip.Prefix, error) {
+	p, err := text.ParsePrefix(value)
+	if err == nil && p.Addr().Is6() && !p.IsSingleIP() && (p.Bits() > 64 || p.Contains(multicast)) {
+		err = errors.New("a network of IPv6 is a /64 or larger, without multicast, or a single address")
+	}
+	return p, err
+}
+
+// narrow has the database find the clients of a rule with one value of a key, where
+// the query does not ask for another.
+func (q *clientsQuery) narrow(r *policy.Rule) {
+	for _, c := range r.Match {
+		if len(c.Values) != 1 {
+			continue
+		}
+		switch f := &q.filter; {
+		case c.Key.Name == "version" && f.Version == policy.NoVersion:
+			f.Version, _ = policy.ParseVersion(c.Values[0])
+		case c.Key.Name == "listener" && f.Listener == "":
+			f.Listener = proxy.Listener(c.Values[0])
+		case c.Key.Name == "client" && !f.Network.IsValid():
+			if p, err := network(c.Values[0]); err == nil {
+				f.Network = p
+			}
+		}
+	}
+}
+
 // parseRule has the clients kept that the rule takes now, or some connections of
 // theirs.
 func (c *Clients) parseRule(q *clientsQuery, value string) error {
@@ -144,6 +169,9 @@ func (c *Clients) parse(values url.Values) (q clientsQuery, wrong map[string]err
 		if err != nil {
 			wrong[key] = err
 		}
+	}
+	if r := c.Policy().Rule(values.Get("rule")); r != nil {
+		q.narrow(r)
 	}
 	if q.limit == 0 && !q.csv {
 		q.limit = defaultLimit

@@ -198,6 +198,39 @@ func TestClientsAreFiltered(t *testing.T) {
 	}
 }
 
+// The database narrows a rule's clients down, and loses none.
+func TestClientsOfARuleAreThoseThatItTakes(t *testing.T) {
+	const rules = `
+mode: observe
+rules:
+  - {name: network, mode: enforce, match: {client: [192.0.2.8/31]}}
+  - {name: one address, mode: enforce, match: {client: ["2001:db8::6"]}}
+  - {name: version, mode: enforce, match: {version: [tls1.0], listener: [imaps]}}
+  - {name: many, mode: enforce, match: {listener: [imap, imaps], client: [192.0.2.10, 192.0.2.11]}}
+  - {name: narrow, mode: enforce, match: {client: ["2001:db8::/96"]}}
+`
+	h := village(t).clients(t, rules)
+	for query, want := range map[string]string{
+		"rule=network":                       "192.0.2.8 192.0.2.9",
+		"rule=network&version=tls1.1":        "192.0.2.8",
+		"rule=network&network=192.0.2.9":     "192.0.2.9",
+		"rule=network&network=192.0.2.7":     "",
+		"rule=one+address":                   "2001:db8::6",
+		"rule=version":                       "192.0.2.7",
+		"rule=version&version=tls1.1":        "",
+		"rule=version&listener=pop3":         "",
+		"rule=many&noise=include":            "192.0.2.10",
+		"rule=narrow":                        "",
+		"rule=(none)&noise=include":          "",
+		"rule=network&outcome=observed":      "192.0.2.8 192.0.2.9",
+		"rule=network&noise=include&limit=1": "192.0.2.8",
+	} {
+		if _, who := listed(t, h, query); who != want {
+			t.Errorf("%s: %s, want %s", query, who, want)
+		}
+	}
+}
+
 func TestABadQueryIsExplained(t *testing.T) {
 	h := village(t).clients(t, someRules)
 	for query, want := range map[string]string{
