@@ -288,7 +288,15 @@ func missingIssuer(t *testing.T, urls []string, words string) {
 	if n := len(look().Warnings); n != 1 {
 		t.Errorf("%d warnings", n)
 	}
+	full := filepath.Join(filepath.Dir(path), "fullchain.pem")
+	alone := chain
 	chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})...)
+	if err := os.WriteFile(full, chain, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	chain, alone = alone, chain
+	expectLine(t, "warning", look().Warnings, "(Public CA) is not in it: name "+full+", which has it")
+	chain = alone
 	if r := look(); len(r.Warnings)+len(r.Errors) > 0 {
 		t.Errorf("with the issuer: %+v", r)
 	}
