@@ -32,6 +32,8 @@ func main() {
 		err = stub.Main()
 	case len(os.Args) > 1 && os.Args[1] == "naive":
 		err = subject.NaiveMain(os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == "ledger":
+		err = benchLedger(ctx, os.Args[2:])
 	default:
 		err = bench(ctx, os.Args[1:])
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -27,7 +28,7 @@ func write(o options, run *report.Run, complete bool) error {
 	}
 	if o.md != "" || !o.whole() || !complete {
 		findings, _ := os.ReadFile(o.findings)
-		md, err := run.Markdown(string(findings), nil)
+		md, err := run.Markdown(string(findings), nil, nil)
 		errs = append(errs, err)
 		if o.md != "" {
 			errs = append(errs, os.WriteFile(o.md, []byte(md), 0o644))
@@ -50,6 +51,9 @@ func render(o options) error {
 	return writeDocs(o, run)
 }
 
+// ledgerFile has the figures of the run with large ledgers.
+const ledgerFile = "performance-ledger.json"
+
 // writeDocs draws the plots and writes performance.md.
 func writeDocs(o options, run *report.Run) error {
 	findings, err := os.ReadFile(o.findings)
@@ -63,7 +67,11 @@ func writeDocs(o options, run *report.Run) error {
 	if err != nil {
 		return err
 	}
-	md, err := run.Markdown(string(findings), pictures)
+	large, err := report.ReadFile(filepath.Join(o.docs, ledgerFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	md, err := run.Markdown(string(findings), pictures, large)
 	if err != nil {
 		return err
 	}

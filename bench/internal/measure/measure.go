@@ -3,6 +3,7 @@
 package measure
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"os"
@@ -94,8 +95,14 @@ func Start(e *Env, s *subject.Subject, g Group) (*subject.Instance, time.Duratio
 	if g == RSA {
 		o.Cert = e.RSA
 	}
+	return Launch(s, e.Dir, o)
+}
+
+// Launch starts a subject in a directory below dir and waits for its first
+// handshake.
+func Launch(s *subject.Subject, dir string, o subject.Options) (*subject.Instance, time.Duration, error) {
 	t0 := time.Now()
-	in, err := subject.Start(s, e.Dir, o)
+	in, err := subject.Start(s, dir, o)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -110,7 +117,7 @@ func Start(e *Env, s *subject.Subject, g Group) (*subject.Instance, time.Duratio
 			}
 			c.Close()
 		}
-		if in.Exited() || time.Since(t0) > 10*time.Second {
+		if in.Exited() || time.Since(t0) > cmp.Or(o.Patience, 10*time.Second) {
 			out, _ := os.ReadFile(in.Log)
 			in.Stop()
 			return nil, 0, fmt.Errorf("%s does not serve: %v; it says: %.2000s", s.Name, err, out)

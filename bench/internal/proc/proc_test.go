@@ -2,6 +2,7 @@ package proc
 
 import (
 	"os"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -47,5 +48,29 @@ func TestOwnCostIsSeen(t *testing.T) {
 	}
 	if Threads(roots) < 1 {
 		t.Error("no threads")
+	}
+}
+
+func TestAPeakIsOfTheTimeSinceItWasReset(t *testing.T) {
+	pid := os.Getpid()
+	take := func() {
+		big := make([]byte, 64<<20)
+		for i := 0; i < len(big); i += 4096 {
+			big[i] = 1
+		}
+	}
+	take()
+	debug.FreeOSMemory()
+	if err := ResetPeak(pid); err != nil {
+		t.Fatal(err)
+	}
+	before, peak := Resident(pid)
+	if peak-before > 8<<10 {
+		t.Errorf("a peak of %d KB at %d KB, just reset", peak, before)
+	}
+	take()
+	debug.FreeOSMemory()
+	if now, peak := Resident(pid); peak-before < 60<<10 || peak-now < 50<<10 {
+		t.Errorf("%d KB, peak %d KB, %d KB before", now, peak, before)
 	}
 }

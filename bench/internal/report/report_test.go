@@ -1,7 +1,9 @@
 package report
 
 import (
+	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -23,7 +25,11 @@ func sample(t *testing.T) *Run {
 }
 
 func TestTheReport(t *testing.T) {
-	got, err := sample(t).Markdown("## Findings\n\nProse with {{braces}}.\n", []Plot{{"performance-cpu.svg", "CPU time"}})
+	large, err := ReadFile("testdata/ledger.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := sample(t).Markdown("## Findings\n\nProse with {{braces}}.\n", []Plot{{"performance-cpu.svg", "CPU time"}}, large)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +67,11 @@ func TestTheDocumentationIsTheReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := run.Markdown(string(findings), plotsIn(string(md)))
+	large, err := ReadFile(docs + "performance-ledger.json")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	want, err := run.Markdown(string(findings), plotsIn(string(md)), large)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +160,7 @@ func TestOneFailureInOneRoundIsAFailure(t *testing.T) {
 func TestFailedMeasuresAreReported(t *testing.T) {
 	run := sample(t)
 	run.Records = append(run.Records, Record{Round: 2, Subject: Ours, Measure: "bulk", Error: "postern has ended"})
-	md, err := run.Markdown("", nil)
+	md, err := run.Markdown("", nil, nil)
 	if err != nil || !strings.Contains(md, "\n- bulk, round 2: postern has ended\n") {
 		t.Errorf("%v, a report without it", err)
 	}

@@ -9,6 +9,7 @@ type Target struct {
 	Limit   float64
 	Against string
 	Of      string
+	Than    string // what Of is, in words
 	Unit    string
 	Format  string
 	// Idle: the figure is the one at the most idle sessions.
@@ -18,6 +19,8 @@ type Target struct {
 	Flat bool
 	// Worst: every round has to meet it.
 	Worst bool
+	// Shown: there is no limit.
+	Shown bool
 }
 
 // Targets are judged in this order.
@@ -25,7 +28,7 @@ var Targets = []Target{
 	{Title: "memory per idle session", Measure: "idle", Key: "pss_kb", Idle: true, Limit: 0.9, Against: "haproxy", Unit: "KB", Format: "%.1f"},
 	{Title: "the same after 1 MB to the client", Measure: "used", Key: "down_kb", Limit: 20, Unit: "KB", Format: "%.1f"},
 	{Title: "the same after 1 MB from the client too", Measure: "used", Key: "up_kb", Limit: 20, Unit: "KB", Format: "%.1f"},
-	{Title: "memory 10 s after all left, by empty", Measure: "idle", Key: "after_mb", Of: "empty_mb", Limit: 2, Unit: "MB", Format: "%.1f"},
+	{Title: "memory 10 s after all left, by empty", Measure: "idle", Key: "after_mb", Of: "empty_mb", Than: "empty", Limit: 2, Unit: "MB", Format: "%.1f"},
 	{Title: "session", Measure: "session", Key: "cpu_ms", Limit: 0.85, Against: "haproxy", Unit: "ms", Format: "%.3f"},
 	{Title: "session", Measure: "session", Key: "cpu_ms", Limit: 1, Against: "nginx-stream", Unit: "ms", Format: "%.3f"},
 	{Title: "full TLS 1.3 handshake", Measure: "full13", Key: "cpu_ms", Limit: 1.05, Against: "nginx-stream", Unit: "ms", Format: "%.3f"},

@@ -55,7 +55,7 @@ func (r *Run) judge(t Target) Verdict {
 	}
 	format := t.Format
 	if t.isRatio() {
-		format = "%.2f"
+		format = ratioFormat(t.Limit)
 	}
 	v.Measured = true
 	v.Lowest, v.Median = fmt.Sprintf(format, low), rounds.spread(format)
@@ -91,10 +91,12 @@ func (t Target) isRatio() bool { return t.Against != "" || t.Of != "" || t.Flat 
 // wanted is the limit in words.
 func (t Target) wanted() string {
 	switch {
+	case t.Against != "" && t.Limit < 0.2:
+		return fmt.Sprintf("≤ 1/%.0f", 1/t.Limit)
 	case t.Against != "":
 		return fmt.Sprintf("≤ %.2f × %s", t.Limit, t.Against)
 	case t.Of != "":
-		return fmt.Sprintf("≤ %.0f × empty", t.Limit)
+		return fmt.Sprintf("≤ %g × %s", t.Limit, t.Than)
 	case t.Flat:
 		return fmt.Sprintf("≤ %.2f", t.Limit)
 	case t.Unit == "":

@@ -43,6 +43,7 @@ func postern(name string, bin func() string) *Subject {
 				"POSTERN_ADMIN_LISTEN="+addr(o.Admin),
 				"POSTERN_ADMIN_PPROF="+iff(o.Profile, "on", "off"),
 			)
+			cmd.Env = append(cmd.Env, o.Env...)
 			return Plan{Cmds: []*exec.Cmd{cmd}}, nil
 		},
 	}

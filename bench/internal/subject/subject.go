@@ -35,6 +35,8 @@ type Options struct {
 	Log                             bool // log connections and failed handshakes
 	Profile                         bool // Postern serves profiles on its admin port
 	MaxConn                         int
+	Env                             []string      // variables of Postern's, besides
+	Patience                        time.Duration // for the first handshake; 10 s if 0
 }
 
 // Plan is what to run.
