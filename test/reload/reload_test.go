@@ -227,7 +227,7 @@ func TestBrokenFilesKeepTheOldPair(t *testing.T) {
 	}{
 		{"truncated", func() { must(t, os.WriteFile(cert, text[:len(text)/2], 0o600)) }, "broken or cut off"},
 		{"empty", func() { must(t, os.WriteFile(cert, nil, 0o600)) }, "no PEM in it"},
-		{"mismatched", func() { replace(t, second.CertFile, cert) }, "none of the keys belongs to this certificate"},
+		{"mismatched", func() { replace(t, second.CertFile, cert) }, "does not belong to the key in"},
 		{"vanished", func() { must(t, os.Remove(cert)) }, "no such file or directory"},
 	} {
 		broken.do()

@@ -43,7 +43,7 @@ func TestHealthIsTrueOfEveryServer(t *testing.T) {
 			}
 			for _, version := range []string{"v1", "v2"} {
 				g := s.behind(t, line{name: "plain"}, map[string]string{"UPSTREAM_PROXY_PROTOCOL": version})
-				healthy(t, g, 0, 1, "POSTERN_UPSTREAM_PROXY_PROTOCOL sends? Or not trust this host with it")
+				healthy(t, g, 0, 1, "set POSTERN_UPSTREAM_PROXY_PROTOCOL=off if it expects no PROXY header, else have it trust this host")
 				if status, body, err := g.Get("/readyz"); err != nil || status != 200 || strings.Count(body, "POSTERN_UPSTREAM_PROXY_PROTOCOL") != 2 {
 					t.Errorf("%s: /readyz is %d, %v:\n%s", version, status, err, body)
 				}

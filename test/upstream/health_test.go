@@ -56,7 +56,7 @@ func TestARealDovecotThatExpectsNoHeaderIsDown(t *testing.T) {
 				t.Errorf("%s %s: nothing in the log", version, url)
 			}
 		}
-		if code, out := g.Command("check"); code != 1 || strings.Count(out, "POSTERN_UPSTREAM_PROXY_PROTOCOL sends? Or not trust this host with it") != 2 {
+		if code, out := g.Command("check"); code != 1 || strings.Count(out, "set POSTERN_UPSTREAM_PROXY_PROTOCOL=off if it expects no PROXY header, else have it trust this host") != 2 {
 			t.Errorf("%s: check exits %d:\n%s", version, code, out)
 		}
 		g.Stop(t)
