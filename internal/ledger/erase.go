@@ -131,11 +131,13 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 	var client netip.Addr
 	if a, err := netip.ParseAddr(who); err == nil {
 		client = a.Unmap().WithZone("")
-		args = []any{client.String()}
+		first, last := keysOf(client)
+		args = []any{client.String(), first, last}
+		is := fmt.Sprintf(ofAddress, "$1", "$2", "$3")
 		statements = []string{
-			`DELETE FROM days WHERE sighting IN (SELECT id FROM sightings WHERE client = $1)`,
-			`DELETE FROM sightings WHERE client = $1`,
-			`DELETE FROM accounts WHERE client = $1`,
+			`DELETE FROM days WHERE sighting IN (SELECT id FROM sightings WHERE ` + is + `)`,
+			`DELETE FROM sightings WHERE ` + is,
+			`DELETE FROM accounts WHERE ` + is,
 		}
 	}
 	err = s.whileNobodyWrites(func(recorders []*Recorder) error {

@@ -112,7 +112,8 @@ func (f *Filter) where() (condition string, args []any) {
 		add("s.listener = $%d", storable(string(f.Listener)))
 	}
 	if f.Network.IsSingleIP() {
-		add("s.client = $%d", f.Network.Addr().String())
+		keys, last := keysOf(f.Network.Addr())
+		add("s.client = $%d AND s.owner BETWEEN $%d AND $%d", f.Network.Addr().String(), keys, last)
 	} else if f.Network.IsValid() {
 		first, last := networkRange(f.Network)
 		add("s.network BETWEEN $%d AND $%d", first, last)
@@ -126,7 +127,7 @@ func (f *Filter) where() (condition string, args []any) {
 	if !f.Noise {
 		add("+s.noise = 0")
 	}
-	const logins = "(s.client, s.ja4) IN (SELECT client, ja4 FROM accounts WHERE "
+	const logins = "s.owner IN (SELECT owner FROM accounts WHERE "
 	if f.Account != "" { // a hash may have capitals
 		add(logins+"account IN ($%d, $%d))", storable(f.Account), storable(strings.ToLower(f.Account)))
 	}
@@ -134,7 +135,7 @@ func (f *Filter) where() (condition string, args []any) {
 		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(text.Clean(f.Software, maxSoftware)))
 		add(logins+"folded IN ("+programs+" WHERE folded LIKE $%d ESCAPE '!'))", storable("%"+like+"%"))
 		add("s.listener IN ($%d, $%d)", string(proxy.IMAPS), string(proxy.IMAP))
-		add("NOT EXISTS (SELECT 1 FROM accounts a WHERE a.client = s.client AND a.ja4 = s.ja4 AND a.software = $%d)", noID)
+		add("NOT EXISTS (SELECT 1 FROM accounts a WHERE a.owner = s.owner AND a.software = $%d)", noID)
 	}
 	return strings.Join(parts, " AND "), args
 }

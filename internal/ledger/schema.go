@@ -18,8 +18,8 @@ const schemaVersion = 2
 
 // The tables of a ledger.
 //
-// The first bits of a sighting's id, and of an account's owner, are a hash of the
-// network: what is known of one network lies together in each order, so that a
+// A sighting's id is a hash of what it is, and its owner, and that of an account, one
+// of address and fingerprint; the first bits of each are a hash of the network alone: what is known of one network lies together in each order, so that a
 // reader goes through all of them side by side, some thousand rows at a time, and
 // counts distinct networks without remembering them.
 //
@@ -50,11 +50,11 @@ const (
 		login_ok BIGINT NOT NULL,
 		login_failed BIGINT NOT NULL,
 		scanner INTEGER NOT NULL,
+		owner BIGINT NOT NULL DEFAULT 0,
 		last_day @last_day,
 		noise @noise)`
-	sightingsByAge    = `CREATE INDEX sightings_by_age ON sightings (added, id)`
-	sightingsByClient = `CREATE INDEX sightings_by_client ON sightings (client, ja4)`
-	daysTable         = `CREATE TABLE days (
+	sightingsByAge = `CREATE INDEX sightings_by_age ON sightings (added, id)`
+	daysTable      = `CREATE TABLE days (
 		day INTEGER NOT NULL,
 		sighting BIGINT NOT NULL,
 		observed BIGINT NOT NULL,
@@ -76,7 +76,7 @@ func keepNoise(after string) string {
 }
 
 var tables = []string{
-	sightingsTable, sightingsByAge, sightingsByClient, keepNoise("INSERT"), keepNoise("UPDATE"), daysTable,
+	sightingsTable, sightingsByAge, keepNoise("INSERT"), keepNoise("UPDATE"), daysTable,
 	`CREATE TABLE hellos (ja4 TEXT PRIMARY KEY, hello TEXT NOT NULL)`,
 	// folded is the software in lower case: databases differ in how they lower it.
 	`CREATE TABLE accounts (
@@ -96,11 +96,12 @@ var tables = []string{
 	countedTable, countedRow,
 }
 
-// readIndexes are for those that read many rows.
+// readIndexes are the ones that version 1 has not.
 var readIndexes = []string{
+	`CREATE INDEX sightings_by_owner ON sightings (owner)`,
 	`CREATE INDEX sightings_by_day ON sightings (noise, last_day)`,
 	`CREATE INDEX accounts_by_owner ON accounts (owner, account, software, client, ja4)`,
-	`CREATE INDEX accounts_by_software ON accounts (folded, client, ja4)`,
+	`CREATE INDEX accounts_by_software ON accounts (folded, owner)`,
 }
 
 // migrate makes the tables, or begins to bring them up to date.

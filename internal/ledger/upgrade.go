@@ -19,6 +19,7 @@ var fromVersion1 = []string{
 	`@sqlite ALTER TABLE sightings ADD COLUMN last_day @last_day`,
 	`@sqlite ALTER TABLE sightings ADD COLUMN noise @noise`,
 	keepNoise("INSERT"), keepNoise("UPDATE"),
+	`ALTER TABLE sightings ADD COLUMN owner BIGINT NOT NULL DEFAULT 0`,
 	`ALTER TABLE accounts ADD COLUMN owner BIGINT NOT NULL DEFAULT 0`,
 	countedTable, countedRow,
 	`CREATE TABLE upgrade (step INTEGER NOT NULL, place TEXT NOT NULL, done BIGINT NOT NULL, rows BIGINT NOT NULL)`,
@@ -111,7 +112,7 @@ func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error 
 	case fillAccounts:
 		w.fillAccounts(u)
 	case makeIndexes:
-		w.runAll(readIndexes, []string{`DROP TABLE upgrade`})
+		w.runAll(readIndexes, []string{`DROP INDEX sightings_by_client`, `DROP TABLE upgrade`})
 		u.done, u.rows = 1, 1
 		return w.err
 	}
@@ -140,41 +141,30 @@ func (w *writer) next(u *upgrade, table string) {
 	}
 }
 
-// upTo returns the key of the last row of a piece behind a place; false where there
-// is none.
-func (w *writer) upTo(key, table string, place any) (last sql.NullString) {
-	if w.err == nil {
-		w.err = w.tx.QueryRowContext(w.ctx, fmt.Sprintf(`SELECT CAST(max(%[1]s) AS TEXT) FROM (SELECT %[1]s FROM %[2]s WHERE %[1]s > $1 ORDER BY %[1]s LIMIT %[3]d) x`,
-			key, table, upgradeRows), place).Scan(&last)
-	}
-	return last
-}
-
-// checkKeys finds sightings whose id is not the hash of what they are, as in a
-// ledger that something else has filled, and gives them new ones.
+// checkKeys finds sightings whose id or network does not follow from what they are,
+// as in a ledger that something else has filled, and gives them those that do.
 func (w *writer) checkKeys(u *upgrade) {
-	type pair struct{ old, is int64 }
-	var moved []pair
+	type keys struct{ old, id, network int64 }
+	var moved []keys
 	for at, more := int64(math.MinInt64), true; more && w.err == nil; {
 		list, err := query(w.ctx, w.tx, "reading sightings", fmt.Sprintf(`SELECT id, client, network, listener, name, port, version, reason, ja4
-			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(rows *sql.Rows, p *pair) error {
+			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(rows *sql.Rows, k *keys) error {
 			var t entryTexts
 			var network, port int64
-			err := rows.Scan(&p.old, &t.client, &network, &t.listener, &t.name, &port, &t.version, &t.reason, &t.ja4)
-			p.is = t.row(network, port)
+			err := rows.Scan(&k.old, &t.client, &network, &t.listener, &t.name, &port, &t.version, &t.reason, &t.ja4)
+			k.network = networkOf(t.client)
+			if k.id = t.row(k.network, port); k.id != k.old || k.network != network {
+				moved = append(moved, *k)
+			}
+			at = k.old
 			return err
 		})
-		for _, p := range list {
-			if at = p.old; p.is != p.old {
-				moved = append(moved, p)
-			}
-		}
 		w.err, more = err, len(list) == upgradeRows
 	}
 	if len(moved) > 0 {
-		w.run(`CREATE TABLE moved (old @key, id BIGINT NOT NULL)`)
-		w.insert("moved", []column{{"old", integer}, {"id", integer}}, nil, len(moved), "",
-			func(i int, to []any) []any { return append(to, moved[i].old, moved[i].is) })
+		w.run(`CREATE TABLE moved (old @key, id BIGINT NOT NULL, network BIGINT NOT NULL)`)
+		w.insert("moved", []column{{"old", integer}, {"id", integer}, {"network", integer}}, nil, len(moved), "",
+			func(i int, to []any) []any { return append(to, moved[i].old, moved[i].id, moved[i].network) })
 		w.runAll(rewrite)
 	}
 	w.next(u, "sightings")
@@ -186,36 +176,58 @@ var rewrite = []string{
 	`ALTER TABLE sightings RENAME TO old_sightings`, `ALTER TABLE days RENAME TO old_days`, sightingsTable, daysTable,
 	`INSERT INTO sightings (id, client, network, listener, name, port, version, reason, ja4, added, first_seen, last_seen,
 			observed, explained, rejected, failed, login_ok, login_failed, scanner)
-		SELECT COALESCE(m.id, s.id), min(client), min(network), min(listener), min(name), min(port), min(version), min(reason), min(ja4), min(added),
+		SELECT COALESCE(m.id, s.id), min(client), min(COALESCE(m.network, s.network)), min(listener), min(name), min(port), min(version), min(reason), min(ja4), min(added),
 			min(first_seen), max(last_seen), sum(observed), sum(explained), sum(rejected), sum(failed), max(login_ok), max(login_failed), max(scanner)
 		FROM old_sightings s LEFT JOIN moved m ON m.old = s.id GROUP BY 1 ORDER BY 1`,
 	`INSERT INTO days SELECT day, COALESCE(m.id, sighting), sum(observed), sum(explained), sum(rejected), sum(failed)
 		FROM old_days d LEFT JOIN moved m ON m.old = d.sighting GROUP BY 1, 2 ORDER BY 1, 2`,
 	`DROP TABLE old_sightings`, `DROP TABLE old_days`, `DROP TABLE moved`,
-	sightingsByAge, sightingsByClient, keepNoise("INSERT"), keepNoise("UPDATE"),
+	sightingsByAge, `CREATE INDEX sightings_by_client ON sightings (client, ja4)`, keepNoise("INSERT"), keepNoise("UPDATE"),
 }
 
-// fillSightings fills the columns of some sightings. PostgreSQL does so for all at
-// once: it generates them.
+// fillSightings fills the columns of some sightings. PostgreSQL generates all but
+// one.
 func (w *writer) fillSightings(u *upgrade) {
-	if w.d.columns {
+	if w.d.columns && u.place == "" {
 		w.run(`ALTER TABLE sightings ADD COLUMN IF NOT EXISTS last_day @last_day, ADD COLUMN IF NOT EXISTS noise @noise`)
-		w.next(u, "accounts")
-		return
 	}
+	type keys struct{ id, owner int64 }
 	place, _ := strconv.ParseInt(cmp.Or(u.place, strconv.Itoa(math.MinInt64)), 10, 64)
-	last := w.upTo("id", "sightings", place)
-	if !last.Valid {
+	list, err := query(w.ctx, w.tx, "reading sightings", fmt.Sprintf(`SELECT id, client, ja4 FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows),
+		[]any{place}, func(rows *sql.Rows, k *keys) error {
+			var client, ja4 string
+			err := rows.Scan(&k.id, &client, &ja4)
+			k.owner = ownerOf(client, ja4)
+			return err
+		})
+	if w.err = cmp.Or(w.err, err); w.err != nil {
+		return
+	}
+	if len(list) == 0 {
 		w.next(u, "accounts")
 		return
 	}
-	w.run(`UPDATE sightings SET last_day = last_seen / 86400, noise = `+noiseOf("")+` WHERE id > $1 AND id <= CAST($2 AS BIGINT)`, place, last.String)
-	u.place, u.done = last.String, u.done+upgradeRows
+	if w.d.columns {
+		ids, owners := make([]int64, len(list)), make([]int64, len(list))
+		for i, k := range list {
+			ids[i], owners[i] = k.id, k.owner
+		}
+		w.run(`UPDATE sightings SET owner = n.owner FROM unnest($1::bigint[], $2::bigint[]) AS n (id, owner) WHERE sightings.id = n.id`, ids, owners)
+	} else {
+		fill := w.prepare(`UPDATE sightings SET owner = ?, last_day = last_seen / 86400, noise = ` + noiseOf("") + ` WHERE id = ?`)
+		defer fill.close()
+		for _, k := range list {
+			fill.exec(k.owner, k.id)
+		}
+	}
+	u.place, u.done = strconv.FormatInt(list[len(list)-1].id, 10), u.done+int64(len(list))
 }
 
 // fillAccounts fills the columns of the accounts of some addresses.
 func (w *writer) fillAccounts(u *upgrade) {
-	last := w.upTo("client", "accounts", u.place)
+	var last sql.NullString
+	w.err = w.tx.QueryRowContext(w.ctx, fmt.Sprintf(`SELECT max(client) FROM (SELECT client FROM accounts WHERE client > $1 ORDER BY client LIMIT %d) x`,
+		upgradeRows), u.place).Scan(&last)
 	if w.err != nil || !last.Valid {
 		u.step, u.done = u.step+1, 0
 		return

@@ -66,15 +66,19 @@ func oldLedger(t *testing.T, url string) {
 		}
 		const day0 = 20_000
 		w.insert("sightings", append([]column{{"added", integer}, {"login_ok", integer}, {"login_failed", integer}, {"scanner", integer}},
-			sightingColumns...), nil, oldClients, "", func(i int, to []any) []any {
+			sightingColumns[:len(sightingColumns)-1]...), nil, oldClients, "", func(i int, to []any) []any {
 			a := oldAddress(i)
 			texts := entryTexts{a.String(), "imaps", "imap.example.org", "tls1.0", "version", oldJA4(i)}
 			id := texts.row(networkNumber(a), 993)
+			network := networkNumber(a)
 			if i%3 == 0 {
-				id = int64(i)
+				id, network = int64(i), int64(i/2)
+				if i%5 == 0 {
+					network = int64(i)
+				}
 			}
 			first := int64(day0+i%40)*secondsADay + random.Int64N(secondsADay)
-			return append(to, first, int64(i%2), int64(i%4/3), int64(0), id, a.String(), networkNumber(a), "imaps", "imap.example.org", int64(993),
+			return append(to, first, int64(i%2), int64(i%4/3), int64(0), id, a.String(), network, "imaps", "imap.example.org", int64(993),
 				"tls1.0", "version", oldJA4(i), first, first+int64(i%20)*secondsADay, int64(i%7), int64(0), int64(i%3), int64(1))
 		})
 		w.run(`INSERT INTO days SELECT first_seen / 86400, id, observed, explained, rejected, 0 FROM sightings`)
@@ -95,8 +99,8 @@ func oldJA4(i int) string { return fmt.Sprintf("t10d%06d_%012x_%012x", i%100, i%
 func figures(t *testing.T, s *Store) (all []string) {
 	t.Helper()
 	for _, statement := range []string{
-		`SELECT count(*), count(DISTINCT s.network), sum(observed), sum(rejected), sum(failed), sum(login_ok), min(added), max(last_seen) FROM sightings s WHERE NOT ` + noiseOf("s."),
-		`SELECT count(*), count(DISTINCT s.network), sum(observed), sum(rejected), sum(failed), sum(login_ok), min(added), max(last_seen) FROM sightings s`,
+		`SELECT count(*), count(DISTINCT s.client), sum(observed), sum(rejected), sum(failed), sum(login_ok), min(added), max(last_seen) FROM sightings s WHERE NOT ` + noiseOf("s."),
+		`SELECT count(*), count(DISTINCT s.client), sum(observed), sum(rejected), sum(failed), sum(login_ok), min(added), max(last_seen) FROM sightings s`,
 		`SELECT count(*), sum(d.day), sum(d.observed), sum(d.rejected), sum(d.failed), count(DISTINCT s.client), count(DISTINCT s.ja4), 0
 			FROM days d JOIN sightings s ON s.id = d.sighting`,
 		`SELECT count(*), count(DISTINCT client), count(DISTINCT ja4), count(DISTINCT account), count(DISTINCT folded), sum(last_seen), 0, 0 FROM accounts`,
@@ -186,9 +190,25 @@ func interrupted(t *testing.T, url string) {
 	}
 }
 
-// checkNoise compares the column with what it stands for.
+// checkNoise compares columns with what they stand for.
 func checkNoise(t *testing.T, s *Store) {
 	t.Helper()
+	type keys struct {
+		entryTexts
+		id, owner, network, port int64
+	}
+	list, err := query(t.Context(), s.db, "reading keys", `SELECT id, owner, network, client, listener, name, port, version, reason, ja4 FROM sightings`, nil,
+		func(rows *sql.Rows, k *keys) error {
+			return rows.Scan(&k.id, &k.owner, &k.network, &k.client, &k.listener, &k.name, &k.port, &k.version, &k.reason, &k.ja4)
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range list {
+		if network := networkOf(k.client); k.network != network || k.id != k.row(network, k.port) || k.owner != ownerOf(k.client, k.ja4) {
+			t.Fatalf("the keys of %+v", k)
+		}
+	}
 	var wrong, all, day int
 	if err := s.db.QueryRow(`SELECT count(*), COALESCE(sum(CASE WHEN (noise = 1) <> `+noiseOf("")+` THEN 1 ELSE 0 END), 0),
 		COALESCE(sum(CASE WHEN last_day <> last_seen / 86400 THEN 1 ELSE 0 END), 0) FROM sightings`).Scan(&all, &wrong, &day); err != nil || all == 0 || wrong+day > 0 {

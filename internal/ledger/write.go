@@ -283,21 +283,22 @@ func (w *writer) sightings(rows []*sighting) {
 			r := fresh[i]
 			return append(to, r.id, r.client.String(), networkNumber(r.client), string(r.listener), r.name, int64(r.port),
 				r.version.String(), r.reason.String(), ja4Text(r.ja4), r.first, r.last,
-				r.counts.Observed, r.counts.Explained, r.counts.Rejected, r.counts.Failed)
+				r.counts.Observed, r.counts.Explained, r.counts.Rejected, r.counts.Failed, ownerOf(r.client.String(), ja4Text(r.ja4)))
 		})
 }
 
 var sightingColumns = []column{{"id", integer}, {"client", textual}, {"network", integer}, {"listener", textual}, {"name", textual},
 	{"port", integer}, {"version", textual}, {"reason", textual}, {"ja4", textual}, {"first_seen", integer}, {"last_seen", integer},
-	{"observed", integer}, {"explained", integer}, {"rejected", integer}, {"failed", integer}}
+	{"observed", integer}, {"explained", integer}, {"rejected", integer}, {"failed", integer}, {"owner", integer}}
 
 // inherited are the columns that a new row copies from others of its client.
 var inherited = []column{
 	{"last_day", "@last_seen / 86400"},
 	{"added", "@first_seen"},
-	{"login_ok", "COALESCE((SELECT max(s.login_ok) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4), 0)"},
-	{"login_failed", "COALESCE((SELECT max(s.login_failed) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4), 0)"},
-	{"scanner", fmt.Sprintf("COALESCE((SELECT max(s.scanner & %d) FROM sightings s WHERE s.client = @client), 0)", marksOfAddress)},
+	{"login_ok", "COALESCE((SELECT max(s.login_ok) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4 AND s.owner IN (@owner, 0)), 0)"},
+	{"login_failed", "COALESCE((SELECT max(s.login_failed) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4 AND s.owner IN (@owner, 0)), 0)"},
+	{"scanner", fmt.Sprintf("COALESCE((SELECT max(s.scanner & %d) FROM sightings s WHERE "+ofAddress+"), 0)", marksOfAddress,
+		"@client", fmt.Sprintf("@owner >> %[1]d << %[1]d", 63-bucketBits), fmt.Sprintf("@owner | %d", 1<<(63-bucketBits)-1))},
 }
 
 // known updates the existing rows, and returns the missing ones: they are new,
@@ -355,14 +356,18 @@ func (w *writer) logins(counts map[clientKey]loginCount) {
 	if len(counts) == 0 {
 		return
 	}
-	add := w.prepare(`UPDATE sightings SET login_ok = login_ok + $1, login_failed = login_failed + $2 WHERE client = $3 AND ja4 = $4`)
+	add := w.prepare(`UPDATE sightings SET login_ok = login_ok + $1, login_failed = login_failed + $2
+		WHERE client = $3 AND ja4 = $4 AND owner IN ($5, 0)`)
 	defer add.close()
-	clear := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner & ~%[1]d WHERE client = $1 AND (scanner & %[1]d) <> 0`, marksOfAddress))
+	clear := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner & ~%[1]d WHERE `+fmt.Sprintf(ofAddress, "$1", "$2", "$3")+
+		` AND (scanner & %[1]d) <> 0`, marksOfAddress))
 	defer clear.close()
 	for k, c := range counts {
-		add.exec(c.ok, c.failed, k.client.String(), ja4Text(k.ja4))
+		client, ja4 := k.client.String(), ja4Text(k.ja4)
+		add.exec(c.ok, c.failed, client, ja4, ownerOf(client, ja4))
 		if c.ok > 0 {
-			clear.exec(k.client.String())
+			first, last := keysOf(k.client)
+			clear.exec(client, first, last)
 		}
 	}
 }
@@ -375,12 +380,13 @@ func (w *writer) marks(rows []*sighting) {
 	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $1 WHERE id = $2 AND (scanner & $1) <> $1`)
 	defer mark.close()
 	// The first hellos of one that resumes sessions look otherwise.
-	others := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner | %[1]d WHERE client = $1 AND port = $2 AND observed > 0
-		AND (scanner & %[2]d) = 0`, markProbe, markProbe|markPassed))
+	others := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner | %[1]d WHERE `+fmt.Sprintf(ofAddress, "$1", "$2", "$3")+
+		` AND port = $4 AND observed > 0 AND (scanner & %[2]d) = 0`, markProbe, markProbe|markPassed))
 	defer others.close()
 	for _, r := range rows {
 		if r.marks != 0 && mark.exec(r.marks, r.id) > 0 && r.marks&markProbe != 0 {
-			others.exec(r.client.String(), int64(r.port))
+			first, last := keysOf(r.client)
+			others.exec(r.client.String(), first, last, int64(r.port))
 		}
 	}
 }
@@ -391,10 +397,27 @@ type storedAccount struct {
 	span
 }
 
+// ofAddress is the condition on rows of an address, the first keys of its network and
+// the last. Rows of an earlier version may have no owner yet.
+const ofAddress = `client = %s AND (owner BETWEEN %s AND %s OR owner = 0)`
+
+// keysOf returns the first and the last key of the network of an address.
+func keysOf(client netip.Addr) (first, last int64) {
+	const bits = 63 - bucketBits
+	first = int64(shardNumber(networkNumber(client))>>(64-bucketBits)) << bits
+	return first, first | (1<<bits - 1)
+}
+
 // ownerOf returns the key of an address and a fingerprint.
-func ownerOf(client, ja4 string) int64 {
-	a, _ := netip.ParseAddr(client) // as the ledger has it
-	return keyOf(networkNumber(a), nil, client, ja4)
+func ownerOf(client, ja4 string) int64 { return keyOf(networkOf(client), nil, client, ja4) }
+
+// networkOf returns the number of an address as the ledger has it.
+func networkOf(client string) int64 {
+	a, err := netip.ParseAddr(client)
+	if err != nil {
+		return 0
+	}
+	return networkNumber(a)
 }
 
 var accountColumns = []column{{"client", textual}, {"ja4", textual}, {"account", textual}, {"software", textual}, {"folded", textual},
@@ -422,12 +445,13 @@ func (w *writer) scanners(suspects []netip.Addr) {
 	if len(suspects) == 0 {
 		return
 	}
-	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $2 WHERE client = $1 AND (scanner & $2) <> $2`)
+	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $4 WHERE ` + fmt.Sprintf(ofAddress, "$1", "$2", "$3") + ` AND (scanner & $4) <> $4`)
 	defer mark.close()
 	slices.SortFunc(suspects, netip.Addr.Compare)
 	for _, a := range slices.Compact(suspects) {
 		if marks := scanMarks(w.firstHellos(a)); marks != 0 {
-			mark.exec(a.String(), marks)
+			first, last := keysOf(a)
+			mark.exec(a.String(), first, last, marks)
 		}
 	}
 }
@@ -436,9 +460,11 @@ func (w *writer) scanners(suspects []netip.Addr) {
 // address has a login.
 func (w *writer) firstHellos(a netip.Addr) (first []firstHello) {
 	if w.err == nil {
+		from, to := keysOf(a)
+		is := fmt.Sprintf(ofAddress, "$1", "$2", "$3")
 		first, w.err = query(w.ctx, w.tx, "looking for scanners", `SELECT min(first_seen), version FROM sightings
-			WHERE client = $1 AND NOT EXISTS (SELECT 1 FROM sightings s WHERE s.client = $1 AND s.login_ok > 0)
-			GROUP BY ja4, version`, []any{a.String()}, func(rows *sql.Rows, h *firstHello) error {
+			WHERE `+is+` AND NOT EXISTS (SELECT 1 FROM sightings WHERE `+is+` AND login_ok > 0)
+			GROUP BY ja4, version`, []any{a.String(), from, to}, func(rows *sql.Rows, h *firstHello) error {
 			var version string
 			err := rows.Scan(&h.at, &version)
 			_ = h.version.UnmarshalText([]byte(version)) // as in scanClient
