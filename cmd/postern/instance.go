@@ -19,14 +19,14 @@ import (
 	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/ledger"
+	"postern/internal/report"
 	"postern/policy"
 )
 
 const (
-	// instanceTimeout bounds one request to a running proxy, and instanceBytes
-	// its answer. The largest ledger needs less.
-	instanceTimeout = time.Minute
-	instanceBytes   = 256 << 20
+	// instanceTimeout bounds the wait for an answer of a running proxy, and for the
+	// next piece of it.
+	instanceTimeout = 5 * time.Minute
 )
 
 // instance is the admin port of a running proxy.
@@ -44,7 +44,7 @@ type instance struct {
 func findInstance(cfg *config.Config, from string) (*instance, error) {
 	i := &instance{base: "http://localhost", where: cfg.AdminListen}
 	transport := &http.Transport{DisableKeepAlives: true}
-	i.client = http.Client{Transport: transport, Timeout: instanceTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
+	i.client = http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse // the token goes nowhere else
 	}}
 	if cfg.AdminTokenFile != "" {
@@ -116,11 +116,13 @@ const (
 // notRunning reports whether nothing listens there.
 func notRunning(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
-// get requests a path and decodes the JSON answer.
-func (i *instance) get(ctx context.Context, path string, query url.Values, into any) error {
+// do requests a path, and returns an answer with status 200.
+func (i *instance) do(ctx context.Context, path string, query url.Values) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	slow := time.AfterFunc(instanceTimeout, cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.base+path+"?"+query.Encode(), nil)
 	if err != nil {
-		return fmt.Errorf("asking %s: %w", i.where, err)
+		return nil, fmt.Errorf("asking %s: %w", i.where, err)
 	}
 	if i.token != "" {
 		req.Header.Set("Authorization", "Bearer "+i.token)
@@ -131,16 +133,91 @@ func (i *instance) get(ctx context.Context, path string, query url.Values, into 
 		if errors.As(err, &inURL) {
 			err = inURL.Err // the URL is ours, and long
 		}
-		return fmt.Errorf("asking %s: %w", i.where, adminError(err))
+		return nil, fmt.Errorf("asking %s: %w", i.where, adminError(err))
+	}
+	resp.Body = &answer{resp.Body, slow}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, i.refused(resp)
+	}
+	return resp, nil
+}
+
+// answer is one that may take long, as long as some of it comes.
+type answer struct {
+	io.ReadCloser
+	slow *time.Timer
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	a.slow.Reset(instanceTimeout)
+	return a.ReadCloser.Read(p)
+}
+
+func (a *answer) Close() error {
+	a.slow.Reset(0) // which lets go of the context
+	return a.ReadCloser.Close()
+}
+
+// get requests a path and decodes the JSON answer.
+func (i *instance) get(ctx context.Context, path string, query url.Values, into any) error {
+	resp, err := i.do(ctx, path, query)
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return i.refused(resp)
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, instanceBytes)).Decode(into); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("reading the answer of %s: %w", i.where, err)
 	}
 	return nil
+}
+
+// errBusy is an instance that makes another report, errOlder one of a version that
+// does not say how a report came out unless that is in JSON.
+var errBusy, errOlder = errors.New("the instance is busy"), errors.New("an older version")
+
+// patience is how long an instance may be busy.
+const patience = 10 * time.Minute
+
+// report copies a report to w as the instance writes it, or, where w is nil, reads
+// one in JSON. Then the outcome alone is returned. It asks again while another
+// report is made.
+func (i *instance) report(ctx context.Context, q *report.Query, w io.Writer, mailTo func(identity string) error, p *progress) (*report.Report, error) {
+	stop := p.waiting("waiting for the instance")
+	defer stop()
+	var resp *http.Response
+	for begun := time.Now(); ; {
+		var err error
+		if resp, err = i.do(ctx, "/api/v1/report", q.Values()); err == nil {
+			break
+		}
+		if !errors.Is(err, errBusy) || time.Since(begun) > patience {
+			return nil, err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	defer resp.Body.Close()
+	r := new(report.Report)
+	var err error
+	if _, ends := resp.Trailer[report.Trailer]; w != nil && !ends {
+		return nil, errOlder
+	}
+	if w == nil {
+		err = json.NewDecoder(resp.Body).Decode(r)
+	} else if err = mailTo(resp.Header.Get(report.IdentityHeader)); err != nil {
+		return nil, err
+	} else if _, err = io.Copy(&behind{w, stop}, resp.Body); err == nil {
+		err = json.Unmarshal([]byte(resp.Trailer.Get(report.Trailer)), r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer of %s: %w", i.where, err)
+	}
+	r.Clean()
+	return r, nil
 }
 
 // refused explains an answer with an error status.
@@ -166,6 +243,12 @@ func (i *instance) refused(resp *http.Response) error {
 	}
 	var answer struct{ Error string }
 	if json.NewDecoder(io.LimitReader(resp.Body, 1<<10)).Decode(&answer); answer.Error != "" {
+		switch {
+		case resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "" && strings.HasPrefix(answer.Error, "another report"):
+			return errBusy
+		case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(answer.Error, "unknown parameter"):
+			return errOlder
+		}
 		return fmt.Errorf("asking %s: status %s: %.200q", i.where, resp.Status, answer.Error)
 	}
 	return fmt.Errorf("asking %s: %w", i.where, unexpected(resp))
@@ -204,13 +287,14 @@ func adminError(err error) error {
 // pageSize is the number of clients in one request.
 const pageSize = 1000
 
-// ClientsSince lists the clients that the proxy knows, without the handshakes
-// of each day.
-func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.Client, error) {
+// clients lists the clients that the proxy knows, without the handshakes of each
+// day.
+func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *progress) ([]ledger.Client, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
-	if f.Noise {
+	if noise {
 		query.Set("noise", "include")
 	}
+	defer p.clear()
 	var all []ledger.Client
 	for {
 		var page struct {
@@ -223,7 +307,7 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 		}
 		i.unwritten = page.Unwritten
 		for _, c := range page.Clients {
-			if c.Last.Before(f.Since) {
+			if c.Last.Before(since) {
 				continue
 			}
 			c.Logins = logins(c.Accounts, c.Software)
@@ -233,6 +317,7 @@ func (i *instance) ClientsSince(ctx context.Context, f ledger.Filter) ([]ledger.
 			return all, nil
 		}
 		query.Set("cursor", page.NextCursor)
+		p.say("reading clients: %d", len(all))
 	}
 }
 

@@ -7,18 +7,11 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/gate"
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
-	"postern/policy"
 )
-
-// remembered is a store or the running proxy. Both know clients and their
-// hellos.
-type remembered interface {
-	ClientsSince(context.Context, ledger.Filter) ([]ledger.Client, error)
-	Hellos(context.Context) (map[string]policy.Hello, error)
-}
 
 // replayFlags are the values of the flags, as they were written.
 type replayFlags struct {
@@ -63,10 +56,19 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 	if f.at == "" {
 		t.At = report.LastDate(t.Policy, now)
 	}
-	if err := f.remember(ctx, cfg, t); err != nil {
+	p := sys.progress()
+	store, err := f.remember(ctx, cfg, t, p)
+	if store != nil {
+		defer store.Close()
+	}
+	if err != nil {
 		return err
 	}
-	j := report.Judge(*t)
+	j, err := report.Judge(ctx, *t)
+	p.clear()
+	if err != nil {
+		return err
+	}
 	if now.Sub(t.Since) > cfg.LedgerRetention+time.Second {
 		j.Notes = append(j.Notes, report.Forgets(cfg.LedgerRetention))
 	}
@@ -78,7 +80,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 
 // trial reads the flags.
 func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
-	t := &report.Trial{PolicyFile: f.policy}
+	t := &report.Trial{PolicyFile: f.policy, Noise: f.noise}
 	if f.policy == "" {
 		return nil, flagError{"policy", "the name of the file is missing: write -policy FILE"}
 	}
@@ -101,29 +103,25 @@ func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
 	return t, nil
 }
 
-// remember asks the running proxy or, if none runs, its store.
-func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *report.Trial) error {
+// remember asks the running proxy or, if none runs, its store, which is to be
+// closed.
+func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *report.Trial, p *progress) (*ledger.Store, error) {
 	running, err := findInstance(cfg, f.from)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = f.ask(ctx, running, t)
-	t.Unwritten = running.unwritten
-	if err == nil || f.from != "" || !notRunning(err) {
-		return err
+	clients, err := running.clients(ctx, t.Since, f.noise, p)
+	if err == nil {
+		t.Hellos, err = running.Hellos(ctx)
+	}
+	if t.Source, t.Unwritten = report.SourceOf(clients), running.unwritten; err == nil || f.from != "" || !notRunning(err) {
+		return nil, err
 	}
 	store, err := openForReading(ctx, cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer store.Close()
-	return f.ask(ctx, store, t)
-}
-
-func (f *replayFlags) ask(ctx context.Context, who remembered, t *report.Trial) (err error) {
-	if t.Clients, err = who.ClientsSince(ctx, ledger.Filter{Since: t.Since, Noise: f.noise}); err != nil {
-		return err
-	}
-	t.Hellos, err = who.Hellos(ctx)
-	return err
+	t.Source, t.Dir, t.Progress = store.Scan, gate.ScratchDir(cfg), p.share
+	t.Hellos, err = store.Hellos(ctx)
+	return store, err
 }

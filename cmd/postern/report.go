@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strconv"
@@ -43,7 +44,8 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.IntVar(&f.max, "max", 0, "how many clients may remain")
 	fs.IntVar(&f.maxUnknown, "max-unknown", 0, "how many clients may be left that were never let in, so that nobody knows who they\n"+
 		"are (where POSTERN_LEDGER_IDENTITY keeps who logs in)")
-	fs.IntVar(&f.top, "top", report.Shown, "the first `N` of each list, 0 for all; csv and json have all unless told otherwise")
+	fs.IntVar(&f.top, "top", report.Shown, "the first `N` of each list, 0 for all; unless told otherwise a text has as many as fit\n"+
+		"the terminal, csv and json have all")
 	fs.BoolVar(&f.summary, "summary", false, "leave the lists out")
 	fs.BoolVar(&f.mail, "mail", false, "list the accounts to write to: a line each, with the days that are left, by the owner\n"+
 		"of its exemption; with -format csv for a mail merge")
@@ -76,25 +78,18 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	if err != nil {
 		return err
 	}
-	r, err := f.fetch(ctx, cfg, sys.clock(), o)
+	if !f.given["top"] {
+		f.top = sys.top(format)
+	}
+	q := report.Query{Options: o, Style: report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: f.width}}
+	p := sys.progress()
+	if columns, _ := sys.terminal(); columns > 0 && format != report.Text && format != report.Markdown {
+		p = nil // what is written as it comes would mix with it
+	}
+	r, err := f.answer(ctx, sys, cfg, q, known, p)
+	p.clear()
 	if err != nil {
 		return err
-	}
-	if known != nil {
-		if n := r.Resolve(known); n > 0 {
-			r.Notes = append(r.Notes, fmt.Sprintf("Accounts that -accounts could not resolve: %d.", n))
-		}
-	}
-	if f.mail && r.Identity == "off" {
-		return usageErrorf("-mail: %sLEDGER_IDENTITY is off, so that no account is known: set it to plain or hashed and restart Postern, which knows "+
-			"accounts from then on; until then use -by network", config.Prefix)
-	}
-	if !f.given["top"] {
-		f.top = report.DefaultTop
-	}
-	style := report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: f.width}
-	if err := r.Write(sys.stdout, style); err != nil {
-		return fmt.Errorf("writing: %w", err)
 	}
 	switch {
 	case f.ready && r.Unwritten != nil:
@@ -107,8 +102,13 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	return nil
 }
 
-// leastWidth is the narrowest text that can be read.
-const leastWidth = 60
+// leastWidth is the narrowest text that can be read, and leastTop the shortest list;
+// otherLines is what a report has beside the first one.
+const (
+	leastWidth = 60
+	leastTop   = 10
+	otherLines = 12
+)
 
 // width returns how many columns a text may have: those of COLUMNS or of the
 // terminal, or 0 if neither is known.
@@ -120,12 +120,26 @@ func (sys system) width() int {
 			}
 		}
 	}
-	if f, ok := sys.stdout.(untilClosed); ok {
-		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
-			return max(n, leastWidth)
-		}
+	if columns, _ := sys.terminal(); columns > 0 {
+		return max(columns, leastWidth)
 	}
 	return 0
+}
+
+// terminal returns the size of that of stdout; 0 if it is none.
+func (sys system) terminal() (columns, rows int) {
+	if f, ok := sys.stdout.(untilClosed); ok {
+		columns, rows, _ = term.GetSize(int(f.Fd()))
+	}
+	return columns, rows
+}
+
+// top is how long a list is by default: as fits the terminal.
+func (sys system) top(format report.Format) int {
+	if _, rows := sys.terminal(); rows > 0 && format == report.Text {
+		return max(rows-otherLines, leastTop)
+	}
+	return report.DefaultTop
 }
 
 // options parses the flags.
@@ -163,51 +177,108 @@ func (f *reportFlags) options(now time.Time) (o report.Options, format report.Fo
 	return o, format, nil
 }
 
-// fetch asks the running proxy or, if none runs, its store. An instance reports by
-// its own policy: for another one its clients are judged here.
-func (f *reportFlags) fetch(ctx context.Context, cfg *config.Config, now time.Time, o report.Options) (*report.Report, error) {
+// mailTo refuses to list accounts where none are kept.
+func (f *reportFlags) mailTo(identity string) error {
+	if f.mail && identity == "off" {
+		return usageErrorf("-mail: %sLEDGER_IDENTITY is off, so that no account is known: set it to plain or hashed and restart Postern, which knows "+
+			"accounts from then on; until then use -by network", config.Prefix)
+	}
+	return nil
+}
+
+// answer writes what the running proxy or, if none runs, its store says. It
+// returns the report, or the outcome of it.
+func (f *reportFlags) answer(ctx context.Context, sys system, cfg *config.Config, q report.Query, known map[string]string, p *progress) (*report.Report, error) {
 	running, err := findInstance(cfg, f.from)
 	if err != nil {
 		return nil, err
 	}
-	p, perr := policyfile.Of(cfg)
-	facts := gate.ReportFacts(cfg, now)
-	facts.Policy = p
-	r := new(report.Report)
-	err = running.get(ctx, "/api/v1/report", o.Values(), r)
-	r.Clean()
+	facts := gate.ReportFacts(cfg, sys.clock())
+	facts.Progress = p.share
+	var perr error
+	facts.Policy, perr = policyfile.Of(cfg)
+	var r *report.Report
+	inMemory := f.policy != "" || known != nil
+	if !inMemory {
+		r, err = running.report(ctx, &q, sys.stdout, f.mailTo, p)
+	}
+	if inMemory || errors.Is(err, errOlder) {
+		inMemory = true
+		all := report.Query{Options: q.Options, Style: report.Style{Format: report.JSON, Top: report.DefaultTop, Mail: q.Mail}}
+		r, err = running.report(ctx, &all, nil, nil, p)
+	}
 	switch {
-	case err == nil && f.policy == "":
-		return r, nil
 	case err != nil && (f.from != "" || !notRunning(err)):
 		return nil, err
-	case perr != nil:
+	case err != nil && perr != nil, f.policy != "" && perr != nil:
 		return nil, exitError{perr, exitUsage}
-	case err == nil:
-		facts.Identity, facts.Began = r.Identity, r.Began
-		if u := r.Unwritten; u != nil {
-			facts.Backlog = ledger.Backlog{Stuck: true, Clients: u.Clients, Since: u.Since, Ledger: u.Ledger}
+	case err != nil:
+		if r, err = f.fromStore(ctx, sys.stdout, cfg, facts, q, known != nil, p); err != nil || known == nil {
+			return r, err
 		}
-		if facts.Clients, err = running.ClientsSince(ctx, ledger.Filter{Since: r.Since, Noise: true}); err != nil {
+	case !inMemory:
+		return r, nil
+	case f.policy != "":
+		if r, err = judgeHere(ctx, running, facts, q.Options, r, p); err != nil {
 			return nil, err
 		}
-		for i := range facts.Clients { // the instance does not list their days
-			facts.Clients[i].Since = facts.Clients[i].Counts
-		}
-		other := report.Build(facts, o)
-		other.Trend, other.Totals.Handshakes, other.Totals.ByPlace = r.Trend, r.Totals.Handshakes, r.Totals.ByPlace
-		other.Clean()
-		return other, nil
 	}
+	if err := f.mailTo(r.Identity); err != nil {
+		return nil, err
+	}
+	if known != nil {
+		if n := r.Resolve(known); n > 0 {
+			r.Notes = append(r.Notes, fmt.Sprintf("Accounts that -accounts could not resolve: %d.", n))
+		}
+	}
+	p.clear()
+	if err := r.Write(sys.stdout, q.Style); err != nil {
+		return nil, fmt.Errorf("writing: %w", err)
+	}
+	return r, nil
+}
+
+// judgeHere makes the report by another policy than that of the instance, of its
+// clients and of what else it says.
+func judgeHere(ctx context.Context, running *instance, facts report.Facts, o report.Options, r *report.Report, p *progress) (*report.Report, error) {
+	facts.Identity, facts.Began = r.Identity, r.Began
+	if u := r.Unwritten; u != nil {
+		facts.Backlog = ledger.Backlog{Stuck: true, Clients: u.Clients, Since: u.Since, Ledger: u.Ledger}
+	}
+	clients, err := running.clients(ctx, r.Since, true, p)
+	if err != nil {
+		return nil, err
+	}
+	for i := range clients { // the instance does not list their days
+		clients[i].Days = []ledger.Day{{Number: facts.Now.Unix() / int64((24 * time.Hour).Seconds()), Counts: clients[i].Counts}}
+	}
+	facts.Source = report.SourceOf(clients)
+	other, err := report.Build(ctx, facts, o)
+	if err != nil {
+		return nil, err
+	}
+	other.Trend, other.Totals.Handshakes, other.Totals.ByPlace = r.Trend, r.Totals.Handshakes, r.Totals.ByPlace
+	return other, nil
+}
+
+// fromStore writes what the store of a proxy that does not run has, or makes it in
+// memory.
+func (f *reportFlags) fromStore(ctx context.Context, w io.Writer, cfg *config.Config, facts report.Facts, q report.Query, inMemory bool, p *progress) (*report.Report, error) {
 	store, err := openForReading(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
-	if err := facts.Read(ctx, store, o); err != nil {
+	if err := f.mailTo(facts.Identity); err != nil {
 		return nil, err
 	}
-	return report.Build(facts, o), nil
+	if err := facts.Of(ctx, store); err != nil {
+		return nil, err
+	}
+	if inMemory {
+		return report.Build(ctx, facts, q.Options)
+	}
+	return facts.Write(ctx, &behind{w, p.clear}, q.Options, q.Style)
 }
 
 // knownAccounts returns the accounts of -accounts by hash; nil without it.

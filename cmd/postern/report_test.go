@@ -507,6 +507,53 @@ func TestAnAdminPortThatSpeaksOtherwise(t *testing.T) {
 	}
 }
 
+// An instance of an older version gets no question that it does not understand, and
+// one that is busy is asked again.
+func TestAReportOfAnInstanceThatIsBusyOrOlder(t *testing.T) {
+	var asked []string
+	busy := true
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.RawQuery)
+		if r.URL.Query().Has("width") {
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, `{"error": "unknown parameter \"width\": use since, by"}`)
+			return
+		}
+		if busy {
+			busy = false
+			w.Header().Set("Retry-After", "5")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, `{"error": "another report is being made: ask again in some seconds"}`)
+			return
+		}
+		io.WriteString(w, `{"by": "account", "identity": "plain", "readiness": {"remaining": 2, "reasons": ["2 came."]}, "totals": {"clients": 2},
+			"left": [{"name": "anna@example.org", "clients": 2, "remaining": 2, "versions": ["tls1.0"], "login": "ok"}], "tell": [], "exempted": [], "noise": []}`)
+	}))
+	defer s.Close()
+	o := runAt(t, reportNow, []string{"POSTERN_ADMIN_LISTEN=" + s.Listener.Addr().String()}, "report", "-ready")
+	if o.code != exitNo || !strings.HasPrefix(o.stdout, "NO-GO: 2 clients with old TLS are left.\n") || !strings.Contains(o.stdout, "\nanna@example.org  1.0  2 ") || o.stderr != "" {
+		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+	}
+	if len(asked) != 3 || !strings.Contains(asked[0], "format=text") || strings.Contains(asked[2], "width") {
+		t.Errorf("asked %q", asked)
+	}
+}
+
+// What breaks off is no report.
+func TestAnInstanceThatBreaksOff(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "Postern-Report")
+		io.WriteString(w, "GO: nobody with old TLS is left.\n")
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer s.Close()
+	o := runAt(t, reportNow, []string{"POSTERN_ADMIN_LISTEN=" + s.Listener.Addr().String()}, "report", "-ready")
+	if o.code != exitBroken || !strings.Contains(o.stderr, "reading the answer of ") {
+		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
+	}
+}
+
 // Another program that listens on the admin port does not get the token.
 func TestTheTokenGoesToPosternAlone(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")

@@ -42,13 +42,8 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 		Clients: b.api(state.Policy), Counts: func() ([]ledger.Distinct, time.Time) { return counts, b.now }, Dropped: func() uint64 { return 0 },
 		Readiness: ready, Names: true, Version: "v1.2.3",
 		Report: func(ctx context.Context) (*report.Report, error) {
-			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.backlog()}
-			o := report.Options{Since: 14 * day, Brief: true}
-			if err := f.Read(ctx, b.Store, o); err != nil {
-				return nil, err
-			}
-			f.Began = time.Time{}
-			return report.Build(f, o), nil
+			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.backlog(), Source: b.Scan}
+			return report.Build(ctx, f, report.Options{Since: 14 * day, Brief: true})
 		},
 	}
 	if edit != nil {

@@ -1,39 +1,99 @@
 package admin
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"time"
 
 	"postern/internal/ledger"
 	"postern/internal/report"
 	"postern/policy"
 )
 
-// ReportHandler answers with the report that build makes. Log is told where that
-// fails.
-func ReportHandler(log *slog.Logger, build func(context.Context, report.Options) (*report.Report, error)) http.Handler {
+const (
+	// reportWait is how long a report waits for another one, and reportRetry, in
+	// seconds, how long a client is told to wait then.
+	reportWait  = 5 * time.Second
+	reportRetry = 5
+)
+
+// ReportHandler answers with the report that write writes, one at a time: reports
+// share the memory of a process that carries mail. Log is told where that fails.
+// An error in the middle of an answer aborts the connection, so that nobody takes
+// it for a whole one. Identity is LEDGER_IDENTITY.
+func ReportHandler(log *slog.Logger, identity string, write func(context.Context, io.Writer, report.Query) (*report.Report, error)) http.Handler {
+	one := make(chan struct{}, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, err := report.ParseQuery(r.URL.Query())
 		if err != nil {
 			writeError(w, http.StatusBadRequest, err.Error())
 			return
 		}
-		answer, err := build(r.Context(), q.Options)
-		if err != nil {
+		h := w.Header()
+		if r.Method == http.MethodHead {
+			h.Set("Content-Type", q.Style.Format.ContentType())
+			return
+		}
+		wait := time.NewTimer(reportWait)
+		defer wait.Stop()
+		select {
+		case one <- struct{}{}:
+			defer func() { <-one }()
+		case <-r.Context().Done():
+			return
+		case <-wait.C:
+			h.Set("Retry-After", strconv.Itoa(reportRetry))
+			writeError(w, http.StatusServiceUnavailable, "another report is being made: ask again in some seconds")
+			return
+		}
+		out := &reader{ResponseWriter: w, header: map[string]string{
+			"Content-Type": q.Style.Format.ContentType(), "Trailer": report.Trailer, report.IdentityHeader: identity}}
+		answer, err := write(r.Context(), out, q)
+		switch {
+		case err == nil:
+			h.Set(report.Trailer, answer.Outcome())
+		case out.err != nil:
+			panic(http.ErrAbortHandler) // the reader is gone
+		case out.begun:
+			logUnread(r.Context(), log, err)
+			panic(http.ErrAbortHandler)
+		default:
+			out.extend()
 			answerUnread(w, r, log, err)
-			return
 		}
-		var b bytes.Buffer
-		if err := answer.Write(&b, q.Style); err != nil {
-			writeError(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		w.Header().Set("Content-Type", q.Style.Format.ContentType())
-		_, _ = w.Write(b.Bytes()) // the client may be gone
 	})
+}
+
+// reader is the client, which has writeTimeout for each piece of an answer that
+// takes long.
+type reader struct {
+	http.ResponseWriter
+	header map[string]string // set at the first write
+	begun  bool
+	err    error // of the last write
+}
+
+func (r *reader) extend() {
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+}
+
+func (r *reader) Write(p []byte) (n int, err error) {
+	if !r.begun {
+		for name, value := range r.header {
+			r.Header().Set(name, value)
+		}
+		r.begun = true
+	}
+	r.extend()
+	if n, err = r.ResponseWriter.Write(p); err == nil {
+		err = http.NewResponseController(r.ResponseWriter).Flush()
+	}
+	r.err = err
+	return n, err
 }
 
 // HellosHandler answers with the hello behind each fingerprint, as JSON. Log is

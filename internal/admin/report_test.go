@@ -6,12 +6,18 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"postern/internal/ledger"
 	"postern/internal/report"
@@ -22,12 +28,12 @@ func TestTheReportOverHTTP(t *testing.T) {
 	var asked report.Options
 	var log bytes.Buffer
 	const fortnight = 14 * day
-	facts := report.Facts{Now: noon, Policy: policyOf(t, someRules), Identity: "plain"}
-	h := ReportHandler(slog.New(slog.NewTextHandler(&log, nil)), func(_ context.Context, o report.Options) (*report.Report, error) {
-		if asked = o; o.Max == 99 {
+	facts := report.Facts{Now: noon, Policy: policyOf(t, someRules), Identity: "plain", Source: report.SourceOf(nil)}
+	h := ReportHandler(slog.New(slog.NewTextHandler(&log, nil)), "plain", func(ctx context.Context, w io.Writer, q report.Query) (*report.Report, error) {
+		if asked = q.Options; q.Max == 99 {
 			return nil, errors.New("disk full")
 		}
-		return report.Build(facts, o), nil
+		return facts.Write(ctx, w, q.Options, q.Style)
 	})
 	for _, tt := range []struct {
 		query       string
@@ -51,7 +57,7 @@ func TestTheReportOverHTTP(t *testing.T) {
 		{"?max=x", 400, "", "max: ", report.Options{}},
 		{"?ready=maybe", 400, "", "ready: ", report.Options{}},
 		{"?by=domain&by=account", 400, "", `"by" is given 2 times`, report.Options{}},
-		{"?color=red", 400, "", `unknown parameter "color": use since, by, noise, max, max_unknown, mail, format, ready, top, summary`, report.Options{}},
+		{"?color=red", 400, "", `unknown parameter "color": use since, by, noise, max, max_unknown, mail, format, ready, top, width, summary`, report.Options{}},
 		{"?max=99", 503, "", "the ledger cannot be read now; the log says why", report.Options{Since: fortnight, Max: 99}},
 	} {
 		asked = report.Options{}
@@ -74,6 +80,119 @@ func TestTheReportOverHTTP(t *testing.T) {
 		t.Errorf("log: %s", log.String())
 	}
 }
+
+// hanging is a source whose clients come when they are let go.
+func hanging(begun chan<- struct{}, rest <-chan error) report.Source {
+	return func(ctx context.Context, _ ledger.Scope, each func([]ledger.Client) error) error {
+		if err := each([]ledger.Client{{Addr: netip.MustParseAddr("192.0.2.7"), Listener: "imaps", Version: policy.TLS10, Last: noon}}); err != nil {
+			return err
+		}
+		begun <- struct{}{}
+		select {
+		case err := <-rest:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func TestAReportIsSentAsItIsMadeAndOneAtATime(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	begun, rest := make(chan struct{}, 1), make(chan error)
+	facts := report.Facts{Now: noon, Policy: policyOf(t, someRules), Identity: "plain", Source: hanging(begun, rest)}
+	ended := make(chan error, 1)
+	var log bytes.Buffer
+	s := httptest.NewServer(ReportHandler(slog.New(slog.NewTextHandler(&log, nil)), "plain", func(ctx context.Context, w io.Writer, q report.Query) (*report.Report, error) {
+		r, err := facts.Write(ctx, w, q.Options, q.Style)
+		ended <- err
+		return r, err
+	}))
+	defer s.Close()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	ask := func(ctx context.Context, format string) *http.Response {
+		t.Helper()
+		req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"?format="+format, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	for format, head := range map[string]string{"json": "{\n  \"now\": ", "csv": "account,status,"} {
+		// Its beginning is there while the ledger is still being read.
+		resp := ask(t.Context(), format)
+		first := make([]byte, len(head))
+		if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != head {
+			t.Errorf("%s begins with %q, %v", format, first, err)
+		}
+		<-begun
+		busy := ask(t.Context(), "text")
+		said, _ := io.ReadAll(busy.Body)
+		if busy.Body.Close(); busy.StatusCode != 503 || busy.Header.Get("Retry-After") == "" || !strings.Contains(string(said), "another report is being made") {
+			t.Errorf("beside another: %s, %s", busy.Status, said)
+		}
+		rest <- nil
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || !strings.Contains(resp.Trailer.Get(report.Trailer), `"ready":true`) {
+			t.Errorf("%s: %v, trailer %v", format, err, resp.Trailer)
+		}
+		resp.Body.Close()
+		<-ended
+
+		// One that breaks off is not taken for a whole one.
+		resp = ask(t.Context(), format)
+		<-begun
+		rest <- errors.New("disk full")
+		if _, err := io.Copy(io.Discard, resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s that breaks off: %v", format, err)
+		}
+		resp.Body.Close()
+		<-ended
+	}
+	// A reader that goes away ends it.
+	ctx, cancel := context.WithCancel(t.Context())
+	resp := ask(ctx, "json")
+	<-begun
+	cancel()
+	resp.Body.Close()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("its reader is gone, and it ends with %v", err)
+	}
+	s.Close()
+	if n := strings.Count(log.String(), "disk full"); n != 2 || strings.Count(log.String(), "\n") != 2 {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
+func TestAReaderThatStallsEndsAReport(t *testing.T) {
+	w := &stalled{ResponseRecorder: httptest.NewRecorder()}
+	facts := report.Facts{Now: noon, Policy: policyOf(t, someRules), Source: report.SourceOf(nil)}
+	h := ReportHandler(slog.New(slog.DiscardHandler), "off", func(ctx context.Context, out io.Writer, q report.Query) (*report.Report, error) {
+		return facts.Write(ctx, out, q.Options, q.Style)
+	})
+	defer func() {
+		if recover() != http.ErrAbortHandler || w.deadlines == 0 {
+			t.Errorf("it goes on, with %d deadlines", w.deadlines)
+		}
+	}()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+}
+
+// stalled takes nothing until the deadline.
+type stalled struct {
+	*httptest.ResponseRecorder
+	deadlines int
+}
+
+func (s *stalled) SetWriteDeadline(time.Time) error {
+	s.deadlines++
+	return nil
+}
+
+func (s *stalled) Write([]byte) (int, error) { return 0, os.ErrDeadlineExceeded }
 
 func TestHellosGoThroughJSONWhole(t *testing.T) {
 	want := map[string]policy.Hello{

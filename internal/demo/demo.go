@@ -179,12 +179,9 @@ func (s *stage) report(ctx context.Context, w io.Writer) error {
 	if err := s.postern.FlushLedger(ctx); err != nil {
 		return err
 	}
-	r, err := s.postern.Report(ctx, report.Options{Since: 24 * time.Hour})
-	if err != nil {
-		return err
-	}
 	fmt.Fprintln(w)
-	return r.Write(w, report.Style{Format: report.Text, Top: report.DefaultTop})
+	_, err := s.postern.Report(ctx, w, report.Query{Options: report.Options{Since: 24 * time.Hour}, Style: report.Style{Format: report.Text, Top: report.DefaultTop}})
+	return err
 }
 
 //go:embed try.txt

@@ -2,7 +2,10 @@ package gate
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"postern/internal/admin"
@@ -19,19 +22,19 @@ func (g *Runtime) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
-	mux.Handle("GET /api/v1/report", admin.ReportHandler(g.log, g.Report))
+	mux.Handle("GET /api/v1/report", admin.ReportHandler(g.log, g.cfg.LedgerIdentity, g.Report))
 	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(g.log, g.ledger.store.Hellos))
 	return withTimeout(mux)
 }
 
-// apiTime bounds one API request to the ledger, except for a CSV of all
-// clients, which takes as long as its reader does.
+// apiTime bounds one API request to the ledger, except for a CSV of all clients and
+// for reports, which take as long as their reader does.
 const apiTime = 20 * time.Second
 
 // withTimeout answers with an error if the ledger's database hangs.
 func withTimeout(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("format") != "csv" {
+		if r.FormValue("format") != "csv" && r.URL.Path != "/api/v1/report" {
 			ctx, cancel := context.WithTimeout(r.Context(), apiTime)
 			defer cancel()
 			r = r.WithContext(ctx)
@@ -77,27 +80,52 @@ func (g *Runtime) page() http.Handler {
 		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version,
 		Report: func(ctx context.Context) (*report.Report, error) {
 			since, _ := report.ParseSince(report.DefaultSince, g.now())
-			return g.Report(ctx, report.Options{Since: since, Brief: true})
+			facts, err := g.facts(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return report.Build(ctx, facts, report.Options{Since: since, Brief: true})
 		},
 	}
 	return p.Handler()
 }
 
-// Report builds a report from the ledger.
-func (g *Runtime) Report(ctx context.Context, o report.Options) (*report.Report, error) {
-	facts := ReportFacts(g.cfg, g.now())
-	facts.Policy = g.policy.Load().Policy
-	facts.Backlog = g.ledger.recorder.Backlog()
-	if err := facts.Read(ctx, g.ledger.store, o); err != nil {
+// reportTime bounds how long the ledger is read for a report, not how long the
+// report is written.
+const reportTime = 5 * time.Minute
+
+// Report writes a report from the ledger.
+func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (*report.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, reportTime)
+	defer cancel()
+	facts, err := g.facts(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return report.Build(facts, o), nil
+	return facts.Write(ctx, w, q.Options, q.Style)
+}
+
+// facts are the input of a report.
+func (g *Runtime) facts(ctx context.Context) (report.Facts, error) {
+	f := ReportFacts(g.cfg, g.now())
+	f.Policy = g.policy.Load().Policy
+	f.Backlog = g.ledger.recorder.Backlog()
+	return f, f.Of(ctx, g.ledger.store)
 }
 
 // ReportFacts returns the configuration's part of a report.
 func ReportFacts(cfg *config.Config, now time.Time) report.Facts {
 	return report.Facts{
 		Now: now, PolicyFile: cfg.PolicyFile, Identity: cfg.LedgerIdentity,
-		Memory: cfg.LedgerURL == ledger.Memory, Retention: cfg.LedgerRetention,
+		Memory: cfg.LedgerURL == ledger.Memory, Retention: cfg.LedgerRetention, Dir: ScratchDir(cfg),
 	}
+}
+
+// ScratchDir is where a report may write what does not fit into memory: beside the
+// file of the ledger, or in the system's directory for that (empty).
+func ScratchDir(cfg *config.Config) string {
+	if file, ok := strings.CutPrefix(cfg.LedgerURL, "sqlite:"); ok {
+		return filepath.Dir(strings.TrimPrefix(file, "//"))
+	}
+	return ""
 }

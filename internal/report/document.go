@@ -1,20 +1,22 @@
 package report
 
 import (
+	"bufio"
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
 
-	"postern/internal/ledger"
 	"postern/internal/text"
 )
 
 // document is what people read: text of so many columns, or Markdown for a ticket,
 // which says the same in other forms.
 type document struct {
-	strings.Builder
+	*bufio.Writer
 	markdown bool
 	style    Style
 	width    int
@@ -22,30 +24,28 @@ type document struct {
 
 // report writes a report; with readiness only the verdict, its reasons and the
 // remaining clients.
-func (d *document) report(r *Report, readiness bool) {
+func (d *document) report(r *Report, c *contents) {
+	readiness := d.style.Ready && !d.markdown
 	d.verdict(r)
-	left := r.Left
-	if readiness {
-		left = slices.DeleteFunc(slices.Clone(left), func(g Group) bool { return g.Remaining == 0 && g.Login != ledger.LoginUnknown })
-	}
-	if len(left) > 0 && !d.style.Summary {
+	if c.left.count > 0 && !d.style.Summary {
 		d.section(r.title(), "")
-		d.groups(left, r.By)
-		if len(r.Tell) > 0 {
-			d.section("Whom to tell", "")
-			d.groups(r.Tell, ByAccount)
-		}
+		d.groups(&c.left, r.By)
+	}
+	if c.tell.count > 0 && !d.style.Summary {
+		d.section("Whom to tell", "")
+		d.groups(&c.tell, ByAccount)
 	}
 	if len(r.Exempted) > 0 {
 		d.section("Exempted", ", and not among those left")
 	}
 	for i := range r.Exempted {
 		d.exemption(&r.Exempted[i], r)
+		d.groups(&c.exempted[i], r.By)
 	}
 	if !readiness {
-		if len(r.Noise) > 0 && !d.style.Summary {
+		if c.noise.count > 0 && !d.style.Summary {
 			d.section("Noise", ", which no number holds")
-			d.groups(r.Noise, r.By)
+			d.groups(&c.noise, r.By)
 		}
 		d.trend(&r.Trend)
 		if len(r.Totals.ByPlace) > 0 {
@@ -60,6 +60,12 @@ func (d *document) report(r *Report, readiness bool) {
 	if d.markdown {
 		fmt.Fprintf(d, "\nFrom %s to %s.\n", text.Unglued(date(r.Since)), text.Unglued(date(r.Now)))
 	}
+}
+
+// failed reports whether nobody reads any more.
+func (d *document) failed() bool {
+	_, err := d.Write(nil)
+	return err != nil
 }
 
 func (d *document) verdict(r *Report) {
@@ -125,41 +131,67 @@ func (d *document) plainTable(header []string, rows [][]string) {
 			cells[i] = append(cells[i], text.Cell{Text: s})
 		}
 	}
-	_ = text.WriteTable(d, false, header, cells) // a Builder takes all
+	_ = text.WriteTable(d, false, header, cells) // its error stays until Flush
 }
 
-// groups writes a table of groups. Markdown shortens only long lists.
-func (d *document) groups(list []Group, by By) {
-	n := d.style.bound(len(list))
-	if n == 0 {
+// tableRows bounds a table: of a longer list there are several, each as wide as
+// its rows need.
+const tableRows = 4096
+
+// groups writes tables of groups. Markdown shortens only long lists.
+func (d *document) groups(l *list, by By) {
+	shown := d.style.bound(l.count)
+	if shown == 0 {
 		return
 	}
-	t := tableOf(list[:n], by)
-	more := len(list) - n
-	if d.markdown {
-		d.table(t.header(), t.markdownRows(by))
-		if more > 0 {
-			fmt.Fprintf(d, "\nand %d more\n", more)
+	var rows []Group
+	write := func() {
+		if t := tableOf(rows, by); d.markdown {
+			d.table(t.header(), t.markdownRows(by))
+		} else {
+			d.table(t.header(), t.rows(d.width))
 		}
-		return
+		rows = rows[:0]
 	}
-	d.table(t.header(), t.rows(d.width))
-	if more > 0 {
+	n := 0
+	for line := range l.lines(named) {
+		if n == shown {
+			break
+		}
+		if len(rows) == tableRows {
+			write()
+			if d.failed() {
+				return
+			}
+		}
+		var g Group
+		if err := json.Unmarshal(line, &g); err != nil {
+			panic(err) // it is ours
+		}
+		rows = append(rows, g)
+		n++
+	}
+	if n < shown && l.nameless != nil {
+		rows = append(rows, *l.nameless)
+	}
+	write()
+	if more := l.count - shown; more > 0 && d.markdown {
+		fmt.Fprintf(d, "\nand %d more\n", more)
+	} else if more > 0 {
 		fmt.Fprintf(d, "and %d more; -top 0 or -format csv has them all\n", more)
 	}
-	last := len(list) - 1
-	if last < 0 || list[last].Name != "" || by == ByNetwork {
+	if l.nameless == nil || d.markdown {
 		return
 	}
 	words := "Without a known " + by.heading()
-	if list[last].Elsewhere {
+	if l.nameless.Elsewhere {
 		words = "The same clients, also without a known " + by.heading()
 	}
 	d.WriteByte('\n')
-	d.paragraph(words+": "+some(list[last].Addresses, list[last].Distinct.Addresses, 3*d.width), "   ")
+	d.paragraph(words+": "+some(l.nameless.Addresses, l.nameless.Distinct.Addresses, 3*d.width), "   ")
 }
 
-// exemption writes the owner, end and clients of an exemption.
+// exemption writes the owner, end and number of clients of an exemption.
 func (d *document) exemption(e *Exemption, r *Report) {
 	rule, owner := strconv.Quote(e.Rule), e.Owner
 	if d.markdown {
@@ -167,7 +199,26 @@ func (d *document) exemption(e *Exemption, r *Report) {
 	}
 	d.WriteByte('\n')
 	d.paragraph(fmt.Sprintf("%s, %s: until %s, %s; owner %s", rule, number(e.Clients, "client"), date(e.Until), text.Ahead(e.Until.Sub(r.Now)), owner), "   ")
-	d.groups(e.Groups, r.By)
+}
+
+// mail writes the letters as tables.
+func (d *document) mail(letters iter.Seq[[]byte]) {
+	header := []string{"account", "left", "until", "owner", "programs", "TLS"}
+	var rows [][]string
+	for line := range letters {
+		var l Letter
+		if err := json.Unmarshal(line, &l); err != nil {
+			panic(err) // it is ours
+		}
+		if rows = append(rows, l.row(d.markdown)); len(rows) == tableRows {
+			d.plainTable(header, rows)
+			rows = rows[:0]
+			if d.failed() {
+				return
+			}
+		}
+	}
+	d.plainTable(header, rows)
 }
 
 // barWidth is the length of a trend's longest bar.

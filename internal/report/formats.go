@@ -1,10 +1,15 @@
 package report
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
+	"context"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,62 +79,272 @@ func (s *Style) bound(n int) int {
 	return min(n, s.Top)
 }
 
-// Write writes the report.
+// only reports whether the letters are all that is written.
+func (s *Style) only() bool { return s.Mail && s.Format != JSON }
+
+// members reports whether the members of a group are written.
+func (s *Style) members() bool { return s.Format == JSON || s.Format == CSV }
+
+// contents are the lists of a report.
+type contents struct {
+	left, tell, noise list
+	exempted          []list
+	mail              iter.Seq[[]byte]
+}
+
+// contents are to be read in the order in which they are written.
+func (p *pass) contents() (c contents) {
+	of := func(s *section) list {
+		if s == nil {
+			return listOf(p.style, new(section), nil)
+		}
+		return p.list(s)
+	}
+	c.left, c.tell, c.noise, c.mail = of(p.left), of(p.tell), of(p.noise), of(p.mail).lines(named)
+	for _, e := range p.exempted {
+		c.exempted = append(c.exempted, of(e.section))
+	}
+	return c
+}
+
+// contents are those of a report in memory.
+func (r *Report) contents(s *Style) (c contents) {
+	left := r.Left
+	if s.Ready && s.Format == Text {
+		left = slices.DeleteFunc(slices.Clone(left), func(g Group) bool { return !inTheWay(&g) })
+	}
+	c.left, c.tell = listOf(s, &section{by: r.By, status: "left"}, left), listOf(s, &section{by: ByAccount}, r.Tell)
+	c.noise = listOf(s, &section{by: r.By, status: "noise"}, r.Noise)
+	for i := range r.Exempted {
+		c.exempted = append(c.exempted, listOf(s, &section{by: r.By, status: "exempted", exemption: &r.Exempted[i]}, r.Exempted[i].Groups))
+	}
+	c.mail = func(yield func([]byte) bool) {
+		for i := range r.Mail {
+			if !yield(s.appendLetter(nil, &r.Mail[i])) {
+				return
+			}
+		}
+	}
+	return c
+}
+
+// Write writes a report of the facts, and returns it without its lists. In JSON and
+// CSV what is known from the start is written as soon as the ledger answers, so
+// that the reader knows that more will come; an error may come behind that.
+func (f *Facts) Write(ctx context.Context, w io.Writer, o Options, s Style) (*Report, error) {
+	p := begin(f, o, &s)
+	defer p.close()
+	out := output{bufio.NewWriterSize(w, 64<<10), p.Report, &s}
+	out.head()
+	p.answers = out.Flush
+	if err := p.scan(ctx); err != nil {
+		return nil, err
+	}
+	out.rest(p.contents())
+	return p.Report, cmp.Or(p.err, out.Flush())
+}
+
+// Write writes a report that is in memory.
 func (r *Report) Write(w io.Writer, s Style) error {
 	r.Clean()
-	switch s.Format {
-	case JSON:
-		return text.WriteJSON(w, r.cut(&s))
-	case CSV:
-		if s.Mail {
-			return writeCSV(w, r.mailRecords())
-		}
-		return writeCSV(w, r.cut(&s).records())
+	r.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
+	for i := range r.Exempted {
+		r.Exempted[i].GroupsInAll = len(r.Exempted[i].Groups)
 	}
-	d := &document{markdown: s.Format == Markdown, style: s, width: cmp.Or(s.Width, text.Width)}
-	if s.Mail {
-		d.mail(r)
-	} else {
-		d.report(r, s.Ready && !d.markdown)
-	}
-	_, err := io.WriteString(w, d.String())
-	return err
+	out := output{bufio.NewWriter(w), r, &s}
+	out.head()
+	out.rest(r.contents(&s))
+	return out.Flush()
 }
 
-// cut returns the report with its lists cut, and with how long they are.
-func (r *Report) cut(s *Style) *Report {
-	c := *r
-	c.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
-	c.Left, c.Tell, c.Noise = r.Left[:s.bound(len(r.Left))], r.Tell[:s.bound(len(r.Tell))], r.Noise[:s.bound(len(r.Noise))]
-	c.Exempted = slices.Clone(r.Exempted)
-	for i := range c.Exempted {
-		e := &c.Exempted[i]
-		e.GroupsInAll, e.Groups = len(e.Groups), e.Groups[:s.bound(len(e.Groups))]
+// Build makes a report in memory.
+func Build(ctx context.Context, f Facts, o Options) (*Report, error) {
+	p := begin(&f, o, &Style{Format: JSON})
+	defer p.close()
+	if err := p.scan(ctx); err != nil {
+		return nil, err
 	}
-	return &c
-}
-
-// records returns a line for each group: the remaining and the exempted clients,
-// and noise if requested. A group without a name has a line for each client.
-func (r *Report) records() [][]string {
-	rows := [][]string{slices.Concat([]string{string(r.By), "status"}, groupHeader, []string{"rule", "owner", "until"})}
-	add := func(list []Group, status string, more ...string) {
-		for _, g := range list {
-			lines := []Group{g}
-			if len(g.Members) > 0 {
-				lines = g.Members
-			}
-			for k := range lines {
-				rows = append(rows, slices.Concat([]string{g.Name, status}, lines[k].fields(), more))
-			}
+	c, r := p.contents(), p.Report
+	var err error
+	load := func(to *[]Group, l list) {
+		if err == nil {
+			*to, err = l.load()
 		}
 	}
-	add(r.Left, "left", "", "", "")
-	for _, e := range r.Exempted {
-		add(e.Groups, "exempted", e.Rule, e.Owner, e.Until.Format(time.RFC3339))
+	load(&r.Left, c.left)
+	load(&r.Tell, c.tell)
+	for i := range r.Exempted {
+		load(&r.Exempted[i].Groups, c.exempted[i])
 	}
-	add(r.Noise, "noise", "", "", "")
-	return rows
+	load(&r.Noise, c.noise)
+	for line := range c.mail {
+		var l Letter
+		err = cmp.Or(err, json.Unmarshal(line, &l))
+		r.Mail = append(r.Mail, l)
+	}
+	return r, cmp.Or(err, p.err)
+}
+
+// output writes a report. Its errors stay until Flush.
+type output struct {
+	*bufio.Writer
+	r     *Report
+	style *Style
+}
+
+// head writes what is known before the ledger is read.
+func (o *output) head() {
+	r := o.r
+	switch {
+	case o.style.Format == CSV && o.style.Mail:
+		o.record(mailHeader)
+	case o.style.Format == CSV:
+		o.record(slices.Concat([]string{string(r.By), "status"}, groupHeader, []string{"rule", "owner", "until"}))
+	case o.style.Format == JSON:
+		o.WriteString("{\n  \"now\": ")
+		o.value(r.Now)
+		o.field("since", r.Since)
+		o.field("by", r.By)
+		o.field("identity", r.Identity)
+		o.field("ledger_began", r.Began)
+		o.field("younger_than_since", r.Young)
+		if r.Unwritten != nil {
+			o.field("unwritten", r.Unwritten)
+		}
+		o.field("noise_included", r.NoiseIncluded)
+		o.field("policy", r.Policy)
+	}
+}
+
+func (o *output) record(cells []string) { o.Write(appendRecord(nil, cells)) }
+
+func (o *output) field(name string, v any) {
+	o.WriteString(",\n  \"" + name + "\": ")
+	o.value(v)
+}
+
+func (o *output) value(v any) {
+	b, err := json.MarshalIndent(v, "  ", "  ")
+	if err != nil {
+		panic(err) // all values are known to have a JSON
+	}
+	o.Write(b)
+}
+
+// rest writes what stands behind the head.
+func (o *output) rest(c contents) {
+	switch {
+	case o.style.Format == JSON:
+		o.restOfJSON(c)
+	case o.style.Format == CSV && o.style.Mail:
+		o.lines(c.mail, -1, "")
+	case o.style.Format == CSV:
+		o.groups(c.left)
+		for _, l := range c.exempted {
+			o.groups(l)
+		}
+		o.groups(c.noise)
+	default:
+		d := &document{Writer: o.Writer, markdown: o.style.Format == Markdown, style: *o.style, width: cmp.Or(o.style.Width, text.Width)}
+		if o.style.Mail {
+			d.mail(c.mail)
+		} else {
+			d.report(o.r, &c)
+		}
+	}
+}
+
+func (o *output) restOfJSON(c contents) {
+	r := o.r
+	o.field("readiness", r.Readiness)
+	o.field("totals", r.Totals)
+	o.field("trend", r.Trend)
+	o.field("groups", r.Groups)
+	o.WriteString(",\n  \"left\": ")
+	o.groups(c.left)
+	o.WriteString(",\n  \"tell\": ")
+	o.groups(c.tell)
+	o.WriteString(",\n  \"exempted\": [")
+	for i := range r.Exempted {
+		e := &r.Exempted[i]
+		l := line(separator(i))
+		l = append(l, '{')
+		l.text("rule", e.Rule)
+		l.text("owner", e.Owner)
+		l.time("until", e.Until)
+		l.text("mode", e.Mode)
+		l.number("clients", int64(e.Clients))
+		l.number("groups_in_all", int64(e.GroupsInAll))
+		l.key("groups")
+		o.Write(l)
+		o.groups(c.exempted[i])
+		o.WriteString("}")
+	}
+	o.WriteString("],\n  \"noise\": ")
+	o.groups(c.noise)
+	if o.style.Mail {
+		o.WriteString(",\n  \"mail\": [")
+		o.lines(c.mail, -1, "\n    ")
+		o.WriteString("]")
+	}
+	o.field("notes", r.Notes)
+	o.WriteString("\n}\n")
+}
+
+func separator(i int) string {
+	if i > 0 {
+		return ",\n    "
+	}
+	return "\n    "
+}
+
+// lines writes at most so many lines, in JSON behind separators.
+func (o *output) lines(all iter.Seq[[]byte], most int, separator string) (n int) {
+	for line := range all {
+		if n == most {
+			break
+		}
+		if n > 0 && separator != "" {
+			o.WriteByte(',')
+		}
+		o.WriteString(separator)
+		if _, err := o.Write(line); err != nil {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// groups writes a list in JSON or CSV.
+func (o *output) groups(l list) {
+	isJSON, separator := o.style.Format == JSON, ""
+	if isJSON {
+		separator = "\n    "
+		o.WriteByte('[')
+	}
+	shown := o.style.bound(l.count)
+	n := o.lines(l.lines(named), shown, separator)
+	switch g := l.nameless; {
+	case g == nil || n == shown:
+	case isJSON:
+		if n > 0 {
+			o.WriteByte(',')
+		}
+		b := appendGroup([]byte(separator), g)
+		o.Write(b[:len(b)-1])
+		if g.Clients > 1 {
+			o.WriteString(`, "members": [`)
+			o.lines(l.lines(members), o.style.bound(g.Clients), "\n      ")
+			o.WriteByte(']')
+		}
+		o.WriteByte('}')
+	default:
+		o.lines(l.lines(members), o.style.bound(g.Clients), "")
+	}
+	if isJSON {
+		o.WriteByte(']')
+	}
 }
 
 // groupHeader names the fields of a group.
@@ -148,15 +363,39 @@ func (g *Group) fields() []string {
 	}
 }
 
-// writeCSV writes RFC 4180, and guards cells that a spreadsheet would take for
-// formulas.
-func writeCSV(w io.Writer, rows [][]string) error {
-	out := csv.NewWriter(w)
-	out.UseCRLF = true // RFC 4180, Section 2
-	for _, row := range rows {
-		for i := range row {
-			row[i] = text.CSV(row[i])
-		}
+// appendGroup appends a group of a section as it is written.
+func (s *Style) appendGroup(b []byte, of *section, g *Group, member bool) []byte {
+	if s.Format != CSV {
+		return appendGroup(b, g)
 	}
-	return out.WriteAll(rows)
+	name := g.Name
+	if member { // of a group without one
+		name = ""
+	}
+	more := []string{"", "", ""}
+	if e := of.exemption; e != nil {
+		more = []string{oneLine(e.Rule), oneLine(e.Owner), e.Until.Format(time.RFC3339)}
+	}
+	return appendRecord(b, slices.Concat([]string{name, of.status}, g.fields(), more))
+}
+
+func (s *Style) appendLetter(b []byte, l *Letter) []byte {
+	if s.Format == CSV {
+		return appendRecord(b, l.cells())
+	}
+	return appendLetter(b, l)
+}
+
+// appendRecord appends a line of RFC 4180, and guards cells that a spreadsheet
+// would take for formulas.
+func appendRecord(b []byte, cells []string) []byte {
+	buffer := bytes.NewBuffer(b)
+	out := csv.NewWriter(buffer)
+	out.UseCRLF = true // RFC 4180, Section 2
+	for i := range cells {
+		cells[i] = text.CSV(cells[i])
+	}
+	_ = out.Write(cells) // a Buffer takes all
+	out.Flush()
+	return buffer.Bytes()
 }

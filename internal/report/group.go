@@ -1,16 +1,14 @@
 package report
 
 import (
-	"cmp"
+	"bytes"
+	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"postern/internal/ledger"
-	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -23,8 +21,6 @@ const (
 	ByDomain   By = "domain"
 	ByNetwork  By = "network"
 	BySoftware By = "software"
-
-	byNobody By = "nobody" // there are no groups
 )
 
 // ParseBy reads one of them; an empty text stays empty.
@@ -51,9 +47,6 @@ type Group struct {
 	Listeners []string `json:"listeners"`
 	Endpoints []string `json:"endpoints"`
 	Distinct  Distinct `json:"distinct"`
-	// Members are the clients of a group without a name, each as a group: their
-	// addresses are all that is known of them.
-	Members []Group `json:"members,omitempty"`
 	// Elsewhere: all clients of a group without a name are in others, too. Such
 	// groups overlap, and must not be added up.
 	Elsewhere bool `json:"elsewhere,omitempty"`
@@ -63,6 +56,9 @@ type Group struct {
 	FirstSeen  time.Time     `json:"first_seen"`
 	LastSeen   time.Time     `json:"last_seen"`
 	Handshakes ledger.Counts `json:"handshakes"`
+	// Members are the clients of a group without a name, each as a group: their
+	// addresses are all that is known of them.
+	Members []Group `json:"members,omitempty"`
 }
 
 // Distinct counts what a group lists.
@@ -76,240 +72,263 @@ type Distinct struct {
 // maxListed bounds the lists of a group.
 const maxListed = 100
 
-// gathering is a group that is being made.
+// nameOf returns the name of a login's group.
+func nameOf(l *ledger.Identity, by By) string {
+	switch by {
+	case ByAccount:
+		return l.Account
+	case ByDomain:
+		at := strings.LastIndexByte(l.Account, '@')
+		if at < 0 {
+			return ""
+		}
+		return strings.ToLower(l.Account[at+1:])
+	}
+	return l.Software
+}
+
+// visit is a row of the ledger in a group, with one of its logins.
+type visit struct {
+	// net and row number what is one client, and one row; from 1.
+	net, row    uint64
+	counts      bool // it must not remain
+	login       int  // of ledger.Logins
+	version     policy.Version
+	first, last int64
+	handshakes  ledger.Counts
+	// until is when the policy no longer lets it in, 0 if never, and rule the
+	// number of the exemption that ends then, or 0; for letters alone.
+	until                                       int64
+	rule                                        int
+	listener, addr, endpoint, account, software string
+}
+
+// visitOf is what all visits of a row have.
+func visitOf(net, row uint64, c *ledger.Client, handshakes ledger.Counts) visit {
+	return visit{
+		net: net, row: row, login: slices.Index(ledger.Logins, c.Login), version: c.Version, first: c.First.Unix(), last: c.Last.Unix(),
+		handshakes: handshakes, listener: listenerWord(string(c.Listener)), addr: c.Addr.String(), endpoint: c.Endpoint.String(),
+	}
+}
+
+// append encodes a visit so that visits are in the order of rows.
+func (v *visit) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, v.row)
+	counts := int64(0)
+	if v.counts {
+		counts = 1
+	}
+	h := &v.handshakes
+	for _, n := range [...]int64{int64(v.net), counts, int64(v.login), int64(v.version), v.first, v.last,
+		h.Observed, h.Explained, h.Rejected, h.Failed, v.until, int64(v.rule)} {
+		b = binary.AppendVarint(b, n)
+	}
+	for _, s := range [...]string{v.listener, v.addr, v.endpoint, v.account, v.software} {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	return b
+}
+
+// readVisit is the reverse of append.
+func readVisit(b []byte) (v visit) {
+	v.row = binary.BigEndian.Uint64(b)
+	b = b[8:]
+	var n [12]int64
+	for i := range n {
+		size := 0
+		n[i], size = binary.Varint(b)
+		b = b[size:]
+	}
+	v.net, v.counts, v.login, v.version = uint64(n[0]), n[1] == 1, int(n[2]), policy.Version(n[3])
+	v.first, v.last, v.until, v.rule = n[4], n[5], n[10], int(n[11])
+	v.handshakes = ledger.Counts{Observed: n[6], Explained: n[7], Rejected: n[8], Failed: n[9]}
+	all := string(b)
+	for _, s := range [...]*string{&v.listener, &v.addr, &v.endpoint, &v.account, &v.software} {
+		length, size := binary.Uvarint(b)
+		*s = all[size : size+int(length)]
+		b, all = b[size+int(length):], all[size+int(length):]
+	}
+	return v
+}
+
+// gathering is a group that is being made, of visits in the order of their rows.
+// Those of a network are in the order of their addresses.
 type gathering struct {
 	Group
-	networks, remaining networks
-	rows                []row // of a group without a name
+	scratch                       *scratch
+	net, row                      uint64 // of the last visit
+	counted                       bool   // its network is among those remaining
+	addr                          string
+	accounts, software, endpoints values
+	versions                      []policy.Version
+	until                         int64 // as in visit, the first of all
+	rule                          int
 }
 
-// groups groups the rows: most clients first, the unknown last.
-func groups(rows []row, by By) []Group {
-	found := make(map[string]*gathering)
-	if by == byNobody {
-		rows = nil
+func (g *gathering) add(v *visit) error {
+	if v.net != g.net {
+		g.net, g.counted = v.net, false
+		g.Clients++
 	}
-	for _, c := range rows {
-		for name, logins := range parts(c, by) {
-			g := found[name]
-			if g == nil {
-				g = &gathering{Group: Group{Name: name}, networks: networks{}, remaining: networks{}}
-				found[name] = g
-			}
-			g.add(c, logins)
+	if v.counts && !g.counted {
+		g.counted = true
+		g.Remaining++
+	}
+	if v.row != g.row {
+		g.addRow(v)
+		if err := g.endpoints.add(g.scratch, v.endpoint); err != nil {
+			return err
 		}
 	}
-	all := make([]Group, 0, len(found))
-	for name, g := range found {
-		if name == "" && by != ByNetwork && len(g.networks) > 1 {
-			g.Members = groups(g.rows, ByNetwork)
+	if err := g.accounts.add(g.scratch, v.account); err != nil {
+		return err
+	}
+	return g.software.add(g.scratch, v.software)
+}
+
+func (g *gathering) addRow(v *visit) {
+	first, last := time.Unix(v.first, 0).UTC(), time.Unix(v.last, 0).UTC()
+	if g.row == 0 {
+		g.FirstSeen, g.LastSeen, g.Login = first, last, ledger.Logins[len(ledger.Logins)-1]
+		g.until, g.rule = v.until, v.rule
+	}
+	g.row = v.row
+	if first.Before(g.FirstSeen) {
+		g.FirstSeen = first
+	}
+	if last.After(g.LastSeen) {
+		g.LastSeen = last
+	}
+	if v.login >= 0 && v.login < slices.Index(ledger.Logins, g.Login) {
+		g.Login = ledger.Logins[v.login]
+	}
+	if v.until != 0 && (g.until == 0 || v.until < g.until) || v.until == g.until && v.rule < g.rule {
+		g.until, g.rule = v.until, v.rule
+	}
+	g.Handshakes.Add(v.handshakes)
+	if !slices.Contains(g.versions, v.version) {
+		g.versions = append(g.versions, v.version)
+	}
+	if !slices.Contains(g.Listeners, v.listener) {
+		g.Listeners = append(g.Listeners, v.listener)
+	}
+	if v.addr != g.addr {
+		g.addr = v.addr
+		g.Distinct.Addresses++
+		if i, _ := slices.BinarySearch(g.Addresses, v.addr); i < maxListed {
+			g.Addresses = slices.Insert(g.Addresses, i, v.addr)
+			g.Addresses = g.Addresses[:min(len(g.Addresses), maxListed)]
 		}
-		g.Elsewhere = name == "" && g.networks.without(named(found)) == 0
-		all = append(all, g.done())
 	}
-	slices.SortFunc(all, func(a, b Group) int {
-		switch {
-		case a.Name == "":
-			return 1
-		case b.Name == "":
-			return -1
-		}
-		return cmp.Or(cmp.Compare(b.Clients, a.Clients), b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.Name, b.Name))
-	})
-	return all
 }
 
-// named returns the clients of the groups that have a name.
-func named(found map[string]*gathering) networks {
-	all := make(networks)
-	for name, g := range found {
-		if name != "" {
-			maps.Copy(all, g.networks)
-		}
-	}
-	return all
-}
-
-// parts returns the groups of a row, with its logins in each.
-func parts(c row, by By) map[string][]ledger.Identity {
-	all := make(map[string][]ledger.Identity)
-	if by == ByNetwork {
-		all[c.Network()] = c.Logins
-		return all
-	}
-	for _, l := range c.Logins {
-		name := l.Account
-		switch by {
-		case ByDomain:
-			name = domain(l.Account)
-		case BySoftware:
-			name = l.Software
-		}
-		all[name] = append(all[name], l)
-	}
-	if len(all) == 0 {
-		all[""] = nil
-	}
-	if len(all) > 1 {
-		delete(all, "") // something is known
-	}
-	return all
-}
-
-func domain(account string) string {
-	if at := strings.LastIndexByte(account, '@'); at >= 0 {
-		return strings.ToLower(account[at+1:])
-	}
-	return ""
-}
-
-func (g *gathering) add(c row, logins []ledger.Identity) {
-	g.networks.add(c)
-	if c.counts {
-		g.remaining.add(c)
-	}
-	if g.Name == "" {
-		g.rows = append(g.rows, c)
-	}
-	for _, l := range logins {
-		g.Accounts, g.Software = append(g.Accounts, l.Account), append(g.Software, l.Software)
-	}
-	g.Addresses, g.Endpoints = append(g.Addresses, c.Addr.String()), append(g.Endpoints, c.Endpoint.String())
-	g.Versions, g.Listeners = append(g.Versions, c.Version.String()), append(g.Listeners, string(c.Listener))
-	if g.Login == "" || slices.Index(ledger.Logins, c.Login) < slices.Index(ledger.Logins, g.Login) {
-		g.Login = c.Login
-	}
-	if g.FirstSeen.IsZero() || c.First.Before(g.FirstSeen) {
-		g.FirstSeen = c.First
-	}
-	if c.Last.After(g.LastSeen) {
-		g.LastSeen = c.Last
-	}
-	g.Handshakes.Add(c.Since)
-}
-
-func (g *gathering) done() Group {
-	g.Clients, g.Remaining = len(g.networks), len(g.remaining)
-	var n int // of the few versions and listeners
-	for list, count := range map[*[]string]*int{
-		&g.Addresses: &g.Distinct.Addresses, &g.Accounts: &g.Distinct.Accounts, &g.Software: &g.Distinct.Software,
-		&g.Endpoints: &g.Distinct.Endpoints, &g.Versions: &n, &g.Listeners: &n,
+// done returns the group, made harmless.
+func (g *gathering) done() (*Group, error) {
+	var err error
+	for _, l := range []struct {
+		list  *[]string
+		count *int
+		from  *values
+	}{
+		{&g.Accounts, &g.Distinct.Accounts, &g.accounts}, {&g.Software, &g.Distinct.Software, &g.software},
+		{&g.Endpoints, &g.Distinct.Endpoints, &g.endpoints},
 	} {
-		slices.Sort(*list)
-		distinct := slices.DeleteFunc(slices.Compact(*list), func(s string) bool { return s == "" })
-		*count = len(distinct)
-		*list = append([]string{}, distinct[:min(len(distinct), maxListed)]...)
+		if *l.list, *l.count, err = l.from.done(); err != nil {
+			return nil, err
+		}
 	}
-	return g.Group
+	for _, v := range g.versions {
+		g.Versions = append(g.Versions, v.String())
+	}
+	slices.Sort(g.Versions)
+	slices.Sort(g.Listeners)
+	clean(&g.Group)
+	return &g.Group, nil
 }
 
-// all calls f for every group of the report.
-func (r *Report) all(f func(*Group)) {
-	lists := [][]Group{r.Left, r.Tell, r.Noise}
-	for i := range r.Exempted {
-		lists = append(lists, r.Exempted[i].Groups)
+// values are the distinct texts of a group. Where they are many they are sorted
+// on disk.
+type values struct {
+	few  []string
+	seen map[string]bool
+	more *sorter
+}
+
+const (
+	fewValues   = 16
+	seenValues  = 1024
+	valueBudget = 512 << 10
+)
+
+func (v *values) add(s *scratch, value string) error {
+	if value == "" || v.seen == nil && slices.Contains(v.few, value) || v.seen[value] {
+		return nil
 	}
-	for _, list := range lists {
-		for i := range list {
-			f(&list[i])
-			for k := range list[i].Members {
-				f(&list[i].Members[k])
+	if v.seen == nil && len(v.few) < fewValues {
+		v.few = append(v.few, value)
+		return nil
+	}
+	if v.seen == nil {
+		v.seen = make(map[string]bool)
+	}
+	if len(v.seen) == seenValues {
+		if err := v.spill(s); err != nil {
+			return err
+		}
+	}
+	v.seen[value] = true
+	return nil
+}
+
+// spill has the sorter take them all.
+func (v *values) spill(s *scratch) error {
+	if v.more == nil {
+		v.more = &sorter{scratch: s, budget: valueBudget}
+	}
+	for _, value := range v.few {
+		v.seen[value] = true
+	}
+	v.few = v.few[:0]
+	for value := range v.seen {
+		if err := v.more.add([]byte(value)); err != nil {
+			return err
+		}
+	}
+	clear(v.seen)
+	return nil
+}
+
+// done returns the first of them, in order, and how many there are.
+func (v *values) done() (first []string, n int, err error) {
+	if v.more == nil {
+		few := v.few
+		for value := range v.seen {
+			if !slices.Contains(few, value) {
+				v.few = append(v.few, value)
+			}
+		}
+		slices.Sort(v.few)
+		return v.few[:min(len(v.few), maxListed)], len(v.few), nil
+	}
+	if err := v.spill(v.more.scratch); err != nil {
+		return nil, 0, err
+	}
+	sorted, err := v.more.sorted()
+	if err != nil {
+		return nil, 0, err
+	}
+	var last []byte
+	for {
+		value, err := sorted.next()
+		if value == nil {
+			return first, n, err
+		}
+		if n == 0 || !bytes.Equal(value, last) {
+			n++
+			last = append(last[:0], value...)
+			if len(first) < maxListed {
+				first = append(first, string(value))
 			}
 		}
 	}
-}
-
-// Resolve replaces hashed accounts by their names in known, and returns how many
-// are missing there.
-func (r *Report) Resolve(known map[string]string) (missing int) {
-	unknown := make(map[string]bool)
-	r.all(func(g *Group) { resolve(g, known, unknown) })
-	for i := range r.Mail {
-		if plain, ok := known[r.Mail[i].Account]; ok {
-			r.Mail[i].Account = plain
-		}
-	}
-	return len(unknown)
-}
-
-func resolve(g *Group, known map[string]string, unknown map[string]bool) {
-	for i, account := range g.Accounts {
-		if plain, ok := known[account]; ok {
-			g.Accounts[i] = plain
-		} else if strings.HasPrefix(account, "h:") {
-			unknown[account] = true
-		}
-	}
-	slices.Sort(g.Accounts)
-	if plain, ok := known[g.Name]; ok {
-		g.Name = plain
-	}
-}
-
-// Clean makes text from clients harmless: one line each, without control or
-// invisible characters. Fields with a closed set of values get one of them.
-func (r *Report) Clean() {
-	r.all(clean)
-	for _, s := range []*string{(*string)(&r.By), &r.Identity, &r.Policy.File, &r.Policy.Floor, &r.Policy.Mode} {
-		*s = oneLine(*s)
-	}
-	for i := range r.Exempted {
-		e := &r.Exempted[i]
-		e.Rule, e.Owner, e.Mode = oneLine(e.Rule), oneLine(e.Owner), oneLine(e.Mode)
-	}
-	for i := range r.Totals.ByPlace {
-		p := &r.Totals.ByPlace[i]
-		p.Version, p.Listener = versionWord(p.Version), listenerWord(p.Listener)
-	}
-	for i := range r.Trend.Periods {
-		r.Trend.Periods[i].First = oneLine(r.Trend.Periods[i].First)
-	}
-	for i := range r.Mail {
-		r.Mail[i].clean()
-	}
-	if r.Unwritten != nil {
-		r.Unwritten.Ledger = oneLine(r.Unwritten.Ledger)
-	}
-	cleanList(r.Readiness.Reasons, oneLine)
-	cleanList(r.Notes, oneLine)
-}
-
-func clean(g *Group) {
-	g.Name = oneLine(g.Name)
-	for _, list := range [][]string{g.Addresses, g.Accounts, g.Software, g.Endpoints} {
-		cleanList(list, oneLine)
-	}
-	cleanList(g.Versions, versionWord)
-	cleanList(g.Listeners, listenerWord)
-	g.Versions, g.Listeners = slices.Compact(g.Versions), slices.Compact(g.Listeners)
-	if !slices.Contains(ledger.Logins, g.Login) {
-		g.Login = ledger.LoginUnknown
-	}
-}
-
-func cleanList(list []string, clean func(string) string) {
-	for i := range list {
-		list[i] = clean(list[i])
-	}
-}
-
-func versionWord(s string) string {
-	if slices.ContainsFunc(policy.Versions, func(v policy.Version) bool { return v.String() == s }) {
-		return s
-	}
-	return "other"
-}
-
-func listenerWord(s string) string {
-	if slices.Contains(policy.ListenerNames, s) {
-		return s
-	}
-	return "other"
-}
-
-// maxText bounds each text from a client, in characters.
-const maxText = 256
-
-func oneLine(s string) string {
-	return text.Clip(text.Clean(s, utf8.UTFMax*maxText), maxText, "...")
 }

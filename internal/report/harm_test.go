@@ -23,7 +23,7 @@ var forged = []string{
 	strings.Repeat("A", 64<<10), strings.Repeat("é|`<", 16<<10), "\u202egnp.exe\u2066", "\xff\xfe\x00", "\u2028line", `back\slash\|`, "", " ",
 }
 
-func forgedFacts(t *testing.T) Facts {
+func forgedFacts(t *testing.T) facts {
 	f := sampleFacts(t)
 	f.Clients = nil
 	for i, text := range forged {
@@ -56,7 +56,7 @@ func checkHarmless(t *testing.T, name, text string) {
 
 func TestForgedTextDoesNoHarm(t *testing.T) {
 	for _, by := range []By{ByAccount, ByDomain, ByNetwork, BySoftware} {
-		r := Build(forgedFacts(t), Options{Since: fortnight, By: by, Noise: true})
+		r := build(t, forgedFacts(t), Options{Since: fortnight, By: by, Noise: true})
 		written := make(map[Format]string)
 		for _, f := range []Format{Text, Markdown, CSV, JSON} {
 			var b bytes.Buffer
@@ -128,7 +128,7 @@ func checkCSV(t *testing.T, text string) {
 
 func TestAReplayOfForgedTextDoesNoHarm(t *testing.T) {
 	f := forgedFacts(t)
-	j := Judge(Trial{Policy: f.Policy, PolicyFile: f.PolicyFile, At: sampleNow, Since: sampleNow.Add(-fortnight), Clients: f.Clients})
+	j := judge(t, Trial{Policy: f.Policy, PolicyFile: f.PolicyFile, At: sampleNow, Since: sampleNow.Add(-fortnight), Noise: true}, f.Clients)
 	for _, format := range []Format{Text, CSV, JSON} {
 		var b bytes.Buffer
 		if err := j.Write(&b, format); err != nil {

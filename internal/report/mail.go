@@ -2,12 +2,14 @@ package report
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/policy"
 )
 
@@ -19,86 +21,72 @@ type Letter struct {
 	DaysLeft int        `json:"days_left"`
 	Until    *time.Time `json:"until"`
 	// Rule and Owner are those of the exemption that ends then; else empty.
-	Rule     string    `json:"rule"`
-	Owner    string    `json:"owner"`
-	Software []string  `json:"software"`
-	Versions []string  `json:"versions"`
-	Clients  int       `json:"clients"`
-	LastSeen time.Time `json:"last_seen"`
+	Rule     string   `json:"rule"`
+	Owner    string   `json:"owner"`
+	Software []string `json:"software"`
+	// SoftwareInAll is how many there are; Software has the first 100.
+	SoftwareInAll int       `json:"software_in_all"`
+	Versions      []string  `json:"versions"`
+	Clients       int       `json:"clients"`
+	LastSeen      time.Time `json:"last_seen"`
 }
 
-// letters returns a letter for each account that has logged in, by owner of the
-// exemption, then the first to be refused.
-func letters(f *Facts, rows []row) []Letter {
-	dates := f.Policy.Dates(f.Now)
-	soonest := make(map[string]Letter)
-	for _, c := range rows {
-		l := ends(f, c, dates)
-		for account := range parts(c, ByAccount) {
-			if s, known := soonest[account]; !known || l.sooner(&s) {
-				soonest[account] = l
-			}
-		}
-	}
-	all := []Letter{}
-	for _, g := range groups(rows, ByAccount) {
-		if l := soonest[g.Name]; g.Name != "" {
-			l.Account, l.Software, l.Versions, l.Clients, l.LastSeen = g.Name, g.Software, g.Versions, g.Clients, g.LastSeen
-			all = append(all, l)
-		}
-	}
-	slices.SortFunc(all, func(a, b Letter) int {
-		switch {
-		case a.Owner != b.Owner:
-			return cmp.Compare(a.Owner, b.Owner)
-		case a.sooner(&b):
-			return -1
-		case b.sooner(&a):
-			return 1
-		}
-		return cmp.Compare(a.Account, b.Account)
-	})
-	return all
+// ends finds when a policy no longer lets clients in.
+type ends struct {
+	policy *policy.Policy
+	dates  []time.Time
+	// at are the policy at the dates, and before just before them.
+	at, before []policy.Snapshot
 }
 
-// ends finds the first time at which the policy may not let the client in. Between
-// two dates only a share changes, and a share that grows keeps whom it has. The
-// windows of a schedule come and go, and are no end.
-func ends(f *Facts, c row, dates []time.Time) Letter {
-	l := Letter{DaysLeft: -1}
-	refused := func(t time.Time) bool {
-		snapshot := f.Policy.At(t)
-		return slices.ContainsFunc(snapshot.Outcomes(c.ForPolicy(), t), func(o policy.Outcome) bool {
+func newEnds(f *Facts) *ends {
+	e := &ends{policy: f.Policy, dates: f.Policy.Dates(f.Now)}
+	for _, t := range e.dates {
+		e.at, e.before = append(e.at, f.Policy.At(t)), append(e.before, f.Policy.At(t.Add(-time.Second)))
+	}
+	return e
+}
+
+// of finds the first time at which the policy may not let the client in; 0 if there
+// is none. Between two dates only a share changes, and a share that grows keeps
+// whom it has. The windows of a schedule come and go, and are no end.
+func (e *ends) of(c *ledger.Client) int64 {
+	client := c.ForPolicy()
+	refused := func(s *policy.Snapshot, t time.Time) bool {
+		return slices.ContainsFunc(s.Outcomes(client, t), func(o policy.Outcome) bool {
 			return o.Mode != policy.Observe && (o.Rule == nil || o.Rule.Schedule == nil)
 		})
 	}
-	for i, t := range dates {
-		if !refused(t) {
-			if i == len(dates)-1 || !refused(dates[i+1].Add(-time.Second)) {
-				continue
-			}
-			seconds := sort.Search(int(dates[i+1].Sub(t)/time.Second), func(n int) bool { return refused(t.Add(time.Duration(n) * time.Second)) })
-			t = t.Add(time.Duration(seconds) * time.Second)
+	for i, t := range e.dates {
+		if refused(&e.at[i], t) {
+			return t.Unix()
 		}
-		l.Until = new(t.UTC().Truncate(time.Second))
-		break
-	}
-	if e := c.exemption; e != nil { // which promises nothing beyond its end
-		l.Rule, l.Owner = e.Name, e.Owner
-		if l.Until == nil || e.Until.Before(*l.Until) {
-			l.Until = new(e.Until.UTC())
+		if next := i + 1; next < len(e.dates) && refused(&e.before[next], e.dates[next].Add(-time.Second)) {
+			seconds := sort.Search(int(e.dates[next].Sub(t)/time.Second), func(n int) bool {
+				t := t.Add(time.Duration(n) * time.Second)
+				s := e.policy.At(t)
+				return refused(&s, t)
+			})
+			return t.Add(time.Duration(seconds) * time.Second).Unix()
 		}
 	}
-	if l.Until != nil {
-		const day = 24 * time.Hour
-		l.DaysLeft = int(l.Until.Sub(f.Now) / day)
-	}
-	return l
+	return 0
 }
 
-// sooner reports whether it ends before another one.
-func (l *Letter) sooner(o *Letter) bool {
-	return l.Until != nil && (o.Until == nil || l.Until.Before(*o.Until))
+// letter returns the letter to an account.
+func (l *lists) letter(g *gathering) *Letter {
+	letter := &Letter{
+		Account: g.Name, DaysLeft: -1, Software: g.Software, SoftwareInAll: g.Distinct.Software, Versions: g.Versions,
+		Clients: g.Clients, LastSeen: g.LastSeen,
+	}
+	if g.until != 0 {
+		letter.Until = new(time.Unix(g.until, 0).UTC())
+		letter.DaysLeft = int(letter.Until.Sub(l.now) / day)
+	}
+	if g.rule > 0 {
+		letter.Rule, letter.Owner = l.rules[g.rule-1].Name, l.rules[g.rule-1].Owner
+	}
+	return letter
 }
 
 func (l *Letter) clean() {
@@ -109,36 +97,31 @@ func (l *Letter) clean() {
 	cleanList(l.Versions, versionWord)
 }
 
-var mailHeader = []string{"account", "days_left", "until", "owner", "rule", "software", "versions", "clients", "last_seen"}
+var mailHeader = []string{"account", "days_left", "until", "owner", "rule", "software", "versions", "clients", "last_seen", "software_in_all"}
 
-// mailRecords returns a line for each letter.
-func (r *Report) mailRecords() [][]string {
-	rows := [][]string{mailHeader}
-	for i := range r.Mail {
-		l := &r.Mail[i]
-		days, until := "", ""
-		if l.Until != nil {
-			days, until = strconv.Itoa(l.DaysLeft), l.Until.Format(time.RFC3339)
-		}
-		rows = append(rows, []string{l.Account, days, until, l.Owner, l.Rule, strings.Join(l.Software, "; "), strings.Join(l.Versions, "; "),
-			strconv.Itoa(l.Clients), l.LastSeen.Format(time.RFC3339)})
+// cells are in the order of the header.
+func (l *Letter) cells() []string {
+	days, until := "", ""
+	if l.Until != nil {
+		days, until = strconv.Itoa(l.DaysLeft), l.Until.Format(time.RFC3339)
 	}
-	return rows
+	return []string{l.Account, days, until, l.Owner, l.Rule, strings.Join(l.Software, "; "), strings.Join(l.Versions, "; "),
+		strconv.Itoa(l.Clients), l.LastSeen.Format(time.RFC3339), strconv.Itoa(l.SoftwareInAll)}
 }
 
-// mail writes the letters as a table.
-func (d *document) mail(r *Report) {
-	var rows [][]string
-	for _, l := range r.Mail {
-		days, until := "no date", "-"
-		if l.Until != nil {
-			days, until = number(l.DaysLeft, "day"), day(*l.Until)
-		}
-		row := []string{l.Account, days, until, cmp.Or(l.Owner, "-"), cmp.Or(strings.Join(l.Software, ", "), "-"), versions(l.Versions)}
-		if d.markdown {
-			row[0], row[3], row[4] = code(row[0]), code(row[3]), code(row[4])
-		}
-		rows = append(rows, row)
+// row is the letter in a table for people.
+func (l *Letter) row(markdown bool) []string {
+	days, until := "no date", "-"
+	if l.Until != nil {
+		days, until = number(l.DaysLeft, "day"), l.Until.Format(time.DateOnly)
 	}
-	d.plainTable([]string{"account", "left", "until", "owner", "programs", "TLS"}, rows)
+	programs := cmp.Or(strings.Join(l.Software, ", "), "-")
+	if more := l.SoftwareInAll - len(l.Software); more > 0 {
+		programs += fmt.Sprintf(" and %d more", more)
+	}
+	row := []string{l.Account, days, until, cmp.Or(l.Owner, "-"), programs, versions(l.Versions)}
+	if markdown {
+		row[0], row[3], row[4] = code(row[0]), code(row[3]), code(row[4])
+	}
+	return row
 }

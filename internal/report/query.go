@@ -32,7 +32,7 @@ func ParseSince(s string, now time.Time) (time.Duration, error) {
 }
 
 // Query is a request as parameters: since, by, noise=include, max, max_unknown,
-// mail=1, format, ready=1, top and summary=1.
+// mail=1, format, ready=1, top, width and summary=1.
 type Query struct {
 	Options
 	Style Style
@@ -76,6 +76,8 @@ func ParseQuery(values url.Values) (q Query, err error) {
 			q.MaxUnknown, err = number(s)
 		case "top":
 			q.Style.Top, err = number(s)
+		case "width":
+			q.Style.Width, err = number(s)
 		case "ready":
 			q.Style.Ready, err = yes(s)
 		case "summary":
@@ -84,7 +86,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 			q.Mail, err = yes(s)
 			q.Style.Mail = q.Mail
 		default:
-			return q, fmt.Errorf("unknown parameter %.40q: use since, by, noise, max, max_unknown, mail, format, ready, top, summary", name)
+			return q, fmt.Errorf("unknown parameter %.40q: use since, by, noise, max, max_unknown, mail, format, ready, top, width, summary", name)
 		}
 		if err != nil {
 			return q, fmt.Errorf("%s: %w", name, err)
@@ -93,21 +95,25 @@ func ParseQuery(values url.Values) (q Query, err error) {
 	return q, nil
 }
 
-// Values is the reverse of ParseQuery, for a report in JSON.
-func (o Options) Values() url.Values {
-	v := url.Values{"since": {o.Since.String()}, "max": {strconv.Itoa(o.Max)}}
-	if o.By != "" {
-		v.Set("by", string(o.By))
+// Values is the reverse of ParseQuery. An instance of an older version knows all of
+// them but width, which is there unless a report is asked for in JSON.
+func (q *Query) Values() url.Values {
+	v := url.Values{"since": {q.Since.String()}, "max": {strconv.Itoa(q.Max)}}
+	set := func(name, value string, given bool) {
+		if given {
+			v.Set(name, value)
+		}
 	}
-	if o.Noise {
-		v.Set("noise", "include")
-	}
-	if o.MaxUnknown > 0 {
-		v.Set("max_unknown", strconv.Itoa(o.MaxUnknown))
-	}
-	if o.Mail {
-		v.Set("mail", "1")
-	}
+	set("by", string(q.By), q.By != "")
+	set("noise", "include", q.Noise)
+	set("max_unknown", strconv.Itoa(q.MaxUnknown), q.MaxUnknown > 0)
+	set("mail", "1", q.Mail)
+	s := &q.Style
+	set("format", string(s.Format), s.Format != JSON)
+	set("width", strconv.Itoa(s.Width), s.Format != JSON)
+	set("top", strconv.Itoa(s.Top), s.Top != DefaultTop)
+	set("ready", "1", s.Ready)
+	set("summary", "1", s.Summary)
 	return v
 }
 

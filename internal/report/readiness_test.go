@@ -80,9 +80,9 @@ func TestRemainingClientsBlockTheCut(t *testing.T) {
 			if tt.rules != "" {
 				p = ruled(t, tt.rules)
 			}
-			f := Facts{Now: sampleNow, Policy: p, Identity: tt.identity, Clients: tt.clients}
+			f := facts{Facts{Now: sampleNow, Policy: p, Identity: tt.identity}, tt.clients}
 			for limit := range 3 {
-				r := Build(f, Options{Since: fortnight, Max: limit})
+				r := build(t, f, Options{Since: fortnight, Max: limit})
 				j := r.Readiness
 				if j.Remaining != tt.remaining || r.Totals.Exempted != tt.exempted || j.NotLoggedIn != tt.notLoggedIn || j.Unknown != tt.unknown ||
 					j.Ready != (tt.remaining <= limit && tt.unknown == 0) {
@@ -103,13 +103,13 @@ func TestRemainingClientsBlockTheCut(t *testing.T) {
 }
 
 func TestClientsThatAreNotWrittenAreNoGo(t *testing.T) {
-	f := Facts{Now: sampleNow, Policy: policy.New(policy.FloorTLS12, policy.Observe), Identity: "plain", Backlog: ledger.Backlog{Clients: 1}}
-	if r := Build(f, Options{Since: fortnight}); !r.Readiness.Ready || r.Unwritten != nil {
+	f := facts{Facts: Facts{Now: sampleNow, Policy: policy.New(policy.FloorTLS12, policy.Observe), Identity: "plain", Backlog: ledger.Backlog{Clients: 1}}}
+	if r := build(t, f, Options{Since: fortnight}); !r.Readiness.Ready || r.Unwritten != nil {
 		t.Errorf("one that was seen just now: %q, %+v", r.Verdict(), r.Unwritten)
 	}
 	f.Backlog.Stuck = true
 	for limit := range 3 {
-		if r := Build(f, Options{Since: fortnight, Max: limit, MaxUnknown: limit}); r.Readiness.Ready || !strings.HasPrefix(r.Verdict(), "NOT KNOWN: 1 client not written") {
+		if r := build(t, f, Options{Since: fortnight, Max: limit, MaxUnknown: limit}); r.Readiness.Ready || !strings.HasPrefix(r.Verdict(), "NOT KNOWN: 1 client not written") {
 			t.Errorf("%q, %+v", r.Verdict(), r.Readiness)
 		}
 	}
@@ -128,7 +128,7 @@ func TestGroups(t *testing.T) {
 		ByNetwork:  {"192.0.2.7", "203.0.113.77", "198.51.100.20", "192.0.2.8", "2001:db8:1::/64", "192.0.2.9"},
 		BySoftware: {"K-9 Mail 4.2", "Outlook 14.0", "Thunderbird 2.0", "fetchmail 6.3", ""},
 	} {
-		if got := names(Build(sampleFacts(t), Options{Since: fortnight, By: by}).Left); !slices.Equal(got, want) {
+		if got := names(build(t, sampleFacts(t), Options{Since: fortnight, By: by}).Left); !slices.Equal(got, want) {
 			t.Errorf("by %s: %q, want %q", by, got, want)
 		}
 	}
@@ -144,11 +144,11 @@ func TestListsAreBounded(t *testing.T) {
 		c.Addr = addrOf(a)
 		f.Clients = append(f.Clients, c)
 	}
-	r := Build(f, Options{Since: fortnight})
+	r := build(t, f, Options{Since: fortnight})
 	if g := r.Left[0]; g.Clients != 300 || len(g.Addresses) != maxListed {
 		t.Errorf("%d clients, %d addresses", g.Clients, len(g.Addresses))
 	}
-	r = Build(f, Options{Since: fortnight, By: ByNetwork})
+	r = build(t, f, Options{Since: fortnight, By: ByNetwork})
 	var b bytes.Buffer
 	if err := r.Write(&b, Style{Format: Text, Top: DefaultTop}); err != nil || !strings.Contains(b.String(), "\nand 250 more; -top 0 or -format csv has them all\n") {
 		t.Errorf("%v\n%s", err, b.String())
@@ -170,7 +170,7 @@ func TestHashedAccountsAreResolved(t *testing.T) {
 		known[hashed(a)] = a
 	}
 	for _, by := range []By{ByAccount, ByDomain, ByNetwork, BySoftware} {
-		r := Build(f, Options{Since: fortnight, By: by})
+		r := build(t, f, Options{Since: fortnight, By: by})
 		if n := r.Resolve(known); n != 4 { // carla, dora, erik, chair
 			t.Errorf("by %s: %d are not known", by, n)
 		}
@@ -190,11 +190,6 @@ func TestHashedAccountsAreResolved(t *testing.T) {
 }
 
 func TestALongWindowGoesByWeeks(t *testing.T) {
-	store, err := ledger.Open(t.Context(), "memory:")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
 	for _, tt := range []struct {
 		since   time.Duration
 		n, days int
@@ -207,13 +202,10 @@ func TestALongWindowGoesByWeeks(t *testing.T) {
 		{30 * 24 * time.Hour, 5, 7, "2026-10-22"},
 		{longestWindow, maxPeriods, 7, "2016-11-24"},
 	} {
-		f := Facts{Now: sampleNow}
-		if err := f.Read(t.Context(), store, Options{Since: tt.since}); err != nil {
-			t.Fatal(err)
-		}
-		last := f.Trend[len(f.Trend)-1].First.AddDate(0, 0, tt.days)
-		if got := f.Trend[0].First.Format(time.DateOnly); len(f.Trend) != tt.n || f.TrendDays != tt.days || got != tt.first || !last.Equal(sampleNow.Truncate(24*time.Hour).AddDate(0, 0, 1)) {
-			t.Errorf("%v: %d periods of %d days from %s to %v", tt.since, len(f.Trend), f.TrendDays, got, last)
+		trend := build(t, facts{Facts: Facts{Now: sampleNow, Policy: samplePolicy(t)}}, Options{Since: tt.since}).Trend
+		if n := len(trend.Periods); n != tt.n || trend.Days != tt.days || trend.Periods[0].First != tt.first ||
+			trend.Periods[n-1].First != sampleNow.AddDate(0, 0, 1-tt.days).Format(time.DateOnly) {
+			t.Errorf("%v: %+v", tt.since, trend)
 		}
 	}
 }

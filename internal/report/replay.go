@@ -1,7 +1,10 @@
 package report
 
 import (
+	"bufio"
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -65,7 +68,12 @@ type Trial struct {
 	PolicyFile string
 	At, Since  time.Time
 	By         By
-	Clients    []ledger.Client
+	// Source has the clients, and Noise asks about noise too.
+	Source Source
+	Noise  bool
+	// Dir and Progress are as in Facts.
+	Dir      string
+	Progress func(done float64)
 	// Unwritten are clients that the ledger cannot be told of.
 	Unwritten int
 	Hellos    map[string]policy.Hello
@@ -78,50 +86,87 @@ func LastDate(p *policy.Policy, now time.Time) time.Time {
 }
 
 // Judge asks the policy about every client.
-func Judge(t Trial) *Judgement {
+func Judge(ctx context.Context, t Trial) (*Judgement, error) {
+	if err := t.chooseBy(ctx); err != nil {
+		return nil, err
+	}
 	j := &Judgement{
 		Policy: Policy{oneLine(t.PolicyFile), t.Policy.Floor().String(), t.Policy.Mode().String()},
 		At:     t.At.UTC(), Since: t.Since.UTC(), By: t.By, Unwritten: t.Unwritten, Notes: []string{},
 	}
-	if t.By == "" {
-		t.By = ByNetwork
-		if slices.ContainsFunc(t.Clients, func(c ledger.Client) bool { return len(c.Logins) > 0 }) {
-			t.By = ByAccount
-		}
-		j.By = t.By
+	l := newLists(t.Dir, sortBudget, t.At, &Style{Format: JSON})
+	defer l.close()
+	for _, a := range answers {
+		l.section(section{by: t.By})
+		j.Answers = append(j.Answers, Answered{Answer: a, Rules: []string{}})
 	}
 	// This policy lets in every hello below the floor that can be served.
 	lenient := policy.New(t.Policy.Floor(), policy.Observe).At(t.At)
 	running := t.Policy.At(t.At)
-	byAnswer := make(map[Answer][]row)
-	rules := make(map[Answer][]string)
-	var all []row
-	for i := range t.Clients {
-		c := row{Client: &t.Clients[i]}
-		c.Since = c.Counts // all that is remembered
-		all = append(all, c)
-		answer, rule := t.ask(&lenient, &running, c.Client)
-		byAnswer[answer] = append(byAnswer[answer], c)
-		rules[answer] = append(rules[answer], rule)
-	}
-	j.Clients = len(networksOf(all))
-	for _, a := range answers {
-		list := byAnswer[a]
-		answered := Answered{Answer: a, Clients: len(networksOf(list)), Groups: groups(list, t.By), Rules: []string{}}
-		if a != Reaches && a != Unknown {
-			slices.Sort(rules[a])
-			answered.Rules = append(answered.Rules, slices.Compact(rules[a])...)
+	last := make([]uint64, 1+len(answers)) // networks counted, those of all answers behind
+	count := func(of int, n *int) {
+		if last[of] != l.net {
+			last[of] = l.net
+			*n++
 		}
-		for i := range answered.Groups {
-			clean(&answered.Groups[i])
-			for k := range answered.Groups[i].Members {
-				clean(&answered.Groups[i].Members[k])
+	}
+	err := t.Source(ctx, ledger.Scope{Since: t.Since, Logins: true, Progress: t.Progress}, func(clients []ledger.Client) error {
+		l.beginNetwork(clients)
+		for i := range clients {
+			c := &clients[i]
+			if c.Noise && !t.Noise {
+				continue
+			}
+			answer, rule := t.ask(&lenient, &running, c)
+			k := slices.Index(answers, answer)
+			a := &j.Answers[k]
+			count(len(answers), &j.Clients)
+			count(k, &a.Clients)
+			if at, found := slices.BinarySearch(a.Rules, rule); !found && answer != Reaches && answer != Unknown {
+				a.Rules = slices.Insert(a.Rules, at, rule)
+			}
+			l.row++
+			v := visitOf(l.net, l.row, c, c.Counts) // all that is remembered
+			if err := l.put(l.sections[k], &v, c.Logins); err != nil {
+				return err
 			}
 		}
-		j.Answers = append(j.Answers, answered)
+		return l.endNetwork(clients)
+	})
+	if err == nil {
+		err = l.finish(ctx)
+	}
+	for i := range j.Answers {
+		if err == nil {
+			of := l.list(l.sections[i])
+			j.Answers[i].Groups, err = of.load()
+		}
 	}
 	j.note(t.Policy)
-	return j
+	return j, cmp.Or(err, l.err)
+}
+
+// chooseBy groups by account where any is known, unless something else is asked
+// for.
+func (t *Trial) chooseBy(ctx context.Context) error {
+	if t.By != "" {
+		return nil
+	}
+	t.By = ByNetwork
+	known := errors.New("an account is known")
+	err := t.Source(ctx, ledger.Scope{Since: t.Since, Logins: true}, func(clients []ledger.Client) error {
+		for i := range clients {
+			if len(clients[i].Logins) > 0 && (t.Noise || !clients[i].Noise) {
+				t.By = ByAccount
+				return known
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, known) {
+		return nil
+	}
+	return err
 }
 
 // keysAssumed are the certificate keys that most instances have. The ledger
@@ -241,30 +286,31 @@ func (j *Judgement) Write(w io.Writer, f Format) error {
 	case JSON:
 		return text.WriteJSON(w, j)
 	case CSV:
-		return writeCSV(w, j.records())
+		_, err := w.Write(j.records())
+		return err
 	}
-	d := &document{style: Style{Top: DefaultTop}, width: text.Width}
+	d := &document{Writer: bufio.NewWriter(w), style: Style{Top: DefaultTop}, width: text.Width}
 	d.paragraph(j.headline(), "")
 	for _, a := range j.Answers {
 		if a.Clients > 0 {
 			fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), number(a.Clients, "client"))
-			d.groups(a.Groups, j.By)
+			groups := listOf(&d.style, &section{by: j.By}, a.Groups)
+			d.groups(&groups, j.By)
 		}
 	}
 	d.WriteByte('\n')
 	for _, n := range j.Notes {
 		d.paragraph(n, "")
 	}
-	_, err := io.WriteString(w, d.String())
-	return err
+	return d.Flush()
 }
 
-func (j *Judgement) records() [][]string {
+func (j *Judgement) records() (b []byte) {
 	// Only a report says how many clients remain.
 	line := func(name, answer string, fields []string) []string {
 		return slices.Concat([]string{name, answer}, fields[:1], fields[2:])
 	}
-	rows := [][]string{line(string(j.By), "answer", groupHeader)}
+	b = appendRecord(b, line(string(j.By), "answer", groupHeader))
 	for _, a := range j.Answers {
 		for i := range a.Groups {
 			lines := a.Groups[i : i+1]
@@ -272,9 +318,9 @@ func (j *Judgement) records() [][]string {
 				lines = members
 			}
 			for k := range lines {
-				rows = append(rows, line(a.Groups[i].Name, string(a.Answer), lines[k].fields()))
+				b = appendRecord(b, line(a.Groups[i].Name, string(a.Answer), lines[k].fields()))
 			}
 		}
 	}
-	return rows
+	return b
 }

@@ -31,14 +31,8 @@ func sampleTrial(t *testing.T, text string) Trial {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clients := sampleClients()
-	for i := len(clients) - 1; i >= 0; i-- {
-		if clients[i].Noise {
-			clients = append(clients[:i], clients[i+1:]...)
-		}
-	}
 	return Trial{
-		Policy: p, PolicyFile: "next.yaml", At: LastDate(p, sampleNow), Since: sampleNow.Add(-fortnight), Clients: clients, Hellos: sampleHellos(),
+		Policy: p, PolicyFile: "next.yaml", At: LastDate(p, sampleNow), Since: sampleNow.Add(-fortnight), Source: SourceOf(sampleClients()), Hellos: sampleHellos(),
 	}
 }
 
@@ -67,7 +61,7 @@ func TestTheReplayThatPeopleRead(t *testing.T) {
 	}{
 		{"replay.txt", func(t *Trial) { t.At = sampleNow }, Text},
 		{"replay-last.txt", nil, Text},
-		{"replay-nobody.txt", func(t *Trial) { t.Clients = nil }, Text},
+		{"replay-nobody.txt", func(t *Trial) { t.Source = SourceOf(nil) }, Text},
 		{"replay.csv", func(t *Trial) { t.By = ByDomain }, CSV},
 		{"replay.json", func(t *Trial) { t.By = ByNetwork }, JSON},
 	} {
@@ -77,7 +71,11 @@ func TestTheReplayThatPeopleRead(t *testing.T) {
 				tt.change(&trial)
 			}
 			var b bytes.Buffer
-			if err := Judge(trial).Write(&b, tt.format); err != nil {
+			j, err := Judge(t.Context(), trial)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Write(&b, tt.format); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, tt.golden, b.String())
@@ -121,9 +119,9 @@ func TestWhatAnotherPolicyDoes(t *testing.T) {
 		{"no hello, and let in where it can be", "mode: observe", client(lostJA4, policy.TLS10), Unknown, ""},
 	} {
 		trial := sampleTrial(t, tt.policy)
-		trial.At, trial.Clients = sampleNow, []ledger.Client{tt.client}
+		trial.At = sampleNow
 		trial.Hellos["ssl3"], trial.Hellos["fallback"] = ssl3, fallback
-		j := Judge(trial)
+		j := judge(t, trial, []ledger.Client{tt.client})
 		for _, a := range j.Answers {
 			if (a.Clients == 1) != (a.Answer == tt.want) {
 				t.Errorf("%s: %d clients are %s, want %s", tt.name, a.Clients, a.Answer, tt.want)

@@ -1,14 +1,17 @@
 // Package report puts a ledger into words: how many legacy clients remain, who
 // they are, whom to tell, and whether the floor can be enforced.
 //
-// [Read] gets the facts from a ledger. [Build] makes a [Report] of them, which is
-// written as text, Markdown, CSV or JSON. [Judge] applies another policy to the
-// same clients.
+// [Facts] say where the clients are, and what else there is to know. [Facts.Write]
+// writes a report of them as text, Markdown, CSV or JSON, as it goes, in memory
+// that does not grow with the ledger: it reads the clients once, network by
+// network, counts what there is to count, and sorts what each contributes to the
+// groups, on disk where it is much. [Build] makes a [Report] in memory. [Judge]
+// applies another policy to the same clients.
 package report
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -43,11 +46,11 @@ type Report struct {
 	// Groups counts the groups of Left, Tell and Noise, also where these are cut.
 	Groups Groups `json:"groups"`
 	// Left are the clients under no running exemption.
-	Left     []Group     `json:"left"`
-	Exempted []Exemption `json:"exempted"`
+	Left []Group `json:"left"`
 	// Tell are the accounts behind the remaining clients; empty if Left is
 	// grouped by account already.
-	Tell []Group `json:"tell"`
+	Tell     []Group     `json:"tell"`
+	Exempted []Exemption `json:"exempted"`
 	// Noise is empty unless requested; no other number includes it.
 	Noise []Group `json:"noise"`
 	// Mail is empty unless requested: the accounts to write to.
@@ -97,6 +100,27 @@ type Readiness struct {
 	Reasons []string `json:"reasons"`
 }
 
+// Trailer is a field behind the body of a report over HTTP: what Outcome returns.
+// IdentityHeader is one before it, with Report.Identity.
+const (
+	Trailer        = "Postern-Report"
+	IdentityHeader = "Postern-Identity"
+)
+
+// Outcome is JSON of what decides, which a Report reads.
+func (r *Report) Outcome() string {
+	readiness := r.Readiness
+	readiness.Reasons = nil
+	b, err := json.Marshal(struct {
+		Unwritten *Unwritten `json:"unwritten,omitempty"`
+		Readiness Readiness  `json:"readiness"`
+	}{r.Unwritten, readiness})
+	if err != nil {
+		panic(err) // it has a JSON
+	}
+	return string(b)
+}
+
 // Totals are distinct clients (IPv4 address or IPv6 /64) and handshakes in the
 // window.
 type Totals struct {
@@ -138,9 +162,9 @@ type Exemption struct {
 	Until   time.Time `json:"until"`
 	Mode    string    `json:"mode"`
 	Clients int       `json:"clients"`
-	Groups  []Group   `json:"groups"`
 	// GroupsInAll counts Groups, also where these are cut.
-	GroupsInAll int `json:"groups_in_all"`
+	GroupsInAll int     `json:"groups_in_all"`
+	Groups      []Group `json:"groups"`
 }
 
 // Options select the contents of a report.
@@ -172,207 +196,57 @@ type Facts struct {
 	Began time.Time
 	// Retention is the ledger's; 0 is unknown.
 	Retention time.Duration
-	// Clients include noise.
-	Clients   []ledger.Client
-	TrendDays int
-	Trend     []ledger.Period
+	// Source has the clients.
+	Source Source
+	// Dir is where what does not fit into memory is written, to files without a
+	// name; empty is os.TempDir.
+	Dir string
+	// Progress is as in ledger.Scope.
+	Progress func(done float64)
+
+	budget int // of bytes in memory; 0 for sortBudget
 }
 
-// weekly is the shortest window with a trend by weeks.
-const weekly = 28 * 24 * time.Hour
+// Source calls each once for every network with its clients in the scope, as
+// [ledger.Store.Scan] does.
+type Source func(ctx context.Context, scope ledger.Scope, each func([]ledger.Client) error) error
 
-// Read adds the ledger's data to the facts.
-func (f *Facts) Read(ctx context.Context, store *ledger.Store, o Options) (err error) {
-	since := f.Now.Add(-o.Since)
-	if f.Began, err = store.Began(ctx); err != nil {
-		return err
-	}
-	filter := ledger.Filter{Since: since, Noise: true}
-	if o.Brief {
-		f.Clients, err = store.Sightings(ctx, filter)
-		return err
-	}
-	if f.Clients, err = store.ClientsSince(ctx, filter); err != nil {
-		return err
-	}
-	f.TrendDays = 1
-	if o.Since > weekly {
-		f.TrendDays = 7
-	}
-	const day = 24 * time.Hour
-	today := f.Now.Truncate(day)
-	n := (int(today.Sub(since.Truncate(day))/day) + f.TrendDays) / f.TrendDays
-	n = min(n, maxPeriods)
-	first := today.Add(day - time.Duration(n*f.TrendDays)*day)
-	periods, err := store.Trend(ctx, first, f.TrendDays)
-	if err != nil {
-		return err
-	}
-	f.Trend = make([]ledger.Period, n)
-	for i := range f.Trend {
-		f.Trend[i].First = first.AddDate(0, 0, i*f.TrendDays)
-	}
-	for _, p := range periods {
-		if i := int(p.First.Sub(first)/day) / f.TrendDays; i < n { // a day ahead of our clock is nobody's
-			f.Trend[i] = p
+// SourceOf returns a source of clients in memory. They have all logins and days.
+func SourceOf(clients []ledger.Client) Source {
+	return func(ctx context.Context, scope ledger.Scope, each func([]ledger.Client) error) error {
+		var list []ledger.Client
+		for i := range clients {
+			if !clients[i].Last.Before(scope.Since) {
+				list = append(list, clients[i])
+			}
 		}
+		network := func(c *ledger.Client) netip.Addr { return policy.ClientPrefix(c.Addr).Addr() }
+		slices.SortStableFunc(list, func(a, b ledger.Client) int { return network(&a).Compare(network(&b)) })
+		for len(list) > 0 {
+			n := 1
+			for n < len(list) && network(&list[n]) == network(&list[0]) {
+				n++
+			}
+			if err := each(list[:n]); err != nil {
+				return err
+			}
+			list = list[n:]
+		}
+		return ctx.Err()
 	}
-	return nil
+}
+
+// Of has the facts come from a ledger.
+func (f *Facts) Of(ctx context.Context, store *ledger.Store) (err error) {
+	f.Source = store.Scan
+	f.Began, err = store.Began(ctx)
+	return err
 }
 
 // maxPeriods is ten years in weeks.
 const maxPeriods = 522
 
-// row is a client with its classification.
-type row struct {
-	*ledger.Client
-	exemption *policy.Rule
-	// counts: it must not remain.
-	counts bool
-}
-
-// Build makes the report.
-func Build(f Facts, o Options) *Report {
-	if o.By == "" {
-		o.By = ByNetwork
-		if keepsNames(f.Identity) {
-			o.By = ByAccount
-		}
-	}
-	r := &Report{
-		Now: f.Now.UTC().Truncate(time.Second), Since: f.Now.Add(-o.Since).UTC().Truncate(time.Second), By: o.By, Identity: f.Identity,
-		NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()},
-		Exempted: []Exemption{}, Tell: []Group{}, Noise: []Group{}, Notes: []string{},
-	}
-	r.Began = f.Began.UTC().Truncate(time.Second)
-	r.Young = r.Began.After(r.Since)
-	if b := f.Backlog; b.Stuck {
-		r.Unwritten = &Unwritten{b.Clients, b.Since, b.Ledger}
-	}
-	snapshot := f.Policy.At(f.Now)
-	var left, exempted, noise []row
-	for i := range f.Clients {
-		c := row{Client: &f.Clients[i]}
-		if c.Noise {
-			noise = append(noise, c)
-			continue
-		}
-		if c.exemption = exemption(&snapshot, c.Client, f.Now); c.exemption != nil {
-			exempted = append(exempted, c)
-			continue
-		}
-		// At an old server nobody can see who logs in.
-		c.counts = c.Login == ledger.LoginOK || c.Login == ledger.LoginUnseen || !keepsNames(f.Identity)
-		left = append(left, c)
-	}
-	r.total(left, exempted, noise)
-	r.trend(&f)
-	if o.Brief {
-		o.By = byNobody
-	}
-	r.Left = groups(left, o.By)
-	if o.By != ByAccount && !o.Brief {
-		r.Tell = slices.DeleteFunc(groups(left, ByAccount), func(g Group) bool { return g.Name == "" })
-	}
-	r.exempt(exempted, o.By)
-	if o.Noise {
-		r.Noise = groups(noise, o.By)
-	}
-	if o.Mail {
-		r.Mail = letters(&f, slices.Concat(left, exempted))
-	}
-	r.judge(left, o)
-	r.note(&f, o)
-	r.Clean()
-	return r
-}
-
 func keepsNames(identity string) bool { return identity == "hashed" || identity == "plain" }
-
-// exemption returns the running exemption that certainly takes a client, or nil.
-// A rule that refuses is no exemption, even with an owner.
-func exemption(s *policy.Snapshot, c *ledger.Client, now time.Time) *policy.Rule {
-	first := s.Outcomes(c.ForPolicy(), now)[0]
-	if first.Part < 1 || first.Rule == nil || !first.Rule.Exemption() || first.Mode == policy.Enforce {
-		return nil
-	}
-	return first.Rule
-}
-
-// networks is a set of distinct clients.
-type networks map[netip.Prefix]bool
-
-func (n networks) add(c row) { n[policy.ClientPrefix(c.Addr)] = true }
-
-func networksOf(rows []row) networks {
-	n := make(networks)
-	for _, c := range rows {
-		n.add(c)
-	}
-	return n
-}
-
-// without counts the networks that are not among the others.
-func (n networks) without(others networks) (count int) {
-	for network := range n {
-		if !others[network] {
-			count++
-		}
-	}
-	return count
-}
-
-func handshakes(rows []row) (sum ledger.Counts) {
-	for _, c := range rows {
-		sum.Add(c.Since)
-	}
-	return sum
-}
-
-func (r *Report) total(left, exempted, noise []row) {
-	rows := slices.Concat(left, exempted)
-	all, remaining := networksOf(rows), networksOf(left)
-	r.Totals = Totals{
-		Clients: len(all), Left: len(remaining), Exempted: len(all) - len(remaining), Noise: networksOf(noise).without(all),
-		Handshakes: handshakes(rows), ByPlace: []PlaceTotal{},
-	}
-	type place struct{ version, listener string }
-	byPlace := make(map[place][]row)
-	for _, c := range rows {
-		k := place{c.Version.String(), string(c.Listener)}
-		byPlace[k] = append(byPlace[k], c)
-	}
-	for k, rows := range byPlace {
-		r.Totals.ByPlace = append(r.Totals.ByPlace, PlaceTotal{k.version, k.listener, len(networksOf(rows)), handshakes(rows)})
-	}
-	slices.SortFunc(r.Totals.ByPlace, func(a, b PlaceTotal) int {
-		return cmp.Or(cmp.Compare(a.Version, b.Version), slices.Index(policy.ListenerNames, a.Listener)-slices.Index(policy.ListenerNames, b.Listener))
-	})
-}
-
-func (r *Report) trend(f *Facts) {
-	r.Trend = Trend{Days: f.TrendDays, Periods: []Period{}}
-	for _, p := range f.Trend {
-		r.Trend.Periods = append(r.Trend.Periods, Period{p.First.Format(time.DateOnly), p.Clients, p.Counts})
-	}
-}
-
-// exempt lists exemptions, the first to end first.
-func (r *Report) exempt(rows []row, by By) {
-	byRule := make(map[*policy.Rule][]row)
-	for _, c := range rows {
-		byRule[c.exemption] = append(byRule[c.exemption], c)
-	}
-	for rule, list := range byRule {
-		r.Exempted = append(r.Exempted, Exemption{
-			Rule: rule.Name, Owner: rule.Owner, Until: rule.Until.UTC(), Mode: rule.Mode.String(),
-			Clients: len(networksOf(list)), Groups: groups(list, by),
-		})
-	}
-	slices.SortFunc(r.Exempted, func(a, b Exemption) int {
-		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Rule, b.Rule))
-	})
-}
 
 // note adds notes on what the numbers leave out.
 func (r *Report) note(f *Facts, o Options) {

@@ -43,7 +43,7 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 		o      Options
 		format Format
 		ready  bool
-		change func(*Facts)
+		change func(*facts)
 	}{
 		{"account.txt", Options{}, Text, false, nil},
 		{"domain.txt", Options{By: ByDomain}, Text, false, nil},
@@ -52,16 +52,16 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 		{"ready.txt", Options{}, Text, true, nil},
 		{"max.txt", Options{Max: 5, MaxUnknown: 2}, Text, true, nil},
 		{"unknown.txt", Options{Max: 5}, Text, true, nil},
-		{"unwritten.txt", Options{}, Text, true, func(f *Facts) {
+		{"unwritten.txt", Options{}, Text, true, func(f *facts) {
 			f.Clients = nil
 			f.Backlog = ledger.Backlog{Clients: 60, Stuck: true, Since: sampleNow.Add(-time.Hour), Ledger: "sqlite:/var/lib/postern/ledger.db"}
 		}},
-		{"young.txt", Options{}, Text, true, func(f *Facts) { f.Clients, f.Began = nil, sampleNow.Add(-2*time.Hour) }},
+		{"young.txt", Options{}, Text, true, func(f *facts) { f.Clients, f.Began = nil, sampleNow.Add(-2*time.Hour) }},
 		{"mail.txt", Options{Mail: true}, Text, false, nil},
 		{"mail.csv", Options{Mail: true}, CSV, false, nil},
-		{"go.txt", Options{MaxUnknown: 1}, Text, true, func(f *Facts) { f.Clients = f.Clients[6:] }},
-		{"nobody.txt", Options{}, Text, false, func(f *Facts) { f.Clients, f.Trend, f.Memory, f.PolicyFile = nil, nil, true, "" }},
-		{"off.txt", Options{}, Text, false, func(f *Facts) {
+		{"go.txt", Options{MaxUnknown: 1}, Text, true, func(f *facts) { f.Clients = f.Clients[6:] }},
+		{"nobody.txt", Options{}, Text, false, func(f *facts) { f.Clients, f.Memory, f.PolicyFile = nil, true, "" }},
+		{"off.txt", Options{}, Text, false, func(f *facts) {
 			f.Identity = "off"
 			for i := range f.Clients {
 				f.Clients[i].Logins = nil
@@ -81,7 +81,7 @@ func TestTheReportThatPeopleRead(t *testing.T) {
 			tt.o.Since = fortnight
 			var b bytes.Buffer
 			style := Style{Format: tt.format, Ready: tt.ready, Top: DefaultTop, Mail: tt.o.Mail}
-			if err := Build(f, tt.o).Write(&b, style); err != nil {
+			if err := build(t, f, tt.o).Write(&b, style); err != nil {
 				t.Fatal(err)
 			}
 			if tt.format == Text {

@@ -32,8 +32,34 @@ func came(addr string, listener proxy.Listener, version policy.Version, ja4 stri
 		Endpoint: ledger.Endpoint{Name: "imap.example.org", Port: map[proxy.Listener]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener]},
 		Version:  version, Reason: policy.ReasonVersion, JA4: ja4, First: last.Add(-70 * 24 * time.Hour), Last: last, Login: login,
 		Counts: ledger.Counts{Observed: 400, Rejected: 3},
-		Since:  ledger.Counts{Observed: 40, Rejected: 1}, Logins: logins,
+		Days:   []ledger.Day{{Number: last.Unix() / secondsADay, Counts: ledger.Counts{Observed: 40, Rejected: 1}}}, Logins: logins,
 	}
+}
+
+// facts are those of clients in memory.
+type facts struct {
+	Facts
+	Clients []ledger.Client
+}
+
+func build(t testing.TB, f facts, o Options) *Report {
+	t.Helper()
+	f.Source = SourceOf(f.Clients)
+	r, err := Build(t.Context(), f.Facts, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func judge(t testing.TB, trial Trial, clients []ledger.Client) *Judgement {
+	t.Helper()
+	trial.Source = SourceOf(clients)
+	j, err := Judge(t.Context(), trial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
 }
 
 func as(account, software string) ledger.Identity {
@@ -61,8 +87,8 @@ func sampleClients() []ledger.Client {
 	failed := came("203.0.113.10", "pop3", policy.TLS10, oldJA4, 4)
 	failed.Noise, failed.Login = true, ledger.LoginFailed
 	refused := came("203.0.113.77", "imaps", policy.TLS10, lostJA4, 9)
-	refused.Since = ledger.Counts{Rejected: 12, Failed: 2}
-	refused.Counts, refused.Login = refused.Since, ledger.LoginUnknown
+	refused.Days[0].Counts = ledger.Counts{Rejected: 12, Failed: 2}
+	refused.Counts, refused.Login = refused.Days[0].Counts, ledger.LoginUnknown
 	cipher := came("2001:db8:1::7", "imap", policy.TLS12, cipherJA4, 50, as("erik@example.net", ""))
 	cipher.Reason = policy.ReasonCipher
 	return []ledger.Client{
@@ -78,15 +104,10 @@ func sampleClients() []ledger.Client {
 	}
 }
 
-func sampleFacts(t testing.TB) Facts {
-	f := Facts{
+func sampleFacts(t testing.TB) facts {
+	return facts{Facts{
 		Now: sampleNow, Policy: samplePolicy(t), PolicyFile: "/etc/postern/policy.yaml", Identity: "plain", Retention: 90 * 24 * time.Hour,
-		Clients: sampleClients(), TrendDays: 1,
-	}
-	for i, n := range []int{19, 18, 20, 14, 9, 11, 10, 8, 8, 9, 7, 0, 6, 7} {
-		f.Trend = append(f.Trend, ledger.Period{First: sampleNow.Truncate(24*time.Hour).AddDate(0, 0, i-13), Clients: n, Counts: ledger.Counts{Observed: int64(10 * n)}})
-	}
-	return f
+	}, sampleClients()}
 }
 
 const fortnight = 14 * 24 * time.Hour

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"postern/internal/ledger"
@@ -63,7 +64,7 @@ func tableOf(list []Group, by By) *groupTable {
 	} else {
 		add(column{heading: "clients", text: func(g *Group) string { return strconv.Itoa(g.Clients) }})
 	}
-	add(column{heading: "last seen", text: func(g *Group) string { return day(g.LastSeen) }})
+	add(column{heading: "last seen", text: func(g *Group) string { return g.LastSeen.UTC().Format(time.DateOnly) }})
 	if any(func(g *Group) bool { return remark(g) != "" }) {
 		add(column{text: remark})
 	}

@@ -4,35 +4,13 @@ import (
 	"fmt"
 	"strings"
 
-	"postern/internal/ledger"
 	"postern/internal/text"
 )
 
-// judge decides whether old TLS can be cut.
-func (r *Report) judge(left []row, o Options) {
-	var counting, unknown, others []row
-	for _, c := range left {
-		switch {
-		case c.counts:
-			counting = append(counting, c)
-		case c.Login == ledger.LoginUnknown:
-			unknown = append(unknown, c)
-		default:
-			others = append(others, c)
-		}
-	}
-	var seen []row
-	for _, c := range counting {
-		if c.Login != ledger.LoginUnseen {
-			seen = append(seen, c)
-		}
-	}
-	all := networksOf(counting)
+// judge decides by what was counted whether old TLS can be cut.
+func (r *Report) judge(o Options) {
 	j := &r.Readiness
-	j.Max, j.MaxUnknown, j.Remaining = o.Max, o.MaxUnknown, len(all)
-	j.PassedThrough = all.without(networksOf(seen))
-	j.Unknown, all = networksOf(unknown).without(all), networksOf(append(counting, unknown...))
-	j.NotLoggedIn = networksOf(others).without(all)
+	j.Max, j.MaxUnknown = o.Max, o.MaxUnknown
 	j.Ready = r.Unwritten == nil && j.Remaining <= j.Max && j.Unknown <= j.MaxUnknown
 	j.Reasons = []string{r.first()}
 	more := ""

@@ -13,8 +13,6 @@ import (
 // date writes a time for people, in UTC.
 func date(t time.Time) string { return text.Date(t.Truncate(time.Minute), nil) }
 
-func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
-
 // number is a number of things.
 func number(n int, thing string) string {
 	if n == 1 {

@@ -1,0 +1,122 @@
+package report
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"postern/internal/ledger"
+	"postern/internal/text"
+	"postern/policy"
+)
+
+// all calls f for every group of the report.
+func (r *Report) all(f func(*Group)) {
+	lists := [][]Group{r.Left, r.Tell, r.Noise}
+	for i := range r.Exempted {
+		lists = append(lists, r.Exempted[i].Groups)
+	}
+	for _, list := range lists {
+		for i := range list {
+			f(&list[i])
+			for k := range list[i].Members {
+				f(&list[i].Members[k])
+			}
+		}
+	}
+}
+
+// Resolve replaces hashed accounts by their names in known, and returns how many
+// are missing there.
+func (r *Report) Resolve(known map[string]string) (missing int) {
+	unknown := make(map[string]bool)
+	r.all(func(g *Group) { resolve(g, known, unknown) })
+	for i := range r.Mail {
+		if plain, ok := known[r.Mail[i].Account]; ok {
+			r.Mail[i].Account = plain
+		}
+	}
+	return len(unknown)
+}
+
+func resolve(g *Group, known map[string]string, unknown map[string]bool) {
+	for i, account := range g.Accounts {
+		if plain, ok := known[account]; ok {
+			g.Accounts[i] = plain
+		} else if strings.HasPrefix(account, "h:") {
+			unknown[account] = true
+		}
+	}
+	slices.Sort(g.Accounts)
+	if plain, ok := known[g.Name]; ok {
+		g.Name = plain
+	}
+}
+
+// Clean makes text from clients harmless: one line each, without control or
+// invisible characters. Fields with a closed set of values get one of them.
+func (r *Report) Clean() {
+	r.all(clean)
+	for _, s := range []*string{(*string)(&r.By), &r.Identity, &r.Policy.File, &r.Policy.Floor, &r.Policy.Mode} {
+		*s = oneLine(*s)
+	}
+	for i := range r.Exempted {
+		e := &r.Exempted[i]
+		e.Rule, e.Owner, e.Mode = oneLine(e.Rule), oneLine(e.Owner), oneLine(e.Mode)
+	}
+	for i := range r.Totals.ByPlace {
+		p := &r.Totals.ByPlace[i]
+		p.Version, p.Listener = versionWord(p.Version), listenerWord(p.Listener)
+	}
+	for i := range r.Trend.Periods {
+		r.Trend.Periods[i].First = oneLine(r.Trend.Periods[i].First)
+	}
+	for i := range r.Mail {
+		r.Mail[i].clean()
+	}
+	if r.Unwritten != nil {
+		r.Unwritten.Ledger = oneLine(r.Unwritten.Ledger)
+	}
+	cleanList(r.Readiness.Reasons, oneLine)
+	cleanList(r.Notes, oneLine)
+}
+
+func clean(g *Group) {
+	g.Name = oneLine(g.Name)
+	for _, list := range [][]string{g.Addresses, g.Accounts, g.Software, g.Endpoints} {
+		cleanList(list, oneLine)
+	}
+	cleanList(g.Versions, versionWord)
+	cleanList(g.Listeners, listenerWord)
+	g.Versions, g.Listeners = slices.Compact(g.Versions), slices.Compact(g.Listeners)
+	if !slices.Contains(ledger.Logins, g.Login) {
+		g.Login = ledger.LoginUnknown
+	}
+}
+
+func cleanList(list []string, clean func(string) string) {
+	for i := range list {
+		list[i] = clean(list[i])
+	}
+}
+
+func versionWord(s string) string {
+	if slices.ContainsFunc(policy.Versions, func(v policy.Version) bool { return v.String() == s }) {
+		return s
+	}
+	return "other"
+}
+
+func listenerWord(s string) string {
+	if slices.Contains(policy.ListenerNames, s) {
+		return s
+	}
+	return "other"
+}
+
+// maxText bounds each text from a client, in characters.
+const maxText = 256
+
+func oneLine(s string) string {
+	return text.Clip(text.Clean(s, utf8.UTFMax*maxText), maxText, "...")
+}

@@ -1,0 +1,214 @@
+package report
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// sortBudget is how many bytes of records a sorter keeps in memory.
+const sortBudget = 8 << 20
+
+// scratch is a private file for what does not fit into memory, made at the first
+// write. It has no name, so that nothing is left behind however a process ends.
+type scratch struct {
+	dir  string // empty is os.TempDir
+	file *os.File
+	end  int64
+}
+
+// run is a part of the file with sorted records, each behind its length.
+type run struct{ from, to int64 }
+
+func (s *scratch) write(records *memoryIterator) (r run, err error) {
+	if s.file == nil {
+		if s.file, err = os.CreateTemp(s.dir, ".postern-report-"); err != nil && s.dir != "" { // as of a reader that may not write there
+			s.file, err = os.CreateTemp("", ".postern-report-")
+		}
+		if err == nil {
+			err = os.Remove(s.file.Name())
+		}
+		if err != nil {
+			return r, fmt.Errorf("making a file to sort in: %w", err)
+		}
+	}
+	r.from = s.end
+	w := bufio.NewWriterSize(io.NewOffsetWriter(s.file, s.end), 256<<10)
+	var length [binary.MaxVarintLen32]byte
+	for record, _ := records.next(); record != nil; record, _ = records.next() {
+		n, _ := w.Write(length[:binary.PutUvarint(length[:], uint64(len(record)))]) // errors stay until Flush
+		_, _ = w.Write(record)
+		s.end += int64(n + len(record))
+	}
+	if err := w.Flush(); err != nil {
+		return r, fmt.Errorf("writing a file to sort in: %w", err)
+	}
+	r.to = s.end
+	return r, nil
+}
+
+func (s *scratch) close() {
+	if s.file != nil {
+		_ = s.file.Close() // nobody reads it again
+	}
+}
+
+// iterator yields records, each valid until the next one, and nil at the end.
+type iterator interface{ next() ([]byte, error) }
+
+// sorter sorts records as bytes. Those that do not fit into its budget are sorted
+// by parts, written to the scratch file, and merged.
+type sorter struct {
+	scratch *scratch
+	budget  int
+	records []byte
+	spots   []spot
+	runs    []run
+}
+
+// spot is where a record is. Most are told apart by their first bytes.
+type spot struct {
+	first    uint64
+	from, to uint32
+}
+
+func (s *sorter) add(record []byte) error {
+	if used := len(s.records) + 16*len(s.spots); used > 0 && used+len(record)+16 > s.budget {
+		if err := s.spill(); err != nil {
+			return err
+		}
+	}
+	var first [8]byte
+	copy(first[:], record)
+	from := len(s.records)
+	s.records = append(s.records, record...)
+	s.spots = append(s.spots, spot{binary.BigEndian.Uint64(first[:]), uint32(from), uint32(len(s.records))})
+	return nil
+}
+
+func (s *sorter) spill() error {
+	r, err := s.scratch.write(s.inMemory())
+	s.runs = append(s.runs, r)
+	s.records, s.spots = s.records[:0], s.spots[:0]
+	return err
+}
+
+// inMemory sorts what is in memory.
+func (s *sorter) inMemory() *memoryIterator {
+	slices.SortFunc(s.spots, func(a, b spot) int {
+		if a.first != b.first {
+			return cmp.Compare(a.first, b.first)
+		}
+		return bytes.Compare(s.records[a.from:a.to], s.records[b.from:b.to])
+	})
+	return &memoryIterator{s, 0}
+}
+
+type memoryIterator struct {
+	*sorter
+	at int
+}
+
+func (m *memoryIterator) next() ([]byte, error) {
+	if m.at == len(m.spots) {
+		return nil, nil
+	}
+	p := m.spots[m.at]
+	m.at++
+	return m.records[p.from:p.to], nil
+}
+
+// sorted returns all records in order. Nothing may be added any more.
+func (s *sorter) sorted() (iterator, error) {
+	if len(s.runs) == 0 {
+		return s.inMemory(), nil
+	}
+	if len(s.spots) > 0 {
+		if err := s.spill(); err != nil {
+			return nil, err
+		}
+	}
+	s.records, s.spots = nil, nil
+	m := new(merge)
+	buffer := max(s.budget/len(s.runs), 4<<10)
+	for _, r := range s.runs {
+		part := io.NewSectionReader(s.scratch.file, r.from, r.to-r.from)
+		m.heads = append(m.heads, &head{in: bufio.NewReaderSize(part, min(buffer, 256<<10))})
+		if err := m.heads[len(m.heads)-1].read(); err != nil {
+			return nil, err
+		}
+	}
+	for i := len(m.heads) / 2; i >= 0; i-- {
+		m.sink(i)
+	}
+	return m, nil
+}
+
+// head is the next record of a run; nil at its end.
+type head struct {
+	in     *bufio.Reader
+	buffer []byte
+	record []byte
+}
+
+func (h *head) read() error {
+	n, err := binary.ReadUvarint(h.in)
+	if err == io.EOF {
+		h.record = nil
+		return nil
+	}
+	if err == nil {
+		h.buffer = slices.Grow(h.buffer[:0], int(n))
+		h.record = h.buffer[:n]
+		_, err = io.ReadFull(h.in, h.record)
+	}
+	if err != nil {
+		return fmt.Errorf("reading a sorted file: %w", err)
+	}
+	return nil
+}
+
+// merge yields the records of several runs in order. Its heads are a heap.
+type merge struct {
+	heads []*head
+	begun bool
+}
+
+func (m *merge) next() ([]byte, error) {
+	if m.begun { // the record before is not needed any more
+		if err := m.heads[0].read(); err != nil {
+			return nil, err
+		}
+		if m.heads[0].record == nil {
+			last := len(m.heads) - 1
+			m.heads[0], m.heads = m.heads[last], m.heads[:last]
+		}
+		m.sink(0)
+	}
+	m.begun = true
+	if len(m.heads) == 0 {
+		return nil, nil
+	}
+	return m.heads[0].record, nil
+}
+
+func (m *merge) sink(i int) {
+	for {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heads); child++ {
+			if bytes.Compare(m.heads[child].record, m.heads[least].record) < 0 {
+				least = child
+			}
+		}
+		if least == i {
+			return
+		}
+		m.heads[i], m.heads[least] = m.heads[least], m.heads[i]
+		i = least
+	}
+}

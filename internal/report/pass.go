@@ -1,0 +1,352 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"postern/internal/ledger"
+	"postern/policy"
+)
+
+const (
+	day = 24 * time.Hour
+
+	// weekly is the shortest window with a trend by weeks.
+	weekly = 28 * day
+)
+
+// pass reads the clients of a ledger once, and makes a report of them.
+type pass struct {
+	*Report
+	*lists
+	f        *Facts
+	o        Options
+	since    time.Time // to the second, as the ledger has times
+	first    int64     // day of the trend
+	snapshot policy.Snapshot
+	places   map[place]*placeCount
+	exempted []*exempted
+	periods  []periodCount
+	ends     *ends        // nil without letters
+	answers  func() error // is called with the first network; nil is not
+
+	left, tell, noise, mail *section // nil where not wanted
+}
+
+type place struct {
+	version  policy.Version
+	listener string
+}
+
+// These are counted once for a network: last is that which was counted last.
+type (
+	placeCount struct {
+		PlaceTotal
+		last uint64
+	}
+	periodCount struct {
+		Period
+		last uint64
+	}
+	exempted struct {
+		Exemption
+		rule    *policy.Rule
+		section *section
+		last    uint64
+	}
+)
+
+// begin starts the report with what is known before the ledger is read.
+func begin(f *Facts, o Options, s *Style) *pass {
+	if o.By == "" {
+		o.By = ByNetwork
+		if keepsNames(f.Identity) {
+			o.By = ByAccount
+		}
+	}
+	since := f.Now.Add(-o.Since).UTC().Truncate(time.Second)
+	p := &pass{f: f, o: o, since: since, snapshot: f.Policy.At(f.Now), places: make(map[place]*placeCount), lists: newLists(f.Dir, f.budget, f.Now, s)}
+	p.Report = &Report{
+		Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
+		NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()},
+		Left: []Group{}, Tell: []Group{}, Exempted: []Exemption{}, Noise: []Group{}, Notes: []string{},
+	}
+	p.Young = p.Began.After(p.Since)
+	if b := f.Backlog; b.Stuck {
+		p.Unwritten = &Unwritten{b.Clients, b.Since, b.Ledger}
+	}
+	if !o.Brief {
+		p.beginTrend()
+	}
+	p.beginSections()
+	p.Clean()
+	return p
+}
+
+// beginTrend makes the periods.
+func (p *pass) beginTrend() {
+	p.Trend = Trend{Days: 1}
+	if p.o.Since > weekly {
+		p.Trend.Days = 7
+	}
+	today := p.f.Now.UTC().Truncate(day)
+	n := (int(today.Sub(p.f.Now.Add(-p.o.Since).Truncate(day))/day) + p.Trend.Days) / p.Trend.Days
+	n = min(n, maxPeriods)
+	first := today.Add(day - time.Duration(n*p.Trend.Days)*day)
+	p.first = first.Unix() / secondsADay
+	p.periods = make([]periodCount, n)
+	for i := range p.periods {
+		p.periods[i].First = first.AddDate(0, 0, i*p.Trend.Days).Format(time.DateOnly)
+	}
+}
+
+const secondsADay = int64(day / time.Second)
+
+// beginSections makes the lists that are wanted, in the order in which they are
+// written.
+func (p *pass) beginSections() {
+	s := p.style
+	// Exemptions, the first to end first.
+	rules := p.f.Policy.Rules()
+	for i := range rules {
+		if r := &rules[i]; r.Exemption() && r.Mode != policy.Enforce {
+			p.exempted = append(p.exempted, &exempted{rule: r, Exemption: Exemption{
+				Rule: r.Name, Owner: r.Owner, Until: r.Until.UTC(), Mode: r.Mode.String(), Groups: []Group{}}})
+			p.rules = append(p.rules, r)
+		}
+	}
+	slices.SortFunc(p.exempted, func(a, b *exempted) int {
+		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Rule, b.Rule))
+	})
+	lists := !p.o.Brief && !s.only() && !(s.Summary && s.Format != JSON)
+	if lists {
+		left := section{by: p.By, status: "left"}
+		if s.Ready && s.Format == Text { // which lists those in the way alone
+			left.keep = inTheWay
+		}
+		p.left = p.section(left)
+		if p.By != ByAccount && s.Format != CSV {
+			p.tell = p.section(section{by: ByAccount, named: true})
+		}
+		for _, e := range p.exempted {
+			e.section = p.section(section{by: p.By, status: "exempted", exemption: &e.Exemption})
+		}
+		if p.o.Noise && !(s.Ready && s.Format == Text) {
+			p.noise = p.section(section{by: p.By, status: "noise"})
+		}
+	}
+	if p.o.Mail && (s.only() || lists && s.Format == JSON) {
+		p.ends = newEnds(p.f)
+		p.mail = p.section(section{by: ByAccount, named: true, letters: true})
+	}
+}
+
+// inTheWay reports whether clients of a group are, or may be.
+func inTheWay(g *Group) bool { return g.Remaining > 0 || g.Login == ledger.LoginUnknown }
+
+// scan reads the ledger.
+func (p *pass) scan(ctx context.Context) error {
+	scope := ledger.Scope{Since: p.since, Logins: len(p.sections) > 0, Progress: p.f.Progress}
+	if !p.o.Brief {
+		scope.Days = p.since.Truncate(day)
+		if first := time.Unix(p.first*secondsADay, 0).UTC(); first.Before(p.since) {
+			scope.Since, scope.Days = first, first
+		}
+	}
+	if err := p.f.Source(ctx, scope, p.network); err != nil {
+		return err
+	}
+	if err := p.finish(ctx); err != nil {
+		return err
+	}
+	p.total()
+	p.judge(p.o)
+	p.note(p.f, p.o)
+	p.Report.Clean()
+	return nil
+}
+
+// network counts the clients of one.
+func (p *pass) network(clients []ledger.Client) error {
+	if p.answers != nil {
+		if err := p.answers(); err != nil {
+			return err
+		}
+		p.answers = nil
+	}
+	p.beginNetwork(clients)
+	var all seen
+	for i := range clients {
+		if err := p.client(&clients[i], &all); err != nil {
+			return err
+		}
+	}
+	p.count(&all)
+	return p.endNetwork(clients)
+}
+
+// seen is what the clients of a network are.
+type seen struct {
+	noise, exempted, left                 bool
+	remaining, loggedIn, unknown, without bool
+}
+
+// client counts a row of the ledger.
+func (p *pass) client(c *ledger.Client, all *seen) error {
+	handshakes := p.days(c)
+	if c.Last.Before(p.since) {
+		return nil // but for the trend
+	}
+	if c.Noise {
+		all.noise = true
+		return p.enter(c, handshakes, false, nil, p.noise)
+	}
+	p.Totals.Handshakes.Add(handshakes)
+	k := place{c.Version, string(c.Listener)}
+	at := p.places[k]
+	if at == nil {
+		at = &placeCount{PlaceTotal: PlaceTotal{Version: c.Version.String(), Listener: k.listener}}
+		p.places[k] = at
+	}
+	if at.Handshakes.Add(handshakes); at.last != p.net {
+		at.last = p.net
+		at.Clients++
+	}
+	if e := p.exemption(c); e != nil {
+		if all.exempted = true; e.last != p.net {
+			e.last = p.net
+			e.Clients++
+		}
+		return p.enter(c, handshakes, false, e, e.section)
+	}
+	all.left = true
+	// At an old server nobody can see who logs in.
+	counts := c.Login == ledger.LoginOK || c.Login == ledger.LoginUnseen || !keepsNames(p.Identity)
+	switch {
+	case counts:
+		all.remaining, all.loggedIn = true, all.loggedIn || c.Login != ledger.LoginUnseen
+	case c.Login == ledger.LoginUnknown:
+		all.unknown = true
+	default:
+		all.without = true
+	}
+	return p.enter(c, handshakes, counts, nil, p.left, p.tell)
+}
+
+// days counts the handshakes of a client in the trend, and returns those since
+// the beginning of the window.
+func (p *pass) days(c *ledger.Client) (since ledger.Counts) {
+	for i := range c.Days {
+		d := &c.Days[i]
+		if d.Number >= max(p.since.Unix(), 0)/secondsADay {
+			since.Add(d.Counts)
+		}
+		if c.Noise || d.Number < p.first {
+			continue
+		}
+		// A day ahead of our clock is nobody's.
+		if i := int(d.Number-p.first) / p.Trend.Days; i < len(p.periods) {
+			t := &p.periods[i]
+			if t.Handshakes.Add(d.Counts); t.last != p.net {
+				t.last = p.net
+				t.Clients++
+			}
+		}
+	}
+	return since
+}
+
+// enter puts a row, which may have an exemption, into some lists, of which those
+// that are nil are not wanted.
+func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e *exempted, sections ...*section) error {
+	if len(p.sections) == 0 {
+		return nil
+	}
+	p.row++
+	v := visitOf(p.net, p.row, c, handshakes)
+	v.counts = counts
+	for _, s := range sections {
+		if s == nil {
+			continue
+		}
+		if err := p.put(s, &v, c.Logins); err != nil {
+			return err
+		}
+	}
+	if p.mail == nil || c.Noise || len(c.Logins) == 0 {
+		return nil
+	}
+	v.until, v.rule = p.ends.of(c), 0
+	if e != nil && (v.until == 0 || e.Until.Unix() < v.until) { // which promises nothing beyond its end
+		v.until = e.Until.Unix()
+	}
+	if e != nil {
+		v.rule = 1 + slices.Index(p.rules, e.rule)
+	}
+	return p.put(p.mail, &v, c.Logins)
+}
+
+// exemption returns the running exemption that certainly takes a client, or nil.
+// A rule that refuses is no exemption, even with an owner.
+func (p *pass) exemption(c *ledger.Client) *exempted {
+	if len(p.exempted) == 0 {
+		return nil
+	}
+	first := p.snapshot.Outcomes(c.ForPolicy(), p.f.Now)[0]
+	if first.Part < 1 || first.Rule == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(p.exempted, func(e *exempted) bool { return e.rule == first.Rule }); i >= 0 {
+		return p.exempted[i]
+	}
+	return nil
+}
+
+// count counts a network.
+func (p *pass) count(all *seen) {
+	one := func(n *int, is bool) {
+		if is {
+			*n++
+		}
+	}
+	t, j := &p.Totals, &p.Readiness
+	one(&t.Clients, all.left || all.exempted)
+	one(&t.Left, all.left)
+	one(&t.Exempted, all.exempted && !all.left)
+	one(&t.Noise, all.noise && !all.left && !all.exempted)
+	one(&j.Remaining, all.remaining)
+	one(&j.PassedThrough, all.remaining && !all.loggedIn)
+	one(&j.Unknown, all.unknown && !all.remaining)
+	one(&j.NotLoggedIn, all.without && !all.remaining && !all.unknown)
+}
+
+// total adds what was counted to the report.
+func (p *pass) total() {
+	p.Totals.ByPlace = []PlaceTotal{}
+	for _, at := range p.places {
+		p.Totals.ByPlace = append(p.Totals.ByPlace, at.PlaceTotal)
+	}
+	slices.SortFunc(p.Totals.ByPlace, func(a, b PlaceTotal) int {
+		return cmp.Or(cmp.Compare(a.Version, b.Version), slices.Index(policy.ListenerNames, a.Listener)-slices.Index(policy.ListenerNames, b.Listener))
+	})
+	p.Trend.Periods = []Period{}
+	for i := range p.periods {
+		p.Trend.Periods = append(p.Trend.Periods, p.periods[i].Period)
+	}
+	p.exempted = slices.DeleteFunc(p.exempted, func(e *exempted) bool { return e.Clients == 0 })
+	for _, e := range p.exempted {
+		if e.section != nil {
+			e.GroupsInAll = e.section.count
+		}
+		p.Report.Exempted = append(p.Report.Exempted, e.Exemption)
+	}
+	count := func(s *section) int {
+		if s == nil {
+			return 0
+		}
+		return s.count
+	}
+	p.Groups = Groups{count(p.left), count(p.tell), count(p.noise)}
+}
