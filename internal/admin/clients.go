@@ -80,17 +80,17 @@ type partJSON struct {
 }
 
 func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQuery) {
-	total, err := c.Store.Count(r.Context(), q.filter)
+	found, err := c.Store.Find(r.Context(), q.filter, q.order, q.cursor, q.limit)
 	if err != nil {
 		c.failed(w, r, err)
 		return
 	}
-	list, next, err := c.page(r.Context(), q)
+	list, err := c.views(r.Context(), found.Clients)
 	if err != nil {
 		c.failed(w, r, err)
 		return
 	}
-	answer := clientsJSON{Total: total, NextCursor: next, Clients: list}
+	answer := clientsJSON{Total: found.Total, NextCursor: found.Next, Clients: list}
 	if c.Backlog != nil {
 		if b := c.Backlog(); b.Stuck {
 			answer.Unwritten = b.Clients
@@ -105,9 +105,15 @@ func (c *Clients) page(ctx context.Context, q clientsQuery) ([]clientJSON, strin
 	if err != nil {
 		return nil, "", err
 	}
+	views, err := c.views(ctx, list)
+	return views, next, err
+}
+
+// views finds what clients meet.
+func (c *Clients) views(ctx context.Context, list []ledger.Client) ([]clientJSON, error) {
 	hellos, err := c.Store.HellosOf(ctx, list)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	now := c.Now()
 	snapshot := c.Policy().At(now)
@@ -115,7 +121,7 @@ func (c *Clients) page(ctx context.Context, q clientsQuery) ([]clientJSON, strin
 	for i := range list {
 		views[i] = c.view(&list[i], snapshot.Outcomes(list[i].ForPolicy(), now), hellos)
 	}
-	return views, next, nil
+	return views, nil
 }
 
 // view is a client with the outcomes of the policy. The rule is the one that takes

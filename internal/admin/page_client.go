@@ -100,13 +100,15 @@ func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
 func (v *clientPage) read(ctx context.Context, addr netip.Addr, s PolicyState) error {
 	c := v.Page.Clients
 	f := ledger.Filter{Network: netip.PrefixFrom(addr, addr.BitLen()), Noise: true}
-	list, _, err := c.page(ctx, clientsQuery{filter: f, order: ledger.Order{By: ledger.ByLastSeen, Descending: true}, limit: placesShown})
+	found, err := c.Store.Find(ctx, f, ledger.Order{By: ledger.ByLastSeen, Descending: true}, "", placesShown)
+	var list []clientJSON
+	if err == nil {
+		list, err = c.views(ctx, found.Clients)
+	}
 	if err == nil {
 		v.Places, err = c.rows(ctx, list)
 	}
-	if err == nil {
-		v.Total, err = c.Store.Count(ctx, f)
-	}
+	v.Total = found.Total
 	places := make([]ledger.Client, len(list))
 	for i := range list {
 		places[i] = list[i].Client

@@ -88,13 +88,14 @@ func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) erro
 	if len(wrong) > 0 || len(l.Problems) > 0 {
 		return nil
 	}
-	rows, next, err := v.Clients.page(ctx, q)
+	found, err := v.Clients.Store.Find(ctx, q.filter, q.order, q.cursor, q.limit)
 	if errors.Is(err, ledger.ErrCursor) {
 		l.Problems = []string{"This is no page of the list: the first one is under “Filter”."}
 		return nil
 	}
+	var rows []clientJSON
 	if err == nil {
-		l.Total, err = v.Clients.Store.Count(ctx, q.filter)
+		rows, err = v.Clients.views(ctx, found.Clients)
 	}
 	if err == nil {
 		l.Rows, err = v.Clients.rows(ctx, rows)
@@ -102,11 +103,11 @@ func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) erro
 	if err != nil {
 		return err
 	}
-	l.Known = true
+	l.Known, l.Total = true, found.Total
 	l.From = max(from, 1)
 	l.To = l.From + len(rows) - 1
-	if next != "" {
-		l.Next = pageLink(asked, "cursor", next, "from", strconv.Itoa(l.To+1))
+	if found.Next != "" {
+		l.Next = pageLink(asked, "cursor", found.Next, "from", strconv.Itoa(l.To+1))
 	}
 	if q.cursor != "" {
 		l.First = pageLink(asked)
