@@ -211,7 +211,7 @@ func (m *meter) compare(ctx context.Context) error {
 		return errors.New("numbers are not the same:\n" + strings.Join(problems, "\n"))
 	}
 	m.set(m.new, 1, "same", float64(len(mine)))
-	m.Log("%s: %d numbers are the same", m.Name(), len(theirs))
+	m.Log("%s: %d numbers of the two are the same", m.Name(), len(theirs))
 	return nil
 }
 
@@ -298,7 +298,7 @@ func (m *meter) second(ctx context.Context, s *side, round int) {
 	refused := 0.0
 	if problem := b.problem(); problem != "" {
 		refused = 1
-		m.fault(s, round, "second", "the first of two reports: "+problem)
+		m.fault(s, round, "second_refused", "the first of two reports: "+problem)
 	}
 	if problem := a.problem(); problem != "" {
 		if a.err != nil || a.retryAfter == "" {
