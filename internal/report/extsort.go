@@ -12,7 +12,7 @@ import (
 )
 
 // sortBudget is how many bytes of records a sorter keeps in memory.
-const sortBudget = 8 << 20
+const sortBudget = 4 << 20
 
 // scratch is a private file for what does not fit into memory, made at the first
 // write. It has no name, so that nothing is left behind however a process ends.

@@ -2,10 +2,8 @@ package report
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -389,13 +387,14 @@ func (s *Style) appendLetter(b []byte, l *Letter) []byte {
 // appendRecord appends a line of RFC 4180, and guards cells that a spreadsheet
 // would take for formulas.
 func appendRecord(b []byte, cells []string) []byte {
-	buffer := bytes.NewBuffer(b)
-	out := csv.NewWriter(buffer)
-	out.UseCRLF = true // RFC 4180, Section 2
-	for i := range cells {
-		cells[i] = text.CSV(cells[i])
+	for i, cell := range cells {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if cell = text.CSV(cell); strings.ContainsAny(cell, "\",\r\n") {
+			cell = `"` + strings.ReplaceAll(cell, `"`, `""`) + `"`
+		}
+		b = append(b, cell...)
 	}
-	_ = out.Write(cells) // a Buffer takes all
-	out.Flush()
-	return buffer.Bytes()
+	return append(b, "\r\n"...)
 }

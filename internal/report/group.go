@@ -165,6 +165,15 @@ type gathering struct {
 	rule                          int
 }
 
+// reset begins another group in the same memory.
+func (g *gathering) reset(name string) {
+	*g = gathering{
+		Group:    Group{Name: name, Addresses: g.Addresses[:0], Versions: g.Versions[:0], Listeners: g.Listeners[:0]},
+		scratch:  g.scratch,
+		versions: g.versions[:0], accounts: values{few: g.accounts.few[:0]}, software: values{few: g.software.few[:0]}, endpoints: values{few: g.endpoints.few[:0]},
+	}
+}
+
 func (g *gathering) add(v *visit) error {
 	if v.net != g.net {
 		g.net, g.counted = v.net, false

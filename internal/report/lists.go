@@ -115,10 +115,10 @@ func (l *lists) put(s *section, v *visit, logins []ledger.Identity) error {
 	if hasName || s.named {
 		return nil
 	}
-	return s.putNameless(v, logins)
+	return l.putNameless(s, v, logins)
 }
 
-func (s *section) putNameless(v *visit, logins []ledger.Identity) error {
+func (l *lists) putNameless(s *section, v *visit, logins []ledger.Identity) error {
 	if len(logins) == 0 {
 		logins = []ledger.Identity{{}}
 	}
@@ -129,7 +129,9 @@ func (s *section) putNameless(v *visit, logins []ledger.Identity) error {
 				return err
 			}
 		}
-		if err := s.open.add(v); err != nil {
+		if s.by != ByNetwork && !l.style.members() {
+			s.open.row = v.row // there is one
+		} else if err := s.open.add(v); err != nil {
 			return err
 		}
 	}
@@ -150,7 +152,7 @@ func (l *lists) endNetwork(clients []ledger.Client) error {
 			if err := l.complete(s, kind, &s.open); err != nil {
 				return err
 			}
-			s.open = gathering{scratch: &l.scratch}
+			s.open.reset("")
 		}
 		s.hasName = false
 	}
@@ -262,7 +264,7 @@ func (l *lists) completeVisited(ctx context.Context) error {
 		return err
 	}
 	var of []byte // the section and name that a record begins with
-	var g *gathering
+	g := &gathering{scratch: &l.scratch}
 	for n := 0; ; n++ {
 		record, err := sorted.next()
 		if err != nil {
@@ -271,21 +273,20 @@ func (l *lists) completeVisited(ctx context.Context) error {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if g != nil && (record == nil || !bytes.HasPrefix(record, of)) {
+		if of != nil && (record == nil || !bytes.HasPrefix(record, of)) {
 			if err := l.complete(l.sections[of[8]], named, g); err != nil {
 				return err
 			}
-			g = nil
+			of = of[:0]
 		}
 		if record == nil {
 			return nil
 		}
 		length, size := binary.Uvarint(record[9:])
 		end := 9 + size + int(length)
-		if g == nil {
-			of = append(of[:0], record[:end]...)
-			g = &gathering{scratch: &l.scratch}
-			g.Name = string(record[9+size : end])
+		if len(of) == 0 {
+			of = append(of, record[:end]...)
+			g.reset(string(record[9+size : end]))
 		}
 		v := readVisit(record[end:])
 		if err := g.add(&v); err != nil {
