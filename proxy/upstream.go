@@ -353,6 +353,9 @@ func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
 	return g, nil
 }
 
+// TrustHeader says how a mail server is made to take PROXY headers from Postern.
+const TrustHeader = "Dovecot: haproxy = yes on this listener, and this host in haproxy_trusted_networks; see deploy/dovecot-proxy.conf"
+
 // advise adds to the error of a connection what is most often wrong.
 func (up *upstream) advise(err error, header bool) error {
 	const variable = "POSTERN_UPSTREAM_PROXY_PROTOCOL"
@@ -383,7 +386,7 @@ func (up *upstream) advise(err error, header bool) error {
 		advice = fmt.Sprintf("write %[1]ss:// and its port for TLS, or %[1]s:// on loopback", protocol)
 	case reason == UpstreamStartTLS:
 	case header:
-		advice = "set " + variable + "=off if it expects no PROXY header, else have it trust this host with one (Dovecot: haproxy_trusted_networks)"
+		advice = "set " + variable + "=off if it expects no PROXY header, else have it trust this host with one (" + TrustHeader + ")"
 	case errors.As(err, &notTLS):
 		advice = fmt.Sprintf("it does not begin with TLS here: write %[1]s+starttls://, %[1]s:// on loopback, or name its port for TLS", protocol)
 	case up.TLS != LineTLS && (reason == UpstreamClosed || reason == UpstreamTimeout):

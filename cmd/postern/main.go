@@ -38,6 +38,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -157,6 +158,17 @@ func run(ctx context.Context, sys system) int {
 		name = "version"
 	}
 	sys.envFile = new(config.EnvFile)
+	for _, arg := range args {
+		if variable, _, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(variable, config.Prefix) {
+			command := "serve"
+			if i := slices.IndexFunc(args, func(arg string) bool { return slices.Contains(commandNames(), arg) }); i >= 0 {
+				command = args[i]
+			}
+			// Its value may be a secret.
+			sys.errorf("postern: %s=...: a variable stands before the program: write %[1]s=... postern %s", text.Clean(variable, 80), command)
+			return exitUsage
+		}
+	}
 	for _, c := range commands() {
 		if c.name == name {
 			switch name {
@@ -210,7 +222,8 @@ func (sys system) parse(fs *flag.FlagSet) error {
 	case err != nil:
 		return flagError{reason: words(fs, err)}
 	case fs.NArg() > 0:
-		return flagError{reason: fmt.Sprintf("unexpected argument %q: %s", fs.Arg(0), flagFor(fs, fs.Arg(0)))}
+		before := sys.args[max(0, len(sys.args)-fs.NArg()-1)]
+		return flagError{reason: fmt.Sprintf("unexpected argument %q%s", fs.Arg(0), cmp.Or(clockTime(fs, before, fs.Arg(0)), ": "+flagFor(fs, fs.Arg(0))))}
 	}
 	return nil
 }
@@ -231,6 +244,18 @@ func kindOf(name string) string {
 		return "env"
 	}
 	return ""
+}
+
+// clockTime says how a time of day is written that stands alone behind a flag's date;
+// "" for what is no such thing.
+func clockTime(fs *flag.FlagSet, before, arg string) (mend string) {
+	fs.Visit(func(f *flag.Flag) {
+		day := f.Value.String()
+		if _, _, err := text.ParseTime(day + " " + arg); err == nil && strings.HasSuffix(before, day) {
+			mend = fmt.Sprintf(" behind -%s %s: write -%[1]s \"%[2]s %[3]s\", or with a T: -%[1]s %[2]sT%[3]s", f.Name, day, arg)
+		}
+	})
+	return mend
 }
 
 // flagFor says how an argument is written that stands alone.

@@ -105,7 +105,7 @@ func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
 	case answer.Kind == hello.Closed:
 		words := "it hangs up on a hello: set %s=v2 if it waits for a PROXY header"
 		if len(header) > 0 {
-			words = "it hangs up on a hello: set %s=off if it expects no PROXY header, else have it trust this host with one (Dovecot: haproxy = yes, haproxy_trusted_networks)"
+			words = "it hangs up on a hello: set %s=off if it expects no PROXY header, else have it trust this host with one (" + proxy.TrustHeader + ")"
 		}
 		return finding{err: fmt.Errorf(words, variable("UPSTREAM_PROXY_PROTOCOL"))}
 	case answer.Kind == hello.Text:
@@ -180,7 +180,7 @@ func pop3Logins(lines []string) (mechanisms []string, refused bool) {
 // allowPlain says how a server is made to take passwords from Postern.
 func (t target) allowPlain(greeting string) string {
 	name := variable("UPSTREAM_PROXY_PROTOCOL")
-	header := "set " + name + "=v2, which says that clients are encrypted (Dovecot: haproxy = yes on its listener, and Postern in haproxy_trusted_networks)"
+	header := "set " + name + "=v2, which says that clients are encrypted (" + proxy.TrustHeader + ")"
 	switch t.pc.UpstreamProxyProtocol {
 	case 1:
 		header = name + "=v1 cannot say that clients are encrypted: set v2"

@@ -109,6 +109,8 @@ func (l *loader) checkLedger(c *Config) {
 	path := "sqlite:/" + strings.TrimLeft(strings.TrimPrefix(c.LedgerURL, "sqlite:"), "/")
 	if (strings.HasPrefix(c.LedgerURL, "/") || strings.HasPrefix(c.LedgerURL, "sqlite://")) && strings.Count(path, "/") > 1 && problem != "" && ledger.Check(path) == "" {
 		problem = "write " + path + ", with one slash"
+	} else if c.LedgerURL+":" == ledger.Memory {
+		problem = "write " + ledger.Memory + " with its colon"
 	}
 	l.checkValue(Prefix+"LEDGER_URL", "", problem)
 	key := Prefix + "LEDGER_IDENTITY_KEY_FILE"
