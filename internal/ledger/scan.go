@@ -173,6 +173,7 @@ type chunk struct {
 	reader      reader
 	first, last int64 // keys
 	clients     []Client
+	owners      []int64 // of the clients
 	texts       interned
 	versions    parsed[policy.Version, *policy.Version]
 	reasons     parsed[policy.Reason, *policy.Reason]
@@ -224,10 +225,11 @@ func (c *chunk) sightings(since time.Time) {
 	if !since.IsZero() {
 		oldest = since.Unix()
 	}
-	c.rows(`SELECT added, id, network, client, listener, name, port, version, reason, ja4, first_seen, last_seen,
+	c.rows(`SELECT owner, id, network, client, listener, name, port, version, reason, ja4, first_seen, last_seen,
 		login_ok, login_failed, scanner, noise, observed, explained, rejected, failed
 		FROM sightings WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id`, func(r row) error {
-		c.clients = append(c.clients, Client{added: r.int(0), id: r.int(1), network: r.int(2)})
+		c.clients = append(c.clients, Client{id: r.int(1), network: r.int(2)})
+		c.owners = append(c.owners, r.int(0))
 		one := &c.clients[len(c.clients)-1]
 		one.Addr = addressOf(one.network, r)
 		one.Listener, one.Endpoint = proxy.Listener(c.texts.get(r.text(4))), Endpoint{c.texts.get(r.text(5)), uint16(r.int(6))}
@@ -251,29 +253,19 @@ func addressOf(network int64, r row) netip.Addr {
 
 // logins adds accounts and programs.
 func (c *chunk) logins() {
-	type login struct {
-		addr netip.Addr
-		ja4  string
-	}
-	first, last := make(map[login]int, len(c.clients)), make([]int, len(c.clients)) // chains of clients
-	for i := range c.clients {
-		k := login{c.clients[i].Addr, c.clients[i].JA4}
-		last[i] = first[k]
-		first[k] = i + 1
+	places := make(map[int64]int, len(c.clients))
+	for i, owner := range c.owners {
+		places[owner] = i
 	}
 	found := make([][]Identity, len(c.clients))
-	c.rows(`SELECT client, ja4, account, software FROM accounts WHERE owner BETWEEN $1 AND $2 ORDER BY owner, account, software`, func(r row) error {
-		var a netip.Addr
-		_ = a.UnmarshalText(r.text(0)) // as the ledger has it
-		if i := first[login{a, c.texts.get(r.text(1))}]; i > 0 {
-			found[i-1] = append(found[i-1], Identity{string(r.text(2)), c.texts.get(r.text(3))})
+	c.rows(`SELECT owner, account, software FROM accounts WHERE owner BETWEEN $1 AND $2 ORDER BY owner, account, software`, func(r row) error {
+		if i, wanted := places[r.int(0)]; wanted {
+			found[i] = append(found[i], Identity{string(r.text(1)), c.texts.get(r.text(2))})
 		}
 		return nil
 	})
-	for _, i := range first {
-		for logins := found[i-1]; i > 0; i = last[i-1] {
-			c.clients[i-1].addLogins(logins)
-		}
+	for i, owner := range c.owners {
+		c.clients[i].addLogins(found[places[owner]])
 	}
 }
 

@@ -100,7 +100,7 @@ var tables = []string{
 var readIndexes = []string{
 	`CREATE INDEX sightings_by_owner ON sightings (owner)`,
 	`CREATE INDEX sightings_by_day ON sightings (noise, last_day)`,
-	`CREATE INDEX accounts_by_owner ON accounts (owner, account, software, client, ja4)`,
+	`CREATE INDEX accounts_by_owner ON accounts (owner, account, software)`,
 	`CREATE INDEX accounts_by_software ON accounts (folded, owner)`,
 }
 
