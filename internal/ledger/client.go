@@ -31,9 +31,6 @@ type Client struct {
 	Noise    bool     `json:"noise"`
 
 	Logins []Identity `json:"-"`
-	// Since counts the handshakes of the days since a time; only
-	// ClientsSince fills it in.
-	Since Counts `json:"-"`
 	// Days are those of a Scope, in order.
 	Days []Day `json:"-"`
 

@@ -261,9 +261,8 @@ func (g *replica) pageTimes() {
 		_, _, err := g.store.Distinct(ctx, g.now())
 		return err
 	})
-	g.within("days", 2*pageTime, func() error {
-		_, err := g.store.Days(ctx, noon.AddDate(0, 0, -1))
-		return err
+	g.within("all clients and their days", 2*pageTime, func() error {
+		return g.store.Scan(ctx, Scope{Logins: true, Days: noon.AddDate(0, 0, -1)}, func([]Client) error { return nil })
 	})
 }
 

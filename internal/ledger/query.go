@@ -206,12 +206,6 @@ func (s *Store) Clients(ctx context.Context, f Filter, o Order, cursor string, l
 	return list, next, s.addLogins(ctx, list)
 }
 
-// Sightings lists all clients of a filter without their accounts and programs.
-func (s *Store) Sightings(ctx context.Context, f Filter) (list []Client, err error) {
-	err = s.each(ctx, f, "", func(c *Client) bool { list = append(list, *c); return true })
-	return list, err
-}
-
 // Found is a page of clients.
 type Found struct {
 	Clients []Client
@@ -464,19 +458,4 @@ func appendNew(list []string, s string) []string {
 		return list
 	}
 	return append(list, s)
-}
-
-// ClientsSince lists all clients of a filter, each with its handshakes of the
-// days since Filter.Since.
-func (s *Store) ClientsSince(ctx context.Context, f Filter) (list []Client, err error) {
-	err = s.Scan(ctx, Scope{Since: f.Since, Logins: true, Days: f.Since}, func(clients []Client) error {
-		for _, c := range clients {
-			for _, d := range c.Days {
-				c.Since.Add(d.Counts)
-			}
-			list = append(list, c)
-		}
-		return nil
-	})
-	return list, err
 }

@@ -129,9 +129,9 @@ func writeTogether(t *testing.T, first *replica) {
 			t.Errorf("%v: %+v, want %+v", c.Addr, c.Counts, want)
 		}
 	}
-	days, err := first.store.Days(t.Context(), noon.Add(-time.Hour))
-	if err != nil || len(days) != 1 || days[0].Counts != (Counts{Observed: clients * replicas * rounds, Rejected: clients * replicas * rounds}) {
-		t.Errorf("days %+v, %v", days, err)
+	days := first.days(noon.Add(-time.Hour))
+	if len(days) != 1 || days[0].Counts != (Counts{Observed: clients * replicas * rounds, Rejected: clients * replicas * rounds}) {
+		t.Errorf("days %+v", days)
 	}
 }
 
@@ -148,11 +148,8 @@ func TestADayEndsAtMidnightUTC(t *testing.T) {
 		g.flush()
 		g.meet(hello("192.0.2.9"))
 		g.flush()
-		days, err := g.store.Days(t.Context(), midnight.Add(-time.Hour))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := []Period{
+		days := g.days(midnight.Add(-time.Hour))
+		want := []period{
 			{midnight.AddDate(0, 0, -1), policy.TLS10, 1, Counts{Rejected: 1}},
 			{midnight.AddDate(0, 0, -1), policy.TLS11, 1, Counts{Observed: 1}},
 			{midnight, policy.TLS10, 2, Counts{Rejected: 3}},
@@ -160,8 +157,8 @@ func TestADayEndsAtMidnightUTC(t *testing.T) {
 		if !slices.Equal(days, want) {
 			t.Errorf("got  %+v\nwant %+v", days, want)
 		}
-		if days, err := g.store.Days(t.Context(), midnight); err != nil || !slices.Equal(days, want[2:]) {
-			t.Errorf("since midnight %+v, %v", days, err)
+		if days := g.days(midnight); !slices.Equal(days, want[2:]) {
+			t.Errorf("since midnight %+v", days)
 		}
 		if list := g.clients(Filter{}); len(list) != 3 || list[0].First.After(list[2].First) {
 			t.Errorf("not in the order in which they were seen: %+v", list)
@@ -322,9 +319,9 @@ func TestClientsNotSeenForLongArePruned(t *testing.T) {
 		if list := g.clients(Filter{Account: "old@example.org"}); len(list) != 0 {
 			t.Errorf("%+v", list)
 		}
-		days, err := g.store.Days(t.Context(), noon.AddDate(0, 0, -1))
-		if err != nil || len(days) != 1 || days[0].Counts.Observed != 1 {
-			t.Errorf("days %+v, %v", days, err)
+		days := g.days(noon.AddDate(0, 0, -1))
+		if len(days) != 1 || days[0].Counts.Observed != 1 {
+			t.Errorf("days %+v", days)
 		}
 		hellos, err := g.store.Hellos(t.Context())
 		if err != nil || len(hellos) != 1 {

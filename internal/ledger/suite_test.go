@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"postern/internal/postgrestest"
@@ -191,10 +192,54 @@ func (g *replica) scan(list []Client) {
 		g.t.Fatal(err)
 	}
 	for _, c := range list {
-		if diff := cmp.Diff(c, got[c.id], cmp.AllowUnexported(Client{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.IgnoreFields(Client{}, "network", "added")); diff != "" {
+		if diff := gocmp.Diff(c, got[c.id], gocmp.AllowUnexported(Client{}), gocmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.IgnoreFields(Client{}, "network", "added")); diff != "" {
 			g.t.Error(diff)
 		}
 	}
+}
+
+// period counts the clients of a day without noise, each under its oldest version.
+type period struct {
+	First   time.Time
+	Version policy.Version
+	Clients int
+	Counts  Counts
+}
+
+// days lists those since a time, as Scan reads them.
+func (g *replica) days(since time.Time) (all []period) {
+	g.t.Helper()
+	if err := g.store.Scan(context.Background(), Scope{Days: since}, func(clients []Client) error {
+		ofNetwork := make(map[int64]*period)
+		for _, c := range clients {
+			for _, d := range c.Days {
+				p := ofNetwork[d.Number]
+				if p == nil {
+					p = &period{First: d.Date(), Version: c.Version, Clients: 1}
+					ofNetwork[d.Number] = p
+				}
+				p.Version = min(p.Version, c.Version)
+				p.Counts.Add(d.Counts)
+			}
+		}
+		for _, p := range ofNetwork {
+			if clients[0].Noise {
+				continue
+			}
+			i := slices.IndexFunc(all, func(o period) bool { return o.First.Equal(p.First) && o.Version == p.Version })
+			if i < 0 {
+				all = append(all, *p)
+				continue
+			}
+			all[i].Clients++
+			all[i].Counts.Add(p.Counts)
+		}
+		return nil
+	}); err != nil {
+		g.t.Fatal(err)
+	}
+	slices.SortFunc(all, func(a, b period) int { return cmp.Or(a.First.Compare(b.First), int(a.Version)-int(b.Version)) })
+	return all
 }
 
 // find turns the pages of a filter, which hold the clients of a list, in order.
@@ -219,7 +264,7 @@ func (g *replica) find(f Filter, o Order, list []Client) {
 			break
 		}
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Client{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+	if diff := gocmp.Diff(want, got, gocmp.AllowUnexported(Client{}), gocmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
 		g.t.Error(o, diff)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"postern/policy"
 )
 
 // Windows are the windows in which distinct clients are counted, by label.
@@ -214,49 +212,4 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 		return nil, now, fmt.Errorf("reading what another replica has counted: %w", err)
 	}
 	return list, time.Unix(seconds, 0).UTC(), nil
-}
-
-// Period counts the clients of some consecutive days in UTC, without noise.
-type Period struct {
-	First time.Time
-	// Version is NoVersion for all versions.
-	Version policy.Version
-	Clients int // distinct
-	Counts  Counts
-}
-
-// sums adds up the outcomes of days. A sum in PostgreSQL is no integer without a
-// cast.
-const sums = `CAST(sum(d.observed) AS BIGINT), CAST(sum(d.explained) AS BIGINT), CAST(sum(d.rejected) AS BIGINT), CAST(sum(d.failed) AS BIGINT)`
-
-// Days returns the trend since a time, by day and version. A client counts once a
-// day, under the oldest version that it came with, so that the versions of a day
-// add up to its clients.
-func (s *Store) Days(ctx context.Context, since time.Time) ([]Period, error) {
-	first := since.Unix() / secondsADay
-	return s.periods(ctx, first, `SELECT d.day, d.version, count(*), `+sums+` FROM (
-		SELECT d.day, min(s.version) AS version, sum(d.observed) AS observed, sum(d.explained) AS explained,
-			sum(d.rejected) AS rejected, sum(d.failed) AS failed
-		FROM days d JOIN sightings s ON s.id = d.sighting WHERE d.day >= $1 AND s.noise = 0 GROUP BY d.day, s.network) d
-		GROUP BY 1, 2 ORDER BY 1, 2`)
-}
-
-// Trend lists periods of so many days, starting at a day, with all clients of
-// that time. Periods without clients are left out.
-func (s *Store) Trend(ctx context.Context, first time.Time, days int) ([]Period, error) {
-	day := first.Unix() / secondsADay
-	return s.periods(ctx, day, fmt.Sprintf(`SELECT d.day - (d.day - %d) %% %d, CAST('none' AS TEXT), count(DISTINCT s.network), `, day, days)+sums+`
-		FROM days d JOIN sightings s ON s.id = d.sighting WHERE d.day >= $1 AND s.noise = 0 GROUP BY 1, 2 ORDER BY 1, 2`)
-}
-
-// periods reads periods by their first day.
-func (s *Store) periods(ctx context.Context, since int64, statement string) ([]Period, error) {
-	return query(ctx, s.db, "reading days", statement, []any{since}, func(rows *sql.Rows, p *Period) error {
-		var first int64
-		var version string
-		err := rows.Scan(append([]any{&first, &version, &p.Clients}, p.Counts.columns()...)...)
-		_ = p.Version.UnmarshalText([]byte(version)) // as in scanClient
-		p.First = time.Unix(first*secondsADay, 0).UTC()
-		return err
-	})
 }
