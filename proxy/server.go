@@ -122,7 +122,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	for l, addr := range cfg.Passthrough {
 		if l.ImplicitTLS() {
-			srv.passthrough[l] = &upstream{UpstreamConfig: UpstreamConfig{Name: addr, Addr: addr}}
+			srv.passthrough[l] = &upstream{UpstreamConfig: UpstreamConfig{Name: addr, Addr: addr}, passedFrom: l}
 		}
 	}
 	srv.tls.certificates.Store(cfg.Certificates)

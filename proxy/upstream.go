@@ -274,11 +274,16 @@ func (srv *Server) notItself(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	for l, list := range srv.cfg.Listeners {
 		if err == nil && slices.ContainsFunc(list, func(nl net.Listener) bool { return netpoll.Accepts(nl, to) }) {
-			return fmt.Errorf("this is the instance's own listener %s", l)
+			return ownListenerError(l)
 		}
 	}
 	return nil
 }
+
+// ownListenerError is a connection that would be one to ourselves.
+type ownListenerError Listener
+
+func (e ownListenerError) Error() string { return "this is the instance's own listener " + string(e) }
 
 // converse is the dialogue with an upstream from the first byte to a greeting.
 func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeting, err error) {
@@ -358,9 +363,13 @@ const TrustHeader = "Dovecot: haproxy = yes on this listener, and this host in h
 
 // advise adds to the error of a connection what is most often wrong.
 func (up *upstream) advise(err error, header bool) error {
-	const variable = "POSTERN_UPSTREAM_PROXY_PROTOCOL"
+	const prefix, variable = "POSTERN_UPSTREAM_", "POSTERN_UPSTREAM_PROXY_PROTOCOL"
 	scheme, _, _ := strings.Cut(up.Name, ":")
 	protocol := strings.TrimSuffix(strings.TrimSuffix(scheme, "+starttls"), "s")
+	its := prefix + strings.ToUpper(protocol)
+	if up.passedFrom != "" {
+		its = prefix + "PASSTHROUGH_" + strings.ToUpper(string(up.passedFrom))
+	}
 	reason, advice := reasonOf(err), ""
 	op, isOp := errors.AsType[*net.OpError](err)
 	dialling := isOp && op.Op == "dial"
@@ -368,10 +377,12 @@ func (up *upstream) advise(err error, header bool) error {
 	var wrongName x509.HostnameError
 	var unknown x509.UnknownAuthorityError
 	switch {
+	case errors.As(err, new(ownListenerError)):
+		advice = "name the mail server's port in " + its
 	case errors.Is(err, syscall.ECONNREFUSED) && dialling:
-		advice = "nothing listens there: start the mail server, or name its port in POSTERN_UPSTREAM_" + strings.ToUpper(protocol)
+		advice = "nothing listens there: start the mail server, or name its port in " + its
 	case dialling:
-		advice = "is its address right in POSTERN_UPSTREAM_" + strings.ToUpper(protocol) + ", and does no firewall stand between?"
+		advice = "is its address right in " + its + ", and does no firewall stand between?"
 	case reason == UpstreamPreauth:
 		advice = "everybody would be logged in as somebody: let it ask for a login"
 	case errors.As(err, &wrongName) && len(wrongName.Certificate.DNSNames) > 0:

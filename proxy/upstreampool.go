@@ -42,6 +42,8 @@ type upstream struct {
 	wake chan struct{}
 	// served is when it was last seen to serve, since the start of the server; 0 before.
 	served atomic.Int64
+	// passedFrom is the listener whose clients are passed through, of an old server.
+	passedFrom Listener
 	// answered is kept for an old server: it has answered a client that was passed
 	// through to it.
 	answered atomic.Bool

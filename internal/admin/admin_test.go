@@ -82,15 +82,16 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 	expect(503, "listeners: not bound yet", "certificate: not loaded",
 		"upstream imap: not answered yet", "upstream pop3: not answered yet", "draining: no")
 	r.Certificate(func() time.Time { return tomorrow })
-	r.UpstreamAnswered(proxy.ProtocolPOP3)
+	r.UpstreamGreeted(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110")
 	expect(503, "listeners: not bound yet", "certificate: ok",
-		"upstream imap: not answered yet", "upstream pop3: has greeted, but does not serve now", "draining: no")
+		"upstream imap: not answered yet", "upstream pop3: has greeted, but does not serve now",
+		"upstream pop3://127.0.0.1:10110: has greeted, no answer to CAPA yet", "draining: no")
 	r.UpstreamState(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110", nil)
 	r.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", errRefused)
 	expect(503, "listeners: not bound yet", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: ok",
 		"upstream imap://127.0.0.1:10143: does not answer now: connection refused", "draining: no")
-	r.UpstreamAnswered(proxy.ProtocolIMAP)
+	r.UpstreamGreeted(proxy.ProtocolIMAP, "imap://127.0.0.1:10143")
 	r.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", nil)
 	expect(503, "listeners: not bound yet", "certificate: ok", "upstream imap: ok", "upstream pop3: ok", "draining: no")
 	r.Listening()
@@ -112,7 +113,7 @@ func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
 	r := NewReadiness([]proxy.Protocol{proxy.ProtocolPOP3})
 	r.Listening()
 	r.Certificate(func() time.Time { return tomorrow })
-	r.UpstreamAnswered(proxy.ProtocolPOP3)
+	r.UpstreamGreeted(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110")
 	if ready, text := r.Report(); !ready || strings.Contains(text, "imap") {
 		t.Errorf("ready %v:\n%s", ready, text)
 	}
@@ -127,7 +128,7 @@ func TestReadinessIsSafeForConcurrentUse(t *testing.T) {
 				r.UpstreamState(proxy.ProtocolIMAP, fmt.Sprint("imap://", i), errRefused)
 				r.Certificate(func() time.Time { return tomorrow })
 				r.Listening()
-				r.UpstreamAnswered(proxy.ProtocolIMAP)
+				r.UpstreamGreeted(proxy.ProtocolIMAP, fmt.Sprint("imap://", i))
 				r.Report()
 				r.UpstreamState(proxy.ProtocolIMAP, fmt.Sprint("imap://", i), nil)
 			}

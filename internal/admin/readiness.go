@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -59,8 +60,21 @@ func (r *Readiness) Certificate(notAfter func() time.Time) {
 	r.set(func() { r.loaded, r.notAfter = true, notAfter })
 }
 
-// UpstreamAnswered: an upstream of the protocol has greeted, once and for all.
-func (r *Readiness) UpstreamAnswered(p proxy.Protocol) { r.set(func() { r.answered[p] = true }) }
+// UpstreamGreeted: an upstream of the protocol has greeted, once and for all.
+func (r *Readiness) UpstreamGreeted(p proxy.Protocol, name string) {
+	r.set(func() {
+		r.answered[p] = true
+		if _, known := r.upstreams[upstream{p, name}]; !known {
+			r.upstreams[upstream{p, name}] = errUnanswered[p]
+		}
+	})
+}
+
+// errUnanswered is the state of an upstream between its greeting and its first answer.
+var errUnanswered = map[proxy.Protocol]error{
+	proxy.ProtocolIMAP: errors.New("has greeted, no answer to CAPABILITY yet"),
+	proxy.ProtocolPOP3: errors.New("has greeted, no answer to CAPA yet"),
+}
 
 // UpstreamState: an upstream serves clients now, or does not, for a reason.
 func (r *Readiness) UpstreamState(p proxy.Protocol, name string, problem error) {
@@ -117,6 +131,8 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 			case u.protocol != p:
 			case problem == nil:
 				serving = true
+			case problem == errUnanswered[p]:
+				down = append(down, Condition{"upstream " + u.name, problem.Error(), false})
 			default:
 				down = append(down, Condition{"upstream " + u.name, "does not answer now: " + text.Clean(problem.Error(), maxProblem), false})
 			}

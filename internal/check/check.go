@@ -44,10 +44,10 @@ func Run(ctx context.Context, environ []string, offline bool, running func(conte
 	roots, unusable := r.files(cfg, time.Now())
 	r.api(cfg)
 	r.listeners(cfg, func() bool { return !offline && strings.HasPrefix(running(ctx, cfg), "listeners: ") }, offline)
-	r.own(ctx, cfg, offline)
+	own := r.own(ctx, cfg, offline)
 	r.ledger(ctx, cfg, offline)
 	if !offline {
-		r.servers(ctx, cfg, roots, unusable)
+		r.servers(ctx, cfg, roots, unusable, own)
 	}
 	return r
 }
@@ -132,7 +132,7 @@ func holder(addr string) string {
 }
 
 // own finds servers that are Postern itself, which would be its own client without end.
-func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) {
+func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) (own []string) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	look := func(variable, name, addr string) {
@@ -146,7 +146,8 @@ func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) {
 		}
 		ips = slices.DeleteFunc(ips, func(ip netip.Addr) bool { return !netpoll.Local(ip) })
 		if l := cfg.OwnListener(ips, port); l != "" {
-			r.Errors = append(r.Errors, fmt.Sprintf("%s: %s leads back to %s of this instance: name the port of the mail server behind it", variable, name, l))
+			r.Errors = append(r.Errors, fmt.Sprintf("%s: %s leads back to %s of this instance: name the mail server's port in %[1]s", variable, name, l))
+			own = append(own, variable+": "+name)
 		}
 	}
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
@@ -155,6 +156,7 @@ func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) {
 	for _, l := range cfg.PassingThrough() {
 		look(l.PassthroughVariable(), string(l.Passthrough), string(l.Passthrough))
 	}
+	return own
 }
 
 func variable(name string) string { return config.Prefix + name }

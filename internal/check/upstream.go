@@ -36,8 +36,9 @@ type finding struct {
 var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used: mend that first")
 
 // servers checks all upstreams and old servers at once, and reports in their
-// order. If the roots cannot be used, TLS to upstreams is not tried.
-func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.CertPool, unusable error) {
+// order, but for those that are Postern itself. If the roots cannot be used, TLS to
+// upstreams is not tried.
+func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.CertPool, unusable error, own []string) {
 	pc := proxy.Config{
 		UpstreamRoots:         roots,
 		UpstreamProxyProtocol: cfg.ProxyVersion(),
@@ -57,6 +58,7 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.Ce
 		addr := string(l.Passthrough)
 		list = append(list, server{l.PassthroughVariable() + ": " + addr, func(ctx context.Context) finding { return answersTLS(ctx, addr, pc) }})
 	}
+	list = slices.DeleteFunc(list, func(s server) bool { return slices.Contains(own, s.name) })
 	findings := make([]finding, len(list))
 	var wg sync.WaitGroup
 	for i, s := range list {

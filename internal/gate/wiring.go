@@ -174,7 +174,7 @@ type meter struct {
 	protocols map[string]proxy.Protocol
 }
 
-func (m *meter) UpstreamGreeted(name string) { m.readiness.UpstreamAnswered(m.protocols[name]) }
+func (m *meter) UpstreamGreeted(name string) { m.readiness.UpstreamGreeted(m.protocols[name], name) }
 
 func (m *meter) UpstreamUp(name string, problem error) {
 	m.Metrics.UpstreamUp(name, problem)

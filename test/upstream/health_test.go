@@ -93,16 +93,20 @@ func TestAnUpstreamThatIsPosternItselfIsNotDialled(t *testing.T) {
 	own := "imaps://127.0.0.2:" + port
 	good := plain(t, "imap")
 	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": own + "," + good.URL("imap"), "LISTEN_IMAPS": ":" + port})
-	readyz(t, g, 5*time.Second, "upstream imap: ok", "upstream "+own+": does not answer now", "this is the instance's own listener imaps")
-	if words := failureLogged(t, g, own, "dial"); !strings.Contains(words, "own listener imaps") {
+	readyz(t, g, 5*time.Second, "upstream imap: ok", "upstream "+own+": does not answer now", "this is the instance's own listener imaps; name the mail server's port in POSTERN_UPSTREAM_IMAP\n")
+	if words := failureLogged(t, g, own, "dial"); !strings.HasSuffix(words, "this is the instance's own listener imaps; name the mail server's port in POSTERN_UPSTREAM_IMAP") {
 		t.Errorf("the log says %q", words)
 	}
 	serves(t, g, "imap")
 	if n := g.Metrics(t).Value("postern_connections_total", "listener=imaps"); n != 0 {
 		t.Errorf("%v connections to itself", n)
 	}
-	if code, out := g.Command("check"); code != 2 || !strings.Contains(out, "POSTERN_UPSTREAM_IMAP: "+own+" leads back to POSTERN_LISTEN_IMAPS") {
+	code, out := g.Command("check")
+	if code != 2 || !strings.Contains(out, "POSTERN_UPSTREAM_IMAP: "+own+" leads back to POSTERN_LISTEN_IMAPS of this instance: name the mail server's port in POSTERN_UPSTREAM_IMAP\n") {
 		t.Errorf("check exits %d:\n%s", code, out)
+	}
+	if strings.Count(out, own) != 1 {
+		t.Errorf("check says more than one thing of it:\n%s", out)
 	}
 }
 
