@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 
 	"postern/internal/config"
@@ -22,6 +23,8 @@ func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
 	}
 	name := variable("LEDGER_URL") + ": "
 	switch err := ledger.Try(ctx, cfg.LedgerURL); {
+	case errors.Is(err, ledger.ErrAway) && errors.As(err, new(net.Error)):
+		r.Warnings = append(r.Warnings, name+err.Error()+"; start it, or mend host and port in the URL; until then Postern keeps what it sees in memory")
 	case errors.Is(err, ledger.ErrAway):
 		r.Warnings = append(r.Warnings, name+err.Error())
 	case err != nil:

@@ -198,12 +198,6 @@ func connect(ctx context.Context, ledgerURL string, readOnly bool, check func(*S
 	return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), oneLine{inWords(err)})
 }
 
-// oneLine puts an error on one line: pgx lists every address that it tried.
-type oneLine struct{ error }
-
-func (e oneLine) Error() string { return strings.Join(strings.Fields(e.error.Error()), " ") }
-func (e oneLine) Unwrap() error { return e.error }
-
 // ErrAway reports that a database server does not answer now, or cannot be
 // written now. The Store is valid: the first write that succeeds brings its
 // tables up to date.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 	"syscall"
 
 	modernc "modernc.org/sqlite"
@@ -37,3 +39,20 @@ func inWords(err error) error {
 	}
 	return fmt.Errorf("%s (%w)", words, err)
 }
+
+// oneLine puts an error on one line: pgx lists every address that it tried, with TLS and
+// without.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	var said []string
+	for line := range strings.Lines(e.error.Error()) {
+		line = strings.Join(strings.Fields(line), " ")
+		if !slices.ContainsFunc(said, func(s string) bool { return strings.HasSuffix(s, line) }) {
+			said = append(said, line)
+		}
+	}
+	return strings.Join(said, " ")
+}
+
+func (e oneLine) Unwrap() error { return e.error }
