@@ -128,7 +128,7 @@ func TestCheckPutsProblemsOnStderrAndCountsThem(t *testing.T) {
 		code           int
 		stdout, stderr string
 	}{
-		{environ(), nil, 0, "warning: " + pair.CertFile + ": the certificate of its issuer ", ""},
+		{environ(), nil, 0, "warning: POSTERN_TLS_CERT_FILE: " + pair.CertFile + ": the certificate of its issuer ", ""},
 		{environ(), nil, 0, "ok: POSTERN_UPSTREAM_POP3: " + up.URL("pop3") + ": answers with ", ""},
 		{environ(down), nil, 1, "warning: ", "error: POSTERN_UPSTREAM_POP3: pop3://"},
 		{environ(down), []string{"-offline"}, 0, "warning: ", ""},

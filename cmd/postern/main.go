@@ -71,7 +71,7 @@ type system struct {
 	now func() time.Time
 	// describe, unless nil, gets a command's flags and help in the place of a run.
 	describe func(*flag.FlagSet, string)
-	// envFile is the file of -env, once it is read.
+	// envFile is the file of -env, once it is read; the environment before.
 	envFile *config.EnvFile
 }
 
@@ -157,7 +157,7 @@ func run(ctx context.Context, sys system) int {
 	case "-version", "--version":
 		name = "version"
 	}
-	sys.envFile = new(config.EnvFile)
+	sys.envFile = &config.EnvFile{Entries: sys.environ}
 	for _, arg := range args {
 		if variable, _, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(variable, config.Prefix) {
 			command := "serve"
@@ -404,8 +404,8 @@ func (sys system) exit(command string, err error) int {
 	return code
 }
 
-// errorf prints lines to stderr, those about a variable with its place in the file
-// of -env.
+// errorf prints lines to stderr, those about a file with its variable, and those about
+// a variable with its place in the file of -env.
 func (sys system) errorf(format string, args ...any) {
 	for line := range strings.Lines(strings.TrimRight(fmt.Sprintf(format, args...), "\n")) {
 		printLine(sys.stderr, slog.LevelError, sys.envFile.Place(strings.TrimRight(line, "\n")))

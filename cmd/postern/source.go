@@ -56,6 +56,7 @@ func (sys *system) configure(fs *flag.FlagSet, s *source) error {
 			return strings.HasPrefix(entry, config.Prefix+"POLICY_")
 		})
 		sys.environ = append(sys.environ, config.Prefix+"POLICY_FILE="+s.policy)
+		sys.envFile.Entries = sys.environ
 	}
 	return nil
 }

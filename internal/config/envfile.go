@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"reflect"
 	"regexp"
 	"strings"
 	"unicode"
@@ -13,7 +14,7 @@ import (
 )
 
 // EnvFile is a file of variables, read as systemd reads an EnvironmentFile
-// (systemd.exec(5), as of version 254).
+// (systemd.exec(5), as of version 254), or an environment without one.
 type EnvFile struct {
 	// Entries have the form KEY=VALUE, like those of os.Environ.
 	Entries []string
@@ -91,9 +92,12 @@ var besides = regexp.MustCompile(`(beside|taken by) ` + Prefix + `[A-Z0-9_]+`)
 
 var messageName = regexp.MustCompile(`^(` + Prefix + `[A-Za-z0-9_]+|` + goMemoryLimit + `): `)
 
-// Place puts the file, and the line where there is one, before a message that
-// begins with a variable. The zero EnvFile leaves messages as they are.
+// Place puts the variable that names a file before a message that begins with that file,
+// and the -env file, with the line where there is one, before one about a variable.
 func (f *EnvFile) Place(message string) string {
+	if v := f.naming(message); v != "" {
+		message = v + ": " + message
+	}
 	m := messageName.FindStringSubmatch(message)
 	if m == nil || f.path == "" {
 		return message
@@ -108,6 +112,31 @@ func (f *EnvFile) Place(message string) string {
 		return f.path + ": " + message
 	}
 	return fmt.Sprintf("%s:%d: %s", f.path, f.lines[m[1]], message)
+}
+
+// behindFile is what follows the file in a message about it, or its directory.
+var behindFile = regexp.MustCompile(`^(/[^:]*)?: `)
+
+// naming returns the variable that names the file, or its directory, with which a
+// message begins; "" for a policy, of which file and line say enough.
+func (f *EnvFile) naming(message string) (variable string) {
+	longest := 0
+	for _, v := range variables(reflect.TypeFor[Config]()) {
+		for _, entry := range f.Entries {
+			files, ok := strings.CutPrefix(entry, v.name+"=")
+			if !ok || !strings.HasSuffix(v.name, "_FILE") {
+				continue
+			}
+			name := strings.TrimSuffix(v.name, Prefix+"POLICY_FILE")
+			for file := range strings.SplitSeq(files, ",") {
+				file = strings.TrimSuffix(strings.TrimSpace(file), "/")
+				if rest, ok := strings.CutPrefix(message, file); ok && len(file) > longest && behindFile.MatchString(rest) {
+					variable, longest = name, len(file)
+				}
+			}
+		}
+	}
+	return variable
 }
 
 // envReader reads entries as systemd's parser does: quotes only at the start of a
