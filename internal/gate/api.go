@@ -102,7 +102,9 @@ func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (*rep
 	if err != nil {
 		return nil, err
 	}
-	return facts.Write(ctx, w, q.Options, q.Style)
+	var r *report.Report
+	ledger.Background(func() { r, err = facts.Write(ctx, w, q.Options, q.Style) })
+	return r, err
 }
 
 // facts are the input of a report.

@@ -93,13 +93,16 @@ func chunks[T any](ctx context.Context, s *Store, read func(ctx context.Context,
 		rows T
 		done float64
 	}
+	defer inBackground()()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	parts := make(chan part)
 	ranges := keyRanges{size: 64}
 	var readers sync.WaitGroup
 	for range scanReaders {
-		readers.Go(func() {
+		readers.Add(1)
+		inLowPriority(func() {
+			defer readers.Done()
 			r, err := s.reader(ctx)
 			if err != nil {
 				cancel(err)
