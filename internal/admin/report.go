@@ -125,12 +125,17 @@ func writeError(w http.ResponseWriter, status int, text string) {
 const unread = "ledger cannot be read now; the log says why"
 
 func answerUnread(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	if errors.Is(err, ledger.ErrUpgrading) { // which is in the log already
+		w.Header().Set("Retry-After", "10")
+		writeError(w, http.StatusServiceUnavailable, ledger.ErrUpgrading.Error())
+		return
+	}
 	logUnread(r.Context(), log, err)
 	writeError(w, http.StatusServiceUnavailable, "the "+unread)
 }
 
 func logUnread(ctx context.Context, log *slog.Logger, err error) {
-	if !errors.Is(ctx.Err(), context.Canceled) { // the client may be gone
+	if !errors.Is(ctx.Err(), context.Canceled) && !errors.Is(err, ledger.ErrUpgrading) { // the client may be gone
 		log.Error("reading the ledger for the admin port failed", "error", err.Error())
 	}
 }

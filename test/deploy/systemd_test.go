@@ -67,7 +67,7 @@ func TestUnitIsHardened(t *testing.T) {
 		}
 	}
 	filter := got["Service.SystemCallFilter"]
-	if !slices.Equal(filter, []string{"@system-service", "~@privileged @resources"}) {
+	if !slices.Equal(filter, []string{"@system-service", "~@privileged @resources", "setpriority"}) {
 		t.Errorf("SystemCallFilter is %q", filter)
 	}
 	if user := got["Service.User"]; !slices.Equal(user, []string{"postern"}) {
