@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"postern/internal/check"
 	"postern/internal/config"
@@ -21,12 +22,18 @@ func checkConfig(ctx context.Context, sys system) error {
 	reload := fs.Bool("reload", false, "check the files that a reload reads, and nothing else")
 	asJSON := fs.Bool("json", false, "write JSON")
 	bare := !sys.has("")
+	mainPID := "" // systemd tells commands of a unit its main process
+	for _, entry := range sys.environ {
+		if pid, ok := strings.CutPrefix(entry, "MAINPID="); ok {
+			mainPID = pid
+		}
+	}
 	if err := sys.configure(fs, &src); err != nil {
 		return err
 	}
 	var r *check.Report
 	if *reload {
-		r = check.Reload(sys.environ)
+		r = check.Reload(sys.environ, mainPID)
 	} else {
 		r = check.Run(ctx, sys.environ, *offline, runningReport)
 		r.Errors = slices.Concat(r.Errors, r.Invalid)
@@ -58,7 +65,7 @@ func runningReport(ctx context.Context, cfg *config.Config) string {
 // writeFindings prints problems to stderr and the rest to stdout; JSON goes to
 // stdout as a whole.
 func (sys system) writeFindings(r *check.Report, asJSON bool) error {
-	for _, list := range [][]string{r.Errors, r.Unanswered, r.Warnings, r.Fine} {
+	for _, list := range [][]string{r.Errors, r.Unanswered, r.Warnings, r.Fine, r.Notes} {
 		for i := range list {
 			list[i] = sys.envFile.Place(list[i])
 		}
@@ -70,7 +77,8 @@ func (sys system) writeFindings(r *check.Report, asJSON bool) error {
 			Unanswered []string `json:"unanswered"`
 			Warnings   []string `json:"warnings"`
 			Fine       []string `json:"ok"`
-		}{list(r.Errors), list(r.Unanswered), list(r.Warnings), list(r.Fine)})
+			Notes      []string `json:"notes"`
+		}{list(r.Errors), list(r.Unanswered), list(r.Warnings), list(r.Fine), list(r.Notes)})
 	}
 	for _, line := range slices.Concat(r.Errors, r.Unanswered) {
 		sys.errorf("error: %s", line)
@@ -80,6 +88,9 @@ func (sys system) writeFindings(r *check.Report, asJSON bool) error {
 	}
 	for _, line := range r.Fine {
 		printLine(sys.stdout, slog.LevelInfo, "ok: "+line)
+	}
+	for _, line := range r.Notes {
+		printLine(sys.stdout, slog.LevelInfo, "note: "+line)
 	}
 	return nil
 }

@@ -34,6 +34,8 @@ type Report struct {
 	Warnings []string
 	// Fine lists the checks without a problem.
 	Fine []string
+	// Notes are what cannot be checked.
+	Notes []string
 }
 
 // Run checks everything that an environment, as of os.Environ, configures.
@@ -48,12 +50,14 @@ func Run(ctx context.Context, environ []string, offline bool, running func(conte
 	r.ledger(ctx, cfg, offline)
 	if !offline {
 		r.servers(ctx, cfg, roots, unusable, own)
+		r.started(cfg, environ, "", "POLICY_")
 	}
 	return r
 }
 
 // Reload checks the files that serve reads again, as it does: nothing else is an error.
-func Reload(environ []string) *Report {
+// Variables are compared with those of the process that serves; pid is as in started.
+func Reload(environ []string, pid string) *Report {
 	cfg, problems := config.Inspect(environ)
 	r := new(Report)
 	_, err := r.files(cfg, time.Now())
@@ -66,7 +70,13 @@ func Reload(environ []string) *Report {
 	}
 	r.Warnings = slices.Concat(problems, r.Invalid, r.Warnings)
 	r.Invalid = nil
-	r.Fine = append(r.Fine, "what a variable says is not read again by a reload: it is in force after a restart")
+	before := len(r.Warnings)
+	switch process := r.started(cfg, environ, pid, ""); {
+	case process == "":
+		r.Notes = append(r.Notes, "a reload reads no variable again: where you have changed one, restart Postern")
+	case len(r.Warnings) == before:
+		r.Fine = append(r.Fine, "the variables are those with which the Postern that runs was started ("+process+")")
+	}
 	return r
 }
 

@@ -235,17 +235,18 @@ func TestAReloadIsAboutFilesAlone(t *testing.T) {
 	defer taken.Close()
 	env := environ(t, "LISTEN_IMAPS="+taken.Addr().String(), "UPSTREAM_IMAP=imap://"+taken.Addr().String(), "LOG_LEVEL=loud",
 		"TLS_CERT_FILE="+longLived(t, testKey(t), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }))
-	r := Reload(env)
+	r := Reload(env, "")
 	if len(r.Errors) > 0 {
 		t.Errorf("errors: %q", r.Errors)
 	}
 	expectLine(t, "warning", r.Warnings, "has expired at")
 	expectLine(t, "warning", r.Warnings, "POSTERN_LOG_LEVEL")
+	expectLine(t, "note", r.Notes, "where you have changed one, restart Postern")
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte("short\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expectLine(t, "error", Reload(append(env, "POSTERN_ADMIN_TOKEN_FILE="+token)).Errors, token)
+	expectLine(t, "error", Reload(append(env, "POSTERN_ADMIN_TOKEN_FILE="+token), "").Errors, token)
 }
 
 func TestAMissingIssuerIsWarnedOf(t *testing.T) {

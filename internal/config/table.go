@@ -1,10 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 	"text/tabwriter"
+
+	"postern/internal/text"
 )
 
 // wideDefault is the length from which a default is part of the description, so
@@ -33,4 +37,32 @@ func Table(w io.Writer) {
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", r.name, r.def, r.meaning)
 	}
 	t.Flush()
+}
+
+// Difference is a variable that two environments set differently, with words for each.
+type Difference struct{ Variable, Here, There string }
+
+// Differences compares two environments, as of os.Environ. What may hold a secret is not
+// shown.
+func Differences(here, there []string) (list []Difference) {
+	a, b := load(new(Config), here), load(new(Config), there)
+	for _, v := range a.vars {
+		x, y := a.given[v.name], b.given[v.name]
+		if cmp.Or(x, v.def) == cmp.Or(y, v.def) {
+			continue
+		}
+		words := func(value, secret string) string {
+			switch {
+			case v.secret, strings.HasSuffix(v.name, "TOKEN_FILE"), strings.HasSuffix(v.name, "KEY_FILE"):
+				return secret // the latter two may be the secret itself, by mistake
+			case value == "" && v.def == "":
+				return "not set"
+			case value == "":
+				return "the default " + v.def
+			}
+			return text.Clean(value, shown)
+		}
+		list = append(list, Difference{v.name, words(x, "changed"), words(y, "the old one")})
+	}
+	return list
 }

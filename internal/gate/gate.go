@@ -166,7 +166,8 @@ func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error 
 	for serving := true; serving; {
 		select {
 		case <-reload:
-			g.log.Info("reading files again")
+			p := g.policy.Load()
+			g.log.Info("reading files again", "variables", "as at the start", "mode", p.Mode().String(), "floor", p.Floor().String())
 			g.signals.Add(1)
 			g.files.Trigger()
 			g.policyFiles.Trigger()
