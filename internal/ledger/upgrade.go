@@ -113,6 +113,9 @@ func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error 
 		w.fillAccounts(u)
 	case makeIndexes:
 		w.runAll(readIndexes, []string{`DROP INDEX sightings_by_client`, `DROP TABLE upgrade`})
+		if w.d.columns { // whose planner knows nothing of new columns
+			w.runAll([]string{`ANALYZE sightings`, `ANALYZE accounts`})
+		}
 		u.done, u.rows = 1, 1
 		return w.err
 	}
