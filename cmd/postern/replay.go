@@ -64,18 +64,12 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 	if err != nil {
 		return err
 	}
-	j, err := report.Judge(ctx, *t)
-	p.clear()
-	if err != nil {
-		return err
-	}
 	if now.Sub(t.Since) > cfg.LedgerRetention+time.Second {
-		j.Notes = append(j.Notes, report.Forgets(cfg.LedgerRetention))
+		t.Notes = []string{report.Forgets(cfg.LedgerRetention)}
 	}
-	if err := j.Write(sys.stdout, report.Format(f.format)); err != nil {
-		return fmt.Errorf("writing: %w", err)
-	}
-	return nil
+	err = report.Judge(ctx, &behind{sys.stdout, p.clear}, *t, report.Format(f.format))
+	p.clear()
+	return err
 }
 
 // trial reads the flags.

@@ -1,11 +1,10 @@
 package report
 
 import (
-	"bufio"
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"iter"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,36 +15,39 @@ import (
 // document is what people read: text of so many columns, or Markdown for a ticket,
 // which says the same in other forms.
 type document struct {
-	*bufio.Writer
+	*output
 	markdown bool
-	style    Style
 	width    int
+}
+
+func (o *output) document() *document {
+	return &document{o, o.style.Format == Markdown, cmp.Or(o.style.Width, text.Width)}
 }
 
 // report writes a report; with readiness only the verdict, its reasons and the
 // remaining clients.
-func (d *document) report(r *Report, c *contents) {
-	readiness := d.style.Ready && !d.markdown
+func (d *document) report() {
+	r, lists := d.Report, !d.style.Summary
 	d.verdict(r)
-	if c.left.count > 0 && !d.style.Summary {
+	if d.left.count > 0 && lists {
 		d.section(r.title(), "")
-		d.groups(&c.left, r.By)
+		d.groups(d.left)
 	}
-	if c.tell.count > 0 && !d.style.Summary {
+	if d.tell.count > 0 && lists {
 		d.section("Whom to tell", "")
-		d.groups(&c.tell, ByAccount)
+		d.groups(d.tell)
 	}
 	if len(r.Exempted) > 0 {
 		d.section("Exempted", ", and not among those left")
 	}
 	for i := range r.Exempted {
 		d.exemption(&r.Exempted[i], r)
-		d.groups(&c.exempted[i], r.By)
+		d.groups(d.exempted[i].section)
 	}
-	if !readiness {
-		if c.noise.count > 0 && !d.style.Summary {
+	if d.markdown || !d.style.Ready {
+		if d.noise.count > 0 && lists {
 			d.section("Noise", ", which no number holds")
-			d.groups(&c.noise, r.By)
+			d.groups(d.noise)
 		}
 		d.trend(&r.Trend)
 		if len(r.Totals.ByPlace) > 0 {
@@ -60,12 +62,6 @@ func (d *document) report(r *Report, c *contents) {
 	if d.markdown {
 		fmt.Fprintf(d, "\nFrom %s to %s.\n", text.Unglued(date(r.Since)), text.Unglued(date(r.Now)))
 	}
-}
-
-// failed reports whether nobody reads any more.
-func (d *document) failed() bool {
-	_, err := d.Write(nil)
-	return err != nil
 }
 
 func (d *document) verdict(r *Report) {
@@ -138,57 +134,66 @@ func (d *document) plainTable(header []string, rows [][]string) {
 // its rows need.
 const tableRows = 4096
 
-// groups writes tables of groups. Markdown shortens only long lists.
-func (d *document) groups(l *list, by By) {
-	shown := d.style.bound(l.count)
-	if shown == 0 {
-		return
-	}
-	var rows []Group
-	write := func() {
-		if t := tableOf(rows, by); d.markdown {
-			d.table(t.header(), t.markdownRows(by))
-		} else {
-			d.table(t.header(), t.rows(d.width))
-		}
-		rows = rows[:0]
-	}
+// tables has write write a section, as far as it is shown, and the last row.
+func tables[T any](d *document, s *section, shown int, last []T, write func([]T)) {
+	var rows []T
 	n := 0
-	for line := range l.lines(named) {
+	for line := range d.written(s, named) {
 		if n == shown {
 			break
 		}
 		if len(rows) == tableRows {
-			write()
-			if d.failed() {
-				return
+			write(rows)
+			rows = rows[:0]
+			if _, err := d.Write(nil); err != nil {
+				return // nobody reads any more
 			}
 		}
-		var g Group
-		if err := json.Unmarshal(line, &g); err != nil {
+		rows = append(rows, *new(T))
+		if err := json.Unmarshal(line, &rows[len(rows)-1]); err != nil {
 			panic(err) // it is ours
 		}
-		rows = append(rows, g)
 		n++
 	}
-	if n < shown && l.nameless != nil {
-		rows = append(rows, *l.nameless)
+	write(append(rows, last[:min(len(last), shown-n)]...))
+}
+
+// groups writes tables of groups. Markdown shortens only long lists.
+func (d *document) groups(s *section) {
+	by, shown := s.by, d.style.bound(s.count)
+	if shown == 0 {
+		return
 	}
-	write()
-	if more := l.count - shown; more > 0 && d.markdown {
+	var nameless []Group
+	if s.nameless.row != 0 {
+		nameless = []Group{s.nameless.Group}
+	}
+	tables(d, s, shown, nameless, func(rows []Group) {
+		t := tableOf(rows, by)
+		var header []string
+		for _, c := range t.columns {
+			header = append(header, c.heading)
+		}
+		if d.markdown {
+			d.table(header, t.markdownRows(by))
+		} else {
+			d.table(header, t.rows(d.width))
+		}
+	})
+	if more := s.count - shown; more > 0 && d.markdown {
 		fmt.Fprintf(d, "\nand %d more\n", more)
 	} else if more > 0 {
 		fmt.Fprintf(d, "and %d more; -top 0 or -format csv has them all\n", more)
 	}
-	if l.nameless == nil || d.markdown {
+	if nameless == nil || d.markdown {
 		return
 	}
 	words := "Without a known " + by.heading()
-	if l.nameless.Elsewhere {
+	if s.nameless.Elsewhere {
 		words = "The same clients, also without a known " + by.heading()
 	}
 	d.WriteByte('\n')
-	d.paragraph(words+": "+some(l.nameless.Addresses, l.nameless.Distinct.Addresses, 3*d.width), "   ")
+	d.paragraph(words+": "+some(s.nameless.Addresses, s.nameless.Distinct.Addresses, 3*d.width), "   ")
 }
 
 // exemption writes the owner, end and number of clients of an exemption.
@@ -201,24 +206,15 @@ func (d *document) exemption(e *Exemption, r *Report) {
 	d.paragraph(fmt.Sprintf("%s, %s: until %s, %s; owner %s", rule, number(e.Clients, "client"), date(e.Until), text.Ahead(e.Until.Sub(r.Now)), owner), "   ")
 }
 
-// mail writes the letters as tables.
-func (d *document) mail(letters iter.Seq[[]byte]) {
-	header := []string{"account", "left", "until", "owner", "programs", "TLS"}
-	var rows [][]string
-	for line := range letters {
-		var l Letter
-		if err := json.Unmarshal(line, &l); err != nil {
-			panic(err) // it is ours
+// letters writes them as tables.
+func (d *document) letters() {
+	tables(d, d.mail, math.MaxInt, nil, func(letters []Letter) {
+		var rows [][]string
+		for i := range letters {
+			rows = append(rows, letters[i].row(d.markdown))
 		}
-		if rows = append(rows, l.row(d.markdown)); len(rows) == tableRows {
-			d.plainTable(header, rows)
-			rows = rows[:0]
-			if d.failed() {
-				return
-			}
-		}
-	}
-	d.plainTable(header, rows)
+		d.plainTable([]string{"account", "left", "until", "owner", "programs", "TLS"}, rows)
+	})
 }
 
 // barWidth is the length of a trend's longest bar.

@@ -25,7 +25,7 @@ type scratch struct {
 // run is a part of the file with sorted records, each behind its length.
 type run struct{ from, to int64 }
 
-func (s *scratch) write(records *memoryIterator) (r run, err error) {
+func (s *scratch) write(records source) (r run, err error) {
 	if s.file == nil {
 		if s.file, err = os.CreateTemp(s.dir, ".postern-report-"); err != nil && s.dir != "" { // as of a reader that may not write there
 			s.file, err = os.CreateTemp("", ".postern-report-")
@@ -40,7 +40,7 @@ func (s *scratch) write(records *memoryIterator) (r run, err error) {
 	r.from = s.end
 	w := bufio.NewWriterSize(io.NewOffsetWriter(s.file, s.end), 256<<10)
 	var length [binary.MaxVarintLen32]byte
-	for record, _ := records.next(); record != nil; record, _ = records.next() {
+	for record, _ := records(); record != nil; record, _ = records() {
 		n, _ := w.Write(length[:binary.PutUvarint(length[:], uint64(len(record)))]) // errors stay until Flush
 		_, _ = w.Write(record)
 		s.end += int64(n + len(record))
@@ -58,8 +58,8 @@ func (s *scratch) close() {
 	}
 }
 
-// iterator yields records, each valid until the next one, and nil at the end.
-type iterator interface{ next() ([]byte, error) }
+// source yields records, each valid until the next one, and nil at the end.
+type source func() ([]byte, error)
 
 // sorter sorts records as bytes. Those that do not fit into its budget are sorted
 // by parts, written to the scratch file, and merged.
@@ -99,32 +99,26 @@ func (s *sorter) spill() error {
 }
 
 // inMemory sorts what is in memory.
-func (s *sorter) inMemory() *memoryIterator {
+func (s *sorter) inMemory() source {
 	slices.SortFunc(s.spots, func(a, b spot) int {
 		if a.first != b.first {
 			return cmp.Compare(a.first, b.first)
 		}
 		return bytes.Compare(s.records[a.from:a.to], s.records[b.from:b.to])
 	})
-	return &memoryIterator{s, 0}
-}
-
-type memoryIterator struct {
-	*sorter
-	at int
-}
-
-func (m *memoryIterator) next() ([]byte, error) {
-	if m.at == len(m.spots) {
-		return nil, nil
+	at := 0
+	return func() ([]byte, error) {
+		if at == len(s.spots) {
+			return nil, nil
+		}
+		p := s.spots[at]
+		at++
+		return s.records[p.from:p.to], nil
 	}
-	p := m.spots[m.at]
-	m.at++
-	return m.records[p.from:p.to], nil
 }
 
 // sorted returns all records in order. Nothing may be added any more.
-func (s *sorter) sorted() (iterator, error) {
+func (s *sorter) sorted() (source, error) {
 	if len(s.runs) == 0 {
 		return s.inMemory(), nil
 	}
@@ -134,26 +128,42 @@ func (s *sorter) sorted() (iterator, error) {
 		}
 	}
 	s.records, s.spots = nil, nil
-	m := new(merge)
+	var heads []*head // a heap
 	buffer := max(s.budget/len(s.runs), 4<<10)
 	for _, r := range s.runs {
 		part := io.NewSectionReader(s.scratch.file, r.from, r.to-r.from)
-		m.heads = append(m.heads, &head{in: bufio.NewReaderSize(part, min(buffer, 256<<10))})
-		if err := m.heads[len(m.heads)-1].read(); err != nil {
+		h := &head{in: bufio.NewReaderSize(part, min(buffer, 256<<10))}
+		if err := h.read(); err != nil {
 			return nil, err
 		}
+		heads = append(heads, h)
 	}
-	for i := len(m.heads) / 2; i >= 0; i-- {
-		m.sink(i)
+	for i := len(heads) / 2; i >= 0; i-- {
+		sink(heads, i)
 	}
-	return m, nil
+	begun := false
+	return func() ([]byte, error) {
+		if begun { // the record before is not needed any more
+			if err := heads[0].read(); err != nil {
+				return nil, err
+			}
+			if last := len(heads) - 1; heads[0].record == nil {
+				heads[0], heads = heads[last], heads[:last]
+			}
+			sink(heads, 0)
+		}
+		begun = true
+		if len(heads) == 0 {
+			return nil, nil
+		}
+		return heads[0].record, nil
+	}, nil
 }
 
 // head is the next record of a run; nil at its end.
 type head struct {
-	in     *bufio.Reader
-	buffer []byte
-	record []byte
+	in             *bufio.Reader
+	buffer, record []byte
 }
 
 func (h *head) read() error {
@@ -173,42 +183,19 @@ func (h *head) read() error {
 	return nil
 }
 
-// merge yields the records of several runs in order. Its heads are a heap.
-type merge struct {
-	heads []*head
-	begun bool
-}
-
-func (m *merge) next() ([]byte, error) {
-	if m.begun { // the record before is not needed any more
-		if err := m.heads[0].read(); err != nil {
-			return nil, err
-		}
-		if m.heads[0].record == nil {
-			last := len(m.heads) - 1
-			m.heads[0], m.heads = m.heads[last], m.heads[:last]
-		}
-		m.sink(0)
-	}
-	m.begun = true
-	if len(m.heads) == 0 {
-		return nil, nil
-	}
-	return m.heads[0].record, nil
-}
-
-func (m *merge) sink(i int) {
+// sink restores the order of a heap from the i-th on.
+func sink(heads []*head, i int) {
 	for {
 		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(m.heads); child++ {
-			if bytes.Compare(m.heads[child].record, m.heads[least].record) < 0 {
+		for child := 2*i + 1; child <= 2*i+2 && child < len(heads); child++ {
+			if bytes.Compare(heads[child].record, heads[least].record) < 0 {
 				least = child
 			}
 		}
 		if least == i {
 			return
 		}
-		m.heads[i], m.heads[least] = m.heads[least], m.heads[i]
+		heads[i], heads[least] = heads[least], heads[i]
 		i = least
 	}
 }

@@ -29,7 +29,7 @@ func TestRecordsThatDoNotFitAreSortedOnDisk(t *testing.T) {
 		}
 		var got []string
 		for {
-			record, err := sorted.next()
+			record, err := sorted()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +63,7 @@ func TestARecordLongerThanTheBudget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if first, err := sorted.next(); err != nil || len(first) != 500 {
+	if first, err := sorted(); err != nil || len(first) != 500 {
 		t.Errorf("%d bytes, %v", len(first), err)
 	}
 }

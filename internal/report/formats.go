@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -83,116 +84,70 @@ func (s *Style) only() bool { return s.Mail && s.Format != JSON }
 // members reports whether the members of a group are written.
 func (s *Style) members() bool { return s.Format == JSON || s.Format == CSV }
 
-// contents are the lists of a report.
-type contents struct {
-	left, tell, noise list
-	exempted          []list
-	mail              iter.Seq[[]byte]
-}
-
-// contents are to be read in the order in which they are written.
-func (p *pass) contents() (c contents) {
-	of := func(s *section) list {
-		if s == nil {
-			return listOf(p.style, new(section), nil)
-		}
-		return p.list(s)
-	}
-	c.left, c.tell, c.noise, c.mail = of(p.left), of(p.tell), of(p.noise), of(p.mail).lines(named)
-	for _, e := range p.exempted {
-		c.exempted = append(c.exempted, of(e.section))
-	}
-	return c
-}
-
-// contents are those of a report in memory.
-func (r *Report) contents(s *Style) (c contents) {
-	left := r.Left
-	if s.Ready && s.Format == Text {
-		left = slices.DeleteFunc(slices.Clone(left), func(g Group) bool { return !inTheWay(&g) })
-	}
-	c.left, c.tell = listOf(s, &section{by: r.By, status: "left"}, left), listOf(s, &section{by: ByAccount}, r.Tell)
-	c.noise = listOf(s, &section{by: r.By, status: "noise"}, r.Noise)
-	for i := range r.Exempted {
-		c.exempted = append(c.exempted, listOf(s, &section{by: r.By, status: "exempted", exemption: &r.Exempted[i]}, r.Exempted[i].Groups))
-	}
-	c.mail = func(yield func([]byte) bool) {
-		for i := range r.Mail {
-			if !yield(s.appendLetter(nil, &r.Mail[i])) {
-				return
-			}
-		}
-	}
-	return c
-}
-
 // Write writes a report of the facts, and returns it without its lists. In JSON and
 // CSV what is known from the start is written as soon as the ledger answers, so
 // that the reader knows that more will come; an error may come behind that.
 func (f *Facts) Write(ctx context.Context, w io.Writer, o Options, s Style) (*Report, error) {
 	p := begin(f, o, &s)
 	defer p.close()
-	out := output{bufio.NewWriterSize(w, 64<<10), p.Report, &s}
+	out := output{bufio.NewWriterSize(w, 64<<10), p}
 	out.head()
 	p.answers = out.Flush
 	if err := p.scan(ctx); err != nil {
 		return nil, err
 	}
-	out.rest(p.contents())
+	out.rest()
 	return p.Report, cmp.Or(p.err, out.Flush())
 }
 
 // Write writes a report that is in memory.
 func (r *Report) Write(w io.Writer, s Style) error {
 	r.Clean()
-	r.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
-	for i := range r.Exempted {
-		r.Exempted[i].GroupsInAll = len(r.Exempted[i].Groups)
+	p := &pass{Report: r, lists: newLists("", 0, r.Now, &s)}
+	defer p.close()
+	left := section{by: r.By, status: "left"}
+	if s.Ready && s.Format == Text {
+		left.keep = inTheWay
 	}
-	out := output{bufio.NewWriter(w), r, &s}
+	p.left, p.tell = p.fill(left, r.Left), p.fill(section{by: ByAccount}, r.Tell)
+	for i := range r.Exempted {
+		e := &r.Exempted[i]
+		e.GroupsInAll = len(e.Groups)
+		p.exempted = append(p.exempted, &exempted{section: p.fill(section{by: r.By, status: "exempted", exemption: e}, e.Groups)})
+	}
+	p.noise, p.mail = p.fill(section{by: r.By, status: "noise"}, r.Noise), p.section(section{letters: true})
+	for i := range r.Mail {
+		p.line(p.mail, named, i, s.appendLetter(nil, &r.Mail[i]))
+	}
+	r.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
+	out := output{bufio.NewWriter(w), p}
+	if err := p.sort(); err != nil {
+		return err
+	}
 	out.head()
-	out.rest(r.contents(&s))
-	return out.Flush()
+	out.rest()
+	return cmp.Or(p.err, out.Flush())
 }
 
 // Build makes a report in memory.
 func Build(ctx context.Context, f Facts, o Options) (*Report, error) {
-	p := begin(&f, o, &Style{Format: JSON})
-	defer p.close()
-	if err := p.scan(ctx); err != nil {
+	var b bytes.Buffer
+	if _, err := f.Write(ctx, &b, o, Style{Format: JSON, Top: DefaultTop, Mail: o.Mail}); err != nil {
 		return nil, err
 	}
-	c, r := p.contents(), p.Report
-	var err error
-	load := func(to *[]Group, l list) {
-		if err == nil {
-			*to, err = l.load()
-		}
-	}
-	load(&r.Left, c.left)
-	load(&r.Tell, c.tell)
-	for i := range r.Exempted {
-		load(&r.Exempted[i].Groups, c.exempted[i])
-	}
-	load(&r.Noise, c.noise)
-	for line := range c.mail {
-		var l Letter
-		err = cmp.Or(err, json.Unmarshal(line, &l))
-		r.Mail = append(r.Mail, l)
-	}
-	return r, cmp.Or(err, p.err)
+	r := new(Report)
+	return r, json.Unmarshal(b.Bytes(), r)
 }
 
 // output writes a report. Its errors stay until Flush.
 type output struct {
 	*bufio.Writer
-	r     *Report
-	style *Style
+	*pass
 }
 
 // head writes what is known before the ledger is read.
 func (o *output) head() {
-	r := o.r
+	r := o.Report
 	switch {
 	case o.style.Format == CSV && o.style.Mail:
 		o.record(mailHeader)
@@ -200,100 +155,78 @@ func (o *output) head() {
 		o.record(slices.Concat([]string{string(r.By), "status"}, groupHeader, []string{"rule", "owner", "until"}))
 	case o.style.Format == JSON:
 		o.WriteString("{\n  \"now\": ")
-		o.value(r.Now)
-		o.field("since", r.Since)
-		o.field("by", r.By)
-		o.field("identity", r.Identity)
-		o.field("ledger_began", r.Began)
-		o.field("younger_than_since", r.Young)
+		o.value(r.Now).field("since", r.Since).field("by", r.By).field("identity", r.Identity)
+		o.field("ledger_began", r.Began).field("younger_than_since", r.Young)
 		if r.Unwritten != nil {
 			o.field("unwritten", r.Unwritten)
 		}
-		o.field("noise_included", r.NoiseIncluded)
-		o.field("policy", r.Policy)
+		o.field("noise_included", r.NoiseIncluded).field("policy", r.Policy)
 	}
 }
 
 func (o *output) record(cells []string) { o.Write(appendRecord(nil, cells)) }
 
-func (o *output) field(name string, v any) {
+func (o *output) field(name string, v any) *output {
 	o.WriteString(",\n  \"" + name + "\": ")
-	o.value(v)
+	return o.value(v)
 }
 
-func (o *output) value(v any) {
+func (o *output) value(v any) *output {
 	b, err := json.MarshalIndent(v, "  ", "  ")
 	if err != nil {
 		panic(err) // all values are known to have a JSON
 	}
 	o.Write(b)
+	return o
 }
 
 // rest writes what stands behind the head.
-func (o *output) rest(c contents) {
+func (o *output) rest() {
 	switch {
 	case o.style.Format == JSON:
-		o.restOfJSON(c)
+		o.restOfJSON()
 	case o.style.Format == CSV && o.style.Mail:
-		o.lines(c.mail, -1, "")
+		o.lines(o.written(o.mail, named), -1, "")
 	case o.style.Format == CSV:
-		o.groups(c.left)
-		for _, l := range c.exempted {
-			o.groups(l)
+		o.groups(o.left)
+		for _, e := range o.exempted {
+			o.groups(e.section)
 		}
-		o.groups(c.noise)
+		o.groups(o.noise)
+	case o.style.Mail:
+		o.document().letters()
 	default:
-		d := &document{Writer: o.Writer, markdown: o.style.Format == Markdown, style: *o.style, width: cmp.Or(o.style.Width, text.Width)}
-		if o.style.Mail {
-			d.mail(c.mail)
-		} else {
-			d.report(o.r, &c)
-		}
+		o.document().report()
 	}
 }
 
-func (o *output) restOfJSON(c contents) {
-	r := o.r
-	o.field("readiness", r.Readiness)
-	o.field("totals", r.Totals)
-	o.field("trend", r.Trend)
-	o.field("groups", r.Groups)
+func (o *output) restOfJSON() {
+	r := o.Report
+	o.field("readiness", r.Readiness).field("totals", r.Totals).field("trend", r.Trend).field("groups", r.Groups)
 	o.WriteString(",\n  \"left\": ")
-	o.groups(c.left)
+	o.groups(o.left)
 	o.WriteString(",\n  \"tell\": ")
-	o.groups(c.tell)
+	o.groups(o.tell)
 	o.WriteString(",\n  \"exempted\": [")
 	for i := range r.Exempted {
 		e := &r.Exempted[i]
-		l := line(separator(i))
-		l = append(l, '{')
-		l.text("rule", e.Rule)
-		l.text("owner", e.Owner)
-		l.time("until", e.Until)
-		l.text("mode", e.Mode)
-		l.number("clients", int64(e.Clients))
-		l.number("groups_in_all", int64(e.GroupsInAll))
-		l.key("groups")
-		o.Write(l)
-		o.groups(c.exempted[i])
+		if i > 0 {
+			o.WriteByte(',')
+		}
+		l := line("\n    {").text("rule", e.Rule).text("owner", e.Owner).time("until", e.Until).text("mode", e.Mode)
+		o.Write(l.number("clients", int64(e.Clients)).number("groups_in_all", int64(e.GroupsInAll)).key("groups"))
+		o.groups(o.exempted[i].section)
 		o.WriteString("}")
 	}
 	o.WriteString("],\n  \"noise\": ")
-	o.groups(c.noise)
+	o.groups(o.noise)
 	if o.style.Mail {
 		o.WriteString(",\n  \"mail\": [")
-		o.lines(c.mail, -1, "\n    ")
+		o.lines(o.written(o.mail, named), -1, "\n    ")
 		o.WriteString("]")
 	}
 	o.field("notes", r.Notes)
 	o.WriteString("\n}\n")
-}
-
-func separator(i int) string {
-	if i > 0 {
-		return ",\n    "
-	}
-	return "\n    "
 }
 
 // lines writes at most so many lines, in JSON behind separators.
@@ -314,31 +247,31 @@ func (o *output) lines(all iter.Seq[[]byte], most int, separator string) (n int)
 	return n
 }
 
-// groups writes a list in JSON or CSV.
-func (o *output) groups(l list) {
+// groups writes a section in JSON or CSV.
+func (o *output) groups(s *section) {
 	isJSON, separator := o.style.Format == JSON, ""
 	if isJSON {
 		separator = "\n    "
 		o.WriteByte('[')
 	}
-	shown := o.style.bound(l.count)
-	n := o.lines(l.lines(named), shown, separator)
-	switch g := l.nameless; {
-	case g == nil || n == shown:
+	shown := o.style.bound(s.count)
+	n := o.lines(o.written(s, named), shown, separator)
+	switch g := &s.nameless; {
+	case g.row == 0 || n == shown:
 	case isJSON:
 		if n > 0 {
 			o.WriteByte(',')
 		}
-		b := appendGroup([]byte(separator), g)
+		b := appendGroup([]byte(separator), &g.Group)
 		o.Write(b[:len(b)-1])
 		if g.Clients > 1 {
 			o.WriteString(`, "members": [`)
-			o.lines(l.lines(members), o.style.bound(g.Clients), "\n      ")
+			o.lines(o.written(s, members), o.style.bound(g.Clients), "\n      ")
 			o.WriteByte(']')
 		}
 		o.WriteByte('}')
 	default:
-		o.lines(l.lines(members), o.style.bound(g.Clients), "")
+		o.lines(o.written(s, members), o.style.bound(g.Clients), "")
 	}
 	if isJSON {
 		o.WriteByte(']')
@@ -374,7 +307,11 @@ func (s *Style) appendGroup(b []byte, of *section, g *Group, member bool) []byte
 	if e := of.exemption; e != nil {
 		more = []string{oneLine(e.Rule), oneLine(e.Owner), e.Until.Format(time.RFC3339)}
 	}
-	return appendRecord(b, slices.Concat([]string{name, of.status}, g.fields(), more))
+	fields := g.fields()
+	if of.answer { // only a report says how many clients remain
+		return appendRecord(b, slices.Concat([]string{name, of.status}, fields[:1], fields[2:]))
+	}
+	return appendRecord(b, slices.Concat([]string{name, of.status}, fields, more))
 }
 
 func (s *Style) appendLetter(b []byte, l *Letter) []byte {

@@ -90,60 +90,58 @@ func nameOf(l *ledger.Identity, by By) string {
 // visit is a row of the ledger in a group, with one of its logins.
 type visit struct {
 	// net and row number what is one client, and one row; from 1.
-	net, row    uint64
-	counts      bool // it must not remain
-	login       int  // of ledger.Logins
-	version     policy.Version
+	net, row    int64
+	counts      int64 // 1: it must not remain
+	login       int64 // of ledger.Logins
+	version     int64
 	first, last int64
 	handshakes  ledger.Counts
 	// until is when the policy no longer lets it in, 0 if never, and rule the
 	// number of the exemption that ends then, or 0; for letters alone.
-	until                                       int64
-	rule                                        int
+	until, rule                                 int64
 	listener, addr, endpoint, account, software string
 }
 
 // visitOf is what all visits of a row have.
-func visitOf(net, row uint64, c *ledger.Client, handshakes ledger.Counts) visit {
+func visitOf(net, row int64, c *ledger.Client, handshakes ledger.Counts) visit {
 	return visit{
-		net: net, row: row, login: slices.Index(ledger.Logins, c.Login), version: c.Version, first: c.First.Unix(), last: c.Last.Unix(),
+		net: net, row: row, login: int64(slices.Index(ledger.Logins, c.Login)), version: int64(c.Version), first: c.First.Unix(), last: c.Last.Unix(),
 		handshakes: handshakes, listener: listenerWord(string(c.Listener)), addr: c.Addr.String(), endpoint: c.Endpoint.String(),
 	}
 }
 
+// fields are what a visit is encoded as, but for its row.
+func (v *visit) fields() ([12]*int64, [5]*string) {
+	h := &v.handshakes
+	return [...]*int64{&v.net, &v.counts, &v.login, &v.version, &v.first, &v.last, &h.Observed, &h.Explained, &h.Rejected, &h.Failed, &v.until, &v.rule},
+		[...]*string{&v.listener, &v.addr, &v.endpoint, &v.account, &v.software}
+}
+
 // append encodes a visit so that visits are in the order of rows.
 func (v *visit) append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint64(b, v.row)
-	counts := int64(0)
-	if v.counts {
-		counts = 1
+	b = binary.BigEndian.AppendUint64(b, uint64(v.row))
+	numbers, texts := v.fields()
+	for _, n := range numbers {
+		b = binary.AppendVarint(b, *n)
 	}
-	h := &v.handshakes
-	for _, n := range [...]int64{int64(v.net), counts, int64(v.login), int64(v.version), v.first, v.last,
-		h.Observed, h.Explained, h.Rejected, h.Failed, v.until, int64(v.rule)} {
-		b = binary.AppendVarint(b, n)
-	}
-	for _, s := range [...]string{v.listener, v.addr, v.endpoint, v.account, v.software} {
-		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	for _, s := range texts {
+		b = append(binary.AppendUvarint(b, uint64(len(*s))), *s...)
 	}
 	return b
 }
 
 // readVisit is the reverse of append.
 func readVisit(b []byte) (v visit) {
-	v.row = binary.BigEndian.Uint64(b)
+	v.row = int64(binary.BigEndian.Uint64(b))
 	b = b[8:]
-	var n [12]int64
-	for i := range n {
+	numbers, texts := v.fields()
+	for _, n := range numbers {
 		size := 0
-		n[i], size = binary.Varint(b)
+		*n, size = binary.Varint(b)
 		b = b[size:]
 	}
-	v.net, v.counts, v.login, v.version = uint64(n[0]), n[1] == 1, int(n[2]), policy.Version(n[3])
-	v.first, v.last, v.until, v.rule = n[4], n[5], n[10], int(n[11])
-	v.handshakes = ledger.Counts{Observed: n[6], Explained: n[7], Rejected: n[8], Failed: n[9]}
-	all := string(b)
-	for _, s := range [...]*string{&v.listener, &v.addr, &v.endpoint, &v.account, &v.software} {
+	all := string(b) // which the texts share
+	for _, s := range texts {
 		length, size := binary.Uvarint(b)
 		*s = all[size : size+int(length)]
 		b, all = b[size+int(length):], all[size+int(length):]
@@ -156,13 +154,11 @@ func readVisit(b []byte) (v visit) {
 type gathering struct {
 	Group
 	scratch                       *scratch
-	net, row                      uint64 // of the last visit
-	counted                       bool   // its network is among those remaining
+	net, row                      int64 // of the last visit
+	counted                       bool  // its network is among those remaining
 	addr                          string
 	accounts, software, endpoints values
-	versions                      []policy.Version
-	until                         int64 // as in visit, the first of all
-	rule                          int
+	until, rule                   int64 // as in visit, the first of all
 }
 
 // reset begins another group in the same memory.
@@ -170,7 +166,7 @@ func (g *gathering) reset(name string) {
 	*g = gathering{
 		Group:    Group{Name: name, Addresses: g.Addresses[:0], Versions: g.Versions[:0], Listeners: g.Listeners[:0]},
 		scratch:  g.scratch,
-		versions: g.versions[:0], accounts: values{few: g.accounts.few[:0]}, software: values{few: g.software.few[:0]}, endpoints: values{few: g.endpoints.few[:0]},
+		accounts: values{few: g.accounts.few[:0]}, software: values{few: g.software.few[:0]}, endpoints: values{few: g.endpoints.few[:0]},
 	}
 }
 
@@ -179,7 +175,7 @@ func (g *gathering) add(v *visit) error {
 		g.net, g.counted = v.net, false
 		g.Clients++
 	}
-	if v.counts && !g.counted {
+	if v.counts == 1 && !g.counted {
 		g.counted = true
 		g.Remaining++
 	}
@@ -208,15 +204,15 @@ func (g *gathering) addRow(v *visit) {
 	if last.After(g.LastSeen) {
 		g.LastSeen = last
 	}
-	if v.login >= 0 && v.login < slices.Index(ledger.Logins, g.Login) {
+	if v.login >= 0 && int(v.login) < slices.Index(ledger.Logins, g.Login) {
 		g.Login = ledger.Logins[v.login]
 	}
 	if v.until != 0 && (g.until == 0 || v.until < g.until) || v.until == g.until && v.rule < g.rule {
 		g.until, g.rule = v.until, v.rule
 	}
 	g.Handshakes.Add(v.handshakes)
-	if !slices.Contains(g.versions, v.version) {
-		g.versions = append(g.versions, v.version)
+	if version := policy.Version(v.version).String(); !slices.Contains(g.Versions, version) {
+		g.Versions = append(g.Versions, version)
 	}
 	if !slices.Contains(g.Listeners, v.listener) {
 		g.Listeners = append(g.Listeners, v.listener)
@@ -246,9 +242,6 @@ func (g *gathering) done() (*Group, error) {
 			return nil, err
 		}
 	}
-	for _, v := range g.versions {
-		g.Versions = append(g.Versions, v.String())
-	}
 	slices.Sort(g.Versions)
 	slices.Sort(g.Listeners)
 	clean(&g.Group)
@@ -258,35 +251,25 @@ func (g *gathering) done() (*Group, error) {
 // values are the distinct texts of a group. Where they are many they are sorted
 // on disk.
 type values struct {
-	few  []string
-	seen map[string]bool
+	few  []string // sorted
 	more *sorter
 }
 
 const (
-	fewValues   = 16
-	seenValues  = 1024
+	fewValues   = 1024
 	valueBudget = 512 << 10
 )
 
 func (v *values) add(s *scratch, value string) error {
-	if value == "" || v.seen == nil && slices.Contains(v.few, value) || v.seen[value] {
+	at, found := slices.BinarySearch(v.few, value)
+	if found || value == "" {
 		return nil
 	}
-	if v.seen == nil && len(v.few) < fewValues {
-		v.few = append(v.few, value)
+	v.few = slices.Insert(v.few, at, value)
+	if len(v.few) < fewValues {
 		return nil
 	}
-	if v.seen == nil {
-		v.seen = make(map[string]bool)
-	}
-	if len(v.seen) == seenValues {
-		if err := v.spill(s); err != nil {
-			return err
-		}
-	}
-	v.seen[value] = true
-	return nil
+	return v.spill(s)
 }
 
 // spill has the sorter take them all.
@@ -295,28 +278,17 @@ func (v *values) spill(s *scratch) error {
 		v.more = &sorter{scratch: s, budget: valueBudget}
 	}
 	for _, value := range v.few {
-		v.seen[value] = true
-	}
-	v.few = v.few[:0]
-	for value := range v.seen {
 		if err := v.more.add([]byte(value)); err != nil {
 			return err
 		}
 	}
-	clear(v.seen)
+	v.few = v.few[:0]
 	return nil
 }
 
 // done returns the first of them, in order, and how many there are.
 func (v *values) done() (first []string, n int, err error) {
 	if v.more == nil {
-		few := v.few
-		for value := range v.seen {
-			if !slices.Contains(few, value) {
-				v.few = append(v.few, value)
-			}
-		}
-		slices.Sort(v.few)
 		return v.few[:min(len(v.few), maxListed)], len(v.few), nil
 	}
 	if err := v.spill(v.more.scratch); err != nil {
@@ -328,7 +300,7 @@ func (v *values) done() (first []string, n int, err error) {
 	}
 	var last []byte
 	for {
-		value, err := sorted.next()
+		value, err := sorted()
 		if value == nil {
 			return first, n, err
 		}

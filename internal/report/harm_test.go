@@ -128,10 +128,10 @@ func checkCSV(t *testing.T, text string) {
 
 func TestAReplayOfForgedTextDoesNoHarm(t *testing.T) {
 	f := forgedFacts(t)
-	j := judge(t, Trial{Policy: f.Policy, PolicyFile: f.PolicyFile, At: sampleNow, Since: sampleNow.Add(-fortnight), Noise: true}, f.Clients)
+	trial := Trial{Policy: f.Policy, PolicyFile: f.PolicyFile, At: sampleNow, Since: sampleNow.Add(-fortnight), Noise: true, Source: SourceOf(f.Clients)}
 	for _, format := range []Format{Text, CSV, JSON} {
 		var b bytes.Buffer
-		if err := j.Write(&b, format); err != nil {
+		if err := Judge(t.Context(), &b, trial, format); err != nil {
 			t.Fatal(err)
 		}
 		checkHarmless(t, "replay", strings.ReplaceAll(b.String(), "\r\n", "\n"))

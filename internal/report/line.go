@@ -10,104 +10,69 @@ import (
 // too long for a million groups. It begins with a brace.
 type line []byte
 
-func (l *line) key(name string) {
-	if (*l)[len(*l)-1] != '{' {
-		*l = append(*l, ", "...)
+func (l line) key(name string) line {
+	if l[len(l)-1] != '{' {
+		l = append(l, ", "...)
 	}
-	*l = append(append(append(*l, '"'), name...), `": `...)
+	return append(append(append(l, '"'), name...), `": `...)
 }
 
-func (l *line) number(name string, n int64) {
-	l.key(name)
-	*l = strconv.AppendInt(*l, n, 10)
+func (l line) number(name string, n int64) line { return strconv.AppendInt(l.key(name), n, 10) }
+
+func (l line) time(name string, t time.Time) line {
+	return append(t.AppendFormat(append(l.key(name), '"'), time.RFC3339), '"')
 }
 
-func (l *line) time(name string, t time.Time) {
-	l.key(name)
-	*l = append(t.AppendFormat(append(*l, '"'), time.RFC3339), '"')
-}
+func (l line) text(name, s string) line { return l.key(name).quote(s) }
 
-func (l *line) text(name, s string) {
-	l.key(name)
-	l.quote(s)
-}
-
-func (l *line) quote(s string) {
+func (l line) quote(s string) line {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
 			quoted, _ := json.Marshal(s) // every text has a JSON
-			*l = append(*l, quoted...)
-			return
+			return append(l, quoted...)
 		}
 	}
-	*l = append(append(append(*l, '"'), s...), '"')
+	return append(append(append(l, '"'), s...), '"')
 }
 
-func (l *line) texts(name string, list []string) {
-	l.key(name)
-	*l = append(*l, '[')
+func (l line) texts(name string, list []string) line {
+	l = append(l.key(name), '[')
 	for i, s := range list {
 		if i > 0 {
-			*l = append(*l, ", "...)
+			l = append(l, ", "...)
 		}
-		l.quote(s)
+		l = l.quote(s)
 	}
-	*l = append(*l, ']')
+	return append(l, ']')
 }
 
 // appendGroup appends a group without its members.
 func appendGroup(b []byte, g *Group) []byte {
-	l := line(append(b, '{'))
-	l.text("name", g.Name)
-	l.number("clients", int64(g.Clients))
+	l := line(append(b, '{')).text("name", g.Name).number("clients", int64(g.Clients))
 	if g.Remaining > 0 {
-		l.number("remaining", int64(g.Remaining))
+		l = l.number("remaining", int64(g.Remaining))
 	}
-	l.texts("addresses", g.Addresses)
-	l.texts("accounts", g.Accounts)
-	l.texts("software", g.Software)
-	l.texts("versions", g.Versions)
-	l.texts("listeners", g.Listeners)
-	l.texts("endpoints", g.Endpoints)
-	l.key("distinct")
-	l = append(l, '{')
-	l.number("addresses", int64(g.Distinct.Addresses))
-	l.number("accounts", int64(g.Distinct.Accounts))
-	l.number("software", int64(g.Distinct.Software))
-	l.number("endpoints", int64(g.Distinct.Endpoints))
-	l = append(l, '}')
+	l = l.texts("addresses", g.Addresses).texts("accounts", g.Accounts).texts("software", g.Software)
+	l = l.texts("versions", g.Versions).texts("listeners", g.Listeners).texts("endpoints", g.Endpoints)
+	d := &g.Distinct
+	l = append(l.key("distinct"), '{').number("addresses", int64(d.Addresses)).number("accounts", int64(d.Accounts))
+	l = append(l.number("software", int64(d.Software)).number("endpoints", int64(d.Endpoints)), '}')
 	if g.Elsewhere {
-		l.key("elsewhere")
-		l = append(l, "true"...)
+		l = append(l.key("elsewhere"), "true"...)
 	}
-	l.text("login", string(g.Login))
-	l.time("first_seen", g.FirstSeen)
-	l.time("last_seen", g.LastSeen)
-	l.key("handshakes")
-	l = append(l, '{')
-	l.number("observed", g.Handshakes.Observed)
-	l.number("explained", g.Handshakes.Explained)
-	l.number("rejected", g.Handshakes.Rejected)
-	l.number("failed", g.Handshakes.Failed)
-	return append(l, "}}"...)
+	l = l.text("login", string(g.Login)).time("first_seen", g.FirstSeen).time("last_seen", g.LastSeen)
+	h := &g.Handshakes
+	l = append(l.key("handshakes"), '{').number("observed", h.Observed).number("explained", h.Explained)
+	return append(l.number("rejected", h.Rejected).number("failed", h.Failed), "}}"...)
 }
 
 func appendLetter(b []byte, r *Letter) []byte {
-	l := line(append(b, '{'))
-	l.text("account", r.Account)
-	l.number("days_left", int64(r.DaysLeft))
+	l := line(append(b, '{')).text("account", r.Account).number("days_left", int64(r.DaysLeft))
 	if r.Until == nil {
-		l.key("until")
-		l = append(l, "null"...)
+		l = append(l.key("until"), "null"...)
 	} else {
-		l.time("until", *r.Until)
+		l = l.time("until", *r.Until)
 	}
-	l.text("rule", r.Rule)
-	l.text("owner", r.Owner)
-	l.texts("software", r.Software)
-	l.number("software_in_all", int64(r.SoftwareInAll))
-	l.texts("versions", r.Versions)
-	l.number("clients", int64(r.Clients))
-	l.time("last_seen", r.LastSeen)
-	return append(l, '}')
+	l = l.text("rule", r.Rule).text("owner", r.Owner).texts("software", r.Software).number("software_in_all", int64(r.SoftwareInAll))
+	return append(l.texts("versions", r.Versions).number("clients", int64(r.Clients)).time("last_seen", r.LastSeen), '}')
 }

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"hash/maphash"
 	"iter"
 	"math"
@@ -18,9 +17,10 @@ import (
 
 // section is one list of groups.
 type section struct {
-	number byte // in the order in which they are written
+	number byte // in the order in which they are written, from 1; 0 is not wanted
 	by     By
 	status string // in CSV
+	answer bool   // of a replay
 	// exemption is that of its clients, or nil.
 	exemption *Exemption
 	// letters are made of its groups, and for those without an account none.
@@ -49,21 +49,21 @@ type lists struct {
 	seed     maphash.Seed
 	visits   sorter
 	groups   sorter
-	sections []*section
+	sections []*section // the first is not wanted
 	touched  []*section // by the network that is being read
 	style    *Style
 	now      time.Time
 	rules    []*policy.Rule // as visit.rule counts them, from 1
-	net, row uint64
+	net, row int64
 	buffer   []byte
 
-	sorted  iterator
+	sorted  source
 	current []byte
 	err     error
 }
 
 func newLists(dir string, budget int, now time.Time, s *Style) *lists {
-	l := &lists{scratch: scratch{dir: dir}, seed: maphash.MakeSeed(), style: s, now: now}
+	l := &lists{scratch: scratch{dir: dir}, seed: maphash.MakeSeed(), style: s, now: now, sections: []*section{{}}}
 	budget = cmp.Or(budget, sortBudget)
 	l.visits, l.groups = sorter{scratch: &l.scratch, budget: budget}, sorter{scratch: &l.scratch, budget: budget}
 	return l
@@ -92,6 +92,9 @@ func (l *lists) beginNetwork(clients []ledger.Client) {
 
 // put adds a row to a section. Its visit has all but account and program.
 func (l *lists) put(s *section, v *visit, logins []ledger.Identity) error {
+	if s.number == 0 {
+		return nil
+	}
 	hasName := false
 	for i := range logins {
 		name := nameOf(&logins[i], s.by)
@@ -171,7 +174,7 @@ func (l *lists) complete(s *section, kind byte, g *gathering) error {
 	if l.style.Summary || kind == members && !l.style.members() {
 		return nil
 	}
-	b := append(l.buffer[:0], s.number, kind)
+	b := s.key(l.buffer[:0], kind)
 	if s.letters {
 		b = append(append(b, l.letter(g).Owner...), 0)
 		b = binary.BigEndian.AppendUint64(b, uint64(g.until-1)) // none is behind all
@@ -204,6 +207,41 @@ func (l *lists) complete(s *section, kind byte, g *gathering) error {
 		return nil
 	}
 	return l.groups.add(b)
+}
+
+// key begins that by which a group is sorted.
+func (s *section) key(b []byte, kind byte) []byte {
+	return append(b, s.number, kind)
+}
+
+// fill makes a section of groups in memory.
+func (l *lists) fill(of section, all []Group) *section {
+	if of.keep != nil {
+		all = slices.DeleteFunc(slices.Clone(all), func(g Group) bool { return !of.keep(&g) })
+	}
+	s := l.section(of)
+	s.count = len(all)
+	if n := len(all) - 1; n >= 0 && all[n].Name == "" && s.by != ByNetwork {
+		s.nameless = gathering{Group: all[n], row: 1}
+		list := all[n].Members
+		if len(list) == 0 {
+			list = all[n:]
+		}
+		for i := range list {
+			l.line(s, members, i, l.style.appendGroup(nil, s, &list[i], true))
+		}
+		all = all[:n]
+	}
+	for i := range all {
+		l.line(s, named, i, l.style.appendGroup(nil, s, &all[i], false))
+	}
+	return s
+}
+
+// line adds one that is written as the one with that number.
+func (l *lists) line(s *section, kind byte, number int, line []byte) {
+	b := binary.BigEndian.AppendUint64(s.key(nil, kind), uint64(number))
+	l.err = cmp.Or(l.err, l.groups.add(binary.BigEndian.AppendUint32(append(b, line...), uint32(len(b)))))
 }
 
 // best keeps the first so many of some records.
@@ -250,7 +288,13 @@ func (l *lists) finish(ctx context.Context) error {
 			}
 		}
 	}
-	l.sorted, l.err = l.groups.sorted()
+	return l.sort()
+}
+
+func (l *lists) sort() error {
+	if l.err == nil {
+		l.sorted, l.err = l.groups.sorted()
+	}
 	if l.err == nil {
 		l.advance()
 	}
@@ -266,7 +310,7 @@ func (l *lists) completeVisited(ctx context.Context) error {
 	var of []byte // the section and name that a record begins with
 	g := &gathering{scratch: &l.scratch}
 	for n := 0; ; n++ {
-		record, err := sorted.next()
+		record, err := sorted()
 		if err != nil {
 			return err
 		}
@@ -295,7 +339,7 @@ func (l *lists) completeVisited(ctx context.Context) error {
 	}
 }
 
-func (l *lists) advance() { l.current, l.err = l.sorted.next() }
+func (l *lists) advance() { l.current, l.err = l.sorted() }
 
 func (l *lists) close() { l.scratch.close() }
 
@@ -306,83 +350,20 @@ const (
 	members
 )
 
-// list is a section as it is written.
-type list struct {
-	count    int    // of all groups
-	nameless *Group // nil if there is none
-	// lines yields the named groups or the members as they were encoded.
-	lines func(kind byte) iter.Seq[[]byte]
-}
-
-// list returns a section that has been finished. Its lines can be had once, and
-// none of a section before them any more.
-func (l *lists) list(s *section) list {
-	all := list{count: s.count, lines: func(kind byte) iter.Seq[[]byte] {
-		return func(yield func([]byte) bool) {
-			of := []byte{s.number, kind}
-			for l.current != nil && bytes.Compare(l.current[:2], of) < 0 {
-				l.advance()
-			}
-			for l.current != nil && bytes.HasPrefix(l.current, of) {
-				end := len(l.current) - 4
-				if !yield(l.current[binary.BigEndian.Uint32(l.current[end:]):end]) {
-					return
-				}
-				l.advance()
-			}
+// written yields the named groups or the members of a section as they were
+// encoded, once, and none of a section before them any more.
+func (l *lists) written(s *section, kind byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		of := s.key(nil, kind)
+		for l.current != nil && bytes.Compare(l.current[:len(of)], of) < 0 {
+			l.advance()
 		}
-	}}
-	if s.nameless.row != 0 {
-		all.nameless = &s.nameless.Group
-	}
-	return all
-}
-
-// listOf returns groups in memory as a list.
-func listOf(s *Style, of *section, all []Group) list {
-	l := list{count: len(all)}
-	if n := len(all) - 1; n >= 0 && all[n].Name == "" && of.by != ByNetwork {
-		l.nameless, all = &all[n], all[:n]
-	}
-	l.lines = func(kind byte) iter.Seq[[]byte] {
-		groups := all
-		if kind == members {
-			if groups = l.nameless.Members; len(groups) == 0 {
-				groups = []Group{*l.nameless}
+		for l.current != nil && bytes.HasPrefix(l.current, of) {
+			end := len(l.current) - 4
+			if !yield(l.current[binary.BigEndian.Uint32(l.current[end:]):end]) {
+				return
 			}
-		}
-		return func(yield func([]byte) bool) {
-			for i := range groups {
-				if !yield(s.appendGroup(nil, of, &groups[i], kind == members)) {
-					return
-				}
-			}
+			l.advance()
 		}
 	}
-	return l
-}
-
-// load reads a list into memory.
-func (l *list) load() ([]Group, error) {
-	all := make([]Group, 0, l.count)
-	read := func(kind byte) (list []Group, err error) {
-		for line := range l.lines(kind) {
-			var g Group
-			if err := json.Unmarshal(line, &g); err != nil {
-				return nil, err
-			}
-			list = append(list, g)
-		}
-		return list, nil
-	}
-	groups, err := read(named)
-	all = append(all, groups...)
-	if err == nil && l.nameless != nil {
-		g := *l.nameless
-		if g.Clients > 1 {
-			g.Members, err = read(members)
-		}
-		all = append(all, g)
-	}
-	return all, err
 }

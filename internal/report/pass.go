@@ -32,7 +32,7 @@ type pass struct {
 	ends     *ends        // nil without letters
 	answers  func() error // is called with the first network; nil is not
 
-	left, tell, noise, mail *section // nil where not wanted
+	left, tell, noise, mail *section
 }
 
 type place struct {
@@ -44,17 +44,17 @@ type place struct {
 type (
 	placeCount struct {
 		PlaceTotal
-		last uint64
+		last int64
 	}
 	periodCount struct {
 		Period
-		last uint64
+		last int64
 	}
 	exempted struct {
 		Exemption
 		rule    *policy.Rule
 		section *section
-		last    uint64
+		last    int64
 	}
 )
 
@@ -108,11 +108,12 @@ const secondsADay = int64(day / time.Second)
 // written.
 func (p *pass) beginSections() {
 	s := p.style
+	p.left, p.tell, p.noise, p.mail = p.sections[0], p.sections[0], p.sections[0], p.sections[0]
 	// Exemptions, the first to end first.
 	rules := p.f.Policy.Rules()
 	for i := range rules {
 		if r := &rules[i]; r.Exemption() && r.Mode != policy.Enforce {
-			p.exempted = append(p.exempted, &exempted{rule: r, Exemption: Exemption{
+			p.exempted = append(p.exempted, &exempted{rule: r, section: p.sections[0], Exemption: Exemption{
 				Rule: r.Name, Owner: r.Owner, Until: r.Until.UTC(), Mode: r.Mode.String(), Groups: []Group{}}})
 			p.rules = append(p.rules, r)
 		}
@@ -148,7 +149,7 @@ func inTheWay(g *Group) bool { return g.Remaining > 0 || g.Login == ledger.Login
 
 // scan reads the ledger.
 func (p *pass) scan(ctx context.Context) error {
-	scope := ledger.Scope{Since: p.since, Logins: len(p.sections) > 0, Progress: p.f.Progress}
+	scope := ledger.Scope{Since: p.since, Logins: len(p.sections) > 1, Progress: p.f.Progress}
 	if !p.o.Brief {
 		scope.Days = p.since.Truncate(day)
 		if first := time.Unix(p.first*secondsADay, 0).UTC(); first.Before(p.since) {
@@ -258,24 +259,22 @@ func (p *pass) days(c *ledger.Client) (since ledger.Counts) {
 	return since
 }
 
-// enter puts a row, which may have an exemption, into some lists, of which those
-// that are nil are not wanted.
+// enter puts a row, which may have an exemption, into some lists.
 func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e *exempted, sections ...*section) error {
-	if len(p.sections) == 0 {
+	if len(p.sections) == 1 {
 		return nil
 	}
 	p.row++
 	v := visitOf(p.net, p.row, c, handshakes)
-	v.counts = counts
+	if counts {
+		v.counts = 1
+	}
 	for _, s := range sections {
-		if s == nil {
-			continue
-		}
 		if err := p.put(s, &v, c.Logins); err != nil {
 			return err
 		}
 	}
-	if p.mail == nil || c.Noise || len(c.Logins) == 0 {
+	if p.ends == nil || c.Noise || len(c.Logins) == 0 {
 		return nil
 	}
 	v.until, v.rule = p.ends.of(c), 0
@@ -283,7 +282,7 @@ func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e 
 		v.until = e.Until.Unix()
 	}
 	if e != nil {
-		v.rule = 1 + slices.Index(p.rules, e.rule)
+		v.rule = int64(1 + slices.Index(p.rules, e.rule))
 	}
 	return p.put(p.mail, &v, c.Logins)
 }
@@ -337,16 +336,8 @@ func (p *pass) total() {
 	}
 	p.exempted = slices.DeleteFunc(p.exempted, func(e *exempted) bool { return e.Clients == 0 })
 	for _, e := range p.exempted {
-		if e.section != nil {
-			e.GroupsInAll = e.section.count
-		}
+		e.GroupsInAll = e.section.count
 		p.Report.Exempted = append(p.Report.Exempted, e.Exemption)
 	}
-	count := func(s *section) int {
-		if s == nil {
-			return 0
-		}
-		return s.count
-	}
-	p.Groups = Groups{count(p.left), count(p.tell), count(p.noise)}
+	p.Groups = Groups{p.left.count, p.tell.count, p.noise.count}
 }

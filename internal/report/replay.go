@@ -2,8 +2,10 @@ package report
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,9 +35,9 @@ type Judgement struct {
 
 // Answered holds the clients that get one answer.
 type Answered struct {
-	Answer  Answer  `json:"answer"`
-	Clients int     `json:"clients"`
-	Groups  []Group `json:"groups"`
+	Answer  Answer          `json:"answer"`
+	Clients int             `json:"clients"`
+	Groups  json.RawMessage `json:"groups"` // as in Report; in JSON alone
 	// Rules are the deciding rules by name; empty is the policy's own mode.
 	Rules []string `json:"rules"`
 }
@@ -77,6 +79,7 @@ type Trial struct {
 	// Unwritten are clients that the ledger cannot be told of.
 	Unwritten int
 	Hellos    map[string]policy.Hello
+	Notes     []string // more of them
 }
 
 // LastDate returns the last date of a policy's rules, or now if that is later.
@@ -85,25 +88,26 @@ func LastDate(p *policy.Policy, now time.Time) time.Time {
 	return dates[len(dates)-1]
 }
 
-// Judge asks the policy about every client.
-func Judge(ctx context.Context, t Trial) (*Judgement, error) {
+// Judge asks the policy about every client, and writes what it says. CSV has a
+// line for each group of each answer.
+func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 	if err := t.chooseBy(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	j := &Judgement{
 		Policy: Policy{oneLine(t.PolicyFile), t.Policy.Floor().String(), t.Policy.Mode().String()},
 		At:     t.At.UTC(), Since: t.Since.UTC(), By: t.By, Unwritten: t.Unwritten, Notes: []string{},
 	}
-	l := newLists(t.Dir, sortBudget, t.At, &Style{Format: JSON})
+	l := newLists(t.Dir, sortBudget, t.At, &Style{Format: f, Top: DefaultTop})
 	defer l.close()
 	for _, a := range answers {
-		l.section(section{by: t.By})
+		l.section(section{by: t.By, status: string(a), answer: true})
 		j.Answers = append(j.Answers, Answered{Answer: a, Rules: []string{}})
 	}
 	// This policy lets in every hello below the floor that can be served.
 	lenient := policy.New(t.Policy.Floor(), policy.Observe).At(t.At)
 	running := t.Policy.At(t.At)
-	last := make([]uint64, 1+len(answers)) // networks counted, those of all answers behind
+	last := make([]int64, 1+len(answers)) // networks counted, those of all answers behind
 	count := func(of int, n *int) {
 		if last[of] != l.net {
 			last[of] = l.net
@@ -127,7 +131,7 @@ func Judge(ctx context.Context, t Trial) (*Judgement, error) {
 			}
 			l.row++
 			v := visitOf(l.net, l.row, c, c.Counts) // all that is remembered
-			if err := l.put(l.sections[k], &v, c.Logins); err != nil {
+			if err := l.put(l.sections[1+k], &v, c.Logins); err != nil {
 				return err
 			}
 		}
@@ -136,14 +140,15 @@ func Judge(ctx context.Context, t Trial) (*Judgement, error) {
 	if err == nil {
 		err = l.finish(ctx)
 	}
-	for i := range j.Answers {
-		if err == nil {
-			of := l.list(l.sections[i])
-			j.Answers[i].Groups, err = of.load()
-		}
+	if err != nil {
+		return err
 	}
 	j.note(t.Policy)
-	return j, cmp.Or(err, l.err)
+	j.Notes = append(j.Notes, t.Notes...)
+	if err := j.write(w, l); err != nil {
+		return fmt.Errorf("writing: %w", err)
+	}
+	return nil
 }
 
 // chooseBy groups by account where any is known, unless something else is asked
@@ -280,47 +285,36 @@ func (j *Judgement) headline() string {
 		number(j.Clients, "legacy client"), date(j.Since))
 }
 
-// Write writes the judgement. CSV has a line for each group of each answer.
-func (j *Judgement) Write(w io.Writer, f Format) error {
-	switch f {
+func (j *Judgement) write(w io.Writer, l *lists) error {
+	out := output{bufio.NewWriter(w), &pass{lists: l}}
+	switch l.style.Format {
 	case JSON:
-		return text.WriteJSON(w, j)
+		for i := range j.Answers {
+			var b bytes.Buffer
+			out.Reset(&b)
+			out.groups(l.sections[1+i])
+			_ = out.Flush() // a buffer takes it
+			j.Answers[i].Groups = b.Bytes()
+		}
+		return cmp.Or(l.err, text.WriteJSON(w, j))
 	case CSV:
-		_, err := w.Write(j.records())
-		return err
-	}
-	d := &document{Writer: bufio.NewWriter(w), style: Style{Top: DefaultTop}, width: text.Width}
-	d.paragraph(j.headline(), "")
-	for _, a := range j.Answers {
-		if a.Clients > 0 {
-			fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), number(a.Clients, "client"))
-			groups := listOf(&d.style, &section{by: j.By}, a.Groups)
-			d.groups(&groups, j.By)
+		out.record(slices.Concat([]string{string(j.By), "answer"}, groupHeader[:1], groupHeader[2:]))
+		for _, s := range l.sections[1:] {
+			out.groups(s)
 		}
-	}
-	d.WriteByte('\n')
-	for _, n := range j.Notes {
-		d.paragraph(n, "")
-	}
-	return d.Flush()
-}
-
-func (j *Judgement) records() (b []byte) {
-	// Only a report says how many clients remain.
-	line := func(name, answer string, fields []string) []string {
-		return slices.Concat([]string{name, answer}, fields[:1], fields[2:])
-	}
-	b = appendRecord(b, line(string(j.By), "answer", groupHeader))
-	for _, a := range j.Answers {
-		for i := range a.Groups {
-			lines := a.Groups[i : i+1]
-			if members := lines[0].Members; len(members) > 0 {
-				lines = members
-			}
-			for k := range lines {
-				b = appendRecord(b, line(a.Groups[i].Name, string(a.Answer), lines[k].fields()))
+	default:
+		d := out.document()
+		d.paragraph(j.headline(), "")
+		for i, a := range j.Answers {
+			if a.Clients > 0 {
+				fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), number(a.Clients, "client"))
+				d.groups(l.sections[1+i])
 			}
 		}
+		d.WriteByte('\n')
+		for _, n := range j.Notes {
+			d.paragraph(n, "")
+		}
 	}
-	return b
+	return cmp.Or(l.err, out.Flush())
 }

@@ -71,11 +71,7 @@ func TestTheReplayThatPeopleRead(t *testing.T) {
 				tt.change(&trial)
 			}
 			var b bytes.Buffer
-			j, err := Judge(t.Context(), trial)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := j.Write(&b, tt.format); err != nil {
+			if err := Judge(t.Context(), &b, trial, tt.format); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, tt.golden, b.String())

@@ -5,8 +5,9 @@
 // writes a report of them as text, Markdown, CSV or JSON, as it goes, in memory
 // that does not grow with the ledger: it reads the clients once, network by
 // network, counts what there is to count, and sorts what each contributes to the
-// groups, on disk where it is much. [Build] makes a [Report] in memory. [Judge]
-// applies another policy to the same clients.
+// groups, on disk where it is much. [Build] reads such a report into memory, and
+// [Report.Write] writes one from there. [Judge] applies another policy to the same
+// clients.
 package report
 
 import (

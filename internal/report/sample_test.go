@@ -1,6 +1,8 @@
 package report
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/netip"
 	"os"
 	"testing"
@@ -55,8 +57,12 @@ func build(t testing.TB, f facts, o Options) *Report {
 func judge(t testing.TB, trial Trial, clients []ledger.Client) *Judgement {
 	t.Helper()
 	trial.Source = SourceOf(clients)
-	j, err := Judge(t.Context(), trial)
-	if err != nil {
+	var b bytes.Buffer
+	if err := Judge(t.Context(), &b, trial, JSON); err != nil {
+		t.Fatal(err)
+	}
+	j := new(Judgement)
+	if err := json.Unmarshal(b.Bytes(), j); err != nil {
 		t.Fatal(err)
 	}
 	return j

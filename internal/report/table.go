@@ -18,17 +18,23 @@ type groupTable struct {
 	columns []column
 }
 
-// column is one of them.
+// column is one of them: text, a list that is cut to the column's width, or else a
+// number.
 type column struct {
 	heading string
 	text    func(*Group) string
-	// items returns a list, which is cut to the column's width; then there is no
-	// text.
-	items func(*Group) []string
+	items   func(*Group) []string
 	// count is how many items there are, of which the list may lack some.
 	count func(*Group) int
 	// share is a list's part of the free width, in tenths.
 	share int
+}
+
+func (c *column) cell(g *Group) string {
+	if c.text == nil {
+		return strconv.Itoa(c.count(g))
+	}
+	return c.text(g)
 }
 
 // notKnown stands for the name of a group without one.
@@ -36,39 +42,24 @@ const notKnown = "(not known)"
 
 // tableOf returns a table without empty columns.
 func tableOf(list []Group, by By) *groupTable {
-	t := &groupTable{list: list}
-	any := func(has func(*Group) bool) bool {
-		return slices.ContainsFunc(t.list, func(g Group) bool { return has(&g) })
-	}
-	add := func(c column) { t.columns = append(t.columns, c) }
-	add(column{heading: by.heading(), text: func(g *Group) string { return cmp.Or(g.Name, notKnown) }})
-	if by != ByAccount && any(func(g *Group) bool { return len(g.Accounts) > 0 }) {
-		count := func(g *Group) int { return g.Distinct.Accounts }
-		if by == ByNetwork {
-			add(column{heading: "accounts", items: func(g *Group) []string { return g.Accounts }, count: count, share: 6})
-		} else {
-			add(column{heading: "accounts", text: func(g *Group) string { return strconv.Itoa(count(g)) }})
-		}
-	}
-	if by != BySoftware && any(func(g *Group) bool { return len(g.Software) > 0 }) {
-		share := 10
-		if by == ByNetwork {
-			share = 4
-		}
-		add(column{heading: "programs", items: func(g *Group) []string { return g.Software },
-			count: func(g *Group) int { return g.Distinct.Software }, share: share})
-	}
-	add(column{heading: "TLS", text: func(g *Group) string { return versions(g.Versions) }})
+	accounts := column{heading: "accounts", count: func(g *Group) int { return g.Distinct.Accounts }}
+	programs := column{heading: "programs", count: func(g *Group) int { return g.Distinct.Software }, share: 10,
+		items: func(g *Group) []string { return g.Software }}
+	of := column{heading: "clients", count: func(g *Group) int { return g.Clients }}
 	if by == ByNetwork {
-		add(column{heading: "listener", text: func(g *Group) string { return strings.Join(g.Listeners, ", ") }})
-	} else {
-		add(column{heading: "clients", text: func(g *Group) string { return strconv.Itoa(g.Clients) }})
+		accounts.items = func(g *Group) []string { return g.Accounts }
+		accounts.share, programs.share = 6, 4
+		of = column{heading: "listener", text: func(g *Group) string { return strings.Join(g.Listeners, ", ") }}
 	}
-	add(column{heading: "last seen", text: func(g *Group) string { return g.LastSeen.UTC().Format(time.DateOnly) }})
-	if any(func(g *Group) bool { return remark(g) != "" }) {
-		add(column{text: remark})
-	}
-	return t
+	return &groupTable{list, slices.DeleteFunc([]column{
+		{heading: by.heading(), text: func(g *Group) string { return cmp.Or(g.Name, notKnown) }}, accounts, programs,
+		{heading: "TLS", text: func(g *Group) string { return versions(g.Versions) }}, of,
+		{heading: "last seen", text: func(g *Group) string { return g.LastSeen.UTC().Format(time.DateOnly) }}, {text: remark},
+	}, func(c column) bool {
+		return c.heading == by.heading()+"s" || !slices.ContainsFunc(list, func(g Group) bool {
+			return c.text != nil && c.text(&g) != "" || c.text == nil && c.count(&g) > 0
+		})
+	})}
 }
 
 func (by By) heading() string {
@@ -96,14 +87,6 @@ func remark(g *Group) string {
 	return ""
 }
 
-func (t *groupTable) header() []string {
-	var header []string
-	for _, c := range t.columns {
-		header = append(header, c.heading)
-	}
-	return header
-}
-
 // The widest name in so many columns, and the narrowest list.
 const (
 	widestName = 40
@@ -119,13 +102,13 @@ func (t *groupTable) rows(width int) [][]string {
 		widest := utf8.RuneCountInString(c.heading)
 		for i := range t.list {
 			cell := ""
-			if c.text != nil {
-				cell = text.Clip(c.text(&t.list[i]), widestName, "...")
+			if c.items == nil {
+				cell = text.Clip(c.cell(&t.list[i]), widestName, "...")
 			}
 			widest = max(widest, utf8.RuneCountInString(cell))
 			rows[i] = append(rows[i], cell)
 		}
-		if c.text != nil {
+		if c.items == nil {
 			room -= widest
 		}
 		if k > 0 {
@@ -155,7 +138,7 @@ func (t *groupTable) markdownRows(by By) (rows [][]string) {
 			case c.items != nil:
 				row = append(row, codes(c.items(g), c.count(g)))
 			default:
-				row = append(row, c.text(g))
+				row = append(row, c.cell(g))
 			}
 		}
 		rows = append(rows, row)

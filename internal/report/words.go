@@ -14,32 +14,17 @@ import (
 func date(t time.Time) string { return text.Date(t.Truncate(time.Minute), nil) }
 
 // number is a number of things.
-func number(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
+func number(n int, thing string) string { return fmt.Sprintf("%d %s", n, either(n, thing, thing+"s")) }
 
-func be(n int) string {
-	if n == 1 {
-		return "is"
-	}
-	return "are"
-}
+func be(n int) string   { return either(n, "is", "are") }
+func was(n int) string  { return either(n, "was", "were") }
+func have(n int) string { return either(n, "has", "have") }
 
-func was(n int) string {
+func either(n int, one, more string) string {
 	if n == 1 {
-		return "was"
+		return one
 	}
-	return "were"
-}
-
-func have(n int) string {
-	if n == 1 {
-		return "has"
-	}
-	return "have"
+	return more
 }
 
 // versions are TLS versions as people write them.
