@@ -133,8 +133,9 @@ func (h *house) figures() []figure {
 	}
 	name, fields := h.connectionStruct()
 	return []figure{
-		// 22,000 held up to 0.1.0 with its functions; what came after them may add 500.
-		{name: "product code lines", got: code, max: 22500, remark: fmt.Sprintf("%d lines in all", lines)},
+		// 22,000 held 0.1.0 with its functions. The page that finds clients, streamed
+		// reports, upgrades of the ledger, and messages that say the mend may add 4,000.
+		{name: "product code lines", got: code, max: 26000, remark: fmt.Sprintf("%d lines in all", lines)},
 		{name: "proxy code lines", got: proxyCode, max: 4700, remark: fmt.Sprintf("%d lines in all", proxyLines)},
 		{name: "proxy files", got: proxyFiles, max: 22},
 		{name: "fields of the connection", got: fields, max: 18, remark: name},
