@@ -26,8 +26,7 @@ import (
 type reportFlags struct {
 	source
 	since, by, format, accounts, forget, from string
-	noise, ready, summary, mail               bool
-	max, maxUnknown, top, width               int
+	q                                         report.Query
 	given                                     map[string]bool
 }
 
@@ -39,21 +38,21 @@ func reportLedger(ctx context.Context, sys system) error {
 	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
 		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)")
 	fs.StringVar(&f.format, "format", "text", "text, markdown, csv or json")
-	fs.BoolVar(&f.noise, "noise", false, "list noise too")
-	fs.BoolVar(&f.ready, "ready", false, "say whether it can be cut: exit code 1 while more than -max clients remain")
-	fs.IntVar(&f.max, "max", 0, "how many clients may remain")
-	fs.IntVar(&f.maxUnknown, "max-unknown", 0, "how many clients may be left that were never let in, so that nobody knows who they\n"+
+	fs.BoolVar(&f.q.Noise, "noise", false, "list noise too")
+	fs.BoolVar(&f.q.Style.Ready, "ready", false, "say whether it can be cut: exit code 1 while more than -max clients remain")
+	fs.IntVar(&f.q.Max, "max", 0, "how many clients may remain")
+	fs.IntVar(&f.q.MaxUnknown, "max-unknown", 0, "how many clients may be left that were never let in, so that nobody knows who they\n"+
 		"are (where POSTERN_LEDGER_IDENTITY keeps who logs in)")
-	fs.IntVar(&f.top, "top", report.Shown, "the first `N` of each list, 0 for all; unless told otherwise a text has as many as fit\n"+
+	fs.IntVar(&f.q.Style.Top, "top", report.Shown, "the first `N` of each list, 0 for all; unless told otherwise a text has as many as fit\n"+
 		"the terminal, csv and json have all")
-	fs.BoolVar(&f.summary, "summary", false, "leave the lists out")
-	fs.BoolVar(&f.mail, "mail", false, "list the accounts to write to: a line each, with the days that are left, by the owner\n"+
+	fs.BoolVar(&f.q.Style.Summary, "summary", false, "leave the lists out")
+	fs.BoolVar(&f.q.Mail, "mail", false, "list the accounts to write to: a line each, with the days that are left, by the owner\n"+
 		"of its exemption; with -format csv for a mail merge")
 	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
 	f.flags(fs)
-	f.width = sys.width()
+	f.q.Style.Width = sys.width()
 	if err := sys.configure(fs, &f.source); err != nil {
 		return err
 	}
@@ -63,8 +62,7 @@ func reportLedger(ctx context.Context, sys system) error {
 }
 
 func (f *reportFlags) run(ctx context.Context, sys system) error {
-	o, format, err := f.options(sys.clock())
-	if err != nil {
+	if err := f.options(sys.clock()); err != nil {
 		return err
 	}
 	cfg, err := config.LoadLedger(sys.environ)
@@ -78,25 +76,25 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	if err != nil {
 		return err
 	}
+	format := f.q.Style.Format
 	if !f.given["top"] {
-		f.top = sys.top(format)
+		f.q.Style.Top = sys.top(format)
 	}
-	q := report.Query{Options: o, Style: report.Style{Format: format, Ready: f.ready, Top: f.top, Summary: f.summary, Mail: f.mail, Width: f.width}}
 	p := sys.progress()
 	if columns, _ := sys.terminal(); columns > 0 && format != report.Text && format != report.Markdown {
 		p = nil // what is written as it comes would mix with it
 	}
-	r, err := f.answer(ctx, sys, cfg, q, known, p)
+	r, err := f.answer(ctx, sys, cfg, f.q, known, p)
 	p.clear()
 	if err != nil {
 		return err
 	}
 	switch {
-	case f.ready && r.Unwritten != nil:
+	case f.q.Style.Ready && r.Unwritten != nil:
 		return exitError{errors.New(r.Verdict()), exitBroken}
-	case r.Unwritten != nil && (f.mail || format == report.CSV): // which hold no verdict
+	case r.Unwritten != nil && (f.q.Mail || format == report.CSV): // which hold no verdict
 		sys.errorf("postern report: %s", r.Verdict())
-	case f.ready && !r.Readiness.Ready:
+	case f.q.Style.Ready && !r.Readiness.Ready:
 		return exitError{code: exitNo}
 	}
 	return nil
@@ -143,43 +141,43 @@ func (sys system) top(format report.Format) int {
 }
 
 // options parses the flags.
-func (f *reportFlags) options(now time.Time) (o report.Options, format report.Format, err error) {
-	o.Noise, o.Max, o.MaxUnknown, o.Mail = f.noise, f.max, f.maxUnknown, f.mail
-	if o.Since, err = report.ParseSince(f.since, now); err != nil {
-		return o, "", flagError{"since", err.Error()}
+func (f *reportFlags) options(now time.Time) (err error) {
+	f.q.Style.Mail = f.q.Mail
+	if f.q.Since, err = report.ParseSince(f.since, now); err != nil {
+		return flagError{"since", err.Error()}
 	}
-	if o.By, err = report.ParseBy(f.by); err != nil || f.given["by"] && f.by == "" {
-		return o, "", flagError{"by", fmt.Sprintf("%q is none of account, domain, network, software", f.by)}
+	if f.q.By, err = report.ParseBy(f.by); err != nil || f.given["by"] && f.by == "" {
+		return flagError{"by", fmt.Sprintf("%q is none of account, domain, network, software", f.by)}
 	}
-	if format, err = report.ParseFormat(f.format); err != nil {
-		return o, "", flagError{"format", err.Error()}
+	if f.q.Style.Format, err = report.ParseFormat(f.format); err != nil {
+		return flagError{"format", err.Error()}
 	}
-	for name, n := range map[string]int{"max": f.max, "max-unknown": f.maxUnknown, "top": f.top} {
+	for name, n := range map[string]int{"max": f.q.Max, "max-unknown": f.q.MaxUnknown, "top": f.q.Style.Top} {
 		if f.given[name] && n < 0 {
-			return o, "", flagError{name, "below 0: write a whole number from 0 on"}
+			return flagError{name, "below 0: write a whole number from 0 on"}
 		}
 	}
 	for _, name := range []string{"accounts", "forget", "from"} {
 		if f.given[name] && map[string]string{"accounts": f.accounts, "forget": f.forget, "from": f.from}[name] == "" {
-			return o, "", flagError{name, "its value is missing: write it behind the flag"}
+			return flagError{name, "its value is missing: write it behind the flag"}
 		}
 	}
 	if f.given["forget"] {
 		if _, err := netip.ParsePrefix(f.forget); err == nil {
-			return o, "", flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
+			return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
 		}
 		for name := range f.given {
 			if name != "forget" && name != "env" {
-				return o, "", flagError{"forget", "does not go with -" + name + ": leave that out"}
+				return flagError{"forget", "does not go with -" + name + ": leave that out"}
 			}
 		}
 	}
-	return o, format, nil
+	return nil
 }
 
 // mailTo refuses to list accounts where none are kept.
 func (f *reportFlags) mailTo(identity string) error {
-	if f.mail && identity == "off" {
+	if f.q.Mail && identity == "off" {
 		return usageErrorf("-mail: %sLEDGER_IDENTITY is off, so that no account is known: set it to plain or hashed and restart Postern, which knows "+
 			"accounts from then on; until then use -by network", config.Prefix)
 	}
@@ -201,9 +199,9 @@ func (f *reportFlags) answer(ctx context.Context, sys system, cfg *config.Config
 	inMemory := f.policy != "" || known != nil
 	if !inMemory {
 		r, err = running.report(ctx, &q, sys.stdout, f.mailTo, p)
+		inMemory = errors.Is(err, errOlder)
 	}
-	if inMemory || errors.Is(err, errOlder) {
-		inMemory = true
+	if inMemory {
 		all := report.Query{Options: q.Options, Style: report.Style{Format: report.JSON, Top: report.DefaultTop, Mail: q.Mail}}
 		r, err = running.report(ctx, &all, nil, nil, p)
 	}

@@ -30,7 +30,7 @@ func (d *document) report() {
 	r, lists := d.Report, !d.style.Summary
 	d.verdict(r)
 	if d.left.count > 0 && lists {
-		d.section(r.title(), "")
+		d.section("Remaining clients, by "+strings.Replace(string(r.By), string(ByNetwork), "address", 1), "")
 		d.groups(d.left)
 	}
 	if d.tell.count > 0 && lists {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -229,18 +230,12 @@ func (g *gathering) addRow(v *visit) {
 
 // done returns the group, made harmless.
 func (g *gathering) done() (*Group, error) {
-	var err error
-	for _, l := range []struct {
-		list  *[]string
-		count *int
-		from  *values
-	}{
-		{&g.Accounts, &g.Distinct.Accounts, &g.accounts}, {&g.Software, &g.Distinct.Software, &g.software},
-		{&g.Endpoints, &g.Distinct.Endpoints, &g.endpoints},
-	} {
-		if *l.list, *l.count, err = l.from.done(); err != nil {
-			return nil, err
-		}
+	var errs [3]error
+	g.Accounts, g.Distinct.Accounts, errs[0] = g.accounts.done()
+	g.Software, g.Distinct.Software, errs[1] = g.software.done()
+	g.Endpoints, g.Distinct.Endpoints, errs[2] = g.endpoints.done()
+	if err := cmp.Or(errs[:]...); err != nil {
+		return nil, err
 	}
 	slices.Sort(g.Versions)
 	slices.Sort(g.Listeners)

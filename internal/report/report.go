@@ -215,12 +215,7 @@ type Source func(ctx context.Context, scope ledger.Scope, each func([]ledger.Cli
 // SourceOf returns a source of clients in memory. They have all logins and days.
 func SourceOf(clients []ledger.Client) Source {
 	return func(ctx context.Context, scope ledger.Scope, each func([]ledger.Client) error) error {
-		var list []ledger.Client
-		for i := range clients {
-			if !clients[i].Last.Before(scope.Since) {
-				list = append(list, clients[i])
-			}
-		}
+		list := slices.DeleteFunc(slices.Clone(clients), func(c ledger.Client) bool { return c.Last.Before(scope.Since) })
 		network := func(c *ledger.Client) netip.Addr { return policy.ClientPrefix(c.Addr).Addr() }
 		slices.SortStableFunc(list, func(a, b ledger.Client) int { return network(&a).Compare(network(&b)) })
 		for len(list) > 0 {
@@ -269,15 +264,6 @@ func (r *Report) note(f *Facts, o Options) {
 // Forgets is the note on a window that is longer than the ledger's memory.
 func Forgets(retention time.Duration) string {
 	return "The ledger forgets clients that have stayed away for " + text.Days(retention) + " (POSTERN_LEDGER_RETENTION)."
-}
-
-// title returns the title of a list of groups.
-func (r *Report) title() string {
-	s := "Remaining clients, by " + string(r.By)
-	if r.By == ByNetwork {
-		s = "Remaining clients, by address"
-	}
-	return s
 }
 
 // known returns the periods from the first with clients: earlier ones may be
