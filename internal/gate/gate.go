@@ -167,7 +167,7 @@ func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error 
 		select {
 		case <-reload:
 			p := g.policy.Load()
-			g.log.Info("reading files again", "variables", "as at the start", "mode", p.Mode().String(), "floor", p.Floor().String())
+			g.log.Info("reading files again", "variables", "as at the start; a changed one takes a restart", "mode", p.Mode().String(), "floor", p.Floor().String())
 			g.signals.Add(1)
 			g.files.Trigger()
 			g.policyFiles.Trigger()

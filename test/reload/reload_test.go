@@ -259,7 +259,7 @@ func TestBrokenFilesKeepTheOldPair(t *testing.T) {
 	if said, want := fmt.Sprint(lines[len(lines)-1]["new"]), "["+cert+": second.example.org, valid until "+ends+"]"; said != want {
 		t.Errorf("the log says %s, want %s", said, want)
 	}
-	if said := w.WaitLog(t, "reading files again", 1)[0]; said["variables"] != "as at the start" || said["mode"] != "enforce" || said["floor"] != "tls1.2" {
+	if said := w.WaitLog(t, "reading files again", 1)[0]; said["variables"] != "as at the start; a changed one takes a restart" || said["mode"] != "enforce" || said["floor"] != "tls1.2" {
 		t.Errorf("a signal is logged as %v", said)
 	}
 	if w.Metrics(t).Value(good) != 1 {
