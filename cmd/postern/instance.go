@@ -274,6 +274,8 @@ func adminError(err error) error {
 		words = "name its certificate in " + certVariable
 	case strings.Contains(said, "server gave HTTP response to HTTPS client"):
 		words = "it speaks no TLS: write http://, and leave " + certVariable + " out"
+	case strings.Contains(said, "readLoopPeekFailLocked"): // of net/http, where an answer is there before the request
+		return errors.New("it speaks before it is asked: " + notAdmin)
 	case strings.Contains(said, "malformed HTTP"), strings.Contains(said, "first record does not look like"), errors.Is(err, io.EOF):
 		words = notAdmin
 	case strings.Contains(said, "dial "):

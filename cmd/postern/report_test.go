@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -488,6 +489,9 @@ func TestAnAdminPortThatSpeaksOtherwise(t *testing.T) {
 		}
 	}()
 	t.Cleanup(func() { plain.Close(); secure.Close(); mail.Close() })
+	if err := adminError(errors.New("readLoopPeekFailLocked: %!w(<nil>)")); err.Error() != "it speaks before it is asked: "+notAdmin {
+		t.Error(err)
+	}
 	at := func(s *httptest.Server) string { return "POSTERN_ADMIN_LISTEN=" + s.Listener.Addr().String() }
 	own := "POSTERN_ADMIN_TLS_CERT_FILE=" + pair.CertFile
 	for _, tt := range []struct {
