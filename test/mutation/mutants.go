@@ -18,11 +18,9 @@ var mutants = []mutant{
 	{"no rule decides", "policy Policy.outcomes", condition("i", 1), never, "policy TestTheFirstRuleThatMatchesDecides"},
 	{"a rule with a share takes all", "policy Snapshot.outcome", condition("Share", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
 	{"a rule takes everybody", "policy Policy.matching", call("drop", 2), skipped, "policy TestAllKeysOfARuleMustHoldAnyValueOfAKey"},
-	{"a network does not know the rules around it", "policy findNetwork", call("join", 1), skipped, "policy TestANetworkKnowsTheRulesAroundIt"},
 	{"a rule has no last moment", "policy Rule.within", part("ended", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
 	{"a rule is in force before its time", "policy Rule.within", part("From", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
 	{"an exemption needs no end", "policy Rule.Exemption", part("Until", 1), always, "metrics TestExemptionsSayWhenTheyEnd"},
-	{"a snapshot never ends", "policy Snapshot.Valid", body, first("return true"), "policy TestASnapshotIsNotValidOutsideItsTime"},
 	{"a share takes nobody", "policy Share.takes", body, first("return false"), "policy TestAShareOfTheClientsIsWhatItSays"},
 	{"a share goes by connection", "policy Share.position", condition("Connection", 1), never, "policy TestTheExamplePolicyThroughItsLife"},
 	{"rules take the same clients", "policy shuffleOf", body, first("return [2]uint64{1, 2}"), "policy TestRulesShuffleEachAnew"},
@@ -116,10 +114,7 @@ var mutants = []mutant{
 
 	// The page: who is found, and what is said of each.
 	{"a filter by rule finds everybody", "internal/admin Clients.parseRule", assignment("Keep", 1), skipped, "internal/admin TestClientsAreFiltered"},
-	{"a page leads back to another one", "internal/admin pageView.backLink", assignment("Descending", 1), skipped, "internal/admin TestPagesLeadForthAndBack"},
 	{"noise is in the chart", "internal/admin daily.add", part("Noise", 1), always, "internal/admin TestTheChartCountsEachClientOnceADay"},
-	{"nobody knows when a share comes to a client", "policy Rule.Reaches", body, first("return time.Time{}"), "internal/plan TestACourseAgreesWithThePolicy"},
-	{"what is kept is never read again", "internal/admin kept.refresh", part("state", 1), never, "internal/admin TestWhatIsKeptIsReadOnceAState"},
 
 	// What is read again: bad input keeps the old.
 	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("untimely", 1), never, "internal/certs TestRenew"},
