@@ -10,9 +10,10 @@ import (
 	"testing"
 )
 
-// TestTryOnAFullDiskSaysWhatOpenSays: with any number of pages left, check says what
-// serve will, and names the ledger's own file.
-func TestTryOnAFullDiskSaysWhatOpenSays(t *testing.T) {
+// onDisksOfItsOwn runs a test in a process that may mount disks; in the one that has
+// started it, it returns false.
+func onDisksOfItsOwn(t *testing.T) bool {
+	t.Helper()
 	const inside = "TEST_ON_A_SMALL_DISK"
 	if os.Getenv(inside) == "" {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
@@ -26,6 +27,15 @@ func TestTryOnAFullDiskSaysWhatOpenSays(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
+		return false
+	}
+	return true
+}
+
+// TestTryOnAFullDiskSaysWhatOpenSays: with any number of pages left, check says what
+// serve will, and names the ledger's own file.
+func TestTryOnAFullDiskSaysWhatOpenSays(t *testing.T) {
+	if !onDisksOfItsOwn(t) {
 		return
 	}
 	const page, pages = 4096, 75
@@ -65,5 +75,42 @@ func TestTryOnAFullDiskSaysWhatOpenSays(t *testing.T) {
 	}
 	if failed == 0 || failed == pages {
 		t.Errorf("%d of %d disks were too small", failed, pages)
+	}
+}
+
+// TestAFullDiskDelaysAnUpgrade: it says so, and goes on once there is room.
+func TestAFullDiskDelaysAnUpgrade(t *testing.T) {
+	if !onDisksOfItsOwn(t) {
+		return
+	}
+	source := newURL(t, "sqlite")
+	oldLedger(t, source)
+	ledger, err := os.ReadFile(sqlitePath(source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for free := 1 << 20; free < 7<<20; free += 1 << 20 {
+		dir := t.TempDir()
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+			t.Fatalf("mounting a small disk: %v", err)
+		}
+		path, others := filepath.Join(dir, "ledger.db"), filepath.Join(dir, "others")
+		if err := errors.Join(os.WriteFile(path, ledger, 0o600), os.WriteFile(others, make([]byte, 24<<20-len(ledger)-free), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := open("sqlite:"+path, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces := 0
+		if err := s.Upgrade(t.Context(), func(float64) { pieces++ }); err == nil || !strings.Contains(err.Error(), "full") || pieces > 6 {
+			t.Errorf("%d MB: %d pieces, then %v", free>>20, pieces, err)
+		}
+		os.Remove(others)
+		if err := s.Upgrade(t.Context(), func(float64) {}); err != nil {
+			t.Errorf("with room again: %v", err)
+		}
+		s.Close()
+		syscall.Unmount(dir, 0)
 	}
 }

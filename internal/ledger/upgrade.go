@@ -50,9 +50,13 @@ type upgrade struct {
 
 // Upgrade brings a ledger of an earlier version up to date, and calls progress with
 // the share that is done after each piece. Until it has returned nil, nothing can
-// be read. It may be called again after an error, and by several replicas at once.
+// be read. It may be called again after an error, which is ErrAway as for Open, and
+// by several replicas at once.
 func (s *Store) Upgrade(ctx context.Context, progress func(done float64)) error {
 	if err := s.migrate(ctx); err != nil {
+		if s.columns && away(err) {
+			err = fmt.Errorf("%w: %w", ErrAway, err)
+		}
 		return err
 	}
 	for first := true; ; {
@@ -68,7 +72,7 @@ func (s *Store) Upgrade(ctx context.Context, progress func(done float64)) error 
 		if err == nil {
 			err = s.within(ctx, func(tx *sql.Tx) error { return s.upgradePiece(ctx, tx, &u) })
 		}
-		if err != nil && !errors.Is(err, errInDoubt) { // the next piece sees
+		if err != nil && !(s.columns && errors.Is(err, errInDoubt)) { // the next piece sees; SQLite's has failed
 			return fmt.Errorf("bringing the ledger up to date: %w", err)
 		}
 		progress((float64(u.step) + float64(u.done)/float64(max(u.rows, 1))) / upgradeSteps)
@@ -80,10 +84,13 @@ func (s *Store) upgradePending(ctx context.Context) (bool, error) {
 	if s.current.Load() {
 		return false, nil
 	}
+	made := s.migrated.Load() || s.readOnly // else an upgrade may not have begun
 	var step int
 	err := s.db.QueryRowContext(ctx, `SELECT step FROM upgrade`).Scan(&step)
 	if noTable(err) {
-		s.current.Store(true)
+		if made {
+			s.current.Store(true)
+		}
 		return false, nil
 	}
 	return err == nil, err
