@@ -232,7 +232,11 @@ func (c *chunk) sightings(since time.Time) {
 		login_ok, login_failed, scanner, noise, observed, explained, rejected, failed
 		FROM sightings WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id`, func(r row) error {
 		c.clients = append(c.clients, Client{id: r.int(1), network: r.int(2)})
-		c.owners = append(c.owners, r.int(0))
+		owner := r.int(0)
+		if owner == 0 { // a replica of an earlier version has written it
+			owner = ownerOf(string(r.text(3)), string(r.text(9)))
+		}
+		c.owners = append(c.owners, owner)
 		one := &c.clients[len(c.clients)-1]
 		one.Addr = addressOf(one.network, r)
 		one.Listener, one.Endpoint = proxy.Listener(c.texts.get(r.text(4))), Endpoint{c.texts.get(r.text(5)), uint16(r.int(6))}

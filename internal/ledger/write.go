@@ -274,8 +274,8 @@ func (w *writer) sightings(rows []*sighting) {
 		fresh = w.known(fresh)
 	}
 	computed, update := inherited, ", last_day = max(last_day, excluded.last_day)"
-	if w.d.columns { // it generates the day
-		computed, update = inherited[1:], ""
+	if w.d.columns { // it generates the day, and a replica of an earlier version may have written no owner
+		computed, update = inherited[1:], ", owner = excluded.owner"
 	}
 	w.insert("sightings", sightingColumns, computed, len(fresh),
 		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts, "sightings")+", "+w.widen("sightings")+update,
