@@ -112,8 +112,8 @@ func (f *Filter) where() (condition string, args []any) {
 		add("s.listener = $%d", storable(string(f.Listener)))
 	}
 	if f.Network.IsSingleIP() {
-		keys, last := keysOf(f.Network.Addr())
-		add("s.client = $%d AND s.owner BETWEEN $%d AND $%d", f.Network.Addr().String(), keys, last)
+		first, last := keysOf(f.Network.Addr())
+		add(fmt.Sprintf(ofAddress, "$%d", "$%d", "$%d"), f.Network.Addr().String(), first, last)
 	} else if f.Network.IsValid() {
 		first, last := networkRange(f.Network)
 		add("s.network BETWEEN $%d AND $%d", first, last)
@@ -194,7 +194,8 @@ func (s *Store) Clients(ctx context.Context, f Filter, o Order, cursor string, l
 	}
 	err = s.each(ctx, f, rest, func(c *Client) bool {
 		if limit > 0 && len(list) == limit { // there is more
-			next = o.cursor(&list[limit-1])
+			last := &list[limit-1]
+			next = o.cursor(place{o.By.value(last), last.id})
 			return false
 		}
 		list = append(list, *c)
@@ -247,8 +248,8 @@ func (s *Store) Find(ctx context.Context, f Filter, o Order, cursor string, limi
 	}); err != nil {
 		return p, err
 	}
-	if len(places) > limit && len(p.Clients) > 0 {
-		p.Next = o.cursor(&p.Clients[len(p.Clients)-1])
+	if len(places) > limit { // where it was: a client may have moved meanwhile
+		p.Next = o.cursor(places[limit-1])
 	}
 	return p, s.addLogins(ctx, p.Clients)
 }
@@ -381,8 +382,8 @@ func (o Order) parseCursor(cursor string) (p place, err error) {
 	return place{v, i}, nil
 }
 
-func (o Order) cursor(last *Client) string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s:%d.%d", o.key(), o.By.value(last), last.id))
+func (o Order) cursor(last place) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s:%d.%d", o.key(), last.value, last.id))
 }
 
 func (o Order) key() Key { return cmp.Or(o.By, ByFirstSeen) }
