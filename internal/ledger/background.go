@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"os"
 	"runtime"
 	"sync"
 )
@@ -12,6 +13,7 @@ import (
 var background struct {
 	sync.Mutex
 	running int
+	procs   int // without them
 }
 
 // backgroundProcs is how many processors there are for readers.
@@ -22,12 +24,16 @@ func inBackground() (end func()) {
 	background.Lock()
 	defer background.Unlock()
 	if background.running++; background.running == 1 {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + backgroundProcs)
+		background.procs = runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + backgroundProcs)
 	}
 	return func() {
 		background.Lock()
 		defer background.Unlock()
-		if background.running--; background.running == 0 {
+		switch background.running--; {
+		case background.running > 0:
+		case os.Getenv("GOMAXPROCS") != "": // which the default does not heed
+			runtime.GOMAXPROCS(background.procs)
+		default:
 			runtime.SetDefaultGOMAXPROCS()
 		}
 	}
