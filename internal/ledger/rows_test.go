@@ -479,3 +479,15 @@ func TestANetworkIsAnAddressOrA64(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyTellsOfACountThatHasNotEnded: a replica that waits for the first count
+// knows no figures, not that there are no clients.
+func TestNobodyTellsOfACountThatHasNotEnded(t *testing.T) {
+	s := openStore(t, newURL(t, "postgres"))
+	if _, err := s.db.Exec(`UPDATE counted SET owner = 1, due = $1`, noon.Unix()+countLease); err != nil {
+		t.Fatal(err)
+	}
+	if list, at, err := s.Distinct(t.Context(), noon.Add(time.Second)); len(list) > 0 || !at.IsZero() || err != nil {
+		t.Errorf("counted %v at %v: %v", list, at, err)
+	}
+}

@@ -59,7 +59,7 @@ type lastSeen struct {
 // also for any of them. Numbers of zero are left out. While nobody writes to the
 // ledger, its rows are read once, and the numbers are those of the last whole minute
 // since. Of several replicas one counts for all of them, and the numbers may be as
-// old as the time that it is given returns.
+// old as the time that it returns with them, which is zero before the first count.
 func (s *Store) Distinct(ctx context.Context, now time.Time) (list []Distinct, at time.Time, err error) {
 	s.counting.Lock()
 	defer s.counting.Unlock()
@@ -173,6 +173,9 @@ const (
 
 // distinctOfAll returns what one replica has counted for all of them.
 func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distinct, at time.Time, err error) {
+	if err := s.readable(ctx); err != nil {
+		return nil, now, err
+	}
 	t := now.Unix()
 	var mine int64
 	state, err := s.State(ctx)
@@ -210,6 +213,9 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 	}
 	if err != nil {
 		return nil, now, fmt.Errorf("reading what another replica has counted: %w", err)
+	}
+	if seconds == 0 { // it is at it
+		return nil, time.Time{}, nil
 	}
 	return list, time.Unix(seconds, 0).UTC(), nil
 }
