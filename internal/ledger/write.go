@@ -298,7 +298,7 @@ var inherited = []column{
 	{"login_ok", "COALESCE((SELECT max(s.login_ok) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4 AND s.owner IN (@owner, 0)), 0)"},
 	{"login_failed", "COALESCE((SELECT max(s.login_failed) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4 AND s.owner IN (@owner, 0)), 0)"},
 	{"scanner", fmt.Sprintf("COALESCE((SELECT max(s.scanner & %d) FROM sightings s WHERE "+ofAddress+"), 0)", marksOfAddress,
-		"@client", fmt.Sprintf("@owner >> %[1]d << %[1]d", 63-bucketBits), fmt.Sprintf("@owner | %d", 1<<(63-bucketBits)-1))},
+		"@client", fmt.Sprintf("@owner >> %[1]d << %[1]d", ja4KeyBits), fmt.Sprintf("@owner | %d", 1<<ja4KeyBits-1))},
 }
 
 // known updates the existing rows, and returns the missing ones: they are new,
@@ -397,19 +397,26 @@ type storedAccount struct {
 	span
 }
 
-// ofAddress is the condition on rows of an address, the first keys of its network and
-// the last. Rows of an earlier version may have no owner yet.
+// ofAddress is the condition on rows of an address, its first key and its last. Rows
+// of an earlier version may have no owner yet.
 const ofAddress = `client = %s AND (owner BETWEEN %s AND %s OR owner = 0)`
 
-// keysOf returns the first and the last key of the network of an address.
+// ja4KeyBits is how many bits of an owner are a hash of the fingerprint, behind those
+// of the network and of the address: a network may have many addresses.
+const ja4KeyBits = 24
+
+// keysOf returns the first and the last owner of an address.
 func keysOf(client netip.Addr) (first, last int64) {
-	const bits = 63 - bucketBits
-	first = int64(shardNumber(networkNumber(client))>>(64-bucketBits)) << bits
-	return first, first | (1<<bits - 1)
+	first = ownerOf(client.String(), "") >> ja4KeyBits << ja4KeyBits
+	return first, first | (1<<ja4KeyBits - 1)
 }
 
 // ownerOf returns the key of an address and a fingerprint.
-func ownerOf(client, ja4 string) int64 { return keyOf(networkOf(client), nil, client, ja4) }
+func ownerOf(client, ja4 string) int64 {
+	const mask = 1<<ja4KeyBits - 1
+	network := networkOf(client)
+	return keyOf(network, nil, client)&^mask | keyOf(network, nil, client, ja4)&mask
+}
 
 // networkOf returns the number of an address as the ledger has it.
 func networkOf(client string) int64 {
