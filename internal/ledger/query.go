@@ -224,16 +224,11 @@ func (s *Store) Find(ctx context.Context, f Filter, o Order, cursor string, limi
 		}
 		return p, err
 	}
-	places, behind, err := s.places(ctx, f, o, cursor)
+	places, total, err := s.places(ctx, f, o, cursor, limit+1)
 	if err != nil {
 		return p, err
 	}
-	p.Total = len(places)
-	places = slices.DeleteFunc(places, func(at place) bool { return !behind(at) })
-	slices.SortFunc(places, place.compare)
-	if o.Descending {
-		slices.Reverse(places)
-	}
+	p.Total = total
 	ids := make([]string, min(len(places), limit))
 	for i := range ids {
 		ids[i] = strconv.FormatInt(places[i].id, 10)
@@ -261,22 +256,37 @@ func (p place) compare(o place) int {
 	return cmp.Or(cmp.Compare(p.value, o.value), cmp.Compare(p.id, o.id))
 }
 
-// places returns those of all clients of a filter, and what is behind a cursor.
-func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string) (all []place, behind func(place) bool, err error) {
+// places counts the clients of a filter, and returns the places of the first so many
+// behind a cursor.
+func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string, most int) (first []place, total int, err error) {
 	if err := s.readable(ctx); err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	from, err := o.parseCursor(cursor)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, err
+	}
+	order := place.compare
+	if o.Descending {
+		order = func(a, b place) int { return b.compare(a) }
+	}
+	keep := func() {
+		slices.SortFunc(first, order)
+		first = first[:min(len(first), most)]
 	}
 	where, args := f.where()
-	all, err = query(ctx, s.db, "reading clients", "SELECT "+o.By.expression()+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows, p *place) error {
-		return rows.Scan(&p.value, &p.id)
+	all, err := query(ctx, s.db, "reading clients", "SELECT "+o.By.expression()+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows, _ *struct{}) error {
+		var p place
+		err := rows.Scan(&p.value, &p.id)
+		if cursor == "" || order(p, from) > 0 {
+			if first = append(first, p); len(first) >= 2*most {
+				keep()
+			}
+		}
+		return err
 	})
-	return all, func(p place) bool {
-		return cursor == "" || o.Descending && p.compare(from) < 0 || !o.Descending && p.compare(from) > 0
-	}, err
+	keep()
+	return first, len(all), err
 }
 
 // each calls do with the clients of a filter until it returns false.
