@@ -288,8 +288,13 @@ const busy = "busy_timeout(10000)"
 
 const busyTime = 10 * time.Second
 
-// idleConnections are kept open.
-const idleConnections = 2
+// idleConnections are kept open, and openConnections are for all but scans, of which
+// so many may run at once: for a report, the page's chart and verdict, and gauges.
+const (
+	idleConnections = 2
+	openConnections = 4
+	scansAtOnce     = 4
+)
 
 func open(ledgerURL string, readOnly bool) (*Store, error) {
 	d, dsn, reason := source(ledgerURL, readOnly)
@@ -311,7 +316,10 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: its URL cannot be used", Redacted(ledgerURL))
 	}
-	db.SetMaxOpenConns(4)
+	db.SetMaxOpenConns(openConnections)
+	if d.columns { // whose scans take connections from here, and writing waits for none of them
+		db.SetMaxOpenConns(openConnections + scansAtOnce*scanReaders)
+	}
 	db.SetMaxIdleConns(idleConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &Store{db: db, dialect: d, name: Redacted(ledgerURL), file: "file:" + (&url.URL{Path: sqlitePath(ledgerURL)}).EscapedPath(),
