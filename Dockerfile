@@ -13,6 +13,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=${VERSION}" -o /out/postern ./cmd/postern
+RUN install -d -m 1777 /out/root/tmp
 
 FROM scratch
 ARG VERSION=""
@@ -21,6 +22,8 @@ LABEL org.opencontainers.image.title="postern" org.opencontainers.image.version=
 # names others.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/postern /postern
+# A long report is sorted in /tmp, unless the ledger is a file.
+COPY --from=build /out/root/ /
 USER 65532:65532
 EXPOSE 993 995 143 110 9993
 # Asks the admin port of the same container; there is no shell or curl in it.

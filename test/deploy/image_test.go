@@ -62,6 +62,21 @@ func TestImageRunsAsNobodyWithRootsAndVersion(t *testing.T) {
 	}
 }
 
+// TestReportsHaveAPlaceToSortIn: the image has nothing but what is copied to it.
+func TestReportsHaveAPlaceToSortIn(t *testing.T) {
+	for file, want := range map[string]string{
+		"Dockerfile": "install -d -m 1777 /out/root/tmp", "deploy/compose.yaml": "read_only: true\n    tmpfs: [/tmp] ",
+		"deploy/kubernetes/sidecar.yaml": "{name: sorting, mountPath: /tmp}",
+	} {
+		if !strings.Contains(read(t, file), want) {
+			t.Errorf("%s has no /tmp: %s", file, want)
+		}
+	}
+	if !slices.Contains(instructions(t)["COPY"], "--from=build /out/root/ /") {
+		t.Error("the image has no /tmp")
+	}
+}
+
 // What the image and the compose file ask is asked here, of a proxy that is up
 // and of one that is not.
 func TestHealthcheckOfImageAndCompose(t *testing.T) {
