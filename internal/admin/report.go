@@ -68,17 +68,29 @@ func ReportHandler(log *slog.Logger, identity string, write func(context.Context
 	})
 }
 
+// longestAnswer bounds how long a slow reader keeps others from a report.
+const longestAnswer = 10 * time.Minute
+
 // reader is the client, which has writeTimeout for each piece of an answer that
-// takes long.
+// takes long, and longestAnswer for all of it.
 type reader struct {
 	http.ResponseWriter
 	header map[string]string // set at the first write
 	begun  bool
-	err    error // of the last write
+	end    time.Time // of the answer
+	err    error     // of the last write
 }
 
 func (r *reader) extend() {
-	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+	now := time.Now()
+	if r.end.IsZero() {
+		r.end = now.Add(longestAnswer)
+	}
+	deadline := now.Add(writeTimeout)
+	if deadline.After(r.end) {
+		deadline = r.end
+	}
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(deadline)
 }
 
 func (r *reader) Write(p []byte) (n int, err error) {

@@ -287,7 +287,8 @@ func (s *Store) daysSince(ctx context.Context, first time.Time) (list string, er
 		return "", fmt.Errorf("reading days: %w", err)
 	}
 	var b strings.Builder
-	for d := max(first.Unix()/secondsADay, last-maxDays); d <= last; d++ {
+	day := first.Unix() / secondsADay
+	for d := day; d <= min(last, day+maxDays); d++ {
 		fmt.Fprintf(&b, "%d,", d)
 	}
 	return strings.TrimSuffix(b.String(), ","), nil

@@ -403,7 +403,7 @@ const ofAddress = `client = %s AND (owner BETWEEN %s AND %s OR owner = 0)`
 
 // ja4KeyBits is how many bits of an owner are a hash of the fingerprint, behind those
 // of the network and of the address: a network may have many addresses.
-const ja4KeyBits = 24
+const ja4KeyBits = 32
 
 // keysOf returns the first and the last owner of an address.
 func keysOf(client netip.Addr) (first, last int64) {
