@@ -164,6 +164,9 @@ func (g *replica) clients(f Filter) []Client {
 	if err != nil || n != len(list) {
 		g.t.Errorf("%d clients are listed, and %d counted, %v", len(list), n, err)
 	}
+	if len(list) > 200 { // which takes long
+		return list
+	}
 	g.scan(list)
 	for _, o := range []Order{{}, {ByLastSeen, true}, {ByHandshakes, false}, {ByClient, true}} {
 		g.find(f, o, list)

@@ -37,7 +37,7 @@ var version1 = []string{
 }
 
 // oldClients are the clients of a ledger of version 1.
-const oldClients = 12_000
+const oldClients = 3_000
 
 func oldAddress(i int) netip.Addr {
 	if i%5 == 0 {
