@@ -2,9 +2,12 @@ package ledger
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
+
+	"postern/proxy"
 )
 
 // TestSlowReadersDoNotKeepFromWriting: those of a report, the page and gauges may all
@@ -31,6 +34,25 @@ func TestSlowReadersDoNotKeepFromWriting(t *testing.T) {
 		defer cancel()
 		if err := g.Flush(ctx); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestNetworksOfOneHashComeApart: their rows lie between each other.
+func TestNetworksOfOneHashComeApart(t *testing.T) {
+	bucket := func(n int) uint64 { return shardNumber(networkNumber(nthClient(n).Addr())) >> (64 - bucketBits) }
+	same := 1
+	for bucket(same) != bucket(0) {
+		same++
+	}
+	each(t, func(t *testing.T, g *replica) {
+		for i := range 12 {
+			for _, n := range []int{0, same} {
+				g.meet(hello("192.0.2.1", program(i), func(h *proxy.Handshake) { h.Client = netip.AddrPortFrom(nthClient(n).Addr(), 4000) }))
+			}
+		}
+		if n := len(g.clients(Filter{Noise: true})); n != 24 { // which holds Scan against them
+			t.Errorf("%d clients", n)
 		}
 	})
 }
