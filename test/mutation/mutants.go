@@ -18,6 +18,8 @@ var mutants = []mutant{
 	{"no rule decides", "policy Policy.outcomes", condition("i", 1), never, "policy TestTheFirstRuleThatMatchesDecides"},
 	{"a rule with a share takes all", "policy Snapshot.outcome", condition("Share", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
 	{"a rule takes everybody", "policy Policy.matching", call("drop", 2), skipped, "policy TestAllKeysOfARuleMustHoldAnyValueOfAKey"},
+	{"a network does not know the rules around it", "policy findNetwork", call("join", 1), skipped, "policy TestANetworkKnowsTheRulesAroundIt"},
+	{"a snapshot never ends", "policy Snapshot.Valid", body, first("return true"), "policy TestASnapshotIsNotValidOutsideItsTime"},
 	{"a rule has no last moment", "policy Rule.within", part("ended", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
 	{"a rule is in force before its time", "policy Rule.within", part("From", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
 	{"an exemption needs no end", "policy Rule.Exemption", part("Until", 1), always, "metrics TestExemptionsSayWhenTheyEnd"},
@@ -111,10 +113,6 @@ var mutants = []mutant{
 	{"off loopback no token is needed", "internal/admin access.decide", condition("loopback", 1), always, "internal/admin TestOffLoopbackTheTokenIsNeeded"},
 	{"a wrong token is as good as a right one", "internal/admin access.decide", condition("right", 1), never, "internal/admin TestOffLoopbackTheTokenIsNeeded"},
 	{"tokens can be guessed for ever", "internal/admin access.decide", condition("wait", 1), never, "internal/admin TestTenWrongTokensAMinuteAndNoMore"},
-
-	// The page: who is found, and what is said of each.
-	{"a filter by rule finds everybody", "internal/admin Clients.parseRule", assignment("Keep", 1), skipped, "internal/admin TestClientsAreFiltered"},
-	{"noise is in the chart", "internal/admin daily.add", part("Noise", 1), always, "internal/admin TestTheChartCountsEachClientOnceADay"},
 
 	// What is read again: bad input keeps the old.
 	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("untimely", 1), never, "internal/certs TestRenew"},
