@@ -77,10 +77,9 @@ func (g *Runtime) identity() func(string) string {
 
 const (
 	// countEvery is how often idle instances count distinct clients, since the
-	// windows move. The pause between counts is at least countRest times as
+	// windows move. The pause between counts is at least ledger.CountRest times as
 	// long as the last count took.
 	countEvery = time.Minute
-	countRest  = 50
 	pruneEvery = time.Hour
 	// countTime bounds a count if the database hangs.
 	countTime = time.Minute
@@ -108,7 +107,7 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 		case <-count.C:
 			begun := time.Now()
 			g.countClients(ctx)
-			rest = time.Now().Add(countRest * time.Since(begun))
+			rest = time.Now().Add(ledger.CountRest * time.Since(begun))
 			count.Reset(countEvery)
 		}
 	}

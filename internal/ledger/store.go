@@ -284,8 +284,8 @@ func sqlitePath(ledgerURL string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(ledgerURL, "sqlite:"), "//")
 }
 
-// busy is how many milliseconds one process waits for another's write.
-const busy = "busy_timeout(10000)"
+// busy has one process wait for another's write.
+var busy = fmt.Sprintf("busy_timeout(%d)", busyTime.Milliseconds())
 
 const busyTime = 10 * time.Second
 

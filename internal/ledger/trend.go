@@ -167,8 +167,8 @@ const (
 	// countLease is how long a replica may count, in seconds. If nothing is written,
 	// another takes over takenAfter seconds after its time.
 	countLease, takenAfter = 60, 120
-	// countRest is how many times as long as a count took nobody counts.
-	countRest = 50
+	// CountRest is how many times as long as a count took nobody counts.
+	CountRest = 50
 )
 
 // distinctOfAll returns what one replica has counted for all of them.
@@ -196,7 +196,7 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 			return nil, now, err
 		}
 		figures, _ := json.Marshal(list) // of texts and numbers
-		rest := int64(countRest * time.Since(begun) / time.Second)
+		rest := int64(CountRest * time.Since(begun) / time.Second)
 		return list, at, s.within(ctx, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `UPDATE counted SET at = $1, figures = $2, due = $3, state = $4 WHERE owner = $5`,
 				at.Unix(), string(figures), t+rest, state, s.owner)
