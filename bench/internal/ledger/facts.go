@@ -74,7 +74,7 @@ var shares = [...]int{642, 92, 184, 22, 30, 20, 10}
 func (f Facts) sighting(i int) sighting {
 	slot := slots[i%members]
 	n := i/members*networks + slot.network
-	net, own := newDice(1, n), newDice(2, i)
+	net, own := newRandom(1, n), newRandom(2, i)
 	print := fingerprint(net.cubed() * prints)
 	if slot.network == networks-1 {
 		print = (print + 7*fingerprint(slot.member)) % prints
@@ -98,7 +98,7 @@ func (f Facts) sighting(i int) sighting {
 }
 
 // time says when it was seen: the more recent, the more of them.
-func (f Facts) time(s *sighting, kind character, own *dice) {
+func (f Facts) time(s *sighting, kind character, own *random) {
 	u := own.float()
 	s.last = f.Now - 1 - int64(u*u*(history-2))
 	if d := s.last - f.Since().Unix(); -60 < d && d < 60 {
@@ -113,7 +113,7 @@ func (f Facts) time(s *sighting, kind character, own *dice) {
 }
 
 // behave says what came of its handshakes and logins.
-func (s *sighting) behave(kind character, own *dice) {
+func (s *sighting) behave(kind character, own *random) {
 	n := func(most int) int64 { return int64(1 + own.below(most)) }
 	s.failed = int64(own.below(40) / 39)
 	switch kind {
@@ -151,13 +151,13 @@ func (s *sighting) days() (list []int64, counts [][4]int64) {
 }
 
 // account is the name of the n-th account; some are those of many devices.
-func account(n int, own *dice) string {
+func account(n int, own *random) string {
 	user := fmt.Sprintf("user%d", n)
 	if own.below(50) == 0 {
 		n /= 1000
 		user = fmt.Sprintf("scanner%d", n)
 	}
-	d := newDice(3, n)
+	d := newRandom(3, n)
 	switch share := d.below(100); {
 	case share < 40:
 		return user + "@example.org"
@@ -207,7 +207,7 @@ type version struct {
 var versions = []version{{50, "tls1.0", "t10", 0x301}, {75, "tls1.1", "t11", 0x302}, {87, "ssl3", "ts3", 0x300}, {100, "tls1.2", "t12", 0x303}}
 
 func (f fingerprint) index() int {
-	d := newDice(4, int(f))
+	d := newRandom(4, int(f))
 	share := d.below(100)
 	return slices.IndexFunc(versions, func(v version) bool { return share < v.below })
 }
@@ -223,7 +223,7 @@ func (f fingerprint) reason() string {
 }
 
 func (f fingerprint) ja4() string {
-	d := newDice(5, int(f))
+	d := newRandom(5, int(f))
 	return fmt.Sprintf("%sd%02d%02d00_%012x_%012x", versions[f.index()].ja4, 5+d.below(55), d.below(10), d.next()>>16, d.next()>>16)
 }
 
@@ -240,15 +240,15 @@ func (f fingerprint) hello() string {
 	return string(b)
 }
 
-// dice are random numbers that are the same in every run (splitmix64).
-type dice uint64
+// random yields numbers that are the same in every run (splitmix64).
+type random uint64
 
-func newDice(stream, n int) dice {
-	d := dice(uint64(stream)<<56 ^ uint64(n))
-	return dice(d.next())
+func newRandom(stream, n int) random {
+	d := random(uint64(stream)<<56 ^ uint64(n))
+	return random(d.next())
 }
 
-func (d *dice) next() uint64 {
+func (d *random) next() uint64 {
 	*d += 0x9e3779b97f4a7c15
 	z := uint64(*d)
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
@@ -256,14 +256,14 @@ func (d *dice) next() uint64 {
 	return z ^ z>>31
 }
 
-func (d *dice) below(n int) int { return int(d.next() >> 33 % uint64(n)) }
+func (d *random) below(n int) int { return int(d.next() >> 33 % uint64(n)) }
 
 // float is from 0 to 1, and cubed is more often near 0.
-func (d *dice) float() float64 { return float64(d.next()>>11) / (1 << 53) }
+func (d *random) float() float64 { return float64(d.next()>>11) / (1 << 53) }
 
-func (d *dice) cubed() float64 { u := d.float(); return u * u * u }
+func (d *random) cubed() float64 { u := d.float(); return u * u * u }
 
-func (d *dice) character() character {
+func (d *random) character() character {
 	at := d.below(1000)
 	for kind, share := range shares {
 		if at -= share; at < 0 {
