@@ -51,6 +51,11 @@ func New(t testing.TB) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.closeWith(t)
+	return s
+}
+
+func (s *Server) closeWith(t testing.TB) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("postgres's log:\n%s", s.Log())
@@ -59,7 +64,6 @@ func New(t testing.TB) *Server {
 			t.Error(err)
 		}
 	})
-	return s
 }
 
 // Launch runs a server until Close: for the tests of a package, by TestMain. A
@@ -75,9 +79,15 @@ func Launch() (*Server, error) {
 		return nil, err
 	}
 	s := &Server{dir: dir, bin: filepath.Dir(found[len(found)-1])}
-	if err := s.create(); err != nil {
-		os.RemoveAll(dir)
-		return nil, fmt.Errorf("making a cluster: %w", err)
+	return s, s.launch("initdb", "-D", s.data(), "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
+}
+
+// launch has a program make the cluster, and starts it.
+func (s *Server) launch(program string, args ...string) error {
+	err := s.create(program, args...)
+	if err != nil {
+		os.RemoveAll(s.dir)
+		return fmt.Errorf("making a cluster: %w", err)
 	}
 	// Between choosing a free port and the server's bind another process may
 	// take it.
@@ -86,12 +96,12 @@ func Launch() (*Server, error) {
 			break
 		}
 		if err = s.Start(); err == nil {
-			return s, nil
+			return nil
 		}
 	}
 	err = fmt.Errorf("starting postgres: %w\n%s", err, s.Log())
-	os.RemoveAll(dir)
-	return nil, err
+	os.RemoveAll(s.dir)
+	return err
 }
 
 func freeAddr() (string, error) {
@@ -104,17 +114,62 @@ func freeAddr() (string, error) {
 }
 
 // create makes the cluster. Its directory belongs to whom the server runs as.
-func (s *Server) create() error {
+func (s *Server) create(program string, args ...string) error {
 	if id := unprivileged(); id != nil {
 		if err := os.Chown(s.dir, int(id.Uid), int(id.Gid)); err != nil {
 			return err
 		}
 	}
-	cmd := s.command("initdb", "-D", s.data(), "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := s.command(program, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil
+}
+
+// Standby runs a server until the test ends that follows this one, and may only be
+// read until Promote. From then on each commit here waits for it.
+func (s *Server) Standby(t testing.TB) *Server {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port, _ := net.SplitHostPort(s.Addr)
+	b := &Server{dir: dir, bin: s.bin}
+	if err := b.launch("pg_basebackup", "-D", b.data(), "-R", "-c", "fast", "--no-sync", "-h", host, "-p", port, "-U", superuser); err != nil {
+		t.Fatal(err)
+	}
+	b.closeWith(t)
+	s.Exec(t, "postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
+	return b
+}
+
+// Promote makes a standby a server that can be written.
+func (s *Server) Promote(t testing.TB) {
+	t.Helper()
+	s.Exec(t, "postgres", "SELECT pg_promote()")
+}
+
+// Crash ends the server as a power failure does.
+func (s *Server) Crash() error {
+	err := s.process.Signal(syscall.SIGQUIT)
+	<-s.gone
+	return err
+}
+
+// Exec runs statements in a database.
+func (s *Server) Exec(t testing.TB, database string, statements ...string) {
+	t.Helper()
+	db, err := sql.Open("pgx", s.URL(database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, statement := range statements {
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v\n%s", statement, err, s.Log())
+		}
+	}
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
@@ -273,15 +328,8 @@ func (s *Server) URL(database string) string {
 // NewDatabase makes an empty database and returns its URL.
 func (s *Server) NewDatabase(t testing.TB) string {
 	t.Helper()
-	db, err := sql.Open("pgx", s.URL("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
 	name := fmt.Sprintf("test%d", s.databases.Add(1))
-	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
-		t.Fatalf("making a database: %v\n%s", err, s.Log())
-	}
+	s.Exec(t, "postgres", "CREATE DATABASE "+name)
 	return s.URL(name)
 }
 
