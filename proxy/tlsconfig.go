@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,10 +139,28 @@ func (srv *Server) SetClientCAs(pool *x509.CertPool) {
 }
 
 // SetTicketKeys replaces the keys of session tickets (RFC 5077, RFC 8446,
-// Section 4.6.1): the first one makes tickets, all of them open some.
+// Section 4.6.1): the first one makes tickets, all of them open some. The key that has
+// made them so far goes on for a moment if it is still among them, until other replicas
+// know the new one, too.
 func (srv *Server) SetTicketKeys(keys [][32]byte) {
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
+	if first := srv.tls.keys[:1]; slices.Contains(keys[1:], first[0]) {
+		held, then := slices.Concat(first, keys), keys
+		keys = held
+		time.AfterFunc(ticketKeyHeld, func() {
+			srv.tls.mu.Lock()
+			defer srv.tls.mu.Unlock()
+			if &srv.tls.keys[0] == &held[0] { // no others have come
+				srv.useTicketKeys(then)
+			}
+		})
+	}
+	srv.useTicketKeys(keys)
+}
+
+// useTicketKeys puts keys in force; mu is held.
+func (srv *Server) useTicketKeys(keys [][32]byte) {
 	srv.tls.keys = keys
 	for _, c := range srv.tls.snapshot.Load().strict {
 		c.SetSessionTicketKeys(keys)
@@ -152,6 +171,8 @@ const (
 	ticketKeyLife = 24 * time.Hour
 	// ticketKeysKept open tickets for as long as they live in crypto/tls.
 	ticketKeysKept = 7
+	// ticketKeyHeld is several times as long as a replica takes to see a new file.
+	ticketKeyHeld = 10 * time.Second
 )
 
 func newTicketKey() (key [32]byte) {
