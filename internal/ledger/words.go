@@ -8,11 +8,12 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// inWords says what helps against an error at the opening of a database file.
+// inWords says what helps against an error at the opening of a database.
 func inWords(err error) error {
 	var said *modernc.Error
 	code := 0
@@ -23,7 +24,10 @@ func inWords(err error) error {
 		code &= 0xff // the rest says more of the same
 	}
 	words := ""
+	var refused *pgconn.PgError
 	switch {
+	case errors.As(err, &refused) && refused.Code == "42501":
+		words = "the role lacks a right: let it own the tables and make them, by GRANT USAGE, CREATE ON SCHEMA public TO it"
 	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE, errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		words = "the disk is full: make room on the file system of this file"
 	case code == sqlite3.SQLITE_NOTADB:
