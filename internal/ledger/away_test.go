@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -298,6 +299,8 @@ func TestTheQueueIsBounded(t *testing.T) {
 	}
 	const bound = 100_000
 	g := newReplica(t, Memory)
+	var log strings.Builder
+	g.log = slog.New(slog.NewTextHandler(&log, nil))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	h := hello("10.0.0.0")
@@ -320,7 +323,15 @@ func TestTheQueueIsBounded(t *testing.T) {
 	if n := g.Dropped(); n != 50 {
 		t.Errorf("%d were dropped beyond the bound, not 50", n)
 	}
+	for range 2 {
+		if g.Flush(ctx) == nil {
+			t.Fatal("it was written")
+		}
+	}
 	g.flush()
+	if strings.Count(log.String(), "too many clients wait for the ledger") != 1 || !strings.Contains(log.String(), "written again\" ledger=memory: dropped=50\n") {
+		t.Errorf("the log says\n%s", log.String())
+	}
 	meet(bound) // there is room again
 	g.flush()
 	if n, err := g.store.Count(t.Context(), Filter{}); n != bound+1 || err != nil {

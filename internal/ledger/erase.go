@@ -23,6 +23,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	if err := s.readable(ctx); err != nil {
 		return err
 	}
+	defer s.erased.Add(1)
 	t := before.Unix()
 	for _, p := range []struct{ table, key, old string }{
 		{"days", "(day, sighting)", fmt.Sprintf(`SELECT day, sighting FROM days WHERE day < %d`, t/secondsADay)},
@@ -54,8 +55,15 @@ func (s *Store) oldSightings(t int64) string {
 }
 
 // pruneHellos deletes hellos whose fingerprints nobody has. Looking for them takes
-// long, so those that came meanwhile are looked at again.
+// long, so of several replicas the one does it that has counted last, and hellos that
+// came meanwhile are looked at again.
 func (s *Store) pruneHellos(ctx context.Context) error {
+	if s.columns {
+		var owner int64
+		if err := s.db.QueryRowContext(ctx, `SELECT owner FROM counted`).Scan(&owner); err != nil || owner != 0 && owner != s.owner {
+			return err
+		}
+	}
 	kept, err := s.fingerprints(ctx)
 	if err != nil || len(kept) == 0 {
 		return err
@@ -96,8 +104,10 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 }
 
 // erase runs a statement while no recorder has a batch under way, and returns how
-// many rows it deleted.
+// many rows it deleted. A server that has died without a word ends it.
 func (s *Store) erase(ctx context.Context, statement string, args ...any) (n int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
 	err = s.whileNobodyWrites(func([]*Recorder) error {
 		return s.within(ctx, func(tx *sql.Tx) error {
 			result, err := tx.ExecContext(ctx, statement, args...)
@@ -140,6 +150,7 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 			`DELETE FROM accounts WHERE ` + is,
 		}
 	}
+	defer s.erased.Add(1)
 	err = s.whileNobodyWrites(func(recorders []*Recorder) error {
 		for _, r := range recorders {
 			r.erase(account, client)

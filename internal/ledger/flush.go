@@ -89,9 +89,16 @@ func (r *Recorder) flush(ctx context.Context) (wrote bool, err error) {
 	wrote, err = r.write(ctx)
 	switch was := r.failing.Swap(err != nil); {
 	case err != nil && !was:
-		r.log.Error("writing the ledger failed, trying again", "ledger", r.store.name, "error", err.Error(), "clients", r.pending.Load())
+		r.log.Error("writing the ledger failed, trying again", "ledger", r.store.name, "error", oneLine{err}, "clients", r.pending.Load())
 	case err == nil && was:
-		r.log.Info("the ledger is written again", "ledger", r.store.name)
+		r.log.Info("the ledger is written again", "ledger", r.store.name, "dropped", r.dropped.Load()-r.whole)
+	}
+	switch dropped := r.dropped.Load(); {
+	case err == nil:
+		r.whole, r.full = dropped, false
+	case dropped > r.whole && !r.full:
+		r.full = true
+		r.log.Error("too many clients wait for the ledger, leaving out further ones", "ledger", r.store.name, "clients", r.pending.Load())
 	}
 	now := r.now().Unix()
 	if err == nil {
@@ -181,7 +188,7 @@ func (r *Recorder) refresh(ctx context.Context) {
 	defer cancel()
 	if err := r.load(ctx, now, first || erased != r.loaded.erased); err != nil {
 		if ctx.Err() == nil && !r.loaded.failed {
-			r.log.Warn("reading the ledger failed, trying again", "error", err.Error())
+			r.log.Warn("reading the ledger failed, trying again", "error", oneLine{err})
 		}
 		r.loaded.failed = true
 		if !first {

@@ -38,6 +38,10 @@ type Recorder struct {
 	writing sync.Mutex
 	// failing: the last attempt to write failed.
 	failing atomic.Bool
+	// whole is what had been dropped when an attempt last succeeded; full: more has been
+	// since, which was said.
+	whole uint64
+	full  bool
 	// lastWrite is when rows were written last, and lastGood when an attempt last
 	// succeeded, even if there was nothing to write; in seconds since 1970.
 	lastWrite, lastGood atomic.Int64

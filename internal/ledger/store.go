@@ -273,7 +273,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		}
 		return sqlite, "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode(), ""
 	case "postgres", "postgresql":
-		dsn, reason = postgresSource(ledgerURL)
+		dsn, reason = postgresSource(ledgerURL, readOnly)
 		return postgres, dsn, reason
 	}
 	return d, "", forms
@@ -376,9 +376,9 @@ func (s *Store) Close() error { return s.db.Close() }
 // within runs f in one transaction, as the only one that writes.
 func (s *Store) within(ctx context.Context, f func(*sql.Tx) error) error {
 	err := s.transact(ctx, f)
-	if s.columns && cannotWriteNow(err) {
-		// A connection may be for reading alone as long as it lives, whatever
-		// becomes of the server: the next attempt makes a new one.
+	if s.columns && away(err) {
+		// A connection may be for reading alone as long as it lives, or lead to a server
+		// that has died without a word: the next attempt makes a new one.
 		s.db.SetMaxIdleConns(-1)
 		s.db.SetMaxIdleConns(idleConnections)
 	}
@@ -436,6 +436,5 @@ func (s *Store) whileNobodyWrites(f func(recorders []*Recorder) error) error {
 		r.writing.Lock()
 		defer r.writing.Unlock()
 	}
-	defer s.erased.Add(1)
 	return f(recorders)
 }

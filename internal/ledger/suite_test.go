@@ -66,6 +66,8 @@ func newURL(t testing.TB, kind string) string {
 		return "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
 	case "postgres":
 		return pg(t).NewDatabase(t)
+	case "pgbouncer":
+		return postgrestest.Pooled(t, pg(t).NewDatabase(t))
 	}
 	return Memory
 }

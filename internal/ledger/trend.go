@@ -169,6 +169,8 @@ const (
 	countLease, takenAfter = 60, 120
 	// CountRest is how many times as long as a count took nobody counts.
 	CountRest = 50
+	// itsTime is PostgreSQL's clock, in seconds since 1970: those of replicas may differ.
+	itsTime = "CAST(extract(epoch FROM clock_timestamp()) AS BIGINT)"
 )
 
 // distinctOfAll returns what one replica has counted for all of them.
@@ -176,15 +178,14 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 	if err := s.readable(ctx); err != nil {
 		return nil, now, err
 	}
-	t := now.Unix()
 	var mine int64
 	state, err := s.State(ctx)
 	if err != nil {
 		return nil, now, err
 	}
 	err = s.within(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `UPDATE counted SET owner = $1, due = $2 WHERE due <= $3 AND (owner = $1 OR due <= $4 OR state <> $5)`,
-			s.owner, t+countLease, t, t-takenAfter, state)
+		result, err := tx.ExecContext(ctx, `UPDATE counted SET owner = $1, due = `+itsTime+` + $2 WHERE due <= `+itsTime+`
+			AND (owner = $1 OR due <= `+itsTime+` - $3 OR state <> $4)`, s.owner, countLease, takenAfter, state)
 		if err == nil {
 			mine, err = result.RowsAffected()
 		}
@@ -198,8 +199,8 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 		figures, _ := json.Marshal(list) // of texts and numbers
 		rest := int64(CountRest * time.Since(begun) / time.Second)
 		return list, at, s.within(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE counted SET at = $1, figures = $2, due = $3, state = $4 WHERE owner = $5`,
-				at.Unix(), string(figures), t+rest, state, s.owner)
+			_, err := tx.ExecContext(ctx, `UPDATE counted SET at = $1, figures = $2, due = `+itsTime+` + $3, state = $4 WHERE owner = $5`,
+				at.Unix(), string(figures), rest, state, s.owner)
 			return err
 		})
 	}

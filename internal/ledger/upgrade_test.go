@@ -115,7 +115,7 @@ func figures(t *testing.T, s *Store) (all []string) {
 }
 
 func TestAnOlderLedgerIsBroughtUp(t *testing.T) {
-	for _, kind := range []string{"sqlite", "postgres"} {
+	for _, kind := range []string{"sqlite", "postgres", "pgbouncer"} {
 		t.Run(kind, func(t *testing.T) {
 			url := newURL(t, kind)
 			oldLedger(t, url)

@@ -17,7 +17,7 @@ import (
 // postgresSource returns the data source of a postgres:// URL, or what is wrong
 // with it. A reason holds nothing of the URL but the name of a parameter, or of a
 // file: any other part may be a password's.
-func postgresSource(ledgerURL string) (dsn, reason string) {
+func postgresSource(ledgerURL string, readOnly bool) (dsn, reason string) {
 	u, err := url.Parse(ledgerURL)
 	_, rest, _ := strings.Cut(ledgerURL, "://")
 	rest = strings.TrimLeftFunc(rest, func(r rune) bool { return !strings.ContainsRune("/?#", r) }) // behind the host
@@ -31,12 +31,19 @@ func postgresSource(ledgerURL string) (dsn, reason string) {
 	case err != nil || u.Host == "" && u.Query().Get("host") == "":
 		return "", "not a postgres:// URL with a host: write postgres://user@host/database"
 	}
-	if _, err := pgconn.ParseConfig(ledgerURL); err != nil {
+	c, err := pgconn.ParseConfig(ledgerURL)
+	if err != nil {
 		return "", badParameter(u) // the error may quote a password
 	}
 	q := u.Query()
 	if !q.Has("default_query_exec_mode") {
 		q.Set("default_query_exec_mode", "exec") // prepared statements get lost behind PgBouncer
+	}
+	if c.ConnectTimeout == 0 { // a server that has died says nothing, and the next one has its turn
+		q.Set("connect_timeout", "5")
+	}
+	if several := strings.Contains(u.Host+q.Get("host"), ","); several && !readOnly && c.ValidateConnect == nil && !q.Has("target_session_attrs") {
+		q.Set("target_session_attrs", "read-write") // the first that answers may be a standby
 	}
 	u.RawQuery = q.Encode()
 	return u.String(), ""
