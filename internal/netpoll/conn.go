@@ -37,8 +37,11 @@
 package netpoll
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -121,6 +124,41 @@ func KeepAlive(c Socket, peer netip.Addr) {
 // is woken up for it, and so not more often than that.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 120 * time.Second, Interval: 30 * time.Second, Count: 4}
 
+// FileListener makes a listener of a listening socket that another process has made, and
+// gives it the options of ListenConfig. It closes f.
+func FileListener(f *os.File, deferAccept bool) (_ net.Listener, err error) {
+	defer f.Close()
+	l, _ := net.FileListener(f)
+	tcp, listens := l.(*net.TCPListener)
+	if listens {
+		raw, _ := tcp.SyscallConn() // it is open
+		raw.Control(func(fd uintptr) {
+			on, _ := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
+			listens = on != 0
+		})
+		if set := ListenConfig(deferAccept).Control; set != nil {
+			err = set("", "", raw)
+		}
+	}
+	if !listens {
+		return nil, errors.New("not a listening TCP socket")
+	}
+	return fileListener{tcp}, err
+}
+
+// fileListener takes back what package net sets on each connection of such a socket:
+// probes every 15 seconds.
+type fileListener struct{ *net.TCPListener }
+
+func (l fileListener) Accept() (net.Conn, error) {
+	c, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	c.SetKeepAliveConfig(keepAlive)
+	return c, nil
+}
+
 // AddrPort is the address of a TCP peer; one that came over a dual-stack socket is
 // unmapped.
 func AddrPort(a net.Addr) netip.AddrPort {
@@ -140,6 +178,15 @@ func Accepts(l net.Listener, to netip.AddrPort) bool {
 		return at == netip.AddrPortFrom(ip, to.Port())
 	}
 	return Local(ip) && (at.Addr().Is4() == ip.Is4() || at.Addr().Is6() && !onlyIPv6(l))
+}
+
+// ListenAddr is a listener's address as it is configured: without a host where it gets
+// IPv4 and IPv6.
+func ListenAddr(l net.Listener) string {
+	if at := AddrPort(l.Addr()); at.Addr().IsUnspecified() && at.Addr().Is6() && !onlyIPv6(l) {
+		return fmt.Sprint(":", at.Port())
+	}
+	return l.Addr().String()
 }
 
 // Local reports whether an address is one of this host.

@@ -5,6 +5,8 @@ package netpoll
 import (
 	"net"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,8 +38,10 @@ func option(t *testing.T, c net.Conn, level, name int) (value int) {
 }
 
 func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
-	for _, deferAccept := range []bool{false, true} {
-		l := listen(t, ListenConfig(deferAccept), "tcp", "127.0.0.1:0")
+	for _, l := range []net.Listener{
+		listen(t, ListenConfig(false), "tcp", "127.0.0.1:0"), listen(t, ListenConfig(true), "tcp", "127.0.0.1:0"),
+		fromFile(t, false), fromFile(t, true),
+	} {
 		client, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -63,13 +67,65 @@ func TestAcceptedConnectionsHaveTheirOptions(t *testing.T) {
 	}
 }
 
+// fromFile listens on a socket that somebody else has made.
+func fromFile(t *testing.T, deferAccept bool) net.Listener {
+	t.Helper()
+	f, err := listen(t, net.ListenConfig{}, "tcp", "127.0.0.1:0").(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := FileListener(f, deferAccept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func TestAFileThatDoesNotListenIsNoListener(t *testing.T) {
+	unixSocket, err := net.Listen("unix", t.TempDir()+"/socket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unixSocket.Close()
+	connected, err := net.Dial("tcp", listen(t, net.ListenConfig{}, "tcp", "127.0.0.1:0").Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connected.Close()
+	var files []*os.File
+	for _, c := range []any{unixSocket, connected} {
+		f, err := c.(interface{ File() (*os.File, error) }).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	for _, f := range files {
+		if l, err := FileListener(f, false); err == nil {
+			t.Errorf("%s became a listener at %v", f.Name(), l.Addr())
+		}
+	}
+}
+
+func TestAListenerForIPv4AndIPv6HasNoHostInItsAddress(t *testing.T) {
+	for network, want := range map[string]string{"tcp": ":", "tcp4": "0.0.0.0:", "tcp6": "[::]:"} {
+		l := listen(t, net.ListenConfig{}, network, map[string]string{"tcp4": "0.0.0.0:0"}[network])
+		if got := ListenAddr(l); !strings.HasPrefix(got, want) || got == want {
+			t.Errorf("%s: %s", network, got)
+		}
+	}
+}
+
 // A client that says nothing is accepted, but later, and one that speaks at once.
 func TestDeferAcceptWaitsForTheFirstBytes(t *testing.T) {
-	l := listen(t, ListenConfig(true), "tcp", "127.0.0.1:0")
+	ours, given := listen(t, ListenConfig(true), "tcp", "127.0.0.1:0"), fromFile(t, true)
 	for _, tt := range []struct {
+		l             net.Listener
 		first         string
 		atLeast, most time.Duration
-	}{{"hello", 0, 500 * time.Millisecond}, {"", 500 * time.Millisecond, 8 * time.Second}} {
+	}{{ours, "hello", 0, 500 * time.Millisecond}, {ours, "", 500 * time.Millisecond, 8 * time.Second}, {given, "", 500 * time.Millisecond, 8 * time.Second}} {
+		l := tt.l
 		begun := time.Now()
 		client, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
