@@ -25,7 +25,7 @@ const Every = 2 * time.Second
 // called at any time and from any goroutine.
 type Watcher struct {
 	every   time.Duration
-	trigger chan struct{}
+	trigger chan chan struct{}
 	sets    []*set
 }
 
@@ -39,7 +39,7 @@ type set struct {
 
 // New makes a watcher that checks its files at that interval.
 func New(every time.Duration) *Watcher {
-	return &Watcher{every: every, trigger: make(chan struct{}, 1)}
+	return &Watcher{every: every, trigger: make(chan chan struct{}, 1)}
 }
 
 // Add watches files and directories, including the directories in those. It must
@@ -51,13 +51,16 @@ func (w *Watcher) Add(reload func() error, paths ...string) {
 	w.sets = append(w.sets, &set{paths: paths, reload: reload, loaded: now, last: now})
 }
 
-// Trigger has everything read again at once, changed or not. Triggers that
-// come in quick succession may count as one.
-func (w *Watcher) Trigger() {
+// Trigger has everything read again at once, changed or not, and closes done after that.
+// Triggers that come in quick succession may count as one.
+func (w *Watcher) Trigger() (done <-chan struct{}) {
+	read := make(chan struct{})
 	select {
-	case w.trigger <- struct{}{}:
+	case w.trigger <- read:
 	default: // one is waiting already
+		close(read)
 	}
+	return read
 }
 
 // Run watches until the context ends.
@@ -72,10 +75,11 @@ func (w *Watcher) Run(ctx context.Context) {
 			for _, s := range w.sets {
 				s.check()
 			}
-		case <-w.trigger:
+		case read := <-w.trigger:
 			for _, s := range w.sets {
 				s.read(stateOf(s.paths))
 			}
+			close(read)
 		}
 	}
 }

@@ -232,7 +232,7 @@ func TestTriggerReadsAtOnceAndAStormCountsAsFew(t *testing.T) {
 			t.Errorf("a hundred triggers: read %d times", n)
 		}
 		write(t, file, "other text")
-		w.Trigger()
+		<-w.Trigger()
 		expect(t, "changed and triggered", w.read(), 1)
 		expect(t, "what the trigger has read", w.ticks(5), 0)
 	})
