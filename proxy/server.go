@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,6 +92,7 @@ type Server struct {
 
 	lastID    atomic.Uint64
 	work      sync.WaitGroup // accept loops and probes
+	turns     atomic.Int64   // of accept loops that were woken up
 	mu        sync.Mutex
 	open      map[*session]struct{}
 	warned    sync.Map      // of rate.Sometimes, by what it is about
@@ -166,6 +168,22 @@ func (srv *Server) stopAccepting() {
 	}
 }
 
+// deadliner is a listener whose Accept can be woken up.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// Accepts reports whether every accept loop has gone round since the last call, which has
+// woken them up, as this one does for the next.
+func (srv *Server) Accepts() bool {
+	turns, loops := srv.turns.Swap(0), int64(0)
+	for _, list := range srv.cfg.Listeners {
+		for _, nl := range list {
+			nl.(deadliner).SetDeadline(past)
+			loops++
+		}
+	}
+	return turns >= loops || srv.isDraining()
+}
+
 // maxAcceptWait is the longest pause while nothing can be accepted.
 const maxAcceptWait = 100 * time.Millisecond
 
@@ -178,6 +196,11 @@ func (srv *Server) accept(l Listener, nl net.Listener) {
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				nl.(deadliner).SetDeadline(time.Time{})
+				srv.turns.Add(1)
+				continue
 			}
 			if wait == 0 {
 				srv.cfg.Log.Error("accepting failed", "listener", string(l), "error", err.Error())

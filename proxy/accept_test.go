@@ -1,0 +1,41 @@
+package proxy
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+	"postern/policy"
+)
+
+// stuck is a listener whose accept loop does not wake up.
+type stuck struct{ net.Listener }
+
+func (stuck) SetDeadline(time.Time) error { return nil }
+
+// The watchdog's question wakes every accept loop, and each goes on after it.
+func TestAcceptsIsFalseWhereAnAcceptLoopIsStuck(t *testing.T) {
+	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).Addr()
+	g := StartProxy(t, policy.Enforce, up, up, nil)
+	for range 3 {
+		g.Accepts()
+		for end := time.Now().Add(10 * time.Second); g.turns.Load() < 4 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+		if !g.Accepts() {
+			t.Fatal("not every loop takes connections")
+		}
+		g.Dial(t, IMAP).Read(make([]byte, 1)) // the greeting
+	}
+	g = StartProxy(t, policy.Enforce, up, up, func(cfg *Config) { cfg.Listeners[POP3][0] = stuck{cfg.Listeners[POP3][0]} })
+	for range 3 {
+		if g.Accepts() {
+			t.Error("a loop that is stuck takes connections")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	g.Shutdown(t.Context())
+	if !g.Accepts() {
+		t.Error("a server that drains is no server that is stuck")
+	}
+}
