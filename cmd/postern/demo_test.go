@@ -103,7 +103,7 @@ func TestDemoStaysUpUntilASignal(t *testing.T) {
 		defer taken.Close()
 	}
 	go func() {
-		code <- run(context.Background(), system{[]string{"demo"}, nil, &stdout, &stderr, stop, nil, nil, nil, nil})
+		code <- run(context.Background(), system{args: []string{"demo"}, stdout: &stdout, stderr: &stderr, stop: stop})
 	}()
 	waitFor(t, &stdout, "Ctrl-C ends it")
 	waitFor(t, &stdout, "in a browser: http://127.0.0.1:")

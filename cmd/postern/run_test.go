@@ -177,10 +177,10 @@ func TestServeStopsOnASignal(t *testing.T) {
 	stop := make(chan os.Signal, 2)
 	code := make(chan int, 1)
 	go func() {
-		code <- run(context.Background(), system{nil, []string{
+		code <- run(context.Background(), system{environ: []string{
 			"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_TLS_CERT_FILE=" + pair.CertFile, "POSTERN_TLS_KEY_FILE=" + pair.KeyFile,
 			"POSTERN_LISTEN_IMAPS=127.0.0.1:0", "POSTERN_LISTEN_IMAP=127.0.0.1:0", "POSTERN_ADMIN_LISTEN=127.0.0.1:0",
-		}, &buffer{}, &stderr, stop, nil, nil, nil, nil})
+		}, stdout: &buffer{}, stderr: &stderr, stop: stop})
 	}()
 	waitFor(t, &stderr, `"msg":"serving"`)
 	stop <- syscall.SIGTERM

@@ -11,6 +11,7 @@ import (
 	"postern/internal/check"
 	"postern/internal/config"
 	"postern/internal/gate"
+	"postern/internal/handover"
 )
 
 func serve(ctx context.Context, sys system) error {
@@ -18,10 +19,15 @@ func serve(ctx context.Context, sys system) error {
 	if err := sys.parse(fs); err != nil {
 		return err
 	}
-	cfg, err := config.Load(sys.environ)
+	given, err := handover.Take()
+	var cfg *config.Config
+	if err == nil {
+		sys.environ = given.Environ(sys.environ)
+		cfg, err = config.Load(sys.environ)
+	}
 	var g *gate.Runtime
 	if err == nil {
-		g, err = gate.New(cfg, buildInfo(), sys.stderr, time.Now)
+		g, err = gate.New(cfg, buildInfo(), given, sys.stderr, time.Now)
 	}
 	if err != nil {
 		return sys.whole(ctx, err)

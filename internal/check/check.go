@@ -128,6 +128,8 @@ func (r *Report) heldByPostern(variable, addr string, err error, offline bool, o
 		r.warn(variable, "%s is in use, and with -offline nobody is asked by whom", addr)
 	case taken && (strings.HasSuffix(by, " (postern)") || ours(by)):
 		return true
+	case taken && strings.HasSuffix(by, " (systemd)"):
+		r.Fine = append(r.Fine, variable+": "+addr+": a socket unit of systemd holds it, and hands it over to serve")
 	default:
 		r.addError(problem)
 	}

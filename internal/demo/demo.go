@@ -102,7 +102,7 @@ func (s *stage) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.postern, err = gate.New(cfg, s.Build, &s.log, time.Now); err != nil {
+	if s.postern, err = gate.New(cfg, s.Build, nil, &s.log, time.Now); err != nil {
 		return err
 	}
 	s.postern.Start()

@@ -15,11 +15,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/config"
+	"postern/internal/handover"
 	"postern/internal/logging"
 	"postern/internal/memory"
 	"postern/internal/policyfile"
@@ -70,9 +72,9 @@ const logQueue = 4096
 // Build identifies the program's source.
 type Build struct{ Version, Revision string }
 
-// New binds the listeners and reads the files. Its error may have several
-// lines. The log goes to stderr; now is the policy's clock.
-func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time) (g *Runtime, err error) {
+// New binds the listeners that it was not given, and reads the files. Its error may have
+// several lines. The log goes to stderr; now is the policy's clock.
+func New(cfg *config.Config, build Build, given handover.Sockets, stderr io.Writer, now func() time.Time) (g *Runtime, err error) {
 	g = &Runtime{
 		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}),
 		failing: make(map[string]bool),
@@ -87,7 +89,7 @@ func New(cfg *config.Config, build Build, stderr io.Writer, now func() time.Time
 	if err := errors.Join(ferr, perr); err != nil {
 		return nil, err
 	}
-	listeners, admin, err := listen(cfg)
+	listeners, admin, err := listen(cfg, given)
 	if err != nil {
 		return nil, err
 	}
@@ -159,9 +161,11 @@ const flushAtLeast = 100 * time.Millisecond
 
 // Run serves until a signal arrives on stop, ctx ends, or the admin port fails;
 // only the last is an error. A signal on reload has the files read again. A
-// second signal on stop ends the drain at once.
+// second signal on stop ends the drain at once. systemd hears of all that.
 func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error {
 	g.Start()
+	notify(daemon.SdNotifyReady)
+	go g.watchdog()
 	var err error
 	for serving := true; serving; {
 		select {
@@ -169,8 +173,13 @@ func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error 
 			p := g.policy.Load()
 			g.log.Info("reading files again", "variables", "as at the start; a changed one takes a restart", "mode", p.Mode().String(), "floor", p.Floor().String())
 			g.signals.Add(1)
-			g.files.Trigger()
-			g.policyFiles.Trigger()
+			notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
+			files, policy := g.files.Trigger(), g.policyFiles.Trigger()
+			go func() {
+				<-files
+				<-policy
+				notify(daemon.SdNotifyReady)
+			}()
 			continue
 		case sig := <-stop:
 			g.log.Info("stopping", "signal", sig.String(), "timeout", g.cfg.TimeoutDrain.String())
@@ -180,6 +189,7 @@ func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error 
 		}
 		serving = false
 	}
+	notify(daemon.SdNotifyStopping)
 	drain, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {

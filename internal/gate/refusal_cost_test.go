@@ -62,7 +62,7 @@ func serveMeasured(ledger bool) error {
 	if err != nil {
 		return err
 	}
-	g, err := New(cfg, Build{}, io.Discard, time.Now)
+	g, err := New(cfg, Build{}, nil, io.Discard, time.Now)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func serveMeasured(ledger bool) error {
 		pc.Observer = all[1:]
 	}
 	var admin net.Listener
-	if pc.Listeners, admin, err = listen(cfg); err != nil {
+	if pc.Listeners, admin, err = listen(cfg, nil); err != nil {
 		return err
 	}
 	admin.Close()

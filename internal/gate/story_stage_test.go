@@ -123,7 +123,7 @@ func open(t *testing.T, name string, at time.Time) *stage {
 		if st.policy, err = policyfile.Of(cfg); err != nil {
 			t.Fatal(err)
 		}
-		if st.postern, err = gate.New(cfg, gate.Build{}, st.log, st.now); err == nil {
+		if st.postern, err = gate.New(cfg, gate.Build{}, nil, st.log, st.now); err == nil {
 			break
 		}
 		// Somebody else may take a free port before Postern does.

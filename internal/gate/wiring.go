@@ -4,12 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"postern/internal/admin"
 	"postern/internal/config"
+	"postern/internal/handover"
 	"postern/internal/logging"
 	"postern/internal/netpoll"
 	"postern/metrics"
@@ -96,34 +101,46 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.admin = admin.New(ao)
 }
 
-// listen binds every address. Its error names all that cannot be bound.
-func listen(cfg *config.Config) (map[proxy.Listener][]net.Listener, net.Listener, error) {
+// listen binds every address, but for those of which sockets were given. Its error names
+// all that cannot be bound.
+func listen(cfg *config.Config, given handover.Sockets) (map[proxy.Listener][]net.Listener, net.Listener, error) {
 	bound := make(map[proxy.Listener][]net.Listener)
+	left := maps.Clone(given)
 	var all []net.Listener
 	var problems []error
-	bind := func(lc net.ListenConfig, variable, addr string) net.Listener {
-		nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
-		if err != nil {
-			problems = append(problems, config.BindError(variable, addr, err))
-			return nil
+	bind := func(lc net.ListenConfig, name, variable string, addrs ...string) []net.Listener {
+		list, have := left[name]
+		delete(left, name)
+		for _, addr := range addrs {
+			if have {
+				break
+			}
+			nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
+			if err != nil {
+				problems = append(problems, config.BindError(variable, addr, err))
+				continue
+			}
+			list = append(list, nl)
 		}
-		all = append(all, nl)
-		return nl
+		all = append(all, list...)
+		return list
 	}
 	for _, l := range cfg.Listeners() {
-		for _, addr := range l.Addrs {
-			name := proxy.Listener(l.Name)
-			bound[name] = append(bound[name], bind(netpoll.ListenConfig(name.ImplicitTLS()), l.Variable, addr))
-		}
+		name := proxy.Listener(l.Name)
+		bound[name] = bind(netpoll.ListenConfig(name.ImplicitTLS()), l.Name, l.Variable, l.Addrs...)
 	}
-	admin := bind(net.ListenConfig{}, config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+	admin := bind(net.ListenConfig{}, "admin", config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		problems = append(problems, fmt.Errorf("LISTEN_FDNAMES: %s: there is no %sUPSTREAM_%s: set that, or hand over no such socket",
+			name, config.Prefix, strings.ToUpper(strings.TrimSuffix(name, "s"))))
+	}
 	if len(problems) > 0 {
 		for _, nl := range all {
 			nl.Close()
 		}
 		return nil, nil, errors.Join(problems...)
 	}
-	return bound, admin, nil
+	return bound, admin[0], nil
 }
 
 // closeAll closes what listen has bound.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,7 +41,7 @@ type Proxy struct {
 
 	env    map[string]string
 	binary string
-	files  int // limit on descriptors, where not 0
+	how    Process
 	cmd    *exec.Cmd
 	stderr *logBuffer
 	exited chan struct{}
@@ -66,6 +67,24 @@ type Process struct {
 	Measured bool
 	// Descriptors is the hard limit on open files; 0 is the test's own.
 	Descriptors int
+	// Sockets are handed over to it, as systemd does.
+	Sockets []Socket
+	// Environ has variables without the prefix POSTERN_.
+	Environ []string
+}
+
+// Socket listens for one of imaps, pop3s, imap, pop3, admin.
+type Socket struct {
+	Name string
+	*net.TCPListener
+}
+
+// variable names the addresses that sockets take the place of, without POSTERN_.
+func (s Socket) variable() string {
+	if s.Name == "admin" {
+		return "ADMIN_LISTEN"
+	}
+	return "LISTEN_" + strings.ToUpper(s.Name)
 }
 
 // Start is the function Start for such a process.
@@ -75,7 +94,7 @@ func (p Process) Start(t testing.TB, env map[string]string) *Proxy {
 	if p.Measured {
 		built = &measured
 	}
-	g := &Proxy{binary: built.get(t), files: p.Descriptors}
+	g := &Proxy{binary: built.get(t), how: p}
 	filled := maps.Clone(env)
 	if filled == nil {
 		filled = make(map[string]string)
@@ -86,6 +105,11 @@ func (p Process) Start(t testing.TB, env map[string]string) *Proxy {
 	}
 	for try := 1; ; try++ {
 		g.env = maps.Clone(filled)
+		for _, s := range p.Sockets {
+			if g.env[s.variable()] == "" {
+				g.env[s.variable()] = s.Addr().String()
+			}
+		}
 		fillPorts(t, g.env)
 		err := g.run()
 		if err == nil {
@@ -161,12 +185,27 @@ func (g *Proxy) run() error {
 	g.stderr = new(logBuffer)
 	g.exited = make(chan struct{})
 	g.cmd = exec.Command(g.binary, "serve")
-	if g.files > 0 {
+	if g.how.Descriptors > 0 {
 		// The Go runtime raises a soft limit: both must be set, before it runs.
-		g.cmd = exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" serve`, g.files), g.binary)
+		g.cmd = exec.Command("sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0" serve`, g.how.Descriptors), g.binary)
 	}
 	g.cmd.Stderr = g.stderr
-	g.cmd.Env = processEnv(g.env)
+	env := maps.Clone(g.env)
+	if len(g.how.Sockets) > 0 {
+		var names []string
+		for _, s := range g.how.Sockets {
+			f, err := s.File()
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			g.cmd.ExtraFiles, names = append(g.cmd.ExtraFiles, f), append(names, s.Name)
+			delete(env, s.variable())
+		}
+		g.cmd.Path, g.cmd.Args = "/bin/sh", []string{"sh", "-c", `LISTEN_PID=$$ exec "$0" serve`, g.binary}
+		g.cmd.Env = []string{fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
+	}
+	g.cmd.Env = slices.Concat(processEnv(env), g.how.Environ, g.cmd.Env)
 	if err := g.cmd.Start(); err != nil {
 		return err
 	}
