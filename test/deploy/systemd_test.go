@@ -81,6 +81,7 @@ func TestUnitRunsWhatTheBinaryKnows(t *testing.T) {
 		"Unit.After":              "network-online.target dovecot.service",
 		"Service.ExecStartPre":    "-/usr/local/bin/postern check -offline",
 		"Service.ExecStart":       "/usr/local/bin/postern serve",
+		"Service.Type":            "notify-reload",
 		"Service.Restart":         "on-failure",
 		"Service.KillMode":        "mixed",
 		"Install.WantedBy":        "multi-user.target",
@@ -100,11 +101,11 @@ func TestUnitRunsWhatTheBinaryKnows(t *testing.T) {
 	}
 }
 
-// TestAReloadFailsVisibly runs what stands before the signal: systemd sends none
-// where that fails, and says that the reload has failed.
+// TestAReloadFailsVisibly runs what stands beside the signal: where that fails, systemd
+// says that the reload has failed.
 func TestAReloadFailsVisibly(t *testing.T) {
 	lines := settings(t, unit)["Service.ExecReload"]
-	if len(lines) != 2 || lines[1] != "/bin/kill -HUP $MAINPID" {
+	if len(lines) != 1 { // systemd sends the signal by itself
 		t.Fatalf("ExecReload is %q", lines)
 	}
 	command := strings.Fields(lines[0])
@@ -125,6 +126,32 @@ func TestAReloadFailsVisibly(t *testing.T) {
 		if code != want || want != 0 && !strings.Contains(out, file+":") {
 			t.Errorf("%q: exit code %d, want %d\n%s", text, code, want, out)
 		}
+	}
+}
+
+// The sockets have the names that serve knows, and the addresses that it would have
+// without them.
+func TestSocketUnitsAreThoseOfTheListeners(t *testing.T) {
+	cfg := taken(t, variables(read(t, "deploy/postern.env")))
+	addrs := map[string][]string{"admin": {cfg.AdminListen}}
+	for _, l := range cfg.Listeners() {
+		for _, addr := range l.Addrs {
+			addrs[l.Name] = append(addrs[l.Name], strings.TrimPrefix(addr, ":"))
+		}
+	}
+	for name, want := range addrs {
+		got := settings(t, "deploy/systemd/postern-"+name+".socket")
+		if got := got["Socket.ListenStream"]; !slices.Equal(got, want) {
+			t.Errorf("%s listens at %q, want %q", name, got, want)
+		}
+		for setting, want := range map[string]string{"Socket.FileDescriptorName": name, "Socket.Service": filepath.Base(unit), "Install.WantedBy": "sockets.target"} {
+			if !slices.Equal(got[setting], []string{want}) {
+				t.Errorf("%s: %s is %q, want %q", name, setting, got[setting], want)
+			}
+		}
+	}
+	if files, _ := filepath.Glob(filepath.Join(root, "deploy/systemd/*.socket")); len(files) != len(addrs) {
+		t.Errorf("the socket units are %q", files)
 	}
 }
 
