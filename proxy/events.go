@@ -92,9 +92,10 @@ func (h *Handshake) PassedThrough() bool {
 type LoginFailed struct {
 	*Conn
 	BeforeTLS bool
-	// Mechanism is a name of mailproto.Mechanism, and Account what the client
-	// claims to be, as in Login, but for clients that are not legacy as well.
-	Mechanism, Account string
+	// Mechanism is a name of mailproto.Mechanism, Code the response code of the upstream, if
+	// it sent one, and Account what the client claims to be, as in Login, but for clients
+	// that are not legacy as well.
+	Mechanism, Code, Account string
 }
 
 // Login is a login that the upstream accepted.

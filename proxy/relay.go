@@ -98,6 +98,8 @@ type answer struct {
 	complaint bool
 	// nonSyncLiterals: the upstream has said that it accepts them.
 	nonSyncLiterals bool
+	// code is the response code of a refusal, if it has one.
+	code string
 }
 
 var (
@@ -283,7 +285,7 @@ func (f *forwarding) answer() (answer, error) {
 func (f *forwarding) loggedIn(a answer) bool {
 	if f.login && !a.ok && !f.cancelled {
 		f.s.failedLogins++
-		f.s.srv.cfg.Observer.LoginFailed(&LoginFailed{Conn: &f.s.Conn, Mechanism: f.mechanism, Account: f.claimed()})
+		f.s.srv.cfg.Observer.LoginFailed(&LoginFailed{Conn: &f.s.Conn, Mechanism: f.mechanism, Code: a.code, Account: f.claimed()})
 	}
 	return f.login && a.ok
 }
@@ -337,7 +339,7 @@ func (r *replySide) relayReplies() error {
 			return err
 		default:
 			if !a.continuation {
-				r.want = nil
+				r.want, a.code = nil, mailproto.RefusalCode(text)
 			}
 			if err = r.deliver(text); err == nil {
 				err = r.acknowledge(*a)

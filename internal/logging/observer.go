@@ -105,6 +105,10 @@ func (o *Observer) LoginFailed(l *proxy.LoginFailed) {
 		return
 	}
 	attrs := []any{"listener", l.Listener, "client", l.Client.Addr(), "client_port", l.Client.Port(), "mechanism", l.Mechanism}
+	if l.Code != "" {
+		attrs = append(attrs, "code", l.Code)
+	}
+	// Last, since a stranger chose it: what reads the line by pattern has read the rest by then.
 	if account := strings.ToLower(text.Clean(l.Account, maxServerName)); account != "" && o.Account != nil {
 		attrs = append(attrs, "account", o.Account(account))
 	}

@@ -86,9 +86,9 @@ func TestARefusedLoginNamesTheAccountAsItIsKept(t *testing.T) {
 		var b bytes.Buffer
 		o := Observer{Log: New(&b, slog.LevelInfo, "json"), Logins: NewSuppression(time.Now, func(netip.Addr, uint64) {}), Account: tt.keep}
 		o.LoginFailed(&proxy.LoginFailed{
-			Conn: &proxy.Conn{Listener: proxy.IMAPS, Client: netip.MustParseAddrPort("192.0.2.7:4711")}, Mechanism: "PLAIN", Account: "Anna",
+			Conn: &proxy.Conn{Listener: proxy.IMAPS, Client: netip.MustParseAddrPort("192.0.2.7:4711")}, Mechanism: "PLAIN", Code: "AUTH", Account: "Anna",
 		})
-		want := `"msg":"login failed","listener":"imaps","client":"192.0.2.7","client_port":4711,"mechanism":"PLAIN"` + tt.want + "}\n"
+		want := `"msg":"login failed","listener":"imaps","client":"192.0.2.7","client_port":4711,"mechanism":"PLAIN","code":"AUTH"` + tt.want + "}\n"
 		if !strings.HasSuffix(b.String(), want) {
 			t.Errorf("%s: got %s, want ...%s", name, b.String(), want)
 		}

@@ -3,6 +3,7 @@ package mailproto
 import (
 	"bytes"
 	"errors"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -175,6 +176,17 @@ func IMAPStatus(line []byte) (tag []byte, word Keyword) {
 	}
 	return tag, word
 }
+
+// RefusalCode returns the response code of a NO, BAD or -ERR in upper case, such as
+// AUTHENTICATIONFAILED (RFC 5530) or SYS/TEMP (RFC 3206), or nothing.
+func RefusalCode(line []byte) string {
+	if m := refusalCode.FindSubmatch(line); m != nil {
+		return strings.ToUpper(string(m[1]))
+	}
+	return ""
+}
+
+var refusalCode = regexp.MustCompile(`(?i)^(?:[^ ]+ (?:NO|BAD)|-ERR) \[([A-Z/-]{1,32})[] ]`)
 
 func isStatus(word Keyword) bool { return word.Is("OK", "NO", "BAD", "PREAUTH", "BYE") }
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strings"
@@ -207,15 +208,15 @@ func TestARefusedLoginIsCountedAndLogged(t *testing.T) {
 			t.Errorf("%s begins at %v", listener, n)
 		}
 	}
-	type login struct{ listener, command, reply, mechanism string }
+	type login struct{ listener, command, reply, mechanism, code string }
 	n := 0
 	for _, l := range []login{
-		{"imaps", "a LOGIN anna s3cr3t-word\r\n", "a NO no\r\n", "LOGIN"}, {"imap", "a authenticate plain AHM=\r\n", "a BAD no\r\n", "PLAIN"},
-		{"imap", "a AUTHENTICATE \"xoauth2\" s3cr3t-word\r\n", "a NO no\r\n", "XOAUTH2"}, {"imaps", "a AUTHENTICATE s3cr3t-word\r\n", "a NO no\r\n", "other"},
-		{"pop3s", "PASS s3cr3t-word\r\n", "-ERR no\r\n", "USER"}, {"pop3", "APOP anna s3cr3t-word\r\n", "-ERR no\r\n", "APOP"},
-		{"pop3s", "AUTH SCRAM-SHA-256 s3cr3t-word\r\n", "-ERR no\r\n", "SCRAM-SHA-256"},
-		{"imap", "a LOGIN anna s3cr3t-word\r\n", "", "LOGIN"}, {"imap", "a AUTHENTICATE NTLM\r\n", "", "NTLM"},
-		{"pop3", "USER anna\r\n", "", "USER"}, {"pop3", "APOP anna s3cr3t-word\r\n", "", "APOP"}, {"pop3", "AUTH PLAIN\r\n", "", "PLAIN"},
+		{"imaps", "a LOGIN anna s3cr3t-word\r\n", "a NO no [AUTH]\r\n", "LOGIN", ""}, {"imap", "a authenticate plain AHM=\r\n", "a BAD no\r\n", "PLAIN", ""},
+		{"imap", "a AUTHENTICATE \"xoauth2\" s3cr3t-word\r\n", "a no [unavailable] no\r\n", "XOAUTH2", "UNAVAILABLE"}, {"imaps", "a AUTHENTICATE s3cr3t-word\r\n", "a NO [\x1bX] no\r\n", "other", ""},
+		{"pop3s", "PASS s3cr3t-word\r\n", "-ERR [AUTH] no\r\n", "USER", "AUTH"}, {"pop3", "APOP anna s3cr3t-word\r\n", "-ERR [SYS/TEMP] no\r\n", "APOP", "SYS/TEMP"},
+		{"pop3s", "AUTH SCRAM-SHA-256 s3cr3t-word\r\n", "-ERR no\r\n", "SCRAM-SHA-256", ""},
+		{"imap", "a LOGIN anna s3cr3t-word\r\n", "", "LOGIN", ""}, {"imap", "a AUTHENTICATE NTLM\r\n", "", "NTLM", ""},
+		{"pop3", "USER anna\r\n", "", "USER", ""}, {"pop3", "APOP anna s3cr3t-word\r\n", "", "APOP", ""}, {"pop3", "AUTH PLAIN\r\n", "", "PLAIN", ""},
 	} {
 		before := r.Metrics(t).Value("postern_login_failures_total", "listener="+l.listener)
 		port := ""
@@ -233,7 +234,7 @@ func TestARefusedLoginIsCountedAndLogged(t *testing.T) {
 		}
 		n++
 		line := r.WaitLog(t, "login failed", n)[n-1]
-		if line["listener"] != l.listener || line["mechanism"] != l.mechanism || line["client"] != "127.0.0.1" || fmt.Sprint(line["client_port"]) != port || line["account"] != nil {
+		if line["listener"] != l.listener || line["mechanism"] != l.mechanism || line["client"] != "127.0.0.1" || fmt.Sprint(line["client_port"]) != port || line["account"] != nil || cmp.Or(line["code"], any("")) != l.code {
 			t.Errorf("%q: %v", l.command, line)
 		}
 	}
