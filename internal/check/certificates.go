@@ -62,10 +62,8 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 
 // strength reports keys that clients refuse.
 func (r *Report) strength(info certs.Info) {
-	if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok {
-		if bits := key.N.BitLen(); bits < leastRSA {
-			r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d: have a certificate issued for a longer key", bits, leastRSA)
-		}
+	if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < leastRSA {
+		r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d: have a certificate issued for a longer key", key.N.BitLen(), leastRSA)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,7 +88,7 @@ func (r *Report) addError(err error) {
 
 // listeners tries to bind Postern's ports.
 func (r *Report) listeners(cfg *config.Config, running func() bool, offline bool) {
-	admin := holder(cfg.AdminListen)
+	admin := config.Holder(cfg.AdminListen)
 	ours := sync.OnceValue(running)
 	var held []string
 	try := func(variable, addr string) {
@@ -119,7 +118,7 @@ func (r *Report) heldByPostern(variable, addr string, err error, offline bool, o
 	by, problem := "", config.BindError(variable, addr, err)
 	taken := errors.Is(err, syscall.EADDRINUSE)
 	if taken {
-		by = holder(addr)
+		by = config.Holder(addr)
 	}
 	switch {
 	case errors.Is(err, syscall.EACCES):
@@ -134,13 +133,6 @@ func (r *Report) heldByPostern(variable, addr string, err error, offline bool, o
 		r.addError(problem)
 	}
 	return false
-}
-
-// holder is the process that listens on the port of an address, as of [config.Holder].
-func holder(addr string) string {
-	_, port, _ := net.SplitHostPort(addr)
-	n, _ := strconv.Atoi(port)
-	return config.Holder(n)
 }
 
 // own finds servers that are Postern itself, which would be its own client without end.

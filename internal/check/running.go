@@ -14,7 +14,7 @@ import (
 func (r *Report) started(cfg *config.Config, environ []string, pid, begin string) (process string) {
 	process, is := "process "+pid, true
 	if pid == "" {
-		process, is = strings.CutSuffix(holder(cfg.AdminListen), " (postern)")
+		process, is = strings.CutSuffix(config.Holder(cfg.AdminListen), " (postern)")
 		pid = strings.TrimPrefix(process, "process ")
 	}
 	if _, err := strconv.Atoi(pid); err != nil || !is {

@@ -18,11 +18,10 @@ import (
 // BindError says why the address of a variable cannot be bound, and what helps.
 func BindError(variable, addr string, err error) error {
 	_, port, _ := net.SplitHostPort(addr)
-	n, _ := strconv.Atoi(port)
 	var unknown *net.DNSError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		holder := Holder(n)
+		holder := Holder(addr)
 		if holder == "" {
 			holder = fmt.Sprintf("another program (as root, ss -ltnp sport = :%s names it)", port)
 		}
@@ -40,10 +39,12 @@ func BindError(variable, addr string, err error) error {
 	return fmt.Errorf("%s: %w", variable, err)
 }
 
-// Holder names the process that listens on a port of this machine, as far as this
-// user may know; "" if not.
-func Holder(port int) string {
-	sockets := listening(port)
+// Holder names the process that listens on the port of an address of this machine, as
+// far as this user may know; "" if not.
+func Holder(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.Atoi(port)
+	sockets := listening(n)
 	links, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, link := range links {
 		if to, err := os.Readlink(link); err == nil && slices.Contains(sockets, to) {

@@ -141,8 +141,7 @@ func (f *EnvFile) naming(message string) (variable string) {
 
 // envReader reads entries as systemd's parser does: quotes only at the start of a
 // value or after another quoted part, a backslash before a line end joins lines,
-// before anything else it is taken away (but see doubleQuoted). Nothing is
-// expanded.
+// before anything else it is taken away (but see inQuotes). Nothing is expanded.
 type envReader struct {
 	rest string
 	line int
@@ -150,127 +149,65 @@ type envReader struct {
 	odd  func(line int, problem string)
 }
 
-const (
-	envNewline = "\n\r"
-	envBlank   = " \t" + envNewline
+// The parts of a file. Of a value without quotes blanks at the end are no part.
+var (
+	envBlanks  = regexp.MustCompile(`^[ \t\n\r]+`)
+	envComment = regexp.MustCompile(`^[#;][^\n\r]*`)
+	envKey     = regexp.MustCompile(`^([^=\n\r]*)([=\n\r]?)`)
+	envSingle  = regexp.MustCompile(`^[ \t]*'([^']*)'?`)
+	envDouble  = regexp.MustCompile(`(?s)^[ \t]*"((?:[^"\\]|\\.)*)(?:"|\\?$)`)
+	envPlain   = regexp.MustCompile(`(?s)^[ \t]*((?:[ \t]*(?:[^ \t\n\r\\]|\\.|\\$))*)[ \t]*(?:[\n\r]|$)`)
+	envEscape  = regexp.MustCompile(`(?s)\\(.?)`)
 )
 
-// next takes one byte.
-func (r *envReader) next() byte {
-	c := r.rest[0]
-	r.rest = r.rest[1:]
-	if c == '\n' {
-		r.line++
+// take takes what an expression finds at the beginning, if anything.
+func (r *envReader) take(expr *regexp.Regexp) (found []string) {
+	if found = expr.FindStringSubmatch(r.rest); found != nil {
+		r.rest = r.rest[len(found[0]):]
+		r.line += strings.Count(found[0], "\n")
 	}
-	return c
-}
-
-// upTo takes everything before the first of some bytes.
-func (r *envReader) upTo(stops string) string {
-	end := strings.IndexAny(r.rest, stops)
-	if end < 0 {
-		end = len(r.rest)
-	}
-	s := r.rest[:end]
-	r.line += strings.Count(s, "\n")
-	r.rest = r.rest[end:]
-	return s
+	return found
 }
 
 // entry reads one entry, a comment, or a blank.
 func (r *envReader) entry() {
 	line := r.line
-	switch c := r.rest[0]; {
-	case strings.IndexByte(envBlank, c) >= 0:
-		r.next()
-	case c == '#' || c == ';':
-		if strings.HasSuffix(r.upTo(envNewline), `\`) {
+	if r.take(envBlanks) != nil {
+		return
+	}
+	if comment := r.take(envComment); comment != nil {
+		if strings.HasSuffix(comment[0], `\`) {
 			r.odd(line, "the comment ends in a backslash: take it away, as systemd before version 254 takes the next line for a part of it")
 		}
-	default:
-		key := strings.TrimRight(r.upTo("="+envNewline), envBlank)
-		if r.rest == "" || r.next() != '=' {
-			r.odd(line, "passed over, as systemd does: there is no = in this line: write NAME=value")
-			return
-		}
-		r.add(line, key, r.value())
+		return
 	}
+	key := r.take(envKey)
+	if key[2] != "=" {
+		r.odd(line, "passed over, as systemd does: there is no = in this line: write NAME=value")
+		return
+	}
+	r.add(line, strings.TrimRight(key[1], " \t"), r.value())
 }
 
-// value reads what stands behind the "=".
-func (r *envReader) value() string {
-	var b strings.Builder
-	for r.rest != "" {
-		switch c := r.rest[0]; {
-		case strings.IndexByte(envNewline, c) >= 0:
-			r.next()
-			return b.String()
-		case c == '\'':
-			r.next()
-			b.WriteString(r.upTo(`'`))
-			r.skip()
-		case c == '"':
-			r.next()
-			r.doubleQuoted(&b)
-		case strings.IndexByte(envBlank, c) >= 0:
-			r.next()
-		default:
-			r.unquoted(&b)
-			return b.String()
-		}
-	}
-	return b.String()
-}
-
-// skip takes one byte, if there is one.
-func (r *envReader) skip() {
-	if r.rest != "" {
-		r.next()
-	}
-}
-
-// doubleQuoted reads up to the closing quote. A backslash stays where there is
-// nothing to escape.
-func (r *envReader) doubleQuoted(b *strings.Builder) {
-	for r.rest != "" {
-		b.WriteString(r.upTo(`"\`))
-		if r.rest == "" || r.next() == '"' || r.rest == "" {
-			return
-		}
-		switch c := r.next(); {
-		case strings.IndexByte("\"\\`$", c) >= 0:
-			b.WriteByte(c)
-		case c != '\n':
-			b.WriteByte('\\')
-			b.WriteByte(c)
+// value reads what stands behind the "=": parts in quotes, and a plain one to the end of
+// the line, in which quotes mean themselves.
+func (r *envReader) value() (value string) {
+	for {
+		if single := r.take(envSingle); single != nil {
+			value += single[1]
+		} else if double := r.take(envDouble); double != nil {
+			value += envEscape.ReplaceAllStringFunc(double[1], inQuotes)
+		} else {
+			return value + envEscape.ReplaceAllStringFunc(r.take(envPlain)[1], func(s string) string { return strings.Trim(s[1:], "\n\r") })
 		}
 	}
 }
 
-// unquoted reads to the end of the line, without the blanks before it. Quotes
-// mean themselves.
-func (r *envReader) unquoted(b *strings.Builder) {
-	blanks := ""
-	for r.rest != "" {
-		c := r.next()
-		switch {
-		case strings.IndexByte(envNewline, c) >= 0:
-			return
-		case c == '\\':
-			b.WriteString(blanks)
-			blanks = ""
-			if r.rest == "" {
-				return
-			}
-			if c = r.next(); strings.IndexByte(envNewline, c) < 0 {
-				b.WriteByte(c)
-			}
-		case strings.IndexByte(envBlank, c) >= 0:
-			blanks += string(c)
-		default:
-			b.WriteString(blanks)
-			blanks = ""
-			b.WriteByte(c)
-		}
+// inQuotes is what a backslash and a character mean in double quotes. The backslash stays
+// where there is nothing to escape.
+func inQuotes(s string) string {
+	if strings.Trim(s[1:], "\"\\`$\n") == "" {
+		return strings.Trim(s[1:], "\n")
 	}
+	return s
 }

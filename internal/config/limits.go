@@ -26,10 +26,7 @@ func (c *Config) ConnectionLimit() int {
 }
 
 func connectionLimit(descriptors uint64) int {
-	if descriptors > math.MaxInt32 {
-		descriptors = math.MaxInt32
-	}
-	return max((int(descriptors)-reservedDescriptors)/sessionDescriptors, leastConnections)
+	return max((int(min(descriptors, math.MaxInt32))-reservedDescriptors)/sessionDescriptors, leastConnections)
 }
 
 // fewConnections are too few for most mail servers.
