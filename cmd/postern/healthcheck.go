@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -61,30 +60,18 @@ func healthcheck(ctx context.Context, sys system) error {
 
 // askReadiness asks /readyz on the admin port.
 func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report string, err error) {
-	scheme := "http"
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: dialAdmin(cfg.AdminListen)}
+	i := localInstance(cfg)
 	if cfg.AdminTLSCertFile != "" {
-		scheme = "https"
 		// The address is on this host and no secret is sent. The file may
 		// hold a certificate that Postern has rightly refused to load.
-		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
+		i.transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
-	if err != nil {
-		return false, "", err
-	}
-	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse
-	}}
-	resp, err := client.Do(req)
-	if inURL := (*url.Error)(nil); errors.As(err, &inURL) {
-		err = inURL.Err // the URL is ours
-	}
+	resp, err := i.ask(ctx, "/readyz")
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return false, "", fmt.Errorf("%s does not answer in %v: Postern hangs, or %s", cfg.AdminListen, healthTimeout, notAdmin)
 	case err != nil:
-		return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, adminError(err))
+		return false, "", err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, healthBytes))

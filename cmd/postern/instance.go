@@ -23,18 +23,16 @@ import (
 	"postern/policy"
 )
 
-const (
-	// instanceTimeout bounds the wait for an answer of a running proxy, and for the
-	// next piece of it.
-	instanceTimeout = 5 * time.Minute
-)
+// instanceTimeout bounds the wait for an answer of a running proxy, and for the
+// next piece of it.
+const instanceTimeout = 5 * time.Minute
 
 // instance is the admin port of a running proxy.
 type instance struct {
-	base   string // of the URL
-	where  string // for people
-	token  string
-	client http.Client
+	base      string // of the URL
+	where     string // for people
+	token     string
+	transport *http.Transport
 	// unwritten are clients that it cannot tell its ledger of, as the last list of
 	// its clients said.
 	unwritten int
@@ -42,11 +40,7 @@ type instance struct {
 
 // findInstance returns the proxy at a URL, or that of ADMIN_LISTEN.
 func findInstance(cfg *config.Config, from string) (*instance, error) {
-	i := &instance{base: "http://localhost", where: cfg.AdminListen}
-	transport := &http.Transport{DisableKeepAlives: true}
-	i.client = http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
-		return http.ErrUseLastResponse // the token goes nowhere else
-	}}
+	i := localInstance(cfg)
 	if cfg.AdminTokenFile != "" {
 		token, err := config.ReadSecret("ADMIN_TOKEN_FILE", cfg.AdminTokenFile, "token", nil)
 		if err != nil {
@@ -68,15 +62,21 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 		}
 		i.base = strings.TrimSuffix(u.String(), "/")
 		i.where = i.base
-		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: rootsAnd(own)}
-		return i, nil
-	}
-	transport.DialContext = dialAdmin(cfg.AdminListen)
-	if own != nil {
-		i.base = "https://localhost"
-		transport.TLSClientConfig = pinned(own[0], cfg)
+		i.transport.DialContext, i.transport.TLSClientConfig = nil, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: rootsAnd(own)}
+	} else if own != nil {
+		i.transport.TLSClientConfig = pinned(own[0], cfg)
 	}
 	return i, nil
+}
+
+// localInstance is the proxy on this host, whose certificate is yet to be judged.
+func localInstance(cfg *config.Config) *instance {
+	i := &instance{base: "http://localhost", where: cfg.AdminListen,
+		transport: &http.Transport{DisableKeepAlives: true, DialContext: dialAdmin(cfg.AdminListen)}}
+	if cfg.AdminTLSCertFile != "" {
+		i.base = "https://localhost"
+	}
+	return i
 }
 
 // rootsAnd returns the system's CAs and some more certificates.
@@ -116,24 +116,35 @@ const (
 // notRunning reports whether nothing listens there.
 func notRunning(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
-// do requests a path, and returns an answer with status 200.
-func (i *instance) do(ctx context.Context, path string, query url.Values) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	slow := time.AfterFunc(instanceTimeout, cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.base+path+"?"+query.Encode(), nil)
+// ask requests a path.
+func (i *instance) ask(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.base+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("asking %s: %w", i.where, err)
 	}
 	if i.token != "" {
 		req.Header.Set("Authorization", "Bearer "+i.token)
 	}
-	resp, err := i.client.Do(req)
+	client := http.Client{Transport: i.transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse // the token goes nowhere else
+	}}
+	resp, err := client.Do(req)
+	if inURL, ok := errors.AsType[*url.Error](err); ok {
+		err = inURL.Err // the URL is ours, and long
+	}
 	if err != nil {
-		var inURL *url.Error
-		if errors.As(err, &inURL) {
-			err = inURL.Err // the URL is ours, and long
-		}
 		return nil, fmt.Errorf("asking %s: %w", i.where, adminError(err))
+	}
+	return resp, nil
+}
+
+// do requests a path, and returns an answer with status 200.
+func (i *instance) do(ctx context.Context, path string, query url.Values) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	slow := time.AfterFunc(instanceTimeout, cancel)
+	resp, err := i.ask(ctx, path+"?"+query.Encode())
+	if err != nil {
+		return nil, err
 	}
 	resp.Body = &answer{resp.Body, slow}
 	if resp.StatusCode != http.StatusOK {

@@ -47,7 +47,7 @@ func (sys system) whole(ctx context.Context, err error) error {
 		return subject
 	}
 	known := len(lines)
-	for _, line := range strings.Split(err.Error(), "\n") {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
 		if !slices.ContainsFunc(lines[:known], func(l string) bool { return about(l) == about(line) }) {
 			lines = append(lines, line)
 		}
