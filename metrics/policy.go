@@ -133,8 +133,7 @@ func (s *policySeries) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(s.mode, prometheus.GaugeValue, oneIf(mode == now), string(l), mode.String())
 		}
 	}
-	for i := range p.Rules() {
-		r := &p.Rules()[i]
+	for _, r := range p.Rules() {
 		ch <- prometheus.MustNewConstMetric(s.share, prometheus.GaugeValue, r.ShareAt(t), r.Name)
 		if r.Exemption() {
 			ch <- prometheus.MustNewConstMetric(s.exemption, prometheus.GaugeValue, float64(r.Until.Unix()), r.Name)

@@ -244,16 +244,12 @@ func (f Floor) exchanges(e exchange, h *Hello, version Version) bool {
 	})
 }
 
+var curves = map[KeyTypes]tls.CurveID{ECDSAP256: tls.CurveP256, ECDSAP384: tls.CurveP384, ECDSAP521: tls.CurveP521}
+
+// knowsCurve reports whether the client lists the curve of a key, if it has one.
 func knowsCurve(h *Hello, k KeyTypes) bool {
-	switch k {
-	case ECDSAP256:
-		return slices.Contains(h.Groups, tls.CurveP256)
-	case ECDSAP384:
-		return slices.Contains(h.Groups, tls.CurveP384)
-	case ECDSAP521:
-		return slices.Contains(h.Groups, tls.CurveP521)
-	}
-	return true
+	curve, is := curves[k]
+	return !is || slices.Contains(h.Groups, curve)
 }
 
 // servesWith follows crypto/tls: which suite it would take with that key, and

@@ -23,8 +23,8 @@ func (r *Rule) milestones() []time.Time {
 // edges returns a time and what the rules have later, in order, each once.
 func (p *Policy) edges(from time.Time, of func(*Rule) []time.Time) []time.Time {
 	edges := []time.Time{from}
-	for i := range p.rules {
-		for _, t := range of(&p.rules[i]) {
+	for _, r := range p.rules {
+		for _, t := range of(r) {
 			if t.After(from) {
 				edges = append(edges, t)
 			}
@@ -62,8 +62,7 @@ func (p *Policy) At(t time.Time) Snapshot {
 	// also when that is set.
 	t = t.Round(0)
 	s := Snapshot{Floor: p.floor, Mode: p.mode, Until: t.Add(snapshotLife), since: t, policy: p}
-	for i := range p.rules {
-		r := &p.rules[i]
+	for i, r := range p.rules {
 		if r.InForce(t) {
 			s.inForce.add(i)
 		}
@@ -78,8 +77,8 @@ func (p *Policy) At(t time.Time) Snapshot {
 func (p *Policy) During(t time.Time, open *Rule) Snapshot {
 	t = t.Round(0)
 	s := Snapshot{Floor: p.floor, Mode: p.mode, Until: t.Add(1), since: t, policy: p}
-	for i := range p.rules {
-		if r := &p.rules[i]; r.within(t) && (r.Schedule == nil || r == open) {
+	for i, r := range p.rules {
+		if r.within(t) && (r.Schedule == nil || r == open) {
 			s.inForce.add(i)
 		}
 	}

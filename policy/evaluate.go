@@ -24,7 +24,7 @@ func (p *Policy) outcomes(set, aside ruleSet, share func(*Rule) float64) iter.Se
 	return func(yield func(Outcome) bool) {
 		left := 1.0
 		for i := set.first(); i >= 0; i = set.first() {
-			r := &p.rules[i]
+			r := p.rules[i]
 			part := left * share(r)
 			if !aside.has(i) {
 				left -= part
@@ -148,9 +148,9 @@ func (p *Policy) Explain(c Client, t time.Time) []Step {
 		}
 	}
 	taken := false
-	for i := range p.rules {
+	for i, r := range p.rules {
 		s := &steps[i]
-		s.Rule = &p.rules[i]
+		s.Rule = r
 		if taken {
 			s.Answer, s.Key = NotAsked, ""
 			continue

@@ -28,19 +28,22 @@ const (
 	lenient
 )
 
-var floorNames = [...]string{
-	FloorTLS12:       "tls1.2",
-	FloorTLS12Compat: "tls1.2-compat",
-	FloorTLS12AEAD:   "tls1.2-aead",
-	FloorTLS13:       "tls1.3",
-	lenient:          "lenient",
+var floors = [...]struct {
+	name  string
+	least Version
+}{
+	FloorTLS12:       {"tls1.2", TLS12},
+	FloorTLS12Compat: {"tls1.2-compat", TLS12},
+	FloorTLS12AEAD:   {"tls1.2-aead", TLS12},
+	FloorTLS13:       {"tls1.3", TLS13},
+	lenient:          {"lenient", TLS10},
 }
 
 // Floors lists the floors that can be configured, the most lenient first.
 var Floors = []Floor{FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD, FloorTLS13}
 
 // String returns the floor's name in configuration.
-func (f Floor) String() string { return floorNames[f] }
+func (f Floor) String() string { return floors[f].name }
 
 // MarshalText is String.
 func (f Floor) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
@@ -49,15 +52,7 @@ func (f Floor) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 func ParseFloor(s string) (Floor, error) { return oneOf("floor", "one of ", Floors, s) }
 
 // MinVersion is the least version that reaches the floor.
-func (f Floor) MinVersion() Version {
-	switch f {
-	case FloorTLS13:
-		return TLS13
-	case lenient:
-		return TLS10
-	}
-	return TLS12
-}
+func (f Floor) MinVersion() Version { return floors[f].least }
 
 // CipherSuites returns the suites of TLS 1.2 and below that the floor accepts.
 // For TLS 1.3 it is always that version's own three (RFC 8446, Section 9.1).

@@ -67,20 +67,15 @@ var Keys = []*Key{
 		parse: ParseListener,
 		give:  func(c *Client, listener string) { c.Listener = listener },
 		Of:    func(c Client) string { return c.Listener },
-		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
-			return func(c Client) *ruleSet { return listed[c.Listener] }
-		},
+		find:  findValue(func(s string) string { return s }, func(c Client) string { return c.Listener }),
 	},
 	{
 		Name: "port", singular: "port", plural: "ports", example: "10993", numbers: true,
-		Usage: "on this local `port` (default the listener's)",
-		parse: parsePort,
-		give:  func(c *Client, port string) { c.Port = portNumber(port) },
-		Of:    func(c Client) string { return strconv.Itoa(int(c.Port)) },
-		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
-			ports := typed(listed, portNumber)
-			return func(c Client) *ruleSet { return ports[c.Port] }
-		},
+		Usage:   "on this local `port` (default the listener's)",
+		parse:   parsePort,
+		give:    func(c *Client, port string) { c.Port = portNumber(port) },
+		Of:      func(c Client) string { return strconv.Itoa(int(c.Port)) },
+		find:    findValue(portNumber, func(c Client) uint16 { return c.Port }),
 		missing: missingPort,
 	},
 	{
@@ -99,10 +94,7 @@ var Keys = []*Key{
 		parse: func(s string) (string, error) { v, err := ParseVersion(s); return v.String(), err },
 		give:  func(c *Client, version string) { c.Version, _ = ParseVersion(version) },
 		Of:    func(c Client) string { return c.Version.String() },
-		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
-			versions := typed(listed, func(s string) Version { v, _ := ParseVersion(s); return v })
-			return func(c Client) *ruleSet { return versions[c.Version] }
-		},
+		find:  findValue(func(s string) Version { v, _ := ParseVersion(s); return v }, func(c Client) Version { return c.Version }),
 	},
 	{
 		Name: "ja4", singular: "fingerprint", plural: "fingerprints", example: exampleJA4, hashed: true,
@@ -110,21 +102,20 @@ var Keys = []*Key{
 		parse: func(s string) (string, error) { ja4, err := ParseJA4(s); return ja4.String(), err },
 		give:  func(c *Client, ja4 string) { copy(c.JA4[:], ja4) },
 		Of:    func(c Client) string { return c.JA4.String() },
-		find: func(listed map[string]*ruleSet) func(Client) *ruleSet {
-			fingerprints := typed(listed, func(s string) JA4 { return JA4([]byte(s)) })
-			return func(c Client) *ruleSet { return fingerprints[c.JA4] }
-		},
+		find:  findValue(func(s string) JA4 { return JA4([]byte(s)) }, func(c Client) JA4 { return c.JA4 }),
 	},
 }
 
-// typed is a look-up by the value itself, for what cannot be written out without
+// findValue looks up by the value itself, since some cannot be written out without
 // allocating.
-func typed[V comparable](listed map[string]*ruleSet, parse func(string) V) map[V]*ruleSet {
-	sets := make(map[V]*ruleSet, len(listed))
-	for text, set := range listed {
-		sets[parse(text)] = set
+func findValue[V comparable](parse func(string) V, of func(Client) V) func(map[string]*ruleSet) func(Client) *ruleSet {
+	return func(listed map[string]*ruleSet) func(Client) *ruleSet {
+		sets := make(map[V]*ruleSet, len(listed))
+		for text, set := range listed {
+			sets[parse(text)] = set
+		}
+		return func(c Client) *ruleSet { return sets[of(c)] }
 	}
-	return sets
 }
 
 // ListenerNames lists the values that the key listener can have.

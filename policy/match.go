@@ -101,11 +101,11 @@ type index struct {
 	find func(Client) *ruleSet
 }
 
-func indexOf(k *Key, rules []Rule) index {
+func indexOf(k *Key, rules []*Rule) index {
 	x := index{key: k}
 	listed := make(map[string]*ruleSet)
-	for i := range rules {
-		values, ok := rules[i].Match.of(k)
+	for i, r := range rules {
+		values, ok := r.Match.of(k)
 		if ok {
 			x.restricted.add(i)
 		}

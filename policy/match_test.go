@@ -83,8 +83,8 @@ func keyNamed(name string) *Key {
 	return Keys[slices.IndexFunc(Keys, func(k *Key) bool { return k.Name == name })]
 }
 
-func randomRule(r *rand.Rand, i int, at time.Time) Rule {
-	rule := Rule{Name: fmt.Sprintf("rule %d", i), Mode: Modes[r.IntN(3)], Zone: time.UTC}
+func randomRule(r *rand.Rand, i int, at time.Time) *Rule {
+	rule := &Rule{Name: fmt.Sprintf("rule %d", i), Mode: Modes[r.IntN(3)], Zone: time.UTC}
 	if r.IntN(5) > 0 {
 		rule.Match = Match{}
 		for _, k := range Keys {
@@ -117,7 +117,7 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 	at := instant(t, "2026-06-01T12:00:00Z")
 	var taken, byJA4, byName int
 	for range 150 {
-		rules := make([]Rule, 1+r.IntN(maxNames))
+		rules := make([]*Rule, 1+r.IntN(maxNames))
 		for i := range rules {
 			rules[i] = randomRule(r, i, at)
 		}
@@ -130,8 +130,7 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 				Client: netip.MustParseAddr(poolAddresses[r.IntN(len(poolAddresses))])}
 			value := r.Uint64()
 			want, wantMode := "", p.Mode()
-			for i := range rules {
-				rule := &p.rules[i]
+			for _, rule := range rules {
 				if rule.InForce(at) && matches(t, rule.Match, &h, place) &&
 					(rule.Share == nil || rule.Share.takes(rule, place.Client, at, value)) {
 					want, wantMode = rule.Name, rule.Mode

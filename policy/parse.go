@@ -37,7 +37,7 @@ type file struct {
 	walker
 	floor      Floor
 	mode       Mode
-	rules      []Rule
+	rules      []*Rule
 	candidates []Candidate
 	names      map[string]int // by name, the line
 
@@ -181,7 +181,7 @@ func (f *file) readRule(n *yaml.Node) {
 	if r.ramp && (seen["from"] == nil || seen["until"] == nil) {
 		f.add(seen["share"], "a share from and to needs the dates between which it changes: add from and until to the rule")
 	}
-	f.rules = append(f.rules, r.Rule)
+	f.rules = append(f.rules, &r.Rule)
 }
 
 func parseAlways(s string) (bool, error) {

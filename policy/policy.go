@@ -14,7 +14,7 @@ import (
 type Policy struct {
 	floor      Floor
 	mode       Mode
-	rules      []Rule
+	rules      []*Rule
 	candidates []Candidate
 	// explainText is what explain says to clients whose version is too old; empty
 	// where the file does not say.
@@ -29,23 +29,23 @@ type Policy struct {
 // Candidate is a floor that judges every hello beside the real one. It is counted
 // and never applied.
 type Candidate struct {
-	Name  string
-	Floor Floor
+	Name  string `json:"name"`
+	Floor Floor  `json:"floor"`
 }
 
 // New makes the policy that POLICY_FLOOR and POLICY_MODE describe, without
 // rules.
 func New(floor Floor, mode Mode) *Policy { return newPolicy(floor, mode, nil, nil) }
 
-func newPolicy(floor Floor, mode Mode, rules []Rule, candidates []Candidate) *Policy {
+func newPolicy(floor Floor, mode Mode, rules []*Rule, candidates []Candidate) *Policy {
 	p := &Policy{floor: floor, mode: mode, rules: rules, candidates: candidates}
 	for _, k := range Keys {
 		p.keys = append(p.keys, indexOf(k, rules))
 	}
-	for i := range rules {
-		rules[i].place, rules[i].shuffle = i, shuffleOf(rules[i].Name)
+	for i, r := range rules {
+		r.place, r.shuffle = i, shuffleOf(r.Name)
 		p.all.add(i)
-		if rules[i].Schedule != nil {
+		if r.Schedule != nil {
 			p.scheduled.add(i)
 		}
 	}
@@ -65,7 +65,7 @@ func (p *Policy) Mode() Mode { return p.mode }
 
 // Rules lists the rules, in the order in which they are asked. They are not to
 // be changed.
-func (p *Policy) Rules() []Rule { return p.rules }
+func (p *Policy) Rules() []*Rule { return p.rules }
 
 // Candidates lists the floors that are judged beside the real one. They are not
 // to be changed.
@@ -100,9 +100,9 @@ func CheckExplainText(s string) error {
 
 // Rule returns the rule of that name, or nil.
 func (p *Policy) Rule(name string) *Rule {
-	for i := range p.rules {
-		if p.rules[i].Name == name {
-			return &p.rules[i]
+	for _, r := range p.rules {
+		if r.Name == name {
+			return r
 		}
 	}
 	return nil
@@ -125,7 +125,7 @@ func (p *Policy) like(r *Rule, listener string) ruleSet {
 // only returns the rules of a set that are to be kept.
 func (p *Policy) only(set ruleSet, keep func(*Rule) bool) (kept ruleSet) {
 	for i := set.first(); i >= 0; i = set.first() {
-		if keep(&p.rules[i]) {
+		if keep(p.rules[i]) {
 			kept.add(i)
 		}
 	}

@@ -13,11 +13,13 @@ import (
 type Problem struct {
 	// Line and Column are where, from 1 on; 0 where there is no such place. A
 	// warning has no column.
-	Line, Column int
+	Line   int `json:"line,omitempty"`
+	Column int `json:"-"`
 	// Rule or Candidate is the name of the one that it is about; both are empty
 	// where it is about none, or one without a name.
-	Rule, Candidate string
-	Text            string
+	Rule      string `json:"rule,omitempty"`
+	Candidate string `json:"-"`
+	Text      string `json:"warning"`
 }
 
 // String returns line:column: rule: text.

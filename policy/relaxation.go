@@ -142,8 +142,7 @@ func (p *Policy) groups() []group {
 		all = append(all, group{p.everybody(l), nil, []string{l}})
 	}
 	seen := make(map[ruleSet]int)
-	for i := range p.rules {
-		r := &p.rules[i]
+	for i, r := range p.rules {
 		for _, l := range ListenerNames {
 			rules := p.like(r, l)
 			if !rules.has(i) || r.Schedule != nil || p.everybody(l).has(i) {
@@ -175,8 +174,8 @@ func (p *Policy) relaxationsOf(g group, edge, end time.Time) []Relaxation {
 	}
 	note := func(t, until time.Time, before, after Parts, concerns func(*Rule) bool) {
 		var rules []*Rule
-		for i := range p.rules {
-			if r := &p.rules[i]; unscheduled.has(i) && concerns(r) {
+		for i, r := range p.rules {
+			if unscheduled.has(i) && concerns(r) {
 				rules = append(rules, r)
 			}
 		}

@@ -222,7 +222,7 @@ func TestEveryReplicaGivesTheSameAnswer(t *testing.T) {
 		for range 2 {
 			p := policyOf(t, file...)
 			for i, want := range []string{tt.ramp, tt.second} {
-				r := &p.Rules()[i]
+				r := p.Rules()[i]
 				if got := fmt.Sprintf("%.12f", r.Share.position(r, netip.MustParseAddr(tt.client), 99)); got != want {
 					t.Errorf("%s stands at %s in %q, want %s", tt.client, got, r.Name, want)
 				}

@@ -9,9 +9,9 @@ import (
 )
 
 // datedRule has dates, a schedule or both, near a time.
-func datedRule(t *testing.T, r *rand.Rand, i int, near time.Time) Rule {
+func datedRule(t *testing.T, r *rand.Rand, i int, near time.Time) *Rule {
 	date := func() time.Time { return near.Add(time.Duration(r.Int64N(int64(60*time.Hour)) - int64(30*time.Hour))) }
-	rule := Rule{Name: fmt.Sprintf("rule %d", i), Mode: Modes[r.IntN(3)], Zone: time.UTC}
+	rule := &Rule{Name: fmt.Sprintf("rule %d", i), Mode: Modes[r.IntN(3)], Zone: time.UTC}
 	if r.IntN(2) == 0 {
 		rule.From = date()
 	}
@@ -37,7 +37,7 @@ func TestASnapshotHoldsUntilARuleComesOrGoes(t *testing.T) {
 	changed := 0
 	for range 120 {
 		at := instant(t, "2026-03-29T00:30:00Z").Add(time.Duration(r.Int64N(int64(6 * time.Hour)))).Truncate([]time.Duration{1, time.Second, time.Minute}[r.IntN(3)])
-		rules := make([]Rule, 1+r.IntN(6))
+		rules := make([]*Rule, 1+r.IntN(6))
 		for i := range rules {
 			rules[i] = datedRule(t, r, i, at)
 		}
@@ -141,9 +141,9 @@ func TestNoLegacyClientIsServedWherePolicyAllowsNone(t *testing.T) {
 	near := instant(t, "2026-06-01T12:00:00Z")
 	var may, mayNot int
 	for range 400 {
-		rules := make([]Rule, 1+r.IntN(5))
+		rules := make([]*Rule, 1+r.IntN(5))
 		for i := range rules {
-			rules[i] = Rule{Name: fmt.Sprint(i), Mode: Modes[r.IntN(3)*r.IntN(2)]}
+			rules[i] = &Rule{Name: fmt.Sprint(i), Mode: Modes[r.IntN(3)*r.IntN(2)]}
 			if r.IntN(2) == 0 {
 				rules[i].From = near.Add(time.Duration(r.IntN(20)-10) * time.Hour)
 			}

@@ -89,8 +89,7 @@ func (m *Meeting) Parts(open *Rule) Parts { return m.policy.parts(m.rules, m.at,
 func (p *Policy) Timeline(from, until time.Time, listeners []string) *Timeline {
 	from, until = from.Round(0), until.Round(0)
 	tl := &Timeline{From: from, Until: until, Meets: p.meets(from, listeners)}
-	for i := range p.rules {
-		r := &p.rules[i]
+	for _, r := range p.rules {
 		switch {
 		case r.ended(from):
 			tl.Over = append(tl.Over, r)
@@ -100,9 +99,9 @@ func (p *Policy) Timeline(from, until time.Time, listeners []string) *Timeline {
 	}
 	for _, t := range p.edges(from, (*Rule).milestones)[1:] {
 		m := Moment{Time: t, Meets: p.meets(t, listeners)}
-		for i := range p.rules {
-			if kind, ok := p.rules[i].happens(t); ok {
-				m.Events = append(m.Events, p.rules[i].event(kind, t, until))
+		for _, r := range p.rules {
+			if kind, ok := r.happens(t); ok {
+				m.Events = append(m.Events, r.event(kind, t, until))
 			}
 		}
 		slices.SortStableFunc(m.Events, func(a, b Event) int { return int(a.Kind) - int(b.Kind) })

@@ -37,8 +37,7 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 		all = append(all, Problem{Text: "the floor " + p.floor.String() + " has RSA key exchange, which RFC 10015 forbids to servers " +
 			"since July 2026: go on to " + FloorTLS12.String() + " once nobody needs it"})
 	}
-	for i := range p.rules {
-		r := &p.rules[i]
+	for _, r := range p.rules {
 		warn := func(words string) {
 			if words != "" {
 				all = append(all, Problem{Line: r.Line, Rule: r.Name, Text: words})
@@ -159,8 +158,8 @@ func (p *Policy) uselessness(r *Rule, now time.Time) string {
 // overtaker is the first to begin of the rules that come before r and take all of it
 // then; nil if none does.
 func (p *Policy) overtaker(r *Rule) (first *Rule) {
-	for i := range p.rules[:r.place] {
-		if o := &p.rules[i]; o.shadows(r) && (first == nil || o.From.Before(first.From)) {
+	for _, o := range p.rules[:r.place] {
+		if o.shadows(r) && (first == nil || o.From.Before(first.From)) {
 			first = o
 		}
 	}

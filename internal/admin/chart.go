@@ -124,8 +124,8 @@ func newChart(d daily, s PolicyState) chart {
 	c.Line, c.Today = "M"+strings.Join(points[:last], "L"), "M"+strings.Join(points[last-1:], "L")
 	c.Area = fmt.Sprintf("M5 100L%sL%d 100Z", strings.Join(points, "L"), c.Days[last].X+5)
 	at := func(t time.Time) float64 { return 10 * float64(t.Sub(d.first)) / float64(day) }
-	for i := range slices.Backward(s.Policy.Rules()) { // the first of them decides
-		c.draw(&s.Policy.Rules()[i], d.first, end, at)
+	for _, r := range slices.Backward(s.Policy.Rules()) { // the first of them decides
+		c.draw(r, d.first, end, at)
 	}
 	c.flags(s.Policy.Timeline(d.first, end, nil).Moments, at)
 	for _, b := range slices.Concat(c.Bands, c.Marks) {

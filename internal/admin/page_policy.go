@@ -55,8 +55,8 @@ func policyPartOf(s PolicyState) policyPart {
 	v := policyPart{
 		File: s.File, Meets: meetings(p, now, s.Listeners), Next: changeRows(s), Warnings: p.Warnings(now, s.Site), Candidates: p.Candidates(),
 	}
-	for i := range p.Rules() {
-		switch r := &p.Rules()[i]; {
+	for _, r := range p.Rules() {
+		switch {
 		case r.InForce(now):
 			v.Rules = append(v.Rules, r)
 		case r.Until.IsZero() || r.Until.After(now):

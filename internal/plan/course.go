@@ -31,11 +31,10 @@ func Course(p *policy.Policy, c policy.Client, from, until time.Time) []Turn {
 			next = dates[i+1].Time
 		}
 		t := dates[i]
-		rules := p.Rules()
-		for k := range rules {
-			if at := rules[k].Reaches(c.Client); at.After(t.Time) && at.Before(next) {
+		for _, r := range p.Rules() {
+			if at := r.Reaches(c.Client); at.After(t.Time) && at.Before(next) {
 				next = at
-				dates = slices.Insert(dates, i+1, Turn{Time: at, Rule: &rules[k]})
+				dates = slices.Insert(dates, i+1, Turn{Time: at, Rule: r})
 			}
 		}
 		t.read(p, c, next)
@@ -50,8 +49,7 @@ func Course(p *policy.Policy, c policy.Client, from, until time.Time) []Turn {
 func (t *Turn) read(p *policy.Policy, c policy.Client, next time.Time) {
 	now := p.During(t.Time, nil)
 	t.Outcomes = now.Outcomes(c, t.Time)
-	for i := range p.Rules() {
-		r := &p.Rules()[i]
+	for _, r := range p.Rules() {
 		if r.Schedule == nil || !r.InForce(t.Time) && !r.Opens(t.Time, next) {
 			continue
 		}

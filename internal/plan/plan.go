@@ -38,13 +38,9 @@ func (p *Plan) relaxations() []policy.Relaxation {
 // exemptions returns the rules with an owner that have not ended yet, the first
 // to end first.
 func (p *Plan) exemptions() []*policy.Rule {
-	var all []*policy.Rule
-	rules := p.Policy.Rules()
-	for i := range rules {
-		if r := &rules[i]; r.Exemption() && p.From.Before(p.Policy.Ends(r)) {
-			all = append(all, r)
-		}
-	}
+	all := slices.DeleteFunc(slices.Clone(p.Policy.Rules()), func(r *policy.Rule) bool {
+		return !r.Exemption() || !p.From.Before(p.Policy.Ends(r))
+	})
 	slices.SortStableFunc(all, func(a, b *policy.Rule) int { return p.Policy.Ends(a).Compare(p.Policy.Ends(b)) })
 	return all
 }
@@ -109,7 +105,7 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 // listeners.
 func (p *Plan) meets(all []policy.Meeting) []string {
 	who := "everybody"
-	if slices.ContainsFunc(p.Policy.Rules(), func(r policy.Rule) bool { return slices.ContainsFunc(r.Match, special) }) {
+	if slices.ContainsFunc(p.Policy.Rules(), func(r *policy.Rule) bool { return slices.ContainsFunc(r.Match, special) }) {
 		who = "everybody else"
 	}
 	var lines []string

@@ -110,9 +110,8 @@ func (p *pass) beginSections() {
 	s := p.style
 	p.left, p.tell, p.noise, p.mail = p.sections[0], p.sections[0], p.sections[0], p.sections[0]
 	// Exemptions, the first to end first.
-	rules := p.f.Policy.Rules()
-	for i := range rules {
-		if r := &rules[i]; r.Exemption() && r.Mode != policy.Enforce {
+	for _, r := range p.f.Policy.Rules() {
+		if r.Exemption() && r.Mode != policy.Enforce {
 			p.exempted = append(p.exempted, &exempted{rule: r, section: p.sections[0], Exemption: Exemption{
 				Rule: r.Name, Owner: r.Owner, Until: r.Until.UTC(), Mode: r.Mode.String(), Groups: []Group{}}})
 			p.rules = append(p.rules, r)
