@@ -42,63 +42,50 @@ const noRule = "(none)"
 // outcomes are those that a client in the ledger can have met.
 var outcomes = []string{string(proxy.Observed), string(proxy.Explained), string(proxy.Rejected), string(proxy.Failed)}
 
-// clientsKeys read a value each.
-var clientsKeys = map[string]func(c *Clients, q *clientsQuery, value string) error{
-	"version": func(_ *Clients, q *clientsQuery, value string) (err error) {
-		q.filter.Version, err = policy.ParseVersion(value)
-		return err
-	},
-	"listener": func(_ *Clients, q *clientsQuery, value string) (err error) {
-		q.filter.Listener = proxy.Listener(value)
+// clientsKeys are the parameters of a query.
+var clientsKeys = strings.Fields("account cursor format limit listener network noise outcome rule since software sort version")
+
+// read reads the value of a parameter.
+func (c *Clients) read(q *clientsQuery, key, value string) (err error) {
+	f := &q.filter
+	switch key {
+	case "version":
+		f.Version, err = policy.ParseVersion(value)
+	case "listener":
+		f.Listener = proxy.Listener(value)
 		_, err = policy.ParseListener(value)
-		return err
-	},
-	"account": func(c *Clients, q *clientsQuery, value string) error {
-		if q.filter.Account = value; c.Hash != nil && value != "" && !strings.HasPrefix(value, "h:") {
-			q.filter.Account = c.Hash(value)
+	case "account":
+		if f.Account = value; c.Hash != nil && value != "" && !strings.HasPrefix(value, "h:") {
+			f.Account = c.Hash(value)
 		}
-		return words(value)
-	},
-	"software": func(_ *Clients, q *clientsQuery, value string) error {
-		q.filter.Software = value
-		return words(value)
-	},
-	"network": func(_ *Clients, q *clientsQuery, value string) (err error) {
-		q.filter.Network, err = network(value)
-		return err
-	},
-	"outcome": func(_ *Clients, q *clientsQuery, value string) error {
-		q.filter.Outcome = proxy.Outcome(value)
-		return oneOf(value, outcomes...)
-	},
-	"rule": (*Clients).parseRule,
-	"since": func(c *Clients, q *clientsQuery, value string) (err error) {
-		q.filter.Since, err = text.ParseSince(value, c.Now())
-		return err
-	},
-	"noise": func(_ *Clients, q *clientsQuery, value string) error {
-		q.filter.Noise = true
-		return oneOf(value, "include")
-	},
-	"sort": func(_ *Clients, q *clientsQuery, value string) (err error) {
+		err = words(value)
+	case "software":
+		f.Software, err = value, words(value)
+	case "network":
+		f.Network, err = network(value)
+	case "outcome":
+		f.Outcome, err = proxy.Outcome(value), oneOf(value, outcomes...)
+	case "rule":
+		err = c.parseRule(q, value)
+	case "since":
+		f.Since, err = text.ParseSince(value, c.Now())
+	case "noise":
+		f.Noise, err = true, oneOf(value, "include")
+	case "sort":
 		q.order, err = ledger.ParseOrder(value)
-		return err
-	},
-	"format": func(_ *Clients, q *clientsQuery, value string) error {
-		q.csv = value == "csv"
-		return oneOf(value, "json", "csv")
-	},
-	"limit": func(_ *Clients, q *clientsQuery, value string) (err error) {
+	case "format":
+		q.csv, err = value == "csv", oneOf(value, "json", "csv")
+	case "limit":
 		q.limit, err = strconv.Atoi(value)
 		if err != nil || q.limit < 1 || q.limit > maxLimit {
-			return fmt.Errorf("not a number from 1 to %d", maxLimit)
+			err = fmt.Errorf("not a number from 1 to %d", maxLimit)
 		}
-		return nil
-	},
-	"cursor": func(_ *Clients, q *clientsQuery, value string) error {
+	case "cursor":
 		q.cursor = value
-		return nil
-	},
+	default:
+		err = fmt.Errorf("no such parameter; there are %s", strings.Join(clientsKeys, ", "))
+	}
+	return err
 }
 
 // multicast is no client's. The ledger has the numbers of IPv4 there.
@@ -132,14 +119,20 @@ func (q *clientsQuery) narrow(r *policy.Rule) {
 	}
 }
 
-// parseRule has the clients kept that the rule takes now, or some connections of
-// theirs.
-func (c *Clients) parseRule(q *clientsQuery, value string) error {
-	p, now := c.Policy(), c.Now()
+// ruleNames are the values of rule.
+func ruleNames(p *policy.Policy) []string {
 	names := []string{noRule}
 	for _, r := range p.Rules() {
 		names = append(names, r.Name)
 	}
+	return names
+}
+
+// parseRule has the clients kept that the rule takes now, or some connections of
+// theirs.
+func (c *Clients) parseRule(q *clientsQuery, value string) error {
+	p, now := c.Policy(), c.Now()
+	names := ruleNames(p)
 	if !slices.Contains(names, value) {
 		return fmt.Errorf("no such rule %s: use %s", text.Quote(value, maxShown), strings.Join(names, ", "))
 	}
@@ -158,13 +151,9 @@ func (c *Clients) parseRule(q *clientsQuery, value string) error {
 func (c *Clients) parse(values url.Values) (q clientsQuery, wrong map[string]error) {
 	wrong = make(map[string]error)
 	for key, v := range values {
-		read, known := clientsKeys[key]
 		err := errors.New("given more than once")
-		switch {
-		case !known:
-			err = fmt.Errorf("no such parameter; there are %s", strings.Join(slices.Sorted(maps.Keys(clientsKeys)), ", "))
-		case len(v) == 1:
-			err = read(c, &q, v[0])
+		if len(v) == 1 || !slices.Contains(clientsKeys, key) {
+			err = c.read(&q, key, v[0])
 		}
 		if err != nil {
 			wrong[key] = err

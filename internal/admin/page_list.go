@@ -143,10 +143,6 @@ func pageLink(asked url.Values, more ...string) string {
 
 // fields fills in the filter.
 func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Policy) {
-	rules := []string{noRule}
-	for _, r := range p.Rules() {
-		rules = append(rules, r.Name)
-	}
 	versions := make([]string, 0, len(policy.Versions))
 	for _, v := range policy.Versions[:len(policy.Versions)-1] {
 		versions = append(versions, v.String())
@@ -159,7 +155,7 @@ func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Po
 		{Name: "version", Label: "Offers", Options: versions},
 		{Name: "listener", Label: "Came to", Options: policy.ListenerNames},
 		{Name: "outcome", Label: "Has met", Options: outcomes},
-		{Name: "rule", Label: "Rule now", Options: rules},
+		{Name: "rule", Label: "Rule now", Options: ruleNames(p)},
 	}
 	for i := range l.Fields {
 		f := &l.Fields[i]

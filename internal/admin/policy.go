@@ -51,9 +51,9 @@ type policyJSON struct {
 	Mode         policy.Mode            `json:"mode"`
 	Listeners    map[string]policy.Mode `json:"listeners"` // now
 	Rules        []ruleJSON             `json:"rules"`
-	Candidates   []candidateJSON        `json:"candidates"`
+	Candidates   []policy.Candidate     `json:"candidates"`
 	NextChanges  []changeJSON           `json:"next_changes"`
-	Warnings     []warningJSON          `json:"warnings"`
+	Warnings     []policy.Problem       `json:"warnings"`
 }
 
 type ruleJSON struct {
@@ -81,22 +81,11 @@ type shareJSON struct {
 	By   string  `json:"by"`
 }
 
-type candidateJSON struct {
-	Name  string       `json:"name"`
-	Floor policy.Floor `json:"floor"`
-}
-
 type changeJSON struct {
 	Time      time.Time              `json:"time"`
 	Begun     []string               `json:"begun"`
 	Ended     []string               `json:"ended"`
 	Listeners map[string]policy.Mode `json:"listeners"` // from then on
-}
-
-type warningJSON struct {
-	Line int    `json:"line,omitempty"`
-	Rule string `json:"rule,omitempty"`
-	Text string `json:"warning"`
 }
 
 func policyView(s PolicyState) policyJSON {
@@ -105,19 +94,14 @@ func policyView(s PolicyState) policyJSON {
 	view := policyJSON{
 		Now: now, File: s.File, Read: s.Read.UTC(), ReloadErrors: s.Failed,
 		Floor: p.Floor(), Mode: p.Mode(), Listeners: modes(&snapshot, s.Listeners),
-		Rules: []ruleJSON{}, Candidates: []candidateJSON{}, NextChanges: []changeJSON{}, Warnings: []warningJSON{},
+		Rules: []ruleJSON{}, Candidates: append([]policy.Candidate{}, p.Candidates()...), NextChanges: []changeJSON{},
+		Warnings: append([]policy.Problem{}, p.Warnings(now, s.Site)...),
 	}
-	for i := range p.Rules() {
-		view.Rules = append(view.Rules, ruleView(&p.Rules()[i], now))
-	}
-	for _, c := range p.Candidates() {
-		view.Candidates = append(view.Candidates, candidateJSON(c))
+	for _, r := range p.Rules() {
+		view.Rules = append(view.Rules, ruleView(r, now))
 	}
 	for _, c := range p.Changes(now, now.Add(changesWithin), maxChanges) {
 		view.NextChanges = append(view.NextChanges, changeJSON{c.Time.UTC(), c.Begun, c.Ended, modes(&c.Now, s.Listeners)})
-	}
-	for _, w := range p.Warnings(now, s.Site) {
-		view.Warnings = append(view.Warnings, warningJSON{w.Line, w.Rule, w.Text})
 	}
 	return view
 }
