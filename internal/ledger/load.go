@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"postern/policy"
 )
@@ -56,18 +55,16 @@ func (s *Store) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
 
 // HellosOf returns the hellos of clients, as far as they are kept.
 func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.Hello, error) {
-	var marks []string
 	var args []any
 	for i := range list {
 		if j := any(list[i].JA4); !slices.Contains(args, j) {
 			args = append(args, j)
-			marks = append(marks, fmt.Sprintf("$%d", len(args)))
 		}
 	}
 	if args == nil {
 		return nil, nil
 	}
-	return s.hellos(ctx, "WHERE ja4 IN ("+strings.Join(marks, ",")+")", args...)
+	return s.hellos(ctx, "WHERE ja4 IN ("+marks(1, len(args))+")", args...)
 }
 
 func (s *Store) hellos(ctx context.Context, where string, args ...any) (map[string]policy.Hello, error) {

@@ -74,6 +74,19 @@ type Order struct {
 // Key is what clients are ordered by.
 type Key string
 
+// keys are what SQL orders sightings s by, and what that is of a client.
+var keys = map[Key]struct {
+	expression string
+	value      func(*Client) int64
+}{
+	ByFirstSeen: {"s.added", func(c *Client) int64 { return c.added }},
+	ByLastSeen:  {"s.last_seen", func(c *Client) int64 { return c.Last.Unix() }},
+	ByHandshakes: {"s.observed + s.explained + s.rejected + s.failed", func(c *Client) int64 {
+		return c.Counts.Observed + c.Counts.Explained + c.Counts.Rejected + c.Counts.Failed
+	}},
+	ByClient: {"s.network", func(c *Client) int64 { return networkNumber(c.Addr) }},
+}
+
 // The keys. The zero Key is ByFirstSeen. ByClient is by address.
 const (
 	ByFirstSeen  Key = "first_seen"
@@ -195,7 +208,7 @@ func (s *Store) Clients(ctx context.Context, f Filter, o Order, cursor string, l
 	err = s.each(ctx, f, rest, func(c *Client) bool {
 		if limit > 0 && len(list) == limit { // there is more
 			last := &list[limit-1]
-			next = o.cursor(place{o.By.value(last), last.id})
+			next = o.cursor(place{keys[o.key()].value(last), last.id})
 			return false
 		}
 		list = append(list, *c)
@@ -275,7 +288,7 @@ func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string, mo
 		first = first[:min(len(first), most)]
 	}
 	where, args := f.where()
-	all, err := query(ctx, s.db, "reading clients", "SELECT "+o.By.expression()+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows, _ *struct{}) error {
+	all, err := query(ctx, s.db, "reading clients", "SELECT "+keys[o.key()].expression+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows, _ *struct{}) error {
 		var p place
 		err := rows.Scan(&p.value, &p.id)
 		if cursor == "" || order(p, from) > 0 {
@@ -334,34 +347,9 @@ func scanClient(rows *sql.Rows, c *Client) error {
 	return nil
 }
 
-// expression is what SQL orders sightings s by, and value what that is of a client.
-func (k Key) expression() string {
-	switch k {
-	case ByLastSeen:
-		return "s.last_seen"
-	case ByHandshakes:
-		return "s.observed + s.explained + s.rejected + s.failed"
-	case ByClient:
-		return "s.network"
-	}
-	return "s.added"
-}
-
-func (k Key) value(c *Client) int64 {
-	switch k {
-	case ByLastSeen:
-		return c.Last.Unix()
-	case ByHandshakes:
-		return c.Counts.Observed + c.Counts.Explained + c.Counts.Rejected + c.Counts.Failed
-	case ByClient:
-		return networkNumber(c.Addr)
-	}
-	return c.added
-}
-
 // clause returns the end of a statement that begins behind a cursor.
 func (o Order) clause(cursor string, few bool) (string, error) {
-	e, than, desc := o.By.expression(), ">", ""
+	e, than, desc := keys[o.key()].expression, ">", ""
 	if few {
 		e = "+" + e // no index of the order
 	}

@@ -252,7 +252,7 @@ func (g *replica) find(f Filter, o Order, list []Client) {
 	g.t.Helper()
 	want := slices.Clone(list)
 	slices.SortFunc(want, func(a, b Client) int {
-		n := place{o.By.value(&a), a.id}.compare(place{o.By.value(&b), b.id})
+		n := place{keys[o.key()].value(&a), a.id}.compare(place{keys[o.key()].value(&b), b.id})
 		if o.Descending {
 			return -n
 		}

@@ -54,7 +54,7 @@ func tableOf(list []Group, by By) *groupTable {
 	return &groupTable{list, slices.DeleteFunc([]column{
 		{heading: by.heading(), text: func(g *Group) string { return cmp.Or(g.Name, notKnown) }}, accounts, programs,
 		{heading: "TLS", text: func(g *Group) string { return versions(g.Versions) }}, of,
-		{heading: "last seen", text: func(g *Group) string { return g.LastSeen.UTC().Format(time.DateOnly) }}, {text: remark},
+		{heading: "last seen", text: func(g *Group) string { return g.LastSeen.UTC().Format(time.DateOnly) }}, {text: func(g *Group) string { return remarks[g.Login] }},
 	}, func(c column) bool {
 		return c.heading == by.heading()+"s" || !slices.ContainsFunc(list, func(g Group) bool {
 			return c.text != nil && c.text(&g) != "" || c.text == nil && c.count(&g) > 0
@@ -63,28 +63,12 @@ func tableOf(list []Group, by By) *groupTable {
 }
 
 func (by By) heading() string {
-	switch by {
-	case ByNetwork:
-		return "client"
-	case BySoftware:
-		return "program"
-	}
-	return string(by)
+	return cmp.Or(map[By]string{ByNetwork: "client", BySoftware: "program"}[by], string(by))
 }
 
-// remark returns what sets a group apart from those that have logged in.
-func remark(g *Group) string {
-	switch g.Login {
-	case ledger.LoginUnknown:
-		return "never let in"
-	case ledger.LoginNone:
-		return "no login"
-	case ledger.LoginUnseen:
-		return "passed through"
-	case ledger.LoginFailed:
-		return "logins failed"
-	}
-	return ""
+// remarks set a group apart from those that have logged in.
+var remarks = map[ledger.Login]string{
+	ledger.LoginUnknown: "never let in", ledger.LoginNone: "no login", ledger.LoginUnseen: "passed through", ledger.LoginFailed: "logins failed",
 }
 
 // The widest name in so many columns, and the narrowest list.
