@@ -122,19 +122,18 @@ func (srv *Server) SetCertificates(s *certs.Store) { srv.tls.certificates.Store(
 
 // SetPolicy replaces the policy for handshakes to come: each is judged by the
 // old one or the new one, and no session notices.
-func (srv *Server) SetPolicy(p *policy.Policy) {
-	srv.tls.mu.Lock()
-	defer srv.tls.mu.Unlock()
-	srv.tls.policy = p
-	srv.rebuild()
-}
+func (srv *Server) SetPolicy(p *policy.Policy) { srv.rebuildWith(func(t *tlsState) { t.policy = p }) }
 
 // SetClientCAs replaces the authorities whose certificates clients may
 // present; nil asks for none.
 func (srv *Server) SetClientCAs(pool *x509.CertPool) {
+	srv.rebuildWith(func(t *tlsState) { t.clientCAs = pool })
+}
+
+func (srv *Server) rebuildWith(change func(*tlsState)) {
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
-	srv.tls.clientCAs = pool
+	change(&srv.tls)
 	srv.rebuild()
 }
 

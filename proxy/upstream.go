@@ -22,27 +22,13 @@ import (
 
 // upstreamConn is a connection to an upstream, until its end.
 type upstreamConn struct {
-	raw *netpoll.Conn
+	io.ReadWriter // inside TLS, where there is any, else raw
+	raw           *netpoll.Conn
 	// tls is nil where the line is plain.
 	tls   *tls.Conn
 	up    *upstream
 	lines *mailproto.LineReader // until login
 	once  sync.Once
-}
-
-// Read reads from inside TLS, where there is any.
-func (c *upstreamConn) Read(p []byte) (int, error) {
-	if c.tls != nil {
-		return c.tls.Read(p)
-	}
-	return c.raw.Read(p)
-}
-
-func (c *upstreamConn) Write(p []byte) (int, error) {
-	if c.tls != nil {
-		return c.tls.Write(p)
-	}
-	return c.raw.Write(p)
 }
 
 // CloseWrite tells the upstream that nothing more comes.
@@ -263,7 +249,8 @@ func (srv *Server) reach(up *upstream, dialWithin, within time.Duration) (c *ups
 		return nil, nil, up.advise(&upstreamError{dialFailure(err, UpstreamDial), fmt.Errorf("dialing upstream: %w", err)}, false)
 	}
 	up.connections.Add(1)
-	c = &upstreamConn{raw: &netpoll.Conn{Socket: nc.(*net.TCPConn), IdleSet: srv.idleSet}, up: up}
+	raw := &netpoll.Conn{Socket: nc.(*net.TCPConn), IdleSet: srv.idleSet}
+	c = &upstreamConn{ReadWriter: raw, raw: raw, up: up}
 	c.raw.SetDeadline(begun.Add(within))
 	return c, context.AfterFunc(srv.ctx, func() { c.raw.SetDeadline(past) }), nil
 }
@@ -330,7 +317,7 @@ func (srv *Server) secure(c *upstreamConn) error {
 	if err := tc.Handshake(); err != nil {
 		return &upstreamError{dialFailure(err, UpstreamTLS), fmt.Errorf("TLS with the upstream: %w", err)}
 	}
-	c.tls = tc
+	c.tls, c.ReadWriter = tc, tc
 	c.lines = mailproto.NewLineReader(tc)
 	return nil
 }
