@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -14,6 +15,11 @@ type Parts [3]float64
 
 // slack is the difference up to which two parts are the same.
 const slack = 1e-9
+
+// MarshalJSON writes them by the name of the mode.
+func (p Parts) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[Mode]float64{Enforce: p[Enforce], Explain: p[Explain], Observe: p[Observe]})
+}
 
 // relaxes reports whether fewer are refused than before, or fewer are refused or
 // told why.
@@ -53,6 +59,18 @@ type Relaxation struct {
 	Of            *Rule
 	Listeners     []string
 	Before, After Parts
+}
+
+// MarshalJSON says in words, too, what happens.
+func (x Relaxation) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Time   time.Time `json:"time"`
+		Until  time.Time `json:"until,omitzero"`
+		Rules  []*Rule   `json:"rules"`
+		Text   string    `json:"text"`
+		Before Parts     `json:"before"`
+		After  Parts     `json:"after"`
+	}{x.Time, x.Until, x.Rules, x.String(), x.Before, x.After})
 }
 
 // String returns what happens, without the time.
@@ -173,7 +191,7 @@ func (p *Policy) relaxationsOf(g group, edge, end time.Time) []Relaxation {
 		return p.parts(p.only(unscheduled, func(r *Rule) bool { return within(r, t) }), t, nil)
 	}
 	note := func(t, until time.Time, before, after Parts, concerns func(*Rule) bool) {
-		var rules []*Rule
+		rules := []*Rule{}
 		for i, r := range p.rules {
 			if unscheduled.has(i) && concerns(r) {
 				rules = append(rules, r)

@@ -33,6 +33,9 @@ type Rule struct {
 	shuffle [2]uint64
 }
 
+// MarshalText is the name.
+func (r *Rule) MarshalText() ([]byte, error) { return []byte(r.Name), nil }
+
 // Exemption reports whether the rule is a dated debt with an owner.
 func (r *Rule) Exemption() bool { return r.Owner != "" && !r.Until.IsZero() }
 

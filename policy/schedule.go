@@ -154,7 +154,7 @@ func (s *Schedule) next(t, limit time.Time) (time.Time, bool) {
 		// Where the clocks change meanwhile, go on from there. On 31 December of
 		// leap years beyond its tables the time package names a moment gone by.
 		if _, end := local.ZoneBounds(); end.After(local) && end.Before(t) {
-			t = wholeMinute(end)
+			t = wholeMinute(end.UTC())
 		}
 	}
 	return time.Time{}, false
@@ -192,7 +192,7 @@ func (s *Schedule) previous(t, limit time.Time) (time.Time, bool) {
 		}
 		t = t.Add(-time.Duration(skip) * time.Minute)
 		if begin, _ := local.ZoneBounds(); !begin.After(local) && t.Before(begin) {
-			t = begin.Add(-1).Truncate(time.Minute)
+			t = begin.UTC().Add(-1).Truncate(time.Minute)
 		}
 	}
 	return time.Time{}, false

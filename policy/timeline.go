@@ -1,34 +1,37 @@
 package policy
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 )
 
-// Timeline lists the changes of a policy from one time to another.
+// Timeline lists the changes of a policy from one time to another. Its JSON is that of
+// a plan.
 type Timeline struct {
 	// From is included, Until is not.
-	From, Until time.Time
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
 	// Running are the rules that are between their dates at From, and Over those
 	// that have ended by then, as the policy lists them.
-	Running []Event
-	Over    []*Rule
+	Over    []*Rule `json:"over"`
+	Running []Event `json:"running"`
 	// Meets is what legacy clients meet at From that no rule for special
 	// clients takes.
-	Meets []Meeting
+	Meets []Meeting `json:"meets"`
 	// Moments are when a rule begins, ends or reaches a part of its share, after
 	// From.
-	Moments []Moment
+	Moments []Moment `json:"moments"`
 	// Next is the first such moment at Until or later; nil where there is none.
-	Next *Moment
+	Next *Moment `json:"next"`
 }
 
 // Moment is a time at which rules begin, end or reach a part of their share.
 type Moment struct {
-	Time   time.Time
-	Events []Event
+	Time   time.Time `json:"time"`
+	Events []Event   `json:"events"`
 	// Meets is as in Timeline, from that time on.
-	Meets []Meeting
+	Meets []Meeting `json:"meets"`
 }
 
 // Event is something that happens to one rule at some time.
@@ -41,6 +44,20 @@ type Event struct {
 	// Windows are those that come from then on; nil for a rule without a
 	// schedule and at its end.
 	Windows *Windows
+}
+
+// MarshalJSON adds what the rule says.
+func (e Event) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Rule    *Rule     `json:"rule"`
+		Event   EventKind `json:"event"`
+		Mode    Mode      `json:"mode"`
+		Share   float64   `json:"share"`
+		Until   time.Time `json:"until,omitzero"`
+		Windows *Windows  `json:"windows,omitempty"`
+		// PassThrough: to the old server, also where Postern could serve.
+		PassThrough bool `json:"pass_through,omitempty"`
+	}{e.Rule, e.Kind, e.Rule.Mode, e.Share, e.Rule.Until, e.Windows, e.Rule.PassThrough})
 }
 
 // EventKind is what happens to a rule.
@@ -63,20 +80,40 @@ func (k EventKind) String() string {
 	return [...]string{"runs", "ends", "begins", "reaches"}[k]
 }
 
+// MarshalText is String.
+func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
 // Meeting is what legacy clients meet on some listeners that no rule takes
 // whose match is more than a listener.
 type Meeting struct {
-	Listeners []string
+	Listeners []string `json:"listeners"`
 	// Layers are the rules that take a part of them or come and go, in the order
 	// in which they are asked; those that make no difference are left out. The
 	// part of one with a schedule is what it takes while that is open.
-	Layers []Outcome
+	Layers []Layer `json:"layers"`
 	// Rest is what all others meet.
-	Rest Mode
+	Rest Mode `json:"rest"`
 
 	policy *Policy
 	rules  ruleSet // those for everybody on the listeners, between their dates
 	at     time.Time
+}
+
+// Layer is an outcome of a rule.
+type Layer Outcome
+
+// MarshalJSON adds when the rule is open.
+func (l Layer) MarshalJSON() ([]byte, error) {
+	cron := ""
+	if l.Rule.Schedule != nil {
+		cron = l.Rule.Schedule.Cron
+	}
+	return json.Marshal(struct {
+		Rule     *Rule   `json:"rule"`
+		Mode     Mode    `json:"mode"`
+		Part     float64 `json:"part"`
+		Schedule string  `json:"schedule,omitempty"`
+	}{l.Rule, l.Mode, l.Part, cron})
 }
 
 // Parts is what the clients meet while a rule of the layers has its schedule
@@ -88,7 +125,7 @@ func (m *Meeting) Parts(open *Rule) Parts { return m.policy.parts(m.rules, m.at,
 // often a schedule opens.
 func (p *Policy) Timeline(from, until time.Time, listeners []string) *Timeline {
 	from, until = from.Round(0), until.Round(0)
-	tl := &Timeline{From: from, Until: until, Meets: p.meets(from, listeners)}
+	tl := &Timeline{From: from, Until: until, Over: []*Rule{}, Running: []Event{}, Meets: p.meets(from, listeners), Moments: []Moment{}}
 	for _, r := range p.rules {
 		switch {
 		case r.ended(from):
@@ -135,7 +172,7 @@ func (r *Rule) event(kind EventKind, t, limit time.Time) Event {
 
 // meets groups the listeners by what clients meet there.
 func (p *Policy) meets(t time.Time, listeners []string) []Meeting {
-	var all []Meeting
+	all := []Meeting{}
 	for _, name := range listeners {
 		m := p.meeting(t, name)
 		same := slices.IndexFunc(all, func(o Meeting) bool { return o.Rest == m.Rest && slices.Equal(o.Layers, m.Layers) })
@@ -150,14 +187,14 @@ func (p *Policy) meets(t time.Time, listeners []string) []Meeting {
 
 func (p *Policy) meeting(t time.Time, listener string) Meeting {
 	rules := p.only(p.everybody(listener), func(r *Rule) bool { return r.within(t) })
-	m := Meeting{Listeners: []string{listener}, policy: p, rules: rules, at: t}
+	m := Meeting{Listeners: []string{listener}, Layers: []Layer{}, policy: p, rules: rules, at: t}
 	for o := range p.outcomes(rules, p.scheduled, func(r *Rule) float64 { return r.share(t) }) {
 		if o.Rule == nil || o.Rule.always() {
 			m.Rest = o.Mode
 			break
 		}
 		if o.Part > 0 || o.Rule.Share.Changes() {
-			m.Layers = append(m.Layers, o)
+			m.Layers = append(m.Layers, Layer(o))
 		}
 	}
 	for n := len(m.Layers); n > 0 && m.Layers[n-1].Rule.Mode == m.Rest; n-- {

@@ -236,7 +236,7 @@ func TestATimelineAgreesWithDecide(t *testing.T) {
 		}
 		s := p.At(at)
 		v := s.Decide(&old, ConnInfo{Keys: RSA, Listener: "imaps", Client: randomIPv4(random)}, at, 0)
-		ok := v.Mode == meets[0].Rest && !slices.ContainsFunc(meets[0].Layers, func(l Outcome) bool { return l.Rule.Name == v.Rule })
+		ok := v.Mode == meets[0].Rest && !slices.ContainsFunc(meets[0].Layers, func(l Layer) bool { return l.Rule.Name == v.Rule })
 		for _, l := range meets[0].Layers {
 			ok = ok || l.Rule.Name == v.Rule && v.Mode == l.Rule.Mode
 		}

@@ -9,14 +9,15 @@ import (
 type Windows struct {
 	// Count is how many open, the first of them at First and the last at Last.
 	// Windows that overlap count each.
-	Count       int
-	First, Last time.Time
+	Count int       `json:"count"`
+	First time.Time `json:"first,omitzero"`
+	Last  time.Time `json:"last,omitzero"`
 	// Until is where the counting ends: the end of the rule or of the timeline.
-	Until time.Time
+	Until time.Time `json:"-"`
 	// Open: one has opened before and is open still. It closes at Closes, which
 	// is zero where that is further away than two days.
-	Open   bool
-	Closes time.Time
+	Open   bool      `json:"open"`
+	Closes time.Time `json:"closes,omitzero"`
 }
 
 // closesWithin is how far ahead the end of an open window is looked for.

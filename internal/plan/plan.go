@@ -25,7 +25,7 @@ type Plan struct {
 
 // relaxations returns those on open listeners.
 func (p *Plan) relaxations() []policy.Relaxation {
-	var all []policy.Relaxation
+	all := []policy.Relaxation{}
 	for _, x := range p.Policy.Relaxations(p.From, p.Until) {
 		x.Listeners = slices.DeleteFunc(slices.Clone(x.Listeners), func(l string) bool { return !slices.Contains(p.Listeners, l) })
 		if len(x.Listeners) > 0 {
