@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"time"
+
+	"postern/internal/text"
 )
 
 // quarters are the parts of a share's change that a timeline mentions.
@@ -99,11 +101,9 @@ func (r *Rule) edge(t, limit time.Time) time.Time {
 		return limit
 	case t.Before(r.From):
 		// Even where a schedule keeps it closed then.
-		return earlier(r.From, limit)
+		return text.Earlier(r.From, limit)
 	}
-	if !r.Until.IsZero() {
-		limit = earlier(limit, r.Until)
-	}
+	limit = r.UpTo(limit)
 	if r.Schedule != nil {
 		limit = r.Schedule.edge(t, limit)
 	}

@@ -1,6 +1,10 @@
 package policy
 
-import "time"
+import (
+	"time"
+
+	"postern/internal/text"
+)
 
 // Rule says what meets some legacy handshakes for some time. The first rule of
 // a policy that is in force and matches decides.
@@ -74,31 +78,21 @@ const searched = 9 * 366 * 24 * time.Hour
 // opens is when the next window of the rule's schedule opens at t or later;
 // zero where none does.
 func (r *Rule) opens(t time.Time) time.Time {
-	t = later(t, r.From)
-	limit := t.Add(searched)
-	if !r.Until.IsZero() {
-		limit = earlier(limit, r.Until)
-	}
-	next, _ := r.Schedule.next(t, limit)
+	t = text.Later(t, r.From)
+	next, _ := r.Schedule.next(t, r.UpTo(t.Add(searched)))
 	return next
+}
+
+// UpTo is a time, or the end of the rule where that is earlier.
+func (r *Rule) UpTo(t time.Time) time.Time {
+	if r.Until.IsZero() {
+		return t
+	}
+	return text.Earlier(t, r.Until)
 }
 
 // Opens reports whether a window of the rule's schedule opens in [from, to).
 func (r *Rule) Opens(from, to time.Time) bool {
 	next := r.opens(from.Round(0))
 	return !next.IsZero() && next.Before(to)
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/internal/text"
 )
 
 // datedRule has dates, a schedule or both, near a time.
@@ -148,7 +150,7 @@ func TestNoLegacyClientIsServedWherePolicyAllowsNone(t *testing.T) {
 				rules[i].From = near.Add(time.Duration(r.IntN(20)-10) * time.Hour)
 			}
 			if r.IntN(2) == 0 {
-				rules[i].Until = later(rules[i].From, near).Add(time.Duration(1+r.IntN(10)) * time.Hour)
+				rules[i].Until = text.Later(rules[i].From, near).Add(time.Duration(1+r.IntN(10)) * time.Hour)
 			}
 			if r.IntN(5) == 0 {
 				rules[i].Match = Match{{keyNamed("listener"), []string{"imaps"}}}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"postern/internal/text"
 )
 
 // Site has the ports and names that rules can match, as far as they are known.
@@ -110,17 +112,14 @@ func (r *Rule) overlap(now time.Time) string {
 	// Where the clocks go back, a minute comes twice: that is no overlap.
 	s := *r.Schedule
 	s.Zone = time.UTC
-	from, until := later(now, r.From), endOfTime
-	if !r.Until.IsZero() {
-		until = r.Until
-	}
+	from, until := text.Later(now, r.From), r.UpTo(endOfTime)
 	for range overlapsLookedFor {
-		t, ok := s.next(from, earlier(until, from.Add(searched)))
+		t, ok := s.next(from, text.Earlier(until, from.Add(searched)))
 		if !ok {
 			return ""
 		}
 		from = t.Add(s.For)
-		if s.count(t, earlier(until, from)) > 1 {
+		if s.count(t, text.Earlier(until, from)) > 1 {
 			return "its windows overlap: the next opens while one is open still; look at the fields of schedule (the first is the minute, the second the hour), or set for to less"
 		}
 	}
@@ -141,12 +140,12 @@ func (p *Policy) uselessness(r *Rule, now time.Time) string {
 		return "never matches: the list of " + r.Match.empty() + " is empty: fill it, or take the key away"
 	case r.never():
 		return "takes nobody: its share is 0%: give it more, or remove the rule"
-	case r.Schedule != nil && !r.Schedule.running(later(now, r.From)) && r.opens(now).IsZero():
+	case r.Schedule != nil && !r.Schedule.running(text.Later(now, r.From)) && r.opens(now).IsZero():
 		return "its schedule never comes: mend its days and months, or remove the rule"
 	}
 	switch first := p.overtaker(r); {
 	case first == nil:
-	case !later(now, r.From).Before(first.From):
+	case !text.Later(now, r.From).Before(first.From):
 		return fmt.Sprintf("never matches: the rule %q in line %d comes first and takes all of it: put it before that rule", first.Name, first.Line)
 	case first.From.Before(r.Until):
 		return fmt.Sprintf("matches no more from %s on, before its until: the rule %q in line %d comes first and takes all of it then: put it before that rule",
@@ -170,7 +169,7 @@ func (p *Policy) overtaker(r *Rule) (first *Rule) {
 // comes first takes all of it.
 func (p *Policy) Ends(r *Rule) time.Time {
 	if first := p.overtaker(r); first != nil {
-		return earlier(first.From, r.Until)
+		return text.Earlier(first.From, r.Until)
 	}
 	return r.Until
 }

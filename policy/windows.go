@@ -3,6 +3,8 @@ package policy
 import (
 	"math/bits"
 	"time"
+
+	"postern/internal/text"
 )
 
 // Windows are those of a schedule between two times.
@@ -25,9 +27,7 @@ const closesWithin = 48 * time.Hour
 
 // windows are those of the rule from a time within its dates on.
 func (r *Rule) windows(from, limit time.Time) *Windows {
-	if !r.Until.IsZero() {
-		limit = earlier(limit, r.Until)
-	}
+	limit = r.UpTo(limit)
 	s := r.Schedule
 	w := &Windows{Until: limit}
 	if first, ok := s.next(from, limit); ok {
@@ -37,11 +37,7 @@ func (r *Rule) windows(from, limit time.Time) *Windows {
 	// One that opens now is the first of those to come.
 	if w.Open = !w.First.Equal(from) && s.running(from); w.Open {
 		far := from.Add(closesWithin)
-		stop := far
-		if !r.Until.IsZero() {
-			stop = earlier(far, r.Until)
-		}
-		if end := s.closes(from, stop); end.Before(far) {
+		if end := s.closes(from, r.UpTo(far)); end.Before(far) {
 			w.Closes = end
 		}
 	}
@@ -63,7 +59,7 @@ func (s *Schedule) count(from, until time.Time) int {
 		whole := midnight(local) && midnight(end) && end.Sub(t) == 24*time.Hour && !end.After(until)
 		switch {
 		case !whole:
-			n += s.countEach(t, earlier(end, until))
+			n += s.countEach(t, text.Earlier(end, until))
 		case s.opensOn(local):
 			n += aDay
 		}

@@ -14,6 +14,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"postern/internal/text"
 )
 
 // The decoder of the yaml package stops at its first error, and locates a value
@@ -208,10 +210,8 @@ type field struct {
 func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[string]*yaml.Node {
 	seen := make(map[string]*yaml.Node)
 	if n.Kind != yaml.MappingNode {
-		hint := ": write key: value, a line each"
-		if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "=") {
-			hint = ": a file of variables is for -env; a policy file begins as in floor: tls1.2"
-		}
+		hint := text.Either(n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "="),
+			": a file of variables is for -env; a policy file begins as in floor: tls1.2", ": write key: value, a line each")
 		w.add(n, "%s is %s, not a mapping of keys to values%s", what, kindName(n), hint)
 		return seen
 	}

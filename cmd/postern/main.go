@@ -320,10 +320,8 @@ func helpOf(command string) string {
 func words(fs *flag.FlagSet, err error) string {
 	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	if !unknown {
-		reason := "write a whole number, as in 5"
-		if strings.HasPrefix(err.Error(), "invalid boolean value") {
-			reason = "neither true nor false: the flag alone says true"
-		}
+		reason := text.Either(strings.HasPrefix(err.Error(), "invalid boolean value"),
+			"neither true nor false: the flag alone says true", "write a whole number, as in 5")
 		if name, missing := strings.CutPrefix(err.Error(), "flag needs an argument: -"); missing {
 			value, _ := flag.UnquoteUsage(fs.Lookup(name))
 			return fmt.Sprintf("-%s: its value is missing: write -%[1]s %s", name, strings.ToUpper(value))

@@ -350,11 +350,7 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 		}
 		return exitError{fmt.Errorf("-forget: nothing about %q is in %s: %s", f.forget, ledger.Redacted(cfg.LedgerURL), hint), exitNo}
 	}
-	of := "rows"
-	if rows == 1 {
-		of = "row"
-	}
-	fmt.Fprintf(sys.stdout, "Erased %d %s about %q from %s.\n", rows, of, f.forget, ledger.Redacted(cfg.LedgerURL))
+	fmt.Fprintf(sys.stdout, "Erased %s about %q from %s.\n", text.Number(int(rows), "row"), f.forget, ledger.Redacted(cfg.LedgerURL))
 	if notIP != nil {
 		fmt.Fprintln(sys.stdout, "A running instance may name the account in its log for some time yet.")
 	}

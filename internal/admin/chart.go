@@ -161,13 +161,7 @@ func chartEnd(d daily, s PolicyState) time.Time {
 
 // draw draws a rule for everybody that has dates, or a schedule.
 func (c *chart) draw(r *policy.Rule, first, end time.Time, at func(time.Time) float64) {
-	from, until := first, end
-	if r.From.After(from) {
-		from = r.From
-	}
-	if !r.Until.IsZero() && r.Until.Before(until) {
-		until = r.Until
-	}
+	from, until := text.Later(first, r.From), r.UpTo(end)
 	special := slices.ContainsFunc(r.Match, func(m policy.Condition) bool { return m.Key.Name != "listener" })
 	if special || !from.Before(until) || r.Schedule == nil && r.From.IsZero() && r.Until.IsZero() {
 		return

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"postern/internal/ledger"
 	"postern/internal/plan"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -112,12 +114,7 @@ func (v *clientPage) read(ctx context.Context, addr netip.Addr, s PolicyState) e
 	places := make([]ledger.Client, len(list))
 	for i := range list {
 		places[i] = list[i].Client
-		if v.First.IsZero() || places[i].First.Before(v.First) {
-			v.First = places[i].First
-		}
-		if places[i].Last.After(v.Last) {
-			v.Last = places[i].Last
-		}
+		v.First, v.Last = text.Earlier(cmp.Or(v.First, places[i].First), places[i].First), text.Later(v.Last, places[i].Last)
 		v.Counts.Add(places[i].Counts)
 	}
 	if err == nil {

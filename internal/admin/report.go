@@ -11,6 +11,7 @@ import (
 
 	"postern/internal/ledger"
 	"postern/internal/report"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -86,11 +87,7 @@ func (r *reader) extend() {
 	if r.end.IsZero() {
 		r.end = now.Add(longestAnswer)
 	}
-	deadline := now.Add(writeTimeout)
-	if deadline.After(r.end) {
-		deadline = r.end
-	}
-	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(deadline)
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(text.Earlier(now.Add(writeTimeout), r.end))
 }
 
 func (r *reader) Write(p []byte) (n int, err error) {

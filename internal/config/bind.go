@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,10 +22,7 @@ func BindError(variable, addr string, err error) error {
 	var unknown *net.DNSError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		holder := Holder(addr)
-		if holder == "" {
-			holder = fmt.Sprintf("another program (as root, ss -ltnp sport = :%s names it)", port)
-		}
+		holder := cmp.Or(Holder(addr), fmt.Sprintf("another program (as root, ss -ltnp sport = :%s names it)", port))
 		return fmt.Errorf("%s: %s: address already in use by %s: stop it or move it to another port (deploy/dovecot.conf moves Dovecot's), or choose another port here", variable, addr, holder)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("%s: %s: a port below 1024 needs CAP_NET_BIND_SERVICE, which deploy/systemd/postern.service gives, "+

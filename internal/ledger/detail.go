@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"postern/internal/text"
 )
 
 // State is a text that changes with every batch of a recorder, here or elsewhere,
@@ -45,9 +47,7 @@ func (s *Store) AddDays(ctx context.Context, list []Client, first time.Time) err
 		list[i].Days = nil
 		places[list[i].id] = &list[i]
 		args = append(args, list[i].id)
-		if list[i].Last.After(last) {
-			last = list[i].Last
-		}
+		last = text.Later(last, list[i].Last)
 	}
 	// Both parts of the key are lists: a range of days would have all rows of
 	// these days read.

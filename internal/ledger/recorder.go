@@ -103,11 +103,7 @@ type Backlog struct {
 
 // String says what is stuck.
 func (b Backlog) String() string {
-	clients := "clients"
-	if b.Clients == 1 {
-		clients = "client"
-	}
-	return fmt.Sprintf("%d %s not written since %s, to %s", b.Clients, clients, text.Unglued(text.Date(b.Since, nil)), b.Ledger)
+	return fmt.Sprintf("%s not written since %s, to %s", text.Number(b.Clients, "client"), text.Unglued(text.Date(b.Since, nil)), b.Ledger)
 }
 
 // Backlog returns what waits to be written.

@@ -59,10 +59,7 @@ func (q *Question) WriteText(w io.Writer) error {
 // who describes the client.
 func (q *Question) who() string {
 	c := &q.Client
-	from := "any address"
-	if c.Client.IsValid() {
-		from = c.Client.String()
-	}
+	from := text.Either(c.Client.IsValid(), c.Client.String(), "any address")
 	words := fmt.Sprintf("a client of %v from %s on %s, port %d", c.Version, from, c.Listener, c.Port)
 	if c.ServerName != "" {
 		words += ", server name " + c.ServerName
@@ -75,11 +72,7 @@ func (q *Question) who() string {
 
 // stepWords describes a rule's answer.
 func (q *Question) stepWords(s policy.Step) string {
-	r := s.Rule
-	of := "clients"
-	if r.Share != nil && r.Share.Connection {
-		of = "connections"
-	}
+	r, of := s.Rule, sharers(s.Rule)
 	switch s.Answer {
 	case policy.NotAsked:
 		return "not asked"
@@ -144,15 +137,11 @@ func (q *Question) mismatchWords(s policy.Step) string {
 
 // outcomeWords describes what the client meets.
 func (q *Question) outcomeWords(o policy.Outcome) string {
-	var words string
-	switch o.Mode {
-	case policy.Enforce:
-		words = "it is refused with a TLS alert (enforce)"
-	case policy.Explain:
-		words = "it is told why, then closed (explain)"
-	case policy.Observe:
-		words = "it is let in and counted (observe)"
-	}
+	words := map[policy.Mode]string{
+		policy.Enforce: "it is refused with a TLS alert (enforce)",
+		policy.Explain: "it is told why, then closed (explain)",
+		policy.Observe: "it is let in and counted (observe)",
+	}[o.Mode]
 	if o.Part < 1 {
 		words = policy.Percent(o.Part) + ": " + words
 	} else {

@@ -2,6 +2,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -60,12 +61,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	return err
 }
 
-func title(source string) string {
-	if source == "" {
-		return "Policy of the environment"
-	}
-	return "Policy " + source
-}
+func title(source string) string { return "Policy " + cmp.Or(source, "of the environment") }
 
 // mark precedes lines that an operator should not miss.
 const mark = "!! MILDER: "
@@ -104,16 +100,11 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 // meets says what clients under no special rule meet, a line for each group of
 // listeners.
 func (p *Plan) meets(all []policy.Meeting) []string {
-	who := "everybody"
-	if slices.ContainsFunc(p.Policy.Rules(), func(r *policy.Rule) bool { return slices.ContainsFunc(r.Match, special) }) {
-		who = "everybody else"
-	}
+	some := slices.ContainsFunc(p.Policy.Rules(), func(r *policy.Rule) bool { return slices.ContainsFunc(r.Match, special) })
+	who := text.Either(some, "everybody else", "everybody")
 	var lines []string
 	for _, m := range all {
-		on := ""
-		if len(all) > 1 {
-			on = " on " + strings.Join(m.Listeners, ", ")
-		}
+		on := text.Either(len(all) > 1, " on "+strings.Join(m.Listeners, ", "), "")
 		lines = append(lines, fmt.Sprintf("=> %s%s: %s", who, on, meetingWords(m)))
 	}
 	return lines

@@ -99,18 +99,16 @@ func eventWords(e policy.Event) string {
 	return words
 }
 
+// sharers are what the share of a rule is of.
+func sharers(r *policy.Rule) string {
+	return text.Either(r.Share != nil && r.Share.Connection, "connections", "clients")
+}
+
 // shareWords describes a rule with a share.
 func shareWords(r *policy.Rule, now float64) string {
-	of := "clients"
-	if r.Share.Connection {
-		of = "connections"
-	}
-	words := fmt.Sprintf(" for %s of %s", policy.Percent(now), of)
+	words := fmt.Sprintf(" for %s of %s", policy.Percent(now), sharers(r))
 	if r.Share.Changes() {
-		way := "growing"
-		if r.Share.To < r.Share.From {
-			way = "shrinking"
-		}
+		way := text.Either(r.Share.To < r.Share.From, "shrinking", "growing")
 		words += fmt.Sprintf(", %s to %s by %s", way, policy.Percent(r.Share.To), text.Date(r.Until, r.Zone))
 	}
 	return words
@@ -119,10 +117,7 @@ func shareWords(r *policy.Rule, now float64) string {
 // windowWords sums up the windows of a schedule.
 func windowWords(r *policy.Rule, e policy.Event) string {
 	w := e.Windows
-	words := ""
-	if r.Share != nil {
-		words = ","
-	}
+	words := text.Either(r.Share != nil, ",", "")
 	words += fmt.Sprintf(" for %s at %s (%s)", text.Duration(r.Schedule.For), text.Glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
 	switch {
 	case w.Open && !w.Closes.IsZero():

@@ -92,10 +92,7 @@ func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 // what is not used. Certificates may be nil.
 func Warnings(cfg *config.Config, p *policy.Policy, certificates *certs.Store, now time.Time) (w []string) {
 	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
-		mode := "mode " + p.Mode().String()
-		if cfg.PolicyFile != "" {
-			mode = "observe and explain"
-		}
+		mode := text.Either(cfg.PolicyFile != "", "observe and explain", "mode "+p.Mode().String())
 		w = append(w, config.Prefix+"TLS_CERT_FILE: no RSA certificate, without which old clients cannot be served: "+mode+" will refuse most of them: add one beside it")
 	}
 	if cfg.LedgerURL == ledger.Memory && p.MayServeLegacy(now) {

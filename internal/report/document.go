@@ -188,10 +188,7 @@ func (d *document) groups(s *section) {
 	if nameless == nil || d.markdown {
 		return
 	}
-	words := "Without a known " + by.heading()
-	if s.nameless.Elsewhere {
-		words = "The same clients, also without a known " + by.heading()
-	}
+	words := text.Either(s.nameless.Elsewhere, "The same clients, also without a known ", "Without a known ") + by.heading()
 	d.WriteByte('\n')
 	d.paragraph(words+": "+some(s.nameless.Addresses, s.nameless.Distinct.Addresses, 3*d.width), "   ")
 }
@@ -203,7 +200,7 @@ func (d *document) exemption(e *Exemption, r *Report) {
 		rule, owner = code(e.Rule), code(e.Owner)
 	}
 	d.WriteByte('\n')
-	d.paragraph(fmt.Sprintf("%s, %s: until %s, %s; owner %s", rule, number(e.Clients, "client"), date(e.Until), text.Ahead(e.Until.Sub(r.Now)), owner), "   ")
+	d.paragraph(fmt.Sprintf("%s, %s: until %s, %s; owner %s", rule, text.Number(e.Clients, "client"), date(e.Until), text.Ahead(e.Until.Sub(r.Now)), owner), "   ")
 }
 
 // letters writes them as tables.
@@ -225,11 +222,7 @@ func (d *document) trend(t *Trend) {
 	if len(periods) < 2 {
 		return
 	}
-	each := "week"
-	if t.Days == 1 {
-		each = "day"
-	}
-	d.section("Clients a "+each, ", with those exempted, in UTC")
+	d.section("Clients a "+text.Either(t.Days == 1, "day", "week"), ", with those exempted, in UTC")
 	if d.markdown {
 		var rows [][]string
 		for _, p := range periods {
@@ -252,17 +245,11 @@ func (d *document) trend(t *Trend) {
 
 // notes writes the notes.
 func (d *document) notes(r *Report) []string {
-	file := cmp.Or(r.Policy.File, "of the environment")
-	if d.markdown && r.Policy.File != "" {
-		file = code(r.Policy.File)
-	}
-	unless := ""
-	if r.Policy.File != "" {
-		unless = " where no rule says otherwise"
-	}
+	file := text.Either(d.markdown && r.Policy.File != "", code(r.Policy.File), cmp.Or(r.Policy.File, "of the environment"))
+	unless := text.Either(r.Policy.File != "", " where no rule says otherwise", "")
 	notes := []string{fmt.Sprintf("Policy %s: floor %s, mode %s%s.", file, r.Policy.Floor, r.Policy.Mode, unless)}
 	if n := r.Totals.Noise; n > 0 && !r.NoiseIncluded {
-		notes = append(notes, fmt.Sprintf("Left out as noise (scanners, probes, fallback retries, failed logins alone): %s.", number(n, "client")))
+		notes = append(notes, fmt.Sprintf("Left out as noise (scanners, probes, fallback retries, failed logins alone): %s.", text.Number(n, "client")))
 	}
 	return append(notes, r.Notes...)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -199,12 +200,7 @@ func (g *gathering) addRow(v *visit) {
 		g.until, g.rule = v.until, v.rule
 	}
 	g.row = v.row
-	if first.Before(g.FirstSeen) {
-		g.FirstSeen = first
-	}
-	if last.After(g.LastSeen) {
-		g.LastSeen = last
-	}
+	g.FirstSeen, g.LastSeen = text.Earlier(g.FirstSeen, first), text.Later(g.LastSeen, last)
 	if v.login >= 0 && int(v.login) < slices.Index(ledger.Logins, g.Login) {
 		g.Login = ledger.Logins[v.login]
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -113,7 +114,7 @@ func (l *Letter) cells() []string {
 func (l *Letter) row(markdown bool) []string {
 	days, until := "no date", "-"
 	if l.Until != nil {
-		days, until = number(l.DaysLeft, "day"), l.Until.Format(time.DateOnly)
+		days, until = text.Number(l.DaysLeft, "day"), l.Until.Format(time.DateOnly)
 	}
 	programs := cmp.Or(strings.Join(l.Software, ", "), "-")
 	if more := l.SoftwareInAll - len(l.Software); more > 0 {

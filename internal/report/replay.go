@@ -259,10 +259,10 @@ func (j *Judgement) note(p *policy.Policy) {
 		"under candidates in the running policy, and postern_candidate_refusals_total counts them.",
 		"Certificates are taken to be ECDSA (P-256) and RSA.")
 	if n := j.Unwritten; n > 0 {
-		j.Notes = append(j.Notes, "The ledger cannot be written: "+number(n, "client")+" that came since "+be(n)+" not among these.")
+		j.Notes = append(j.Notes, "The ledger cannot be written: "+text.Number(n, "client")+" that came since "+be(n)+" not among these.")
 	}
 	if n := j.Answers[len(answers)-1].Clients; n > 0 {
-		j.Notes = append(j.Notes, fmt.Sprintf("Of %s the hello is not kept, so what they offer is not known.", number(n, "client")))
+		j.Notes = append(j.Notes, fmt.Sprintf("Of %s the hello is not kept, so what they offer is not known.", text.Number(n, "client")))
 	}
 	for _, r := range p.Rules() {
 		if r.Schedule != nil && (r.Until.IsZero() || j.At.Before(r.Until)) {
@@ -282,7 +282,7 @@ func (j *Judgement) headline() string {
 		return fmt.Sprintf("The ledger knows no client since %s, so there is none that %s could refuse.", date(j.Since), file)
 	}
 	return fmt.Sprintf("At %s %s (floor %s) refuses %d of %s seen since %s.", date(j.At), file, j.Policy.Floor, refused,
-		number(j.Clients, "legacy client"), date(j.Since))
+		text.Number(j.Clients, "legacy client"), date(j.Since))
 }
 
 func (j *Judgement) write(w io.Writer, l *lists) error {
@@ -307,7 +307,7 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 		d.paragraph(j.headline(), "")
 		for i, a := range j.Answers {
 			if a.Clients > 0 {
-				fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), number(a.Clients, "client"))
+				fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), text.Number(a.Clients, "client"))
 				d.groups(l.sections[1+i])
 			}
 		}

@@ -13,10 +13,7 @@ func (r *Report) judge(o Options) {
 	j.Max, j.MaxUnknown = o.Max, o.MaxUnknown
 	j.Ready = r.Unwritten == nil && j.Remaining <= j.Max && j.Unknown <= j.MaxUnknown
 	j.Reasons = []string{r.first()}
-	more := ""
-	if j.Remaining > 0 {
-		more = " more"
-	}
+	more := text.Either(j.Remaining > 0, " more", "")
 	add := func(n int, format string, args ...any) {
 		if n > 0 {
 			j.Reasons = append(j.Reasons, fmt.Sprintf("%d%s "+format+".", append([]any{n, more}, args...)...))
@@ -25,10 +22,7 @@ func (r *Report) judge(o Options) {
 	if n := r.Totals.Exempted; n > 0 {
 		add(n, "%s exempted; the first exemption ends %s", be(n), date(r.Exempted[0].Until))
 	}
-	may := ""
-	if j.MaxUnknown > 0 {
-		may = fmt.Sprintf("; up to %d may be such", j.MaxUnknown)
-	}
+	may := text.Either(j.MaxUnknown > 0, fmt.Sprintf("; up to %d may be such", j.MaxUnknown), "")
 	add(j.Unknown, "%s never let in: it is not known who is behind%s", was(j.Unknown), may)
 	add(j.NotLoggedIn, "%s not counted: let in, and not logged in", be(j.NotLoggedIn))
 	if r.Young {
@@ -45,7 +39,7 @@ func (r *Report) judge(o Options) {
 // first is the decisive reason.
 func (r *Report) first() string {
 	j := &r.Readiness
-	first := number(j.Remaining, "client") + " came since " + date(r.Since)
+	first := text.Number(j.Remaining, "client") + " came since " + date(r.Since)
 	switch names := keepsNames(r.Identity); {
 	case r.Unwritten != nil:
 		return "The ledger " + r.Unwritten.Ledger + " cannot be written; the log of the instance says why."
@@ -81,7 +75,7 @@ func (r *Report) Parts() string {
 	add(r.Totals.Exempted, "exempted")
 	add(j.Unknown, "never let in")
 	add(j.NotLoggedIn, "not logged in")
-	s := "In all " + number(r.Totals.Clients, "client")
+	s := "In all " + text.Number(r.Totals.Clients, "client")
 	if len(parts) > 0 {
 		s += ": " + strings.Join(parts, ", ")
 	}
@@ -92,7 +86,7 @@ func (r *Report) Parts() string {
 }
 
 func (u *Unwritten) words() string {
-	return text.Unglued(number(u.Clients, "client") + " not written since " + date(u.Since))
+	return text.Unglued(text.Number(u.Clients, "client") + " not written since " + date(u.Since))
 }
 
 // Verdict returns the answer in a few words.
@@ -104,14 +98,14 @@ func (r *Report) Verdict() string {
 	case j.Ready && j.Remaining == 0:
 		return "GO: " + r.nobody() + "."
 	case j.Ready:
-		return fmt.Sprintf("GO: %s with old TLS %s left, and up to %d may be.", number(j.Remaining, "client"), be(j.Remaining), j.Max)
+		return fmt.Sprintf("GO: %s with old TLS %s left, and up to %d may be.", text.Number(j.Remaining, "client"), be(j.Remaining), j.Max)
 	case j.Remaining > j.Max && j.Max == 0:
-		return fmt.Sprintf("NO-GO: %s with old TLS %s left.", number(j.Remaining, "client"), be(j.Remaining))
+		return fmt.Sprintf("NO-GO: %s with old TLS %s left.", text.Number(j.Remaining, "client"), be(j.Remaining))
 	case j.Remaining > j.Max:
-		return fmt.Sprintf("NO-GO: %s with old TLS are left, and only %d may be.", number(j.Remaining, "client"), j.Max)
+		return fmt.Sprintf("NO-GO: %s with old TLS are left, and only %d may be.", text.Number(j.Remaining, "client"), j.Max)
 	}
 	return fmt.Sprintf("NO-GO: %s with old TLS %s never let in: it is not known who is behind.",
-		number(j.Unknown, "client"), was(j.Unknown))
+		text.Number(j.Unknown, "client"), was(j.Unknown))
 }
 
 // nobody says that no client remains, and how sure that is.
@@ -124,13 +118,13 @@ func (r *Report) nobody() string {
 		words = "no client with old TLS is left"
 	}
 	if n := r.Totals.Exempted; n > 0 {
-		words += fmt.Sprintf(" but %s with an exemption", number(n, "client"))
+		words += fmt.Sprintf(" but %s with an exemption", text.Number(n, "client"))
 	}
 	if r.Young {
 		words += ", as far as the ledger goes back: to " + date(r.Began)
 	}
 	if unknown > 0 {
-		words += fmt.Sprintf("; %s %s never let in", number(unknown, "other"), was(unknown))
+		words += fmt.Sprintf("; %s %s never let in", text.Number(unknown, "other"), was(unknown))
 	}
 	return text.Unglued(words)
 }

@@ -13,19 +13,9 @@ import (
 // date writes a time for people, in UTC.
 func date(t time.Time) string { return text.Date(t.Truncate(time.Minute), nil) }
 
-// number is a number of things.
-func number(n int, thing string) string { return fmt.Sprintf("%d %s", n, either(n, thing, thing+"s")) }
-
-func be(n int) string   { return either(n, "is", "are") }
-func was(n int) string  { return either(n, "was", "were") }
-func have(n int) string { return either(n, "has", "have") }
-
-func either(n int, one, more string) string {
-	if n == 1 {
-		return one
-	}
-	return more
-}
+func be(n int) string   { return text.Either(n == 1, "is", "are") }
+func was(n int) string  { return text.Either(n == 1, "was", "were") }
+func have(n int) string { return text.Either(n == 1, "has", "have") }
 
 // versions are TLS versions as people write them.
 func versions(labels []string) string {

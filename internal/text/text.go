@@ -3,6 +3,7 @@
 package text
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -17,6 +18,19 @@ func Glued(s string) string { return strings.ReplaceAll(s, " ", glue) }
 
 // Unglued undoes Glued.
 func Unglued(s string) string { return strings.ReplaceAll(s, glue, " ") }
+
+// Either is yes if that is so, else no.
+func Either(so bool, yes, no string) string {
+	if so {
+		return yes
+	}
+	return no
+}
+
+// Number is a number of things.
+func Number(n int, thing string) string {
+	return fmt.Sprintf("%d %s", n, Either(n == 1, thing, thing+"s"))
+}
 
 // Wrap breaks text into lines of so many columns, between words that are not
 // glued; all but the first are indented. The lines are unglued.

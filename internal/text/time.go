@@ -32,6 +32,21 @@ func date(layout string, t time.Time, zone *time.Location) string {
 	return t.In(zone).Format(layout + " MST")
 }
 
+// Later and Earlier choose one of two times.
+func Later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+func Earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // Ahead says how far ahead a time is.
 func Ahead(d time.Duration) string {
 	if d < time.Minute {
