@@ -2,7 +2,12 @@ package policy
 
 import (
 	"crypto/tls"
+	_ "embed"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 )
 
 // Hello is what a client offered. The slices are shared with whoever made it
@@ -104,4 +109,176 @@ func (h *Hello) CipherSuiteNames() []string {
 		}
 	}
 	return named(names, h.CipherSuites, CipherSuiteName)
+}
+
+// Version is a protocol version as it stands on the wire.
+type Version uint16
+
+// The versions that have a name in logs and metrics.
+const (
+	NoVersion Version = 0      // there was no hello, or none that can be read
+	SSL2      Version = 0x0002 // SSL 2.0, forbidden by RFC 6176
+	SSL3      Version = 0x0300 // SSL 3.0, forbidden by RFC 7568
+	TLS10     Version = tls.VersionTLS10
+	TLS11     Version = tls.VersionTLS11
+	TLS12     Version = tls.VersionTLS12
+	TLS13     Version = tls.VersionTLS13
+)
+
+// Versions lists every version that is a label value, oldest first and
+// NoVersion last.
+var Versions = []Version{SSL2, SSL3, TLS10, TLS11, TLS12, TLS13, NoVersion}
+
+// versionNames are the label of a version, its number for people, and the one
+// in a JA4 fingerprint.
+var versionNames = map[Version]struct{ label, number, ja4 string }{
+	NoVersion: {"none", "none", "00"},
+	SSL2:      {"ssl2", "SSL 2.0", "s2"},
+	SSL3:      {"ssl3", "SSL 3.0", "s3"},
+	TLS10:     {"tls1.0", "1.0", "10"},
+	TLS11:     {"tls1.1", "1.1", "11"},
+	TLS12:     {"tls1.2", "1.2", "12"},
+	TLS13:     {"tls1.3", "1.3", "13"},
+}
+
+// String returns the label of a version, such as tls1.0; none for NoVersion,
+// and the number, such as 0x0305, for one that is not known.
+func (v Version) String() string {
+	if names, ok := versionNames[v]; ok {
+		return names.label
+	}
+	return fmt.Sprintf("0x%04x", uint16(v))
+}
+
+// MarshalText is String.
+func (v Version) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads one of the labels.
+func (v *Version) UnmarshalText(label []byte) (err error) {
+	*v, err = oneOf("version", "", Versions, string(label))
+	return err
+}
+
+// Number returns the version as people write it, such as 1.0; SSL versions
+// keep their name, as in SSL 3.0.
+func (v Version) Number() string {
+	if names, ok := versionNames[v]; ok {
+		return names.number
+	}
+	return v.String()
+}
+
+// ParseVersion returns the version of that label; NoVersion has none.
+func ParseVersion(s string) (Version, error) {
+	return oneOf("version", "", Versions[:len(Versions)-1], s)
+}
+
+func (v Version) known() bool { return v == SSL2 || v >= SSL3 && v <= TLS13 }
+
+// isGREASE reports whether v is one of the values that RFC 8701 reserves for
+// clients to keep servers tolerant.
+func isGREASE(v uint16) bool {
+	return v&0x0f0f == 0x0a0a && v>>8 == v&0xff
+}
+
+// groupNames are those of the IANA registry "TLS Supported Groups", from 1 on.
+// Clients of TLS 1.0 offer many that no one else remembers.
+var groupNames = strings.Fields(`
+	sect163k1 sect163r1 sect163r2 sect193r1 sect193r2 sect233k1 sect233r1 sect239k1 sect283k1 sect283r1 sect409k1 sect409r1
+	sect571k1 sect571r1 secp160k1 secp160r1 secp160r2 secp192k1 secp192r1 secp224k1 secp224r1 secp256k1 secp256r1 secp384r1
+	secp521r1 brainpoolP256r1 brainpoolP384r1 brainpoolP512r1 x25519 x448`)
+
+var otherGroups = map[tls.CurveID]string{
+	0x0100: "ffdhe2048", 0x0101: "ffdhe3072", 0x0102: "ffdhe4096", 0x0103: "ffdhe6144", 0x0104: "ffdhe8192",
+	0x11eb: "SecP256r1MLKEM768", 0x11ec: "X25519MLKEM768", 0x11ed: "SecP384r1MLKEM1024",
+}
+
+// groupName is the IANA name of a group, or its number as in 0x1a2b.
+func groupName(id tls.CurveID) string {
+	if i := int(id) - 1; i >= 0 && i < len(groupNames) {
+		return groupNames[i]
+	}
+	if name, ok := otherGroups[id]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%04x", uint16(id))
+}
+
+// The hashes and signatures of RFC 5246, Section 7.4.1.4.1.
+var (
+	hashes     = []string{1: "md5", 2: "sha1", 3: "sha224", 4: "sha256", 5: "sha384", 6: "sha512"}
+	signatures = []string{1: "rsa_pkcs1_", 2: "dsa_", 3: "ecdsa_"}
+	schemes    = map[tls.SignatureScheme]string{
+		0x0403: "ecdsa_secp256r1_sha256", 0x0503: "ecdsa_secp384r1_sha384", 0x0603: "ecdsa_secp521r1_sha512",
+		0x0804: "rsa_pss_rsae_sha256", 0x0805: "rsa_pss_rsae_sha384", 0x0806: "rsa_pss_rsae_sha512", 0x0807: "ed25519",
+		0x0808: "ed448", 0x0809: "rsa_pss_pss_sha256", 0x080a: "rsa_pss_pss_sha384", 0x080b: "rsa_pss_pss_sha512",
+	}
+)
+
+// schemeName is the IANA name of a signature scheme, or its number.
+func schemeName(id tls.SignatureScheme) string {
+	hash, signature := int(id>>8), int(id&0xff)
+	name, known := schemes[id]
+	switch {
+	case known:
+		return name
+	case hash > 0 && hash < len(hashes) && signature > 0 && signature < len(signatures):
+		return signatures[signature] + hashes[hash]
+	}
+	return fmt.Sprintf("0x%04x", uint16(id))
+}
+
+// named lists what a hello offers by name, as sent, without GREASE; maxListed at
+// most, with those that are listed already.
+func named[T ~uint16](names []string, ids []T, name func(T) string) []string {
+	for _, id := range ids {
+		if !isGREASE(uint16(id)) && len(names) < maxListed {
+			names = append(names, name(id))
+		}
+	}
+	return names
+}
+
+// GroupNames lists the offered groups by IANA name, unknown ones as 0x1a2b, as
+// sent, without GREASE; 64 at most.
+func (h *Hello) GroupNames() []string { return named([]string{}, h.Groups, groupName) }
+
+// SignatureNames is GroupNames for signature schemes.
+func (h *Hello) SignatureNames() []string {
+	return named([]string{}, h.SignatureSchemes, schemeName)
+}
+
+// suitesText maps the code points of the IANA registry "TLS Cipher Suites" to
+// their names, one a line; crypto/tls knows only those that it can speak. The
+// cipher kinds of the SSL 2.0 specification, which have three bytes, follow.
+//
+//go:embed suites.txt
+var suitesText string
+
+var suiteNames = sync.OnceValue(func() map[uint32]string {
+	names := make(map[uint32]string, 256)
+	for line := range strings.Lines(suitesText) {
+		id, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		n, err := strconv.ParseUint(id, 16, 24)
+		if err != nil {
+			panic("policy: suites.txt: " + err.Error())
+		}
+		names[uint32(n)] = name
+	}
+	return names
+})
+
+// CipherSuiteName is the IANA name of a suite, or its number as in 0x1a2b.
+func CipherSuiteName(id uint16) string {
+	if name, ok := suiteNames()[uint32(id)]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%04x", id)
+}
+
+func ssl2CipherName(kind uint32) string {
+	if name, ok := suiteNames()[kind]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%06x", kind)
 }

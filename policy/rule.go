@@ -1,6 +1,9 @@
 package policy
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
 	"time"
 
 	"postern/internal/text"
@@ -95,4 +98,123 @@ func (r *Rule) UpTo(t time.Time) time.Time {
 func (r *Rule) Opens(from, to time.Time) bool {
 	next := r.opens(from.Round(0))
 	return !next.IsZero() && next.Before(to)
+}
+
+// Share is the part of the clients or of the connections that a rule takes.
+// Between the rule's two dates it goes from From to To in a straight line.
+type Share struct {
+	From, To float64 // 0 to 1
+	// Connection has a random value decide for every connection. Otherwise a
+	// client, as [ClientPrefix] has it, gets the same answer each time.
+	Connection bool
+}
+
+// Changes reports whether the share depends on the time.
+func (s *Share) Changes() bool { return s != nil && s.From != s.To }
+
+// ShareAt is the part of matching handshakes that the rule takes at that time,
+// 0 to 1; 0 where it is not in force.
+func (r *Rule) ShareAt(t time.Time) float64 {
+	if !r.InForce(t) {
+		return 0
+	}
+	return r.share(t)
+}
+
+// share is the part that the rule takes at a time within its dates, while its
+// schedule is open.
+func (r *Rule) share(t time.Time) float64 {
+	switch s := r.Share; {
+	case s == nil:
+		return 1
+	case s.From == s.To:
+		return s.From
+	default:
+		// Sub would saturate after 292 years.
+		passed := float64(t.Unix()-r.From.Unix()) + float64(t.Nanosecond()-r.From.Nanosecond())/1e9
+		whole := float64(r.Until.Unix()-r.From.Unix()) + float64(r.Until.Nanosecond()-r.From.Nanosecond())/1e9
+		return s.From + (s.To-s.From)*min(max(passed/whole, 0), 1)
+	}
+}
+
+// reaches is when a growing share comes to a part.
+func (s *Share) reaches(r *Rule, part float64) time.Time {
+	whole := float64(r.Until.Unix() - r.From.Unix())
+	seconds := whole * (part - s.From) / (s.To - s.From)
+	return time.Unix(r.From.Unix()+int64(seconds)+1, 0).UTC()
+}
+
+// Reaches is when the rule's share comes to a client as it grows, or leaves it as
+// it shrinks; zero where it does not.
+func (r *Rule) Reaches(client netip.Addr) time.Time {
+	s := r.Share
+	if !s.Changes() || s.Connection || !client.IsValid() {
+		return time.Time{}
+	}
+	part := s.position(r, client, 0)
+	if part < min(s.From, s.To) || part >= max(s.From, s.To) {
+		return time.Time{}
+	}
+	return s.reaches(r, part)
+}
+
+// takes reports whether the share at that time has the client, or the
+// connection, in it. For a client that depends on nothing but the rule's name,
+// its address and the share: it is the same on every replica and after a
+// restart, and a client that is in stays in while the share grows.
+func (s *Share) takes(r *Rule, client netip.Addr, t time.Time, random uint64) bool {
+	share := r.share(t)
+	return share >= 1 || share > 0 && s.position(r, client, random) < share
+}
+
+// position is where a client or connection stands between 0 and 1: a share
+// takes those below it.
+func (s *Share) position(r *Rule, client netip.Addr, random uint64) float64 {
+	x := random
+	if !s.Connection {
+		x = clientNumber(client)
+	}
+	// Every rule shuffles anew: the tenth that one takes is not the tenth that
+	// another takes.
+	x = mix(mix(x^r.shuffle[0]) + r.shuffle[1])
+	return float64(x>>11) / (1 << 53)
+}
+
+// ClientPrefix returns the network that counts as one client: the address itself
+// for IPv4, also if it is mapped into IPv6, and the /64 for IPv6, without a zone.
+// It returns the zero Prefix for the zero Addr. It does not allocate.
+func ClientPrefix(client netip.Addr) netip.Prefix {
+	client = client.Unmap().WithZone("")
+	bits := 64
+	if client.Is4() {
+		bits = client.BitLen()
+	}
+	p, _ := client.Prefix(bits) // no error: IPv6 has as many bits
+	return p
+}
+
+// clientNumber is the client as a number.
+func clientNumber(client netip.Addr) uint64 {
+	client = ClientPrefix(client).Addr()
+	b := client.As16()
+	if client.Is4() {
+		return uint64(binary.BigEndian.Uint32(b[12:]))
+	}
+	return binary.BigEndian.Uint64(b[:8])
+}
+
+// shuffleOf makes a rule's own numbers out of its name.
+func shuffleOf(name string) [2]uint64 {
+	sum := sha256.Sum256([]byte(name))
+	return [2]uint64{binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:16])}
+}
+
+// mix is the finalizer of MurmurHash3: every bit of x decides on every bit of
+// the result, and no two x have the same.
+func mix(x uint64) uint64 {
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
 }

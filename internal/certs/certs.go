@@ -8,7 +8,11 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
 	"math/bits"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -209,4 +213,128 @@ func names(leaf *x509.Certificate) []string {
 // isHostname tells mail.example.org from Example Root CA.
 func isHostname(s string) bool {
 	return s == "localhost" || strings.Contains(s, ".") && !strings.ContainsAny(s, " /@,")
+}
+
+// Served lists the certificates that some client is served at that time, in the
+// order in which they were named.
+func (s *Store) Served(now time.Time) []Info {
+	served := make(map[*tls.Certificate]bool)
+	for _, index := range []map[string]*Set{s.exact, s.wildcards, {"": s.fallback}} {
+		for _, set := range index {
+			for _, certs := range set.byKey {
+				if len(certs) > 0 {
+					served[certs.at(now)] = true
+				}
+			}
+		}
+	}
+	return slices.DeleteFunc(s.Certificates(), func(i Info) bool { return !served[i.cert] })
+}
+
+// Warnings says what was found in directories and is of no use, and which
+// certificates others are preferred to, as of now. Each is a line that begins
+// with the name of the file.
+func (s *Store) Warnings(now time.Time) []string {
+	list := slices.Clone(s.strays)
+	for _, info := range s.infos {
+		if text := s.outdone(info, now); text != "" {
+			list = append(list, info.Name+": "+text)
+		}
+	}
+	return list
+}
+
+// outdone says why another certificate is served for a name of this one.
+func (s *Store) outdone(p Info, now time.Time) string {
+	leaf := p.Leaf
+	for _, name := range names(leaf) {
+		other := s.setFor(name).Certificate(p.key, now)
+		if other == p.cert {
+			continue
+		}
+		why := untimely(leaf, now)
+		if why == "" {
+			why = "ends at " + date(leaf.NotAfter)
+		}
+		i := slices.IndexFunc(s.infos, func(o Info) bool { return o.cert == other })
+		return fmt.Sprintf("not served for %s, since it %s: clients get %s, valid until %s",
+			name, why, s.infos[i].Name, date(other.Leaf.NotAfter))
+	}
+	return ""
+}
+
+// untimely returns why the certificate is not valid at that time, or "".
+func untimely(leaf *x509.Certificate, now time.Time) string {
+	switch {
+	case now.After(leaf.NotAfter):
+		return "has expired at " + date(leaf.NotAfter)
+	case now.Before(leaf.NotBefore):
+		return "is not valid before " + date(leaf.NotBefore)
+	}
+	return ""
+}
+
+func date(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Renew decides whether the new store may replace the old one, and returns the
+// old certificates whose files are gone. An error means that the new store is
+// worse: it has an invalid certificate for a valid one, or a file that is still
+// there has lost its certificate or key, and no other is valid for its names.
+// The error holds all reasons, a line each, with the name of the file.
+func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
+	var problems []error
+	byName := make(map[string]Info, len(fresh.infos))
+	byLeaf := make(map[string]bool, len(fresh.infos))
+	allWorse, anyValid := true, false
+	for _, info := range fresh.infos {
+		byName[info.Name] = info
+		byLeaf[string(info.Leaf.Raw)] = true
+		allWorse = allWorse && untimely(info.Leaf, now) != ""
+	}
+	for _, was := range old.infos {
+		valid := untimely(was.Leaf, now) == ""
+		anyValid = anyValid || valid
+		is, there := byName[was.Name]
+		switch {
+		case there && valid && untimely(is.Leaf, now) != "" && !fresh.replaces(was, now):
+			problems = append(problems, invalid(is, now))
+		case there || byLeaf[string(was.Leaf.Raw)]:
+		case exists(was.Name) && !fresh.replaces(was, now):
+			problems = append(problems, fmt.Errorf("%s: no certificate with its key any more, as one that is half renewed: put both of one renewal there", was.Name))
+		default:
+			gone = append(gone, was)
+		}
+	}
+	if len(problems) == 0 && allWorse && anyValid {
+		problems = append(problems, invalid(fresh.infos[0], now))
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return gone, nil
+}
+
+func invalid(i Info, now time.Time) error {
+	return fmt.Errorf("%s: the new certificate %s: put one there that is valid now", i.Name, untimely(i.Leaf, now))
+}
+
+// replaces reports whether the store has valid certificates with the same type
+// of key for all names of one.
+func (s *Store) replaces(p Info, now time.Time) bool {
+	list := names(p.Leaf)
+	for _, name := range list {
+		set := s.exact[name]
+		if set == nil {
+			set = s.wildcardFor(name)
+		}
+		if set == nil || set.keys&p.key == 0 || untimely(set.Certificate(p.key, now).Leaf, now) != "" {
+			return false
+		}
+	}
+	return len(list) > 0
+}
+
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return !errors.Is(err, fs.ErrNotExist)
 }

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,7 +20,10 @@ import (
 	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/config"
+	"postern/internal/ledger"
 	"postern/internal/netpoll"
+	"postern/internal/policyfile"
+	"postern/policy"
 )
 
 // Report has the findings, one line each, beginning with the variable or the file.
@@ -197,4 +202,90 @@ func (r *Report) files(cfg *config.Config, now time.Time) (*x509.CertPool, error
 	r.Authorities(cfg.UpstreamCAFile, now)
 	roots, err := certs.LoadPool(cfg.UpstreamCAFile)
 	return roots, err
+}
+
+// ledger checks whether the ledger can be opened and written. A database that cannot
+// now is no error: Postern runs without it.
+func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
+	if cfg.LedgerIdentity == "hashed" {
+		_, err := cfg.IdentityKey()
+		r.addError(err)
+	}
+	isFile := strings.HasPrefix(cfg.LedgerURL, "sqlite:")
+	if ledger.Check(cfg.LedgerURL) != "" || cfg.LedgerURL == ledger.Memory || offline && !isFile {
+		return // it did not parse, which was said, or there is nothing to open
+	}
+	name := variable("LEDGER_URL") + ": "
+	switch err := ledger.Try(ctx, cfg.LedgerURL); {
+	case errors.Is(err, ledger.ErrAway) && errors.As(err, new(net.Error)):
+		r.Warnings = append(r.Warnings, name+err.Error()+"; start it, or mend host and port in the URL; until then Postern keeps what it sees in memory")
+	case errors.Is(err, ledger.ErrAway):
+		r.Warnings = append(r.Warnings, name+err.Error())
+	case err != nil:
+		r.Errors = append(r.Errors, name+err.Error())
+	}
+}
+
+// policy checks the policy; certificates may be nil.
+func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.Time) {
+	if cfg.PolicyFile == "" && (cfg.PolicyMode == "" || cfg.PolicyFloor == "") {
+		return // they did not parse, which was said
+	}
+	p, err := policyfile.Of(cfg)
+	if err != nil {
+		r.addError(err)
+		return
+	}
+	warnings := p.Warnings(now, policyfile.Site(cfg, certificates))
+	for _, w := range warnings {
+		place := cfg.PolicyFile + ":"
+		if cfg.PolicyFile == "" {
+			place = variable("POLICY_FLOOR") + ":"
+		}
+		if w.Line == 0 {
+			place += " " // it is about no line
+		}
+		r.Warnings = append(r.Warnings, place+w.String())
+	}
+	r.Warnings = append(r.Warnings, policyfile.Warnings(cfg, p, certificates, now)...)
+	if cfg.PolicyFile != "" && len(warnings) == 0 {
+		r.Fine = append(r.Fine, fmt.Sprintf("%s: %s", cfg.PolicyFile, summary(p, now)))
+	}
+}
+
+// summary says in a few words what old clients meet now.
+func summary(p *policy.Policy, now time.Time) string {
+	snapshot := p.At(now)
+	s := "floor " + p.Floor().String() + ", mode " + snapshot.Mode.String()
+	if n := len(p.Rules()); n > 0 {
+		s += fmt.Sprintf(", rules: %d", n)
+		if names := snapshot.InForce(); len(names) > 0 {
+			s += ", in force now: " + strings.Join(names, ", ")
+		}
+	}
+	return s
+}
+
+// started warns of variables that the running Postern has otherwise since its start, of
+// those that begin with a name without its prefix. pid is its process; "" is the one that
+// holds the admin port. It returns the process; "" if that, or what it has, cannot be known.
+func (r *Report) started(cfg *config.Config, environ []string, pid, begin string) (process string) {
+	process, is := "process "+pid, true
+	if pid == "" {
+		process, is = strings.CutSuffix(config.Holder(cfg.AdminListen), " (postern)")
+		pid = strings.TrimPrefix(process, "process ")
+	}
+	if _, err := strconv.Atoi(pid); err != nil || !is {
+		return ""
+	}
+	has, err := os.ReadFile("/proc/" + pid + "/environ") // proc_pid_environ(5)
+	if err != nil || len(has) == 0 {
+		return ""
+	}
+	for _, d := range config.Differences(environ, strings.Split(string(has), "\x00")) {
+		if strings.HasPrefix(d.Variable, config.Prefix+begin) {
+			r.warn(d.Variable, "%s here, but the Postern that runs (%s) has %s since its start: a reload does not change that: restart it (systemctl restart postern)", d.Here, process, d.There)
+		}
+	}
+	return process
 }

@@ -3,7 +3,11 @@
 package text
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/netip"
 	"strings"
 	"unicode/utf8"
 )
@@ -51,4 +55,81 @@ func Wrap(text, indent string, columns int) []string {
 		}
 	}
 	return append(lines, Unglued(line))
+}
+
+// WriteJSON writes a value for programs, in a form that people can read too. What
+// HTML would take for markup is escaped.
+func WriteJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// Nearest returns the one of some names that a misspelt one probably means, or "".
+// Up to a quarter of it may be wrong, and two characters in any case.
+func Nearest(misspelt string, names []string) string {
+	best, least := "", min(max(2, len(misspelt)/4)+1, len(misspelt))
+	for _, name := range names {
+		if d := distance(misspelt, name); d < least {
+			best, least = name, d
+		}
+	}
+	return best
+}
+
+// distance returns the Levenshtein distance of a and b in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+var errPrefix = errors.New("not an address or a CIDR: write one such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32")
+
+// ParsePrefix reads a CIDR or a single address. IPv4-mapped ones become IPv4,
+// and host bits zero. The error is like that of ParseDuration.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if !strings.Contains(s, "/") {
+		addr, err := netip.ParseAddr(s)
+		if err != nil || addr.Zone() != "" {
+			return netip.Prefix{}, errPrefix
+		}
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, errPrefix
+	}
+	const mapped = 96 // bits in front of the IPv4 address
+	if p.Addr().Is4In6() && p.Bits() >= mapped {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mapped)
+	}
+	return p.Masked(), nil
+}
+
+// HostBits is a warning of a CIDR that names an address in the network, as
+// 10.0.0.1/16 does: it may be the network that was meant, or the address. It is
+// empty where there is no doubt.
+func HostBits(s string) string {
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr() == p.Masked().Addr() {
+		return ""
+	}
+	network, _ := ParsePrefix(s)
+	return s + " is taken as the network " + network.String() + "; write it so, or " + p.Addr().Unmap().String() + " if the one address is meant"
 }
