@@ -150,7 +150,7 @@ func run(ctx context.Context, sys system) int {
 			return exitOK
 		}
 		if sys.args[0] == "-man" {
-			writeManual(sys.stdout)
+			writeAbout(sys.stdout, "man")
 			return exitOK
 		}
 		name, sys.args = sys.args[0], []string{"-h"}
