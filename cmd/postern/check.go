@@ -65,20 +65,15 @@ func runningReport(ctx context.Context, cfg *config.Config) string {
 // writeFindings prints problems to stderr and the rest to stdout; JSON goes to
 // stdout as a whole.
 func (sys system) writeFindings(r *check.Report, asJSON bool) error {
-	for _, list := range [][]string{r.Errors, r.Unanswered, r.Warnings, r.Fine, r.Notes} {
-		for i := range list {
-			list[i] = sys.envFile.Place(list[i])
+	for _, list := range []*[]string{&r.Errors, &r.Unanswered, &r.Warnings, &r.Fine, &r.Notes} {
+		placed := []string{} // never null
+		for _, line := range *list {
+			placed = append(placed, sys.envFile.Place(line))
 		}
+		*list = placed
 	}
 	if asJSON {
-		list := func(s []string) []string { return append([]string{}, s...) } // never null
-		return text.WriteJSON(sys.stdout, struct {
-			Errors     []string `json:"errors"`
-			Unanswered []string `json:"unanswered"`
-			Warnings   []string `json:"warnings"`
-			Fine       []string `json:"ok"`
-			Notes      []string `json:"notes"`
-		}{list(r.Errors), list(r.Unanswered), list(r.Warnings), list(r.Fine), list(r.Notes)})
+		return text.WriteJSON(sys.stdout, r)
 	}
 	for _, line := range slices.Concat(r.Errors, r.Unanswered) {
 		sys.errorf("error: %s", line)

@@ -168,17 +168,16 @@ var errShortKey = errors.New("an RSA key of less than 1024 bits cannot be used: 
 
 var errKeyType = errors.New("the key is of a type that cannot be used: use ECDSA with P-256, P-384 or P-521, Ed25519 or RSA")
 
+var curves = map[elliptic.Curve]policy.KeyTypes{
+	elliptic.P256(): policy.ECDSAP256, elliptic.P384(): policy.ECDSAP384, elliptic.P521(): policy.ECDSAP521,
+}
+
 // keyType returns the bit of policy.KeyTypes for a public key.
 func keyType(public crypto.PublicKey) (policy.KeyTypes, error) {
 	switch k := public.(type) {
 	case *ecdsa.PublicKey:
-		switch k.Curve {
-		case elliptic.P256():
-			return policy.ECDSAP256, nil
-		case elliptic.P384():
-			return policy.ECDSAP384, nil
-		case elliptic.P521():
-			return policy.ECDSAP521, nil
+		if bit := curves[k.Curve]; bit != 0 {
+			return bit, nil
 		}
 	case ed25519.PublicKey:
 		return policy.Ed25519, nil

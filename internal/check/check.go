@@ -29,17 +29,17 @@ import (
 // Report has the findings, one line each, beginning with the variable or the file.
 type Report struct {
 	// Errors keep Postern from starting, or clients from using it.
-	Errors []string
+	Errors []string `json:"errors"`
 	// Invalid are certificates that clients refuse today, which keep nothing from starting.
-	Invalid []string
+	Invalid []string `json:"-"`
 	// Unanswered are upstreams that cannot serve anybody now.
-	Unanswered []string
+	Unanswered []string `json:"unanswered"`
 	// Warnings are about settings that are allowed but probably not meant.
-	Warnings []string
+	Warnings []string `json:"warnings"`
 	// Fine lists the checks without a problem.
-	Fine []string
+	Fine []string `json:"ok"`
 	// Notes are what cannot be checked.
-	Notes []string
+	Notes []string `json:"notes"`
 }
 
 // Run checks everything that an environment, as of os.Environ, configures.

@@ -3,8 +3,8 @@ package mailproto
 import (
 	"bytes"
 	"errors"
+	"regexp"
 	"slices"
-	"strings"
 
 	"postern/internal/text"
 )
@@ -44,14 +44,9 @@ type IDFilter struct {
 }
 
 // forbiddenID reports whether an ID field is one that only a proxy may send.
-func forbiddenID(name string) bool {
-	switch name = strings.ToLower(name); name {
-	case "x-originating-ip", "x-originating-port", "x-connected-ip", "x-connected-port",
-		"x-proxy-ttl", "x-session-id", "x-session-ext-id":
-		return true
-	}
-	return strings.HasPrefix(name, "x-forward-")
-}
+func forbiddenID(name []byte) bool { return proxyFields.Match(name) }
+
+var proxyFields = regexp.MustCompile(`(?i)^(x-(originating|connected)-(ip|port)|x-proxy-ttl|x-session-(ext-)?id)$|^x-forward-`)
 
 // placeholder stands for a forbidden name whose value cannot be taken back.
 const placeholder = `"x-removed"`
@@ -138,7 +133,7 @@ func (f *IDFilter) token(tok idToken) {
 }
 
 func (f *IDFilter) beginField(name Keyword) {
-	f.value, f.forbidden, f.field = true, forbiddenID(string(name)), nil
+	f.value, f.forbidden, f.field = true, forbiddenID(name), nil
 	switch {
 	case name.Is("name"):
 		f.field = &f.program

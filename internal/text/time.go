@@ -80,16 +80,9 @@ func span(d time.Duration) string {
 }
 
 // Duration writes a duration without trailing zeroes, as in 10m.
-func Duration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
+func Duration(d time.Duration) string { return zeroes.ReplaceAllString(d.String(), "$1") }
+
+var zeroes = regexp.MustCompile(`([hm])(0m)?0s$`)
 
 // Days writes a duration in days if it is a whole number of them.
 func Days(d time.Duration) string {
