@@ -15,8 +15,8 @@ func TestCompletionKnowsEveryCommandAndFlag(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		o := runCommand(t, nil, "completion", shell)
 		for _, d := range describe() {
-			if !strings.Contains(o.stdout, d.name) || o.code != exitOK {
-				t.Errorf("%s does not know %s: exit %d", shell, d.name, o.code)
+			if !strings.Contains(o.stdout, d.Name) || o.code != exitOK {
+				t.Errorf("%s does not know %s: exit %d", shell, d.Name, o.code)
 			}
 		}
 		if !strings.Contains(o.stdout, "offline") {
@@ -45,9 +45,9 @@ func TestTheManualSaysWhatHelpSays(t *testing.T) {
 	o := runCommand(t, nil, "help", "-man")
 	plain := strings.NewReplacer(`\-`, "-", `\&`, "", `\e`, `\`).Replace(o.stdout)
 	for _, d := range describe() {
-		for line := range strings.Lines(d.help) {
+		for line := range strings.Lines(d.Help) {
 			if !strings.Contains(plain, strings.TrimSpace(line)) {
-				t.Errorf("%s: no line %q", d.name, line)
+				t.Errorf("%s: no line %q", d.Name, line)
 			}
 		}
 	}
