@@ -90,8 +90,10 @@ func TestReplicasOutliveTheirDatabase(t *testing.T) {
 	if code, out := late.Command("check"); code != 0 || !strings.Contains(out, "cannot be written now") || !strings.Contains(out, "read only connection") {
 		t.Errorf("of a standby check says (exit code %d)\n%s", code, out)
 	}
+	promoted := time.Now()
 	standby.Promote(t)
 	f.written(t)
+	t.Logf("all replicas have written %v after the promotion", time.Since(promoted))
 	want := stop()
 	for who, n := range stopLate() {
 		want[who] += n
