@@ -37,7 +37,7 @@ rm "$work/InRelease"
 
 inside() { chroot "$work" env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 HOME=/root "$@" </dev/null; }
 {
-	debootstrap --variant=minbase --include=dovecot-imapd,dovecot-pop3d trixie "$work" "$mirror"
+	debootstrap --variant=minbase --include=dovecot-imapd,dovecot-pop3d,systemd-sysv,procps trixie "$work" "$mirror"
 	printf '#!/bin/sh\nexit 101\n' >"$work/usr/sbin/policy-rc.d"
 	chmod 755 "$work/usr/sbin/policy-rc.d"
 	inside apt-get -q update
