@@ -43,6 +43,12 @@ func Binary(t testing.TB) string {
 	return raced.get(t)
 }
 
+// Shipped is Binary without the race detector: the program that users have.
+func Shipped(t testing.TB) string {
+	t.Helper()
+	return measured.get(t)
+}
+
 func (b *build) get(t testing.TB) string {
 	t.Helper()
 	if bin := os.Getenv("POSTERN_BIN"); bin != "" {

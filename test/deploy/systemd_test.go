@@ -81,9 +81,8 @@ func TestUnitRunsWhatTheBinaryKnows(t *testing.T) {
 		"Unit.After":              "network-online.target dovecot.service",
 		"Service.ExecStartPre":    "-/usr/local/bin/postern check -offline",
 		"Service.ExecStart":       "/usr/local/bin/postern serve",
-		"Service.Type":            "notify-reload",
 		"Service.Restart":         "on-failure",
-		"Service.KillMode":        "mixed",
+		"Service.KillMode":        "control-group",
 		"Install.WantedBy":        "multi-user.target",
 		"Service.EnvironmentFile": "/etc/postern/postern.env",
 	} {
