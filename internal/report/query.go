@@ -42,18 +42,8 @@ type Query struct {
 func ParseQuery(values url.Values) (q Query, err error) {
 	q.Since, _ = ParseSince(DefaultSince, time.Now())
 	q.Style = Style{Format: JSON, Top: DefaultTop}
-	number := func(s string) (n int, err error) {
-		if n, err = strconv.Atoi(s); err != nil || n < 0 {
-			err = fmt.Errorf("%.40q is no whole number from 0 on", s)
-		}
-		return n, err
-	}
-	yes := func(s string) (b bool, err error) {
-		if b, err = strconv.ParseBool(s); err != nil {
-			err = fmt.Errorf("%.40q is neither 1 nor 0", s)
-		}
-		return b, err
-	}
+	numbers := map[string]*int{"max": &q.Max, "max_unknown": &q.MaxUnknown, "top": &q.Style.Top, "width": &q.Style.Width}
+	switches := map[string]*bool{"ready": &q.Style.Ready, "summary": &q.Style.Summary, "mail": &q.Mail}
 	for name, given := range values {
 		if len(given) != 1 {
 			return q, fmt.Errorf("%.40q is given %d times: give it once", name, len(given))
@@ -70,28 +60,26 @@ func ParseQuery(values url.Values) (q Query, err error) {
 			if q.Noise = s == "include"; !q.Noise {
 				err = fmt.Errorf("%.40q: write noise=include, or leave it out", s)
 			}
-		case "max":
-			q.Max, err = number(s)
-		case "max_unknown":
-			q.MaxUnknown, err = number(s)
-		case "top":
-			q.Style.Top, err = number(s)
-		case "width":
-			q.Style.Width, err = number(s)
-		case "ready":
-			q.Style.Ready, err = yes(s)
-		case "summary":
-			q.Style.Summary, err = yes(s)
-		case "mail":
-			q.Mail, err = yes(s)
-			q.Style.Mail = q.Mail
 		default:
+			if n := numbers[name]; n != nil {
+				if *n, err = strconv.Atoi(s); err != nil || *n < 0 {
+					err = fmt.Errorf("%.40q is no whole number from 0 on", s)
+				}
+				break
+			}
+			if b := switches[name]; b != nil {
+				if *b, err = strconv.ParseBool(s); err != nil {
+					err = fmt.Errorf("%.40q is neither 1 nor 0", s)
+				}
+				break
+			}
 			return q, fmt.Errorf("unknown parameter %.40q: use since, by, noise, max, max_unknown, mail, format, ready, top, width, summary", name)
 		}
 		if err != nil {
 			return q, fmt.Errorf("%s: %w", name, err)
 		}
 	}
+	q.Style.Mail = q.Mail
 	return q, nil
 }
 
