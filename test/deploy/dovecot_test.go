@@ -39,7 +39,7 @@ func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
 	}{
 		"same host":      {read(t, "deploy/dovecot-proxy.conf"), env, "rport=[0-9]+, lip=127.0.0.1, .*secured", false},
 		"same host, 2.4": {read(t, "deploy/dovecot-proxy-2.4.conf"), env, "rport=[0-9]+, lip=127.0.0.1, .*TLS", true},
-		"kubernetes":     {configMap(t, "mail-dovecot")["postern.conf"], sidecarPod(t).container(t, "postern").vars(), "lip=127.0.0.1, .*TLS", true},
+		"kubernetes":     {sidecarConfig(t, "postern.conf"), sidecarVariables(t), "lip=127.0.0.1, .*TLS", true},
 		"compose":        {f.Configs["dovecot-postern"].Content, f.Services["postern"].Environment, "lip=127.0.0.1, .*TLS", true},
 	} {
 		t.Run(strings.ReplaceAll(name, ",", ""), func(t *testing.T) {

@@ -72,7 +72,7 @@ func TestRehearsalFilesHaveNoWarningsBeforeTheyBegin(t *testing.T) {
 // to: in a container the listeners have other ports than the published ones.
 func TestRehearsalPortsAreNobodyElses(t *testing.T) {
 	deployments := []map[string]string{
-		sidecarPod(t).container(t, "postern").vars(), composed(t).Services["postern"].Environment, variables(read(t, "deploy/postern.env")),
+		sidecarVariables(t), composed(t).Services["postern"].Environment, variables(read(t, "deploy/postern.env")),
 	}
 	for _, vars := range deployments {
 		for _, l := range taken(t, vars).Listeners() {

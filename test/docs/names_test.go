@@ -54,6 +54,43 @@ func TestEveryVariableInTheDocumentsExists(t *testing.T) {
 	}
 }
 
+// TestChartKnowsEveryVariable: those that name files are files there, and some are the
+// chart's own.
+func TestChartKnowsEveryVariable(t *testing.T) {
+	own := []string{
+		"LISTEN_IMAPS", "LISTEN_POP3S", "LISTEN_IMAP", "LISTEN_POP3", "TLS_CERT_FILE", "TLS_KEY_FILE",
+		"POLICY_FILE", "POLICY_MODE", "POLICY_FLOOR", "ADMIN_LISTEN", "LEDGER_URL",
+	}
+	var schema struct {
+		Properties struct {
+			Config, Files struct{ Properties map[string]any }
+		}
+	}
+	if err := json.Unmarshal([]byte(read(t, "deploy/helm/postern/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	var plain, files []string
+	for f := range reflect.TypeFor[config.Config]().Fields() {
+		name := f.Tag.Get("env")
+		switch {
+		case name == "" || slices.Contains(own, name):
+		case strings.HasSuffix(name, "_FILE"):
+			files = append(files, name)
+		default:
+			plain = append(plain, name)
+		}
+	}
+	for what, lists := range map[string][2][]string{
+		"config": {plain, slices.Collect(maps.Keys(schema.Properties.Config.Properties))},
+		"files":  {files, slices.Collect(maps.Keys(schema.Properties.Files.Properties))},
+	} {
+		want, got := slices.Sorted(slices.Values(lists[0])), slices.Sorted(slices.Values(lists[1]))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s of values.schema.json has\n%q\nand needs\n%q", what, got, want)
+		}
+	}
+}
+
 var (
 	metricName = regexp.MustCompile(`:?\bpostern_[a-z0-9_]+\b`)
 	selector   = regexp.MustCompile(`\b(postern_[a-z0-9_]+)\{([^}]*)\}`)
