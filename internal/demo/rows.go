@@ -46,6 +46,7 @@ func (s *stage) visitAll() []row {
 			}
 			r := row{listener: l, generation: g, want: s.expected(l, g)}
 			before := s.handshakes(l, g)
+			s.log.clear()
 			r.met, r.err = c.Visit(s.addrs[string(l)], string(l.Protocol()), !l.ImplicitTLS())
 			r.counted = await(func() proxy.Outcome { return moved(before, s.handshakes(l, g)) })
 			r.logged = s.log.about(r.met.LocalPort)
@@ -227,4 +228,11 @@ func (l *legacyLog) about(port uint16) legacyLine {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lines[port]
+}
+
+// clear forgets all lines: another client may have the port that one had before.
+func (l *legacyLog) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.lines)
 }

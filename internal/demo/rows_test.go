@@ -3,9 +3,11 @@ package demo
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	"postern/internal/logging"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -76,5 +78,19 @@ func TestLongStoriesAreCut(t *testing.T) {
 	r.met.Text = strings.Repeat("x", 200)
 	if s := r.story(); len(s) != maxStory || !strings.HasSuffix(s, "...") {
 		t.Errorf("%d bytes: %q", len(s), s)
+	}
+}
+
+// TestAPortThatIsUsedAgain: the system gives a client the port that another one with
+// another address had before.
+func TestAPortThatIsUsedAgain(t *testing.T) {
+	l := legacyLog{lines: make(map[uint16]legacyLine)}
+	fmt.Fprintf(&l, `{"msg":%q,"client":"127.0.0.11","client_port":40001,"outcome":"observed"}`, logging.LegacyHandshake)
+	if got := l.about(40001).Outcome; got != "observed" {
+		t.Errorf("%q", got)
+	}
+	l.clear()
+	if got := l.about(40001).Outcome; got != "" {
+		t.Errorf("%q is of the client before", got)
 	}
 }

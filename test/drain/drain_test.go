@@ -113,7 +113,8 @@ func TestADownloadInFlightArrivesWhole(t *testing.T) {
 
 func TestIdleSessionsGoEvenlyInTheSecondHalf(t *testing.T) {
 	t.Parallel()
-	const sessions, drain = 40, 6 * time.Second
+	// So long that a machine which stands still for half a second moves but two of them.
+	const sessions, drain = 40, 24 * time.Second
 	g := start(t, posterntest.Process{}, map[string]string{"TIMEOUT_DRAIN": drain.String()})
 	var clients []*posterntest.Client
 	for i := range sessions {
