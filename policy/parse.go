@@ -28,7 +28,7 @@ func Parse(data []byte) (*Policy, error) {
 		return nil, f.problems.sorted()
 	}
 	p := newPolicy(f.floor, f.mode, f.rules, f.candidates)
-	p.explainText, p.doubts = f.explainText, f.doubts
+	p.explainText, p.doubts, p.source = f.explainText, f.doubts, data
 	return p, nil
 }
 

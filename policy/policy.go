@@ -19,6 +19,7 @@ type Policy struct {
 	// explainText is what explain says to clients whose version is too old; empty
 	// where the file does not say.
 	explainText string
+	source      []byte    // what Parse has read; nil for that of New
 	doubts      []Problem // about how the file is written
 	judged      []Floor   // those of the candidates, each once
 	keys        []index   // as Keys
@@ -36,6 +37,23 @@ type Candidate struct {
 // New makes the policy that POLICY_FLOOR and POLICY_MODE describe, without
 // rules.
 func New(floor Floor, mode Mode) *Policy { return newPolicy(floor, mode, nil, nil) }
+
+// MarshalText returns a file that [Parse] makes the same policy of.
+func (p *Policy) MarshalText() ([]byte, error) {
+	if p.source == nil {
+		return fmt.Appendf(nil, "floor: %s\nmode: %s\n", p.floor, p.mode), nil
+	}
+	return p.source, nil
+}
+
+// UnmarshalText is [Parse].
+func (p *Policy) UnmarshalText(file []byte) error {
+	parsed, err := Parse(file)
+	if err == nil {
+		*p = *parsed
+	}
+	return err
+}
 
 func newPolicy(floor Floor, mode Mode, rules []*Rule, candidates []Candidate) *Policy {
 	p := &Policy{floor: floor, mode: mode, rules: rules, candidates: candidates}

@@ -45,6 +45,7 @@ import (
 	_ "time/tzdata" // a static image has no time zones of its own
 
 	"postern/internal/config"
+	"postern/internal/gate"
 	"postern/internal/logging"
 	"postern/internal/signals"
 	"postern/internal/text"
@@ -136,6 +137,13 @@ func (w untilClosed) WriteString(s string) (int, error) { return w.Write([]byte(
 
 // run finds the command and returns its exit code.
 func run(ctx context.Context, sys system) int {
+	if slices.Equal(sys.args, []string{gate.ReporterCommand}) {
+		signals.Default(syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+		if !gate.RunReporter(ctx, os.Stdin, sys.stdout, sys.stderr) {
+			return exitBroken
+		}
+		return exitOK
+	}
 	if f, ok := sys.stdout.(*os.File); ok {
 		sys.stdout = untilClosed{f}
 	}

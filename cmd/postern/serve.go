@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +33,10 @@ func serve(ctx context.Context, sys system) error {
 	}
 	if err != nil {
 		return sys.whole(ctx, err)
+	}
+	g.Reporter = "/proc/self/exe" // this program, also when its file is another by now
+	if runtime.GOOS != "linux" {
+		g.Reporter, _ = os.Executable()
 	}
 	if g.Run(ctx, sys.stop, sys.reload) != nil {
 		return exitError{code: exitBroken} // the log has said why

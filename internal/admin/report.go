@@ -22,11 +22,11 @@ const (
 	reportRetry = 5
 )
 
-// ReportHandler answers with the report that write writes, one at a time: reports
-// share the memory of a process that carries mail. Log is told where that fails.
+// ReportHandler answers with the report that write writes, one at a time: each takes
+// memory and a processor beside the mail. Log is told where that fails.
 // An error in the middle of an answer aborts the connection, so that nobody takes
 // it for a whole one. Identity is LEDGER_IDENTITY.
-func ReportHandler(log *slog.Logger, identity string, write func(context.Context, io.Writer, report.Query) (*report.Report, error)) http.Handler {
+func ReportHandler(log *slog.Logger, identity string, write func(context.Context, io.Writer, report.Query) (outcome string, err error)) http.Handler {
 	one := make(chan struct{}, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, err := report.ParseQuery(r.URL.Query())
@@ -53,10 +53,10 @@ func ReportHandler(log *slog.Logger, identity string, write func(context.Context
 		}
 		out := &reader{ResponseWriter: w, header: map[string]string{
 			"Content-Type": q.Style.Format.ContentType(), "Trailer": report.Trailer, report.IdentityHeader: identity}}
-		answer, err := write(r.Context(), out, q)
+		outcome, err := write(r.Context(), out, q)
 		switch {
 		case err == nil:
-			h.Set(report.Trailer, answer.Outcome())
+			h.Set(report.Trailer, outcome)
 		case out.err != nil:
 			panic(http.ErrAbortHandler) // the reader is gone
 		case out.begun:

@@ -24,16 +24,23 @@ import (
 	"postern/policy"
 )
 
+func outcome(r *report.Report, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	return r.Outcome(), nil
+}
+
 func TestTheReportOverHTTP(t *testing.T) {
 	var asked report.Options
 	var log bytes.Buffer
 	const fortnight = 14 * day
 	facts := report.Facts{Now: noon, Policy: policyOf(t, someRules), Identity: "plain", Source: report.SourceOf(nil)}
-	h := ReportHandler(slog.New(slog.NewTextHandler(&log, nil)), "plain", func(ctx context.Context, w io.Writer, q report.Query) (*report.Report, error) {
+	h := ReportHandler(slog.New(slog.NewTextHandler(&log, nil)), "plain", func(ctx context.Context, w io.Writer, q report.Query) (string, error) {
 		if asked = q.Options; q.Max == 99 {
-			return nil, errors.New("disk full")
+			return "", errors.New("disk full")
 		}
-		return facts.Write(ctx, w, q.Options, q.Style)
+		return outcome(facts.Write(ctx, w, q.Options, q.Style))
 	})
 	for _, tt := range []struct {
 		query       string
@@ -103,10 +110,10 @@ func TestAReportIsSentAsItIsMadeAndOneAtATime(t *testing.T) {
 	facts := report.Facts{Now: noon, Policy: policyOf(t, someRules), Identity: "plain", Source: hanging(begun, rest)}
 	ended := make(chan error, 1)
 	var log bytes.Buffer
-	s := httptest.NewServer(ReportHandler(slog.New(slog.NewTextHandler(&log, nil)), "plain", func(ctx context.Context, w io.Writer, q report.Query) (*report.Report, error) {
+	s := httptest.NewServer(ReportHandler(slog.New(slog.NewTextHandler(&log, nil)), "plain", func(ctx context.Context, w io.Writer, q report.Query) (string, error) {
 		r, err := facts.Write(ctx, w, q.Options, q.Style)
 		ended <- err
-		return r, err
+		return outcome(r, err)
 	}))
 	defer s.Close()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -170,8 +177,8 @@ func TestAReportIsSentAsItIsMadeAndOneAtATime(t *testing.T) {
 func TestAReaderThatStallsEndsAReport(t *testing.T) {
 	w := &stalled{ResponseRecorder: httptest.NewRecorder()}
 	facts := report.Facts{Now: noon, Policy: policyOf(t, someRules), Source: report.SourceOf(nil)}
-	h := ReportHandler(slog.New(slog.DiscardHandler), "off", func(ctx context.Context, out io.Writer, q report.Query) (*report.Report, error) {
-		return facts.Write(ctx, out, q.Options, q.Style)
+	h := ReportHandler(slog.New(slog.DiscardHandler), "off", func(ctx context.Context, out io.Writer, q report.Query) (string, error) {
+		return outcome(facts.Write(ctx, out, q.Options, q.Style))
 	})
 	defer func() {
 		if recover() != http.ErrAbortHandler || w.deadlines == 0 {

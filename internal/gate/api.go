@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -94,17 +95,28 @@ func (g *Runtime) page() http.Handler {
 // report is written.
 const reportTime = 5 * time.Minute
 
-// Report writes a report from the ledger.
-func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (*report.Report, error) {
+// Report writes a report from the ledger, and returns its outcome as [report.Trailer]
+// has it.
+func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (outcome string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
 	facts, err := g.facts(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	var r *report.Report
-	ledger.Background(func() { r, err = facts.Write(ctx, w, q.Options, q.Style) })
-	return r, err
+	if g.Reporter != "" && !facts.Memory {
+		if outcome, err = g.reportApart(ctx, w, facts, q); !errors.Is(err, errNoReporter) {
+			return outcome, err
+		}
+		g.log.Warn("making the report in this process", "error", err.Error())
+	}
+	ledger.Background(func() {
+		var r *report.Report
+		if r, err = facts.Write(ctx, w, q.Options, q.Style); err == nil {
+			outcome = r.Outcome()
+		}
+	})
+	return outcome, err
 }
 
 // facts are the input of a report.

@@ -32,6 +32,10 @@ import (
 
 // Runtime is Postern as it serves: the proxy, its observers and the admin port.
 type Runtime struct {
+	// Reporter is the program that makes reports by [ReporterCommand]; empty: they are
+	// made in this process.
+	Reporter string
+
 	cfg    *config.Config
 	build  Build
 	server *proxy.Server

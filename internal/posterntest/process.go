@@ -39,20 +39,28 @@ func (g *Proxy) status(t testing.TB, field string) int {
 // CPUTime is what the process has used so far, in user and system mode.
 func (g *Proxy) CPUTime(t testing.TB) time.Duration {
 	t.Helper()
+	const utime, stime, hertz = 11, 12, 100
+	return time.Duration(g.stat(t, utime)+g.stat(t, stime)) * time.Second / hertz
+}
+
+// ChildFaults counts the page faults of those of its children that have ended.
+func (g *Proxy) ChildFaults(t testing.TB) int {
+	t.Helper()
+	const cminflt = 8
+	return g.stat(t, cminflt)
+}
+
+// stat is a field of proc(5), counted from the third one.
+func (g *Proxy) stat(t testing.TB, field int) int {
+	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The second field, a name in parentheses, may hold anything.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	const utime, stime, hertz = 11, 12, 100 // proc(5), counted from the third field
-	var ticks int
-	for _, i := range []int{utime, stime} {
-		n, err := strconv.Atoi(fields[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		ticks += n
+	n, err := strconv.Atoi(strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))[field])
+	if err != nil {
+		t.Fatal(err)
 	}
-	return time.Duration(ticks) * time.Second / hertz
+	return n
 }

@@ -198,12 +198,12 @@ type Facts struct {
 	// Retention is the ledger's; 0 is unknown.
 	Retention time.Duration
 	// Source has the clients.
-	Source Source
+	Source Source `json:"-"`
 	// Dir is where what does not fit into memory is written, to files without a
 	// name; empty is os.TempDir.
 	Dir string
 	// Progress is as in ledger.Scope.
-	Progress func(done float64)
+	Progress func(done float64) `json:"-"`
 
 	budget int // of bytes in memory; 0 for sortBudget
 }

@@ -313,6 +313,10 @@ func TestAStoreOutlivesItsInstance(t *testing.T) {
 	// Nobody listens there: the file is read, though the proxy has it open.
 	beside := []string{"POSTERN_ADMIN_LISTEN=" + posterntest.FreeAddr(t), "POSTERN_LEDGER_URL=" + ledger, "POSTERN_LEDGER_IDENTITY=plain", "POSTERN_POLICY_MODE=observe"}
 	untilToldBy(t, beside, "\n127.0.0.7 ", "report", "-by", "network")
+	// The instance has a process of its own make it.
+	if there := get(t, "http://"+g.Admin()+"/api/v1/report?by=network&format=text"); !strings.Contains(there, "\n127.0.0.7 ") || g.ChildFaults(t) == 0 {
+		t.Errorf("page faults of its children: %d, and it says\n%s", g.ChildFaults(t), there)
+	}
 	logIn(t, g, "127.0.0.8", tls.VersionTLS10)
 	g.Stop(t)
 	env := []string{"POSTERN_ADMIN_LISTEN=" + g.Admin(), "POSTERN_LEDGER_URL=" + ledger, "POSTERN_LEDGER_IDENTITY=plain"}
