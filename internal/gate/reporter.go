@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"runtime/debug"
 	"time"
 
 	"postern/internal/ledger"
@@ -52,6 +53,10 @@ func (g *Runtime) reportApart(ctx context.Context, w io.Writer, facts report.Fac
 	return said.String(), werr
 }
 
+// reporterGC is as GOGC: what lives is a few megabytes, which need no collection each
+// time there are twice as many.
+const reporterGC = 400
+
 // errNoReporter reports that no process could be started.
 var errNoReporter = errors.New("starting a process for a report")
 
@@ -68,6 +73,7 @@ func RunReporter(ctx context.Context, stdin io.Reader, stdout, said io.Writer) (
 }
 
 func runReporter(ctx context.Context, stdin io.Reader, stdout io.Writer) (*report.Report, error) {
+	debug.SetGCPercent(reporterGC)
 	var job reportJob
 	if err := json.NewDecoder(stdin).Decode(&job); err != nil {
 		return nil, fmt.Errorf("postern serve starts this command; postern report asks for a report: %w", err)
