@@ -34,6 +34,8 @@ func main() {
 		err = subject.NaiveMain(os.Args[2:])
 	case len(os.Args) > 1 && os.Args[1] == "ledger":
 		err = benchLedger(ctx, os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == "handover":
+		err = benchHandover(ctx, os.Args[2:])
 	default:
 		err = bench(ctx, os.Args[1:])
 	}

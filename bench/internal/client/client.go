@@ -19,9 +19,10 @@ const Timeout = 30 * time.Second
 
 // Target is where to connect, and how.
 type Target struct {
-	Addr string
-	TLS  *tls.Config // nil: in the clear
-	POP3 bool
+	Addr     string
+	TLS      *tls.Config // nil: in the clear
+	POP3     bool
+	StartTLS bool // TLS begins with STARTTLS or STLS
 }
 
 // Conn is one client connection.
@@ -45,6 +46,13 @@ func Dial(t Target, from net.IP) (*Conn, error) {
 	}
 	c := &Conn{Conn: raw, pop3: t.POP3}
 	c.SetDeadline(time.Now().Add(Timeout))
+	c.r = bufio.NewReaderSize(raw, 512)
+	if t.StartTLS {
+		if err := c.askForTLS(); err != nil {
+			raw.Close()
+			return nil, fmt.Errorf("before TLS: %w", err)
+		}
+	}
 	if t.TLS != nil {
 		tc := tls.Client(raw, t.TLS)
 		if err := tc.Handshake(); err != nil {
@@ -52,9 +60,20 @@ func Dial(t Target, from net.IP) (*Conn, error) {
 			return nil, err
 		}
 		c.Conn, c.State = tc, tc.ConnectionState()
+		c.r.Reset(tc)
 	}
-	c.r = bufio.NewReaderSize(c.Conn, 512)
 	return c, nil
+}
+
+// askForTLS reads the greeting in the clear, and asks for TLS.
+func (c *Conn) askForTLS() error {
+	if err := c.Greeting(); err != nil {
+		return err
+	}
+	if c.pop3 {
+		return c.Do("STLS")
+	}
+	return c.Do("STARTTLS")
 }
 
 // line reads one line, which the next read overwrites.
@@ -247,7 +266,8 @@ type noSessions struct{}
 func (noSessions) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
 func (noSessions) Put(string, *tls.ClientSessionState)        {}
 
-// Config is a client TLS configuration. X25519 comes first unless pq is set,
+// Config is a client TLS configuration, of which old versions have the suites that
+// they know. X25519 comes first unless pq is set,
 // so that every subject does the same key exchange. Records are as large as
 // what is written, from the first on.
 func Config(version uint16, resume, pq bool) *tls.Config {
@@ -267,6 +287,9 @@ func Config(version uint16, resume, pq bool) *tls.Config {
 	}
 	if pq {
 		c.CurvePreferences = []tls.CurveID{tls.X25519MLKEM768, tls.X25519}
+	}
+	if version < tls.VersionTLS12 {
+		c.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
 	}
 	if resume {
 		c.ClientSessionCache = tls.NewLRUClientSessionCache(4)

@@ -111,7 +111,7 @@ func Start(s *Subject, dir string, o Options) (*Instance, error) {
 	if err := os.Chmod(in.Dir, 0o755); err != nil { // for those that drop root
 		return nil, err
 	}
-	ports, err := freePorts(5)
+	ports, err := FreePorts(5)
 	if err != nil {
 		return nil, err
 	}
@@ -204,8 +204,8 @@ const firstPort, lastPort = 20000, 31999
 
 var nextPort = firstPort
 
-// freePorts finds n ports, none of which was given out lately.
-func freePorts(n int) ([]int, error) {
+// FreePorts finds n ports, none of which was given out lately.
+func FreePorts(n int) ([]int, error) {
 	var out []int
 	for range lastPort - firstPort + 1 {
 		if len(out) == n {
