@@ -1,5 +1,6 @@
-// Package debian13 has a Debian 13 with its mail servers, in a directory that
-// outlives a test run, for programs that tests start in there.
+// Package debian13 has a Debian 13 with its mail servers and its systemd, in a directory
+// that outlives a test run, for programs that tests start in there, or all of it in a
+// container.
 package debian13
 
 import (
