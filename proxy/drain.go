@@ -40,6 +40,7 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	srv.drain(ctx)
 	srv.cut()
 	srv.idleSet.Close()
+	srv.accepting.Wait()
 	srv.work.Wait()
 }
 

@@ -63,6 +63,7 @@ func StartProxy(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*
 		t.Fatal(err)
 	}
 	g.Start()
+	g.Accept()
 	t.Cleanup(func() {
 		if !g.isDraining() {
 			g.Shutdown(t.Context())

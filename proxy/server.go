@@ -90,14 +90,16 @@ type Server struct {
 	// started is the origin of the moments at which tunnels are parked together.
 	started time.Time
 
-	lastID    atomic.Uint64
-	work      sync.WaitGroup // accept loops and probes
-	turns     atomic.Int64   // of accept loops that were woken up
-	mu        sync.Mutex
-	open      map[*session]struct{}
-	warned    sync.Map      // of rate.Sometimes, by what it is about
-	served    int           // of these, how many are within the limit
-	allClosed chan struct{} // closed when draining and no connection is open
+	lastID     atomic.Uint64
+	accepting  sync.WaitGroup // accept loops
+	work       sync.WaitGroup // probes
+	turns      atomic.Int64   // of accept loops that were woken up
+	mu         sync.Mutex
+	open       map[*session]struct{}
+	warned     sync.Map      // of rate.Sometimes, by what it is about
+	served     int           // of these, how many are within the limit
+	handedOver bool          // no connection comes any more
+	allClosed  chan struct{} // closed when none comes any more, and none is open
 }
 
 // New makes a server; Start lets it accept.
@@ -142,7 +144,7 @@ func New(cfg Config) (*Server, error) {
 	return srv, nil
 }
 
-// Start begins to accept and to ask the upstreams whether they answer.
+// Start begins to ask the upstreams whether they answer. Accept follows.
 func (srv *Server) Start() {
 	srv.work.Go(srv.idleSet.Run)
 	for p, list := range srv.upstreams {
@@ -153,9 +155,13 @@ func (srv *Server) Start() {
 	if len(srv.cfg.TicketKeys) == 0 {
 		srv.work.Go(func() { srv.rotateTicketKeys(srv.ctx) })
 	}
+}
+
+// Accept begins to accept.
+func (srv *Server) Accept() {
 	for l, list := range srv.cfg.Listeners {
 		for _, nl := range list {
-			srv.work.Go(func() { srv.accept(l, nl) })
+			srv.accepting.Go(func() { srv.accept(l, nl) })
 		}
 	}
 }
@@ -166,6 +172,21 @@ func (srv *Server) stopAccepting() {
 			nl.Close()
 		}
 	}
+}
+
+// HandOver leaves new connections to another process that has the listeners, while those
+// that are there run on, logged in or not. The channel is closed when all have ended.
+func (srv *Server) HandOver() (ended <-chan struct{}) {
+	srv.stopAccepting()
+	srv.accepting.Wait()
+	srv.mu.Lock()
+	srv.handedOver = true
+	none := len(srv.open) == 0
+	srv.mu.Unlock()
+	if none {
+		srv.signalAllClosed()
+	}
+	return srv.allClosed
 }
 
 // deadliner is a listener whose Accept can be woken up.
@@ -265,7 +286,7 @@ func (srv *Server) remove(s *session) {
 	if s.admission != overLimit {
 		srv.served--
 	}
-	last := len(srv.open) == 0 && srv.isDraining()
+	last := len(srv.open) == 0 && (srv.handedOver || srv.isDraining())
 	srv.mu.Unlock()
 	if last {
 		srv.signalAllClosed()
