@@ -222,6 +222,12 @@ func (m *Metrics) UpstreamUp(name string, problem error) {
 	}
 }
 
+// Handovers counts upgrades in place, and returns how many there were.
+func (m *Metrics) Handovers(ok, failed int) (allOK, allFailed int) {
+	v := m.handovers.values
+	return int(v[0].Add(int64(ok))), int(v[1].Add(int64(failed)))
+}
+
 // CertificateReload notes that files were read again, and whether all others
 // are well too.
 func (m *Metrics) CertificateReload(ok, all bool) {

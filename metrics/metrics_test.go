@@ -224,6 +224,12 @@ func TestEveryEventMovesItsSeriesAlone(t *testing.T) {
 			m.Relayed("192.0.2.7", proxy.ToClient, 1)
 			m.UpstreamConnected("192.0.2.7", 1)
 		}, nil},
+		{"upgrades in place", func(m *Metrics) {
+			m.Handovers(2, 0)
+			if ok, failed := m.Handovers(1, 1); ok != 3 || failed != 1 {
+				t.Errorf("%d and %d that failed", ok, failed)
+			}
+		}, []string{"handovers_total{outcome=failed} 1", "handovers_total{outcome=ok} 3"}},
 		{"of values that nobody configured", func(m *Metrics) {
 			m.Relayed(proxy.IMAPS, "sideways", 1)
 			m.UpstreamFailed("imap://192.0.2.7:143", proxy.UpstreamDial)
@@ -251,6 +257,7 @@ func firstSeries() map[string]float64 {
 	want := map[string]float64{
 		"log_suppressed_total{}": 0, "ledger_dropped_total{}": 0, "certificate_reload_failures_total{}": 0, "policy_reload_failures_total{}": 0,
 		"certificate_last_reload_successful{}": 1, "policy_last_reload_successful{}": 1,
+		"handovers_total{outcome=ok}": 0, "handovers_total{outcome=failed}": 0,
 		"ledger_pending{}": 0, "ledger_last_write_timestamp_seconds{}": 0,
 		"policy_last_reload_timestamp_seconds{}": 0, // by the clock of this test
 	}

@@ -38,7 +38,7 @@ type series struct {
 	// These have the listener for their first label.
 	opened, open, handshakes, legacy, failures, sessions       *grid
 	cleartextLogins, injections, proxyHeaders, limits, relayed *grid
-	loginFailures                                              *grid
+	loginFailures, handovers                                   *grid
 	// These are by listener.
 	handshakeTime, upstreamTime []prometheus.Observer
 	// Of the upstreams, only those that are probed are up or not.
@@ -77,6 +77,7 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 		upstreamFailures: f.grid("upstream_failures_total", "Sessions that an upstream could not serve, by reason.",
 			label{"upstream", values(upstreams)}, label{"reason", values(proxy.UpstreamFailures)}),
 		upstreamUp: f.grid("upstream_up", "Whether the upstream answers: 1, or 0.", label{"upstream", values(probed)}),
+		handovers:  f.grid("handovers_total", "Upgrades in place, also those before this process.", label{"outcome", []string{"ok", "failed"}}),
 		clients: f.grid("legacy_clients",
 			"Distinct addresses (IPv6: /64) of legacy clients in the ledger that were seen within the window, noise left out; never to be added up.",
 			label{"listener", append([]string{Any}, values(on)...)}, label{"version", append([]string{Any}, values(offeredVersions)...)},

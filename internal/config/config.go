@@ -62,6 +62,7 @@ type Config struct {
 	TimeoutLogin     time.Duration `env:"TIMEOUT_LOGIN" envDefault:"3m" desc:"for everything before login"`
 	TimeoutIdle      time.Duration `env:"TIMEOUT_IDLE" envDefault:"35m" desc:"of silence after login"`
 	TimeoutDrain     time.Duration `env:"TIMEOUT_DRAIN" envDefault:"30s" desc:"for sessions to end at shutdown"`
+	TimeoutHandover  Period        `env:"TIMEOUT_HANDOVER" envDefault:"24h" desc:"for sessions to end in the old process after an upgrade in place (SIGUSR2), the last POSTERN_TIMEOUT_DRAIN of it as at shutdown; 0: as at shutdown"`
 
 	AdminListen    string `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:9993" desc:"host:port of metrics, health, page and API"`
 	AdminTokenFile string `env:"ADMIN_TOKEN_FILE" desc:"a file with the token for page and API, 16 bytes at least of printable ASCII; off loopback there is neither without it"`

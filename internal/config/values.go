@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"postern/internal/text"
 	"postern/proxy"
@@ -130,6 +131,19 @@ func (e *Endpoint) UnmarshalText(b []byte) error {
 		return badValue{s, problem}
 	}
 	*e = Endpoint(net.JoinHostPort(host, strconv.Itoa(port)))
+	return nil
+}
+
+// Period is a duration that may be 0.
+type Period time.Duration
+
+// UnmarshalText reads a duration, or 0.
+func (p *Period) UnmarshalText(b []byte) error {
+	d, err := text.ParseDuration(string(b))
+	if err != nil && string(b) != "0" {
+		return badValue{string(b), err.Error()}
+	}
+	*p = Period(d)
 	return nil
 }
 
