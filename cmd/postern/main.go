@@ -18,7 +18,8 @@
 // COMMAND says the same; postern serve -h lists the variables.
 //
 // SIGTERM and SIGINT drain a proxy, a second one ends it; SIGHUP has it read its
-// files again, which it also does when they change.
+// files again, which it also does when they change; SIGUSR2 has the program on disk take
+// over from it.
 //
 // Exit codes: 0 fine; 1 the answer is no; 2 usage or configuration; 3 it broke
 // while running. Errors go to stderr, one line each: those of the configuration
@@ -46,6 +47,7 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/gate"
+	"postern/internal/handover"
 	"postern/internal/logging"
 	"postern/internal/signals"
 	"postern/internal/text"
@@ -66,8 +68,8 @@ type system struct {
 	stdout, stderr io.Writer
 	// stop carries signals: the first one asks, the second one insists.
 	stop <-chan os.Signal
-	// reload carries SIGHUP.
-	reload <-chan os.Signal
+	// reload carries SIGHUP, and upgrade SIGUSR2.
+	reload, upgrade <-chan os.Signal
 	// now is the clock; nil is the system's.
 	now func() time.Time
 	// describe, unless nil, gets a command's flags and help in the place of a run.
@@ -111,13 +113,17 @@ func commandNames() (names []string) {
 }
 
 func main() {
+	if os.Args[0] == handover.Starter {
+		handover.Become()
+	}
 	if os.Getenv(config.Prefix+"ADMIN_PPROF") != "on" {
 		// Without pprof no heap profile is needed; the runtime would keep 1.5 MB
 		// for it.
 		runtime.MemProfileRate = 0
 	}
 	os.Exit(run(context.Background(), system{
-		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, stop: signals.Stop, reload: signals.Reload,
+		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr,
+		stop: signals.Stop, reload: signals.Reload, upgrade: signals.Upgrade,
 	}))
 }
 
@@ -182,9 +188,9 @@ func run(ctx context.Context, sys system) int {
 			switch name {
 			case "serve":
 			case "demo":
-				signals.Default(syscall.SIGHUP)
+				signals.Default(syscall.SIGHUP, syscall.SIGUSR2)
 			default:
-				signals.Default(syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+				signals.Default(syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT)
 			}
 			return sys.exit(name, c.run(ctx, sys))
 		}

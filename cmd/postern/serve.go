@@ -38,7 +38,7 @@ func serve(ctx context.Context, sys system) error {
 	if runtime.GOOS != "linux" {
 		g.Reporter, _ = os.Executable()
 	}
-	if g.Run(ctx, sys.stop, sys.reload) != nil {
+	if g.Run(ctx, sys.stop, sys.reload, sys.upgrade) != nil {
 		return exitError{code: exitBroken} // the log has said why
 	}
 	return nil

@@ -43,6 +43,7 @@ func TestASignalInTheFirstMillisecondsIsTaken(t *testing.T) {
 		switch {
 		case !sent && name == "postern/internal/signals":
 			sent = true
+			cmd.Process.Signal(syscall.SIGUSR2)
 			cmd.Process.Signal(syscall.SIGHUP)
 			cmd.Process.Signal(syscall.SIGTERM)
 		case !sent && (before != nil || name == "os/signal"):

@@ -18,6 +18,7 @@ import (
 
 	"postern/internal/config"
 	"postern/internal/gate"
+	"postern/internal/handover"
 	"postern/internal/report"
 	"postern/internal/text"
 )
@@ -102,7 +103,7 @@ func (s *stage) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.postern, err = gate.New(cfg, s.Build, nil, &s.log, time.Now); err != nil {
+	if s.postern, err = gate.New(cfg, s.Build, handover.Given{}, &s.log, time.Now); err != nil {
 		return err
 	}
 	s.postern.Start()

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -59,12 +58,15 @@ type Runtime struct {
 	suppression     *logging.Suppression
 	failedLogins    *logging.Suppression
 	suppressionDone chan struct{}
-	stopBackground  context.CancelFunc
+	// given has all sockets. serving ends when they are handed over, the background when
+	// the process does.
+	given                       handover.Given
+	serving                     context.Context
+	stopServing, stopBackground context.CancelFunc
 
 	metrics           *metrics.Metrics
 	readiness         *admin.Readiness
 	admin             *admin.Server
-	adminListener     net.Listener
 	adminCertificates atomic.Pointer[certs.Store]
 	adminToken        atomic.Pointer[admin.Token]
 	adminDone         chan error
@@ -78,11 +80,11 @@ type Build struct{ Version, Revision string }
 
 // New binds the listeners that it was not given, and reads the files. Its error may have
 // several lines. The log goes to stderr; now is the policy's clock.
-func New(cfg *config.Config, build Build, given handover.Sockets, stderr io.Writer, now func() time.Time) (g *Runtime, err error) {
+func New(cfg *config.Config, build Build, given handover.Given, stderr io.Writer, now func() time.Time) (g *Runtime, err error) {
 	g = &Runtime{
 		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}),
 		failing: make(map[string]bool),
-		files:   watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now,
+		files:   watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now, given: given,
 	}
 	// A file is watched before it is first read, so that no change is missed.
 	ferr := g.readFiles()
@@ -93,14 +95,12 @@ func New(cfg *config.Config, build Build, given handover.Sockets, stderr io.Writ
 	if err := errors.Join(ferr, perr); err != nil {
 		return nil, err
 	}
-	listeners, admin, err := listen(cfg, given)
-	if err != nil {
+	if g.given.Sockets, err = listen(cfg, given.Sockets); err != nil {
 		return nil, err
 	}
-	g.adminListener = admin
 	defer func() {
 		if err != nil {
-			closeAll(listeners, admin)
+			g.given.Sockets.Close()
 		}
 	}()
 	g.logWriter = logging.NewWriter(stderr, logQueue)
@@ -110,14 +110,15 @@ func New(cfg *config.Config, build Build, given handover.Sockets, stderr io.Writ
 	}
 	g.makeObservers(p)
 	pc := g.proxyConfig()
-	pc.Listeners, pc.Policy, pc.Now = listeners, p, now
+	pc.Listeners, pc.Policy, pc.Now = mailSockets(g.given.Sockets), p, now
 	if g.server, err = proxy.New(pc); err != nil {
 		return nil, err
 	}
 	return g, nil
 }
 
-// Start logs the configuration's warnings and begins to serve.
+// Start logs the configuration's warnings and begins to serve, after a handover once the
+// process before lets it.
 func (g *Runtime) Start() {
 	for _, w := range g.cfg.Warnings() {
 		g.log.Warn("configuration warning", "warning", w)
@@ -128,6 +129,7 @@ func (g *Runtime) Start() {
 	g.warnOfPolicy()
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopBackground = cancel
+	g.serving, g.stopServing = context.WithCancel(ctx)
 	go func() {
 		var both sync.WaitGroup
 		both.Go(func() { g.suppression.Run(ctx) })
@@ -135,22 +137,34 @@ func (g *Runtime) Start() {
 		both.Wait()
 		close(g.suppressionDone)
 	}()
-	go g.files.Run(ctx)
-	go g.policyFiles.Run(ctx)
-	go g.followClock(ctx)
+	go g.files.Run(g.serving)
+	go g.policyFiles.Run(g.serving)
+	go g.followClock(g.serving)
 	go g.ledger.run(ctx, g)
 	go memory.Run(ctx, g.metrics.Open)
-	go func() { g.adminDone <- g.admin.Serve(g.adminListener) }()
 	g.server.Start()
+	g.readiness.Listening()
+	if g.given.Before != nil {
+		go g.takeOver()
+	} else {
+		g.accept()
+	}
+}
+
+// accept begins to serve clients.
+func (g *Runtime) accept() {
+	go func() { g.adminDone <- g.admin.Serve(g.given.Sockets[adminSocket][0]) }()
+	g.server.Accept()
 	if g.cfg.APIOff() {
 		g.log.Info("page and API are off, since the admin port is not on loopback", "variable", config.Prefix+"ADMIN_TOKEN_FILE")
 	}
-	g.readiness.Listening()
 	for _, l := range g.cfg.Listeners() {
 		g.log.Info("listening", "listener", l.Name, "addresses", l.Addrs)
 	}
-	g.log.Info("serving", "admin", g.adminListener.Addr().String(), "limit_connections", g.cfg.ConnectionLimit(),
+	g.log.Info("serving", "admin", g.given.Sockets[adminSocket][0].Addr().String(), "limit_connections", g.cfg.ConnectionLimit(),
 		"mode", g.policy.Load().Mode().String(), "floor", g.policy.Load().Floor().String(), "rules", len(g.policy.Load().Rules()))
+	notify(daemon.SdNotifyReady, daemon.SdNotifyWatchdog)
+	go g.watchdog()
 }
 
 // Gatherer gathers the metrics of /metrics.
@@ -164,42 +178,46 @@ func (g *Runtime) FlushLedger(ctx context.Context) error { return g.ledger.recor
 const flushAtLeast = 100 * time.Millisecond
 
 // Run serves until a signal arrives on stop, ctx ends, or the admin port fails;
-// only the last is an error. A signal on reload has the files read again. A
-// second signal on stop ends the drain at once. systemd hears of all that.
-func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error {
+// only the last is an error. A signal on reload has the files read again, one on upgrade
+// starts the program on disk, which takes over. A second signal on stop ends the drain at
+// once. systemd hears of all that.
+func (g *Runtime) Run(ctx context.Context, stop, reload, upgrade <-chan os.Signal) (err error) {
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var next chan *handover.Link // while a program is started
 	g.Start()
-	notify(daemon.SdNotifyReady)
-	go g.watchdog()
-	var err error
 	for serving := true; serving; {
 		select {
 		case <-reload:
-			p := g.policy.Load()
-			g.log.Info("reading files again", "variables", "as at the start; a changed one takes a restart", "mode", p.Mode().String(), "floor", p.Floor().String())
-			g.signals.Add(1)
-			notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
-			files, policy := g.files.Trigger(), g.policyFiles.Trigger()
-			go func() {
-				<-files
-				<-policy
-				notify(daemon.SdNotifyReady)
-			}()
+			g.reload()
 			continue
+		case <-upgrade:
+			if next == nil {
+				next = make(chan *handover.Link)
+				go g.startNext(starting, next)
+			}
+			continue
+		case link := <-next:
+			next = nil
+			if !g.handOver(ctx, link, stop) {
+				continue
+			}
 		case sig := <-stop:
 			g.log.Info("stopping", "signal", sig.String(), "timeout", g.cfg.TimeoutDrain.String())
+			notify(daemon.SdNotifyStopping)
 		case <-ctx.Done():
 		case err = <-g.adminDone:
 			g.log.Error("admin port failed", "error", err)
 		}
 		serving = false
 	}
-	notify(daemon.SdNotifyStopping)
-	drain, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	cancel()
+	drain, cut := context.WithCancel(context.Background())
+	defer cut()
 	go func() {
 		select {
 		case <-stop:
-			cancel()
+			cut()
 		case <-drain.Done():
 		}
 	}()
@@ -207,10 +225,29 @@ func (g *Runtime) Run(ctx context.Context, stop, reload <-chan os.Signal) error 
 	return err
 }
 
+// reload has all files read again.
+func (g *Runtime) reload() {
+	p := g.policy.Load()
+	g.log.Info("reading files again", "variables", "as at the start; a changed one takes a restart", "mode", p.Mode().String(), "floor", p.Floor().String())
+	g.signals.Add(1)
+	notify(daemon.SdNotifyReloading, daemon.SdNotifyMonotonicUsec())
+	files, policy := g.files.Trigger(), g.policyFiles.Trigger()
+	go func() {
+		<-files
+		<-policy
+		notify(daemon.SdNotifyReady)
+	}()
+}
+
 // Stop ends the sessions first, then their observers, the log last. When ctx
 // ends, sessions are cut.
 func (g *Runtime) Stop(ctx context.Context) {
 	end := time.Now().Add(g.cfg.TimeoutDrain)
+	before := make(chan struct{}) // which systemd ends as soon as this one has
+	go func() {
+		within(ctx, g.cfg.TimeoutDrain, g.given.Before.End)
+		close(before)
+	}()
 	g.readiness.Draining()
 	g.server.Shutdown(ctx)
 	// Stop does not wait for the watcher: a network file system that hangs would
@@ -223,6 +260,7 @@ func (g *Runtime) Stop(ctx context.Context) {
 	if err := within(ctx, time.Until(end.Add(-flushAtLeast)), g.ledger.close); err != nil {
 		g.log.Error("the ledger could not be written at the end, clients are lost", "error", err.Error())
 	}
+	<-before
 	g.log.Info("stopped")
 	within(ctx, time.Until(end), g.logWriter.Close)
 }

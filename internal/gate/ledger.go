@@ -85,28 +85,28 @@ const (
 	countTime = time.Minute
 )
 
-// run writes, counts and prunes until the context ends.
+// run counts and prunes until a handover, and writes until the context ends.
 func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	var others sync.WaitGroup
 	others.Go(func() { b.recorder.Run(ctx) })
 	others.Go(func() {
-		g.upgrade(ctx)
-		g.prune(ctx)
+		g.upgrade(g.serving)
+		g.prune(g.serving)
 	})
 	count := time.NewTimer(0)
 	defer count.Stop()
 	var rest time.Time
 	for {
 		select {
-		case <-ctx.Done():
+		case <-g.serving.Done():
 			others.Wait()
 			return
 		case <-b.due:
 			count.Reset(time.Until(rest))
 		case <-count.C:
 			begun := time.Now()
-			g.countClients(ctx)
+			g.countClients(g.serving)
 			rest = time.Now().Add(ledger.CountRest * time.Since(begun))
 			count.Reset(countEvery)
 		}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/handover"
 	"postern/internal/hello"
 	"postern/internal/posterntest"
 	"postern/proxy"
@@ -62,7 +63,7 @@ func serveMeasured(ledger bool) error {
 	if err != nil {
 		return err
 	}
-	g, err := New(cfg, Build{}, nil, io.Discard, time.Now)
+	g, err := New(cfg, Build{}, handover.Given{}, io.Discard, time.Now)
 	if err != nil {
 		return err
 	}
@@ -76,11 +77,12 @@ func serveMeasured(ledger bool) error {
 		}
 		pc.Observer = all[1:]
 	}
-	var admin net.Listener
-	if pc.Listeners, admin, err = listen(cfg, nil); err != nil {
+	sockets, err := listen(cfg, nil)
+	if err != nil {
 		return err
 	}
-	admin.Close()
+	sockets[adminSocket][0].Close()
+	pc.Listeners = mailSockets(sockets)
 	if g.server, err = proxy.New(pc); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/demo"
 	"postern/internal/gate"
+	"postern/internal/handover"
 	"postern/internal/logging"
 	"postern/internal/policyfile"
 	"postern/internal/posterntest"
@@ -123,7 +124,7 @@ func open(t *testing.T, name string, at time.Time) *stage {
 		if st.policy, err = policyfile.Of(cfg); err != nil {
 			t.Fatal(err)
 		}
-		if st.postern, err = gate.New(cfg, gate.Build{}, nil, st.log, st.now); err == nil {
+		if st.postern, err = gate.New(cfg, gate.Build{}, handover.Given{}, st.log, st.now); err == nil {
 			break
 		}
 		// Somebody else may take a free port before Postern does.

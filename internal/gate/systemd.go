@@ -18,7 +18,7 @@ func notify(lines ...string) {
 // statusEvery is how often systemd hears how things stand.
 const statusEvery = 10 * time.Second
 
-// watchdog tells systemd until the process ends how things stand, and that it is alive as
+// watchdog tells systemd until a handover, or until the process ends, how things stand, and that it is alive as
 // long as every listener takes connections.
 func (g *Runtime) watchdog() {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
@@ -26,7 +26,7 @@ func (g *Runtime) watchdog() {
 	}
 	limit, _ := daemon.SdWatchdogEnabled(false) // a bad value is not systemd's
 	every := min(cmp.Or(limit/3, statusEvery), statusEvery)
-	for {
+	for g.serving.Err() == nil {
 		if g.server.Accepts() {
 			notify(daemon.SdNotifyWatchdog)
 		}

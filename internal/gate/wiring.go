@@ -101,56 +101,52 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.admin = admin.New(ao)
 }
 
-// listen binds every address, but for those of which sockets were given. Its error names
-// all that cannot be bound.
-func listen(cfg *config.Config, given handover.Sockets) (map[proxy.Listener][]net.Listener, net.Listener, error) {
-	bound := make(map[proxy.Listener][]net.Listener)
-	left := maps.Clone(given)
-	var all []net.Listener
+// listen binds every address, but for those of which sockets were given, and returns all
+// sockets. Its error names all that cannot be bound.
+func listen(cfg *config.Config, given handover.Sockets) (handover.Sockets, error) {
+	all, left := make(handover.Sockets), maps.Clone(given)
 	var problems []error
-	bind := func(lc net.ListenConfig, name, variable string, addrs ...string) []net.Listener {
-		list, have := left[name]
-		delete(left, name)
+	bind := func(lc net.ListenConfig, name, variable string, addrs ...string) {
+		if list, have := left[name]; have {
+			all[name], addrs = list, nil
+			delete(left, name)
+		}
 		for _, addr := range addrs {
-			if have {
-				break
-			}
 			nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
 			if err != nil {
 				problems = append(problems, config.BindError(variable, addr, err))
 				continue
 			}
-			list = append(list, nl)
+			all[name] = append(all[name], nl)
 		}
-		all = append(all, list...)
-		return list
 	}
 	for _, l := range cfg.Listeners() {
-		name := proxy.Listener(l.Name)
-		bound[name] = bind(netpoll.ListenConfig(name.ImplicitTLS()), l.Name, l.Variable, l.Addrs...)
+		bind(netpoll.ListenConfig(proxy.Listener(l.Name).ImplicitTLS()), l.Name, l.Variable, l.Addrs...)
 	}
-	admin := bind(net.ListenConfig{}, "admin", config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
+	bind(net.ListenConfig{}, adminSocket, config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
 	for _, name := range slices.Sorted(maps.Keys(left)) {
 		problems = append(problems, fmt.Errorf("LISTEN_FDNAMES: %s: there is no %sUPSTREAM_%s: set that, or hand over no such socket",
 			name, config.Prefix, strings.ToUpper(strings.TrimSuffix(name, "s"))))
 	}
 	if len(problems) > 0 {
-		for _, nl := range all {
-			nl.Close()
-		}
-		return nil, nil, errors.Join(problems...)
+		all.Close()
+		return nil, errors.Join(problems...)
 	}
-	return bound, admin[0], nil
+	return all, nil
 }
 
-// closeAll closes what listen has bound.
-func closeAll(bound map[proxy.Listener][]net.Listener, admin net.Listener) {
-	admin.Close()
-	for _, list := range bound {
-		for _, nl := range list {
-			nl.Close()
+// adminSocket is the name of the admin port's.
+const adminSocket = "admin"
+
+// mailSockets are those of the proxy.
+func mailSockets(all handover.Sockets) map[proxy.Listener][]net.Listener {
+	m := make(map[proxy.Listener][]net.Listener)
+	for name, list := range all {
+		if name != adminSocket {
+			m[proxy.Listener(name)] = list
 		}
 	}
+	return m
 }
 
 func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,9 +24,11 @@ import (
 const (
 	readyTimeout = 15 * time.Second
 	exitTimeout  = 10 * time.Second
-	pollTimeout  = 5 * time.Second
-	pollEvery    = 20 * time.Millisecond
-	startTries   = 3
+	// handoverTimeout is longer than a new process may take.
+	handoverTimeout = 40 * time.Second
+	pollTimeout     = 5 * time.Second
+	pollEvery       = 20 * time.Millisecond
+	startTries      = 3
 )
 
 // listenersOf names the listeners that exist where an upstream is configured.
@@ -45,6 +49,7 @@ type Proxy struct {
 	cmd    *exec.Cmd
 	stderr *logBuffer
 	exited chan struct{}
+	pids   []int // of cmd and of those that it has handed over to, the last of which serves
 }
 
 // Start runs "postern serve" and returns once it is ready. The keys of env
@@ -71,6 +76,8 @@ type Process struct {
 	Sockets []Socket
 	// Environ has variables without the prefix POSTERN_.
 	Environ []string
+	// Program is the binary, where it is not the one that Measured says.
+	Program string
 }
 
 // Socket listens for one of imaps, pop3s, imap, pop3, admin.
@@ -94,7 +101,10 @@ func (p Process) Start(t testing.TB, env map[string]string) *Proxy {
 	if p.Measured {
 		built = &measured
 	}
-	g := &Proxy{binary: built.get(t), how: p}
+	g := &Proxy{binary: p.Program, how: p}
+	if g.binary == "" {
+		g.binary = built.get(t)
+	}
 	filled := maps.Clone(env)
 	if filled == nil {
 		filled = make(map[string]string)
@@ -209,6 +219,7 @@ func (g *Proxy) run() error {
 	if err := g.cmd.Start(); err != nil {
 		return err
 	}
+	g.pids = []int{g.cmd.Process.Pid}
 	exited, cmd := g.exited, g.cmd
 	go func() {
 		cmd.Wait()
@@ -287,8 +298,9 @@ func (g *Proxy) Addr(listener string) string {
 // Admin is the address of the admin port.
 func (g *Proxy) Admin() string { return g.env["ADMIN_LISTEN"] }
 
-// PID is the process id, for looking at descriptors and memory.
-func (g *Proxy) PID() int { return g.cmd.Process.Pid }
+// PID is the process id, for looking at descriptors and memory: that of the process which
+// serves, where it was replaced.
+func (g *Proxy) PID() int { return g.pids[len(g.pids)-1] }
 
 // Stderr is all that the process has written so far.
 func (g *Proxy) Stderr() string { return g.stderr.String() }
@@ -296,32 +308,70 @@ func (g *Proxy) Stderr() string { return g.stderr.String() }
 // Signal sends a signal to the process.
 func (g *Proxy) Signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
-	if err := g.cmd.Process.Signal(sig); err != nil {
+	if err := syscall.Kill(g.PID(), sig); err != nil {
 		t.Errorf("sending %v: %v", sig, err)
 	}
 }
 
-// Exited is closed when the process is gone.
+// Upgrade has the process hand over to the program on disk, and returns once it has.
+func (g *Proxy) Upgrade(t testing.TB) {
+	t.Helper()
+	n := len(g.pids)
+	g.Signal(t, syscall.SIGUSR2)
+	for end := time.Now().Add(handoverTimeout); ; time.Sleep(pollEvery) {
+		if lines := g.LogLines("handed over"); len(lines) == n {
+			g.pids = append(g.pids, int(lines[n-1]["pid"].(float64)))
+			return
+		} else if time.Now().After(end) {
+			t.Fatalf("nothing was handed over in %v", handoverTimeout)
+		}
+	}
+}
+
+// Exited is closed when the process is gone, and all that it has handed over to.
 func (g *Proxy) Exited() <-chan struct{} { return g.exited }
 
 // Stop ends the process with SIGTERM and judges how it went, as Start says.
 // On a process that is gone already it only judges.
 func (g *Proxy) Stop(t testing.TB) {
 	t.Helper()
-	g.cmd.Process.Signal(syscall.SIGTERM)
+	if len(g.pids) > 1 {
+		syscall.Kill(g.PID(), syscall.SIGTERM)
+	} else {
+		g.cmd.Process.Signal(syscall.SIGTERM) // it may have ended, and its id be another's
+	}
 	select {
 	case <-g.exited:
 	case <-time.After(exitTimeout):
 		g.cmd.Process.Kill()
+		g.killSuccessors()
 		<-g.exited
 		t.Errorf("postern was still there %v after SIGTERM", exitTimeout)
 	}
 	stderr := g.stderr.String()
 	bad := strings.Contains(stderr, "DATA RACE") || strings.Contains(stderr, "panic:")
-	if code := g.cmd.ProcessState.ExitCode(); code != 0 || bad {
+	code := g.cmd.ProcessState.ExitCode()
+	for _, pid := range g.pids[1:] { // children of this process, too
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(pid, &status, 0, nil); err == nil && status != 0 {
+			t.Errorf("process %d, which was handed over to, ended with %v", pid, status)
+		}
+	}
+	if code != 0 || bad {
 		t.Errorf("postern ended with exit code %d; stderr:\n%s", code, stderr)
 	} else if t.Failed() {
 		t.Logf("postern's stderr:\n%s", stderr)
+	}
+}
+
+// killSuccessors kills what was started from a program of this test's own.
+func (g *Proxy) killSuccessors() {
+	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range files {
+		pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
+		if line, _ := os.ReadFile(file); g.how.Program != "" && strings.Contains(string(line), g.how.Program) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 }
 

@@ -18,10 +18,13 @@ var (
 	Stop = make(chan os.Signal, 2)
 	// Reload carries SIGHUP.
 	Reload = make(chan os.Signal, 1)
+	// Upgrade carries SIGUSR2.
+	Upgrade = make(chan os.Signal, 1)
 )
 
 func init() {
 	signal.Notify(Reload, syscall.SIGHUP)
+	signal.Notify(Upgrade, syscall.SIGUSR2)
 	signal.Notify(Stop, syscall.SIGTERM, syscall.SIGINT)
 	// Otherwise the first write to a closed stderr would end the proxy.
 	signal.Ignore(syscall.SIGPIPE)

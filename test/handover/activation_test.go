@@ -32,7 +32,7 @@ func upstreams(t *testing.T) map[string]string {
 // socket listens as a socket unit does.
 func socket(t *testing.T, name string) posterntest.Socket {
 	t.Helper()
-	l, err := net.Listen("tcp", posterntest.FreeAddr(t))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,10 @@ func TestSocketsOfNoUseStopTheStart(t *testing.T) {
 }
 
 // systemd is what a service tells its manager.
-type systemd struct{ *net.UnixConn }
+type systemd struct {
+	*net.UnixConn
+	heard chan string
+}
 
 func startSystemd(t *testing.T) systemd {
 	t.Helper()
@@ -143,7 +146,17 @@ func startSystemd(t *testing.T) systemd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return systemd{c}
+	s := systemd{c, make(chan string, 10_000)}
+	go func() { // which never keeps the service waiting
+		for buf := make([]byte, 4096); ; {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			s.heard <- string(buf[:n])
+		}
+	}()
+	return s
 }
 
 // environ has Postern tell it, and say within so long that it is alive.
@@ -154,15 +167,15 @@ func (s systemd) environ(watchdog time.Duration) []string {
 // hears waits for a message that begins so, and returns it.
 func (s systemd) hears(t *testing.T, begin string) string {
 	t.Helper()
-	s.SetReadDeadline(time.Now().Add(10 * time.Second))
 	var all []string
-	for buf := make([]byte, 4096); ; {
-		n, err := s.Read(buf)
-		if err != nil {
-			t.Fatalf("waiting for %s: %v; heard %q", begin, err, all)
-		}
-		if all = append(all, string(buf[:n])); strings.HasPrefix(all[len(all)-1], begin) {
-			return all[len(all)-1]
+	for timeout := time.After(30 * time.Second); ; {
+		select {
+		case message := <-s.heard:
+			if all = append(all, message); strings.HasPrefix(message, begin) {
+				return message
+			}
+		case <-timeout:
+			t.Fatalf("waiting for %s; heard %q", begin, all)
 		}
 	}
 }

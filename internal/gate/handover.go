@@ -1,0 +1,92 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"postern/internal/handover"
+	"postern/internal/ledger"
+)
+
+const (
+	// readyTime is how long a new process may take to be ready.
+	readyTime = 30 * time.Second
+	// readyEvery is how often it looks whether it is.
+	readyEvery = 20 * time.Millisecond
+)
+
+// takeOver begins to serve once this process is ready and the one before lets it.
+func (g *Runtime) takeOver() {
+	g.log.Info("waiting to take over")
+	for ready := false; !ready; time.Sleep(readyEvery) {
+		ready, _ = g.readiness.Conditions()
+	}
+	ok, failed := g.given.Before.Ready()
+	g.metrics.Handovers(ok+1, failed)
+	g.accept()
+}
+
+// startNext starts the program on disk, and sends it to next once it is ready and there
+// are no sessions of a process before this one any more; nil if it does not become ready.
+// When ctx ends it is killed.
+func (g *Runtime) startNext(ctx context.Context, next chan<- *handover.Link) {
+	link, err := g.given.Start()
+	if err == nil {
+		defer context.AfterFunc(ctx, func() { link.Kill() })()
+		if err = link.Await(readyTime); err != nil {
+			link.Kill()
+		}
+	}
+	if err != nil {
+		g.handoverFailed(err)
+		link = nil
+	} else {
+		within(ctx, g.cfg.TimeoutDrain+flushAtLeast, g.given.Before.End)
+	}
+	select {
+	case next <- link:
+	case <-ctx.Done():
+		if link != nil {
+			link.Kill()
+		}
+	}
+}
+
+func (g *Runtime) handoverFailed(err error) {
+	g.metrics.Handovers(0, 1)
+	g.log.Error("handing over failed, nothing has changed", "error", err.Error())
+}
+
+// handOver lets the next process take over, and waits until it is time to drain. It
+// reports false where there is no next process.
+func (g *Runtime) handOver(ctx context.Context, next *handover.Link, stop <-chan os.Signal) bool {
+	if next == nil {
+		return false
+	}
+	notify(fmt.Sprint("MAINPID=", next.Pid))
+	if err := next.Go(g.metrics.Handovers(0, 0)); err != nil {
+		notify(fmt.Sprint("MAINPID=", os.Getpid()))
+		g.handoverFailed(err)
+		return false
+	}
+	ended := g.server.HandOver()
+	g.stopServing()
+	go within(ctx, readyTime, g.admin.Close)
+	g.log.Info("handed over", "pid", next.Pid, "sessions", g.metrics.Open(), "timeout", time.Duration(g.cfg.TimeoutHandover).String())
+	if g.cfg.LedgerURL == ledger.Memory {
+		g.log.Warn("the ledger in memory is not handed over: the new process knows no client", "variable", "POSTERN_LEDGER_URL")
+	}
+	debug.FreeOSMemory()
+	select {
+	case <-ended:
+	case <-next.Ended():
+	case <-stop:
+	case <-ctx.Done():
+	case <-time.After(time.Duration(g.cfg.TimeoutHandover) - g.cfg.TimeoutDrain):
+	}
+	g.log.Info("stopping after the handover", "sessions", g.metrics.Open(), "timeout", g.cfg.TimeoutDrain.String())
+	return true
+}

@@ -1,0 +1,43 @@
+package handover
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Start starts the program on disk, with this one's arguments and the environment of its
+// start, and hands it the sockets. It is no child of this process but its sibling, so that
+// systemd, or whoever started this one, learns of its end.
+func (given Given) Start() (*Link, error) {
+	if os.Getpid() == 1 {
+		return nil, errors.New("this is process 1, with which its container ends: start a container of the new image")
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	defer syscall.Close(pair[1])
+	files, names := []uintptr{0, 1, 2, uintptr(pair[1])}, []string{linkName}
+	for name, list := range given.Sockets {
+		for _, l := range list {
+			// Not by File: package os would have both processes block in accept.
+			raw, _ := l.(syscall.Conn).SyscallConn() // it is open
+			raw.Control(func(fd uintptr) { files, names = append(files, fd), append(names, name) })
+		}
+	}
+	link, err := newLink(os.NewFile(uintptr(pair[0]), linkName))
+	pid, failed := syscall.ForkExec("/proc/self/exe", slices.Concat([]string{Starter, given.program}, os.Args), &syscall.ProcAttr{
+		Env:   slices.Concat([]string{fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":"), "WATCHDOG_PID="}, given.environ),
+		Files: files, Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_PARENT},
+	})
+	if err = cmp.Or(err, failed); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", given.program, err)
+	}
+	link.Process, err = os.FindProcess(pid)
+	return link, err
+}

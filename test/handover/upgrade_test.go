@@ -1,0 +1,344 @@
+package handover
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+)
+
+// replace puts a program in the place of another, as install(1) does.
+func replace(t *testing.T, path string, program []byte) {
+	t.Helper()
+	err := os.WriteFile(path+".new", program, 0o755)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func postern(t *testing.T) []byte {
+	t.Helper()
+	program, err := os.ReadFile(posterntest.Binary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// start runs a copy of the program that can be replaced at the path.
+func start(t *testing.T, env map[string]string, environ ...string) (g *posterntest.Proxy, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "postern")
+	replace(t, path, postern(t))
+	all := upstreams(t)
+	maps.Copy(all, env)
+	return posterntest.Process{Program: path, Environ: environ}.Start(t, all), path
+}
+
+func login(t *testing.T, g *posterntest.Proxy, listener string) *posterntest.Client {
+	t.Helper()
+	c, err := posterntest.Caller{}.Login(g, listener, "anna", "password")
+	if err != nil {
+		t.Fatalf("%s: %v", listener, err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// gone waits for the end of a process.
+func gone(t *testing.T, pid int, within time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("process %d is still there after %v", pid, within)
+		}
+	}
+}
+
+// crowd comes while the program is replaced: some stay logged in, and others come and go,
+// with TLS of today or of yesterday.
+type crowd struct {
+	t               *testing.T
+	g               *posterntest.Proxy
+	over            atomic.Bool
+	closed, legacy  atomic.Int64 // sessions that were closed in order, and handshakes
+	logins          atomic.Int64
+	stopped, idlers sync.WaitGroup
+}
+
+// idle keeps a session for as long as it lives, and then another.
+func (c *crowd) idle(listener string) {
+	for !c.over.Load() {
+		s, err := posterntest.Caller{}.Login(c.g, listener, "anna", "password")
+		if err != nil {
+			c.t.Errorf("%s, to stay: %v", listener, err)
+			return
+		}
+		for err = nil; err == nil && !c.over.Load(); {
+			s.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			_, err = s.Conn.Read(make([]byte, 1))
+			if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+				err = nil
+			}
+		}
+		if err == nil {
+			err = s.Do("NOOP")
+		} else if err == io.EOF {
+			c.closed.Add(1)
+			err = nil
+		}
+		if s.Close(); err != nil {
+			c.t.Errorf("%s: a session was cut: %v", listener, err)
+			return
+		}
+	}
+}
+
+// visit logs in again and again.
+func (c *crowd) visit(i int, listener string) {
+	caller := posterntest.Caller{From: fmt.Sprintf("127.20.0.%d", i+1)}
+	if i%2 == 1 {
+		caller.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS10}
+	}
+	for !c.over.Load() {
+		s, err := caller.Login(c.g, listener, "anna", "password")
+		if err == nil {
+			err = s.Do("NOOP")
+			s.Close()
+			c.logins.Add(1)
+			c.legacy.Add(int64(i % 2))
+		}
+		if err != nil {
+			c.t.Errorf("%s: %v", listener, err)
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestNobodyNoticesThatTheProgramIsReplaced(t *testing.T) {
+	t.Parallel()
+	g, path := start(t, map[string]string{
+		"POLICY_MODE": "observe", "LEDGER_URL": "sqlite:" + filepath.Join(t.TempDir(), "ledger.db"), "TIMEOUT_DRAIN": "2s",
+	})
+	c := &crowd{t: t, g: g}
+	for i := range 16 {
+		c.idlers.Go(func() { c.idle(posterntest.Listeners[i%4]) })
+	}
+	for i := range 8 {
+		c.stopped.Go(func() { c.visit(i, posterntest.Listeners[i/2]) })
+	}
+	time.Sleep(time.Second)
+	for n := range 3 {
+		before := g.PID()
+		replace(t, path, postern(t))
+		g.Upgrade(t)
+		if n == 0 && c.closed.Load() > 0 {
+			t.Errorf("%d sessions were closed by the first upgrade", c.closed.Load())
+		}
+		if g.PID() == before {
+			t.Errorf("process %d has handed over to itself", before)
+		}
+		if has := g.Metrics(t).Value("postern_handovers_total", "outcome=ok"); has != float64(n+1) {
+			t.Errorf("the new process counts %v handovers, want %d", has, n+1)
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	c.over.Store(true)
+	c.stopped.Wait()
+	c.idlers.Wait()
+	t.Logf("%d logins, %d of them legacy; %d idle sessions were closed in order", c.logins.Load(), c.legacy.Load(), c.closed.Load())
+	observed := 0
+	for end := time.Now().Add(15 * time.Second); observed != int(c.legacy.Load()) && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		observed = inLedger(t, g)
+	}
+	if observed != int(c.legacy.Load()) {
+		t.Errorf("the ledger has %d observed handshakes, the clients had %d", observed, c.legacy.Load())
+	}
+}
+
+// inLedger is the number of handshakes in the ledger that were observed.
+func inLedger(t *testing.T, g *posterntest.Proxy) (observed int) {
+	t.Helper()
+	var page struct {
+		Clients []struct{ Counts map[string]int }
+	}
+	_, body, err := g.Get("/api/v1/legacy-clients?limit=1000")
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &page)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, client := range page.Clients {
+		observed += client.Counts["observed"]
+	}
+	return observed
+}
+
+// Sessions stay with the process that has them; without any it ends.
+func TestTheOldProcessEndsWithItsLastSession(t *testing.T) {
+	t.Parallel()
+	g, _ := start(t, nil)
+	old := g.PID()
+	stays := login(t, g, "imaps")
+	begun, err := posterntest.Caller{}.Open(g, "pop3s") // not logged in
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Upgrade(t)
+	if err := begun.Login("anna", "password"); err != nil {
+		t.Errorf("a client that had not logged in: %v", err)
+	}
+	if err := stays.Do("NOOP"); err != nil {
+		t.Error(err)
+	}
+	if n := g.Metrics(t).Count("postern_connections_open"); n > 1 {
+		t.Errorf("the new process has %v connections of the old one", n)
+	}
+	g.WaitLog(t, "the ledger in memory is not handed over: the new process knows no client", 1)
+	stays.Close()
+	begun.Close()
+	gone(t, old, 5*time.Second)
+	login(t, g, "imap")
+}
+
+func TestSessionsStayForTheTimeoutAndNoLonger(t *testing.T) {
+	t.Parallel()
+	for timeout, bounds := range map[string][2]time.Duration{"0": {time.Second, 2500 * time.Millisecond}, "5s": {4 * time.Second, 5500 * time.Millisecond}} {
+		t.Run(timeout, func(t *testing.T) {
+			t.Parallel()
+			g, _ := start(t, map[string]string{"TIMEOUT_HANDOVER": timeout, "TIMEOUT_DRAIN": "2s"})
+			old, c := g.PID(), login(t, g, "imaps")
+			time.Sleep(1100 * time.Millisecond) // idle sessions go before others
+			g.Upgrade(t)
+			begun := time.Now()
+			if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
+				t.Errorf("the session ended with %q, %v", rest, err)
+			}
+			if took := time.Since(begun); took < bounds[0]-100*time.Millisecond || took > bounds[1] {
+				t.Errorf("it ended after %v", took)
+			}
+			gone(t, old, 2*time.Second)
+		})
+	}
+}
+
+// A stop is one of both processes.
+func TestAStopEndsTheProcessBeforeToo(t *testing.T) {
+	t.Parallel()
+	g, _ := start(t, map[string]string{"TIMEOUT_DRAIN": "2s"})
+	old, c := g.PID(), login(t, g, "imaps")
+	g.Upgrade(t)
+	g.Signal(t, syscall.SIGTERM)
+	if _, err := io.ReadAll(c); err != nil {
+		t.Error(err)
+	}
+	gone(t, old, 5*time.Second)
+	<-g.Exited()
+}
+
+// failing are programs that do not take over, and what the log says of it.
+var failing = map[string]string{
+	"#!/bin/sh\nexit 1\n":        "the new process has ended; before that it has said why",
+	"#!/bin/sh\nexec sleep 40\n": "the new process has not said within 30s that it is ready",
+	"no program":                 "the new process has ended",
+}
+
+func TestAProgramThatDoesNotStartChangesNothing(t *testing.T) {
+	t.Parallel()
+	for program, want := range failing {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			g, path := start(t, nil)
+			before, c := g.PID(), login(t, g, "imaps")
+			replace(t, path, []byte(program))
+			g.Signal(t, syscall.SIGUSR2)
+			var line map[string]any
+			for end := time.Now().Add(35 * time.Second); line == nil && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+				if lines := g.LogLines("handing over failed, nothing has changed"); len(lines) > 0 {
+					line = lines[0]
+				}
+			}
+			if line == nil || !strings.Contains(fmt.Sprint(line["error"]), want) {
+				t.Errorf("the log has %v", line)
+			}
+			if err := c.Do("NOOP"); err != nil {
+				t.Error(err)
+			}
+			login(t, g, "pop3")
+			m := g.Metrics(t)
+			if ok, failed := m.Value("postern_handovers_total", "outcome=ok"), m.Value("postern_handovers_total", "outcome=failed"); ok != 0 || failed != 1 {
+				t.Errorf("%v handovers, %v failed", ok, failed)
+			}
+			replace(t, path, postern(t))
+			g.Upgrade(t)
+			if g.PID() == before {
+				t.Error("nothing took over")
+			}
+			if failed := g.Metrics(t).Value("postern_handovers_total", "outcome=failed"); failed != 1 {
+				t.Errorf("the new process counts %v that failed", failed)
+			}
+		})
+	}
+}
+
+// A program that waits to take over does not outlive a stop.
+func TestAStopEndsAProgramThatIsStarted(t *testing.T) {
+	t.Parallel()
+	g, path := start(t, nil)
+	pid := filepath.Join(t.TempDir(), "pid")
+	replace(t, path, []byte("#!/bin/sh\necho $$ >"+pid+".new; mv "+pid+".new "+pid+"; exec sleep 60\n"))
+	g.Signal(t, syscall.SIGUSR2)
+	var started int
+	for end := time.Now().Add(10 * time.Second); started == 0 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		text, _ := os.ReadFile(pid)
+		fmt.Sscan(string(text), &started)
+	}
+	g.Signal(t, syscall.SIGTERM)
+	gone(t, started, 5*time.Second)
+	<-g.Exited()
+}
+
+func TestSystemdFollowsTheNewProcess(t *testing.T) {
+	t.Parallel()
+	s := startSystemd(t)
+	g, _ := start(t, nil, s.environ(300*time.Millisecond)...)
+	s.hears(t, "READY=1")
+	c := login(t, g, "imaps")
+	for range 2 {
+		g.Upgrade(t)
+		s.hears(t, fmt.Sprint("MAINPID=", g.PID()))
+		s.hears(t, "READY=1")
+		s.hears(t, "WATCHDOG=1")
+		s.hears(t, "STATUS=open connections: 0")
+		g.Signal(t, syscall.SIGHUP)
+		s.hears(t, "RELOADING=1")
+		s.hears(t, "READY=1")
+	}
+	if _, err := io.ReadAll(c); err != nil { // the process before the last one is gone
+		t.Error(err)
+	}
+	g.Signal(t, syscall.SIGTERM)
+	s.hears(t, "STOPPING=1")
+}
