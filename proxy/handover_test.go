@@ -31,12 +31,12 @@ func TestAHandoverLeavesSessionsAlone(t *testing.T) {
 	before.Close()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(5 * time.Second):
 		t.Error("the last connection has ended, and nobody knows")
 	}
 	select {
 	case <-g.HandOver():
-	case <-time.After(10 * time.Second):
+	case <-time.After(5 * time.Second):
 		t.Error("there is no connection, and not all have ended")
 	}
 }

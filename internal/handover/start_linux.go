@@ -25,7 +25,7 @@ func (given Given) Start() (*Link, error) {
 	files, names := []uintptr{0, 1, 2, uintptr(pair[1])}, []string{linkName}
 	for name, list := range given.Sockets {
 		for _, l := range list {
-			// Not by File: package os would have both processes block in accept.
+			// By File both processes would block in accept: findings/go-a-listener-handed-on-blocks.sh.
 			raw, _ := l.(syscall.Conn).SyscallConn() // it is open
 			raw.Control(func(fd uintptr) { files, names = append(files, fd), append(names, name) })
 		}
