@@ -172,16 +172,10 @@ func run(ctx context.Context, sys system) int {
 		name = "version"
 	}
 	sys.envFile = &config.EnvFile{Entries: sys.environ}
-	for _, arg := range args {
-		if variable, _, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(variable, config.Prefix) {
-			command := "serve"
-			if i := slices.IndexFunc(args, func(arg string) bool { return slices.Contains(commandNames(), arg) }); i >= 0 {
-				command = args[i]
-			}
-			// Its value may be a secret.
-			sys.errorf("postern: %s=...: a variable stands before the program: write %[1]s=... postern %s", text.Clean(variable, 80), command)
-			return exitUsage
-		}
+	if variable, command := misplaced(args); variable != "" {
+		// Its value may be a secret.
+		sys.errorf("postern: %s=...: a variable stands before the program: write %[1]s=... postern %s", text.Clean(variable, 80), command)
+		return exitUsage
 	}
 	for _, c := range commands() {
 		if c.name == name {
@@ -203,6 +197,19 @@ func run(ctx context.Context, sys system) int {
 	}
 	sys.errorf("postern: no such command %q: %s postern -h says what they do", name, mend)
 	return exitUsage
+}
+
+// misplaced finds a variable among the arguments, and the command that it is meant for.
+func misplaced(args []string) (variable, command string) {
+	for _, arg := range args {
+		if slices.Contains(commandNames(), arg) && command == "" {
+			command = arg
+		}
+		if name, _, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(name, config.Prefix) && variable == "" {
+			variable = name
+		}
+	}
+	return variable, cmp.Or(command, "serve")
 }
 
 func usage(w io.Writer) {
