@@ -28,6 +28,9 @@ func TestTheService(t *testing.T) {
 		{"a process that hangs is started again", hangs},
 		{"a process that dies before it serves is started again", diesEarly},
 		{"connections wait in systemd's sockets", connectionsWait},
+		{"sessions outlive upgrades", upgradesKeepSessions},
+		{"a stop waits for both processes", stopsBothGenerations},
+		{"a successor that dies is noticed", successorDies},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			h.fresh(t)
