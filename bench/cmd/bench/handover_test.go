@@ -10,7 +10,8 @@ import (
 	"postern/bench/internal/handover"
 )
 
-// TestReplacementsAreCounted replaces Postern with a restart, of which clients notice.
+// TestReplacementsAreCounted replaces Postern with a restart, of which clients notice,
+// and by a handover, of which they do not.
 func TestReplacementsAreCounted(t *testing.T) {
 	dir := t.TempDir()
 	binaries := make([]string, 2)
@@ -25,7 +26,7 @@ func TestReplacementsAreCounted(t *testing.T) {
 	}
 	t.Setenv("POSTERN_BIN", binaries[0])
 	figures := filepath.Join(dir, "figures.json")
-	err := benchHandover(t.Context(), []string{"-next", binaries[1], "-ways", "restart", "-sessions", "40", "-replacements", "2", "-rest", "100ms", "-json", figures})
+	err := benchHandover(t.Context(), []string{"-next", binaries[1], "-ways", "restart,hand", "-sessions", "40", "-replacements", "2", "-rest", "100ms", "-json", figures})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,15 +35,15 @@ func TestReplacementsAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var results []handover.Result
-	if err := json.Unmarshal(b, &results); err != nil || len(results) != 1 {
+	if err := json.Unmarshal(b, &results); err != nil || len(results) != 2 {
 		t.Fatalf("%v: %s", err, b)
 	}
-	for _, r := range results {
+	for i, r := range results {
 		if r.Replacements != 2 || r.Logins < 20 || r.Handshakes < 120 || r.Legacy == 0 || r.Legacy != r.LedgerLegacy {
 			t.Errorf("%+v", r)
 		}
-		if r.Refused+r.Reset+r.Cut == 0 {
-			t.Errorf("%s: no client has noticed", r.Way)
+		if noticed := r.Refused + r.Reset + r.Cut; (noticed > 0) != (i == 0) {
+			t.Errorf("%s: %d clients have noticed", r.Way, noticed)
 		}
 	}
 }
