@@ -377,8 +377,8 @@ func TestASecretIsNeverEchoed(t *testing.T) {
 		Token Addrs         `env:"TOKEN" secret:"true"`
 		Wait  time.Duration `env:"WAIT" secret:"true"`
 		Word  string        `env:"WORD" oneof:"a b" secret:"true"`
-		Count Count         `env:"COUNT" secret:"true" desc:"any"`
-		Plain Count         `env:"PLAIN" desc:"any"`
+		Count int           `env:"COUNT" secret:"true"`
+		Plain int           `env:"PLAIN"`
 	}
 	l := load(&dst, []string{"POSTERN_TOKEN=hunter2", "POSTERN_WAIT=hunter2", "POSTERN_WORD=hunter2", "POSTERN_COUNT=hunter2",
 		"POSTERN_PLAIN=loud", "POSTERN_TOKN=hunter2", "POSTERN_SECRET=hunter2"})
@@ -387,8 +387,8 @@ func TestASecretIsNeverEchoed(t *testing.T) {
 		t.Errorf("secret shown:\n%s", text)
 	}
 	want := Problems{
-		"POSTERN_COUNT: not a whole number from 0 on, written in digits alone (any)",
-		`POSTERN_PLAIN: "loud": not a whole number from 0 on, written in digits alone (any)`,
+		"POSTERN_COUNT: not a valid int",
+		`POSTERN_PLAIN: "loud": not a valid int`,
 		"POSTERN_SECRET: unknown variable; postern serve -h lists all",
 		"POSTERN_TOKEN: the port is missing: write host:port, or write off to close the listener",
 		"POSTERN_TOKN: unknown variable; did you mean POSTERN_TOKEN?",

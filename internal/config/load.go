@@ -1,7 +1,7 @@
 package config
 
 import (
-	"encoding"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/caarlos0/env/v11"
 
 	"postern/internal/text"
 )
@@ -67,8 +69,9 @@ func (l *loader) add(name, problem string) {
 	l.problems = append(l.problems, quoted[1:len(quoted)-1]+": "+problem)
 }
 
-// load parses environ into dst, a pointer to a struct. A variable that is not there has
-// its default.
+// load parses environ into dst, a pointer to a struct. The env package does
+// the parsing; it sees only variables that dst has, since it takes an empty
+// one for its default and passes over those it does not know.
 func load(dst any, environ []string) *loader {
 	l := &loader{vars: variables(reflect.TypeOf(dst).Elem()), given: map[string]string{}, bad: map[string]bool{}}
 	for _, entry := range environ {
@@ -77,42 +80,21 @@ func load(dst any, environ []string) *loader {
 		}
 	}
 	l.refuseUnknown()
-	use := l.usable()
-	for _, v := range l.vars {
-		value, ok := use[v.name]
-		if !ok {
-			value = v.def
-		}
-		l.parse(v, reflect.ValueOf(dst).Elem().FieldByName(v.field).Addr().Interface(), value)
-	}
+	err := env.ParseWithOptions(dst, env.Options{
+		Prefix:      Prefix,
+		Environment: l.usable(),
+		FuncMap: map[reflect.Type]env.ParserFunc{
+			reflect.TypeFor[time.Duration](): func(s string) (any, error) {
+				d, err := text.ParseDuration(s)
+				if err != nil {
+					return d, badValue{s, err.Error()}
+				}
+				return d, nil
+			},
+		},
+	})
+	l.addParseErrors(err)
 	return l
-}
-
-// parse reads a value into a field; an empty one leaves it as it is.
-func (l *loader) parse(v variable, field any, value string) {
-	if value == "" {
-		return
-	}
-	var err error
-	switch into := field.(type) {
-	case *string:
-		*into = value
-	case *time.Duration:
-		if *into, err = text.ParseDuration(value); err != nil {
-			err = badValue{value, err.Error()}
-		}
-	case encoding.TextUnmarshaler:
-		err = into.UnmarshalText([]byte(value))
-	}
-	list := []error{err}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		list = joined.Unwrap()
-	}
-	for _, err := range list {
-		if err != nil {
-			l.add(v.name, v.text(err.(badValue))) // as all parsers of this package return, and others cannot fail
-		}
-	}
 }
 
 // usable returns the variables that are worth parsing.
@@ -150,6 +132,33 @@ func around(value string) string {
 func quotedWhole(s string) bool {
 	s = strings.TrimSpace(s)
 	return len(s) > 1 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0]
+}
+
+func (l *loader) addParseErrors(err error) {
+	all, _ := errors.AsType[env.AggregateError](err)
+	for _, err := range all.Errors {
+		parse, ok := errors.AsType[env.ParseError](err)
+		if !ok {
+			l.problems = append(l.problems, err.Error())
+			continue
+		}
+		v := l.vars[slices.IndexFunc(l.vars, func(v variable) bool { return v.field == parse.Name })]
+		for _, err := range flatten(parse.Err) {
+			bad, ok := errors.AsType[badValue](err)
+			if !ok {
+				// The parsers of the env package put the whole value into their errors.
+				bad = badValue{l.given[v.name], "not a valid " + parse.Type.String()}
+			}
+			l.add(v.name, v.text(bad))
+		}
+	}
+}
+
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // badValue is the error of a value that does not parse. The reason never holds
