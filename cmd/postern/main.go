@@ -121,6 +121,13 @@ func main() {
 		// for it.
 		runtime.MemProfileRate = 0
 	}
+	if slices.Equal(os.Args[1:], []string{gate.ReporterCommand}) {
+		signals.Default(syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+		if !gate.RunReporter(context.Background(), os.Stdin, os.Stdout, os.Stderr) {
+			os.Exit(exitBroken)
+		}
+		return
+	}
 	os.Exit(run(context.Background(), system{
 		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr,
 		stop: signals.Stop, reload: signals.Reload, upgrade: signals.Upgrade,
@@ -143,13 +150,6 @@ func (w untilClosed) WriteString(s string) (int, error) { return w.Write([]byte(
 
 // run finds the command and returns its exit code.
 func run(ctx context.Context, sys system) int {
-	if slices.Equal(sys.args, []string{gate.ReporterCommand}) {
-		signals.Default(syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-		if !gate.RunReporter(ctx, os.Stdin, sys.stdout, sys.stderr) {
-			return exitBroken
-		}
-		return exitOK
-	}
 	if f, ok := sys.stdout.(*os.File); ok {
 		sys.stdout = untilClosed{f}
 	}
