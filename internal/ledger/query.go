@@ -182,6 +182,9 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 		}
 		where = fmt.Sprintf("s.noise = 0 AND s.last_day > %[1]d) + (%[2]s s.noise = 0 AND s.last_day = %[1]d AND %[3]s)", day, statement, where)
 		statement = "SELECT (" + statement
+		if f.Since.IsZero() && !s.dialect.columns {
+			statement, where, args = "SELECT sightings FROM remaining", "", nil
+		}
 	}
 	err = s.db.QueryRowContext(ctx, statement+where, args...).Scan(&n)
 	if err != nil {

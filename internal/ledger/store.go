@@ -351,7 +351,7 @@ func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, statement := range append(slices.Concat(tables, readIndexes), begin()) {
+	for _, statement := range append(slices.Concat(tables, forReading), begin()) {
 		if _, err := c.(driver.ExecerContext).ExecContext(ctx, sqlite.schema(statement), nil); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("making its tables: %w", err)

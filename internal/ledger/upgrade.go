@@ -119,7 +119,7 @@ func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error 
 	case fillAccounts:
 		w.fillAccounts(u)
 	case makeIndexes:
-		w.runAll(readIndexes, []string{`DROP INDEX sightings_by_client`, `DROP TABLE upgrade`})
+		w.runAll(forReading, []string{`DROP INDEX sightings_by_client`, `DROP TABLE upgrade`})
 		if w.d.columns { // whose planner knows nothing of new columns
 			w.runAll([]string{`ANALYZE sightings`, `ANALYZE accounts`})
 		}
