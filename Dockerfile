@@ -3,17 +3,21 @@
 #
 #   docker build --build-arg VERSION=v1.2.3 -t postern .
 #
+# With "--platform linux/arm64" it is one for ARM, built as fast: Go compiles for either.
+#
 # "docker run --rm --env-file FILE postern check -offline" tries a configuration.
 # Run it with "--stop-timeout 40": after Docker's ten seconds sessions would be
 # cut that POSTERN_TIMEOUT_DRAIN still lets end.
-FROM golang:1.26-bookworm AS build
+FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
 ARG VERSION=""
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
+ARG TARGETOS TARGETARCH
+ENV GOOS=$TARGETOS GOARCH=$TARGETARCH
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.release=${VERSION}" -o /out/postern ./cmd/postern
-RUN install -d -m 1777 /out/root/tmp
+RUN install -d -m 1777 /out/root/tmp && install -d -m 700 /out/root/var/lib/postern
 
 FROM scratch
 ARG VERSION=""
@@ -22,8 +26,9 @@ LABEL org.opencontainers.image.title="postern" org.opencontainers.image.version=
 # names others.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/postern /postern
-# A long report is sorted in /tmp, unless the ledger is a file.
-COPY --from=build /out/root/ /
+# A long report is sorted in /tmp, unless the ledger is a file: that fits in
+# /var/lib/postern, and so does a volume, which takes its owner from there.
+COPY --from=build --chown=65532:65532 /out/root/ /
 USER 65532:65532
 EXPOSE 993 995 143 110 9993
 # Asks the admin port of the same container; there is no shell or curl in it.

@@ -72,7 +72,7 @@ func TestReportsHaveAPlaceToSortIn(t *testing.T) {
 			t.Errorf("%s has no /tmp: %s", file, want)
 		}
 	}
-	if !slices.Contains(instructions(t)["COPY"], "--from=build /out/root/ /") {
+	if !slices.Contains(instructions(t)["COPY"], "--from=build --chown=65532:65532 /out/root/ /") {
 		t.Error("the image has no /tmp")
 	}
 }
