@@ -22,12 +22,12 @@ type composeFile struct {
 
 type composeService struct {
 	User            string
-	ReadOnly        bool          `yaml:"read_only"`
-	CapDrop         []string      `yaml:"cap_drop"`
-	CapAdd          []string      `yaml:"cap_add"`
-	SecurityOpt     []string      `yaml:"security_opt"`
-	StopGracePeriod time.Duration `yaml:"stop_grace_period"`
-	DependsOn       []string      `yaml:"depends_on"`
+	ReadOnly        bool                                  `yaml:"read_only"`
+	CapDrop         []string                              `yaml:"cap_drop"`
+	CapAdd          []string                              `yaml:"cap_add"`
+	SecurityOpt     []string                              `yaml:"security_opt"`
+	StopGracePeriod time.Duration                         `yaml:"stop_grace_period"`
+	DependsOn       map[string]struct{ Condition string } `yaml:"depends_on"`
 	Environment     map[string]string
 	Ports           []string
 	Networks        []string
@@ -47,7 +47,7 @@ func composed(t *testing.T) composeFile {
 
 func TestComposeRunsWithFewRights(t *testing.T) {
 	f := composed(t)
-	if len(f.Services) != 2 {
+	if len(f.Services) != 5 {
 		t.Errorf("%d services", len(f.Services))
 	}
 	for name, s := range f.Services {
@@ -86,7 +86,7 @@ func TestComposePublishesThePortsOfTheListeners(t *testing.T) {
 func TestComposeStopsInOrder(t *testing.T) {
 	postern := composed(t).Services["postern"]
 	checkStopTimeout(t, "stop_grace_period", postern.StopGracePeriod, taken(t, postern.Environment).TimeoutDrain)
-	if !slices.Contains(postern.DependsOn, "dovecot") {
+	if postern.DependsOn["dovecot"].Condition == "" {
 		t.Error("Dovecot may stop before Postern")
 	}
 }
@@ -121,7 +121,7 @@ func TestComposeTrustsTheNetworkOfTheTwo(t *testing.T) {
 func TestComposeMountsCertificatesAsADirectory(t *testing.T) {
 	postern := composed(t).Services["postern"]
 	dir := taken(t, postern.Environment).TLSCertFile[0]
-	if !slices.Contains(postern.Volumes, "./tls:"+dir+":ro") {
+	if !slices.Contains(postern.Volumes, "tls:"+dir+":ro") {
 		t.Errorf("%s is not mounted: %v", dir, postern.Volumes)
 	}
 }
