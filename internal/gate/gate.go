@@ -185,6 +185,7 @@ func (g *Runtime) Run(ctx context.Context, stop, reload, upgrade <-chan os.Signa
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var next chan *handover.Link // while a program is started
+	insist := 1                  // so many signals end the drain at once
 	g.Start()
 	for serving := true; serving; {
 		select {
@@ -199,7 +200,8 @@ func (g *Runtime) Run(ctx context.Context, stop, reload, upgrade <-chan os.Signa
 			continue
 		case link := <-next:
 			next = nil
-			if !g.handOver(ctx, link, stop) {
+			if insist = g.handOver(ctx, link, stop); insist == 0 {
+				insist = 1
 				continue
 			}
 		case sig := <-stop:
@@ -215,11 +217,13 @@ func (g *Runtime) Run(ctx context.Context, stop, reload, upgrade <-chan os.Signa
 	drain, cut := context.WithCancel(context.Background())
 	defer cut()
 	go func() {
-		select {
-		case <-stop:
-			cut()
-		case <-drain.Done():
+		for range insist {
+			select {
+			case <-stop:
+			case <-drain.Done():
+			}
 		}
+		cut()
 	}()
 	g.Stop(drain)
 	return err

@@ -61,16 +61,17 @@ func (g *Runtime) handoverFailed(err error) {
 }
 
 // handOver lets the next process take over, and waits until it is time to drain. It
-// reports false where there is no next process.
-func (g *Runtime) handOver(ctx context.Context, next *handover.Link, stop <-chan os.Signal) bool {
+// returns how many signals end that at once: two where the next process has asked, since
+// systemd sends both the signal of one stop. 0 stands for no next process.
+func (g *Runtime) handOver(ctx context.Context, next *handover.Link, stop <-chan os.Signal) (insist int) {
 	if next == nil {
-		return false
+		return 0
 	}
 	notify(fmt.Sprint("MAINPID=", next.Pid))
 	if err := next.Go(g.metrics.Handovers(0, 0)); err != nil {
 		notify(fmt.Sprint("MAINPID=", os.Getpid()))
 		g.handoverFailed(err)
-		return false
+		return 0
 	}
 	ended := g.server.HandOver()
 	g.stopServing()
@@ -80,13 +81,15 @@ func (g *Runtime) handOver(ctx context.Context, next *handover.Link, stop <-chan
 		g.log.Warn("the ledger in memory is not handed over: the new process knows no client", "variable", "POSTERN_LEDGER_URL")
 	}
 	debug.FreeOSMemory()
+	insist = 2
 	select {
 	case <-ended:
 	case <-next.Ended():
 	case <-stop:
+		insist = 1
 	case <-ctx.Done():
 	case <-time.After(time.Duration(g.cfg.TimeoutHandover) - g.cfg.TimeoutDrain):
 	}
 	g.log.Info("stopping after the handover", "sessions", g.metrics.Open(), "timeout", g.cfg.TimeoutDrain.String())
-	return true
+	return insist
 }

@@ -250,9 +250,15 @@ func TestAStopEndsTheProcessBeforeToo(t *testing.T) {
 	g, _ := start(t, map[string]string{"TIMEOUT_DRAIN": "2s"})
 	old, c := g.PID(), login(t, g, "imaps")
 	g.Upgrade(t)
+	begun := time.Now()
 	g.Signal(t, syscall.SIGTERM)
+	g.WaitLog(t, "stopping after the handover", 1)
+	syscall.Kill(old, syscall.SIGTERM) // as systemd does: that is no second one
 	if _, err := io.ReadAll(c); err != nil {
 		t.Error(err)
+	}
+	if took := time.Since(begun); took < time.Second {
+		t.Errorf("the session was cut after %v", took)
 	}
 	gone(t, old, 5*time.Second)
 	<-g.Exited()
