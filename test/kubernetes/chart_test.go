@@ -79,7 +79,7 @@ networkPolicy:
   clients: [{ipBlock: {cidr: 192.0.2.0/24}}]
   upstreams: [{podSelector: {matchLabels: {app: dovecot}}}]
   database: [{podSelector: {matchLabels: {app: postgres}}}]
-podMonitor: {enabled: true, labels: {release: prometheus}}
+podMonitor: {enabled: true, labels: {release: prometheus}, tlsConfig: {serverName: mail.example.org}}
 prometheusRule: {enabled: true, labels: {release: prometheus}}
 podLabels: {team: mail}
 podAnnotations: {example.org/note: mail}
@@ -404,7 +404,7 @@ func TestChartHasTheRulesOfPrometheus(t *testing.T) {
 		t.Error("the operator does not find them")
 	}
 	endpoint := monitor.Spec.PodMetricsEndpoints[0]
-	if *endpoint.Port != "admin" || *endpoint.Scheme != "https" {
+	if *endpoint.Port != "admin" || *endpoint.Scheme != "https" || *endpoint.TLSConfig.ServerName != "mail.example.org" {
 		t.Errorf("scraped by %s on %s", *endpoint.Scheme, *endpoint.Port)
 	}
 	// The rules ask for this job.
