@@ -66,7 +66,8 @@ func TestImageRunsAsNobodyWithRootsAndVersion(t *testing.T) {
 func TestReportsHaveAPlaceToSortIn(t *testing.T) {
 	for file, want := range map[string]string{
 		"Dockerfile": "install -d -m 1777 /out/root/tmp", "deploy/compose.yaml": "read_only: true\n    tmpfs: [/tmp] ",
-		"deploy/kubernetes/sidecar.yaml": "{name: sorting, mountPath: /tmp}",
+		"deploy/kubernetes/sidecar.yaml":                "{name: sorting, mountPath: /tmp}",
+		"deploy/helm/postern/templates/deployment.yaml": "{name: sorting, mountPath: /tmp}",
 	} {
 		if !strings.Contains(read(t, file), want) {
 			t.Errorf("%s has no /tmp: %s", file, want)
