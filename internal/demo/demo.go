@@ -61,8 +61,7 @@ func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (ri
 	fmt.Fprintf(w, "Postern in front of an embedded mail server, %s, floor %s; SSL 2.0 and 3.0 are rejected in every mode.\n"+
 		"One client of each generation knocks at each listener:\n\n", policy, o.Floor)
 	rows := s.visitAll()
-	f, ok := w.(*os.File)
-	if err := text.WriteTable(w, ok && text.ColorOK(f), header, cells(rows)); err != nil {
+	if err := text.WriteTable(w, text.ColorOK(w), header, cells(rows)); err != nil {
 		return false, fmt.Errorf("writing the table: %w", err)
 	}
 	right = sumUp(w, rows)

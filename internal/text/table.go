@@ -29,10 +29,11 @@ type Cell struct {
 	Color Color
 }
 
-// ColorOK reports whether f is a terminal whose user has not asked for plain
+// ColorOK reports whether w is a terminal whose user has not asked for plain
 // text (a NO_COLOR that is not empty, or TERM=dumb).
-func ColorOK(f *os.File) bool {
-	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+func ColorOK(w io.Writer) bool {
+	f, ok := w.(interface{ Fd() uintptr })
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
 
 // WriteTable writes header and rows in columns two spaces apart, with colours if
