@@ -1,11 +1,11 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"regexp"
 	"strings"
 	"time"
 
@@ -220,12 +220,15 @@ func (c *commandSide) upstreamFailed(reason UpstreamFailure, err error) {
 	}
 }
 
-// plainLine has no literal, and is printable and short.
-var plainLine = regexp.MustCompile("^[ -z|}~]{0,500}\r\n$")
+// isPlain reports whether a line has no literal, and is printable and short.
+func isPlain(line []byte) bool {
+	body, ok := bytes.CutSuffix(line, []byte("\r\n"))
+	return ok && len(body) <= 500 && !bytes.ContainsFunc(body, func(r rune) bool { return r < ' ' || r > '~' || r == '{' })
+}
 
 // says notes a command of the client. It provokes, unless it is one of the few that every
 // server answers, in a plain line, and no login that follows a refused one.
 func (c *commandSide) says(line []byte, ordinary bool) {
 	c.said++
-	c.provoked = c.provoked || !ordinary || c.said > 10 || c.s.failedLogins > 0 || !plainLine.Match(line)
+	c.provoked = c.provoked || !ordinary || c.said > 10 || c.s.failedLogins > 0 || !isPlain(line)
 }
