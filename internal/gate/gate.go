@@ -70,6 +70,7 @@ type Runtime struct {
 	adminCertificates atomic.Pointer[certs.Store]
 	adminToken        atomic.Pointer[admin.Token]
 	adminDone         chan error
+	accepts           chan struct{} // closed once it serves clients
 }
 
 // logQueue is how many lines may wait for a slow stderr.
@@ -82,7 +83,7 @@ type Build struct{ Version, Revision string }
 // several lines. The log goes to stderr; now is the policy's clock.
 func New(cfg *config.Config, build Build, given handover.Given, stderr io.Writer, now func() time.Time) (g *Runtime, err error) {
 	g = &Runtime{
-		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}),
+		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}), accepts: make(chan struct{}),
 		failing: make(map[string]bool),
 		files:   watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now, given: given,
 	}
@@ -155,6 +156,7 @@ func (g *Runtime) Start() {
 func (g *Runtime) accept() {
 	go func() { g.adminDone <- g.admin.Serve(g.given.Sockets[adminSocket][0]) }()
 	g.server.Accept()
+	close(g.accepts)
 	if g.cfg.APIOff() {
 		g.log.Info("page and API are off, since the admin port is not on loopback", "variable", config.Prefix+"ADMIN_TOKEN_FILE")
 	}
@@ -213,7 +215,11 @@ func (g *Runtime) Run(ctx context.Context, stop, reload, upgrade <-chan os.Signa
 		}
 		serving = false
 	}
-	cancel()
+	if cancel(); next != nil {
+		if link := <-next; link != nil { // so that none is left that would serve alone
+			link.Kill()
+		}
+	}
 	drain, cut := context.WithCancel(context.Background())
 	defer cut()
 	go func() {

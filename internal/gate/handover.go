@@ -29,29 +29,30 @@ func (g *Runtime) takeOver() {
 	g.accept()
 }
 
-// startNext starts the program on disk, and sends it to next once it is ready and there
-// are no sessions of a process before this one any more; nil if it does not become ready.
-// When ctx ends it is killed.
+// startNext starts the program on disk once this process serves, and sends it to next when
+// it is ready and there are no sessions of a process before this one any more; nil if it
+// does not become ready, or if ctx ends.
 func (g *Runtime) startNext(ctx context.Context, next chan<- *handover.Link) {
+	defer close(next)
+	select {
+	case <-g.accepts:
+	case <-ctx.Done():
+		return
+	}
 	link, err := g.given.Start()
 	if err == nil {
-		defer context.AfterFunc(ctx, func() { link.Kill() })()
-		if err = link.Await(readyTime); err != nil {
-			link.Kill()
+		kept := context.AfterFunc(ctx, func() { link.Kill() })
+		if err = link.Await(readyTime); err == nil {
+			within(ctx, g.cfg.TimeoutDrain+flushAtLeast, g.given.Before.End)
 		}
+		if err == nil && kept() {
+			next <- link
+			return
+		}
+		link.Kill()
 	}
-	if err != nil {
+	if ctx.Err() == nil {
 		g.handoverFailed(err)
-		link = nil
-	} else {
-		within(ctx, g.cfg.TimeoutDrain+flushAtLeast, g.given.Before.End)
-	}
-	select {
-	case next <- link:
-	case <-ctx.Done():
-		if link != nil {
-			link.Kill()
-		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -128,18 +129,18 @@ func newLink(f *os.File) (*Link, error) {
 // Ready says to the process before that this one could take over, and waits until it may,
 // or is alone. It returns how many handovers there were, and how many failed.
 func (l *Link) Ready() (ok, failed int) {
-	fmt.Fprintln(l)
+	l.Write([]byte{ready})
 	fmt.Fscanln(l, &ok, &failed)
 	return ok, failed
 }
 
 // End asks the process before to end, and waits until it has, or ctx ends. A nil Link
-// leads to none.
+// leads to none. Before Ready it says that this process will not take over.
 func (l *Link) End(ctx context.Context) error {
 	if l != nil {
-		fmt.Fprintln(l)
+		l.Write([]byte{end})
 		defer context.AfterFunc(ctx, func() { l.SetReadDeadline(time.Now()) })()
-		l.hears()
+		io.Copy(io.Discard, l)
 	}
 	return nil
 }
@@ -147,7 +148,7 @@ func (l *Link) End(ctx context.Context) error {
 // Await waits until the next process is ready, and no longer than a time.
 func (l *Link) Await(timeout time.Duration) error {
 	l.SetReadDeadline(time.Now().Add(timeout))
-	err := l.hears()
+	err := l.hears(ready)
 	l.SetReadDeadline(time.Time{})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("the new process has not said within %v that it is ready", timeout)
@@ -167,16 +168,23 @@ func (l *Link) Go(ok, failed int) error {
 func (l *Link) Ended() <-chan struct{} {
 	asked := make(chan struct{})
 	go func() {
-		if l.hears() == nil {
+		if l.hears(end) == nil {
 			close(asked)
 		}
 	}()
 	return asked
 }
 
-// hears waits for a line from the other process.
-func (l *Link) hears() error {
-	_, err := l.Read(make([]byte, 1))
+// What the next process says.
+const ready, end = 'r', 'e'
+
+// hears waits for a word of the next process.
+func (l *Link) hears(word byte) error {
+	said := make([]byte, 1)
+	_, err := l.Read(said)
+	if err == nil && said[0] != word {
+		err = io.EOF // it goes
+	}
 	return err
 }
 

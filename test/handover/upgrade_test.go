@@ -264,6 +264,31 @@ func TestAStopEndsTheProcessBeforeToo(t *testing.T) {
 	<-g.Exited()
 }
 
+// A process that waits to take over starts no third one, and its stop is not the end of
+// the one that serves.
+func TestSignalsToAProcessThatWaitsToTakeOver(t *testing.T) {
+	t.Parallel()
+	g, path := start(t, nil)
+	pid := filepath.Join(t.TempDir(), "pid")
+	replace(t, path, fmt.Appendf(nil, "#!/bin/sh\necho $$ >>%s; POSTERN_UPSTREAM_POP3=pop3://127.0.0.1:1 exec %s \"$@\"\n", pid, posterntest.Binary(t)))
+	g.Signal(t, syscall.SIGUSR2)
+	g.WaitLog(t, "waiting to take over", 1)
+	var waits int
+	text, _ := os.ReadFile(pid)
+	fmt.Sscan(string(text), &waits)
+	syscall.Kill(waits, syscall.SIGUSR2)
+	time.Sleep(300 * time.Millisecond)
+	if text, _ := os.ReadFile(pid); len(strings.Fields(string(text))) != 1 {
+		t.Errorf("processes that were started: %q", text)
+	}
+	if err := syscall.Kill(waits, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	g.WaitLog(t, "handing over failed, nothing has changed", 1)
+	gone(t, waits, 5*time.Second)
+	login(t, g, "imap")
+}
+
 // failing are programs that do not take over, and what the log says of it.
 var failing = map[string]string{
 	"#!/bin/sh\nexit 1\n":        "the new process has ended; before that it has said why",
