@@ -98,9 +98,9 @@ const reportTime = 5 * time.Minute
 // Report writes a report from the ledger, and returns its outcome as [report.Trailer]
 // has it.
 func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (outcome string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, reportTime)
+	reading, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
-	facts, err := g.facts(ctx)
+	facts, err := g.facts(reading)
 	if err != nil {
 		return "", err
 	}
@@ -112,7 +112,7 @@ func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (outc
 	}
 	ledger.Background(func() {
 		var r *report.Report
-		if r, err = facts.Write(ctx, w, q.Options, q.Style); err == nil {
+		if r, err = facts.Write(reading, w, q.Options, q.Style); err == nil {
 			outcome = r.Outcome()
 		}
 	})

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,7 @@ type reportJob struct {
 }
 
 // reporterEnd bounds how long it may take to end.
-const reporterEnd = 5 * time.Second
+const reporterEnd = time.Second
 
 // reportApart has a report made by a process of its own, of low priority: so neither
 // its work nor its garbage has mail wait.
@@ -37,20 +38,23 @@ func (g *Runtime) reportApart(ctx context.Context, w io.Writer, facts report.Fac
 	}
 	cmd := exec.CommandContext(ctx, g.Reporter, ReporterCommand)
 	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = w, &said, reporterEnd
+	cmd.Stderr, cmd.WaitDelay = &said, reporterEnd
 	stdin, err := cmd.StdinPipe() // open to the end, which tells it that this process has gone
-	if err != nil {
+	stdout, failed := cmd.StdoutPipe()
+	if err = cmp.Or(err, failed); err != nil {
 		return "", err
 	}
 	ledger.Background(func() { err = cmd.Start() }) // a process has the priority of the thread that starts it
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errNoReporter, err)
 	}
-	_, werr := stdin.Write(job)
+	_, _ = stdin.Write(job)        // without it there is no report, and that is said
+	_, failed = io.Copy(w, stdout) // which takes as long as the reader does
+	stdout.Close()
 	if err := cmd.Wait(); err != nil {
 		return "", fmt.Errorf("a report: %w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}
-	return said.String(), werr
+	return said.String(), failed
 }
 
 // reporterGC is as GOGC: what lives is a few megabytes, which need no collection each
@@ -92,9 +96,9 @@ func runReporter(ctx context.Context, stdin io.Reader, stdout io.Writer) (*repor
 }
 
 // whileOpen ends with the other end of a pipe: where the process that has asked is
-// killed, nobody else would end this one.
+// killed, nobody else would end this one. It also ends after reportTime.
 func whileOpen(ctx context.Context, pipe io.Reader) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, reportTime)
 	go func() {
 		_, _ = io.Copy(io.Discard, pipe)
 		cancel()

@@ -57,6 +57,32 @@ func TestAReportApartEndsWithItsReader(t *testing.T) {
 	}
 }
 
+// TestAReportApartWaitsForItsReader: it has ended long before its reader.
+func TestAReportApartWaitsForItsReader(t *testing.T) {
+	t.Parallel()
+	g, n := standIn(t, "head -c 60000 /dev/zero"), 0
+	_, err := g.reportApart(t.Context(), writer(func(p []byte) {
+		if n == 0 {
+			time.Sleep(reporterEnd + 500*time.Millisecond)
+		}
+		n += len(p)
+	}), report.Facts{}, report.Query{})
+	if err != nil || n != 60000 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// TestAReportApartEndsWithAReaderThatIsGone: the script would write for ever.
+func TestAReportApartEndsWithAReaderThatIsGone(t *testing.T) {
+	t.Parallel()
+	g := standIn(t, "while echo line; do :; done")
+	r, w := io.Pipe()
+	r.Close()
+	if _, err := g.reportApart(t.Context(), w, report.Facts{}, report.Query{}); err == nil {
+		t.Error("nobody has read it, and there is no error")
+	}
+}
+
 type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) {
