@@ -96,14 +96,16 @@ func New(cfg *config.Config, build Build, given handover.Given, stderr io.Writer
 	if err := errors.Join(ferr, perr); err != nil {
 		return nil, err
 	}
-	if g.given.Sockets, err = listen(cfg, given.Sockets); err != nil {
+	sockets, err := listen(cfg, given.Sockets)
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			g.given.Sockets.Close()
+			sockets.Close()
 		}
 	}()
+	g.given.Sockets = sockets
 	g.logWriter = logging.NewWriter(stderr, logQueue)
 	g.log = logging.New(g.logWriter, cfg.LogLevel, cfg.LogFormat)
 	if err := g.openLedger(context.Background()); err != nil {
