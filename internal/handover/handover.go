@@ -90,10 +90,14 @@ func Take() (given Given, err error) {
 }
 
 // Environ returns an environment in which the addresses of the sockets have taken the
-// place of those in the variables.
+// place of those in the variables. An admin port off loopback that has a name keeps it, since
+// browsers ask by it.
 func (s Sockets) Environ(environ []string) []string {
 	environ = slices.Clone(environ)
 	for name, list := range s {
+		if name == "admin" && slices.ContainsFunc(environ, isAdminName) {
+			continue
+		}
 		var addrs []string
 		for _, l := range list {
 			if addr := netpoll.ListenAddr(l); !slices.Contains(addrs, addr) {
@@ -103,6 +107,12 @@ func (s Sockets) Environ(environ []string) []string {
 		environ = append(environ, config.Prefix+variables[name]+"="+strings.Join(addrs, ","))
 	}
 	return environ
+}
+
+func isAdminName(variable string) bool {
+	addr, is := strings.CutPrefix(variable, config.Prefix+variables["admin"]+"=")
+	host, _, _ := net.SplitHostPort(addr)
+	return is && net.ParseIP(host) == nil && host != "" && !config.OnLoopback(addr)
 }
 
 // Close closes all of them.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/handover"
 	"postern/internal/posterntest"
 )
 
@@ -81,6 +82,22 @@ func TestOneSocketIsEnough(t *testing.T) {
 			t.Fatalf("%s: %v", listener, err)
 		}
 		c.Close()
+	}
+}
+
+// Who may see the page goes by the socket's address, and by a name off loopback.
+func TestANameOfTheAdminPortOutlivesAHandover(t *testing.T) {
+	t.Parallel()
+	s := handover.Sockets{"admin": {socket(t, "admin")}}
+	at := "POSTERN_ADMIN_LISTEN=" + s["admin"][0].Addr().String()
+	for _, tt := range []struct{ is, want string }{
+		{"POSTERN_ADMIN_LISTEN=admin.example.org:9993", "POSTERN_ADMIN_LISTEN=admin.example.org:9993"},
+		{"POSTERN_ADMIN_LISTEN=localhost:9993", at}, {"POSTERN_ADMIN_LISTEN=127.0.0.1:1", at}, {"POSTERN_ADMIN_LISTEN=[fd00::a]:1", at},
+		{"POSTERN_ADMIN_LISTEN=:9993", at}, {"OTHER_ADMIN_LISTEN=admin.example.org:9993", at},
+	} {
+		if got := s.Environ([]string{tt.is}); got[len(got)-1] != tt.want {
+			t.Errorf("%s has become %v", tt.is, got)
+		}
 	}
 }
 
