@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -369,5 +370,36 @@ func TestTooManyEntriesAreReportedOnce(t *testing.T) {
 		} else if problems := err.(Problems); name == "problems" && (len(problems) != 1000 || problems[999].Text != "more than 999 problems; the rest is not listed: mend these first") {
 			t.Errorf("%d problems, the last %v", len(problems), problems[len(problems)-1])
 		}
+	}
+}
+
+// What a policy is made of goes through JSON as it is, also where that is no text of JSON's.
+func TestAPolicyGoesThroughJSON(t *testing.T) {
+	const file = "mode: observe\nrules:\n  - {name: printers, mode: enforce}\n"
+	wide := []byte{0xff, 0xfe} // as Windows says that UTF-16 follows
+	for i := range len(file) {
+		wide = append(wide, file[i], 0)
+	}
+	for _, data := range [][]byte{[]byte(file), wide} {
+		p, err := Parse(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got *Policy
+		text, err := json.Marshal(p)
+		if err == nil {
+			err = json.Unmarshal(text, &got)
+		}
+		if err != nil || got.Mode() != Observe || len(got.Rules()) != 1 {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	var got Policy
+	text, err := json.Marshal(New(FloorTLS13, Explain))
+	if err == nil {
+		err = json.Unmarshal(text, &got)
+	}
+	if err != nil || got.Floor() != FloorTLS13 || got.Mode() != Explain {
+		t.Errorf("%q: %v %v, %v", text, got.Floor(), got.Mode(), err)
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,16 +39,22 @@ type Candidate struct {
 // rules.
 func New(floor Floor, mode Mode) *Policy { return newPolicy(floor, mode, nil, nil) }
 
-// MarshalText returns a file that [Parse] makes the same policy of.
-func (p *Policy) MarshalText() ([]byte, error) {
-	if p.source == nil {
-		return fmt.Appendf(nil, "floor: %s\nmode: %s\n", p.floor, p.mode), nil
+// MarshalJSON has the bytes of a file that [Parse] makes the same policy of, in whatever
+// encoding they are.
+func (p *Policy) MarshalJSON() ([]byte, error) {
+	file := p.source
+	if file == nil {
+		file = fmt.Appendf(nil, "floor: %s\nmode: %s\n", p.floor, p.mode)
 	}
-	return p.source, nil
+	return json.Marshal(file)
 }
 
-// UnmarshalText is [Parse].
-func (p *Policy) UnmarshalText(file []byte) error {
+// UnmarshalJSON is [Parse].
+func (p *Policy) UnmarshalJSON(text []byte) error {
+	var file []byte
+	if err := json.Unmarshal(text, &file); err != nil {
+		return err
+	}
 	parsed, err := Parse(file)
 	if err == nil {
 		*p = *parsed
