@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"postern/internal/handover"
 	"postern/internal/posterntest"
 )
@@ -228,4 +230,13 @@ func TestSystemdHearsOfTheStartOfReloadsAndOfTheEnd(t *testing.T) {
 	if status := s.hears(t, "STATUS="); status != "STATUS=open connections: 1; draining: yes" {
 		t.Errorf("its status is %q", status)
 	}
+}
+
+func monotonic(t *testing.T) int64 {
+	t.Helper()
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		t.Fatal(err)
+	}
+	return now.Nano() / 1000
 }
