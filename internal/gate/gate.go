@@ -204,7 +204,7 @@ func (g *Runtime) Run(ctx context.Context, stop, reload, upgrade <-chan os.Signa
 			continue
 		case link := <-next:
 			next = nil
-			if insist = g.handOver(ctx, link, stop); insist == 0 {
+			if insist = g.handOver(ctx, link, stop, reload); insist == 0 {
 				insist = 1
 				continue
 			}

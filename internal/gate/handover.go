@@ -64,7 +64,7 @@ func (g *Runtime) handoverFailed(err error) {
 // handOver lets the next process take over, and waits until it is time to drain. It
 // returns how many signals end that at once: two where the next process has asked, since
 // systemd sends both the signal of one stop. 0 stands for no next process.
-func (g *Runtime) handOver(ctx context.Context, next *handover.Link, stop <-chan os.Signal) (insist int) {
+func (g *Runtime) handOver(ctx context.Context, next *handover.Link, stop, reload <-chan os.Signal) (insist int) {
 	if next == nil {
 		return 0
 	}
@@ -74,6 +74,11 @@ func (g *Runtime) handOver(ctx context.Context, next *handover.Link, stop <-chan
 		g.handoverFailed(err)
 		return 0
 	}
+	go func() {
+		for sig := range reload {
+			next.Signal(sig) // systemd waits for the answer
+		}
+	}()
 	ended := g.server.HandOver()
 	g.stopServing()
 	go within(ctx, readyTime, g.admin.Close)

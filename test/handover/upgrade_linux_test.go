@@ -217,6 +217,10 @@ func TestTheOldProcessEndsWithItsLastSession(t *testing.T) {
 		t.Errorf("the new process has %v connections of the old one", n)
 	}
 	g.WaitLog(t, "the ledger in memory is not handed over: the new process knows no client", 1)
+	if err := syscall.Kill(old, syscall.SIGHUP); err != nil {
+		t.Error(err)
+	}
+	g.WaitLog(t, "reading files again", 1)
 	stays.Close()
 	begun.Close()
 	gone(t, old, 5*time.Second)
