@@ -3,10 +3,12 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	_ "embed"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"sync"
+	"text/template"
 	"time"
 )
 
@@ -16,103 +18,20 @@ var errNewer = errors.New("it has been written by a newer version of this progra
 // noise nor last_day.
 const schemaVersion = 2
 
-// The tables of a ledger.
-//
-// A sighting's id is a hash of what it is, and its owner, and that of an account, one
-// of address and fingerprint; the first bits of each are a hash of the network alone: what is known of one network lies together in each order, so that a
-// reader goes through all of them side by side, some thousand rows at a time, and
-// counts distinct networks without remembering them.
-//
-// No index holds a column that changes with every sighting: SQLite would write
-// it twice, and PostgreSQL could not update the row in place. A sighting's
-// added is the first_seen of its first write and never changes, so that paging
-// by it meets each row once; last_day changes once a day. noise is kept by the
-// database, whatever changes a row. The days of one day lie side by side, in the
-// order in which they are written.
-const (
-	sightingsTable = `CREATE TABLE sightings (
-		id @key,
-		client TEXT NOT NULL,
-		network BIGINT NOT NULL,
-		listener TEXT NOT NULL,
-		name TEXT NOT NULL,
-		port INTEGER NOT NULL,
-		version TEXT NOT NULL,
-		reason TEXT NOT NULL,
-		ja4 TEXT NOT NULL,
-		added BIGINT NOT NULL,
-		first_seen BIGINT NOT NULL,
-		last_seen BIGINT NOT NULL,
-		observed BIGINT NOT NULL,
-		explained BIGINT NOT NULL,
-		rejected BIGINT NOT NULL,
-		failed BIGINT NOT NULL,
-		login_ok BIGINT NOT NULL,
-		login_failed BIGINT NOT NULL,
-		scanner INTEGER NOT NULL,
-		owner BIGINT NOT NULL DEFAULT 0,
-		last_day @last_day,
-		noise @noise)`
-	sightingsByAge = `CREATE INDEX sightings_by_age ON sightings (added, id)`
-	daysTable      = `CREATE TABLE days (
-		day INTEGER NOT NULL,
-		sighting BIGINT NOT NULL,
-		observed BIGINT NOT NULL,
-		explained BIGINT NOT NULL,
-		rejected BIGINT NOT NULL,
-		failed BIGINT NOT NULL,
-		PRIMARY KEY (day, sighting))@without_rowid`
-	// What one of several replicas has counted for all of them, of which ledger, and
-	// when it is due again.
-	countedTable = `CREATE TABLE counted (owner BIGINT NOT NULL, due BIGINT NOT NULL, state TEXT NOT NULL, at BIGINT NOT NULL, figures TEXT NOT NULL)`
-	countedRow   = `INSERT INTO counted VALUES (0, 0, '', 0, '[]')`
-)
+//go:embed schema.sql
+var schemaSQL string
 
-// keepNoise has SQLite keep the column noise. A generated column with an index
-// would be written with every sighting there.
-func keepNoise(after string) string {
-	return fmt.Sprintf(`@sqlite CREATE TRIGGER noise_after_%[1]s AFTER %[1]s ON sightings WHEN new.noise <> %[2]s
-		BEGIN UPDATE sightings SET noise = 1 - new.noise WHERE id = new.id; END`, after, noiseOf("new."))
-}
+var schema = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{"noise": noiseOf}).Parse(schemaSQL))
+})
 
-var tables = []string{
-	sightingsTable, sightingsByAge, keepNoise("INSERT"), keepNoise("UPDATE"), daysTable,
-	`CREATE TABLE hellos (ja4 TEXT PRIMARY KEY, hello TEXT NOT NULL)`,
-	// folded is the software in lower case: databases differ in how they lower it.
-	`CREATE TABLE accounts (
-		client TEXT NOT NULL,
-		ja4 TEXT NOT NULL,
-		account TEXT NOT NULL,
-		software TEXT NOT NULL,
-		folded TEXT NOT NULL,
-		first_seen BIGINT NOT NULL,
-		last_seen BIGINT NOT NULL,
-		owner BIGINT NOT NULL,
-		PRIMARY KEY (client, ja4, account, software))`,
-	`CREATE INDEX accounts_by_account ON accounts (account)`,
-	`CREATE INDEX accounts_by_time ON accounts (last_seen)`,
-	// The last batch of each process that writes here.
-	`CREATE TABLE batches (writer BIGINT PRIMARY KEY, number BIGINT NOT NULL, written BIGINT NOT NULL)`,
-	countedTable, countedRow,
-}
-
-// forReading is what version 1 has not.
-var forReading = []string{
-	`CREATE INDEX sightings_by_owner ON sightings (owner)`,
-	`CREATE INDEX sightings_by_day ON sightings (noise, last_day)`,
-	`CREATE INDEX accounts_by_owner ON accounts (owner, account, software)`,
-	`CREATE INDEX accounts_by_software ON accounts (folded, owner)`,
-	// How many sightings are no noise. SQLite would go through an index to count them;
-	// replicas would wait for each other at this row.
-	`@sqlite CREATE TABLE remaining AS SELECT count(*) AS sightings FROM sightings WHERE noise = 0`,
-	keepRemaining("INSERT", "new.noise = 0", "+ 1"), keepRemaining("DELETE", "old.noise = 0", "- 1"),
-	keepRemaining("UPDATE OF noise", "old.noise <> new.noise", "+ 1 - 2 * new.noise"),
-}
-
-func keepRemaining(after, when, change string) string {
-	event, _, _ := strings.Cut(after, " ")
-	return fmt.Sprintf(`@sqlite CREATE TRIGGER remaining_after_%s AFTER %s ON sightings WHEN %s
-		BEGIN UPDATE remaining SET sightings = sightings %s; END`, event, after, when, change)
+// statements returns those of a template of schema.sql, in the database's own words.
+func (d *dialect) statements(name string) []string {
+	var b strings.Builder
+	if err := schema().ExecuteTemplate(&b, name, map[string]bool{"PostgreSQL": d.columns}); err != nil {
+		panic(err) // it is ours
+	}
+	return strings.Split(strings.TrimSpace(b.String()), ";\n")
 }
 
 // migrate makes the tables, or begins to bring them up to date.
@@ -141,15 +60,13 @@ func (s *Store) update(ctx context.Context, tx *sql.Tx) error {
 	case have > schemaVersion:
 		return errNewer
 	case have == 1:
-		statements = fromVersion1
+		statements = s.statements("from version 1")
 	case have == 0:
-		statements = slices.Concat(tables, forReading)
+		statements = s.statements("tables")
 	}
 	set := fmt.Sprintf(`UPDATE postern_ledger SET version = %[1]d WHERE version <> %[1]d`, schemaVersion)
 	w := &writer{ctx: ctx, tx: tx, d: s.dialect}
-	for _, statement := range append(statements, set, begin()) {
-		w.run(statement)
-	}
+	w.runAll(append(statements, set, begin()))
 	if w.err != nil {
 		return fmt.Errorf("making its tables: %w", w.err)
 	}

@@ -55,9 +55,6 @@ type dialect struct {
 	columns bool
 	// greatest and least are functions of two numbers.
 	greatest, least string
-	// schema puts the database's own words into a statement of tables; empty if it
-	// needs none.
-	schema func(statement string) string
 	// lock makes a transaction the only writer until it ends. Replicas write
 	// every few seconds for some milliseconds, so waiting for each other costs
 	// little, and one lock cannot deadlock. A replica that hangs loses its
@@ -66,21 +63,8 @@ type dialect struct {
 }
 
 var (
-	sqlite = dialect{driver: "sqlite", greatest: "max", least: "min",
-		// An INTEGER PRIMARY KEY is the table's own key there.
-		schema: func(s string) string {
-			return strings.NewReplacer("@key", "INTEGER PRIMARY KEY", "@without_rowid", " WITHOUT ROWID",
-				"@sqlite", "", "@last_day", "INTEGER NOT NULL DEFAULT 0", "@noise", "INTEGER NOT NULL DEFAULT 0").Replace(s)
-		}}
+	sqlite   = dialect{driver: "sqlite", greatest: "max", least: "min"}
 	postgres = dialect{driver: "pgx", columns: true, greatest: "greatest", least: "least",
-		schema: func(s string) string {
-			if strings.HasPrefix(s, "@sqlite") {
-				return ""
-			}
-			return strings.NewReplacer("@key", "BIGINT PRIMARY KEY", "@without_rowid", "",
-				"@last_day", "INTEGER GENERATED ALWAYS AS (CAST(last_seen / 86400 AS INTEGER)) STORED",
-				"@noise", "INTEGER GENERATED ALWAYS AS (CASE WHEN "+noiseOf("")+" THEN 1 ELSE 0 END) STORED").Replace(s)
-		},
 		lock: "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
 )
 
@@ -351,8 +335,8 @@ func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, statement := range append(slices.Concat(tables, forReading), begin()) {
-		if _, err := c.(driver.ExecerContext).ExecContext(ctx, sqlite.schema(statement), nil); err != nil {
+	for _, statement := range append(sqlite.statements("tables"), begin()) {
+		if _, err := c.(driver.ExecerContext).ExecContext(ctx, statement, nil); err != nil {
 			c.Close()
 			return nil, fmt.Errorf("making its tables: %w", err)
 		}

@@ -7,26 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 )
 
-// fromVersion1 begins to bring tables of version 1 up to date: it adds columns,
-// which Upgrade fills in pieces, each in a transaction with the place that it has
-// come to. So the program may end in the middle, several replicas may take part,
-// and clients are recorded meanwhile. Indexes come last, in one go.
-var fromVersion1 = []string{
-	`@sqlite ALTER TABLE sightings ADD COLUMN last_day @last_day`,
-	`@sqlite ALTER TABLE sightings ADD COLUMN noise @noise`,
-	keepNoise("INSERT"), keepNoise("UPDATE"),
-	`ALTER TABLE sightings ADD COLUMN owner BIGINT NOT NULL DEFAULT 0`,
-	`ALTER TABLE accounts ADD COLUMN owner BIGINT NOT NULL DEFAULT 0`,
-	countedTable, countedRow,
-	`CREATE TABLE upgrade (step INTEGER NOT NULL, place TEXT NOT NULL, done BIGINT NOT NULL, rows BIGINT NOT NULL)`,
-	fmt.Sprintf(`INSERT INTO upgrade VALUES (%d, '', 0, 0)`, checkKeys),
-}
-
-// The steps of an upgrade.
+// The steps of an upgrade, the first of which is in schema.sql as 0.
 const (
 	checkKeys = iota
 	fillSightings
@@ -119,10 +103,7 @@ func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error 
 	case fillAccounts:
 		w.fillAccounts(u)
 	case makeIndexes:
-		w.runAll(forReading, []string{`DROP INDEX sightings_by_client`, `DROP TABLE upgrade`})
-		if w.d.columns { // whose planner knows nothing of new columns
-			w.runAll([]string{`ANALYZE sightings`, `ANALYZE accounts`})
-		}
+		w.runAll(w.d.statements("finish"))
 		u.done, u.rows = 1, 1
 		return w.err
 	}
@@ -130,15 +111,14 @@ func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error 
 	return w.err
 }
 
-// run executes a statement in the database's own words.
 func (w *writer) run(statement string, args ...any) {
-	if statement = w.d.schema(statement); w.err == nil && statement != "" {
+	if w.err == nil {
 		_, w.err = w.tx.ExecContext(w.ctx, statement, args...)
 	}
 }
 
-func (w *writer) runAll(lists ...[]string) {
-	for _, statement := range slices.Concat(lists...) {
+func (w *writer) runAll(statements []string) {
+	for _, statement := range statements {
 		w.run(statement)
 	}
 }
@@ -172,34 +152,19 @@ func (w *writer) checkKeys(u *upgrade) {
 		w.err, more = err, len(list) == upgradeRows
 	}
 	if len(moved) > 0 {
-		w.run(`CREATE TABLE moved (old @key, id BIGINT NOT NULL, network BIGINT NOT NULL)`)
+		w.runAll(w.d.statements("moved"))
 		w.insert("moved", []column{{"old", integer}, {"id", integer}, {"network", integer}}, nil, len(moved), "",
 			func(i int, to []any) []any { return append(to, moved[i].old, moved[i].id, moved[i].network) })
-		w.runAll(rewrite)
+		w.runAll(w.d.statements("rewrite"))
 	}
 	w.next(u, "sightings")
-}
-
-// rewrite copies the tables with sightings in the order of their new ids.
-var rewrite = []string{
-	`DROP INDEX sightings_by_age`, `DROP INDEX sightings_by_client`,
-	`ALTER TABLE sightings RENAME TO old_sightings`, `ALTER TABLE days RENAME TO old_days`, sightingsTable, daysTable,
-	`INSERT INTO sightings (id, client, network, listener, name, port, version, reason, ja4, added, first_seen, last_seen,
-			observed, explained, rejected, failed, login_ok, login_failed, scanner)
-		SELECT COALESCE(m.id, s.id), min(client), min(COALESCE(m.network, s.network)), min(listener), min(name), min(port), min(version), min(reason), min(ja4), min(added),
-			min(first_seen), max(last_seen), sum(observed), sum(explained), sum(rejected), sum(failed), max(login_ok), max(login_failed), max(scanner)
-		FROM old_sightings s LEFT JOIN moved m ON m.old = s.id GROUP BY 1 ORDER BY 1`,
-	`INSERT INTO days SELECT day, COALESCE(m.id, sighting), sum(observed), sum(explained), sum(rejected), sum(failed)
-		FROM old_days d LEFT JOIN moved m ON m.old = d.sighting GROUP BY 1, 2 ORDER BY 1, 2`,
-	`DROP TABLE old_sightings`, `DROP TABLE old_days`, `DROP TABLE moved`,
-	sightingsByAge, `CREATE INDEX sightings_by_client ON sightings (client, ja4)`, keepNoise("INSERT"), keepNoise("UPDATE"),
 }
 
 // fillSightings fills the columns of some sightings. PostgreSQL generates all but
 // one.
 func (w *writer) fillSightings(u *upgrade) {
 	if w.d.columns && u.place == "" {
-		w.run(`ALTER TABLE sightings ADD COLUMN IF NOT EXISTS last_day @last_day, ADD COLUMN IF NOT EXISTS noise @noise`)
+		w.runAll(w.d.statements("generated"))
 	}
 	type keys struct{ id, owner int64 }
 	place, _ := strconv.ParseInt(cmp.Or(u.place, strconv.Itoa(math.MinInt64)), 10, 64)

@@ -58,11 +58,15 @@ func oldLedger(t *testing.T, url string) {
 		t.Fatal(dsn, err)
 	}
 	defer s.Close()
+	words := strings.NewReplacer("@key", "INTEGER PRIMARY KEY", "@without_rowid", " WITHOUT ROWID")
+	if d.columns {
+		words = strings.NewReplacer("@key", "BIGINT PRIMARY KEY", "@without_rowid", "")
+	}
 	random := rand.New(rand.NewPCG(1, 2))
 	if err := s.within(t.Context(), func(tx *sql.Tx) error {
 		w := &writer{ctx: t.Context(), tx: tx, d: d}
 		for _, statement := range version1 {
-			w.run(s.schema(statement))
+			w.run(words.Replace(statement))
 		}
 		const day0 = 20_000
 		w.insert("sightings", append([]column{{"added", integer}, {"login_ok", integer}, {"login_failed", integer}, {"scanner", integer}},
