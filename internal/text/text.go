@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // Width is the most columns of a line.
@@ -70,32 +72,11 @@ func WriteJSON(w io.Writer, v any) error {
 func Nearest(misspelt string, names []string) string {
 	best, least := "", min(max(2, len(misspelt)/4)+1, len(misspelt))
 	for _, name := range names {
-		if d := distance(misspelt, name); d < least {
+		if d := levenshtein.ComputeDistance(misspelt, name); d < least {
 			best, least = name, d
 		}
 	}
 	return best
-}
-
-// distance returns the Levenshtein distance of a and b in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 var errPrefix = errors.New("not an address or a CIDR: write one such as 192.0.2.7, 10.0.0.0/8 or 2001:db8::/32")
