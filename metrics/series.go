@@ -9,8 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
-	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"postern/policy"
 	"postern/proxy"
@@ -156,11 +154,10 @@ func (m *Metrics) SetLegacyClients(list []LegacyClients) {
 // takes eight bytes instead of half a kilobyte of a prometheus.Counter, and most
 // of some thousand stay at zero.
 type grid struct {
-	desc  *prometheus.Desc
-	gauge bool
-	born  *timestamppb.Timestamp
-	// pairs are the values of each label; all series share them.
-	pairs  [][]*dto.LabelPair
+	desc   *prometheus.Desc
+	kind   prometheus.ValueType
+	born   time.Time
+	labels []label
 	values []atomic.Int64
 	// rare: series with the last value of this label appear once they have counted.
 	rare string
@@ -176,25 +173,22 @@ type label struct {
 func values[T any](list []T) []string {
 	all := make([]string, len(list))
 	for i, v := range list {
-		all[i] = fmt.Sprint(v)
+		all[i] = utf8Label(fmt.Sprint(v))
 	}
 	return all
 }
 
 func (f factory) grid(name, help string, labels ...label) *grid {
-	g := &grid{born: timestamppb.Now(), gauge: !strings.HasSuffix(name, "_total")}
+	g := &grid{born: time.Now(), kind: prometheus.GaugeValue}
+	if strings.HasSuffix(name, "_total") {
+		g.kind = prometheus.CounterValue
+	}
 	n := 1
 	var keys []string
 	for _, l := range labels {
-		keys = append(keys, l.name)
-		var pairs []*dto.LabelPair
-		for _, v := range l.values {
-			pairs = append(pairs, &dto.LabelPair{Name: &l.name, Value: new(utf8Label(v))})
-		}
-		g.pairs = append(g.pairs, pairs)
-		n *= len(l.values)
+		keys, n = append(keys, l.name), n*len(l.values)
 	}
-	g.values = make([]atomic.Int64, n)
+	g.labels, g.values = labels, make([]atomic.Int64, n)
 	g.desc = prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, keys, nil)
 	f.r.MustRegister(g)
 	return g
@@ -206,10 +200,10 @@ func (f factory) grid(name, help string, labels ...label) *grid {
 func (g *grid) index(indices ...int) int {
 	n := 0
 	for i, index := range indices {
-		if index < 0 || index >= len(g.pairs[i]) {
+		if index < 0 || index >= len(g.labels[i].values) {
 			return -1
 		}
-		n = n*len(g.pairs[i]) + index
+		n = n*len(g.labels[i].values) + index
 	}
 	return n
 }
@@ -218,7 +212,7 @@ func (g *grid) index(indices ...int) int {
 func (g *grid) find(values ...string) int {
 	indices := make([]int, len(values))
 	for i, v := range values {
-		indices[i] = slices.IndexFunc(g.pairs[i], func(p *dto.LabelPair) bool { return p.GetValue() == v })
+		indices[i] = slices.Index(g.labels[i].values, v)
 	}
 	return g.index(indices...)
 }
@@ -236,8 +230,13 @@ func (g *grid) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
 // Collect implements [prometheus.Collector].
 func (g *grid) Collect(ch chan<- prometheus.Metric) {
 	for i := range g.values {
-		if g.values[i].Load() != 0 || !g.isRare(i) {
-			ch <- point{g, i}
+		n := g.values[i].Load()
+		if of, rare := g.labelsOf(i); n != 0 || !rare {
+			m := prometheus.MustNewConstMetric(g.desc, g.kind, float64(n), of...)
+			if g.kind == prometheus.CounterValue {
+				m = prometheus.MustNewConstMetricWithCreatedTimestamp(g.desc, g.kind, float64(n), g.born, of...)
+			}
+			ch <- m
 		}
 	}
 }
@@ -247,38 +246,13 @@ func (g *grid) withRare(l label) *grid {
 	return g
 }
 
-func (g *grid) isRare(i int) bool {
-	for _, pairs := range slices.Backward(g.pairs) {
-		if last := len(pairs) - 1; i%len(pairs) == last && *pairs[last].Name == g.rare {
-			return true
-		}
-		i /= len(pairs)
+// labelsOf returns the values of a series, and whether it is a rare one.
+func (g *grid) labelsOf(i int) (of []string, rare bool) {
+	of = make([]string, len(g.labels))
+	for k, l := range slices.Backward(g.labels) {
+		at := i % len(l.values)
+		of[k], rare = l.values[at], rare || l.name == g.rare && at == len(l.values)-1
+		i /= len(l.values)
 	}
-	return false
-}
-
-// point is one series of a grid.
-type point struct {
-	*grid
-	index int
-}
-
-func (p point) Desc() *prometheus.Desc { return p.desc }
-
-// Write implements [prometheus.Metric].
-func (p point) Write(m *dto.Metric) error {
-	m.Label = make([]*dto.LabelPair, len(p.pairs))
-	rest := p.index
-	for i, pairs := range slices.Backward(p.pairs) {
-		m.Label[i] = pairs[rest%len(pairs)]
-		rest /= len(pairs)
-	}
-	slices.SortFunc(m.Label, func(a, b *dto.LabelPair) int { return strings.Compare(*a.Name, *b.Name) })
-	value := float64(p.values[p.index].Load())
-	if p.gauge {
-		m.Gauge = &dto.Gauge{Value: &value}
-	} else {
-		m.Counter = &dto.Counter{Value: &value, CreatedTimestamp: p.born}
-	}
-	return nil
+	return of, rare
 }
