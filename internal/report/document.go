@@ -2,12 +2,14 @@ package report
 
 import (
 	"cmp"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 	"unicode/utf8"
 
@@ -27,65 +29,35 @@ func (o *output) document() *document {
 	return &document{o, o.style.Format == Markdown, cmp.Or(o.style.Width, text.Width)}
 }
 
-// report writes a report; with readiness only the verdict, its reasons and the
-// remaining clients.
+//go:embed report.tmpl
+var reportTemplate string
+
+// report writes a report; with readiness a text has only the verdict, its reasons and
+// the remaining clients.
 func (d *document) report() {
-	r, lists := d.Report, !d.style.Summary
-	d.verdict(r)
-	if d.left.count > 0 && lists {
-		d.section("Remaining clients, by "+strings.Replace(string(r.By), string(ByNetwork), "address", 1), "")
-		d.groups(d.left)
+	r := d.Report
+	periods := r.Trend.known()
+	most := 1
+	for _, p := range periods {
+		most = max(most, p.Clients)
 	}
-	if d.tell.count > 0 && lists {
-		d.section("Whom to tell", "")
-		d.groups(d.tell)
+	if len(periods) < 2 {
+		periods = nil
 	}
-	if len(r.Exempted) > 0 {
-		d.section("Exempted", ", and not among those left")
-	}
-	for i := range r.Exempted {
-		d.exemption(&r.Exempted[i], r)
-		d.groups(d.exempted[i].section)
-	}
-	if d.markdown || !d.style.Ready {
-		if d.noise.count > 0 && lists {
-			d.section("Noise", ", which no number holds")
-			d.groups(d.noise)
-		}
-		d.trend(&r.Trend)
-		if len(r.Totals.ByPlace) > 0 {
-			d.section("Handshakes", " in that time, with those exempted")
-			d.table(totalHeader, r.totalRows())
-		}
-	}
-	d.WriteByte('\n')
-	for _, n := range d.notes(r) {
-		d.item(n, "")
-	}
-	if d.markdown {
-		fmt.Fprintf(d, "\nFrom %s to %s.\n", text.Unglued(date(r.Since)), text.Unglued(date(r.Now)))
-	}
-}
-
-func (d *document) verdict(r *Report) {
-	if d.markdown {
-		fmt.Fprintf(d, "## %s\n\n", strings.TrimSuffix(r.Verdict(), "."))
-	} else {
-		d.paragraph(r.Verdict(), "   ")
-		d.WriteByte('\n')
-	}
-	for _, reason := range r.Readiness.Reasons {
-		d.item(reason, "   ")
-	}
-}
-
-// section begins a part; the title is longer in a text.
-func (d *document) section(title, more string) {
-	if d.markdown {
-		fmt.Fprintf(d, "\n### %s\n", title)
-	} else {
-		fmt.Fprintf(d, "\n%s%s:\n", title, more)
-	}
+	groups := func(s *section) string { d.groups(s); return "" } // in its place, to the same writer
+	t := template.Must(template.New("").Funcs(template.FuncMap{
+		"wrap": func(words, indent string) string { return strings.Join(text.Wrap(words, indent, d.width), "\n") }, "unglued": text.Unglued,
+		"title": func() string { return strings.TrimSuffix(r.Verdict(), ".") },
+		"shown": func(s *section) bool { return s.count > 0 && !d.style.Summary }, "groups": groups,
+		"exempted": func(i int) string { return groups(d.exempted[i].section) },
+		"totals":   func() string { d.table(totalHeader, r.totalRows()); return "" },
+		"number":   text.Number, "date": date, "ahead": func(t time.Time) string { return text.Ahead(t.Sub(r.Now)) }, "code": code,
+		"bar": func(p Period) string { return p.bar(most, p == periods[len(periods)-1]) },
+	}).Parse(reportTemplate))
+	_ = t.ExecuteTemplate(d, string(d.style.Format), map[string]any{ // an error stays until Flush
+		"R": r, "Left": d.left, "Tell": d.tell, "Noise": d.noise, "Ready": d.style.Ready, "Trend": periods, "Notes": d.notes(r),
+		"By": strings.Replace(string(r.By), string(ByNetwork), "address", 1), "Each": text.Either(r.Trend.Days == 1, "day", "week"),
+	})
 }
 
 // paragraph writes a paragraph; a text has all lines but the first indented.
@@ -97,14 +69,6 @@ func (d *document) paragraph(words, indent string) {
 	for _, line := range text.Wrap(words, indent, d.width) {
 		d.WriteString(line + "\n")
 	}
-}
-
-// item writes one of several sentences.
-func (d *document) item(words, indent string) {
-	if d.markdown {
-		words = "- " + words
-	}
-	d.paragraph(words, indent)
 }
 
 // table writes a table behind an empty line.
@@ -196,16 +160,6 @@ func (d *document) groups(s *section) {
 	d.paragraph(words+": "+some(s.nameless.Addresses, s.nameless.Distinct.Addresses, 3*d.width), "   ")
 }
 
-// exemption writes the owner, end and number of clients of an exemption.
-func (d *document) exemption(e *Exemption, r *Report) {
-	rule, owner := strconv.Quote(e.Rule), e.Owner
-	if d.markdown {
-		rule, owner = code(e.Rule), code(e.Owner)
-	}
-	d.WriteByte('\n')
-	d.paragraph(fmt.Sprintf("%s, %s: until %s, %s; owner %s", rule, text.Number(e.Clients, "client"), date(e.Until), text.Ahead(e.Until.Sub(r.Now)), owner), "   ")
-}
-
 // letters writes them as tables.
 func (d *document) letters() {
 	tables(d, d.mail, math.MaxInt, nil, func(letters []Letter) {
@@ -220,33 +174,14 @@ func (d *document) letters() {
 // barWidth is the length of a trend's longest bar.
 const barWidth = 50
 
-func (d *document) trend(t *Trend) {
-	periods := t.known()
-	if len(periods) < 2 {
-		return
-	}
-	d.section("Clients a "+text.Either(t.Days == 1, "day", "week"), ", with those exempted, in UTC")
-	if d.markdown {
-		var rows [][]string
-		for _, p := range periods {
-			rows = append(rows, []string{p.First, strconv.Itoa(p.Clients)})
-		}
-		d.table([]string{"from", "clients"}, rows)
-		return
-	}
-	most := max(1, slices.MaxFunc(periods, func(a, b Period) int { return cmp.Compare(a.Clients, b.Clients) }).Clients)
-	d.WriteByte('\n')
-	for i, p := range periods {
-		bar := strings.Repeat("#", (p.Clients*min(barWidth, most)+most-1)/most)
-		line := strings.TrimRight(fmt.Sprintf("%s  %*d  %s", p.First, len(strconv.Itoa(most)), p.Clients, bar), " ")
-		if i == len(periods)-1 {
-			line += "  so far"
-		}
-		d.WriteString(line + "\n")
-	}
+// bar is the line of a period in a text.
+func (p Period) bar(most int, last bool) string {
+	bar := strings.Repeat("#", (p.Clients*min(barWidth, most)+most-1)/most)
+	line := fmt.Sprintf("%s  %*d  %s", p.First, len(strconv.Itoa(most)), p.Clients, bar)
+	return strings.TrimRight(line, " ") + text.Either(last, "  so far", "")
 }
 
-// notes writes the notes.
+// notes returns the notes.
 func (d *document) notes(r *Report) []string {
 	file := text.Either(d.markdown && r.Policy.File != "", code(r.Policy.File), cmp.Or(r.Policy.File, "of the environment"))
 	unless := text.Either(r.Policy.File != "", " where no rule says otherwise", "")
