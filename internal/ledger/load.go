@@ -71,21 +71,19 @@ func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.
 }
 
 func (s *Store) hellos(ctx context.Context, where string, args ...any) (map[string]policy.Hello, error) {
-	type row struct {
-		ja4, hello string
-	}
-	rows, err := query(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, args, func(rows *sql.Rows, r *row) error {
-		return rows.Scan(&r.ja4, &r.hello)
-	})
-	all := make(map[string]policy.Hello, len(rows))
-	for _, r := range rows {
+	all := make(map[string]policy.Hello)
+	return all, read(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, args, func(rows *sql.Rows) error {
+		var ja4, hello string
+		err := rows.Scan(&ja4, &hello)
 		var h policy.Hello
-		if err := json.Unmarshal([]byte(r.hello), &h); err != nil {
-			return nil, fmt.Errorf("reading the hello of %s: %w", r.ja4, err)
+		if err == nil {
+			err = json.Unmarshal([]byte(hello), &h)
 		}
-		all[r.ja4] = h
-	}
-	return all, err
+		if all[ja4] = h; err != nil {
+			return fmt.Errorf("of %s: %w", ja4, err)
+		}
+		return nil
+	})
 }
 
 // fingerprints lists those whose hellos are kept.
@@ -146,13 +144,14 @@ func (s *Store) Programs(ctx context.Context, accounts []string) (map[string][]s
 	for _, a := range accounts {
 		args = append(args, storable(a))
 	}
-	rows, err := query(ctx, s.db, "reading programs", `SELECT DISTINCT account, software FROM accounts
+	return programs, read(ctx, s.db, "reading programs", `SELECT DISTINCT account, software FROM accounts
 		WHERE software <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
-		func(rows *sql.Rows, i *Identity) error { return rows.Scan(&i.Account, &i.Software) })
-	for _, i := range rows {
-		programs[i.Account] = append(programs[i.Account], i.Software)
-	}
-	return programs, err
+		func(rows *sql.Rows) error {
+			var account, software string
+			err := rows.Scan(&account, &software)
+			programs[account] = append(programs[account], software)
+			return err
+		})
 }
 
 // AddDays fills in the days of a few clients, from a day in UTC on.
@@ -172,19 +171,17 @@ func (s *Store) AddDays(ctx context.Context, list []Client, first time.Time) err
 	for day := first.Unix() / secondsADay; day <= last.Unix()/secondsADay; day++ {
 		args = append(args, day)
 	}
-	type row struct {
-		id int64
-		Day
-	}
-	rows, err := query(ctx, s.db, "reading days", `SELECT sighting, day, observed, explained, rejected, failed FROM days
+	return read(ctx, s.db, "reading days", `SELECT sighting, day, observed, explained, rejected, failed FROM days
 		WHERE sighting IN (`+marks(1, len(list))+`) AND day IN (`+marks(len(list)+1, len(args)-len(list))+`) ORDER BY day`, args,
-		func(rows *sql.Rows, r *row) error {
-			return rows.Scan(append([]any{&r.id, &r.Number}, r.Counts.columns()...)...)
+		func(rows *sql.Rows) error {
+			var id int64
+			var d Day
+			err := rows.Scan(append([]any{&id, &d.Number}, d.Counts.columns()...)...)
+			if err == nil {
+				places[id].Days = append(places[id].Days, d)
+			}
+			return err
 		})
-	for _, r := range rows {
-		places[r.id].Days = append(places[r.id].Days, r.Day)
-	}
-	return err
 }
 
 // marks are those of n parameters from a number on.

@@ -24,23 +24,35 @@ type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// query reads all rows of a query; its errors begin with doing.
-func query[T any](ctx context.Context, db querier, doing, statement string, args []any, scan func(*sql.Rows, *T) error) ([]T, error) {
+// errEnough ends reading early.
+var errEnough = errors.New("no more rows are wanted")
+
+// read calls each for the rows of a query; its errors begin with doing.
+func read(ctx context.Context, db querier, doing, statement string, args []any, each func(*sql.Rows) error) error {
 	rows, err := db.QueryContext(ctx, statement, args...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	defer rows.Close()
-	var all []T
-	for rows.Next() {
-		var one T
-		if err := scan(rows, &one); err != nil {
-			return nil, fmt.Errorf("%s: %w", doing, err)
-		}
-		all = append(all, one)
+	for err == nil && rows.Next() {
+		err = each(rows)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
+	if err = cmp.Or(err, rows.Err()); err != nil && err != errEnough {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// query returns all rows of a query, as read does.
+func query[T any](ctx context.Context, db querier, doing, statement string, args []any, scan func(*sql.Rows, *T) error) (all []T, err error) {
+	err = read(ctx, db, doing, statement, args, func(rows *sql.Rows) error {
+		var one T
+		err := scan(rows, &one)
+		all = append(all, one)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return all, nil
 }
@@ -291,9 +303,10 @@ func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string, mo
 		first = first[:min(len(first), most)]
 	}
 	where, args := f.where()
-	all, err := query(ctx, s.db, "reading clients", "SELECT "+keys[o.key()].expression+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows, _ *struct{}) error {
+	err = read(ctx, s.db, "reading clients", "SELECT "+keys[o.key()].expression+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows) error {
 		var p place
 		err := rows.Scan(&p.value, &p.id)
+		total++
 		if cursor == "" || order(p, from) > 0 {
 			if first = append(first, p); len(first) >= 2*most {
 				keep()
@@ -302,7 +315,7 @@ func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string, mo
 		return err
 	})
 	keep()
-	return first, len(all), err
+	return first, total, err
 }
 
 // each calls do with the clients of a filter until it returns false.
@@ -311,26 +324,16 @@ func (s *Store) each(ctx context.Context, f Filter, rest string, do func(*Client
 		return err
 	}
 	where, args := f.where()
-	rows, err := s.db.QueryContext(ctx, `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
+	return read(ctx, s.db, "reading clients", `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
 		s.login_ok, s.login_failed, s.scanner, s.noise, s.observed, s.explained, s.rejected, s.failed
-		FROM sightings s WHERE `+where+rest, args...)
-	if err != nil {
-		return fmt.Errorf("reading clients: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+		FROM sightings s WHERE `+where+rest, args, func(rows *sql.Rows) error {
 		var c Client
-		if err := scanClient(rows, &c); err != nil {
-			return fmt.Errorf("reading clients: %w", err)
+		err := scanClient(rows, &c)
+		if err == nil && (f.Keep == nil || f.Keep(&c)) && !do(&c) {
+			return errEnough
 		}
-		if (f.Keep == nil || f.Keep(&c)) && !do(&c) {
-			return nil
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("reading clients: %w", err)
-	}
-	return nil
+		return err
+	})
 }
 
 func scanClient(rows *sql.Rows, c *Client) error {
@@ -409,27 +412,20 @@ func ParseOrder(s string) (Order, error) {
 // addLogins adds logins, accounts and software, a thousand clients at a time.
 func (s *Store) addLogins(ctx context.Context, list []Client) error {
 	const atOnce = 1000
-	for ; len(list) > 0; list = list[min(len(list), atOnce):] {
-		part := list[:min(len(list), atOnce)]
-		owners := make([]string, len(part))
+	for part := range slices.Chunk(list, atOnce) {
+		owners, logins := make([]string, len(part)), make(map[string][]Identity)
 		for i := range part {
 			owners[i] = strconv.FormatInt(ownerOf(part[i].Addr.String(), part[i].JA4), 10)
 		}
-		type row struct {
-			owner int64
-			Identity
-		}
-		rows, err := query(ctx, s.db, "reading accounts", `SELECT owner, account, software FROM accounts WHERE owner IN (`+
-			strings.Join(owners, ",")+`) ORDER BY owner, account, software`, nil, func(rows *sql.Rows, r *row) error {
-			return rows.Scan(&r.owner, &r.Account, &r.Software)
-		})
-		if err != nil {
+		if err := read(ctx, s.db, "reading accounts", `SELECT owner, account, software FROM accounts WHERE owner IN (`+
+			strings.Join(owners, ",")+`) ORDER BY owner, account, software`, nil, func(rows *sql.Rows) error {
+			var owner string
+			var l Identity
+			err := rows.Scan(&owner, &l.Account, &l.Software)
+			logins[owner] = append(logins[owner], l)
 			return err
-		}
-		logins := make(map[string][]Identity)
-		for _, r := range rows {
-			k := strconv.FormatInt(r.owner, 10)
-			logins[k] = append(logins[k], r.Identity)
+		}); err != nil {
+			return err
 		}
 		for i := range part {
 			part[i].addLogins(logins[owners[i]])
