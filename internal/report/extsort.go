@@ -128,7 +128,7 @@ func (s *sorter) sorted() (source, error) {
 		}
 	}
 	s.records, s.spots = nil, nil
-	var heads []*head // a heap
+	var heads []*head // in order
 	buffer := max(s.budget/len(s.runs), 4<<10)
 	for _, r := range s.runs {
 		part := io.NewSectionReader(s.scratch.file, r.from, r.to-r.from)
@@ -138,19 +138,19 @@ func (s *sorter) sorted() (source, error) {
 		}
 		heads = append(heads, h)
 	}
-	for i := len(heads) / 2; i >= 0; i-- {
-		sink(heads, i)
-	}
+	slices.SortFunc(heads, func(a, b *head) int { return bytes.Compare(a.record, b.record) })
 	begun := false
 	return func() ([]byte, error) {
 		if begun { // the record before is not needed any more
-			if err := heads[0].read(); err != nil {
+			first := heads[0]
+			if err := first.read(); err != nil {
 				return nil, err
 			}
-			if last := len(heads) - 1; heads[0].record == nil {
-				heads[0], heads = heads[last], heads[:last]
+			heads = slices.Delete(heads, 0, 1)
+			if first.record != nil {
+				at, _ := slices.BinarySearchFunc(heads, first.record, func(h *head, record []byte) int { return bytes.Compare(h.record, record) })
+				heads = slices.Insert(heads, at, first)
 			}
-			sink(heads, 0)
 		}
 		begun = true
 		if len(heads) == 0 {
@@ -181,21 +181,4 @@ func (h *head) read() error {
 		return fmt.Errorf("reading a sorted file: %w", err)
 	}
 	return nil
-}
-
-// sink restores the order of a heap from the i-th on.
-func sink(heads []*head, i int) {
-	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(heads); child++ {
-			if bytes.Compare(heads[child].record, heads[least].record) < 0 {
-				least = child
-			}
-		}
-		if least == i {
-			return
-		}
-		heads[i], heads[least] = heads[least], heads[i]
-		i = least
-	}
 }
