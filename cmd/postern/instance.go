@@ -181,7 +181,7 @@ func (i *instance) get(ctx context.Context, path string, query url.Values, into 
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", i.where, err)
+		return i.brokeOff(err)
 	}
 	return nil
 }
@@ -228,10 +228,19 @@ func (i *instance) report(ctx context.Context, q *report.Query, w io.Writer, mai
 		err = json.Unmarshal([]byte(resp.Trailer.Get(report.Trailer)), r)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer of %s: %w", i.where, err)
+		return nil, i.brokeOff(err)
 	}
 	r.Clean()
 	return r, nil
+}
+
+// brokeOff is the error of an answer that is not whole.
+func (i *instance) brokeOff(err error) error {
+	words := ""
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		words = ": it has ended meanwhile, or its log says why: ask again"
+	}
+	return fmt.Errorf("reading the answer of %s: %w%s", i.where, err, words)
 }
 
 // refused explains an answer with an error status.
@@ -290,8 +299,10 @@ func adminError(err error) error {
 		words = "it speaks no TLS: write http://, and leave " + certVariable + " out"
 	case strings.Contains(said, "readLoopPeekFailLocked"): // of net/http, where an answer is there before the request
 		return errors.New("it speaks before it is asked: " + notAdmin)
-	case strings.Contains(said, "malformed HTTP"), strings.Contains(said, "first record does not look like"), errors.Is(err, io.EOF):
+	case strings.Contains(said, "malformed HTTP"), strings.Contains(said, "first record does not look like"):
 		words = notAdmin
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		words = "it has ended meanwhile (ask again), or " + notAdmin
 	case strings.Contains(said, "dial "):
 		words = "does Postern run, with its admin port there (" + config.Prefix + "ADMIN_LISTEN)?"
 	default:
@@ -442,7 +453,7 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, healthBytes))
 	if err != nil {
-		return false, "", fmt.Errorf("reading the answer of %s: %w", cfg.AdminListen, err)
+		return false, "", i.brokeOff(err)
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:

@@ -545,6 +545,12 @@ func TestAReportOfAnInstanceThatIsBusyOrOlder(t *testing.T) {
 
 // What breaks off is no report.
 func TestAnInstanceThatBreaksOff(t *testing.T) {
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer silent.Close()
+	const says = "it has ended meanwhile (ask again), or it is not Postern's admin port: "
+	if o := runAt(t, reportNow, nil, "report", "-from", silent.URL); o.code != exitBroken || !strings.Contains(o.stderr, says) {
+		t.Errorf("before the first byte: exit %d, %q", o.code, o.stderr)
+	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "Postern-Report")
 		io.WriteString(w, "GO: nobody with old TLS is left.\n")
@@ -553,7 +559,7 @@ func TestAnInstanceThatBreaksOff(t *testing.T) {
 	}))
 	defer s.Close()
 	o := runAt(t, reportNow, []string{"POSTERN_ADMIN_LISTEN=" + s.Listener.Addr().String()}, "report", "-ready")
-	if o.code != exitBroken || !strings.Contains(o.stderr, "reading the answer of ") {
+	if o.code != exitBroken || !strings.Contains(o.stderr, "reading the answer of ") || !strings.HasSuffix(o.stderr, ": it has ended meanwhile, or its log says why: ask again\n") {
 		t.Errorf("exit %d, %q\n%s", o.code, o.stderr, o.stdout)
 	}
 }

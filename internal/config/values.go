@@ -141,7 +141,7 @@ type Period time.Duration
 func (p *Period) UnmarshalText(b []byte) error {
 	d, err := text.ParseDuration(string(b))
 	if err != nil && string(b) != "0" {
-		return badValue{string(b), err.Error()}
+		return badValue{string(b), "neither 0 nor " + strings.TrimPrefix(err.Error(), "not ")}
 	}
 	*p = Period(d)
 	return nil

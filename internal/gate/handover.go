@@ -16,14 +16,27 @@ const (
 	readyTime = 30 * time.Second
 	// readyEvery is how often it looks whether it is.
 	readyEvery = 20 * time.Millisecond
+	// lateTime is when the new one says what it waits for.
+	lateTime = readyTime - 5*time.Second
 )
 
 // takeOver begins to serve once this process is ready and the one before lets it.
 func (g *Runtime) takeOver() {
 	g.log.Info("waiting to take over")
+	late := time.AfterFunc(lateTime, func() {
+		_, list := g.readiness.Conditions()
+		var lacks []string
+		for _, c := range list {
+			if !c.Good {
+				lacks = append(lacks, c.Name+": "+c.Word)
+			}
+		}
+		g.log.Warn("not ready to take over yet", "lacks", lacks)
+	})
 	for ready := false; !ready; time.Sleep(readyEvery) {
 		ready, _ = g.readiness.Conditions()
 	}
+	late.Stop()
 	ok, failed := g.given.Before.Ready()
 	g.metrics.Handovers(ok+1, failed)
 	g.accept()
@@ -39,6 +52,7 @@ func (g *Runtime) startNext(ctx context.Context, next chan<- *handover.Link) {
 	case <-ctx.Done():
 		return
 	}
+	g.log.Info("handing over", "program", g.given.Program)
 	link, err := g.given.Start()
 	if err == nil {
 		kept := context.AfterFunc(ctx, func() { link.Kill() })

@@ -44,7 +44,8 @@ type Given struct {
 	// Before is the Postern before, which hands over; nil if there is none.
 	Before *Link
 
-	program string
+	// Program is the path of the program that Start starts.
+	Program string
 	environ []string
 }
 
@@ -65,7 +66,7 @@ func Take() (given Given, err error) {
 	if err != nil {
 		program, _ = os.Executable()
 	}
-	given = Given{Sockets: make(Sockets), program: program, environ: os.Environ()}
+	given = Given{Sockets: make(Sockets), Program: program, environ: os.Environ()}
 	var problems []error
 	for _, f := range activation.Files(true) {
 		name := f.Name()
@@ -155,7 +156,11 @@ func (l *Link) End(ctx context.Context) error {
 	return nil
 }
 
-// Await waits until the next process is ready, and no longer than a time.
+// endTime is how long a process that has let go of its Link may take to say why, and end.
+const endTime = 5 * time.Second
+
+// Await waits until the next process is ready, and no longer than a time. One that goes
+// instead has had its time to end.
 func (l *Link) Await(timeout time.Duration) error {
 	l.SetReadDeadline(time.Now().Add(timeout))
 	err := l.hears(ready)
@@ -163,7 +168,9 @@ func (l *Link) Await(timeout time.Duration) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("the new process has not said within %v that it is ready", timeout)
 	} else if err != nil {
-		return errors.New("the new process has ended; before that it has said why")
+		l.Close()
+		l.waitEnd(endTime)
+		return errors.New("the new process has ended without being ready: what it says stands in its own lines of the log")
 	}
 	return nil
 }

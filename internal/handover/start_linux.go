@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Start starts the program on disk, with this one's arguments and the environment of its
@@ -31,13 +34,24 @@ func (given Given) Start() (*Link, error) {
 		}
 	}
 	link, err := newLink(os.NewFile(uintptr(pair[0]), linkName))
-	pid, failed := syscall.ForkExec("/proc/self/exe", slices.Concat([]string{Starter, given.program}, os.Args), &syscall.ProcAttr{
+	pid, failed := syscall.ForkExec("/proc/self/exe", slices.Concat([]string{Starter, given.Program}, os.Args), &syscall.ProcAttr{
 		Env:   slices.Concat([]string{fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":"), "WATCHDOG_PID="}, given.environ),
 		Files: files, Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_PARENT},
 	})
 	if err = cmp.Or(err, failed); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", given.program, err)
+		return nil, fmt.Errorf("starting %s: %w", given.Program, err)
 	}
 	link.Process, err = os.FindProcess(pid)
 	return link, err
+}
+
+// waitEnd waits for the end of the next process, and no longer than a time. How a sibling
+// ends only its parent can know.
+func (l *Link) waitEnd(timeout time.Duration) {
+	l.WithHandle(func(pidfd uintptr) {
+		ends, end := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, time.Now().Add(timeout)
+		for err := error(unix.EINTR); err == unix.EINTR; {
+			_, err = unix.Poll(ends, int(max(0, time.Until(end)).Milliseconds()))
+		}
+	})
 }

@@ -293,11 +293,15 @@ func TestSignalsToAProcessThatWaitsToTakeOver(t *testing.T) {
 	login(t, g, "imap")
 }
 
+const endedUnready = "the new process has ended without being ready: what it says stands in its own lines of the log"
+
 // failing are programs that do not take over, and what the log says of it.
 var failing = map[string]string{
-	"#!/bin/sh\nexit 1\n":        "the new process has ended; before that it has said why",
-	"#!/bin/sh\nexec sleep 40\n": "the new process has not said within 30s that it is ready",
-	"no program":                 "the new process has ended",
+	// As a Postern that has let go of the link, and looks for all else that is wrong.
+	"#!/bin/sh\nexec 3>&-; sleep 1; echo it says why >&2; exit 7\n": endedUnready,
+	"#!/bin/sh\nexec sleep 40\n":                                    "the new process has not said within 30s that it is ready",
+	"no program":                                                    endedUnready,
+	"#!/bin/sh\nPOSTERN_UPSTREAM_POP3=pop3://127.0.0.1:1 exec BINARY \"$@\"\n": "the new process has not said within 30s that it is ready",
 }
 
 func TestAProgramThatDoesNotStartChangesNothing(t *testing.T) {
@@ -307,7 +311,7 @@ func TestAProgramThatDoesNotStartChangesNothing(t *testing.T) {
 			t.Parallel()
 			g, path := start(t, nil)
 			before, c := g.PID(), login(t, g, "imaps")
-			replace(t, path, []byte(program))
+			replace(t, path, []byte(strings.ReplaceAll(program, "BINARY", posterntest.Binary(t))))
 			g.Signal(t, syscall.SIGUSR2)
 			var line map[string]any
 			for end := time.Now().Add(35 * time.Second); line == nil && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
@@ -317,6 +321,15 @@ func TestAProgramThatDoesNotStartChangesNothing(t *testing.T) {
 			}
 			if line == nil || !strings.Contains(fmt.Sprint(line["error"]), want) {
 				t.Errorf("the log has %v", line)
+			}
+			if strings.Contains(program, "it says why") && !strings.Contains(g.Stderr(), "it says why") {
+				t.Error("it was not let say why")
+			}
+			if len(g.LogLines("handing over")) != 1 {
+				t.Error("the log does not say that it began")
+			}
+			if strings.Contains(program, "POP3") && !strings.Contains(fmt.Sprint(g.WaitLog(t, "not ready to take over yet", 1)), "upstream pop3: not answered yet") {
+				t.Error("the log does not say what it waits for")
 			}
 			if err := c.Do("NOOP"); err != nil {
 				t.Error(err)
