@@ -140,7 +140,7 @@ type Period time.Duration
 // UnmarshalText reads a duration, or 0.
 func (p *Period) UnmarshalText(b []byte) error {
 	d, err := text.ParseDuration(string(b))
-	if err != nil && string(b) != "0" {
+	if zero, zerr := time.ParseDuration(string(b)); err != nil && (zerr != nil || zero != 0) {
 		return badValue{string(b), "neither 0 nor " + strings.TrimPrefix(err.Error(), "not ")}
 	}
 	*p = Period(d)
