@@ -35,6 +35,7 @@ var hostile = []string{
 	"anna@example.org", "", `anna\`, `anna"`, `\"`, "\u2028\u0085\xff", strings.Repeat("a", 250),
 	`","client":"` + innocent + `","client_port":1,"mechanism":"PLAIN"}`,
 	` client=` + innocent + ` client_port=1 mechanism=PLAIN`,
+	`","listener":"imap","client":"10.0.0.1","client_port":1,"mechanism":"PLAIN`, ` listener=imap client=10.0.0.1 client_port=1 mechanism=PLAIN`,
 	fakeJSON, "\n" + fakeJSON, "\r\n" + fakeText, fakeText, " host postern[1]: " + fakeJSON, "Nov 23 21:31:58 host postern: " + fakeText,
 }
 
@@ -61,13 +62,13 @@ func (p *prefixed) Write(line []byte) (int, error) {
 
 // found runs fail2ban over a log, and returns whom it finds there. Each must have failed
 // between the start and now.
-func found(t *testing.T, log string, start time.Time) []string {
+func found(t *testing.T, log, filter string, start time.Time) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "postern.log")
 	if err := os.WriteFile(file, []byte(log), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("fail2ban-regex", "--usedns", "no", "-o", "<ip> <time>", file, filepath.Join(root, filter))
+	cmd := exec.Command("fail2ban-regex", "--usedns", "no", "-o", "<ip> <time>", file, filter)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -88,7 +89,7 @@ func found(t *testing.T, log string, start time.Time) []string {
 func TestFail2banFindsEveryRefusedLoginAndNothingElse(t *testing.T) {
 	const ofEach = 10_000
 	var log prefixed
-	var want []string
+	var want, insideTLS []string
 	start, clock := time.Now(), time.Unix(0, 0)
 	// A line each millisecond keeps below what is written in a second.
 	now := func() time.Time { clock = clock.Add(2 * time.Millisecond); return clock }
@@ -112,8 +113,9 @@ func TestFail2banFindsEveryRefusedLoginAndNothingElse(t *testing.T) {
 		case kind == 0: // the mail server has refused it
 			code := []string{"", "AUTHENTICATIONFAILED", "AUTH", "ALERT"}[n%4]
 			o.LoginFailed(&proxy.LoginFailed{Conn: conn, Mechanism: []string{"LOGIN", "SCRAM-SHA-256", "other"}[n%3], Code: code, Account: account})
-			want = append(want, client.String())
+			want, insideTLS = append(want, client.String()), append(insideTLS, client.String())
 		case kind == 1: // Postern has, before TLS
+			conn.Listener = []proxy.Listener{proxy.IMAP, proxy.POP3}[n%2]
 			o.LoginFailed(&proxy.LoginFailed{Conn: conn, BeforeTLS: true, Mechanism: "USER"})
 			want = append(want, client.String())
 		case n%3 == 0:
@@ -135,7 +137,8 @@ func TestFail2banFindsEveryRefusedLoginAndNothingElse(t *testing.T) {
 		for range 30 {
 			o.LoginFailed(&proxy.LoginFailed{Conn: flood, Mechanism: "PLAIN"})
 		}
-		want = append(want, slices.Repeat([]string{"198.51.100.7"}, 20)...)
+		folded := slices.Repeat([]string{"198.51.100.7"}, 20)
+		want, insideTLS = append(want, folded...), append(insideTLS, folded...)
 		o.Logins.Tick(clock.Add(time.Minute))
 	}
 	if n := strings.Count(log.String(), "suppressed"); n != 2 {
@@ -144,7 +147,7 @@ func TestFail2banFindsEveryRefusedLoginAndNothingElse(t *testing.T) {
 	if lost := observers[0].Logins.Lost() + observers[1].Logins.Lost(); lost > 0 {
 		t.Fatalf("%d lines were not written", lost)
 	}
-	got := found(t, log.String(), start)
+	got := found(t, log.String(), filepath.Join(root, filter), start)
 	if slices.Contains(got, innocent) {
 		t.Error("a stranger has had somebody else banned")
 	}
@@ -156,6 +159,23 @@ func TestFail2banFindsEveryRefusedLoginAndNothingElse(t *testing.T) {
 			}
 		}
 	}
+	if got := found(t, log.String(), withoutBeforeTLS(t), start); !slices.Equal(got, insideTLS) {
+		t.Errorf("with ignoreregex, fail2ban finds %d logins, want %d", len(got), len(insideTLS))
+	}
+}
+
+// withoutBeforeTLS is the filter with its ignoreregex.
+func withoutBeforeTLS(t *testing.T) string {
+	t.Helper()
+	before, rest, ok := strings.Cut(read(t, filter), "#ignoreregex =")
+	if !ok {
+		t.Fatal("the filter has no ignoreregex to take")
+	}
+	file := filepath.Join(t.TempDir(), "postern.conf")
+	if err := os.WriteFile(file, []byte(before+"ignoreregex ="+strings.Replace(rest, "\n# ", "\n ", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // nobody is known to have logged in.
@@ -228,8 +248,12 @@ func TestFail2banReadsWhatServeWrites(t *testing.T) {
 		}
 	}
 	p.Stop(t)
-	if got := found(t, p.Stderr(), start); len(got) != want || slices.Contains(got, innocent) {
+	if got := found(t, p.Stderr(), filepath.Join(root, filter), start); len(got) != want || slices.Contains(got, innocent) {
 		t.Errorf("fail2ban finds %d logins, want %d: %v in\n%s", len(got), want, got, p.Stderr())
+	}
+	const beforeTLS = 5
+	if got := found(t, p.Stderr(), withoutBeforeTLS(t), start); len(got) != want-beforeTLS || slices.Contains(got, "127.0.0.8") {
+		t.Errorf("with ignoreregex, fail2ban finds %d logins, want %d: %v in\n%s", len(got), want-beforeTLS, got, p.Stderr())
 	}
 }
 
