@@ -319,6 +319,13 @@ func TestDocumentedInstallation(t *testing.T) {
 	if got := one[*core.ConfigMap](t, decode(t, "policy.yaml", rendered)).Data["policy.yaml"]; got != policy {
 		t.Errorf("the policy has become\n%s", got)
 	}
+	pod := one[*apps.Deployment](t, decode(t, "deployment.yaml", files["postern/templates/deployment.yaml"])).Spec.Template.Spec
+	if got := value(pod.Containers[0], "POSTERN_ADMIN_TOKEN_FILE"); got != "/files/ADMIN_TOKEN_FILE" {
+		t.Errorf("the report has the token in %q", got)
+	}
+	if notes := files["postern/templates/NOTES.txt"]; strings.Contains(notes, "WARNING") || !strings.Contains(notes, "exec deployment/mail-postern -- /postern report\n") {
+		t.Errorf("the notes say:\n%s", notes)
+	}
 }
 
 func TestChartRefuses(t *testing.T) {
@@ -378,6 +385,9 @@ func TestChartNotes(t *testing.T) {
 		_, notes := template(t, values)
 		if !strings.Contains(notes, " 143 (imap) 993 (imaps).") {
 			t.Errorf("no ports in\n%s", notes)
+		}
+		if !strings.Contains(notes, "set files.ADMIN_TOKEN_FILE") || strings.Contains(notes, "/postern report") {
+			t.Errorf("a report without a token in\n%s", notes)
 		}
 		for _, sentence := range []string{gone, apart, keys, nodes} {
 			if strings.Contains(notes, sentence) != slices.Contains(want, sentence) {
