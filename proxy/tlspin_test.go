@@ -180,7 +180,6 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		}
 		return hello.ClientHello(s)
 	}
-	const dhe = 0x0033 // TLS_DHE_RSA_WITH_AES_128_CBC_SHA
 	for i, tt := range []struct {
 		name    string
 		flight  []byte
@@ -198,7 +197,7 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		{"TLS 1.1", with(0x0302, nil), "15030200020246", Rejected, NoFailure, policy.ReasonVersion},
 		{"TLS 1.0 with SCSV", with(0x0301, func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV) }),
 			"15030100020246", Rejected, NoFailure, policy.ReasonFallback},
-		{"DHE only", with(0x0303, func(s *hello.Spec) { s.CipherSuites = []uint16{dhe} }), "15030300020228", Rejected, NoFailure, policy.ReasonCipher},
+		{"DHE only", with(0x0303, func(s *hello.Spec) { s.CipherSuites = hello.DHE }), "15030300020228", Rejected, NoFailure, policy.ReasonCipher},
 		{"RSA key exchange only", with(0x0303, func(s *hello.Spec) { s.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA} }),
 			"15030300020228", Rejected, NoFailure, policy.ReasonCipher},
 		{"ALPN of the web", with(0x0303, func(s *hello.Spec) { s.ALPN = []string{"h2"} }), "15030300020278", Failed, FailALPN, policy.NotLegacy},

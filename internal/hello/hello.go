@@ -35,15 +35,17 @@ const (
 	recordAlert     = 21
 	recordHandshake = 22
 
-	typeClientHello = 1
-	typeServerHello = 2
+	typeClientHello       = 1
+	typeServerHello       = 2
+	typeCertificate       = 11
+	typeServerKeyExchange = 12
+	typeServerHelloDone   = 14
 
 	// maxRecord is the most plaintext that one record holds (RFC 8446,
 	// Section 5.1).
 	maxRecord = 1 << 14
 
-	recordHeader  = 5
-	messageHeader = 4
+	recordHeader = 5
 )
 
 // Spec describes a ClientHello. Empty fields are left out; the zero Spec is a
@@ -87,10 +89,29 @@ type Extension struct {
 // ClientHello returns the hello in as many records as it takes. The random is
 // fresh on every call. It panics if a list does not fit its length field.
 func ClientHello(s Spec) []byte {
+	message := s.message()
+	if pad := s.Size - len(message) - 4; pad >= 0 {
+		s.Extra = append(slices.Clip(s.Extra), Extension{extPadding, make([]byte, pad)})
+		message = s.message()
+	}
+	return records(message, s.recordVersion())
+}
+
+// message is that of RFC 8446, Section 4.1.2, with its header.
+func (s Spec) message() []byte {
 	var b cryptobyte.Builder
 	b.AddUint8(typeClientHello)
-	b.AddUint24LengthPrefixed(s.body)
-	return records(b.BytesOrPanic(), s.recordVersion())
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
+		b.AddUint16(s.version())
+		b.AddBytes(random(32))
+		b.AddUint8LengthPrefixed(raw(s.SessionID))
+		b.AddUint16LengthPrefixed(list(s.CipherSuites))
+		b.AddUint8LengthPrefixed(raw(cmp.Or(string(s.Compression), "\x00")))
+		if !s.NoExtensions {
+			b.AddUint16LengthPrefixed(s.extensions)
+		}
+	})
+	return b.BytesOrPanic()
 }
 
 func records(message []byte, version uint16) []byte {
@@ -113,30 +134,6 @@ func (s Spec) recordVersion() uint16 {
 		return VersionSSL30
 	}
 	return tls.VersionTLS10
-}
-
-// body is the message behind its header (RFC 8446, Section 4.1.2).
-func (s Spec) body(b *cryptobyte.Builder) {
-	var fixed cryptobyte.Builder
-	fixed.AddUint16(s.version())
-	fixed.AddBytes(random(32))
-	fixed.AddUint8LengthPrefixed(raw(s.SessionID))
-	fixed.AddUint16LengthPrefixed(list(s.CipherSuites))
-	fixed.AddUint8LengthPrefixed(raw(cmp.Or(string(s.Compression), "\x00")))
-	before := fixed.BytesOrPanic()
-	b.AddBytes(before)
-	if s.NoExtensions {
-		return
-	}
-	var extensions cryptobyte.Builder
-	s.extensions(&extensions)
-	block := extensions.BytesOrPanic()
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		b.AddBytes(block)
-		if pad := s.Size - messageHeader - len(before) - 2 - len(block) - 4; pad >= 0 {
-			addExtension(b, extPadding, raw(make([]byte, pad)))
-		}
-	})
 }
 
 func (s Spec) extensions(b *cryptobyte.Builder) {

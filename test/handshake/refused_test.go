@@ -71,7 +71,7 @@ func with(s hello.Spec, change func(*hello.Spec)) hello.Spec {
 }
 
 func suites(version uint16, ids ...uint16) hello.Spec {
-	return with(hello.Typical(version), func(s *hello.Spec) { s.CipherSuites = ids })
+	return hello.Typical(version).Only(ids...)
 }
 
 // Specs that several tests offer.
@@ -79,9 +79,9 @@ var (
 	tls10    = with(hello.Typical(tls.VersionTLS10), func(s *hello.Spec) { s.ServerName = "mail.example.org" })
 	tls12    = hello.Typical(tls.VersionTLS12)
 	tls13    = hello.Typical(tls.VersionTLS13)
-	dheOnly  = suites(tls.VersionTLS12, 0x0033, 0x009e, 0x0016, 0x00ff)
-	rsaOnly  = suites(tls.VersionTLS12, 0x009c, 0x003c, 0x002f, 0x0035)
-	desOnly  = suites(tls.VersionTLS12, 0xc008, 0xc012, 0x000a)
+	dheOnly  = suites(tls.VersionTLS12, hello.DHE...)
+	rsaOnly  = suites(tls.VersionTLS12, hello.RSA...)
+	desOnly  = suites(tls.VersionTLS12, hello.TDES...)
 	future   = with(tls13, func(s *hello.Spec) { s.SupportedVersions = []uint16{0x0305, 0x7f1c} })
 	fallback = with(tls10, func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV) })
 )

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -141,9 +142,7 @@ func refused(t *testing.T, g *posterntest.Proxy, listener string, flight []byte,
 }
 
 func dheOnly(version uint16, more ...uint16) []byte {
-	s := hello.Typical(version)
-	s.CipherSuites = append([]uint16{0x0033, 0x009e}, more...)
-	return hello.ClientHello(s)
+	return hello.ClientHello(hello.Typical(version).Only(append(slices.Clone(hello.DHE), more...)...))
 }
 
 func TestAnAlertOfTheOldServerReachesTheClientAndIsAFailure(t *testing.T) {
