@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,9 +25,12 @@ const Every = 2 * time.Second
 // Watcher watches sets of files. Add must be called before Run; Trigger may be
 // called at any time and from any goroutine.
 type Watcher struct {
-	every   time.Duration
-	trigger chan chan struct{}
-	sets    []*set
+	every time.Duration
+	sets  []*set
+	wake  chan struct{}
+
+	mu      sync.Mutex
+	waiting chan struct{} // closed after the next read; nil if none is asked for
 }
 
 // set is a set of files that are read together.
@@ -39,7 +43,7 @@ type set struct {
 
 // New makes a watcher that checks its files at that interval.
 func New(every time.Duration) *Watcher {
-	return &Watcher{every: every, trigger: make(chan chan struct{}, 1)}
+	return &Watcher{every: every, wake: make(chan struct{}, 1)}
 }
 
 // Add watches files and directories, including the directories in those. It must
@@ -52,15 +56,23 @@ func (w *Watcher) Add(reload func() error, paths ...string) {
 }
 
 // Trigger has everything read again at once, changed or not, and closes done after that.
-// Triggers that come in quick succession may count as one.
+// Triggers that come before the read begins share it.
 func (w *Watcher) Trigger() (done <-chan struct{}) {
-	read := make(chan struct{})
-	select {
-	case w.trigger <- read:
-	default: // one is waiting already
-		close(read)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waiting == nil {
+		w.waiting = make(chan struct{})
+		w.wake <- struct{}{}
 	}
-	return read
+	return w.waiting
+}
+
+// triggered ends what Trigger's callers share: later ones wait for another read.
+func (w *Watcher) triggered() (done chan<- struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	done, w.waiting = w.waiting, nil
+	return done
 }
 
 // Run watches until the context ends.
@@ -75,11 +87,12 @@ func (w *Watcher) Run(ctx context.Context) {
 			for _, s := range w.sets {
 				s.check()
 			}
-		case read := <-w.trigger:
+		case <-w.wake:
+			done := w.triggered()
 			for _, s := range w.sets {
 				s.read(stateOf(s.paths))
 			}
-			close(read)
+			close(done)
 		}
 	}
 }

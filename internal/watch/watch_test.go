@@ -225,9 +225,21 @@ func TestTriggerReadsAtOnceAndAStormCountsAsFew(t *testing.T) {
 	run(t, []string{file}, func(t *testing.T, w *watched) {
 		w.Trigger()
 		expect(t, "triggered", w.read(), 1)
+		w.mu.Lock() // holds the first read up, so that all others come before it ends
+		first := w.Trigger()
+		var last <-chan struct{}
 		for range 100 {
-			w.Trigger()
+			last = w.Trigger()
 		}
+		select {
+		case <-first:
+			t.Error("the first trigger counts as done before anything is read")
+		case <-last:
+			t.Error("the last trigger counts as done before anything is read")
+		default:
+		}
+		w.mu.Unlock()
+		<-last
 		if n := w.read(); n < 1 || n > 2 {
 			t.Errorf("a hundred triggers: read %d times", n)
 		}
