@@ -17,7 +17,8 @@ import (
 	"postern/policy"
 )
 
-// segments is how many segments with data have come over a connection.
+// segments is how many segments with data have come over a connection, those that the
+// kernel has sent twice included: it does where an ACK is late.
 func segments(t *testing.T, c *net.TCPConn) uint32 {
 	t.Helper()
 	raw, err := c.SyscallConn()
@@ -50,33 +51,45 @@ func TestTwoRecordsOfOneWriteLeaveTogether(t *testing.T) {
 			}
 		}
 	})
+	steps := []struct {
+		say, want string
+		segments  uint32
+	}{
+		{"", posterntest.IMAPGreeting, 1},
+		{"b NOOP\r\n", "b OK done\r\n", 1},
+		{"a LOGIN u p\r\n", "a OK in\r\n", 1},
+		{"b IDLE\r\n", "b OK done\r\n", 1},
+		{"one\r\n", "x", 1},
+		{"many\r\n", strings.Repeat("m", 20000), 4},
+	}
 	for _, suite := range []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, tls.TLS_RSA_WITH_RC4_128_SHA} {
 		g := StartProxy(t, policy.Observe, up.Addr(), "", nil)
 		config := g.oldClient()
 		config.CipherSuites = []uint16{suite}
-		nc := g.Dial(t, IMAPS)
-		c := tls.Client(nc, config)
-		if err := c.Handshake(); err != nil {
-			t.Fatal(err)
-		}
-		expect := func(say, want string, bound uint32) {
-			t.Helper()
-			before := segments(t, nc)
-			io.WriteString(c, say)
-			got := make([]byte, len(want))
-			if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
-				t.Fatalf("%04x: %.80q: answered %.80q, %v", suite, say, got, err)
+		fewest := make([]uint32, len(steps))
+		for attempt := range 5 {
+			nc := g.Dial(t, IMAPS)
+			c := tls.Client(nc, config)
+			if err := c.Handshake(); err != nil {
+				t.Fatal(err)
 			}
-			if n := segments(t, nc) - before; n > bound {
-				t.Errorf("%04x: %.80q is answered in %d segments, want %d", suite, say, n, bound)
+			for i, step := range steps {
+				before := segments(t, nc)
+				io.WriteString(c, step.say)
+				got := make([]byte, len(step.want))
+				if _, err := io.ReadFull(c, got); err != nil || string(got) != step.want {
+					t.Fatalf("%04x: %.80q: answered %.80q, %v", suite, step.say, got, err)
+				}
+				if n := segments(t, nc) - before; attempt == 0 || n < fewest[i] {
+					fewest[i] = n
+				}
+			}
+			c.Close()
+		}
+		for i, step := range steps {
+			if n := fewest[i]; n > step.segments {
+				t.Errorf("%04x: %.80q is answered in %d segments, want %d", suite, step.say, n, step.segments)
 			}
 		}
-		expect("", posterntest.IMAPGreeting, 1)
-		expect("b NOOP\r\n", "b OK done\r\n", 1)
-		expect("a LOGIN u p\r\n", "a OK in\r\n", 1)
-		expect("b IDLE\r\n", "b OK done\r\n", 1)
-		expect("one\r\n", "x", 1)
-		expect("many\r\n", strings.Repeat("m", 20000), 4)
-		c.Close()
 	}
 }
