@@ -257,7 +257,7 @@ func knowsCurve(h *Hello, k KeyTypes) bool {
 func (f Floor) servesWith(h *Hello, version Version, key KeyTypes) bool {
 	if version == TLS13 {
 		return slices.ContainsFunc(h.CipherSuites, suiteIn13) &&
-			slices.ContainsFunc(h.Groups, groupIn13) &&
+			slices.ContainsFunc(h.Groups, f.groupIn13) &&
 			signs(h, version, key)
 	}
 	// Point formats without the uncompressed one break RFC 8422, Section

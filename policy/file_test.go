@@ -36,7 +36,7 @@ var badFiles = []struct {
 	{"two documents", "floor: tls1.2\n---\nmode: observe\n", []string{`2:1: a second document: take the --- away that begins it`}},
 	{"a second document that is empty", "floor: tls1.2\n---\n", []string{`2:1: a second document: take the --- away that begins it`}},
 	{"problems in both documents", "floor: x\n---\nmode: observe\n", []string{
-		`1:8: floor: no such floor "x": use one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3`, `2:1: a second document: take the --- away that begins it`}},
+		`1:8: floor: no such floor "x": use one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3, tls1.3-pq`, `2:1: a second document: take the --- away that begins it`}},
 
 	// What is not YAML.
 	// The yaml package tells where that begins which holds the fault.
@@ -134,9 +134,9 @@ var badFiles = []struct {
 		`4:3: rule "t": a rule has no mode: add mode: and its value`,
 		`5:42: rule "u": pass_through is a list, not a single value: write one behind the colon`}},
 	{"floors and modes", "floor: tls1.0\nmode: off\n", []string{
-		`1:8: floor: no such floor "tls1.0": use one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3`,
+		`1:8: floor: no such floor "tls1.0": use one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3, tls1.3-pq`,
 		`2:7: mode: no such mode "off": use one of enforce, explain, observe`}},
-	{"a floor that is none", "floor: lenient\n", []string{`1:8: floor: no such floor "lenient": use one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3`}},
+	{"a floor that is none", "floor: lenient\n", []string{`1:8: floor: no such floor "lenient": use one of tls1.2-compat, tls1.2, tls1.2-aead, tls1.3, tls1.3-pq`}},
 	{"until before from", ruleFile("from: 2026-07-01T00:00:00Z", "until: 2026-06-01T00:00:00Z"), []string{`5:3: rule "r": until is not after from: set a later until`}},
 	{"until is from, elsewhere", ruleFile("from: 2026-07-01T02:00:00+02:00", "until: 2026-07-01T00:00:00Z"), []string{`5:3: rule "r": until is not after from: set a later until`}},
 	{"dates that are none", "rules:\n" + datesRules("2026-07-01", "2026-07-01T00:00:00", "2026-07-01 00:00:00", "2026-02-30T00:00:00Z", "2026-07-01T24:00:00Z",

@@ -6,7 +6,7 @@ import (
 )
 
 // Floor names what a handshake must reach: the least TLS version and the
-// acceptable cipher suites. RFC 9325 is behind the choice; there is none below
+// acceptable cipher suites and groups. RFC 9325 is behind the choice; there is none below
 // TLS 1.2.
 type Floor uint8
 
@@ -22,6 +22,9 @@ const (
 	FloorTLS12AEAD
 	// FloorTLS13 is TLS 1.3 alone.
 	FloorTLS13
+	// FloorTLS13PQ is TLS 1.3 with a hybrid post-quantum group
+	// (draft-ietf-tls-ecdhe-mlkem).
+	FloorTLS13PQ
 
 	// lenient is no floor: it is all that crypto/tls can serve, for the modes
 	// observe and explain. It cannot be named in a configuration.
@@ -36,11 +39,12 @@ var floors = [...]struct {
 	FloorTLS12Compat: {"tls1.2-compat", TLS12},
 	FloorTLS12AEAD:   {"tls1.2-aead", TLS12},
 	FloorTLS13:       {"tls1.3", TLS13},
+	FloorTLS13PQ:     {"tls1.3-pq", TLS13},
 	lenient:          {"lenient", TLS10},
 }
 
 // Floors lists the floors that can be configured, the most lenient first.
-var Floors = []Floor{FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD, FloorTLS13}
+var Floors = []Floor{FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD, FloorTLS13, FloorTLS13PQ}
 
 // String returns the floor's name in configuration.
 func (f Floor) String() string { return floors[f].name }
@@ -66,17 +70,26 @@ func (f Floor) CipherSuites() []uint16 {
 	return ids
 }
 
-// Groups returns the key exchange groups that every floor accepts. Those that
-// combine ML-KEM with another group are for TLS 1.3 alone.
-func (f Floor) Groups() []tls.CurveID { return slices.Clone(groups) }
-
-var groups = []tls.CurveID{
-	tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521,
+// Groups returns the key exchange groups that the floor accepts. The hybrid ones, which
+// combine ML-KEM with another group, are for TLS 1.3 alone.
+func (f Floor) Groups() []tls.CurveID {
+	if f == FloorTLS13PQ {
+		return slices.Clone(hybridGroups)
+	}
+	return slices.Concat(hybridGroups, classicGroups)
 }
 
-func groupIn13(g tls.CurveID) bool { return slices.Contains(groups, g) }
+var (
+	hybridGroups  = []tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024}
+	classicGroups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+)
 
-func groupIn12(g tls.CurveID) bool { return g != tls.X25519MLKEM768 && slices.Contains(groups, g) }
+// groupIn13 reports whether the floor accepts the group in TLS 1.3.
+func (f Floor) groupIn13(g tls.CurveID) bool {
+	return slices.Contains(hybridGroups, g) || f != FloorTLS13PQ && groupIn12(g)
+}
+
+func groupIn12(g tls.CurveID) bool { return slices.Contains(classicGroups, g) }
 
 func suiteIn13(id uint16) bool {
 	return id == tls.TLS_AES_128_GCM_SHA256 || id == tls.TLS_AES_256_GCM_SHA384 || id == tls.TLS_CHACHA20_POLY1305_SHA256

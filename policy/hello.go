@@ -74,9 +74,9 @@ func (h *Hello) Version() Version {
 }
 
 // Fallback reports whether the client says that it can do better than it
-// offers here (TLS_FALLBACK_SCSV, RFC 7507).
+// offers here (TLS_FALLBACK_SCSV, RFC 7507). Nothing is better than TLS 1.3.
 func (h *Hello) Fallback() bool {
-	return slices.Contains(h.CipherSuites, tls.TLS_FALLBACK_SCSV)
+	return h.Version() < TLS13 && slices.Contains(h.CipherSuites, tls.TLS_FALLBACK_SCSV)
 }
 
 // highestWithin is the version that a server from min up to TLS 1.3 would

@@ -46,7 +46,8 @@ func TestTheKeyIsOneThatTheClientCanUse(t *testing.T) {
 		{"a curve that the client does not list gives way to RSA", of12, []uint16{ecdsaSuite, rsaSuite}, []tls.CurveID{tls.X25519}, all, p256 | rsaKey, rsaKey, rsaKey},
 		{"and is used where there is no other key", of12, []uint16{ecdsaSuite, rsaSuite}, []tls.CurveID{tls.X25519}, all, p256, p256, p256},
 		{"no group, no forward secrecy", of12, []uint16{rsaSuite}, nil, all, p256 | rsaKey, 0, 0},
-		{"the post-quantum group is for TLS 1.3 alone", of12, []uint16{rsaSuite}, []tls.CurveID{tls.X25519MLKEM768}, all, rsaKey, 0, 0},
+		{"hybrid groups are for TLS 1.3 alone", of12, []uint16{rsaSuite},
+			[]tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024}, all, rsaKey, 0, 0},
 		{"RSA key exchange is below this floor", of12, []uint16{staticSuite}, nil, nil, p256 | rsaKey, 0, rsaKey},
 		{"TLS 1.0 is below this floor", of10, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}, []tls.CurveID{tls.CurveP256}, nil, p256 | rsaKey, 0, p256},
 		{"TLS 1.0 cannot do Ed25519", of10, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, staticSuite}, []tls.CurveID{tls.CurveP256}, nil, edKey | rsaKey, 0, rsaKey},
@@ -107,16 +108,20 @@ func TestNoConfigurationHasAMaximumVersion(t *testing.T) {
 	for f, want := range map[policy.Floor]uint16{
 		policy.FloorTLS12Compat: tls.VersionTLS12, policy.FloorTLS12: tls.VersionTLS12,
 		policy.FloorTLS12AEAD: tls.VersionTLS12, policy.FloorTLS13: tls.VersionTLS13,
+		policy.FloorTLS13PQ: tls.VersionTLS13,
 	} {
 		c := f.TLSConfig()
 		if c.MaxVersion != 0 || c.MinVersion != want {
 			t.Errorf("%s is for versions %04x to %04x", f, c.MinVersion, c.MaxVersion)
 		}
 		// crypto/tls takes nil as its own choice, which has RSA and CBC in it.
-		if f != policy.FloorTLS13 && len(c.CipherSuites) == 0 {
+		if want < tls.VersionTLS13 && len(c.CipherSuites) == 0 {
 			t.Errorf("%s leaves the suites to crypto/tls", f)
 		}
-		groups := []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521}
+		groups := []tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024}
+		if f != policy.FloorTLS13PQ {
+			groups = append(groups, tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521)
+		}
 		if !slices.Equal(c.CurvePreferences, groups) {
 			t.Errorf("%s has groups %v", f, c.CurvePreferences)
 		}

@@ -217,11 +217,17 @@ var publicKeys = sync.OnceValue(func() map[tls.CurveID][]byte {
 		}
 		shares[id] = key.PublicKey().Bytes()
 	}
-	kem, err := mlkem.GenerateKey768()
+	kem768, err := mlkem.GenerateKey768()
 	if err != nil {
 		panic(err)
 	}
-	shares[tls.X25519MLKEM768] = slices.Concat(kem.EncapsulationKey().Bytes(), shares[tls.X25519])
+	kem1024, err := mlkem.GenerateKey1024()
+	if err != nil {
+		panic(err)
+	}
+	shares[tls.X25519MLKEM768] = slices.Concat(kem768.EncapsulationKey().Bytes(), shares[tls.X25519])
+	shares[tls.SecP256r1MLKEM768] = slices.Concat(shares[tls.CurveP256], kem768.EncapsulationKey().Bytes())
+	shares[tls.SecP384r1MLKEM1024] = slices.Concat(shares[tls.CurveP384], kem1024.EncapsulationKey().Bytes())
 	return shares
 })
 

@@ -78,11 +78,30 @@ func TestVerdictsByHelloAndFloor(t *testing.T) {
 		{"TLS 1.3 without a suite of its own", with(modern, func(h *Hello) { h.CipherSuites = []uint16{0xc02f} }), RSA, TLS13,
 			[4]Reason{ReasonCipher, ReasonCipher, ReasonCipher, ReasonCipher}},
 	} {
-		for i, f := range Floors {
+		for i, f := range Floors[:len(tt.reasons)] {
 			v := Snapshot{Floor: f}.Decide(&tt.hello, ConnInfo{Keys: tt.keys}, time.Time{}, 0)
 			if v.Version != tt.version || v.Reason != tt.reasons[i] || v.Legacy() != (tt.reasons[i] != NotLegacy) {
 				t.Errorf("%s at %s: version %s reason %q, want %s and %q", tt.name, f, v.Version, v.Reason, tt.version, tt.reasons[i])
 			}
+		}
+	}
+}
+
+func TestTLS13PQAsksForAHybridGroup(t *testing.T) {
+	groups := func(ids ...tls.CurveID) Hello { return with(modern, func(h *Hello) { h.Groups = ids }) }
+	for _, tt := range []struct {
+		name   string
+		hello  Hello
+		reason Reason
+	}{
+		{"X25519MLKEM768 among others", groups(tls.X25519, tls.X25519MLKEM768), NotLegacy},
+		{"SecP256r1MLKEM768 alone", groups(tls.SecP256r1MLKEM768), NotLegacy},
+		{"SecP384r1MLKEM1024 alone", groups(tls.SecP384r1MLKEM1024), NotLegacy},
+		{"curves alone", groups(tls.X25519, tls.CurveP256, tls.CurveP384, tls.CurveP521), ReasonCipher},
+		{"a hybrid group in TLS 1.2", with(groups(tls.X25519MLKEM768, tls.X25519), func(h *Hello) { h.Versions = []uint16{0x0303} }), ReasonVersion},
+	} {
+		if v := (Snapshot{Floor: FloorTLS13PQ}).Decide(&tt.hello, ConnInfo{Keys: RSA}, time.Time{}, 0); v.Reason != tt.reason {
+			t.Errorf("%s: reason %q, want %q", tt.name, v.Reason, tt.reason)
 		}
 	}
 }
@@ -103,6 +122,7 @@ func TestClientsServedBelowTheFloor(t *testing.T) {
 		{"SSL 2.0", Hello{SSL2Format: true, Versions: []uint16{2}}, RSA, false, true},
 		{"DHE alone", with(old, func(h *Hello) { h.CipherSuites = []uint16{0x0033} }), RSA, false, true},
 		{"fallback", scsv, RSA, false, false},
+		{"TLS_FALLBACK_SCSV in TLS 1.3 is none", with(modern, func(h *Hello) { h.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_FALLBACK_SCSV} }), RSA, false, true},
 		{"fallback with DHE alone", with(scsv, func(h *Hello) { h.CipherSuites = []uint16{0x0033, tls.TLS_FALLBACK_SCSV} }), RSA, false, false},
 	} {
 		for _, m := range Modes {
@@ -163,7 +183,7 @@ func TestRSAKeyExchangeAloneIsForThoseWhoShareNoSignature(t *testing.T) {
 			t.Errorf("%s: RSA key exchange under tls1.2", tt.name)
 		}
 	}
-	for _, f := range []Floor{FloorTLS12, FloorTLS12AEAD, FloorTLS13} {
+	for _, f := range []Floor{FloorTLS12, FloorTLS12AEAD, FloorTLS13, FloorTLS13PQ} {
 		if c := RSAKeyExchange(f.TLSConfig()); c != nil {
 			t.Errorf("%s has RSA key exchange: %04x", f, c.CipherSuites)
 		}
@@ -187,6 +207,7 @@ func TestFloorsSpellOutTheirSuites(t *testing.T) {
 		FloorTLS12:       slices.Concat(ecdheAEAD, ecdheCBC),
 		FloorTLS12AEAD:   ecdheAEAD,
 		FloorTLS13:       nil,
+		FloorTLS13PQ:     nil,
 	} {
 		got := f.CipherSuites()
 		slices.Sort(got)

@@ -32,8 +32,8 @@ var (
 		0x00ff, 0x5600, 0x2a2a, // renegotiation, fallback, GREASE
 	}
 	knownGroups = []uint16{
-		29, 23, 24, 25, 0x11ec, // every floor's
-		0x11eb, 0x11ed, 30, 22, 256, 0x3a3a, // no floor's
+		29, 23, 24, 25, 0x11ec, 0x11eb, 0x11ed, // every floor's
+		30, 22, 256, 0x3a3a, // no floor's
 	}
 	knownSchemes = []uint16{
 		0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0807,

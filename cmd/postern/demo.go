@@ -16,7 +16,7 @@ func runDemo(ctx context.Context, sys system) error {
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
 	fs.BoolVar(&o.Once, "once", false, "leave after the table")
 	fs.StringVar(&o.Mode, "mode", "", "what meets old clients everywhere: enforce, explain or observe; otherwise imaps and pop3s enforce, imap and pop3 observe")
-	fs.StringVar(&o.Floor, "floor", "tls1.2", "the floor: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3")
+	fs.StringVar(&o.Floor, "floor", "tls1.2", "the floor: tls1.2-compat, tls1.2, tls1.2-aead, tls1.3 or tls1.3-pq")
 	if err := sys.parse(fs); err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ type Config struct {
 	TLSTicketKeysFile string `env:"TLS_TICKET_KEYS_FILE" desc:"session ticket keys that replicas share: 32 bytes each in base64, one a line, newest first; otherwise own keys, rotated daily"`
 
 	PolicyMode  string `env:"POLICY_MODE" envDefault:"enforce" oneof:"enforce explain observe" desc:"what meets a legacy handshake: enforce, explain or observe"`
-	PolicyFloor string `env:"POLICY_FLOOR" envDefault:"tls1.2" oneof:"tls1.2-compat tls1.2 tls1.2-aead tls1.3" desc:"what a handshake must reach: tls1.2-compat, tls1.2, tls1.2-aead or tls1.3"`
+	PolicyFloor string `env:"POLICY_FLOOR" envDefault:"tls1.2" oneof:"tls1.2-compat tls1.2 tls1.2-aead tls1.3 tls1.3-pq" desc:"what a handshake must reach: tls1.2-compat, tls1.2, tls1.2-aead, tls1.3 or tls1.3-pq"`
 	PolicyFile  string `env:"POLICY_FILE" desc:"policy file in YAML, with rules by client, name, port and date; then POSTERN_POLICY_MODE and POSTERN_POLICY_FLOOR may not be set"`
 	ExplainText string `env:"EXPLAIN_TEXT" envDefault:"TLS {version} is no longer accepted here; update your mail program to one that supports TLS {floor} or later." desc:"what explain says to a client whose TLS version is too old: one line of printable ASCII, at most 400 bytes; explain_text in the policy file takes its place"`
 

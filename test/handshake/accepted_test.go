@@ -134,3 +134,26 @@ func TestFloorOfTLS13RefusesTLS12(t *testing.T) {
 	}
 	r.finish(t)
 }
+
+func TestFloorOfPostQuantumGroupsRefusesCurves(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"POLICY_FLOOR": "tls1.3-pq"})
+	groups := func(ids ...tls.CurveID) *tls.Config {
+		config := r.config(tls.VersionTLS13)
+		config.CurvePreferences = ids
+		return config
+	}
+	curves := with(tls13, func(s *hello.Spec) { s.Groups = []tls.CurveID{tls.X25519, tls.CurveP256} })
+	for _, listener := range posterntest.Listeners {
+		for _, o := range []offer{
+			legacy("curves alone", curves, "tls1.3", "cipher"),
+			legacy("TLS 1.2", tls12, "tls1.2", "version"),
+		} {
+			t.Run(listener+" "+o.name, func(t *testing.T) { r.refused(t, listener, o.flight, o.alert, o.want) })
+		}
+		for _, group := range []tls.CurveID{tls.X25519MLKEM768, tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024} {
+			r.accepted(t, listener, "tls1.3", groups(tls.X25519, group), plain)
+		}
+	}
+	r.finish(t)
+}
