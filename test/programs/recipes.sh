@@ -6,6 +6,7 @@
 # OPENSSL_CONF and GnuTLS's own file do not reach it.
 set -u
 roots=/etc/ssl/certs/ca-certificates.crt
+: "${URL_ACCOUNT:=$ACCOUNT}" "${URL_PASSWORD:=$PASSWORD}" # the same, escaped for an URL
 secure=${PROTO:0:4}
 if [ "$SECURITY" = tls ]; then secure=${PROTO}s; fi # imaps, pop3s: the scheme of an URL
 
@@ -35,13 +36,13 @@ like_mutt() {
 		set ssl_force_tls=yes ssl_starttls=yes ssl_ca_certificates_file="$roots"
 	END
 	mkdir -p Mail
-	command "$1" -F .muttrc -f "$scheme://$ACCOUNT@$HOST:$PORT/"
+	command "$1" -F .muttrc -f "$scheme://$URL_ACCOUNT@$HOST:$PORT/"
 }
 
 s-nail() {
 	command s-nail -n -S v15-compat -S imap-use-starttls -S pop3-use-starttls \
 		-S tls-config-pairs=MinProtocol=TLSv1,MaxProtocol=TLSv1,CipherString=DEFAULT:@SECLEVEL=0 \
-		-f "$secure://$ACCOUNT:$PASSWORD@$HOST:$PORT"
+		-f "$secure://$URL_ACCOUNT:$URL_PASSWORD@$HOST:$PORT"
 }
 
 mpop() {
@@ -126,12 +127,12 @@ getmail() {
 
 mail() {
 	local scheme=${secure/pop3/pop}
-	command mail.mailutils -n -H -f "$scheme://$ACCOUNT:$PASSWORD@$HOST:$PORT"
+	command mail.mailutils -n -H -f "$scheme://$URL_ACCOUNT:$URL_PASSWORD@$HOST:$PORT"
 }
 
 movemail() {
 	local scheme=${secure/pop3/pop}
-	command movemail.mailutils --preserve "$scheme://$ACCOUNT:$PASSWORD@$HOST:$PORT" "$HOME/mbox"
+	command movemail.mailutils --preserve "$scheme://$URL_ACCOUNT:$URL_PASSWORD@$HOST:$PORT" "$HOME/mbox"
 }
 
 aerc() {
@@ -139,7 +140,7 @@ aerc() {
 	cp /usr/share/aerc/{aerc.conf,binds.conf} .config/aerc/
 	cat >.config/aerc/accounts.conf <<-END
 		[Anna]
-		source = $secure://$ACCOUNT:$PASSWORD@$HOST:$PORT
+		source = $secure://$URL_ACCOUNT:$URL_PASSWORD@$HOST:$PORT
 		default = INBOX
 		from = Anna <anna@example.org>
 	END

@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""TLS libraries: records what each offers, as it comes and limited (stacks), and makes
+libraries.txt, the table from JA4 to library, from hellos.txt."""
+
+import pathlib
+import re
+import sys
+
+HERE = pathlib.Path(__file__).parent
+NODES = ("0.10", "0.12", "4", "6", "8", "10", "12", "14")
+
+NODE = """
+var tls = require("tls"), c = tls.connect({host: HOST, port: 993, servername: HOST, secureProtocol: METHOD, ciphers: CIPHERS,
+  rejectUnauthorized: false});
+c.on("error", function (e) { console.log("error: " + e.message); });
+setTimeout(function () { process.exit(); }, 1500);
+"""
+
+JAVA = """
+import java.util.Arrays;
+import javax.net.ssl.*;
+public class Stack {
+  public static void main(String[] args) throws Exception {
+    SSLSocketFactory f = (SSLSocketFactory) SSLSocketFactory.getDefault();
+    java.net.Socket plain = new java.net.Socket(args[0], 993);
+    SSLSocket s = (SSLSocket) f.createSocket(plain, args[0], 993, true);
+    if (args.length > 1) s.setEnabledProtocols(Arrays.copyOfRange(args, 1, args.length));
+    s.startHandshake();
+  }
+}
+"""
+
+
+def stacks(root):
+    """Yields for a root: library, how it was limited, and the command against $HOST. The
+    library is named by what shares its hello; {version} is the package's."""
+    for how in ("", "-tls1", "-tls1 -cipher DEFAULT:@SECLEVEL=0", "-tls1 -cipher ALL:@SECLEVEL=0", "-tls1_1 -cipher DEFAULT:@SECLEVEL=0",
+                "-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2", "-tls1_2 -cipher DEFAULT:@SECLEVEL=0", "-tls1_2 -cipher ALL:@SECLEVEL=0"):
+        yield "openssl", f"openssl s_client {how}".strip(), f"sleep 0.5 | openssl s_client -connect $HOST:993 -servername $HOST -quiet {how}"
+    for how in ("NORMAL", "NORMAL:-VERS-ALL:+VERS-TLS1.0", "NORMAL:-VERS-ALL:+VERS-TLS1.1", "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0",
+                "NORMAL:-VERS-ALL:+VERS-TLS1.2", "NORMAL:-VERS-TLS1.3", "LEGACY:-VERS-ALL:+VERS-TLS1.0"):
+        yield "gnutls", f"gnutls-cli --priority {how}", f"sleep 0.5 | gnutls-cli --no-ca-verification -p 993 $HOST --priority {how}"
+    for how in ("tls1.0:tls1.0", "tls1.1:tls1.1", "tls1.0:tls1.1", "tls1.2:tls1.2", "tls1.0:tls1.2", "tls1.0:"):
+        yield "nss", f"tstclnt -V {how}", f"sleep 0.5 | tstclnt -h $HOST -p 993 -o -D -V {how}"
+    for how in ("", "TLSv1", "TLSv1.1", "TLSv1.1 TLSv1", "TLSv1.2", "TLSv1.2 TLSv1.1 TLSv1"):
+        # Java 8 has no launch of a source file.
+        yield "java", f"SSLSocket {how}".strip(), (
+            "cat >Stack.java <<'END'\n" + JAVA + "END\nprintf 'jdk.tls.disabledAlgorithms=\\njdk.tls.legacyAlgorithms=\\n' >security\n"
+            "javac Stack.java && java -Djava.security.properties=security -Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts Stack $HOST " + how)
+    python = ("python3 -c 'import os, socket, ssl\nc = ssl.create_default_context()\n{}\n"
+              "c.wrap_socket(socket.create_connection((os.environ[\"HOST\"], 993)), server_hostname=os.environ[\"HOST\"])'")
+    for how in ("", "c.minimum_version = c.maximum_version = ssl.TLSVersion.TLSv1; c.set_ciphers(\"DEFAULT:@SECLEVEL=0\")",
+                "c.minimum_version = c.maximum_version = ssl.TLSVersion.TLSv1_1; c.set_ciphers(\"DEFAULT:@SECLEVEL=0\")"):
+        yield "openssl", "Python ssl" + (", TLSv1" if "TLSv1;" in how else ", TLSv1_1" if how else ""), python.format(how)
+    if root.name == "bookworm":
+        for version in NODES:
+            for method in ("", "TLSv1_2_method", "TLSv1_1_method", "TLSv1_method"):
+                for ciphers in ("undefined", '"DEFAULT"', '"ALL"'):
+                    if ciphers != "undefined" and version in ("10", "12", "14"):
+                        continue
+                    script = NODE.replace("HOST", "process.env.HOST").replace("METHOD", f'"{method}"' if method else "undefined")
+                    yield f"node-{version}", f"Node {method} {'' if ciphers == 'undefined' else ciphers}".strip(), (
+                        f"/npm/node_modules/node-{version}/bin/node -e '{script.replace('CIPHERS', ciphers)}'")
+        for how in ("1.0", "1.1", "1.2", "1.3"):
+            yield "go", f"MaxVersion {how}", f"MAX={how} /go/maxversion"
+        yield "erlang", "tlsv1", (
+            "erl -noshell -eval 'ssl:start(), R = ssl:connect(os:getenv(\"HOST\"), 993, [{verify, verify_none}, {active, false}, "
+            "{versions, [tlsv1]}, {ciphers, ssl:cipher_suites(all, tlsv1)}], 5000), io:format(\"~p~n\", [R]), halt().'")
+
+
+# ---- the table
+
+VERSIONS = {"s2": "SSL 2.0", "s3": "SSL 3.0", "10": "TLS 1.0", "11": "TLS 1.1", "12": "TLS 1.2", "13": "TLS 1.3"}
+
+
+def family(library):
+    """The library by the releases that share its ways, and the newest version it offers by itself."""
+    if m := re.match(r"OpenSSL (\d+)\.(\d+)\.?(\d*)", library):
+        major, minor, patch = int(m[1]), int(m[2]), int(m[3] or 0)
+        if major >= 3:
+            return f"OpenSSL {major}.{minor}", "13"
+        newest = "13" if (minor, patch) >= (1, 1) else "12" if (minor, patch) >= (0, 1) else "10"
+        return f"OpenSSL 1.{minor}.{patch}", newest
+    if m := re.match(r"GnuTLS (\d+\.\d+)", library):
+        return f"GnuTLS {m[1]}", "13"
+    if re.match(r"NSS", library):
+        return "NSS", "13"
+    if m := re.match(r"OpenJDK (\d+)", library):
+        return f"Java {m[1]}", "12" if m[1] == "8" else "13"
+    if re.match(r"Go\b", library):
+        return "Go", "13"
+    return re.sub(r" \d.*", "", library), "13"
+
+
+def bare(ja4):
+    """JA4 without SNI and ALPN: whether they are sent, the program and the listener say."""
+    m = re.fullmatch(r"(...)([di])(\d\d)(\d\d)(..)(_.*)", ja4)
+    return f"{m[1]}i{m[3]}{int(m[4]) - (m[2] == 'd') - (m[5] != '00'):02}00{m[6]}"
+
+
+def table(hellos):
+    rows = {}
+    for line in hellos.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        ja4, date, library, program, _ = line.split("\t")
+        name, newest = family(library)
+        offered = ja4[1:3]
+        if offered in VERSIONS and offered < newest:
+            name += f" limited to {VERSIONS[offered]}"
+        row = rows.setdefault(bare(ja4), {"ja4": ja4, "names": {}, "date": date, "how": {}})
+        row["names"][name] = row["how"][f"{program}, {library}"] = None
+        row["date"] = max(row["date"], date)
+    out = ["# JA4, library, date, how it was recorded. Made from test/programs/hellos.txt by test/programs/record/libraries.py."]
+    for _, row in sorted(rows.items()):
+        how = list(row["how"])
+        text = how[0] + (f" and {len(how) - 1} more" if len(how) > 1 else "")
+        out.append("\t".join([row["ja4"], ", ".join(sorted(row["names"])), row["date"], text]))
+    return "\n".join(out) + "\n"
+
+
+def merge(known, new):
+    """The list of hellos with the new ones: one for each JA4 and library, and who sends it."""
+    rows = {}
+    for line in (known + new).splitlines():
+        if line and not line.startswith("#"):
+            ja4, date, library, programs, hello = line.split("\t")
+            row = rows.setdefault((ja4, library), {"date": date, "programs": {}, "hello": hello})
+            row["programs"].update(dict.fromkeys(programs.split("; ")))
+    out = ["# JA4, date, TLS library, what sent it, the ClientHello in its records. Recorded by test/programs/record/run."]
+    out += ["\t".join([ja4, row["date"], library, "; ".join(row["programs"]), row["hello"]]) for (ja4, library), row in sorted(rows.items())]
+    return "\n".join(out) + "\n"
+
+
+def read(file):
+    return file.read_text() if file.exists() else ""
+
+
+if __name__ == "__main__":
+    known, new = HERE.parent / "hellos.txt", HERE.parent / "transcripts/hellos.new"
+    known.write_text(merge(read(known), read(new)))
+    new.unlink(missing_ok=True)
+    product = HERE.parents[2] / "internal/programs"
+    if product.exists():
+        (product / "libraries.txt").write_text(table(read(known)))

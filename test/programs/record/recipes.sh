@@ -1,0 +1,693 @@
+# More mail programs, in the manner of ../recipes.sh, which stands before this.
+# PROTO, SECURITY, HOST, PORT, ACCOUNT, PASSWORD, and the last two as URL_ACCOUNT and
+# URL_PASSWORD.
+
+imaptalk() {
+	command perl -MMail::IMAPTalk -MIO::Socket::SSL -e '
+		my $imap = Mail::IMAPTalk->new(Server => $ENV{HOST}, Port => $ENV{PORT}, UseSSL => 1,
+			Username => $ENV{ACCOUNT}, Password => $ENV{PASSWORD}) or die "Cannot connect: $@\n";
+		$imap->select("INBOX"); $imap->logout;'
+}
+
+net-imap-simple() {
+	command perl -MNet::IMAP::Simple -e '
+		my $imap = Net::IMAP::Simple->new("$ENV{HOST}:$ENV{PORT}", use_ssl => 1) or die "Cannot connect\n";
+		$imap->login(@ENV{qw(ACCOUNT PASSWORD)}) or die "Cannot log in: ".$imap->errstr."\n";
+		$imap->select("INBOX"); $imap->quit;'
+}
+
+net-imap-client() {
+	command perl -MNet::IMAP::Client -e '
+		my $imap = Net::IMAP::Client->new(server => $ENV{HOST}, port => $ENV{PORT}, ssl => 1,
+			user => $ENV{ACCOUNT}, pass => $ENV{PASSWORD}) or die "Cannot connect\n";
+		$imap->login or die "Cannot log in: ".$imap->last_error."\n";
+		$imap->select("INBOX"); $imap->logout;'
+}
+
+pop3client() {
+	command perl -MMail::POP3Client -e '
+		my $pop = Mail::POP3Client->new(USER => $ENV{ACCOUNT}, PASSWORD => $ENV{PASSWORD}, HOST => $ENV{HOST},
+			PORT => $ENV{PORT}, USESSL => 1);
+		print $pop->Count, "\n"; $pop->Close;'
+}
+
+mail-box() {
+	command perl -MMail::Box::Manager -e '
+		my $folder = Mail::Box::Manager->new->open(type => $ENV{PROTO} eq "imap" ? "imap4" : "pop3",
+			server_name => $ENV{HOST}, server_port => $ENV{PORT}, username => $ENV{ACCOUNT}, password => $ENV{PASSWORD},
+			folder => "INBOX", ssl => {}, use_ssl => 1, starttls => $ENV{SECURITY} eq "starttls") or die "Cannot open\n";
+		print scalar($folder->messages), "\n"; $folder->close;'
+}
+
+imaplib2() {
+	python3 -c '
+import imaplib2, os
+host, port = os.environ["HOST"], int(os.environ["PORT"])
+if os.environ["SECURITY"] == "tls":
+    imap = imaplib2.IMAP4_SSL(host, port)
+else:
+    imap = imaplib2.IMAP4(host, port)
+    imap.starttls()
+imap.login(os.environ["ACCOUNT"], os.environ["PASSWORD"])
+imap.select()
+imap.logout()'
+}
+
+imapclient() {
+	python3 -c '
+import imapclient, os
+tls = os.environ["SECURITY"] == "tls"
+imap = imapclient.IMAPClient(os.environ["HOST"], int(os.environ["PORT"]), ssl=tls)
+if not tls:
+    imap.starttls()
+imap.login(os.environ["ACCOUNT"], os.environ["PASSWORD"])
+imap.select_folder("INBOX")
+imap.logout()'
+}
+
+imap-tools() {
+	python3 -c '
+import imap_tools, os
+kind = imap_tools.MailBox if os.environ["SECURITY"] == "tls" else imap_tools.MailBoxTls
+with kind(os.environ["HOST"], int(os.environ["PORT"])).login(os.environ["ACCOUNT"], os.environ["PASSWORD"]) as box:
+    print(list(box.fetch()))'
+}
+
+aioimaplib() {
+	python3 -c '
+import aioimaplib, asyncio, os
+async def main():
+    imap = aioimaplib.IMAP4_SSL(os.environ["HOST"], int(os.environ["PORT"]))
+    await imap.wait_hello_from_server()
+    await imap.login(os.environ["ACCOUNT"], os.environ["PASSWORD"])
+    await imap.select()
+    await imap.logout()
+asyncio.run(main())'
+}
+
+twisted() {
+	python3 -c '
+import os
+from twisted.internet import defer, endpoints, protocol, reactor, ssl, task
+from twisted.mail import imap4, pop3client
+host, port, tls = os.environ["HOST"], int(os.environ["PORT"]), os.environ["SECURITY"] == "tls"
+account, password = os.environ["ACCOUNT"].encode(), os.environ["PASSWORD"].encode()
+options = ssl.optionsForClientTLS(host)
+class IMAP(imap4.IMAP4Client):
+    def __init__(self):
+        super().__init__(options)
+        self.registerAuthenticator(imap4.PLAINAuthenticator(account))
+        self.ready = defer.Deferred()
+    def serverGreeting(self, caps):
+        self.ready.callback(self)
+class POP3(pop3client.POP3Client):
+    def __init__(self):
+        super().__init__(options)
+        self.ready = defer.Deferred()
+    def serverGreeting(self, text):
+        super().serverGreeting(text)
+        self.ready.callback(self)
+@defer.inlineCallbacks
+def main(_):
+    imap = os.environ["PROTO"] == "imap"
+    end = endpoints.HostnameEndpoint(reactor, host, port)
+    if tls:
+        end = endpoints.wrapClientTLS(options, end)
+    client = yield end.connect(protocol.Factory.forProtocol(IMAP if imap else POP3))
+    yield client.ready
+    if imap and os.environ.get("ACCOUNT") != "anna@example.org":
+        yield client.authenticate(password)
+    elif imap:
+        if not tls:
+            yield client.startTLS()
+        yield client.login(account, password)
+    else:
+        yield client.login(account, password)
+task.react(main)'
+}
+
+pullimap() {
+	mkdir -p .config/pullimap .local/share/pullimap
+	cat >.config/pullimap/config <<-END
+		deliver-method = lmtp:[127.0.0.1]:24
+		[a]
+		type = $([ "$SECURITY" = tls ] && echo imaps || echo imap)
+		host = $HOST
+		port = $PORT
+		username = $ACCOUNT
+		password = $PASSWORD
+		SSL_CAfile = $roots
+	END
+	chmod 600 .config/pullimap/config
+	command pullimap --no-delivery a || command pullimap a
+}
+
+imapcopy() {
+	cat >ImapCopy.cfg <<-END
+		SourceServer $HOST
+		SourcePort $PORT
+		DestServer $HOST
+		DestPort $PORT
+		Copy "$ACCOUNT" "$PASSWORD" "$ACCOUNT" "$PASSWORD"
+	END
+	command imapcopy
+}
+
+horde() {
+	# shellcheck disable=SC2016 # PHP
+	command php -r '
+		set_include_path("/usr/share/php");
+		spl_autoload_register(function ($c) { @include str_replace(["_", "\\"], "/", $c).".php"; });
+		$options = ["username" => getenv("ACCOUNT"), "password" => getenv("PASSWORD"), "hostspec" => getenv("HOST"),
+			"port" => getenv("PORT"), "secure" => getenv("SECURITY") == "tls" ? "ssl" : "tls"];
+		$client = getenv("PROTO") == "imap" ? new Horde_Imap_Client_Socket($options) : new Horde_Imap_Client_Socket_Pop3($options);
+		$client->login(); $client->logout();'
+}
+
+net-imap() {
+	# shellcheck disable=SC2016 # PHP
+	command php -r '
+		require "Net/IMAP.php";
+		$imap = new Net_IMAP("ssl://".getenv("HOST"), (int)getenv("PORT"));
+		var_dump($imap->login(getenv("ACCOUNT"), getenv("PASSWORD"), getenv("ACCOUNT") != "anna"));'
+}
+
+roundcube() {
+	# shellcheck disable=SC2016 # PHP
+	command php -d include_path=/usr/share/roundcube/program/lib/Roundcube:/usr/share/php -r '
+		error_reporting(E_ERROR);
+		foreach (["rcube_utils", "rcube_charset", "rcube_result_index", "rcube_imap_generic"] as $c) require_once "$c.php";
+		$imap = new rcube_imap_generic();
+		$tls = getenv("SECURITY") == "tls";
+		var_dump($imap->connect(getenv("HOST"), getenv("ACCOUNT"), getenv("PASSWORD"),
+			["port" => (int)getenv("PORT"), "ssl_mode" => $tls ? "ssl" : "tls", "timeout" => 5, "auth_type" => null, "force_caps" => false,
+			 "ident" => ["name" => "Roundcube", "version" => "1"]]), $imap->error);
+		$imap->closeConnection();'
+}
+
+phpmailer() {
+	# shellcheck disable=SC2016 # PHP
+	command php -r '
+		require "/usr/share/php/libphp-phpmailer/autoload.php";
+		$pop = new PHPMailer\PHPMailer\POP3();
+		var_dump($pop->authorise("ssl://".getenv("HOST"), (int)getenv("PORT"), 5, getenv("ACCOUNT"), getenv("PASSWORD"), 1), $pop->getErrors());'
+}
+
+tcllib() {
+	if [ "$PROTO" = imap ]; then
+		cat >client.tcl <<-'END'
+			package require imap4
+			set imap4::use_ssl 1
+			set f [::imap4::open $env(HOST) $env(PORT)]
+			::imap4::login $f $env(ACCOUNT) $env(PASSWORD)
+			::imap4::select $f INBOX
+		END
+	else
+		cat >client.tcl <<-'END'
+			package require tls
+			package require pop3
+			set tls [expr {$env(SECURITY) eq "tls"}]
+			set f [pop3::open -socketcmd [expr {$tls ? "tls::socket" : "socket"}] -stls [expr {!$tls}] -tls-callback {} \
+				$env(HOST) $env(ACCOUNT) $env(PASSWORD) $env(PORT)]
+			puts [pop3::status $f]
+			pop3::close $f
+		END
+	fi
+	tclsh client.tcl
+}
+
+check() {
+	local options=-S
+	if [ "$SECURITY" = starttls ]; then options="-S -e ."; fi
+	# shellcheck disable=SC2086 # none or several
+	"/usr/lib/nagios/plugins/check_$PROTO" -H "$HOST" -p "$PORT" $options -v
+}
+
+imapc() {
+	local ssl=imaps
+	if [ "$SECURITY" = starttls ]; then ssl=starttls; fi
+	cat >dovecot.conf <<-END
+		base_dir = $HOME/run
+		state_dir = $HOME/run
+		log_path = /dev/stderr
+		default_internal_user = anna
+		default_login_user = anna
+		default_internal_group = anna
+		first_valid_uid = 8
+		mail_uid = anna
+		mail_gid = anna
+		mail_home = $HOME/mail
+		mail_location = imapc:$HOME/mail
+		imapc_host = $HOST
+		imapc_port = $PORT
+		imapc_user = $ACCOUNT
+		imapc_password = $PASSWORD
+		imapc_ssl = $ssl
+		ssl_client_ca_file = $roots
+	END
+	/usr/lib/dovecot/imap -c dovecot.conf -u anna </dev/null || true
+	doveadm -c dovecot.conf -o mail_plugins= mailbox list
+	doveadm -c dovecot.conf mailbox status messages INBOX
+}
+
+uw-mailutil() {
+	local options=/tls
+	if [ "$SECURITY" = tls ]; then options=/ssl; fi
+	if [ "$PROTO" = pop3 ]; then options=/pop3$options; fi
+	command mailutil check "{$HOST:$PORT$options/user=$ACCOUNT}INBOX"
+}
+
+imtest() {
+	local options=-s
+	if [ "$SECURITY" = starttls ]; then options="-t ''"; fi
+	# shellcheck disable=SC2086 # none or several
+	eval "$([ "$PROTO" = imap ] && echo cyrus imtest || echo cyrus pop3test) $options -p $PORT -u '$ACCOUNT' -a '$ACCOUNT' -w '$PASSWORD' $HOST"
+}
+
+inc() {
+	mkdir -p Mail
+	echo 'Path: Mail' >.mh_profile
+	echo "machine $HOST login $ACCOUNT password $PASSWORD" >.netrc
+	chmod 600 .netrc
+	command inc -host "$HOST" -port "$PORT" -user "$ACCOUNT" $([ "$SECURITY" = tls ] && echo -initialtls)
+}
+
+meli() {
+	mkdir -p .config/meli
+	cat >.config/meli/config.toml <<-END
+		[accounts.a]
+		root_mailbox = "INBOX"
+		format = "imap"
+		server_hostname = "$HOST"
+		server_port = $PORT
+		server_username = "$ACCOUNT"
+		server_password = "$PASSWORD"
+		use_starttls = $([ "$SECURITY" = tls ] && echo false || echo true)
+		danger_accept_invalid_certs = true
+		identity = "anna@example.org"
+		subscribed_mailboxes = ["*"]
+		[composing]
+		send_mail = "false"
+		mailer_command = "false"
+	END
+	chmod 600 .config/meli/config.toml
+	command meli
+}
+
+himalaya() {
+	mkdir -p .config/himalaya
+	cat >.config/himalaya/config.toml <<-END
+		[accounts.a]
+		default = true
+		email = "anna@example.org"
+		backend.type = "imap"
+		backend.host = "$HOST"
+		backend.port = $PORT
+		backend.login = "$ACCOUNT"
+		backend.encryption.type = "$([ "$SECURITY" = tls ] && echo tls || echo start-tls)"
+		backend.auth.type = "password"
+		backend.auth.raw = "$PASSWORD"
+	END
+	command himalaya envelope list
+}
+
+wanderlust() {
+	mkdir -p Mail .elmo
+	cat >.wl <<-END
+		(setq elmo-imap4-default-user "$ACCOUNT" elmo-imap4-default-server "$HOST" elmo-imap4-default-port $PORT
+		      elmo-imap4-default-stream-type '$([ "$SECURITY" = tls ] && echo ssl || echo starttls)
+		      elmo-imap4-default-authenticate-type $([ "$ACCOUNT" = anna ] && echo "'plain" || echo "'clear")
+		      elmo-pop3-default-user "$ACCOUNT" elmo-pop3-default-server "$HOST" elmo-pop3-default-port $PORT
+		      elmo-pop3-default-stream-type '$([ "$SECURITY" = tls ] && echo ssl || echo starttls)
+		      elmo-pop3-default-authenticate-type 'user
+		      wl-from "anna@example.org" wl-smtp-posting-server "localhost" wl-insert-message-id nil)
+		(setq network-security-level 'low)
+		(setq elmo-get-passwd-function nil)
+		(defun elmo-get-passwd (key) "$PASSWORD")
+		(setq wl-demo nil)
+	END
+	echo "$([ "$PROTO" = imap ] && echo '%INBOX' || echo '&') \"Inbox\"" >.folders
+	cat >go.el <<-END
+		(setq user-emacs-directory "$HOME/.emacs.d/")
+		(require 'wl) (wl-init)
+		(load "$HOME/.wl")
+		(defun elmo-get-passwd (key) "$PASSWORD")
+		(let ((f (elmo-make-folder "$([ "$PROTO" = imap ] && echo '%INBOX' || echo '&')")))
+		  (print (elmo-folder-exists-p f)) (print (elmo-folder-list-messages f)))
+	END
+	emacs -nw -batch -l go.el
+}
+
+mew() {
+	cat >.mew.el <<-END
+		(setq mew-proto "$([ "$PROTO" = imap ] && echo % || echo '$')" mew-name "Anna" mew-user "anna" mew-mail-domain "example.org"
+		  mew-imap-user "$ACCOUNT" mew-imap-server "$HOST" mew-imap-ssl t mew-imap-ssl-port "$PORT"
+		  mew-pop-user "$ACCOUNT" mew-pop-server "$HOST" mew-pop-ssl t mew-pop-ssl-port "$PORT" mew-pop-auth 'pass mew-imap-auth nil
+		  mew-ssl-verify-level 0 mew-use-cached-passwd t mew-prog-ssl "stunnel4")
+	END
+	emacs -nw -f mew
+}
+
+cone() {
+	command cone
+}
+
+mailfilter() {
+	cat >.mailfilterrc <<-END
+		SERVER = "$HOST"
+		USER = "$ACCOUNT"
+		PASS = "$PASSWORD"
+		PROTOCOL = "pop3/ssl"
+		PORT = $PORT
+		LOGFILE = "$HOME/log"
+		VERBOSE = 6
+	END
+	chmod 600 .mailfilterrc
+	command mailfilter -M "$HOME/.mailfilterrc"
+}
+
+mailsync() {
+	local options=/tls
+	if [ "$SECURITY" = tls ]; then options=/ssl; fi
+	cat >.mailsync <<-END
+		store far { server {$HOST:$PORT/imap$options/user=$ACCOUNT} ref {$HOST:$PORT/imap$options/user=$ACCOUNT} pat INBOX passwd $PASSWORD }
+		store near { pat $HOME/Mail/% }
+	END
+	mkdir -p Mail
+	command mailsync -M far
+}
+
+perdition() {
+	command perdition -f /dev/null --protocol "$([ "$PROTO" = imap ] && echo IMAP4 || echo POP3)" --bind_address 127.0.0.1 --listen_port 2143 \
+		--no_daemon --outgoing_server "$HOST" --outgoing_port "$PORT" --ssl_mode "$([ "$SECURITY" = tls ] && echo ssl_outgoing || echo tls_outgoing)" \
+		--ssl_no_cert_verify --ssl_no_cn_verify --no_lookup --connect_relog 0 --username anna --group anna -d &
+	sleep 1
+	if [ "$PROTO" = imap ]; then
+		PYTHONPATH= python3 -c "import imaplib, os; i = imaplib.IMAP4('127.0.0.1', 2143); i.login(os.environ['ACCOUNT'], os.environ['PASSWORD'])"
+	else
+		PYTHONPATH= python3 -c "import poplib, os; p = poplib.POP3('127.0.0.1', 2143); p.user(os.environ['ACCOUNT']); p.pass_(os.environ['PASSWORD'])"
+	fi
+}
+
+imapproxy() {
+	cat >imapproxy.conf <<-END
+		server_hostname $HOST
+		listen_port 2143
+		listen_address 127.0.0.1
+		server_port $PORT
+		cache_size 3072
+		cache_expiration_time 300
+		proc_username anna
+		proc_groupname anna
+		stat_filename $HOME/stat
+		protocol_log_filename $HOME/protocol
+		syslog_facility LOG_MAIL
+		send_tcp_keepalives no
+		enable_select_cache no
+		foreground_mode yes
+		force_tls yes
+		enable_admin_commands no
+		tls_ca_file $roots
+	END
+	imapproxyd -f imapproxy.conf &
+	sleep 1
+	PYTHONPATH= python3 -c "import imaplib, os; i = imaplib.IMAP4('127.0.0.1', 2143); i.login(os.environ['ACCOUNT'], os.environ['PASSWORD'])"
+}
+
+imapflow1() { like_imapflow imapflow1; }
+like_imapflow() {
+	MODULE=/npm/node_modules/$1 node -e "$node_tls"'
+		const { ImapFlow } = require(process.env.MODULE);
+		const client = new ImapFlow({ host, port, secure: tls, doSTARTTLS: !tls, auth: { user, pass }, tls: {}, logger: false });
+		(async () => { await client.connect(); await client.logout(); })();'
+}
+imapflow() { like_imapflow imapflow; }
+
+node-imap() { like_node_imap imap; }
+node-imap-fork() { like_node_imap node-imap; }
+like_node_imap() {
+	MODULE=/npm/node_modules/$1 node -e "$node_tls"'
+		const Imap = require(process.env.MODULE);
+		const imap = new Imap({ host, port, user, password: pass, tls, autotls: tls ? "never" : "required" });
+		imap.once("ready", () => imap.openBox("INBOX", true, (err, box) => imap.end()));
+		imap.once("error", err => console.error("error:", err.message));
+		imap.connect();'
+}
+
+node-pop3() {
+	node -e "$node_tls"'
+		const Pop3 = require("/npm/node_modules/node-pop3");
+		const pop = new (Pop3.default || Pop3)({ host, port, user, password: pass, tls });
+		(async () => { console.log(await pop.UIDL()); await pop.QUIT(); })();'
+}
+
+emailjs() {
+	NODE_PATH=/npm/node_modules node -e "$node_tls"'
+		const Client = require("emailjs-imap-client").default;
+		const client = new Client(host, port, { auth: { user, pass }, useSecureTransport: tls, requireTLS: !tls, logLevel: "error" });
+		client.onerror = e => console.error(e);
+		client.connect().then(() => client.close());'
+}
+
+inbox() {
+	node -e "$node_tls"'
+		const client = require("/npm/node_modules/inbox").createConnection(port, host, { secureConnection: true, auth: { user, pass } });
+		client.on("connect", () => client.close()); client.on("error", e => console.error(e)); client.connect();'
+}
+
+poplib() { like_poplib poplib; }
+mailpop3() { like_poplib mailpop3; }
+like_poplib() {
+	MODULE=/npm/node_modules/$1 node -e "$node_tls"'
+		const Client = require(process.env.MODULE);
+		const client = new Client(port, host, { tlserrs: false, enabletls: tls, debug: false });
+		client.on("error", e => console.error(e));
+		client.on("connect", () => tls ? client.login(user, pass) : client.stls());
+		client.on("stls", ok => client.login(user, pass));
+		client.on("login", () => client.quit());'
+}
+
+yapople() {
+	node -e "$node_tls"'
+		const { Client } = require("/npm/node_modules/yapople");
+		const client = new Client({ host, port, tls, mailparser: false, username: user, password: pass });
+		(async () => { await client.connect(); console.log(await client.count()); await client.quit(); })();'
+}
+
+goimap() { /go/goimap; }
+goimap1() { /go/goimap1; }
+mxk() { /go/mxk; }
+
+# windowed runs a program with windows, and says OK to what it asks.
+windowed() {
+	export DISPLAY=:$((RANDOM % 900 + 100))
+	Xvfb "$DISPLAY" -screen 0 1280x900x24 >Xvfb.log 2>&1 &
+	sleep 1
+	openbox >openbox.log 2>&1 &
+	dbus-run-session -- "$@" &
+	for _ in $(seq 1 10); do
+		sleep 4
+		xdotool key Return
+	done
+}
+
+# with_secret stores the password as the attributes say, and runs the rest. It goes inside
+# the session of D-Bus.
+with_secret() { # ATTRIBUTES COMMAND...
+	local attributes=$1
+	shift
+	# shellcheck disable=SC2016,SC2086 # for the inner shell; several words
+	windowed bash -c 'echo -n x | gnome-keyring-daemon --unlock --components=secrets >/dev/null
+		attributes=$1; shift
+		echo -n "$PASSWORD" | secret-tool store --label=mail $attributes
+		exec "$@"' - "$attributes" "$@"
+}
+
+claws-mail() { like_claws .claws-mail claws-mail; }
+sylpheed() { like_claws .sylpheed-2.0 sylpheed; }
+like_claws() {
+	local kind=3 ssl=1 folder='type="imap" name="anna" path="anna" account_id="1"'
+	if [ "$SECURITY" = starttls ]; then ssl=2; fi
+	if [ "$PROTO" = pop3 ]; then kind=0 folder="type=\"mh\" name=\"Mailbox\" path=\"$HOME/Mail\""; fi
+	mkdir -p "$1" Mail/inbox
+	cat >"$1/accountrc" <<-END
+		[Account: 1]
+		account_name=anna
+		is_default=1
+		name=Anna
+		address=anna@example.org
+		protocol=$kind
+		receive_server=$HOST
+		user_id=$ACCOUNT
+		password=$PASSWORD
+		set_popport=1
+		pop_port=$PORT
+		set_imapport=1
+		imap_port=$PORT
+		ssl_pop=$ssl
+		ssl_imap=$ssl
+		ssl_certs_auto_accept=1
+		receive_at_get_all=1
+		receive_at_getall=1
+		inbox=#mh/Mailbox/inbox
+	END
+	printf '[account:1]\nrecv=%s\n' "$PASSWORD" >"$1/passwordstorerc"
+	cat >"$1/folderlist.xml" <<-END
+		<?xml version="1.0" encoding="UTF-8"?>
+		<folderlist>
+		<folder $folder></folder>
+		</folderlist>
+	END
+	windowed "$2" --receive-all
+}
+
+evolution() {
+	local backend=imapx method=ssl-on-alternate-port
+	if [ "$SECURITY" = starttls ]; then method=starttls-on-standard-port; fi
+	if [ "$PROTO" = pop3 ]; then backend=pop; fi
+	mkdir -p .config/evolution/sources
+	cat >.config/evolution/sources/account.source <<-END
+		[Data Source]
+		DisplayName=anna
+		Enabled=true
+		Parent=
+
+		[Mail Account]
+		BackendName=$backend
+		IdentityUid=identity
+
+		[Authentication]
+		Host=$HOST
+		Method=
+		Port=$PORT
+		ProxyUid=system-proxy
+		RememberPassword=true
+		User=$ACCOUNT
+
+		[Security]
+		Method=$method
+
+		[Refresh]
+		Enabled=true
+		IntervalMinutes=1
+	END
+	cat >.config/evolution/sources/identity.source <<-END
+		[Data Source]
+		DisplayName=anna
+		Enabled=true
+		Parent=account
+
+		[Mail Identity]
+		Address=anna@example.org
+		Name=Anna
+	END
+	with_secret "e-source-uid account eds-origin evolution-data-server xdg:schema org.gnome.Evolution.Data.Source" evolution --online -c mail
+}
+
+geary() {
+	mkdir -p .config/geary/account_01
+	cat >.config/geary/account_01/geary.ini <<-END
+		[Metadata]
+		version=1
+		status=enabled
+
+		[Account]
+		ordinal=1
+		label=anna
+		prefetch_days=14
+		save_drafts=false
+		save_sent=false
+		use_signature=false
+		sender_mailboxes=anna@example.org;
+		service_provider=other
+
+		[Incoming]
+		login=$ACCOUNT
+		remember_password=true
+		host=$HOST
+		port=$PORT
+		transport_security=$([ "$SECURITY" = tls ] && echo transport || echo start-tls)
+		credentials=custom
+
+		[Outgoing]
+		remember_password=false
+		host=localhost
+		port=25
+		transport_security=none
+		credentials=none
+	END
+	with_secret "login $ACCOUNT host $HOST proto IMAP xdg:schema org.gnome.Geary" geary
+}
+
+trojita() {
+	mkdir -p .config/flaska.net
+	cat >.config/flaska.net/trojita.conf <<-END
+		[General]
+		imap.method=$([ "$SECURITY" = tls ] && echo SSL || echo TCP)
+		imap.host=$HOST
+		imap.port=$PORT
+		imap.starttls=$([ "$SECURITY" = tls ] && echo false || echo true)
+		imap.auth.user=$ACCOUNT
+		imap.auth.pass=$PASSWORD
+		imap.startmode=ONLINE
+		plugin\\password=cleartextpassword
+		msa.method=SMTP
+		msa.smtp.host=localhost
+	END
+	windowed trojita
+}
+
+thunderbird() {
+	local type=$PROTO socket=2
+	if [ "$SECURITY" = tls ]; then socket=3; fi
+	mkdir -p profile
+	cat >profile/user.js <<-END
+		user_pref("mail.accountmanager.accounts", "account1");
+		user_pref("mail.accountmanager.defaultaccount", "account1");
+		user_pref("mail.account.account1.server", "server1");
+		user_pref("mail.account.account1.identities", "id1");
+		user_pref("mail.identity.id1.fullName", "Anna");
+		user_pref("mail.identity.id1.useremail", "anna@example.org");
+		user_pref("mail.server.server1.type", "$type");
+		user_pref("mail.server.server1.name", "anna");
+		user_pref("mail.server.server1.hostname", "$HOST");
+		user_pref("mail.server.server1.port", $PORT);
+		user_pref("mail.server.server1.userName", "$ACCOUNT");
+		user_pref("mail.server.server1.socketType", $socket);
+		user_pref("mail.server.server1.authMethod", 3);
+		user_pref("mail.server.server1.login_at_startup", true);
+		user_pref("mail.server.server1.check_new_mail", true);
+		user_pref("mailnews.start_page.enabled", false);
+		user_pref("mail.shell.checkDefaultClient", false);
+		user_pref("mail.provider.suppress_dialog_on_startup", true);
+		user_pref("mail.spotlight.firstRunDone", true);
+		user_pref("mail.rights.version", 1);
+		user_pref("app.donation.eoy.version.viewed", 999);
+		user_pref("datareporting.policy.dataSubmissionPolicyBypassNotification", true);
+	END
+	if [ "${OPENSSL_CONF:-}" ]; then
+		cat >>profile/user.js <<-END
+			user_pref("security.tls.version.enable-deprecated", true);
+			user_pref("security.tls.version.min", 1);
+			user_pref("security.tls.version.max", 1);
+		END
+	fi
+	# It asks for the password, which is typed.
+	export DISPLAY=:$((RANDOM % 900 + 100))
+	Xvfb "$DISPLAY" -screen 0 1280x900x24 >Xvfb.log 2>&1 &
+	sleep 1
+	openbox >openbox.log 2>&1 &
+	dbus-run-session -- thunderbird --no-remote --profile "$HOME/profile" &
+	for _ in $(seq 1 15); do
+		sleep 3
+		local window
+		window=$(xdotool search --name 'Enter.*[Pp]assword' 2>/dev/null | head -1)
+		if [ -n "$window" ]; then
+			xdotool windowfocus "$window"
+			xdotool type "$PASSWORD"
+			xdotool key Return
+		fi
+	done
+}
+
+"$1"
