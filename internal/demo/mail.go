@@ -17,14 +17,6 @@ import (
 // Password is that of every account.
 const Password = "demo"
 
-// maxConns bounds the connections of each protocol.
-const maxConns = 1024
-
-const (
-	imapBusy = "* BYE [LIMIT] Too many connections, try again later.\r\n"
-	pop3Busy = "-ERR [SYS/TEMP] Too many connections, try again later.\r\n"
-)
-
 var accounts = []string{"anna@example.org", "bert@example.org", "carla@example.org", "scanner@example.org"}
 
 // A MailServer serves IMAP and POP3 in plaintext on loopback, with a few messages
@@ -47,8 +39,8 @@ func StartMail(ctx context.Context) (*MailServer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &MailServer{cancel: cancel}
 	var imapErr, pop3Err error
-	s.imap, imapErr = listen(ctx, &s.serving, maxConns, imapBusy)
-	s.pop3, pop3Err = listen(ctx, &s.serving, maxConns, pop3Busy)
+	s.imap, imapErr = listen(ctx, &s.serving)
+	s.pop3, pop3Err = listen(ctx, &s.serving)
 	if err := errors.Join(imapErr, pop3Err); err != nil {
 		cancel()
 		return nil, fmt.Errorf("listening on loopback: %w", err)
