@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -20,36 +22,37 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	srv.stopAccepting()
 	srv.mu.Lock()
 	close(srv.draining)
-	sessions := make([]*session, 0, len(srv.open))
-	for s := range srv.open {
-		sessions = append(sessions, s)
-	}
 	srv.mu.Unlock()
+	ended := srv.allEnded()
 	srv.cancel()
-	for _, s := range sessions {
+	for _, s := range srv.openSessions() {
 		if s.tunnel.Load() == nil {
 			s.raw.SetReadDeadline(past)
 		}
 	}
-	if len(sessions) == 0 {
-		srv.signalAllClosed()
-	}
 	// A little is left for cutting connections, and for what stops after the server.
 	ctx, cancel := context.WithTimeout(ctx, srv.cfg.TimeoutDrain-min(srv.cfg.TimeoutDrain/20, cutTime))
 	defer cancel()
-	srv.drain(ctx)
-	srv.cut()
+	srv.drain(ctx, ended)
+	srv.cut(ended)
 	srv.idleSet.Close()
 	srv.accepting.Wait()
 	srv.work.Wait()
 }
 
+// openSessions lists the sessions that have not ended.
+func (srv *Server) openSessions() []*session {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return slices.Collect(maps.Keys(srv.open))
+}
+
 // drain lets sessions end until ctx does.
-func (srv *Server) drain(ctx context.Context) {
+func (srv *Server) drain(ctx context.Context, ended <-chan struct{}) {
 	half := time.NewTimer(srv.cfg.TimeoutDrain / 2)
 	defer half.Stop()
 	select {
-	case <-srv.allClosed:
+	case <-ended:
 		return
 	case <-ctx.Done():
 		return
@@ -64,7 +67,7 @@ func (srv *Server) drain(ctx context.Context) {
 			wait = time.Until(end) / time.Duration(n+1)
 		}
 		select {
-		case <-srv.allClosed:
+		case <-ended:
 			return
 		case <-ctx.Done():
 			return
@@ -98,13 +101,8 @@ func (srv *Server) mostIdle() (most *tunnel, n int) {
 }
 
 // cut ends what is left.
-func (srv *Server) cut() {
-	srv.mu.Lock()
-	left := make([]*session, 0, len(srv.open))
-	for s := range srv.open {
-		left = append(left, s)
-	}
-	srv.mu.Unlock()
+func (srv *Server) cut(ended <-chan struct{}) {
+	left := srv.openSessions()
 	for _, s := range left {
 		if t := s.tunnel.Load(); t != nil {
 			go t.abort() // an upstream may be slow to take a close_notify
@@ -114,7 +112,7 @@ func (srv *Server) cut() {
 	}
 	if len(left) > 0 {
 		select {
-		case <-srv.allClosed:
+		case <-ended:
 		case <-time.After(cutTime / 2):
 		}
 	}

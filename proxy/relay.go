@@ -206,13 +206,11 @@ func (c *commandSide) await() (answer, error) {
 	if left := time.Until(c.s.loginDeadline()); left < timeout {
 		timeout, err = left, os.ErrDeadlineExceeded
 	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
 	var a answer
 	select {
 	case a = <-c.answers:
 		err = nil
-	case <-timer.C:
+	case <-time.After(timeout):
 	case <-c.over:
 		err = errUpstreamLost
 	case <-c.s.srv.draining:

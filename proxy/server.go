@@ -90,22 +90,21 @@ type Server struct {
 	// started is the origin of the moments at which tunnels are parked together.
 	started time.Time
 
-	lastID     atomic.Uint64
-	accepting  sync.WaitGroup // accept loops
-	work       sync.WaitGroup // probes
-	turns      atomic.Int64   // of accept loops that were woken up
-	mu         sync.Mutex
-	open       map[*session]struct{}
-	warned     sync.Map      // of rate.Sometimes, by what it is about
-	served     int           // of these, how many are within the limit
-	handedOver bool          // no connection comes any more
-	allClosed  chan struct{} // closed when none comes any more, and none is open
+	lastID    atomic.Uint64
+	accepting sync.WaitGroup // accept loops
+	work      sync.WaitGroup // probes
+	sessions  sync.WaitGroup // those in open; none is added once somebody waits
+	turns     atomic.Int64   // of accept loops that were woken up
+	warned    sync.Map       // of rate.Sometimes, by what it is about
+	mu        sync.Mutex
+	open      map[*session]struct{}
+	served    int // of these, how many are within the limit
 }
 
 // New makes a server; Start lets it accept.
 func New(cfg Config) (*Server, error) {
 	srv := &Server{
-		cfg: cfg, draining: make(chan struct{}), allClosed: make(chan struct{}),
+		cfg: cfg, draining: make(chan struct{}),
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
 		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream),
 		started: time.Now(),
@@ -179,14 +178,17 @@ func (srv *Server) stopAccepting() {
 func (srv *Server) HandOver() (ended <-chan struct{}) {
 	srv.stopAccepting()
 	srv.accepting.Wait()
-	srv.mu.Lock()
-	srv.handedOver = true
-	none := len(srv.open) == 0
-	srv.mu.Unlock()
-	if none {
-		srv.signalAllClosed()
-	}
-	return srv.allClosed
+	return srv.allEnded()
+}
+
+// allEnded returns a channel that is closed when no session is left; no more may come.
+func (srv *Server) allEnded() <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		srv.sessions.Wait()
+		close(ended)
+	}()
+	return ended
 }
 
 // deadliner is a listener whose Accept can be woken up.
@@ -270,6 +272,7 @@ func (srv *Server) begin(l Listener, c netpoll.Socket) *session {
 		return nil
 	}
 	srv.open[s] = struct{}{}
+	srv.sessions.Add(1)
 	if !srv.full() {
 		s.admission = countedInTotal
 		srv.served++
@@ -282,25 +285,12 @@ func (srv *Server) begin(l Listener, c netpoll.Socket) *session {
 // remove forgets a session that has ended.
 func (srv *Server) remove(s *session) {
 	srv.mu.Lock()
+	defer srv.mu.Unlock()
 	delete(srv.open, s)
 	if s.admission != overLimit {
 		srv.served--
 	}
-	last := len(srv.open) == 0 && (srv.handedOver || srv.isDraining())
-	srv.mu.Unlock()
-	if last {
-		srv.signalAllClosed()
-	}
-}
-
-func (srv *Server) signalAllClosed() {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	select {
-	case <-srv.allClosed:
-	default:
-		close(srv.allClosed)
-	}
+	srv.sessions.Done()
 }
 
 func (srv *Server) isDraining() bool {

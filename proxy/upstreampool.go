@@ -232,14 +232,11 @@ func (srv *Server) untilDoubt(up *upstream, every time.Duration) bool {
 		if left <= 0 {
 			return true
 		}
-		timer := time.NewTimer(left)
 		select {
 		case <-up.wake:
-			timer.Stop()
 			return true
-		case <-timer.C:
+		case <-time.After(left):
 		case <-srv.ctx.Done():
-			timer.Stop()
 			return false
 		}
 	}
