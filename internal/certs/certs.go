@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/bits"
 	"os"
 	"slices"
 	"strings"
@@ -69,30 +68,12 @@ func (s *Store) wildcardFor(name string) *Set {
 // Certificates lists the certificates in the order in which they were named.
 func (s *Store) Certificates() []Info { return slices.Clone(s.infos) }
 
-// keyTypes is the number of key types in policy.KeyTypes, one bit each.
-const keyTypes = 8
-
-// Set is the certificates for one name, by the type of their key.
+// Set is the certificates for one name. Of those with the same type of key the best
+// comes first: those of the name itself before those of a wildcard, and among them,
+// which only their dates tell apart, the one that ends last.
 type Set struct {
-	byKey [keyTypes]slot
-	first int // the slot that was filled first
+	certs []*Info
 	keys  policy.KeyTypes
-}
-
-// slot holds certificates that serve the same names with the same type of key,
-// best first: only their dates tell them apart.
-type slot []*tls.Certificate
-
-// at returns the first that is valid at that time, or else the first.
-func (s slot) at(now time.Time) *tls.Certificate {
-	if len(s) > 1 {
-		for _, c := range s {
-			if untimely(c.Leaf, now) == "" {
-				return c
-			}
-		}
-	}
-	return s[0]
 }
 
 // Keys returns the types of key that the set has a certificate for.
@@ -103,43 +84,44 @@ func (s *Set) Keys() policy.KeyTypes { return s.keys }
 // never nil. Of several, one that is valid comes before others, and then the one
 // that ends last.
 func (s *Set) Certificate(k policy.KeyTypes, now time.Time) *tls.Certificate {
-	if k &= s.keys; k != 0 {
-		return s.byKey[bits.TrailingZeros8(uint8(k))].at(now)
+	return s.choose(k, now).cert
+}
+
+func (s *Set) choose(k policy.KeyTypes, now time.Time) (first *Info) {
+	if k &= s.keys; k == 0 {
+		k = s.certs[0].key
 	}
-	return s.byKey[s.first].at(now)
+	for _, c := range s.certs {
+		switch {
+		case k&-k != c.key:
+		case valid(c.Leaf, now):
+			return c
+		case first == nil:
+			first = c
+		}
+	}
+	return first
 }
 
 // add adds a certificate of the set's own name.
-func (s *Set) add(cert *tls.Certificate, k policy.KeyTypes) {
-	i := bits.TrailingZeros8(uint8(k))
-	if slices.Contains(s.byKey[i], cert) {
+func (s *Set) add(c *Info) {
+	if slices.Contains(s.certs, c) {
 		return
 	}
-	s.join(i, slot{cert})
-	slices.SortStableFunc(s.byKey[i], func(a, b *tls.Certificate) int { return b.Leaf.NotAfter.Compare(a.Leaf.NotAfter) })
+	at := slices.IndexFunc(s.certs, func(o *Info) bool { return o.key == c.key && o.Leaf.NotAfter.Before(c.Leaf.NotAfter) })
+	if at < 0 {
+		at = len(s.certs)
+	}
+	s.certs, s.keys = slices.Insert(s.certs, at, c), s.keys|c.key
 }
 
-// join puts certificates behind those of the set, each once.
-func (s *Set) join(i int, more slot) {
-	if len(more) == 0 {
-		return
-	}
-	if s.keys == 0 {
-		s.first = i
-	}
-	s.keys |= 1 << i
-	for _, cert := range more {
-		if !slices.Contains(s.byKey[i], cert) {
-			s.byKey[i] = append(s.byKey[i], cert)
+// join puts those of another set's certificates that have certain types of key behind
+// those of this one, each once.
+func (s *Set) join(other *Set, keys policy.KeyTypes) {
+	for _, c := range other.certs {
+		if c.key&keys != 0 && !slices.Contains(s.certs, c) {
+			s.certs, s.keys = append(s.certs, c), s.keys|c.key
 		}
-	}
-}
-
-// joinAll puts the certificates of another set behind those of this one.
-func (s *Set) joinAll(other *Set) {
-	s.join(other.first, other.byKey[other.first])
-	for i, more := range other.byKey {
-		s.join(i, more)
 	}
 }
 
@@ -149,17 +131,17 @@ func newStore(pairs []*Info) *Store {
 	for _, p := range pairs {
 		s.infos = append(s.infos, *p)
 		for _, name := range names(p.Leaf) {
-			s.setFor(name).add(p.cert, p.key)
+			s.setFor(name).add(p)
 		}
 	}
 	// An RSA certificate for *.example.org serves those who cannot use the
 	// ECDSA one for mail.example.org, and everybody once that has expired.
 	for name, set := range s.exact {
 		if wildcard := s.wildcardFor(name); wildcard != nil {
-			set.joinAll(wildcard)
+			set.join(wildcard, wildcard.keys)
 		}
 	}
-	s.makeFallback()
+	s.makeFallback(pairs)
 	return s
 }
 
@@ -180,19 +162,19 @@ func (s *Store) setFor(name string) *Set {
 // makeFallback makes the set for clients that send no name or an unknown one.
 // Old clients send none and need RSA, so it has every type of key, preferably
 // for the same name.
-func (s *Store) makeFallback() {
-	for _, name := range names(s.infos[0].Leaf) {
-		s.fallback.joinAll(s.setFor(name))
+func (s *Store) makeFallback(pairs []*Info) {
+	for _, name := range names(pairs[0].Leaf) {
+		set := s.setFor(name)
+		s.fallback.join(set, set.keys)
 	}
-	for _, p := range s.infos {
+	for _, p := range pairs {
 		if s.fallback.keys&p.key != 0 {
 			continue
 		}
 		for _, name := range names(p.Leaf) {
-			i := bits.TrailingZeros8(uint8(p.key))
-			s.fallback.join(i, s.setFor(name).byKey[i])
+			s.fallback.join(s.setFor(name), p.key)
 		}
-		s.fallback.add(p.cert, p.key)
+		s.fallback.add(p)
 	}
 }
 
@@ -221,10 +203,8 @@ func (s *Store) Served(now time.Time) []Info {
 	served := make(map[*tls.Certificate]bool)
 	for _, index := range []map[string]*Set{s.exact, s.wildcards, {"": s.fallback}} {
 		for _, set := range index {
-			for _, certs := range set.byKey {
-				if len(certs) > 0 {
-					served[certs.at(now)] = true
-				}
+			for _, c := range set.certs {
+				served[set.Certificate(c.key, now)] = true
 			}
 		}
 	}
@@ -248,19 +228,22 @@ func (s *Store) Warnings(now time.Time) []string {
 func (s *Store) outdone(p Info, now time.Time) string {
 	leaf := p.Leaf
 	for _, name := range names(leaf) {
-		other := s.setFor(name).Certificate(p.key, now)
-		if other == p.cert {
+		other := s.setFor(name).choose(p.key, now)
+		if other.cert == p.cert {
 			continue
 		}
 		why := untimely(leaf, now)
 		if why == "" {
 			why = "ends at " + date(leaf.NotAfter)
 		}
-		i := slices.IndexFunc(s.infos, func(o Info) bool { return o.cert == other })
 		return fmt.Sprintf("not served for %s, since it %s: clients get %s, valid until %s",
-			name, why, s.infos[i].Name, date(other.Leaf.NotAfter))
+			name, why, other.Name, date(other.Leaf.NotAfter))
 	}
 	return ""
+}
+
+func valid(leaf *x509.Certificate, now time.Time) bool {
+	return !now.Before(leaf.NotBefore) && !now.After(leaf.NotAfter)
 }
 
 // untimely returns why the certificate is not valid at that time, or "".
