@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
+	"regexp"
 	"strings"
 )
 
@@ -46,8 +47,8 @@ type Identity struct {
 	// does not matter, nor those behind it. literal: it is the next literal.
 	argument func(b []byte)
 	literal  bool
-	// sasl finds the account in the messages to come; nil where none does.
-	sasl saslReader
+	// sasl finds the account in the messages to come; nil where none has it.
+	sasl *regexp.Regexp
 }
 
 // begin forgets the command before.
@@ -91,7 +92,7 @@ func (id *Identity) RefuseUser() { id.user = "" }
 
 func (id *Identity) takeAccount(b []byte) { id.Account, id.argument = accountOf(b), nil }
 
-func (id *Identity) takeMechanism(b []byte) { id.sasl, id.argument = saslReaderOf(b), id.takeResponse }
+func (id *Identity) takeMechanism(b []byte) { id.sasl, id.argument = saslMessageOf(b), id.takeResponse }
 
 func (id *Identity) takeResponse(b []byte) {
 	id.argument = nil
@@ -124,14 +125,28 @@ func (id *Identity) SetSoftware(f *IDFilter) {
 }
 
 // Response reads a line in base64 that answers a mechanism, until the account
-// is known (RFC 4422, Section 3).
+// is known (RFC 4422, Section 3). What was decoded is wiped at once.
 func (id *Identity) Response(line []byte) {
 	if id.sasl == nil {
 		return
 	}
-	if account, done := id.sasl.decoded(line); done {
-		id.Account, id.sasl = account, nil
+	var message [maxMessage]byte
+	defer clear(message[:])
+	text := bytes.TrimRight(line, "\r\n")
+	text = text[:min(len(text), base64.StdEncoding.EncodedLen(maxMessage))]
+	n, err := base64.StdEncoding.Decode(message[:], text)
+	if err != nil {
+		n = 0
 	}
+	groups := id.sasl.FindSubmatch(message[:n])
+	if groups == nil {
+		return // it has to be in another message
+	}
+	account := bytes.Join(groups[1:], nil)
+	if id.sasl == gs2Message {
+		account = bytes.ReplaceAll(bytes.ReplaceAll(account, []byte("=2C"), []byte(",")), []byte("=3D"), []byte("="))
+	}
+	id.Account, id.sasl = accountOf(account), nil
 }
 
 // accountOf returns what a client calls its account, if it can be one.
@@ -146,93 +161,38 @@ func accountOf(b []byte) string {
 // may stand around them, and no more of a password or token than that.
 const maxMessage = 768
 
-// saslReader finds the account in a client's message; done is false where it has
-// to be in another one. Where a message names two, the account is the one that
-// is to be used, not the one whose password it is.
-type saslReader func(message []byte) (account []byte, done bool)
+// saslMessages have the account of a client's message in a group, by mechanism. Where a
+// message names two, the account is the one that is to be used, not the one whose
+// password it is.
+var saslMessages = map[string]*regexp.Regexp{
+	// authzid NUL authcid NUL password (RFC 4616, Section 2).
+	"PLAIN": regexp.MustCompile(`^(?:([^\x00]+)\x00[^\x00]*|\x00([^\x00]*))\x00`),
+	// The first message is the account, even if it is empty, and the second one the
+	// password (draft-murchison-sasl-login).
+	"LOGIN": regexp.MustCompile(`(?s)^(.*)$`),
+	// "user=" account ^A "auth=Bearer " token ^A ^A.
+	"XOAUTH2":     regexp.MustCompile(`^user=([^\x01]*)\x01`),
+	"OAUTHBEARER": gs2Message,
+	// Account, a space, and a digest (RFC 2195, Section 2).
+	"CRAM-MD5": regexp.MustCompile(`(?s)^(.*) [0-9A-Fa-f]{32}$`),
+}
 
-// saslReaderOf returns the reader of a mechanism: nil where its messages do not
-// name the account, or not in the clear.
-func saslReaderOf(mechanism Keyword) saslReader {
-	switch {
-	case mechanism.Is("PLAIN"):
-		return plainAccount
-	case mechanism.Is("LOGIN"):
-		return loginAccount
-	case mechanism.Is("XOAUTH2"):
-		return xoauth2Account
-	case mechanism.Is("OAUTHBEARER"), HasPrefixFold(mechanism, "SCRAM-"):
-		return gs2Account
-	case mechanism.Is("CRAM-MD5"):
-		return cramAccount
+// gs2Message is a flag of channel binding, "," ["a=" authzid] "," (RFC 5801, Section 4,
+// RFC 7628, Section 3.1), and "n=" authcid "," in SCRAM (RFC 5802, Section 7).
+// OAUTHBEARER has the account in the former alone. A comma and an equals sign in it
+// are written =2C and =3D.
+var gs2Message = regexp.MustCompile(`^(?:[ny]|p=[^,]*),(?:a=([^,]*),|,n=([^,]*),)`)
+
+// saslMessageOf is the message of a mechanism: nil where it does not name the account,
+// or not in the clear.
+func saslMessageOf(mechanism Keyword) *regexp.Regexp {
+	if HasPrefixFold(mechanism, "SCRAM-") {
+		return gs2Message
+	}
+	for name, message := range saslMessages {
+		if mechanism.Is(name) {
+			return message
+		}
 	}
 	return nil
-}
-
-// decoded reads a line in base64. What was decoded is wiped at once.
-func (read saslReader) decoded(line []byte) (account string, done bool) {
-	var message [maxMessage]byte
-	defer clear(message[:])
-	text := bytes.TrimRight(line, "\r\n")
-	text = text[:min(len(text), base64.StdEncoding.EncodedLen(maxMessage))]
-	n, err := base64.StdEncoding.Decode(message[:], text)
-	if err != nil {
-		n = 0
-	}
-	b, done := read(message[:n])
-	return accountOf(b), done
-}
-
-// plainAccount: authzid NUL authcid NUL password (RFC 4616, Section 2).
-func plainAccount(m []byte) ([]byte, bool) {
-	authzid, m, _ := bytes.Cut(m, []byte{0})
-	authcid, _, ok := bytes.Cut(m, []byte{0})
-	if len(authzid) > 0 {
-		return authzid, ok
-	}
-	return authcid, ok
-}
-
-// loginAccount: the first message is the account, even if it is empty, and the
-// second one the password (draft-murchison-sasl-login).
-func loginAccount(m []byte) ([]byte, bool) { return m, true }
-
-// xoauth2Account: "user=" account ^A "auth=Bearer " token ^A ^A.
-func xoauth2Account(m []byte) ([]byte, bool) {
-	m, is := bytes.CutPrefix(m, []byte("user="))
-	account, _, ok := bytes.Cut(m, []byte{1})
-	return account, is && ok
-}
-
-// gs2Account: a flag of channel binding, "," ["a=" authzid] "," (RFC 5801,
-// Section 4, RFC 7628, Section 3.1), and "n=" authcid "," in SCRAM (RFC 5802,
-// Section 7). OAUTHBEARER has the account in the former alone.
-func gs2Account(m []byte) ([]byte, bool) {
-	flag, m, _ := bytes.Cut(m, []byte(","))
-	authzid, m, ok := bytes.Cut(m, []byte(","))
-	if !ok || string(flag) != "n" && string(flag) != "y" && !bytes.HasPrefix(flag, []byte("p=")) {
-		return nil, false
-	}
-	if len(authzid) > 0 {
-		authzid, ok = bytes.CutPrefix(authzid, []byte("a="))
-		return saslName(authzid), ok
-	}
-	m, is := bytes.CutPrefix(m, []byte("n="))
-	authcid, _, ok := bytes.Cut(m, []byte(","))
-	return saslName(authcid), is && ok
-}
-
-// saslName decodes a comma and an equals sign (RFC 5801, Section 4).
-func saslName(b []byte) []byte {
-	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("=2C"), []byte(",")), []byte("=3D"), []byte("="))
-}
-
-// cramAccount: account, a space, and a digest of 32 digits (RFC 2195, Section 2).
-func cramAccount(m []byte) ([]byte, bool) {
-	const digest = 32
-	n := len(m) - digest - 1
-	if n < 0 || m[n] != ' ' {
-		return nil, false
-	}
-	return m[:n], true
 }

@@ -152,8 +152,8 @@ func saslIn(mechanism, m string) (account string, done bool) {
 			return strings.ReplaceAll(name, "=3D", "="), true
 		}
 	case mechanism == "CRAM-MD5":
-		if len(m) >= 33 && m[len(m)-33] == ' ' {
-			return m[:len(m)-33], true
+		if parts := regexp.MustCompile(`(?s)^(.*) [[:xdigit:]]{32}$`).FindStringSubmatch(m); parts != nil {
+			return parts[1], true
 		}
 	}
 	return "", false

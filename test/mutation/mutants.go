@@ -71,7 +71,7 @@ var mutants = []mutant{
 	{"a command is logged", "proxy imapDialect.relayCommand", body, first(`c.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
 	{"a command before TLS is logged", "proxy pop3Dialect.commandBeforeTLS", body, first(`st.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
 	{"a password is an account", "internal/mailproto Identity.POP3Command", value("Account", 1), becomes("string(cmd.Args)"), "proxy TestAnAccountIsReportedWithALoginAlone"},
-	{"a password is an account of SASL", "internal/mailproto plainAccount", returned("authcid", 1), first("return m, true"), "internal/mailproto FuzzSASLAccount"},
+	{"a password is an account of SASL", "internal/mailproto Identity.Response", argument(1, "accountOf", 1), becomes("message[:n]"), "internal/mailproto FuzzSASLAccount"},
 	{"an account is reported where nobody asked", "proxy session.identified", part("Identity", 1), always, "proxy TestNoOtherClientIsIdentified"},
 	{"the account of a modern client is reported", "proxy session.identified", part("Legacy", 1), always, "proxy TestNoOtherClientIsIdentified"},
 	{"a login before TLS is not counted", "proxy stage.cleartextLogin", call("CleartextLogin", 1), skipped, "test/relay TestIMAPLoginsBeforeTLSAreRefusedAndForgotten"},
