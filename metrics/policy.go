@@ -2,7 +2,7 @@ package metrics
 
 import (
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,29 +16,16 @@ import (
 type policySeries struct {
 	listeners []proxy.Listener
 	now       func() time.Time
-	// inUse holds the series of the running policy. A handshake that an earlier
-	// policy has judged is counted if the names are still the same.
-	inUse atomic.Pointer[policyCounters]
+	// policy is the running one. A handshake that an earlier one has judged is counted
+	// if the names are still the same.
+	policy *policy.Policy
+	mu     sync.RWMutex // guards policy, and which series there are
 
 	matches, refusals *prometheus.CounterVec
 	failures          prometheus.Counter
 	reloaded, good    prometheus.Gauge
 
 	mode, share, exemption *prometheus.Desc
-}
-
-// policyCounters are the series of one policy.
-type policyCounters struct {
-	policy   *policy.Policy
-	matches  map[string]prometheus.Counter // by rule
-	refusals map[refusalKey]prometheus.Counter
-}
-
-type refusalKey struct {
-	listener  proxy.Listener
-	candidate string
-	version   policy.Version
-	reason    policy.Reason
 }
 
 func (f factory) policy(o Options) *policySeries {
@@ -61,39 +48,40 @@ func (f factory) policy(o Options) *policySeries {
 			"When an exemption, which is a rule with an owner and an end, ends or has ended, in seconds since 1970.", []string{"rule"}, nil),
 	}
 	s.set(o.Policy)
-	f.r.MustRegister(s)
+	f.r.MustRegister(prometheus.CollectorFunc(s.collect))
 	return s
 }
 
 // set makes the series of a policy and removes those of the last one that it
 // does not have.
 func (s *policySeries) set(p *policy.Policy) {
-	next := &policyCounters{policy: p, matches: make(map[string]prometheus.Counter), refusals: make(map[refusalKey]prometheus.Counter)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, r := range p.Rules() {
-		next.matches[r.Name] = s.matches.WithLabelValues(r.Name)
+		s.matches.WithLabelValues(r.Name)
 	}
 	for _, c := range p.Candidates() {
 		for _, l := range s.listeners {
 			for _, version := range offeredVersions {
 				for _, reason := range policy.Reasons {
-					next.refusals[refusalKey{l, c.Name, version, reason}] =
-						s.refusals.WithLabelValues(string(l), c.Name, version.String(), reason.String())
+					s.refusals.WithLabelValues(string(l), c.Name, version.String(), reason.String())
 				}
 			}
 		}
 	}
-	last := s.inUse.Swap(next)
+	last := s.policy
+	s.policy = p
 	s.reloaded.Set(float64(s.now().Unix()))
 	s.good.Set(1)
 	if last == nil {
 		return
 	}
-	for _, r := range last.policy.Rules() {
-		if next.matches[r.Name] == nil {
+	for _, r := range last.Rules() {
+		if p.Rule(r.Name) == nil {
 			s.matches.DeleteLabelValues(r.Name)
 		}
 	}
-	for _, c := range last.policy.Candidates() {
+	for _, c := range last.Candidates() {
 		if !slices.ContainsFunc(p.Candidates(), func(n policy.Candidate) bool { return n.Name == c.Name }) {
 			s.refusals.DeletePartialMatch(prometheus.Labels{"candidate": c.Name})
 		}
@@ -102,30 +90,24 @@ func (s *policySeries) set(p *policy.Policy) {
 
 // handshake counts the rule that decided, and the candidates that would refuse.
 func (s *policySeries) handshake(h *proxy.Handshake) {
-	now := s.inUse.Load()
-	if c := now.matches[h.Verdict.Rule]; c != nil {
-		c.Inc()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.policy.Rule(h.Verdict.Rule) != nil {
+		s.matches.WithLabelValues(h.Verdict.Rule).Inc()
 	}
-	for _, c := range now.policy.Candidates() {
+	for _, c := range s.policy.Candidates() {
 		if reason := h.Verdict.RefusedBy(c.Floor); reason != policy.NotLegacy {
-			if counter := now.refusals[refusalKey{h.Listener, c.Name, h.Verdict.Version, reason}]; counter != nil {
-				counter.Inc()
-			}
+			s.refusals.WithLabelValues(string(h.Listener), c.Name, h.Verdict.Version.String(), reason.String()).Inc()
 		}
 	}
 }
 
-// Describe implements [prometheus.Collector].
-func (s *policySeries) Describe(ch chan<- *prometheus.Desc) {
-	ch <- s.mode
-	ch <- s.share
-	ch <- s.exemption
-}
-
-// Collect implements [prometheus.Collector]. It evaluates the policy at each
-// scrape, so that the metrics follow the clock without any traffic.
-func (s *policySeries) Collect(ch chan<- prometheus.Metric) {
-	p, t := s.inUse.Load().policy, s.now()
+// collect evaluates the policy at each scrape, so that the metrics follow the clock
+// without any traffic.
+func (s *policySeries) collect(ch chan<- prometheus.Metric) {
+	s.mu.RLock()
+	p, t := s.policy, s.now()
+	s.mu.RUnlock()
 	snapshot := p.At(t)
 	for _, l := range s.listeners {
 		now := snapshot.ModeFor(string(l))

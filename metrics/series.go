@@ -10,18 +10,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"postern/internal/ledger"
 	"postern/policy"
 	"postern/proxy"
 )
 
 const namespace = "postern"
-
-// Any is the value of the labels listener and version that stands for all of
-// them.
-const Any = "any"
-
-// ClientWindows are the values of the label window, as in 24h.
-var ClientWindows = []string{"1h", "24h", "7d", "30d"}
 
 var (
 	// offeredVersions are those that a hello can offer: a handshake is legacy by
@@ -50,7 +44,11 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 		listeners = label{"listener", values(on)}
 		offered   = label{"version", values(offeredVersions)}
 		reasons   = label{"reason", values(policy.LegacyReasons)}
+		windows   = label{name: "window"}
 	)
+	for _, w := range ledger.Windows {
+		windows.values = append(windows.values, w.Label)
+	}
 	return series{
 		opened: f.grid("connections_total", "Connections accepted.", listeners),
 		open:   f.grid("connections_open", "Connections open now.", listeners),
@@ -78,8 +76,8 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 		handovers:  f.grid("handovers_total", "Upgrades in place, also those before this process.", label{"outcome", []string{"ok", "failed"}}),
 		clients: f.grid("legacy_clients",
 			"Distinct addresses (IPv6: /64) of legacy clients in the ledger that were seen within the window, noise left out; never to be added up.",
-			label{"listener", append([]string{Any}, values(on)...)}, label{"version", append([]string{Any}, values(offeredVersions)...)},
-			label{"window", ClientWindows}),
+			label{"listener", append([]string{ledger.Any}, values(on)...)}, label{"version", append([]string{ledger.Any}, values(offeredVersions)...)},
+			windows),
 	}
 }
 
@@ -129,23 +127,20 @@ func (f factory) durations(name, help string, listeners []proxy.Listener) (all [
 	return all
 }
 
-// LegacyClients is a number of distinct legacy clients.
-type LegacyClients struct {
-	Listener, Version, Window string
-	Clients                   int
-}
-
-// SetLegacyClients sets the numbers of legacy clients; those that are not listed
-// are zero. It must not be called concurrently.
-func (m *Metrics) SetLegacyClients(list []LegacyClients) {
-	counts := make([]int64, len(m.clients.values))
-	for _, c := range list {
-		if i := m.clients.find(c.Listener, c.Version, c.Window); i >= 0 {
-			counts[i] = int64(c.Clients)
+// SetLegacyClients sets the numbers of distinct legacy clients; those that are not
+// listed are zero. It must not be called concurrently.
+func (m *Metrics) SetLegacyClients(list []ledger.Distinct) {
+	g := m.clients
+	counts := make([]int64, len(g.values))
+	for _, d := range list {
+		for window, n := range d.ByWindow {
+			if i := g.index(slices.Index(g.labels[0].values, d.Listener), slices.Index(g.labels[1].values, d.Version), window); i >= 0 {
+				counts[i] = int64(n)
+			}
 		}
 	}
 	for i, n := range counts {
-		m.clients.values[i].Store(n)
+		g.values[i].Store(n)
 	}
 }
 
@@ -206,15 +201,6 @@ func (g *grid) index(indices ...int) int {
 		n = n*len(g.labels[i].values) + index
 	}
 	return n
-}
-
-// find is index for the values themselves.
-func (g *grid) find(values ...string) int {
-	indices := make([]int, len(values))
-	for i, v := range values {
-		indices[i] = slices.Index(g.labels[i].values, v)
-	}
-	return g.index(indices...)
 }
 
 // add adds to the number at these indices, if there is one.

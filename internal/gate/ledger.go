@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"postern/internal/ledger"
-	"postern/metrics"
 )
 
 // ledgerRunner holds the ledger and writes it.
@@ -177,13 +176,7 @@ func (g *Runtime) countClients(ctx context.Context) {
 		}
 		return
 	}
-	var list []metrics.LegacyClients
-	for _, d := range counts {
-		for i, w := range ledger.Windows {
-			list = append(list, metrics.LegacyClients{Listener: d.Listener, Version: d.Version, Window: w.Label, Clients: d.ByWindow[i]})
-		}
-	}
-	g.metrics.SetLegacyClients(list)
+	g.metrics.SetLegacyClients(counts)
 	g.ledger.last.Store(&counted{counts, at})
 }
 
