@@ -82,23 +82,23 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 	expect(503, "listeners: not bound yet", "certificate: not loaded",
 		"upstream imap: not answered yet", "upstream pop3: not answered yet", "draining: no")
 	r.Certificate(func() time.Time { return tomorrow })
-	r.UpstreamGreeted(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110")
+	r.UpstreamGreeted("pop3://127.0.0.1:10110")
 	expect(503, "listeners: not bound yet", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: has greeted, but does not serve now",
 		"upstream pop3://127.0.0.1:10110: has greeted, no answer to CAPA yet", "draining: no")
-	r.UpstreamState(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110", nil)
-	r.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", errRefused)
+	r.UpstreamState("pop3://127.0.0.1:10110", nil)
+	r.UpstreamState("imap://127.0.0.1:10143", errRefused)
 	expect(503, "listeners: not bound yet", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: ok",
 		"upstream imap://127.0.0.1:10143: does not answer now: connection refused", "draining: no")
-	r.UpstreamGreeted(proxy.ProtocolIMAP, "imap://127.0.0.1:10143")
-	r.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", nil)
+	r.UpstreamGreeted("imap://127.0.0.1:10143")
+	r.UpstreamState("imap://127.0.0.1:10143", nil)
 	expect(503, "listeners: not bound yet", "certificate: ok", "upstream imap: ok", "upstream pop3: ok", "draining: no")
 	r.Listening()
 	expect(200, "listeners: ok", "certificate: ok", "upstream imap: ok", "upstream pop3: ok", "draining: no")
 
 	// Lost later, and expired: told, but no reason to send clients away.
-	r.UpstreamState(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110", errRefused)
+	r.UpstreamState("pop3://127.0.0.1:10110", errRefused)
 	r.Certificate(func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
 	expect(200, "listeners: ok", "certificate: ok, but expired at 2026-01-02T03:04:05Z",
 		"upstream imap: ok", "upstream pop3: has greeted, but does not serve now",
@@ -113,7 +113,7 @@ func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
 	r := NewReadiness([]proxy.Protocol{proxy.ProtocolPOP3})
 	r.Listening()
 	r.Certificate(func() time.Time { return tomorrow })
-	r.UpstreamGreeted(proxy.ProtocolPOP3, "pop3://127.0.0.1:10110")
+	r.UpstreamGreeted("pop3://127.0.0.1:10110")
 	if ready, text := r.Report(); !ready || strings.Contains(text, "imap") {
 		t.Errorf("ready %v:\n%s", ready, text)
 	}
@@ -125,12 +125,12 @@ func TestReadinessIsSafeForConcurrentUse(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for range 100 {
-				r.UpstreamState(proxy.ProtocolIMAP, fmt.Sprint("imap://", i), errRefused)
+				r.UpstreamState(fmt.Sprint("imap://", i), errRefused)
 				r.Certificate(func() time.Time { return tomorrow })
 				r.Listening()
-				r.UpstreamGreeted(proxy.ProtocolIMAP, fmt.Sprint("imap://", i))
+				r.UpstreamGreeted(fmt.Sprint("imap://", i))
 				r.Report()
-				r.UpstreamState(proxy.ProtocolIMAP, fmt.Sprint("imap://", i), nil)
+				r.UpstreamState(fmt.Sprint("imap://", i), nil)
 			}
 		})
 	}

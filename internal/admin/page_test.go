@@ -35,8 +35,8 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 	ready := NewReadiness([]proxy.Protocol{proxy.ProtocolIMAP})
 	ready.Listening()
 	ready.Certificate(func() time.Time { return tomorrow })
-	ready.UpstreamGreeted(proxy.ProtocolIMAP, "imap://127.0.0.1:10143")
-	ready.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", nil)
+	ready.UpstreamGreeted("imap://127.0.0.1:10143")
+	ready.UpstreamState("imap://127.0.0.1:10143", nil)
 	state := PolicyState{Policy: policyOf(t, rules), File: "/etc/postern/policy.yaml", Now: b.now, Listeners: policy.ListenerNames}
 	p := &Page{
 		Clients: b.api(state.Policy), Counts: func() ([]ledger.Distinct, time.Time) { return counts, b.now }, Dropped: func() uint64 { return 0 },
@@ -171,7 +171,7 @@ func TestThePageSaysWhatIsWrong(t *testing.T) {
 	p := b.page(t, someRules, func(p *Page, s *PolicyState) {
 		s.Failed = []string{"/etc/postern/policy.yaml:3:1: no such key"}
 		p.Dropped = func() uint64 { return 12345 }
-		p.Readiness.UpstreamState(proxy.ProtocolIMAP, "imap://127.0.0.1:10143", errRefused)
+		p.Readiness.UpstreamState("imap://127.0.0.1:10143", errRefused)
 	})
 	_, page := show(t, p)
 	says(t, page, "the policy below is the one before: /etc/postern/policy.yaml:3:1: no such key", "12,345 sightings found no room",

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,13 +31,7 @@ type Readiness struct {
 	loaded    bool
 	notAfter  func() time.Time
 	answered  map[proxy.Protocol]bool
-	upstreams map[upstream]error
-}
-
-// upstream is one of a protocol, by its name as configured.
-type upstream struct {
-	protocol proxy.Protocol
-	name     string
+	upstreams map[string]error // by URL
 }
 
 // NewReadiness waits for an upstream of each of the protocols, given in any
@@ -47,7 +40,7 @@ func NewReadiness(protocols []proxy.Protocol) *Readiness {
 	return &Readiness{
 		protocols: slices.Sorted(slices.Values(protocols)),
 		answered:  map[proxy.Protocol]bool{},
-		upstreams: map[upstream]error{},
+		upstreams: map[string]error{},
 	}
 }
 
@@ -60,15 +53,19 @@ func (r *Readiness) Certificate(notAfter func() time.Time) {
 	r.set(func() { r.loaded, r.notAfter = true, notAfter })
 }
 
-// UpstreamGreeted: an upstream of the protocol has greeted, once and for all.
-func (r *Readiness) UpstreamGreeted(p proxy.Protocol, name string) {
+// UpstreamGreeted: an upstream has greeted, which answers for its protocol once and for all.
+func (r *Readiness) UpstreamGreeted(url string) {
 	r.set(func() {
+		p := protocolOf(url)
 		r.answered[p] = true
-		if _, known := r.upstreams[upstream{p, name}]; !known {
-			r.upstreams[upstream{p, name}] = errUnanswered[p]
+		if _, known := r.upstreams[url]; !known {
+			r.upstreams[url] = errUnanswered[p]
 		}
 	})
 }
+
+// protocolOf is what the scheme of an upstream's URL begins with.
+func protocolOf(url string) proxy.Protocol { return proxy.Protocol(text.Cut(url, len("imap"))) }
 
 // errUnanswered is the state of an upstream between its greeting and its first answer.
 var errUnanswered = map[proxy.Protocol]error{
@@ -77,8 +74,8 @@ var errUnanswered = map[proxy.Protocol]error{
 }
 
 // UpstreamState: an upstream serves clients now, or does not, for a reason.
-func (r *Readiness) UpstreamState(p proxy.Protocol, name string, problem error) {
-	r.set(func() { r.upstreams[upstream{p, name}] = problem })
+func (r *Readiness) UpstreamState(url string, problem error) {
+	r.set(func() { r.upstreams[url] = problem })
 }
 
 // Draining: the program is about to stop. That is never taken back.
@@ -103,6 +100,8 @@ type Condition struct {
 	Good       bool
 }
 
+func (c Condition) String() string { return c.Name + ": " + c.Word }
+
 // Conditions says whether clients should be sent here, and why: each condition,
 // each upstream that does not answer now, and a ledger that cannot be written.
 func (r *Readiness) Conditions() (ready bool, list []Condition) {
@@ -126,15 +125,15 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	var down []Condition
 	for _, p := range r.protocols {
 		serving := false
-		for _, u := range slices.SortedFunc(maps.Keys(r.upstreams), func(a, b upstream) int { return strings.Compare(a.name, b.name) }) {
-			switch problem := r.upstreams[u]; {
-			case u.protocol != p:
+		for _, url := range slices.Sorted(maps.Keys(r.upstreams)) {
+			switch problem := r.upstreams[url]; {
+			case protocolOf(url) != p:
 			case problem == nil:
 				serving = true
 			case problem == errUnanswered[p]:
-				down = append(down, Condition{"upstream " + u.name, problem.Error(), false})
+				down = append(down, Condition{"upstream " + url, problem.Error(), false})
 			default:
-				down = append(down, Condition{"upstream " + u.name, "does not answer now: " + text.Clean(problem.Error(), maxProblem), false})
+				down = append(down, Condition{"upstream " + url, "does not answer now: " + text.Clean(problem.Error(), maxProblem), false})
 			}
 		}
 		add("upstream "+string(p), r.answered[p], "ok", "not answered yet")
@@ -150,11 +149,22 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	return ready, list
 }
 
+// Lacks are the conditions that do not hold.
+func (r *Readiness) Lacks() (list []string) {
+	_, all := r.Conditions()
+	for _, c := range all {
+		if !c.Good {
+			list = append(list, c.String())
+		}
+	}
+	return list
+}
+
 // Report is Conditions as text, one a line.
 func (r *Readiness) Report() (ready bool, lines string) {
 	ready, list := r.Conditions()
 	for _, c := range list {
-		lines += c.Name + ": " + c.Word + "\n"
+		lines += c.String() + "\n"
 	}
 	return ready, lines
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/internal/admin"
-	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/handover"
 	"postern/internal/logging"
@@ -46,31 +45,28 @@ type Runtime struct {
 	newCertificates []string        // since the last time, with their ends
 	failing         map[string]bool // by fileSet.what: it could not be read again
 	signals         atomic.Int64    // that have asked for it
-	certificates    atomic.Pointer[certs.Store]
 
 	policy       atomic.Pointer[running]
 	policyFiles  *watch.Watcher
 	policyErrors atomic.Pointer[[]string] // of a changed file that is not in force
 	now          func() time.Time         // the policy's clock
 
-	log             *slog.Logger
-	logWriter       *logging.Writer
-	suppression     *logging.Suppression
-	failedLogins    *logging.Suppression
-	suppressionDone chan struct{}
+	log          *slog.Logger
+	logWriter    *logging.Writer
+	suppression  *logging.Suppression
+	failedLogins *logging.Suppression
+	suppressing  sync.WaitGroup
 	// given has all sockets. serving ends when they are handed over, the background when
 	// the process does.
 	given                       handover.Given
 	serving                     context.Context
 	stopServing, stopBackground context.CancelFunc
 
-	metrics           *metrics.Metrics
-	readiness         *admin.Readiness
-	admin             *admin.Server
-	adminCertificates atomic.Pointer[certs.Store]
-	adminToken        atomic.Pointer[admin.Token]
-	adminDone         chan error
-	accepts           chan struct{} // closed once it serves clients
+	metrics   *metrics.Metrics
+	readiness *admin.Readiness
+	admin     *admin.Server
+	adminDone chan error
+	accepts   chan struct{} // closed once it serves clients
 }
 
 // logQueue is how many lines may wait for a slow stderr.
@@ -83,7 +79,7 @@ type Build struct{ Version, Revision string }
 // several lines. The log goes to stderr; now is the policy's clock.
 func New(cfg *config.Config, build Build, given handover.Given, stderr io.Writer, now func() time.Time) (g *Runtime, err error) {
 	g = &Runtime{
-		cfg: cfg, build: build, adminDone: make(chan error, 1), suppressionDone: make(chan struct{}), accepts: make(chan struct{}),
+		cfg: cfg, build: build, adminDone: make(chan error, 1), accepts: make(chan struct{}),
 		failing: make(map[string]bool),
 		files:   watch.New(watch.Every), policyFiles: watch.New(policyEvery), now: now, given: given,
 	}
@@ -133,13 +129,8 @@ func (g *Runtime) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.stopBackground = cancel
 	g.serving, g.stopServing = context.WithCancel(ctx)
-	go func() {
-		var both sync.WaitGroup
-		both.Go(func() { g.suppression.Run(ctx) })
-		both.Go(func() { g.failedLogins.Run(ctx) })
-		both.Wait()
-		close(g.suppressionDone)
-	}()
+	g.suppressing.Go(func() { g.suppression.Run(ctx) })
+	g.suppressing.Go(func() { g.failedLogins.Run(ctx) })
 	go g.files.Run(g.serving)
 	go g.policyFiles.Run(g.serving)
 	go g.followClock(g.serving)
@@ -265,7 +256,7 @@ func (g *Runtime) Stop(ctx context.Context) {
 	// Stop does not wait for the watcher: a network file system that hangs would
 	// keep the process alive.
 	g.stopBackground()
-	<-g.suppressionDone
+	g.suppressing.Wait()
 	// The process ends within TIMEOUT_DRAIN. The ledger gets nearly all the time
 	// that the drain has left.
 	within(ctx, time.Until(end), g.admin.Close)

@@ -23,16 +23,7 @@ const (
 // takeOver begins to serve once this process is ready and the one before lets it.
 func (g *Runtime) takeOver() {
 	g.log.Info("waiting to take over")
-	late := time.AfterFunc(lateTime, func() {
-		_, list := g.readiness.Conditions()
-		var lacks []string
-		for _, c := range list {
-			if !c.Good {
-				lacks = append(lacks, c.Name+": "+c.Word)
-			}
-		}
-		g.log.Warn("not ready to take over yet", "lacks", lacks)
-	})
+	late := time.AfterFunc(lateTime, func() { g.log.Warn("not ready to take over yet", "lacks", g.readiness.Lacks()) })
 	for ready := false; !ready; time.Sleep(readyEvery) {
 		ready, _ = g.readiness.Conditions()
 	}

@@ -15,8 +15,6 @@ import (
 type ledgerRunner struct {
 	store    *ledger.Store
 	recorder *ledger.Recorder
-	// key is for hashed accounts.
-	key atomic.Pointer[[]byte]
 	// due starts a count of the distinct clients.
 	due  chan struct{}
 	done chan struct{}
@@ -48,7 +46,6 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 		return err
 	}
 	b := &ledgerRunner{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
-	b.setKey(g.material.identityKey)
 	g.ledger = b
 	b.recorder = ledger.NewRecorder(ledger.Options{
 		Store: store, Log: g.log, Now: g.now, Identity: g.identity(), Flushed: b.wake,
@@ -69,7 +66,7 @@ func (g *Runtime) identity() func(string) string {
 	case "plain":
 		return func(account string) string { return account }
 	case "hashed":
-		return func(account string) string { return ledger.HashAccount(*g.ledger.key.Load(), account) }
+		return func(account string) string { return ledger.HashAccount(*g.material.identityKey.Load(), account) }
 	}
 	return nil
 }
@@ -189,6 +186,3 @@ func (b *ledgerRunner) close(ctx context.Context) error {
 	defer b.store.Close()
 	return b.recorder.Close(ctx)
 }
-
-// setKey sets the key of hashed accounts.
-func (b *ledgerRunner) setKey(key []byte) { b.key.Store(&key) }

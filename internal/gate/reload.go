@@ -8,32 +8,34 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/check"
 	"postern/internal/config"
+	"postern/proxy"
 )
 
 // material is read from files, and read again when they change. The policy is
 // separate.
 type material struct {
-	certificates             *certs.Store
+	certificates             atomic.Pointer[certs.Store]
 	clientCAs, upstreamRoots *x509.CertPool
 	ticketKeys               [][32]byte
-	admin                    *certs.Store // nil: no TLS on the admin port
-	adminToken               *admin.Token // nil: none
-	identityKey              []byte
+	admin                    atomic.Pointer[certs.Store] // nil: no TLS on the admin port
+	adminToken               atomic.Pointer[admin.Token] // nil: none
+	identityKey              atomic.Pointer[[]byte]
 }
 
 // fileSet is a set of files that are read together. read leaves the material
-// unchanged if it fails; use puts the new material in force.
+// unchanged if it fails; use has the proxy take the new material, where it needs any.
 type fileSet struct {
 	what  string // in the log
 	paths []string
 	read  func() error
-	use   func()
+	use   func(*proxy.Server)
 	// check finds what is not as clients want it; nil where there are no certificates.
 	check func(*check.Report)
 }
@@ -41,52 +43,50 @@ type fileSet struct {
 func (g *Runtime) fileSets() []fileSet {
 	cfg, m := g.cfg, &g.material
 	pairs := func(_ string) (*certs.Store, error) {
-		return g.renewed(m.certificates, func() (*certs.Store, error) { return certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile) })
+		return g.renewed(m.certificates.Load(), func() (*certs.Store, error) { return certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile) })
 	}
 	adminPair := func(name string) (*certs.Store, error) {
-		return g.renewed(m.admin, func() (*certs.Store, error) { return certs.LoadPair(name, cfg.AdminTLSKeyFile) })
+		return g.renewed(m.admin.Load(), func() (*certs.Store, error) { return certs.LoadPair(name, cfg.AdminTLSKeyFile) })
 	}
-	identityKey := func(_ string) ([]byte, error) {
+	identityKey := func(_ string) (*[]byte, error) {
 		if cfg.LedgerIdentity != "hashed" {
 			return nil, nil
 		}
-		return cfg.IdentityKey()
+		key, err := cfg.IdentityKey()
+		return &key, err
 	}
-	served, authorities := func(s **certs.Store) func(*check.Report) {
-		return func(r *check.Report) { r.Certificates(*s, time.Now()) }
+	served, authorities := func(s *atomic.Pointer[certs.Store]) func(*check.Report) {
+		return func(r *check.Report) { r.Certificates(s.Load(), time.Now()) }
 	}, func(name string) func(*check.Report) {
 		return func(r *check.Report) { r.Authorities(name, time.Now()) }
 	}
 	return []fileSet{
-		{"certificates", slices.Concat(cfg.TLSCertFile, cfg.TLSKeyFile), into(&m.certificates, pairs, ""), func() {
-			g.server.SetCertificates(m.certificates)
-			g.certificates.Store(m.certificates)
-		}, served(&m.certificates)},
-		{"client CA", []string{cfg.TLSClientCAFile}, into(&m.clientCAs, certs.LoadPool, cfg.TLSClientCAFile),
-			func() { g.server.SetClientCAs(m.clientCAs) }, authorities(cfg.TLSClientCAFile)},
-		{"upstream CA", []string{cfg.UpstreamCAFile}, into(&m.upstreamRoots, certs.LoadPool, cfg.UpstreamCAFile),
-			func() { g.server.SetUpstreamRoots(m.upstreamRoots) }, authorities(cfg.UpstreamCAFile)},
-		{"ticket keys", []string{cfg.TLSTicketKeysFile}, into(&m.ticketKeys, certs.LoadTicketKeys, cfg.TLSTicketKeysFile),
-			func() { g.server.SetTicketKeys(m.ticketKeys) }, nil},
-		{"admin certificate", []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}, into(&m.admin, adminPair, cfg.AdminTLSCertFile),
-			func() { g.adminCertificates.Store(m.admin) }, served(&m.admin)},
-		{"admin token", []string{cfg.AdminTokenFile}, into(&m.adminToken, admin.ReadToken, cfg.AdminTokenFile),
-			func() { g.adminToken.Store(m.adminToken) }, nil},
-		{"identity key", []string{cfg.LedgerIdentityKeyFile}, into(&m.identityKey, identityKey, cfg.LedgerIdentityKeyFile),
-			func() { g.ledger.setKey(m.identityKey) }, nil},
+		{"certificates", slices.Concat(cfg.TLSCertFile, cfg.TLSKeyFile), into(m.certificates.Store, pairs, ""),
+			func(s *proxy.Server) { s.SetCertificates(m.certificates.Load()) }, served(&m.certificates)},
+		{"client CA", []string{cfg.TLSClientCAFile}, into(set(&m.clientCAs), certs.LoadPool, cfg.TLSClientCAFile),
+			func(s *proxy.Server) { s.SetClientCAs(m.clientCAs) }, authorities(cfg.TLSClientCAFile)},
+		{"upstream CA", []string{cfg.UpstreamCAFile}, into(set(&m.upstreamRoots), certs.LoadPool, cfg.UpstreamCAFile),
+			func(s *proxy.Server) { s.SetUpstreamRoots(m.upstreamRoots) }, authorities(cfg.UpstreamCAFile)},
+		{"ticket keys", []string{cfg.TLSTicketKeysFile}, into(set(&m.ticketKeys), certs.LoadTicketKeys, cfg.TLSTicketKeysFile),
+			func(s *proxy.Server) { s.SetTicketKeys(m.ticketKeys) }, nil},
+		{"admin certificate", []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}, into(m.admin.Store, adminPair, cfg.AdminTLSCertFile), nil, served(&m.admin)},
+		{"admin token", []string{cfg.AdminTokenFile}, into(m.adminToken.Store, admin.ReadToken, cfg.AdminTokenFile), nil, nil},
+		{"identity key", []string{cfg.LedgerIdentityKeyFile}, into(m.identityKey.Store, identityKey, cfg.LedgerIdentityKeyFile), nil, nil},
 	}
 }
 
 // into returns a function that reads a file into a part of the material.
-func into[T any](part *T, read func(name string) (T, error), name string) func() error {
+func into[T any](store func(T), read func(name string) (T, error), name string) func() error {
 	return func() error {
 		fresh, err := read(name)
 		if err == nil {
-			*part = fresh
+			store(fresh)
 		}
 		return err
 	}
 }
+
+func set[T any](part *T) func(T) { return func(fresh T) { *part = fresh } }
 
 // readFiles reads all files, and has them read again when they change. Its
 // error holds all problems.
@@ -118,7 +118,9 @@ func (g *Runtime) reloading(set fileSet) func() error {
 		g.metrics.CertificateReload(err == nil, !slices.Contains(slices.Collect(maps.Values(g.failing)), true))
 		if err == nil {
 			logged = ""
-			set.use()
+			if set.use != nil {
+				set.use(g.server)
+			}
 			attrs := []any{"what", set.what, "files", set.paths}
 			if g.newCertificates != nil {
 				attrs = append(attrs, "new", g.newCertificates)
@@ -184,8 +186,8 @@ func (g *Runtime) renewed(old *certs.Store, load func() (*certs.Store, error)) (
 // servedCertificates lists those that clients and the admin port's are served
 // now.
 func (g *Runtime) servedCertificates() []certs.Info {
-	list := g.certificates.Load().Served(time.Now())
-	if admin := g.adminCertificates.Load(); admin != nil {
+	list := g.material.certificates.Load().Served(time.Now())
+	if admin := g.material.admin.Load(); admin != nil {
 		list = append(list, admin.Served(time.Now())...)
 	}
 	return list
@@ -194,7 +196,7 @@ func (g *Runtime) servedCertificates() []certs.Info {
 // earliestEnd is when the first of the certificates that clients are served now
 // ends.
 func (g *Runtime) earliestEnd() time.Time {
-	return slices.MinFunc(g.certificates.Load().Served(time.Now()), func(a, b certs.Info) int { return a.Leaf.NotAfter.Compare(b.Leaf.NotAfter) }).Leaf.NotAfter
+	return slices.MinFunc(g.material.certificates.Load().Served(time.Now()), func(a, b certs.Info) int { return a.Leaf.NotAfter.Compare(b.Leaf.NotAfter) }).Leaf.NotAfter
 }
 
 // warnOfSources logs that the clients' addresses are probably a proxy's.

@@ -37,12 +37,6 @@ func (g *Runtime) watchdog() {
 
 // status says in a line how things stand.
 func (g *Runtime) status() string {
-	s := fmt.Sprintf("open connections: %d", g.metrics.Open())
-	_, conditions := g.readiness.Conditions()
-	for _, c := range conditions {
-		if !c.Good {
-			s += "; " + c.Name + ": " + c.Word
-		}
-	}
-	return s
+	open := fmt.Sprintf("open connections: %d", g.metrics.Open())
+	return strings.Join(append([]string{open}, g.readiness.Lacks()...), "; ")
 }

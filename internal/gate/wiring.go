@@ -24,14 +24,14 @@ import (
 
 // proxyConfig returns the proxy's configuration, without its listeners.
 func (g *Runtime) proxyConfig() proxy.Config {
-	cfg, m := g.cfg, g.material
+	cfg, m := g.cfg, &g.material
 	log := &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.ledger.recorder, Logins: g.failedLogins, Account: g.identity()}
 	observers := chain{g.ledger.recorder, log, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
 		observers = append(observers, newSources(g.warnOfSources))
 	}
 	return proxy.Config{
-		Certificates: m.certificates, ClientCAs: m.clientCAs, TicketKeys: m.ticketKeys,
+		Certificates: m.certificates.Load(), ClientCAs: m.clientCAs, TicketKeys: m.ticketKeys,
 		Upstreams: upstreams(cfg), UpstreamRoots: m.upstreamRoots,
 		UpstreamClientID:      cfg.UpstreamClientID == "id",
 		UpstreamProxyProtocol: cfg.ProxyVersion(),
@@ -45,7 +45,7 @@ func (g *Runtime) proxyConfig() proxy.Config {
 		UpstreamTimeout: cfg.UpstreamTimeout, TimeoutHandshake: cfg.TimeoutHandshake, TimeoutLogin: cfg.TimeoutLogin,
 		TimeoutIdle: cfg.TimeoutIdle, TimeoutDrain: cfg.TimeoutDrain,
 		ExplainText: cfg.ExplainText, Identity: cfg.LedgerIdentity != "off", Log: g.log,
-		Metrics:  &meter{Metrics: g.metrics, readiness: g.readiness, protocols: protocolsByUpstream(cfg)},
+		Metrics:  &meter{Metrics: g.metrics, readiness: g.readiness},
 		Observer: observers,
 	}
 }
@@ -60,23 +60,16 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 		LedgerWritten: func() float64 { return float64(g.ledger.recorder.Backlog().Written) },
 		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.failedLogins.Lost() + g.logWriter.Dropped() },
 	}
-	var protocols []proxy.Protocol
 	for _, l := range g.cfg.Listeners() {
 		o.Listeners = append(o.Listeners, proxy.Listener(l.Name))
 	}
-	for protocol, list := range upstreams(g.cfg) {
-		protocols = append(protocols, protocol)
-		for _, u := range list {
-			o.Upstreams = append(o.Upstreams, u.Name)
-		}
+	behind := upstreams(g.cfg)
+	for _, u := range slices.Concat(behind[proxy.ProtocolIMAP], behind[proxy.ProtocolPOP3]) {
+		o.Upstreams = append(o.Upstreams, u.Name)
 	}
-	for _, addr := range passthrough(g.cfg) {
-		o.Passthrough = append(o.Passthrough, addr)
-	}
-	g.certificates.Store(g.material.certificates)
-	g.adminCertificates.Store(g.material.admin)
+	o.Passthrough = slices.Collect(maps.Values(passthrough(g.cfg)))
 	g.metrics = metrics.New(o)
-	g.readiness = admin.NewReadiness(protocols)
+	g.readiness = admin.NewReadiness(slices.Collect(maps.Keys(behind)))
 	g.readiness.Ledger = g.ledger.recorder.Backlog
 	g.policy.Store(&running{p, g.now()})
 	g.readiness.Certificate(g.earliestEnd)
@@ -91,12 +84,11 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	if !g.cfg.APIOff() {
 		ao.Page = g.page()
 	}
-	if g.material.adminToken != nil {
-		g.adminToken.Store(g.material.adminToken)
-		ao.Token = g.adminToken.Load
+	if g.material.adminToken.Load() != nil {
+		ao.Token = g.material.adminToken.Load
 	}
-	if g.material.admin != nil {
-		ao.Certificate = func() *tls.Certificate { return g.adminCertificates.Load().Lookup("").Certificate(0, time.Now()) }
+	if g.material.admin.Load() != nil {
+		ao.Certificate = func() *tls.Certificate { return g.material.admin.Load().Lookup("").Certificate(0, time.Now()) }
 	}
 	g.admin = admin.New(ao)
 }
@@ -170,28 +162,17 @@ func passthrough(cfg *config.Config) map[proxy.Listener]string {
 	return m
 }
 
-func protocolsByUpstream(cfg *config.Config) map[string]proxy.Protocol {
-	m := make(map[string]proxy.Protocol)
-	for p, list := range upstreams(cfg) {
-		for _, u := range list {
-			m[u.Name] = p
-		}
-	}
-	return m
-}
-
 // meter counts, and tells readiness which upstreams answer.
 type meter struct {
 	*metrics.Metrics
 	readiness *admin.Readiness
-	protocols map[string]proxy.Protocol
 }
 
-func (m *meter) UpstreamGreeted(name string) { m.readiness.UpstreamGreeted(m.protocols[name], name) }
+func (m *meter) UpstreamGreeted(name string) { m.readiness.UpstreamGreeted(name) }
 
 func (m *meter) UpstreamUp(name string, problem error) {
 	m.Metrics.UpstreamUp(name, problem)
-	m.readiness.UpstreamState(m.protocols[name], name, problem)
+	m.readiness.UpstreamState(name, problem)
 }
 
 // chain passes events on to several observers, in order.
