@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"postern/internal/check"
 	"postern/internal/config"
@@ -22,12 +21,7 @@ func checkConfig(ctx context.Context, sys system) error {
 	reload := fs.Bool("reload", false, "check the files that a reload reads, and nothing else")
 	asJSON := fs.Bool("json", false, "write JSON")
 	bare := !sys.has("")
-	mainPID := "" // systemd tells commands of a unit its main process
-	for _, entry := range sys.environ {
-		if pid, ok := strings.CutPrefix(entry, "MAINPID="); ok {
-			mainPID = pid
-		}
-	}
+	mainPID := sys.getenv("MAINPID") // systemd tells commands of a unit its main process
 	if err := sys.configure(fs, &src); err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -74,8 +73,11 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 
 // localInstance is the proxy on this host, whose certificate is yet to be judged.
 func localInstance(cfg *config.Config) *instance {
-	i := &instance{base: "http://localhost", where: cfg.AdminListen,
-		transport: &http.Transport{DisableKeepAlives: true, DialContext: dialAdmin(cfg.AdminListen)}}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		// Where that is every address, this host is dialled.
+		return new(net.Dialer).DialContext(ctx, "tcp", cfg.AdminListen)
+	}
+	i := &instance{base: "http://localhost", where: cfg.AdminListen, transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 	if cfg.AdminTLSCertFile != "" {
 		i.base = "https://localhost"
 	}
@@ -408,14 +410,13 @@ func healthcheck(ctx context.Context, sys system) error {
 	}
 	cfg, err := config.LoadAdmin(sys.environ)
 	if err != nil {
-		return namedError{err}
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	ready, report, err := askReadiness(ctx, cfg)
-	whole, wrong := config.LoadLedger(sys.environ)
 	switch {
-	case notRunning(err) && wrong == nil && whole.Bare():
+	case notRunning(err) && !sys.has("LEDGER_", "POLICY_", "LISTEN_"):
 		return exitError{fmt.Errorf(nobody+", and %s", cfg.AdminListen, noVariable), exitNo}
 	case notRunning(err):
 		return exitError{fmt.Errorf(nobody+": start Postern, or name its admin port: set %sADMIN_LISTEN, or name its file of variables (-env FILE)",
@@ -462,26 +463,4 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 		return false, string(body), nil
 	}
 	return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, unexpected(resp))
-}
-
-// dialAdmin dials the admin port, whatever the address in the URL. It uses
-// loopback if the port is bound to every address.
-func dialAdmin(listen string) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
-		host, port, err := net.SplitHostPort(listen)
-		if err != nil {
-			return nil, err
-		}
-		hosts := []string{host}
-		if ip, ipErr := netip.ParseAddr(host); host == "" || ipErr == nil && ip.IsUnspecified() {
-			hosts = []string{"127.0.0.1", "::1"}
-		}
-		for _, host := range hosts {
-			var dialer net.Dialer
-			if conn, err = dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port)); err == nil {
-				return conn, nil
-			}
-		}
-		return nil, err
-	}
 }

@@ -361,11 +361,18 @@ func words(fs *flag.FlagSet, err error) string {
 	return fmt.Sprintf("no such flag -%s: there are -%s", name, strings.Join(names, ", -"))
 }
 
-// given returns the names of the flags that were set.
-func given(fs *flag.FlagSet) map[string]bool {
-	names := make(map[string]bool)
-	fs.Visit(func(f *flag.Flag) { names[f.Name] = true })
-	return names
+// flagValues are those of the flags that were set, by name.
+type flagValues map[string]string
+
+func (v flagValues) has(name string) bool {
+	_, given := v[name]
+	return given
+}
+
+func given(fs *flag.FlagSet) flagValues {
+	values := make(flagValues)
+	fs.Visit(func(f *flag.Flag) { values[f.Name] = f.Value.String() })
+	return values
 }
 
 // A flagError is a problem with one flag, or with the command line.
@@ -377,12 +384,6 @@ func (e flagError) Error() string {
 	}
 	return "-" + e.flag + ": " + e.reason
 }
-
-// A namedError is about the configuration. Each line begins with a variable
-// or a file.
-type namedError struct{ error }
-
-func (e namedError) Unwrap() error { return e.error }
 
 // An exitError is an error with an exit code. Its error is nil if everything
 // has been printed.
@@ -400,8 +401,6 @@ func usageErrorf(format string, args ...any) error {
 // exit prints the error that a command ends with, and returns its exit code.
 func (sys system) exit(command string, err error) int {
 	var inFlag flagError
-	var named namedError
-	var inConfig config.Problems
 	code := exitBroken
 	if e, ok := errors.AsType[exitError](err); ok {
 		code = e.code
@@ -415,7 +414,7 @@ func (sys system) exit(command string, err error) int {
 	case errors.As(err, &inFlag):
 		sys.errorf("%s", strings.Replace(fmt.Sprintf("postern %s: %v; postern %[1]s -h says what it takes", command, err), "?; ", "? ", 1))
 		return exitUsage
-	case errors.As(err, &named), errors.As(err, &inConfig):
+	case errors.As(err, new(config.Problems)): // each line begins with a variable or a file
 		sys.errorf("%v", err)
 		return exitUsage
 	}

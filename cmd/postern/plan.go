@@ -25,7 +25,7 @@ type planFlags struct {
 	span, from, at string
 	client         []string // by policy.Keys
 	json           bool
-	given          map[string]bool
+	given          flagValues
 }
 
 // Which flags belong to which form.
@@ -71,11 +71,11 @@ func planPolicy(ctx context.Context, sys system) error {
 	f.given = given(fs)
 	sys.warnOfEnv()
 	answer, err := f.answer(ctx, sys)
-	if errors.As(err, new(exitError)) {
-		return err // of the running instance
+	if errors.As(err, new(exitError)) || errors.As(err, new(flagError)) {
+		return err
 	}
 	if err != nil {
-		return namedError{err}
+		return config.Problems{err.Error()}
 	}
 	print := answer.WriteText
 	if f.json {
@@ -89,9 +89,8 @@ func planPolicy(ctx context.Context, sys system) error {
 
 // answer returns the plan or the decision.
 func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
-	isGiven := func(name string) bool { return f.given[name] }
-	about := slices.IndexFunc(decisionFlags, isGiven)
-	over := slices.IndexFunc(timelineFlags, isGiven)
+	about := slices.IndexFunc(decisionFlags, f.given.has)
+	over := slices.IndexFunc(timelineFlags, f.given.has)
 	ask := f.plan
 	switch {
 	case about >= 0 && over >= 0:
@@ -170,7 +169,7 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 		return nil, flagError{"for", "longer than 3660d, the most"}
 	}
 	from := now.Truncate(time.Minute)
-	if f.given["from"] {
+	if f.given.has("from") {
 		if from, err = flagTime("from", f.from); err != nil {
 			return nil, err
 		}
@@ -185,7 +184,7 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
 	q := &plan.Question{Source: cfg.PolicyFile, Policy: p, Time: now.Truncate(time.Second)}
 	for i, k := range policy.Keys {
-		if f.client[i] == "" && !f.given[clientFlags[i]] {
+		if f.client[i] == "" && !f.given.has(clientFlags[i]) {
 			continue
 		}
 		if err := q.Client.Set(k, f.client[i]); err != nil {
@@ -195,7 +194,7 @@ func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time
 	if q.Client.Port == 0 {
 		q.Client.Port = listenerPort(cfg, q.Client.Listener)
 	}
-	if f.given["at"] {
+	if f.given.has("at") {
 		var err error
 		if q.Time, err = flagTime("at", f.at); err != nil {
 			return nil, err

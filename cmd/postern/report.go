@@ -27,7 +27,7 @@ type reportFlags struct {
 	source
 	since, by, format, accounts, forget, from string
 	q                                         report.Query
-	given                                     map[string]bool
+	given                                     flagValues
 }
 
 // reportLedger prints the remaining clients and whether old TLS can be cut.
@@ -69,7 +69,7 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 	if err != nil {
 		return err
 	}
-	if f.given["forget"] {
+	if f.forget != "" {
 		return f.erase(ctx, sys, cfg)
 	}
 	known, err := f.knownAccounts(cfg)
@@ -77,7 +77,7 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 		return err
 	}
 	format := f.q.Style.Format
-	if !f.given["top"] {
+	if f.given["top"] == "" {
 		f.q.Style.Top = sys.top(format)
 	}
 	p := sys.progress()
@@ -111,12 +111,8 @@ const (
 // width returns how many columns a text may have: those of COLUMNS or of the
 // terminal, or 0 if neither is known.
 func (sys system) width() int {
-	for _, v := range sys.environ {
-		if columns, found := strings.CutPrefix(v, "COLUMNS="); found {
-			if n, err := strconv.Atoi(columns); err == nil && n > 0 {
-				return max(n, leastWidth)
-			}
-		}
+	if n, err := strconv.Atoi(sys.getenv("COLUMNS")); err == nil && n > 0 {
+		return max(n, leastWidth)
 	}
 	if columns, _ := sys.terminal(); columns > 0 {
 		return max(columns, leastWidth)
@@ -146,23 +142,23 @@ func (f *reportFlags) options(now time.Time) (err error) {
 	if f.q.Since, err = report.ParseSince(f.since, now); err != nil {
 		return flagError{"since", err.Error()}
 	}
-	if f.q.By, err = report.ParseBy(f.by); err != nil || f.given["by"] && f.by == "" {
+	if f.q.By, err = report.ParseBy(f.by); err != nil || f.by == "" && f.given.has("by") {
 		return flagError{"by", fmt.Sprintf("%q is none of account, domain, network, software", f.by)}
 	}
 	if f.q.Style.Format, err = report.ParseFormat(f.format); err != nil {
 		return flagError{"format", err.Error()}
 	}
-	for name, n := range map[string]int{"max": f.q.Max, "max-unknown": f.q.MaxUnknown, "top": f.q.Style.Top} {
-		if f.given[name] && n < 0 {
+	for _, name := range []string{"max", "max-unknown", "top"} {
+		if strings.HasPrefix(f.given[name], "-") {
 			return flagError{name, "below 0: write a whole number from 0 on"}
 		}
 	}
 	for _, name := range []string{"accounts", "forget", "from"} {
-		if f.given[name] && map[string]string{"accounts": f.accounts, "forget": f.forget, "from": f.from}[name] == "" {
+		if f.given.has(name) && f.given[name] == "" {
 			return flagError{name, "its value is missing: write it behind the flag"}
 		}
 	}
-	if f.given["forget"] {
+	if f.forget != "" {
 		if _, err := netip.ParsePrefix(f.forget); err == nil {
 			return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
 		}

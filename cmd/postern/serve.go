@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"os"
 	"runtime"
@@ -62,5 +61,5 @@ func (sys system) whole(ctx context.Context, err error) error {
 		lines = append(lines, "no "+config.Prefix+" variable is set: postern demo shows Postern without any, "+
 			"postern serve -h lists them, and postern check -env FILE tries a file of them; a shell hands on what it exports (set -a)")
 	}
-	return namedError{errors.New(strings.Join(lines, "\n"))}
+	return config.Problems(lines)
 }

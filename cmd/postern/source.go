@@ -32,8 +32,8 @@ func (sys *system) configure(fs *flag.FlagSet, s *source) error {
 	if err := sys.parse(fs); err != nil {
 		return err
 	}
-	for name := range given(fs) {
-		if f := fs.Lookup(name); f.Value.String() == "" && (name == "env" || name == "policy") {
+	for name, value := range given(fs) {
+		if value == "" && (name == "env" || name == "policy") {
 			return flagError{name, "the name of the file is missing: write -" + name + " FILE"}
 		}
 	}
@@ -70,6 +70,16 @@ func (sys *system) warnOfEnv() {
 
 // noVariable says that a command has no configuration.
 const noVariable = "no " + config.Prefix + " variable of serve is set here: name the file that a unit of systemd has them from (-env /etc/postern/postern.env), or export them (set -a, before a shell reads that file)"
+
+// getenv returns the value of a variable; "" without.
+func (sys *system) getenv(name string) (value string) {
+	for _, entry := range sys.environ {
+		if v, ok := strings.CutPrefix(entry, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
 
 // has reports whether there is a variable that begins with one of some names.
 func (sys *system) has(names ...string) bool {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"postern/internal/gate"
 	"postern/internal/text"
@@ -18,24 +19,18 @@ var release = ""
 
 // buildInfo returns the version and the commit, as far as the build knows them.
 func buildInfo() gate.Build {
-	ver, revision := release, "unknown"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return gate.Build{Version: cmp.Or(ver, "devel"), Revision: revision}
+		info = new(debug.BuildInfo)
 	}
-	modified := ""
+	settings := make(map[string]string)
 	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			modified = "+dirty"
-		}
+		settings[s.Key] = s.Value
 	}
-	if ver == "" && info.Main.Version != "(devel)" {
-		ver = info.Main.Version
+	return gate.Build{
+		Version:  cmp.Or(release, strings.Trim(info.Main.Version, "()"), "devel"),
+		Revision: cmp.Or(settings["vcs.revision"], "unknown") + text.Either(settings["vcs.modified"] == "true", "+dirty", ""),
 	}
-	return gate.Build{Version: cmp.Or(ver, "devel"), Revision: revision + modified}
 }
 
 func version(_ context.Context, sys system) error {
