@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"log/slog"
 	"maps"
 	"math"
 	"net"
@@ -22,34 +21,11 @@ import (
 // access decides which requests reach the page and the API. The right token is
 // always enough. On loopback a request under a name of this host needs none.
 type access struct {
-	// token is nil if none is configured. Then requests off loopback never
-	// pass.
-	token func() *Token
+	Options
 	// loopback: the port is reached from this host alone.
 	loopback bool
-	// host is the name in ADMIN_LISTEN.
-	host    string
-	guesses guesses
-	now     func() time.Time
-	log     *slog.Logger
+	guesses  guesses
 }
-
-func newAccess(o Options) *access {
-	a := &access{
-		token: o.Token, loopback: config.OnLoopback(o.Listen), host: hostName(o.Listen),
-		guesses: guesses{wrong: make(map[netip.Prefix][]time.Time)}, now: o.Now, log: o.Log,
-	}
-	if a.now == nil {
-		a.now = time.Now
-	}
-	if a.log == nil {
-		a.log = slog.New(slog.DiscardHandler)
-	}
-	return a
-}
-
-// off reports whether no request can pass.
-func (a *access) off() bool { return a.token == nil && !a.loopback }
 
 // refusals are the texts for each status.
 var refusals = map[int]string{
@@ -81,13 +57,13 @@ func (a *access) protect(next http.Handler) http.Handler {
 func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
 	var token *Token
 	given := ""
-	if a.token != nil {
-		token, given = a.token(), tokenIn(r)
+	if a.Token != nil {
+		token, given = a.Token(), tokenIn(r)
 	}
 	if given == "" {
 		// Without the token only this check keeps out a web page whose own
 		// name points here (DNS rebinding).
-		if !ownHost(r.Host) && !a.named(r.Host) {
+		if name := hostName(r.Host); !ownHost(r.Host) && (name == "" || name != hostName(a.Listen)) {
 			return http.StatusMisdirectedRequest, 0
 		}
 		if a.loopback {
@@ -96,9 +72,9 @@ func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
 	}
 	right := token.is(given)
 	peer := peerAddr(r)
-	wait, last := a.guesses.try(policy.ClientPrefix(peer), given != "" && !right, a.now())
+	wait, last := a.guesses.try(policy.ClientPrefix(peer), given != "" && !right, a.Now())
 	if last {
-		a.log.Warn("too many wrong admin tokens, the address is refused for a minute", "client", peer)
+		a.Log.Warn("too many wrong admin tokens, the address is refused for a minute", "client", peer)
 	}
 	switch {
 	case wait > 0:
@@ -108,9 +84,6 @@ func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
 	}
 	return http.StatusOK, 0
 }
-
-// named reports whether a Host header has the name in ADMIN_LISTEN.
-func (a *access) named(host string) bool { return a.host != "" && hostName(host) == a.host }
 
 // ownHost reports localhost and IP addresses, with or without a port: no web
 // page from elsewhere has such a name.

@@ -11,7 +11,10 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // at http.DefaultServeMux
+	"net/netip"
 	"time"
+
+	"postern/internal/config"
 )
 
 // These are generous for a scraper, and bound how long a stranger can hold a
@@ -46,7 +49,7 @@ type Options struct {
 	// Token is called for each request, as the token may change. It never
 	// returns nil; a nil function means that there is no token.
 	Token func() *Token
-	// Now is the clock by which wrong tokens are counted; nil is time.Now.
+	// Now is the clock by which wrong tokens are counted.
 	Now func() time.Time
 	// Log gets the HTTP server's own errors, at level debug: they are about
 	// clients that misbehave. It also names addresses that try tokens. Nil
@@ -77,7 +80,11 @@ func New(o Options) *Server {
 		}
 		writeText(w, status, report)
 	})
-	if guard := newAccess(o); !guard.off() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	guard := &access{Options: o, loopback: config.OnLoopback(o.Listen), guesses: guesses{wrong: make(map[netip.Prefix][]time.Time)}}
+	if o.Token != nil || guard.loopback { // else no request can pass
 		for path, h := range map[string]http.Handler{"/api/v1/": o.API, "/{$}": o.Page, "/client": o.Page} {
 			if h != nil {
 				protected := http.NewServeMux()
@@ -89,10 +96,6 @@ func New(o Options) *Server {
 	if o.Pprof {
 		mux.Handle("/debug/pprof/", onlyLocal(http.DefaultServeMux)) // as net/http/pprof registers there
 	}
-	log := slog.DiscardHandler
-	if o.Log != nil {
-		log = o.Log.Handler()
-	}
 	s := &Server{tls: o.Certificate != nil, http: &http.Server{
 		Handler:           harmless(mux),
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -100,7 +103,7 @@ func New(o Options) *Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log, slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}}
 	if s.tls {
 		s.http.TLSConfig = &tls.Config{

@@ -69,7 +69,10 @@ type chart struct {
 	Flags  []*dateFlag
 	Height int
 	Now    float64
-	Labels []label
+	// TodayAt is where that word stands below, in percent; End is the last day, or empty
+	// where today stands at the end.
+	TodayAt float64
+	End     string
 	// Legend are the modes that occur.
 	Legend []policy.Mode
 }
@@ -100,12 +103,6 @@ type flagEvent struct {
 	Begun, Ended []string
 }
 
-// label stands under the chart.
-type label struct {
-	Words, Anchor string
-	X             float64 // in percent
-}
-
 func newChart(d daily, s PolicyState) chart {
 	c := chart{}
 	end := chartEnd(d, s)
@@ -134,12 +131,8 @@ func newChart(d daily, s PolicyState) chart {
 		}
 	}
 	c.Now = at(s.Now)
-	percent := func(x float64) float64 { return 100 * x / float64(c.Width) }
-	c.Labels = []label{{c.Days[0].Day, "start", 0}, {"today", "middle", percent(c.Now)}}
-	if now := &c.Labels[1]; now.X > 75 {
-		now.Anchor, now.X = "end", 100
-	} else {
-		c.Labels = append(c.Labels, label{end.Add(-day).Format("2 Jan"), "end", 100})
+	if c.TodayAt = 100 * c.Now / float64(c.Width); c.TodayAt <= 75 {
+		c.End = end.Add(-day).Format("2 Jan")
 	}
 	return c
 }
@@ -195,15 +188,7 @@ func (c *chart) flags(moments []policy.Moment, at func(time.Time) float64) {
 	var rows [flagRows]*dateFlag // the last one in each
 	for _, m := range moments {
 		e := flagEvent{Time: m.Time, Zone: m.Events[0].Rule.Zone}
-		for _, of := range m.Events {
-			switch of.Kind {
-			case policy.Begins:
-				e.Begun = append(e.Begun, of.Rule.Name)
-			case policy.Ends:
-				e.Ended = append(e.Ended, of.Rule.Name)
-			}
-		}
-		if e.Begun == nil && e.Ended == nil {
+		if e.Begun, e.Ended = turning(m); e.Begun == nil && e.Ended == nil {
 			continue
 		}
 		x := 100 * at(m.Time) / float64(c.Width)
@@ -217,9 +202,6 @@ func (c *chart) flags(moments []policy.Moment, at func(time.Time) float64) {
 		c.Flags, c.Height = append(c.Flags, f), max(c.Height, (row+1)*flagHeight)
 	}
 }
-
-// When says when the event is, in the zone of its rule.
-func (e flagEvent) When() string { return text.CommaDate(e.Time, e.Zone) }
 
 // roundUp returns the next round number: 2, 4, 10, 20, 40.
 func roundUp(n int) int {

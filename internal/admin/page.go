@@ -59,10 +59,8 @@ var (
 		t := template.New("page").Funcs(template.FuncMap{
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
 			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
-			"number": number, "tls": tlsName, "reason": func(r policy.Reason) string { return reasonWords[r] },
-			"login": func(l ledger.Login) string { return loginWords[l] }, "met": metWords, "ago": text.Ago,
+			"number": number, "tls": tlsName, "met": metWords, "ago": text.Ago,
 			"ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
-			"meets": func(m report.Meeting) string { return cmp.Or(meetingWords[m], string(m)) },
 		})
 		return template.Must(template.Must(t.Parse(pageHTML)).Parse(clientHTML))
 	})
@@ -215,8 +213,8 @@ func (p *Page) view(r *http.Request) *pageView {
 
 // window is a headline number.
 type window struct {
-	Label, Words string
-	Clients      int
+	Label   string
+	Clients int
 }
 
 // countRow has the numbers of one kind of clients, by window.
@@ -224,8 +222,6 @@ type countRow struct {
 	Name    any // a version, or a listener
 	Clients [4]int
 }
-
-var windowWords = map[string]string{"1h": "in the last hour", "24h": "in 24 hours", "7d": "in 7 days", "30d": "in 30 days"}
 
 // count fills in the numbers of remaining clients: all of them for the headline,
 // and by version and listener.
@@ -237,7 +233,7 @@ func (v *pageView) count() {
 		byKind[[2]string{d.Listener, d.Version}] = d.ByWindow
 	}
 	for i, w := range ledger.Windows {
-		v.Windows[i] = window{w.Label, windowWords[w.Label], byKind[[2]string{ledger.Any, ledger.Any}][i]}
+		v.Windows[i] = window{w.Label, byKind[[2]string{ledger.Any, ledger.Any}][i]}
 	}
 	for _, version := range policy.Versions {
 		if n := byKind[[2]string{ledger.Any, version.String()}]; n != [4]int{} {
@@ -279,24 +275,6 @@ func number(n int) string {
 	return s
 }
 
-var (
-	// reasonWords leave out what the version says.
-	reasonWords = map[policy.Reason]string{
-		policy.ReasonCipher: "ciphers too old", policy.ReasonFallback: "a retry", policy.ReasonSSL2Hello: "hello of SSL 2.0",
-		policy.ReasonMalformed: "hello that Go does not read",
-	}
-	loginWords = map[ledger.Login]string{
-		ledger.LoginOK: "logged in", ledger.LoginFailed: "never logged in", ledger.LoginNone: "not logged in",
-		ledger.LoginUnknown: "never let in", ledger.LoginUnseen: "passed through",
-	}
-	meetingWords = map[report.Meeting]string{
-		report.PassedThrough: "passed through", report.CannotBeServed: "refused, cannot be served",
-	}
-	modeWords = map[policy.Mode]string{
-		policy.Enforce: "refused", policy.Explain: "told why, then closed", policy.Observe: "let in and counted",
-	}
-)
-
 const (
 	// keptWait is how long the page waits for what was never read, freshWait for
 	// what is known already, and keptTimeout how long reading may take.
@@ -328,11 +306,10 @@ type kept[T any] struct {
 // what was read earlier, or nothing. It has it read where the state is another one.
 func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, err error) {
 	if done, limit := k.refresh(state); done != nil {
-		wait := time.NewTimer(limit)
-		defer wait.Stop()
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
 		select {
 		case <-done:
-		case <-wait.C:
 		case <-ctx.Done():
 		}
 	}

@@ -60,16 +60,15 @@ type turnView struct {
 
 // offerView is a hello.
 type offerView struct {
-	JA4                               string
-	Known                             bool // it is kept
-	Versions, Suites, Groups, Schemes []string
-	Floors                            []floorView
+	JA4    string
+	Hello  *policy.Hello // nil where it is not kept
+	Floors []floorView
 }
 
-// floorView is what a floor does with a hello; Why is empty where it is reached.
+// floorView is a floor, and why it refuses a hello.
 type floorView struct {
-	Floor policy.Floor
-	Why   string
+	Floor  policy.Floor
+	Reason policy.Reason
 }
 
 func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
@@ -103,19 +102,14 @@ func (v *clientPage) read(ctx context.Context, addr netip.Addr, s PolicyState) e
 	c := v.Page.Clients
 	f := ledger.Filter{Network: netip.PrefixFrom(addr, addr.BitLen()), Noise: true}
 	found, err := c.Store.Find(ctx, f, ledger.Order{By: ledger.ByLastSeen, Descending: true}, "", placesShown)
-	var list []clientJSON
 	if err == nil {
-		list, err = c.views(ctx, found.Clients)
-	}
-	if err == nil {
-		v.Places, err = c.rows(ctx, list)
+		v.Places, err = c.rows(ctx, found.Clients)
 	}
 	v.Total = found.Total
-	places := make([]ledger.Client, len(list))
-	for i := range list {
-		places[i] = list[i].Client
-		v.First, v.Last = text.Earlier(cmp.Or(v.First, places[i].First), places[i].First), text.Later(v.Last, places[i].Last)
-		v.Counts.Add(places[i].Counts)
+	places := found.Clients
+	for _, p := range places {
+		v.First, v.Last = text.Earlier(cmp.Or(v.First, p.First), p.First), text.Later(v.Last, p.Last)
+		v.Counts.Add(p.Counts)
 	}
 	if err == nil {
 		err = v.readDays(ctx, places, s.Now)
@@ -206,22 +200,14 @@ func (v *clientPage) addOffer(c *ledger.Client, now time.Time, hellos map[string
 	if slices.ContainsFunc(v.Offers, func(o offerView) bool { return o.JA4 == c.JA4 }) {
 		return
 	}
-	h, known := hellos[c.JA4]
-	o := offerView{JA4: c.JA4, Known: known}
-	if known {
+	o := offerView{JA4: c.JA4}
+	if h, known := hellos[c.JA4]; known {
 		h.Unreadable = c.Reason == policy.ReasonMalformed
-		o.Versions, o.Suites, o.Groups, o.Schemes = h.VersionNames(), h.CipherSuiteNames(), h.GroupNames(), h.SignatureNames()
+		o.Hello = &h
 		for _, f := range policy.Floors {
 			verdict := policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: keysAssumed}, now, 0)
-			o.Floors = append(o.Floors, floorView{f, floorWords[verdict.Reason]})
+			o.Floors = append(o.Floors, floorView{f, verdict.Reason})
 		}
 	}
 	v.Offers = append(v.Offers, o)
-}
-
-// floorWords say why a floor refuses a hello.
-var floorWords = map[policy.Reason]string{
-	policy.ReasonVersion: "the version is too old", policy.ReasonCipher: "no suite, group or signature that it accepts",
-	policy.ReasonFallback: "a retry below what the client can do", policy.ReasonSSL2Hello: "the hello has the form of SSL 2.0",
-	policy.ReasonMalformed: "the hello has a form that Go does not read",
 }

@@ -93,19 +93,15 @@ func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) erro
 		l.Problems = []string{"This is no page of the list: the first one is under “Filter”."}
 		return nil
 	}
-	var rows []clientJSON
 	if err == nil {
-		rows, err = v.Clients.views(ctx, found.Clients)
-	}
-	if err == nil {
-		l.Rows, err = v.Clients.rows(ctx, rows)
+		l.Rows, err = v.Clients.rows(ctx, found.Clients)
 	}
 	if err != nil {
 		return err
 	}
 	l.Known, l.Total = true, found.Total
 	l.From = max(from, 1)
-	l.To = l.From + len(rows) - 1
+	l.To = l.From + len(l.Rows) - 1
 	if found.Next != "" {
 		l.Next = pageLink(asked, "cursor", found.Next, "from", strconv.Itoa(l.To+1))
 	}
@@ -205,11 +201,15 @@ func (l *listView) links(asked url.Values, order ledger.Order) {
 	l.CSV = "/api/v1/legacy-clients?" + all.Encode()
 }
 
-// rows adds what is known of the accounts elsewhere.
-func (c *Clients) rows(ctx context.Context, list []clientJSON) ([]clientRow, error) {
+// rows finds what clients meet, and what is known of the accounts elsewhere.
+func (c *Clients) rows(ctx context.Context, list []ledger.Client) ([]clientRow, error) {
+	views, err := c.views(ctx, list)
+	if err != nil {
+		return nil, err
+	}
 	var accounts []string
 	rows := make([]clientRow, len(list))
-	for i, client := range list {
+	for i, client := range views {
 		r := clientRow{clientJSON: client, At: c.Now()}
 		r.Names, r.Programs = client.Accounts[:min(len(client.Accounts), namesShown)], client.Software[:min(len(client.Software), namesShown)]
 		if r.More = len(client.Accounts) - len(r.Names); len(r.Programs) == 0 {

@@ -18,13 +18,11 @@ const (
 
 // policyPart shows what the policy does now and next.
 type policyPart struct {
-	File       string
-	Meets      []meeting      // now
-	Rules      []*policy.Rule // in force
-	Later      int            // rules that are not in force now, and can be
-	Next       []changeRow
-	Warnings   []policy.Problem
-	Candidates []policy.Candidate
+	PolicyState
+	Meets []meeting      // now
+	Rules []*policy.Rule // in force
+	Later int            // rules that are not in force now, and can be
+	Next  []changeRow
 }
 
 // meeting is what old clients under no special rule meet on some listeners.
@@ -33,10 +31,10 @@ type meeting struct {
 	Parts     []modePart
 }
 
-// modePart is a mode with its description, or with the share that meets it.
+// modePart is a mode and the share that meets it.
 type modePart struct {
 	Mode  policy.Mode
-	Words string
+	Share float64
 }
 
 // changeRow is a moment at which rules begin or end.
@@ -51,15 +49,12 @@ type changeRow struct {
 }
 
 func policyPartOf(s PolicyState) policyPart {
-	p, now := s.Policy, s.Now
-	v := policyPart{
-		File: s.File, Meets: meetings(p, now, s.Listeners), Next: changeRows(s), Warnings: p.Warnings(now, s.Site), Candidates: p.Candidates(),
-	}
-	for _, r := range p.Rules() {
+	v := policyPart{PolicyState: s, Meets: meetings(s.Policy, s.Now, s.Listeners), Next: changeRows(s)}
+	for _, r := range s.Policy.Rules() {
 		switch {
-		case r.InForce(now):
+		case r.InForce(s.Now):
 			v.Rules = append(v.Rules, r)
-		case r.Until.IsZero() || r.Until.After(now):
+		case r.Until.IsZero() || r.Until.After(s.Now):
 			v.Later++
 		}
 	}
@@ -90,16 +85,20 @@ func changeRows(s PolicyState) []changeRow {
 		rows[i].AtLeast = true
 	}
 	for _, m := range p.Timeline(changes[len(changes)-1].Time, until, s.Listeners).Moments {
-		names := make(map[policy.EventKind][]string)
-		for _, e := range m.Events {
-			names[e.Kind] = append(names[e.Kind], e.Rule.Name)
-		}
-		begun, ended := names[policy.Begins], names[policy.Ends]
-		if len(begun)+len(ended) > 0 && len(rows) < changesShown {
+		if begun, ended := turning(m); len(begun)+len(ended) > 0 && len(rows) < changesShown {
 			rows = append(rows, changeRowOf(s, m.Time, begun, ended))
 		}
 	}
 	return rows
+}
+
+// turning names the rules that begin and end at a moment.
+func turning(m policy.Moment) (begun, ended []string) {
+	names := make(map[policy.EventKind][]string)
+	for _, e := range m.Events {
+		names[e.Kind] = append(names[e.Kind], e.Rule.Name)
+	}
+	return names[policy.Begins], names[policy.Ends]
 }
 
 func changeRowOf(s PolicyState, t time.Time, begun, ended []string) changeRow {
@@ -124,11 +123,8 @@ func meetings(p *policy.Policy, t time.Time, listeners []string) []meeting {
 		parts := m.Parts(open)
 		v := meeting{Listeners: strings.Join(m.Listeners, ", ")}
 		for _, mode := range policy.Modes {
-			switch share := parts[mode]; {
-			case share >= 1:
-				v.Parts = append(v.Parts, modePart{mode, modeWords[mode]})
-			case share > 0:
-				v.Parts = append(v.Parts, modePart{mode, "for " + percent(share)})
+			if parts[mode] > 0 {
+				v.Parts = append(v.Parts, modePart{mode, parts[mode]})
 			}
 		}
 		list = append(list, v)

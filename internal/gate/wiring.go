@@ -79,7 +79,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.suppression, g.failedLogins = suppress(logging.LegacyHandshake), suppress(logging.FailedLogin)
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
-		API: g.api(), Listen: g.cfg.AdminListen,
+		API: g.api(), Listen: g.cfg.AdminListen, Now: time.Now,
 	}
 	if !g.cfg.APIOff() {
 		ao.Page = g.page()
