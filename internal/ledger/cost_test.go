@@ -308,3 +308,26 @@ func resident(t *testing.T) float64 {
 	}
 	return float64(kb) / 1024
 }
+
+// PostgreSQL takes the index of an order for a page where it knows that most rows are no
+// noise. It guesses a two hundredth where the condition is not on the column itself, and
+// sorts all rows for one page.
+func TestPostgreSQLKnowsHowManyRowsAreNoNoise(t *testing.T) {
+	const clients = 2000
+	g := newReplica(t, newURL(t, "postgres"))
+	g.meetMany(clients)
+	g.flush()
+	if _, err := g.store.db.Exec("ANALYZE sightings"); err != nil {
+		t.Fatal(err)
+	}
+	where, args := g.store.where(&Filter{})
+	var plan string
+	if err := g.store.db.QueryRow("EXPLAIN SELECT s.id FROM sightings s WHERE "+where, args...).Scan(&plan); err != nil {
+		t.Fatal(err)
+	}
+	_, rows, _ := strings.Cut(plan, "rows=")
+	rows, _, _ = strings.Cut(rows, " ")
+	if n, err := strconv.Atoi(rows); err != nil || n < clients/2 {
+		t.Errorf("of %d clients it expects %q: %s", clients, rows, plan)
+	}
+}

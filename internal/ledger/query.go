@@ -120,7 +120,7 @@ func (f *Filter) plain() bool {
 func (f *Filter) few() bool { return f.Account != "" || f.Software != "" || f.Network.IsValid() }
 
 // where returns the condition of a filter on sightings s.
-func (f *Filter) where() (condition string, args []any) {
+func (d *dialect) where(f *Filter) (condition string, args []any) {
 	parts := []string{"1 = 1"}
 	add := func(format string, values ...any) {
 		var marks []any
@@ -150,7 +150,7 @@ func (f *Filter) where() (condition string, args []any) {
 		add("s.last_seen >= $%d", f.Since.Unix())
 	}
 	if !f.Noise {
-		add("+s.noise = 0")
+		add(d.noIndex + "s.noise = 0")
 	}
 	const logins = "s.owner IN (SELECT owner FROM accounts WHERE "
 	if f.Account != "" { // a hash may have capitals
@@ -185,9 +185,9 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 		return n, err
 	}
 	statement := "SELECT count(*) FROM sightings s WHERE "
-	where, args := f.where()
+	where, args := s.where(&f)
 	if recent := (Filter{Since: f.Since}); f.plain() { // an index alone has these, but for those of the first day
-		where, args = recent.where()
+		where, args = s.where(&recent)
 		day := f.Since.Unix() / secondsADay
 		if f.Since.IsZero() {
 			day = math.MinInt32
@@ -302,7 +302,7 @@ func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string, mo
 		slices.SortFunc(first, order)
 		first = first[:min(len(first), most)]
 	}
-	where, args := f.where()
+	where, args := s.where(&f)
 	err = read(ctx, s.db, "reading clients", "SELECT "+keys[o.key()].expression+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows) error {
 		var p place
 		err := rows.Scan(&p.value, &p.id)
@@ -323,7 +323,7 @@ func (s *Store) each(ctx context.Context, f Filter, rest string, do func(*Client
 	if err := s.readable(ctx); err != nil {
 		return err
 	}
-	where, args := f.where()
+	where, args := s.where(&f)
 	return read(ctx, s.db, "reading clients", `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
 		s.login_ok, s.login_failed, s.scanner, s.noise, s.observed, s.explained, s.rejected, s.failed
 		FROM sightings s WHERE `+where+rest, args, func(rows *sql.Rows) error {

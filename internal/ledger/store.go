@@ -53,6 +53,9 @@ type dialect struct {
 	// round trip. Without round trips, one row at a time costs least: see
 	// writer.
 	columns bool
+	// noIndex stands before a column that no index is to find. PostgreSQL would have no
+	// statistics of such an expression: it chooses better by itself.
+	noIndex string
 	// greatest and least are functions of two numbers.
 	greatest, least string
 	// lock makes a transaction the only writer until it ends. Replicas write
@@ -63,7 +66,7 @@ type dialect struct {
 }
 
 var (
-	sqlite   = dialect{driver: "sqlite", greatest: "max", least: "min"}
+	sqlite   = dialect{driver: "sqlite", noIndex: "+", greatest: "max", least: "min"}
 	postgres = dialect{driver: "pgx", columns: true, greatest: "greatest", least: "least",
 		lock: "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
 )

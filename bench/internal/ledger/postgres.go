@@ -138,6 +138,21 @@ func (c *cluster) url() string {
 	return fmt.Sprintf("postgres://postern@127.0.0.1:%d/postgres?sslmode=disable", c.port)
 }
 
+// vacuum does at once what autovacuum does after a migration, which is no part of how
+// idle a ledger is. There may be no cluster.
+func (c *cluster) vacuum(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	conn, err := pgx.Connect(ctx, c.url())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "VACUUM ANALYZE")
+	return err
+}
+
 // stop ends the server and all connections to it.
 func (c *cluster) stop() {
 	if c.cmd == nil {

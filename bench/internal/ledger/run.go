@@ -155,6 +155,11 @@ func (m *meter) start(ctx context.Context) error {
 
 // idle watches both sides while nobody asks anything.
 func (m *meter) idle(ctx context.Context) error {
+	for _, s := range m.sides() {
+		if err := s.cluster.vacuum(ctx); err != nil {
+			return err
+		}
+	}
 	if !sleep(ctx, min(m.Idle, 20*time.Second)) {
 		return ctx.Err()
 	}
