@@ -36,7 +36,7 @@ def stacks(root):
     library is named by what shares its hello; {version} is the package's."""
     for how in ("", "-tls1", "-tls1 -cipher DEFAULT:@SECLEVEL=0", "-tls1 -cipher ALL:@SECLEVEL=0", "-tls1_1 -cipher DEFAULT:@SECLEVEL=0",
                 "-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2", "-tls1_2 -cipher DEFAULT:@SECLEVEL=0", "-tls1_2 -cipher ALL:@SECLEVEL=0"):
-        yield "openssl", f"openssl s_client {how}".strip(), f"sleep 0.5 | openssl s_client -connect $HOST:993 -servername $HOST -quiet {how}"
+        yield "openssl", f"openssl s_client {how}".strip(), f"sleep 0.5 | openssl s_client -connect $HOST:993 -servername $HOST {how}"
     for how in ("NORMAL", "NORMAL:-VERS-ALL:+VERS-TLS1.0", "NORMAL:-VERS-ALL:+VERS-TLS1.1", "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0",
                 "NORMAL:-VERS-ALL:+VERS-TLS1.2", "NORMAL:-VERS-TLS1.3", "LEGACY:-VERS-ALL:+VERS-TLS1.0"):
         yield "gnutls", f"gnutls-cli --priority {how}", f"sleep 0.5 | gnutls-cli --no-ca-verification -p 993 $HOST --priority {how}"
@@ -109,12 +109,13 @@ def table(hellos):
         if offered in VERSIONS and offered < newest:
             name += f" limited to {VERSIONS[offered]}"
         row = rows.setdefault(bare(ja4), {"ja4": ja4, "names": {}, "date": date, "how": {}})
-        row["names"][name] = row["how"][f"{program}, {library}"] = None
+        row["names"][name] = None
+        row["how"].update(dict.fromkeys(program.split("; ")))
         row["date"] = max(row["date"], date)
     out = ["# JA4, library, date, how it was recorded. Made from test/programs/hellos.txt by test/programs/record/libraries.py."]
     for _, row in sorted(rows.items()):
         how = list(row["how"])
-        text = how[0] + (f" and {len(how) - 1} more" if len(how) > 1 else "")
+        text = ", ".join(how[:2]) + (f" and {len(how) - 2} more" if len(how) > 2 else "")
         out.append("\t".join([row["ja4"], ", ".join(sorted(row["names"])), row["date"], text]))
     return "\n".join(out) + "\n"
 

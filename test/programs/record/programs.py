@@ -72,7 +72,6 @@ PROGRAMS = {
     "aioimaplib": Program("python3-aioimaplib", "openssl", ("imaps",), shown="Python aioimaplib"),
     "twisted": Program("python3-twisted", "openssl", ALL, shown="Twisted", needs=("python3-service-identity",)),
     "pullimap": Program("pullimap", "openssl", IMAP, shown="pullimap"),
-    "imapcopy": Program("imapcopy", "openssl", IMAP),
     "horde": Program("php-horde-imap-client", "openssl", ALL, shown="Horde Imap_Client"),
     "net-imap": Program("php-net-imap", "openssl", ("imaps",), shown="PEAR Net_IMAP"),
     "roundcube": Program("roundcube-core", "openssl", IMAP, shown="Roundcube"),

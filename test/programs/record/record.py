@@ -43,8 +43,9 @@ def prepare(keys, roots):
     """The server with its certificates, and what every root has to know of it."""
     sh(f"""ip link set lo up; hostname {HOSTNAME}; mkdir -p {STATE}/sessions {keys}; cd {keys}
     if [ -e rsa.pem ]; then exit; fi
-    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=recording CA' -keyout ca.key -out ca.pem
-    printf 'subjectAltName=DNS:*.example.org\\n' >san
+    openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=recording CA' -addext keyUsage=critical,keyCertSign \
+      -keyout ca.key -out ca.pem
+    printf 'subjectAltName=DNS:*.example.org\\nauthorityKeyIdentifier=keyid\\nkeyUsage=critical,digitalSignature,keyEncipherment\\nextendedKeyUsage=serverAuth\\n' >san
     for kind in rsa:2048 ec; do
       openssl req -newkey $kind $([ $kind = ec ] && echo -pkeyopt ec_paramgen_curve:P-256) -nodes \
         -subj '/CN=mail.example.org' -keyout ${{kind%:*}}.key -out csr
