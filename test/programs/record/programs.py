@@ -50,7 +50,7 @@ PROGRAMS = {
     "imapflow": Program("npm:imapflow", "node", IMAP, shown="ImapFlow"),
     "imapflow1": Program("npm:imapflow1", "node", IMAP, shown="ImapFlow"),
     "node-imap": Program("npm:imap", "node", IMAP, shown="node imap"),
-    "node-imap-fork": Program("npm:node-imap", "node", IMAP, shown="node-imap (fork)"),
+    "node-imap-fork": Program("npm:node-imap", "node", IMAP, shown="node-imap fork"),
     "node-pop3": Program("npm:node-pop3", "node", ("pop3s",)),
     "emailjs": Program("npm:emailjs-imap-client", "node", IMAP, shown="emailjs-imap-client"),
     "inbox": Program("npm:inbox", "node", ("imaps",), shown="node inbox"),

@@ -190,7 +190,7 @@ def version(name, root):
     if program.package.startswith("npm:"):
         module = program.package[4:]
         found = json.loads((root / "npm/node_modules" / module / "package.json").read_text())
-        return found["version"], f"npm, {found['name']} {found['version']}"
+        return found["version"].lstrip("v"), f"npm, {found['name']} {found['version']}"
     if program.package.startswith("go:"):
         module, found = program.package[3:].rsplit("@", 1)
         return found.lstrip("v"), f"Go module, {module} {found}"
