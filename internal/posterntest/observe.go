@@ -26,7 +26,7 @@ func (g *Proxy) Metrics(t testing.TB) Samples {
 	return s
 }
 
-// Wait scrapes until cond holds and returns that scrape. After five seconds
+// Wait scrapes until cond holds and returns that scrape. After half a minute
 // it fails the test and returns the last one.
 func (g *Proxy) Wait(t testing.TB, cond func(Samples) bool) Samples {
 	t.Helper()
@@ -57,7 +57,7 @@ func (g *Proxy) LogLines(msg string) []map[string]any {
 }
 
 // WaitLog returns the lines with the given msg once there are n of them, or
-// fails the test after five seconds. With 0 it is LogLines.
+// fails the test after half a minute. With 0 it is LogLines.
 func (g *Proxy) WaitLog(t testing.TB, msg string, n int) []map[string]any {
 	t.Helper()
 	deadline := time.Now().Add(pollTimeout)
@@ -74,7 +74,7 @@ func (g *Proxy) WaitLog(t testing.TB, msg string, n int) []map[string]any {
 	}
 }
 
-// CheckIdentities fails the test unless, within five seconds, handshakes,
+// CheckIdentities fails the test unless, within half a minute, handshakes,
 // failures and legacy handshakes agree on every listener, and, where begun is
 // given, that many handshakes were counted over all listeners since the
 // start.

@@ -22,11 +22,11 @@ import (
 )
 
 const (
-	readyTimeout = 15 * time.Second
-	exitTimeout  = 10 * time.Second
+	readyTimeout = time.Minute
+	exitTimeout  = 30 * time.Second
 	// handoverTimeout is longer than a new process may take.
 	handoverTimeout = 40 * time.Second
-	pollTimeout     = 5 * time.Second
+	pollTimeout     = 30 * time.Second
 	pollEvery       = 20 * time.Millisecond
 	startTries      = 3
 )
@@ -58,7 +58,7 @@ type Proxy struct {
 // upstream, an ECDSA and an RSA certificate for DefaultNames, and two seconds
 // for TIMEOUT_DRAIN.
 //
-// When the test ends the process gets SIGTERM and ten seconds; the test fails
+// When the test ends the process gets SIGTERM and half a minute; the test fails
 // where it does not exit with 0, or where stderr tells of a race or a panic.
 func Start(t testing.TB, env map[string]string) *Proxy {
 	t.Helper()
