@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/internal/posterntest"
 )
 
 func TestWhereAPolicyIsRelaxed(t *testing.T) {
@@ -103,9 +105,9 @@ func TestRelaxationsAreFoundQuicklyForManyRules(t *testing.T) {
 			day.Format(time.RFC3339) + ", until: " + day.AddDate(0, 1, 0).Format(time.RFC3339) + "}\n")
 	}
 	p := parsed(t, b.String())
-	began := time.Now()
+	began := posterntest.CPUTime()
 	got := p.Relaxations(begin, begin.AddDate(10, 0, 0))
-	if took := time.Since(began); took > 5*time.Second || len(got) < maxNames {
+	if took := posterntest.CPUTime() - began; took > 5*time.Second || len(got) < maxNames {
 		t.Errorf("%d found, took %v", len(got), took)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/internal/posterntest"
 )
 
 // example is a policy with a rule of every kind.
@@ -183,9 +185,9 @@ func TestATimelineIsQuickHoweverOftenAScheduleOpens(t *testing.T) {
 	}
 	p := parsed(t, b.String())
 	from := moment(t, "2026-06-01 00:00")
-	began := time.Now()
+	began := posterntest.CPUTime()
 	tl := p.Timeline(from, from.AddDate(10, 0, 0), ListenerNames)
-	if took := time.Since(began); took > 5*time.Second {
+	if took := posterntest.CPUTime() - began; took > 5*time.Second {
 		t.Errorf("took %v", took)
 	}
 	if w := tl.Running[0].Windows; w.Count != 3653*24*60 || !w.Last.Equal(from.AddDate(10, 0, 0).Add(-time.Minute)) {

@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -97,19 +96,11 @@ func serveMeasured(ledger bool) error {
 			}
 			g.countClients(context.Background())
 		}
-		before := cpuTime()
+		before := posterntest.CPUTime()
 		runtime.GC()
-		fmt.Println(int64(before), int64(cpuTime()))
+		fmt.Println(int64(before), int64(posterntest.CPUTime()))
 	}
 	return nil
-}
-
-func cpuTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		panic(err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // measuredProxy is a proxy in a process of its own.

@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"postern/internal/posterntest"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -101,9 +101,9 @@ func BenchmarkFlush(b *testing.B) {
 						g = newReplica(b, newURL(b, kind))
 					}
 					g.meetMany(many)
-					before := cpuTime()
+					before := posterntest.CPUTime()
 					g.flush()
-					cpu += cpuTime() - before
+					cpu += posterntest.CPUTime() - before
 					rows += many
 				}
 				b.ReportMetric(float64(cpu.Microseconds())/float64(rows), "µs-CPU/row")
@@ -155,14 +155,6 @@ var unraced = sync.OnceValues(func() (string, error) {
 
 var unracedDir string
 
-func cpuTime() time.Duration {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		panic(err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
-
 // within fails where none of five attempts is as quick as it should be. Where the
 // work is done in this process, its CPU time is what counts: the machine may be
 // busy with something else. For the same reason a server has three times as long.
@@ -173,14 +165,14 @@ func (g *replica) within(what string, bound time.Duration, f func() error) {
 	}
 	best, wall := time.Hour, time.Hour
 	for range 5 {
-		cpu, begun := cpuTime(), time.Now()
+		cpu, begun := posterntest.CPUTime(), time.Now()
 		if err := f(); err != nil {
 			g.t.Fatal(err)
 		}
 		took := time.Since(begun)
 		wall = min(wall, took)
 		if !g.store.columns {
-			took = min(took, cpuTime()-cpu)
+			took = min(took, posterntest.CPUTime()-cpu)
 		}
 		if best = min(best, took); best <= bound {
 			break
