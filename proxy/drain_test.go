@@ -55,7 +55,7 @@ func TestALoginThatTheClientKnowsOfRunsOnAtShutdown(t *testing.T) {
 		g := StartProxy(t, policy.Enforce, imap.Addr(), pop3.Addr(), func(c *Config) {
 			late.Listener = c.Listeners[l][0]
 			c.Listeners[l][0] = late
-			c.TimeoutDrain = 4 * time.Second
+			c.TimeoutDrain = time.Minute
 		})
 		c := g.TLS(t, l)
 		c.ExpectLine(t, "")
@@ -95,7 +95,7 @@ func shutDown(t *testing.T, g *Proxy) (stopped chan struct{}) {
 // A client that is explained does not hold up a shutdown, and hears why all the same.
 func TestExplainedClientsAreToldAtShutdown(t *testing.T) {
 	imap, pop3 := stubs(t)
-	g := StartProxy(t, policy.Explain, imap.Addr(), pop3.Addr(), func(c *Config) { c.TimeoutHandshake = time.Minute })
+	g := StartProxy(t, policy.Explain, imap.Addr(), pop3.Addr(), func(c *Config) { c.TimeoutDrain = time.Minute })
 	clients := make(map[Listener]*tls.Conn)
 	for i, l := range []Listener{IMAP, POP3, POP3S} {
 		c := g.Dial(t, l)
@@ -110,7 +110,7 @@ func TestExplainedClientsAreToldAtShutdown(t *testing.T) {
 	}
 	begun := time.Now()
 	g.Shutdown(t.Context())
-	if took := time.Since(begun); took > 1500*time.Millisecond {
+	if took := time.Since(begun); took > 20*time.Second {
 		t.Errorf("the end took %v", took)
 	}
 	for l, c := range clients {
@@ -134,13 +134,15 @@ func TestAClientOfASilentUpstreamIsToldAtShutdown(t *testing.T) {
 			}
 		}
 	})
-	g := StartProxy(t, policy.Enforce, up.Addr(), "", func(c *Config) { c.UpstreamClientID, c.UpstreamTimeout = true, 10*time.Second })
+	g := StartProxy(t, policy.Enforce, up.Addr(), "", func(c *Config) {
+		c.UpstreamClientID, c.UpstreamTimeout, c.TimeoutDrain = true, time.Minute, time.Minute
+	})
 	<-told // by the prober
 	c := g.TLS(t, IMAPS)
 	<-told
 	begun := time.Now()
 	g.Shutdown(t.Context())
-	if line := c.ExpectLine(t, ""); !strings.HasPrefix(line, "* BYE Shutting down") || time.Since(begun) > 1500*time.Millisecond {
+	if line := c.ExpectLine(t, ""); !strings.HasPrefix(line, "* BYE Shutting down") || time.Since(begun) > 20*time.Second {
 		t.Errorf("after %v: %q", time.Since(begun), line)
 	}
 }

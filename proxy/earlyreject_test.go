@@ -178,12 +178,12 @@ func TestAResetBeforeTheFirstByteIsOfTheNetwork(t *testing.T) {
 func TestASilentClientTimesOut(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	g, _ := startDeferred(t, policy.Enforce, func(c *Config) { c.TimeoutHandshake = timeout })
-	c := g.Dial(t, IMAPS)
 	begun := time.Now()
+	c := g.Dial(t, IMAPS)
 	if got, err := io.ReadAll(c); err != nil || len(got) > 0 {
 		t.Errorf("answered % x, %v", got, err)
 	}
-	if took := time.Since(begun); took < timeout || took > 8*time.Second {
+	if took := time.Since(begun); took < timeout || took > 30*time.Second {
 		t.Errorf("closed after %v", took)
 	}
 	if h := g.WaitHandshake(t, 1); h.Outcome != Failed || h.Failure != FailTimeout {

@@ -37,7 +37,7 @@ func StartProxy(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*
 	cfg := Config{
 		Listeners: make(map[Listener][]net.Listener), Policy: policy.New(policy.FloorTLS12, mode),
 		Certificates: store, Upstreams: make(map[Protocol][]UpstreamConfig),
-		UpstreamTimeout: 2 * time.Second, TimeoutHandshake: 5 * time.Second, TimeoutLogin: 20 * time.Second,
+		UpstreamTimeout: 10 * time.Second, TimeoutHandshake: time.Minute, TimeoutLogin: time.Minute,
 		TimeoutIdle: time.Minute, TimeoutDrain: 2 * time.Second, ExplainText: DefaultExplainText,
 		Observer: g.Recorder, Metrics: g.Recorder, Log: slog.New(slog.DiscardHandler),
 	}
@@ -83,7 +83,7 @@ func (g *Proxy) Dial(t testing.TB, l Listener) *net.TCPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c.(*net.TCPConn)
 }
 
@@ -207,7 +207,7 @@ func (r *Recorder) UpstreamFailed(_ string, f UpstreamFailure) {
 // wait waits until done says so of the record, which is locked meanwhile.
 func (r *Recorder) wait(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		r.mu.Lock()
 		ok, changed := done(), r.changed

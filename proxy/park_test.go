@@ -20,7 +20,7 @@ import (
 // waitParked waits until so many directions are parked.
 func waitParked(t *testing.T, g *Proxy, n int) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); g.idleSet.Len() != n; {
+	for end := time.Now().Add(time.Minute); g.idleSet.Len() != n; {
 		if time.Now().After(end) {
 			t.Fatalf("%d directions are parked, want %d", g.idleSet.Len(), n)
 		}
@@ -40,7 +40,7 @@ func TestASilentSessionParksAndGoesOn(t *testing.T) {
 	c := loggedIn(t, g)
 	for i := range 3 {
 		waitParked(t, g, 2)
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 		fmt.Fprintf(c, "b%d NOOP\r\n", i)
 		if got, want := readLine(t, c), fmt.Sprintf("b%d OK done\r\n", i); got != want {
 			t.Errorf("answered %q, want %q", got, want)
@@ -67,7 +67,7 @@ func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
 	c := loggedIn(t, g)
 	waitParked(t, g, 2)
 	close(leave)
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if rest, err := io.ReadAll(c); err != nil || string(rest) != "* BYE gone\r\n" {
 		t.Errorf("told %q, %v", rest, err)
 	}
@@ -78,15 +78,15 @@ func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
 }
 
 func TestAParkedSessionEndsAfterTheIdleTime(t *testing.T) {
-	const idle = 2500 * time.Millisecond
+	const idle = 5 * time.Second
 	g := startIMAP(t, func(c *Config) { c.TimeoutIdle = idle })
 	c := loggedIn(t, g)
 	waitParked(t, g, 2)
-	c.SetDeadline(time.Now().Add(idle + 5*time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
 		t.Errorf("told %q, %v; want close_notify alone", rest, err)
 	}
-	if end := g.WaitClosed(t, 1); end.Reason != ReasonTimeout || end.Duration < idle || end.Duration > idle+3*time.Second {
+	if end := g.WaitClosed(t, 1); end.Reason != ReasonTimeout || end.Duration < idle || end.Duration > 40*time.Second {
 		t.Errorf("ended for %s after %v", end.Reason, end.Duration)
 	}
 	waitParked(t, g, 0)
@@ -94,21 +94,22 @@ func TestAParkedSessionEndsAfterTheIdleTime(t *testing.T) {
 
 // The idle time counts from the last byte, also where it came while parked.
 func TestAParkedSessionThatSpeaksHasItsIdleTimeAnew(t *testing.T) {
-	const idle = 3 * time.Second
+	const idle = 6 * time.Second
 	g := startIMAP(t, func(c *Config) { c.TimeoutIdle = idle })
 	c := loggedIn(t, g)
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
+	var spoke time.Time
 	for range 2 {
 		waitParked(t, g, 2)
 		time.Sleep(700 * time.Millisecond)
+		spoke = time.Now()
 		io.WriteString(c, "b NOOP\r\n")
 		readLine(t, c)
 	}
-	spoke := time.Now()
 	if rest, err := io.ReadAll(c); err != nil || len(rest) > 0 {
 		t.Errorf("told %q, %v", rest, err)
 	}
-	if after := time.Since(spoke); after < idle-100*time.Millisecond || after > idle+2*time.Second {
+	if after := time.Since(spoke); after < idle || after > 40*time.Second {
 		t.Errorf("ended %v after the last word, want %v", after, idle)
 	}
 }
@@ -123,7 +124,7 @@ func TestParkedSessionsEndAtShutdown(t *testing.T) {
 	waitParked(t, g, 2*sessions)
 	begun := time.Now()
 	g.Shutdown(t.Context())
-	if took := time.Since(begun); took > 4*time.Second {
+	if took := time.Since(begun); took > 40*time.Second {
 		t.Errorf("the drain took %v", took)
 	}
 	for i := range sessions {
@@ -150,7 +151,7 @@ func TestParkingUnderTraffic(t *testing.T) {
 					time.Sleep(time.Duration(900+r.IntN(500)) * time.Millisecond)
 					word := bytes.Repeat([]byte{'x'}, 1+r.IntN(2000))
 					fmt.Fprintf(c, "b%d NOOP %s\r\n", n, word)
-					c.SetDeadline(time.Now().Add(5 * time.Second))
+					c.SetDeadline(time.Now().Add(time.Minute))
 					want := fmt.Sprintf("b%d OK done\r\n", n)
 					got := make([]byte, len(want))
 					if _, err := io.ReadFull(c, got); err != nil || string(got) != want {
@@ -213,7 +214,7 @@ func TestASessionParksOnlyWhenItHasNothingLeft(t *testing.T) {
 	c.Write(bytes.Repeat([]byte("x"), 3<<14)) // three records, in one write
 	held.Conn.Write(held.bytes)
 	left := 3 << 14
-	for end := time.After(8 * time.Second); left > 0; {
+	for end := time.After(time.Minute); left > 0; {
 		select {
 		case n := <-got:
 			left -= n
