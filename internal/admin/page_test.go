@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/internal/ledger"
@@ -53,9 +54,29 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 	return p
 }
 
+// show shows a page that does not put off what takes long to read.
 func show(t testing.TB, p *Page) (*httptest.ResponseRecorder, string) {
 	t.Helper()
-	return showAt(t, p.Handler(), "/", 200)
+	h := p.Handler()
+	p.daily.wait(t)
+	p.standing.wait(t)
+	return showAt(t, h, "/", 200)
+}
+
+// wait waits until it is known, or cannot be read.
+func (k *kept[T]) wait(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		k.mu.Lock()
+		done := k.known || k.err != nil
+		k.mu.Unlock()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was read")
+		}
+	}
 }
 
 // showAt shows a page at a path.
@@ -254,65 +275,58 @@ rules:
 }
 
 func TestWhatIsKeptIsReadOnceAState(t *testing.T) {
-	var reads atomic.Int32
-	fail := atomic.Bool{}
-	k := &kept[int]{read: func(context.Context) (int, error) {
-		reads.Add(1)
-		if fail.Load() {
-			return 0, errors.New("away")
-		}
-		return 3, nil
-	}}
-	var all sync.WaitGroup
-	for range 20 {
-		all.Go(func() {
-			if n, known, err := k.get(t.Context(), "one"); !known || err != nil || n != 3 {
-				t.Errorf("%v %v %v", n, known, err)
+	synctest.Test(t, func(t *testing.T) {
+		var reads atomic.Int32
+		fail := atomic.Bool{}
+		k := &kept[int]{read: func(context.Context) (int, error) {
+			reads.Add(1)
+			if fail.Load() {
+				return 0, errors.New("away")
 			}
-		})
-	}
-	all.Wait()
-	due := func() { k.mu.Lock(); k.until = time.Time{}; k.mu.Unlock() }
-	due()
-	_, _, _ = k.get(t.Context(), "one")
-	if n := reads.Load(); n != 1 {
-		t.Errorf("read %d times in one state", n)
-	}
-	fail.Store(true)
-	if n, known, err := k.get(t.Context(), "two"); !known || err == nil || n != 3 {
-		t.Errorf("after a failure: %v %v %v", n, known, err)
-	}
-	_, _, _ = k.get(t.Context(), "two") // it rests
-	fail.Store(false)
-	due()
-	if _, _, err := k.get(t.Context(), "two"); err != nil || reads.Load() != 3 {
-		t.Errorf("after %d readings: %v", reads.Load(), err)
-	}
-	slow := &kept[int]{read: func(ctx context.Context) (int, error) { <-t.Context().Done(); return 0, ctx.Err() }}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, known, _ := slow.get(ctx, ""); known {
-		t.Error("known before it is read")
-	}
+			return 3, nil
+		}}
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if n, known, err := k.get(t.Context(), "one"); !known || err != nil || n != 3 {
+					t.Errorf("%v %v %v", n, known, err)
+				}
+			})
+		}
+		all.Wait()
+		due := func() { k.mu.Lock(); k.until = time.Time{}; k.mu.Unlock() }
+		due()
+		_, _, _ = k.get(t.Context(), "one")
+		if n := reads.Load(); n != 1 {
+			t.Errorf("read %d times in one state", n)
+		}
+		fail.Store(true)
+		if n, known, err := k.get(t.Context(), "two"); !known || err == nil || n != 3 {
+			t.Errorf("after a failure: %v %v %v", n, known, err)
+		}
+		_, _, _ = k.get(t.Context(), "two") // it rests
+		fail.Store(false)
+		due()
+		if _, _, err := k.get(t.Context(), "two"); err != nil || reads.Load() != 3 {
+			t.Errorf("after %d readings: %v", reads.Load(), err)
+		}
+		slow := &kept[int]{read: func(ctx context.Context) (int, error) { <-t.Context().Done(); return 0, ctx.Err() }}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, known, _ := slow.get(ctx, ""); known {
+			t.Error("known before it is read")
+		}
+	})
 }
 
 // The first page has what takes long to read, as nobody waits for it before.
 func TestThePageIsReadyBeforeItIsAskedFor(t *testing.T) {
 	p := village(t).page(t, someRules, nil)
 	p.Handler()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		p.daily.mu.Lock()
-		days := p.daily.known
-		p.daily.mu.Unlock()
-		p.standing.mu.Lock()
-		standing := p.standing.known
-		p.standing.mu.Unlock()
-		if days && standing {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("nothing was read")
-		}
+	p.daily.wait(t)
+	p.standing.wait(t)
+	if !p.daily.known || !p.standing.known {
+		t.Errorf("the days: %v, the rest: %v", p.daily.err, p.standing.err)
 	}
 }
 
