@@ -69,7 +69,7 @@ func (r Result) Is(o proxy.Outcome, generation policy.Version) bool {
 }
 
 // visitTimeout bounds a whole visit.
-const visitTimeout = 10 * time.Second
+const visitTimeout = 30 * time.Second
 
 // Visit connects to a listener of the protocol imap or pop3 at addr, with
 // STARTTLS or STLS first where startTLS is set. An error means that neither

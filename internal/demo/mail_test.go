@@ -230,7 +230,7 @@ func connsIn(t *testing.T, s *MailServer) []net.Conn {
 func expectClosed(t *testing.T, s *MailServer, conns []net.Conn) {
 	t.Helper()
 	for _, conn := range conns {
-		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		_, err := io.Copy(io.Discard, conn)
 		if ne, ok := err.(net.Error); ok && ne.Timeout() {
 			t.Error("connection still open")
@@ -252,6 +252,6 @@ func dial(t *testing.T, addr string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	return conn
 }

@@ -65,7 +65,7 @@ func tcpPair(t *testing.T) (client, server net.Conn) {
 	}
 	for _, c := range []net.Conn{client, server} {
 		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(10 * time.Second))
+		c.SetDeadline(time.Now().Add(time.Minute))
 	}
 	return client, server
 }

@@ -255,7 +255,7 @@ func TestATriggerBeforeRunIsKept(t *testing.T) {
 	read := make(chan struct{})
 	w.Add(func() error { close(read); return nil })
 	w.Trigger()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	go w.Run(ctx)
 	select {
