@@ -76,7 +76,7 @@ PROGRAMS = {
     "net-imap": Program("php-net-imap", "openssl", ("imaps",), shown="PEAR Net_IMAP"),
     "roundcube": Program("roundcube-core", "openssl", IMAP, shown="Roundcube"),
     "phpmailer": Program("libphp-phpmailer", "openssl", ("pop3s",), shown="PHPMailer POP3"),
-    "tcllib": Program("tcllib", "openssl", ("imaps", "pop3s", "pop3"), shown="Tcllib", needs=("tcl-tls",)),
+    "tcllib": Program("tcllib", "openssl", ("imaps", "pop3s"), shown="Tcllib", needs=("tcl-tls",)),
     "imapc": Program("dovecot-imapd", "openssl", IMAP, shown="Dovecot imapc"),
     "uw-mailutil": Program("uw-mailutils", "openssl", ALL, shown="uw-mailutils", answers={"(?i)password:": "PASSWORD\r"}),
     "imtest": Program("cyrus-clients", "openssl", ALL, shown="Cyrus imtest"),

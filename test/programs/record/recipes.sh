@@ -196,6 +196,7 @@ phpmailer() {
 tcllib() {
 	if [ "$PROTO" = imap ]; then
 		cat >client.tcl <<-'END'
+			package require tls
 			package require imap4
 			set imap4::use_ssl 1
 			set f [::imap4::open $env(HOST) $env(PORT)]
@@ -261,7 +262,7 @@ imtest() {
 	local options=-s
 	if [ "$SECURITY" = starttls ]; then options="-t ''"; fi
 	# shellcheck disable=SC2086 # none or several
-	eval "$([ "$PROTO" = imap ] && echo cyrus imtest || echo cyrus pop3test) $options -p $PORT -u '$ACCOUNT' -a '$ACCOUNT' -w '$PASSWORD' $HOST"
+	eval "$([ "$PROTO" = imap ] && echo /usr/lib/cyrus/bin/imtest || echo /usr/lib/cyrus/bin/pop3test) $options -p $PORT -u '$ACCOUNT' -a '$ACCOUNT' -w '$PASSWORD' $HOST"
 }
 
 inc() {
@@ -269,7 +270,7 @@ inc() {
 	echo 'Path: Mail' >.mh_profile
 	echo "machine $HOST login $ACCOUNT password $PASSWORD" >.netrc
 	chmod 600 .netrc
-	command inc -host "$HOST" -port "$PORT" -user "$ACCOUNT" $([ "$SECURITY" = tls ] && echo -initialtls)
+	/usr/bin/mh/inc -host "$HOST" -port "$PORT" -user "$ACCOUNT" $([ "$SECURITY" = tls ] && echo -initialtls)
 }
 
 meli() {
@@ -380,7 +381,7 @@ mailsync() {
 perdition() {
 	command perdition -f /dev/null --protocol "$([ "$PROTO" = imap ] && echo IMAP4 || echo POP3)" --bind_address 127.0.0.1 --listen_port 2143 \
 		--no_daemon --outgoing_server "$HOST" --outgoing_port "$PORT" --ssl_mode "$([ "$SECURITY" = tls ] && echo ssl_outgoing || echo tls_outgoing)" \
-		--ssl_no_cert_verify --ssl_no_cn_verify --no_lookup --connect_relog 0 --username anna --group anna -d &
+		--ssl_no_cert_verify --ssl_no_cn_verify --no_lookup -M '' --pid_file "$HOME/pid" --log_facility - --username anna --group anna -d &
 	sleep 1
 	if [ "$PROTO" = imap ]; then
 		PYTHONPATH= python3 -c "import imaplib, os; i = imaplib.IMAP4('127.0.0.1', 2143); i.login(os.environ['ACCOUNT'], os.environ['PASSWORD'])"
@@ -458,13 +459,16 @@ inbox() {
 poplib() { like_poplib poplib; }
 mailpop3() { like_poplib mailpop3; }
 like_poplib() {
-	MODULE=/npm/node_modules/$1 node -e "$node_tls"'
-		const Client = require(process.env.MODULE);
-		const client = new Client(port, host, { tlserrs: false, enabletls: tls, debug: false });
-		client.on("error", e => console.error(e));
-		client.on("connect", () => tls ? client.login(user, pass) : client.stls());
-		client.on("stls", ok => client.login(user, pass));
-		client.on("login", () => client.quit());'
+	# STLS works in the Node of its time alone.
+	MODULE=/npm/node_modules/$1 "/npm/node_modules/node-$([ "$SECURITY" = tls ] && echo 14 || echo 0.10)/bin/node" -e '
+		process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
+		var env = process.env, tls = env.SECURITY == "tls", Client = require(env.MODULE);
+		var client = new Client(+env.PORT, env.HOST, { tlserrs: false, ignoretlserrs: true, enabletls: tls, debug: false });
+		function login() { client.login(env.ACCOUNT, env.PASSWORD); }
+		client.on("error", function (e) { console.error(e); });
+		client.on("connect", function () { if (tls) login(); else client.stls(); });
+		client.on("stls", login);
+		client.on("login", function () { client.quit(); });'
 }
 
 yapople() {
