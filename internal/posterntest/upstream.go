@@ -79,11 +79,12 @@ func (u *Upstream) accept() {
 		seen := new(bytes.Buffer)
 		u.mu.Lock()
 		u.received = append(u.received, seen)
+		first := len(u.received) == 1
 		u.open[c] = true
 		u.mu.Unlock()
 		u.wg.Go(func() {
 			defer u.drop(c)
-			u.handler(&recordingConn{Conn: c, upstream: u, seen: seen})
+			u.handler(&recordingConn{Conn: c, upstream: u, seen: seen, first: first})
 		})
 	}
 }
@@ -197,11 +198,15 @@ func (u *Upstream) ReceivedFromClients() []byte {
 // probeTime is how long the prober takes to ask, once it is greeted.
 const probeTime = 100 * time.Millisecond
 
-// AnswerProbe answers on a connection that has been greeted if it is the prober's. It
-// returns any other, from which nothing has been read as its reader sees it.
+// AnswerProbe answers on a connection that has been greeted if it is the prober's, as
+// the first one is, however long it takes. It returns any other, from which nothing has
+// been read as its reader sees it.
 func AnswerProbe(c net.Conn) net.Conn {
-	in := bufio.NewReader(c)
-	c.SetReadDeadline(time.Now().Add(probeTime))
+	in, wait := bufio.NewReader(c), probeTime
+	if r, ok := c.(*recordingConn); ok && r.first {
+		wait = pollTimeout
+	}
+	c.SetReadDeadline(time.Now().Add(wait))
 	begin, _ := in.Peek(len("CAPA\r\n"))
 	c.SetReadDeadline(time.Time{})
 	switch string(begin) {
@@ -233,6 +238,7 @@ type recordingConn struct {
 	net.Conn
 	upstream *Upstream
 	seen     *bytes.Buffer
+	first    bool
 }
 
 func (c *recordingConn) Read(p []byte) (int, error) {

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	dialogTime = 20 * time.Second      // for anything that has to come
+	dialogTime = 60 * time.Second      // for anything that has to come
 	quietTime  = 60 * time.Millisecond // for what must not come
 )
 

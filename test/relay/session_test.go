@@ -162,32 +162,32 @@ func TestBinaryStreamsPassBothWaysAtOnce(t *testing.T) {
 
 func TestTimeoutLoginEndsConnectionsThatDoNotLogIn(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, map[string]string{"TIMEOUT_LOGIN": "2s"})
-	began := time.Now()
-	clients := make(map[string][]*posterntest.Client)
+	r := newRig(t, map[string]string{"TIMEOUT_LOGIN": "4s"})
 	for listener, words := range map[string]string{"imaps": "* BYE ", "imap": "* BYE ", "pop3s": "-ERR ", "pop3": "-ERR "} {
-		silent, busy := r.open(t, listener), r.open(t, listener)
-		busy.goesOn(t, listener)
-		clients[words] = append(clients[words], silent.client, busy.client)
-		if !strings.HasSuffix(listener, "s") {
-			clients[words] = append(clients[words], r.plain(t, listener))
-		}
-	}
-	for words, list := range clients {
-		for _, c := range list {
-			c.ExpectLastLine(t, words)
-			if took := time.Since(began); took < 1500*time.Millisecond || took > 5*time.Second {
-				t.Errorf("ended after %v, want about two seconds", took)
+		t.Run(listener, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			silent, busy := r.open(t, listener), r.open(t, listener)
+			busy.goesOn(t, listener)
+			clients := []*posterntest.Client{silent.client, busy.client}
+			if !strings.HasSuffix(listener, "s") {
+				clients = append(clients, r.plain(t, listener))
 			}
-			c.Close()
-		}
+			for _, c := range clients {
+				c.ExpectLastLine(t, words)
+				if took := time.Since(began); took < 3500*time.Millisecond || took > 40*time.Second {
+					t.Errorf("ended after %v, want about four seconds", took)
+				}
+				c.Close()
+			}
+			r.becomes(t, 0, "postern_connections_open", "listener="+listener)
+		})
 	}
-	r.becomes(t, 0, "postern_connections_open")
 }
 
 func TestTimeoutIdleEndsOnlySilentSessions(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, map[string]string{"TIMEOUT_IDLE": "2s", "TIMEOUT_LOGIN": "1s"})
+	r := newRig(t, map[string]string{"TIMEOUT_IDLE": "6s", "TIMEOUT_LOGIN": "5s"})
 	for _, listener := range []string{"imaps", "pop3"} {
 		t.Run(listener, func(t *testing.T) {
 			t.Parallel()
@@ -198,18 +198,17 @@ func TestTimeoutIdleEndsOnlySilentSessions(t *testing.T) {
 				silent.client.ExpectEnd(t)
 				ended <- time.Since(began)
 			}()
-			for range 10 {
-				time.Sleep(500 * time.Millisecond)
+			took := time.Duration(0)
+			for took == 0 {
+				select {
+				case took = <-ended:
+				case <-time.After(500 * time.Millisecond):
+				}
 				up.pass(t, "one way only\r\n")
 				down.back(t, "one way only\r\n")
 			}
-			select {
-			case took := <-ended:
-				if took < 1500*time.Millisecond || took > 4*time.Second {
-					t.Errorf("the silent one ended after %v, want about two seconds", took)
-				}
-			default:
-				t.Error("the silent one has not ended in five seconds")
+			if took < 5*time.Second || took > 40*time.Second {
+				t.Errorf("the silent one ended after %v, want about six seconds", took)
 			}
 			if rest := silent.upstream.ExpectEnd(t); rest != "" {
 				t.Errorf("the upstream of the silent one gets %q", rest)
@@ -231,7 +230,7 @@ func TestOneByteASecondDoesNotOutlastTheHandshakeTimeout(t *testing.T) {
 			conn.Write(flight) // all of it, then what follows drips
 			began := time.Now()
 			go func() {
-				for _, b := range []byte{22, 3, 3, 0, 37, 16, 0, 0, 33, 32, 1, 2} {
+				for _, b := range append([]byte{22, 3, 3, 0, 37, 16, 0, 0, 33, 32}, flight[:31]...) {
 					if _, err := conn.Write([]byte{b}); err != nil {
 						return
 					}
@@ -239,7 +238,7 @@ func TestOneByteASecondDoesNotOutlastTheHandshakeTimeout(t *testing.T) {
 				}
 			}()
 			io.Copy(io.Discard, conn) // a reset is fine, bytes are on their way
-			if took := time.Since(began); took < 1500*time.Millisecond || took > 4*time.Second {
+			if took := time.Since(began); took < 1500*time.Millisecond || took > 30*time.Second {
 				t.Errorf("closed after %v, want about two seconds", took)
 			}
 			r.Wait(t, func(s posterntest.Samples) bool {
