@@ -50,7 +50,7 @@ func newRig(t *testing.T, env map[string]string) *rig {
 // clients that were to. The prober's are known once they have ended.
 func (r *rig) expectReached(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		got := r.imap.FromClients() + r.pop3.FromClients()
 		if got == r.forwarded {
 			return
@@ -155,7 +155,7 @@ func (r *rig) expect(t *testing.T, listener, client string, w want, run func()) 
 
 func (r *rig) expectDeltas(t *testing.T, before, deltas map[string]float64) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		got := counts(r.Metrics(t))
 		for key, n := range before {

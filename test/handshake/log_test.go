@@ -53,7 +53,7 @@ func (r *rig) expectLog(t *testing.T, listener, client string, w want) {
 		r.legacy++
 	}
 	lines := r.linesOf(client)
-	for deadline := time.Now().Add(5 * time.Second); len(lines) < n && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); len(lines) < n && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 		lines = r.linesOf(client)
 	}
