@@ -37,7 +37,7 @@ func TestARealDovecotThatExpectsNoHeaderIsDown(t *testing.T) {
 			"UPSTREAM_IMAP": "imap://" + d.IMAP, "UPSTREAM_POP3": "pop3://" + d.POP3, "UPSTREAM_PROXY_PROTOCOL": version,
 		})
 		for protocol, url := range map[string]string{"imap": "imap://" + d.IMAP, "pop3": "pop3://" + d.POP3} {
-			status := readyz(t, g, 5*time.Second, "upstream "+protocol+": has greeted, but does not serve now",
+			status := readyz(t, g, 30*time.Second, "upstream "+protocol+": has greeted, but does not serve now",
 				"upstream "+url+": does not answer now: ", "POSTERN_UPSTREAM_PROXY_PROTOCOL")
 			if status != 200 {
 				t.Errorf("%s: status %d, but clients get words", version, status)
@@ -73,12 +73,12 @@ func TestServersAreAskedWhereNoClientComes(t *testing.T) {
 	imap.Close()
 	pop3.Close()
 	const every = 30 * time.Second
-	readyz(t, g, every+5*time.Second, "upstream imap: has greeted, but does not serve now", "upstream pop3: has greeted, but does not serve now", "connection refused")
+	readyz(t, g, every+30*time.Second, "upstream imap: has greeted, but does not serve now", "upstream pop3: has greeted, but does not serve now", "connection refused")
 	isUp(t, g, imap.URL("imap"), 0)
 	isUp(t, g, pop3.URL("pop3"), 0)
 	imap.Reopen(t)
 	pop3.Reopen(t)
-	if status := readyz(t, g, 20*time.Second, "upstream imap: ok", "upstream pop3: ok"); status != 200 {
+	if status := readyz(t, g, time.Minute, "upstream imap: ok", "upstream pop3: ok"); status != 200 {
 		t.Errorf("status %d", status)
 	}
 	isUp(t, g, imap.URL("imap"), 1)
@@ -93,7 +93,7 @@ func TestAnUpstreamThatIsPosternItselfIsNotDialled(t *testing.T) {
 	own := "imaps://127.0.0.2:" + port
 	good := plain(t, "imap")
 	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": own + "," + good.URL("imap"), "LISTEN_IMAPS": ":" + port})
-	readyz(t, g, 5*time.Second, "upstream imap: ok", "upstream "+own+": does not answer now", "this is the instance's own listener imaps; name the mail server's port in POSTERN_UPSTREAM_IMAP\n")
+	readyz(t, g, 30*time.Second, "upstream imap: ok", "upstream "+own+": does not answer now", "this is the instance's own listener imaps; name the mail server's port in POSTERN_UPSTREAM_IMAP\n")
 	if words := failureLogged(t, g, own, "dial"); !strings.HasSuffix(words, "this is the instance's own listener imaps; name the mail server's port in POSTERN_UPSTREAM_IMAP") {
 		t.Errorf("the log says %q", words)
 	}

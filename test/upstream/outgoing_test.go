@@ -64,7 +64,7 @@ func (c readFirst) Read(p []byte) (int, error) { return c.in.Read(p) }
 // sent returns the headers so far, once there are n.
 func (u *headed) sent(t *testing.T, n int) []*proxyproto.Header {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		u.mu.Lock()
 		headers, broken := u.headers, u.broken

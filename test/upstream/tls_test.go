@@ -38,7 +38,7 @@ func TestARealDovecotIsReachedOverEveryKindOfTLS(t *testing.T) {
 func logged(t *testing.T, d *dovecot.Server, n int, pattern string) {
 	t.Helper()
 	match := regexp.MustCompile(pattern)
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		found := len(match.FindAllString(d.Log(t), -1))
 		if found >= n {

@@ -161,7 +161,7 @@ func isUp(t *testing.T, g *posterntest.Proxy, url string, want float64) {
 // failed for a reason.
 func failureLogged(t *testing.T, g *posterntest.Proxy, url, reason string) string {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		lines := g.LogLines("upstream failed")
 		for _, line := range slices.Backward(lines) {
