@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,7 +116,7 @@ func TestRejectedConnectionsTakeNoPlace(t *testing.T) {
 		}
 	}
 	held[0].Close()
-	time.Sleep(100 * time.Millisecond)
+	open(t, g, 3)
 	holds(t, g, posterntest.Caller{}, "imaps")
 }
 
@@ -156,15 +157,24 @@ func TestHandshakesPerClientAreLimited(t *testing.T) {
 	for i, listener := range posterntest.Listeners {
 		caller := posterntest.Caller{From: []string{"127.0.2.1", "127.0.2.2", "127.0.2.3", "127.0.2.4"}[i]}
 		begun := time.Now()
-		completed, refusals := 0, 0
-		for refusals < 3 && time.Since(begun) < 5*time.Second {
-			c, err := caller.Open(g, listener)
-			if err != nil {
-				refusals++
-				continue
+		var completed, refusals int
+		for crowd := 4 * limit; refusals == 0 && crowd <= 64*limit; crowd *= 2 { // a slow machine has more come at once
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			for range crowd {
+				all.Go(func() {
+					c, err := caller.Open(g, listener)
+					mu.Lock()
+					defer mu.Unlock()
+					if err != nil {
+						refusals++
+						return
+					}
+					completed++
+					c.Close()
+				})
 			}
-			completed++
-			c.Close()
+			all.Wait()
 		}
 		// A burst of one second's worth, and what has come back since.
 		if most := limit + int(time.Since(begun).Seconds()*limit) + 1; completed < limit || completed > most || refusals == 0 {
@@ -229,7 +239,7 @@ func TestWithoutDescriptorsTheProxyWaitsAndRecovers(t *testing.T) {
 	for _, listener := range posterntest.Listeners {
 		holds(t, g, posterntest.Caller{}, listener)
 	}
-	if took := time.Since(begun); took > 2*time.Second {
+	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("four logins took %v after the others had left", took)
 	}
 }
