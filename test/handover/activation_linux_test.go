@@ -187,7 +187,7 @@ func (s systemd) environ(watchdog time.Duration) []string {
 func (s systemd) hears(t *testing.T, begin string) string {
 	t.Helper()
 	var all []string
-	for timeout := time.After(30 * time.Second); ; {
+	for timeout := time.After(time.Minute); ; {
 		select {
 		case message := <-s.heard:
 			if all = append(all, message); strings.HasPrefix(message, begin) {
