@@ -111,13 +111,15 @@ func TestReplicasOutliveTheirDatabase(t *testing.T) {
 }
 
 // stuck waits until no replica can write, which all of them say and none is
-// unready for.
+// unready for. Mail waits for no database.
 func (f *fleet) stuck(t *testing.T) {
 	t.Helper()
 	f.each(t, "says that its ledger cannot be written", func(g *posterntest.Proxy) bool {
 		status, body, err := g.Get("/readyz")
 		return err == nil && status == 200 && strings.Contains(body, "not written since")
 	})
+	before := f.logins.Load()
+	f.each(t, "lets clients log in without a database", func(*posterntest.Proxy) bool { return f.logins.Load() >= before+5*replicas })
 }
 
 // written waits until the replicas write again what they see from now on.
@@ -132,7 +134,7 @@ func (f *fleet) written(t *testing.T) {
 func (f *fleet) each(t *testing.T, what string, is func(*posterntest.Proxy) bool) {
 	t.Helper()
 	for i, g := range f.gates {
-		for end := time.Now().Add(40 * time.Second); !is(g); time.Sleep(50 * time.Millisecond) {
+		for end := time.Now().Add(90 * time.Second); !is(g); time.Sleep(50 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("replica %d never %s", i+1, what)
 			}
