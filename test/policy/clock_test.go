@@ -12,9 +12,9 @@ import (
 // How long the rules of a test wait, how long its ramp takes, and how long its
 // cut lasts.
 const (
-	untilBegin = 4 * time.Second
-	rampTime   = 10 * time.Second
-	cutTime    = 3 * time.Second
+	untilBegin = 8 * time.Second
+	rampTime   = 16 * time.Second
+	cutTime    = 6 * time.Second
 )
 
 // Modes and shares are those of now at every scrape, and the log says when

@@ -10,7 +10,7 @@ import (
 
 const (
 	flipBound = 2 * time.Second
-	flipTries = 3
+	flipTries = 10
 )
 
 // From the rename to the first client who meets with the other mode. A busy
@@ -20,7 +20,10 @@ func TestAnotherModeTakesOverWithinTwoSeconds(t *testing.T) {
 	g := start(t, "mode: observe\n", nil)
 	g.waitMet(t, letIn)
 	took := make(map[string][]time.Duration)
-	for range flipTries {
+	late := func() bool {
+		return len(took) == 0 || slices.Min(took["enforce"]) > flipBound || slices.Min(took["observe"]) > flipBound
+	}
+	for try := 0; try < flipTries && late(); try++ {
 		for _, to := range []struct{ mode, met string }{{"enforce", rejectedBy}, {"observe", letIn}} {
 			g.replace(t, "mode: "+to.mode+"\n")
 			renamed := time.Now()
