@@ -161,6 +161,7 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 			return // what becomes of its handshake is not seen here
 		}
 		m.sessions.add(1, l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), int(oneIf(h.Resumed)))
+		m.keyExchanges.add(1, l, slices.Index(proxy.KeyExchanges, h.KeyExchange))
 		m.handshakeTime[l].Observe(h.Duration.Seconds())
 	}
 }

@@ -111,30 +111,34 @@ func TestEveryHandshakeMovesItsSeriesAlone(t *testing.T) {
 		event  proxy.Handshake
 		series []string
 	}{
-		"accepted": {proxy.Handshake{Conn: imaps, Verdict: offered(policy.TLS13, policy.NotLegacy), Outcome: proxy.Accepted, Version: policy.TLS13, Key: proxy.KeyECDSA}, []string{
+		"accepted": {proxy.Handshake{Conn: imaps, Verdict: offered(policy.TLS13, policy.NotLegacy), Outcome: proxy.Accepted, Version: policy.TLS13, Key: proxy.KeyECDSA, KeyExchange: "x25519mlkem768"}, []string{
 			"handshakes_total{listener=imaps outcome=accepted version=tls1.3} 1",
 			"tls_sessions_total{key=ecdsa listener=imaps resumed=false version=tls1.3} 1",
+			"key_exchanges_total{group=x25519mlkem768 listener=imaps} 1",
 			"handshake_duration_seconds{listener=imaps} 1",
 		}},
-		"resumed": {proxy.Handshake{Conn: imaps, Verdict: offered(policy.TLS13, policy.NotLegacy), Outcome: proxy.Accepted, Version: policy.TLS12, Key: proxy.KeyNone, Resumed: true}, []string{
+		"resumed": {proxy.Handshake{Conn: imaps, Verdict: offered(policy.TLS13, policy.NotLegacy), Outcome: proxy.Accepted, Version: policy.TLS12, Key: proxy.KeyNone, Resumed: true, KeyExchange: proxy.KeyExchangeResumed}, []string{
 			"handshakes_total{listener=imaps outcome=accepted version=tls1.3} 1",
 			"tls_sessions_total{key=none listener=imaps resumed=true version=tls1.2} 1",
+			"key_exchanges_total{group=resumed listener=imaps} 1",
 			"handshake_duration_seconds{listener=imaps} 1",
 		}},
-		"observed": {proxy.Handshake{Conn: pop3, Verdict: offered(policy.TLS10, policy.ReasonVersion), Outcome: proxy.Observed, Version: policy.TLS10, Key: proxy.KeyRSA}, []string{
+		"observed": {proxy.Handshake{Conn: pop3, Verdict: offered(policy.TLS10, policy.ReasonVersion), Outcome: proxy.Observed, Version: policy.TLS10, Key: proxy.KeyRSA, KeyExchange: proxy.KeyExchangeRSA}, []string{
 			"handshakes_total{listener=pop3 outcome=observed version=tls1.0} 1",
 			"legacy_handshakes_total{listener=pop3 outcome=observed reason=version version=tls1.0} 1",
 			"tls_sessions_total{key=rsa listener=pop3 resumed=false version=tls1.0} 1",
+			"key_exchanges_total{group=rsa listener=pop3} 1",
 			"handshake_duration_seconds{listener=pop3} 1",
 		}},
 		"passed through": {proxy.Handshake{Conn: pop3, Verdict: offered(policy.SSL3, policy.ReasonVersion), Outcome: proxy.Observed, Key: proxy.KeyNone}, []string{
 			"handshakes_total{listener=pop3 outcome=observed version=ssl3} 1",
 			"legacy_handshakes_total{listener=pop3 outcome=observed reason=version version=ssl3} 1",
 		}},
-		"explained": {proxy.Handshake{Conn: imaps, Verdict: offered(policy.TLS12, policy.ReasonCipher), Outcome: proxy.Explained, Version: policy.TLS12, Key: proxy.KeyRSA}, []string{
+		"explained": {proxy.Handshake{Conn: imaps, Verdict: offered(policy.TLS12, policy.ReasonCipher), Outcome: proxy.Explained, Version: policy.TLS12, Key: proxy.KeyRSA, KeyExchange: proxy.KeyExchangeRSA}, []string{
 			"handshakes_total{listener=imaps outcome=explained version=tls1.2} 1",
 			"legacy_handshakes_total{listener=imaps outcome=explained reason=cipher version=tls1.2} 1",
 			"tls_sessions_total{key=rsa listener=imaps resumed=false version=tls1.2} 1",
+			"key_exchanges_total{group=rsa listener=imaps} 1",
 			"handshake_duration_seconds{listener=imaps} 1",
 		}},
 		"rejected": {proxy.Handshake{Conn: imaps, Verdict: offered(policy.SSL3, policy.ReasonFallback), Outcome: proxy.Rejected}, []string{
@@ -299,6 +303,9 @@ func firstSeries() map[string]float64 {
 				zero("tls_sessions_total{key=%s listener=%s resumed=true version=%s}", k, l, v)
 				zero("tls_sessions_total{key=%s listener=%s resumed=false version=%s}", k, l, v)
 			}
+		}
+		for _, g := range strings.Fields("x25519mlkem768 secp256r1mlkem768 secp384r1mlkem1024 x25519 secp256r1 secp384r1 secp521r1 rsa resumed none") {
+			zero("key_exchanges_total{group=%s listener=%s}", g, l)
 		}
 		for _, mode := range strings.Fields("enforce explain observe") {
 			zero("policy_mode{listener=%s mode=%s}", l, mode)

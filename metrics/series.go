@@ -30,7 +30,7 @@ type series struct {
 	// These have the listener for their first label.
 	opened, open, handshakes, legacy, failures, sessions       *grid
 	cleartextLogins, injections, proxyHeaders, limits, relayed *grid
-	loginFailures, handovers                                   *grid
+	keyExchanges, loginFailures, handovers                     *grid
 	// These are by listener.
 	handshakeTime, upstreamTime []prometheus.Observer
 	// Of the upstreams, only those that are probed are up or not.
@@ -60,6 +60,8 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 			listeners, label{"reason", values(proxy.Failures)}),
 		sessions: f.grid("tls_sessions_total", "Handshakes completed, by what was negotiated.",
 			listeners, label{"version", values(sessionVersions)}, label{"key", values(proxy.KeyTypes)}, label{"resumed", []string{"false", "true"}}),
+		keyExchanges: f.grid("key_exchanges_total", "Handshakes completed, by how the key was agreed on: the group, rsa where a key was encrypted to an RSA key, or resumed.",
+			listeners, label{"group", values(proxy.KeyExchanges)}),
 		cleartextLogins: f.grid("cleartext_logins_total", "Logins tried before TLS, all refused.", listeners),
 		loginFailures:   f.grid("login_failures_total", "Logins that the upstream has refused.", listeners),
 		injections:      f.grid("starttls_injections_total", "Connections ended because of bytes behind STARTTLS or STLS.", listeners),

@@ -181,9 +181,9 @@ func isGREASE(v uint16) bool {
 	return v&0x0f0f == 0x0a0a && v>>8 == v&0xff
 }
 
-// groupName is the IANA name of a group, or its number as in 0x1a2b. Clients of TLS
+// GroupName is the IANA name of a group, or its number as in 0x1a2b. Clients of TLS
 // 1.0 offer many that no one else remembers.
-func groupName(id tls.CurveID) string { return ianaName("group", uint32(id), 4) }
+func GroupName(id tls.CurveID) string { return ianaName("group", uint32(id), 4) }
 
 // schemeName is the IANA name of a signature scheme, with those of RFC 5246, Section
 // 7.4.1.4.1, or its number.
@@ -202,7 +202,7 @@ func named[T ~uint16](names []string, ids []T, name func(T) string) []string {
 
 // GroupNames lists the offered groups by IANA name, unknown ones as 0x1a2b, as
 // sent, without GREASE; 64 at most.
-func (h *Hello) GroupNames() []string { return named([]string{}, h.Groups, groupName) }
+func (h *Hello) GroupNames() []string { return named([]string{}, h.Groups, GroupName) }
 
 // SignatureNames is GroupNames for signature schemes.
 func (h *Hello) SignatureNames() []string {

@@ -72,11 +72,12 @@ type Handshake struct {
 	Failure Failure
 	// Duration from the moment when TLS was to begin.
 	Duration time.Duration
-	// Version, Key and Resumed are what was negotiated. Version is NoVersion where no
-	// handshake was completed here, as for a client that was passed through.
-	Version policy.Version
-	Key     KeyType
-	Resumed bool
+	// Version, Key, KeyExchange and Resumed are what was negotiated. Version is NoVersion
+	// where no handshake was completed here, as for a client that was passed through.
+	Version     policy.Version
+	Key         KeyType
+	KeyExchange KeyExchange
+	Resumed     bool
 	// StartTLS: the handshake followed STARTTLS or STLS.
 	StartTLS bool
 }

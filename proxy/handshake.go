@@ -243,7 +243,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	if s.tls != nil && (o == Accepted || o == Observed || o == Explained) {
 		state := s.tls.ConnectionState()
 		event.Version = policy.Version(state.Version)
-		event.Resumed = state.DidResume
+		event.KeyExchange, event.Resumed = keyExchange(&state), state.DidResume
 		if !event.Resumed {
 			event.Key = keyType(hs.presented)
 		}

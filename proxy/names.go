@@ -1,6 +1,12 @@
 package proxy
 
-import "postern/policy"
+import (
+	"crypto/tls"
+	"slices"
+	"strings"
+
+	"postern/policy"
+)
 
 // Listener is one of the four listeners; its text is a label and log value.
 type Listener string
@@ -102,6 +108,40 @@ func keyType(k policy.KeyTypes) KeyType {
 		return KeyRSA
 	}
 	return KeyECDSA
+}
+
+// KeyExchange is how a handshake has agreed on a key: the IANA name of a group in lower
+// case, or one of these.
+type KeyExchange string
+
+const (
+	KeyExchangeRSA     KeyExchange = "rsa" // encrypted to an RSA key
+	KeyExchangeResumed KeyExchange = "resumed"
+	KeyExchangeNone    KeyExchange = "none" // no other
+)
+
+// KeyExchanges lists all key exchanges: groups come first, in their order.
+var KeyExchanges = func() (all []KeyExchange) {
+	for _, g := range groups {
+		all = append(all, KeyExchange(strings.ToLower(policy.GroupName(g))))
+	}
+	return append(all, KeyExchangeRSA, KeyExchangeResumed, KeyExchangeNone)
+}()
+
+// groups are those that can be negotiated under any floor.
+var groups = policy.FloorTLS12.Groups()
+
+func keyExchange(state *tls.ConnectionState) KeyExchange {
+	i := slices.Index(groups, state.CurveID)
+	switch {
+	case state.DidResume:
+		return KeyExchangeResumed
+	case i >= 0:
+		return KeyExchanges[i]
+	case state.CurveID == 0:
+		return KeyExchangeRSA
+	}
+	return KeyExchangeNone
 }
 
 // UpstreamFailure is why an upstream could not serve a session.

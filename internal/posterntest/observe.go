@@ -110,6 +110,9 @@ func identityProblems(s Samples, begun ...int) []string {
 		if failed != named {
 			complain("%s: %v handshakes failed, but %v failures have a reason", l, failed, named)
 		}
+		if all, kx := s.Count("postern_tls_sessions_total", listener), s.Count("postern_key_exchanges_total", listener); all != kx {
+			complain("%s: %v sessions, but %v key exchanges", l, all, kx)
+		}
 		for _, v := range Versions {
 			version := "version=" + v
 			for _, o := range []string{"observed", "explained", "rejected"} {

@@ -157,3 +157,41 @@ func TestFloorOfPostQuantumGroupsRefusesCurves(t *testing.T) {
 	}
 	r.finish(t)
 }
+
+func TestKeyExchangesAreCountedAsNegotiated(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, map[string]string{"POLICY_FLOOR": "tls1.2-compat"})
+	config := func(change func(*tls.Config)) *tls.Config {
+		c := r.config(tls.VersionTLS13)
+		change(c)
+		return c
+	}
+	group := func(id tls.CurveID) *tls.Config {
+		return config(func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{id} })
+	}
+	resumed := config(func(c *tls.Config) {
+		c.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		c.CurvePreferences = []tls.CurveID{tls.CurveP256}
+	})
+	static := r.config(tls.VersionTLS12)
+	static.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}
+	for _, tt := range []struct {
+		config         *tls.Config
+		version, group string
+	}{
+		{group(tls.X25519MLKEM768), "tls1.3", "x25519mlkem768"},
+		{group(tls.SecP256r1MLKEM768), "tls1.3", "secp256r1mlkem768"},
+		{group(tls.SecP384r1MLKEM1024), "tls1.3", "secp384r1mlkem1024"},
+		{group(tls.X25519), "tls1.3", "x25519"},
+		{group(tls.CurveP521), "tls1.3", "secp521r1"},
+		{resumed, "tls1.3", "secp256r1"},
+		{resumed, "tls1.3", "resumed"},
+		{static, "tls1.2", "rsa"},
+	} {
+		r.accepted(t, "imaps", tt.version, tt.config, plain)
+		if n := r.Metrics(t).Count("postern_key_exchanges_total", "listener=imaps", "group="+tt.group); n != 1 {
+			t.Errorf("%s: counted %v times, want once", tt.group, n)
+		}
+	}
+	r.finish(t)
+}
