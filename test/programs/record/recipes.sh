@@ -415,11 +415,13 @@ imapproxy() {
 	PYTHONPATH= python3 -c "import imaplib, os; i = imaplib.IMAP4('127.0.0.1', 2143); i.login(os.environ['ACCOUNT'], os.environ['PASSWORD'])"
 }
 
+node_limit='const limited = process.env.OPENSSL_CONF ? old : {};'
+
 imapflow1() { like_imapflow imapflow1; }
 like_imapflow() {
-	MODULE=/npm/node_modules/$1 node -e "$node_tls"'
+	MODULE=/npm/node_modules/$1 node -e "$node_tls$node_limit"'
 		const { ImapFlow } = require(process.env.MODULE);
-		const client = new ImapFlow({ host, port, secure: tls, doSTARTTLS: !tls, auth: { user, pass }, tls: {}, logger: false });
+		const client = new ImapFlow({ host, port, secure: tls, doSTARTTLS: !tls, auth: { user, pass }, tls: limited, logger: false });
 		(async () => { await client.connect(); await client.logout(); })();'
 }
 imapflow() { like_imapflow imapflow; }
@@ -427,23 +429,23 @@ imapflow() { like_imapflow imapflow; }
 node-imap() { like_node_imap imap; }
 node-imap-fork() { like_node_imap node-imap; }
 like_node_imap() {
-	MODULE=/npm/node_modules/$1 node -e "$node_tls"'
+	MODULE=/npm/node_modules/$1 node -e "$node_tls$node_limit"'
 		const Imap = require(process.env.MODULE);
-		const imap = new Imap({ host, port, user, password: pass, tls, autotls: tls ? "never" : "required" });
+		const imap = new Imap({ host, port, user, password: pass, tls, autotls: tls ? "never" : "required", tlsOptions: limited });
 		imap.once("ready", () => imap.openBox("INBOX", true, (err, box) => imap.end()));
 		imap.once("error", err => console.error("error:", err.message));
 		imap.connect();'
 }
 
 node-pop3() {
-	node -e "$node_tls"'
+	node -e "$node_tls$node_limit"'
 		const Pop3 = require("/npm/node_modules/node-pop3");
-		const pop = new (Pop3.default || Pop3)({ host, port, user, password: pass, tls });
+		const pop = new (Pop3.default || Pop3)({ host, port, user, password: pass, tls, tlsOptions: limited });
 		(async () => { console.log(await pop.UIDL()); await pop.QUIT(); })();'
 }
 
 emailjs() {
-	NODE_PATH=/npm/node_modules node -e "$node_tls"'
+	NODE_PATH=/npm/node_modules node -e "$node_tls$node_limit"'
 		const Client = require("emailjs-imap-client").default;
 		const client = new Client(host, port, { auth: { user, pass }, useSecureTransport: tls, requireTLS: !tls, logLevel: "error" });
 		client.onerror = e => console.error(e);
@@ -451,7 +453,7 @@ emailjs() {
 }
 
 inbox() {
-	node -e "$node_tls"'
+	node -e "$node_tls$node_limit"'
 		const client = require("/npm/node_modules/inbox").createConnection(port, host, { secureConnection: true, auth: { user, pass } });
 		client.on("connect", () => client.close()); client.on("error", e => console.error(e)); client.connect();'
 }
@@ -472,9 +474,9 @@ like_poplib() {
 }
 
 yapople() {
-	node -e "$node_tls"'
+	node -e "$node_tls$node_limit"'
 		const { Client } = require("/npm/node_modules/yapople");
-		const client = new Client({ host, port, tls, mailparser: false, username: user, password: pass });
+		const client = new Client({ host, port, tls, mailparser: false, options: limited, username: user, password: pass });
 		(async () => { await client.connect(); console.log(await client.count()); await client.quit(); })();'
 }
 

@@ -3,8 +3,8 @@
 test/programs/record/run starts it, in network and process namespaces of its own."""
 
 import argparse
-import base64
 import datetime
+import fcntl
 import json
 import os
 import pathlib
@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 import urllib.parse
 
@@ -29,6 +30,7 @@ SERVERS = {"full": "127.0.0.11", "bare": "127.0.0.12", "sasl": "127.0.0.14", "ap
 DEBIAN = {"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "testing"}
 HOSTNAME = "record.example.org"
 USER = 4711  # anna's, in every root
+SLOWER = float(os.environ.get("SLOWER", 1))  # than the machine that the programs' seconds were found on
 
 
 def say(*words):
@@ -39,8 +41,8 @@ def sh(command, **options):
     return subprocess.run(command, shell=True, check=True, capture_output=True, text=True, **options).stdout
 
 
-def prepare(keys, roots):
-    """The server with its certificates, and what every root has to know of it."""
+def prepare(keys, roots, hosts):
+    """Certificates, and what every root has to know of the hosts."""
     sh(f"""ip link set lo up; hostname {HOSTNAME}; mkdir -p {STATE}/sessions {keys}; cd {keys}
     if [ -e rsa.pem ]; then exit; fi
     openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=recording CA' -addext keyUsage=critical,keyCertSign \
@@ -57,9 +59,11 @@ def prepare(keys, roots):
         "openssl_conf = a\n[a]\nssl_conf = b\n[b]\nsystem_default = c\n[c]\nMinProtocol = TLSv1\n"
         "MaxProtocol = TLSv1\nCipherString = DEFAULT:@SECLEVEL=0\n")
     (STATE / "gnutls").write_text("[overrides]\ndisabled-version = tls1.3\n")
-    names = "\n".join(f"{address} {name}.example.org" for name, address in SERVERS.items())
+    names = "\n".join(f"{address} {name}.example.org" for name, address in hosts.items())
+    (STATE / "hosts").write_text(f"127.0.0.1 localhost {HOSTNAME} record\n{names}\n")
     for root in roots:
-        (root / "etc/hosts").write_text(f"127.0.0.1 localhost {HOSTNAME} record\n{names}\n")
+        (root / "etc/hosts").touch()
+        sh(f"mount --bind {STATE}/hosts {root}/etc/hosts")
         (root / "etc/resolv.conf").unlink(missing_ok=True)
         (root / "usr/local/share/ca-certificates").mkdir(parents=True, exist_ok=True)
         ours = root / "usr/local/share/ca-certificates/record.crt"
@@ -73,6 +77,10 @@ def prepare(keys, roots):
         for place in ("etc/thunderbird/policies", "usr/lib/thunderbird/distribution"):
             (root / place).mkdir(parents=True, exist_ok=True)
             (root / place / "policies.json").write_text('{"policies": {"Certificates": {"Install": ["/run/postern-record/ca.pem"]}}}')
+
+
+def serve(keys):
+    """Starts the recording server."""
     words = {"accounts": [], "passwords": []}
     for account, password in reversed(RUNS.values()):
         words["accounts"].append(account)
@@ -117,15 +125,13 @@ def clear():
         file.unlink()
 
 
-def environment(program, listener, server, run, limited):
-    account, password = RUNS[run]
+def environment(host, listener, account, password, limited):
     env = {
         "HOME": "/home/anna/run", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "TERM": "xterm", "USER": "anna",
         "PROTO": listener[:4], "SECURITY": "tls" if listener.endswith("s") else "starttls",
-        "HOST": f"{server}.example.org", "PORT": str(PORTS[listener]), "ACCOUNT": account, "PASSWORD": password,
+        "HOST": host, "PORT": str(PORTS[listener]), "ACCOUNT": account, "PASSWORD": password,
         "URL_ACCOUNT": urllib.parse.quote(account, safe=""), "URL_PASSWORD": urllib.parse.quote(password, safe=""),
-        "BASE64_PASSWORD": base64.b64encode(password.encode()).decode(),
-        "SHOTS": "/tmp", "MODE": "record", "XDG_RUNTIME_DIR": "/home/anna/run/xdg", "RUBYOPT": "-W0",
+        "XDG_RUNTIME_DIR": "/home/anna/run/xdg", "RUBYOPT": "-W0",
     }
     if limited:
         env["OPENSSL_CONF"] = "/run/postern-record/openssl.cnf"
@@ -137,8 +143,9 @@ def plain(text):
     return re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[()].|[=>78])", "", text)
 
 
-def attempt(name, root, listener, server, run, limited, log):
-    """Runs the program once; gives the sessions that it had."""
+def drive(name, root, env, password, finished, log, prefix=()):
+    """Runs the program in an empty home, until it is at its end or a while after it is
+    finished; what is left of it is ended."""
     program = PROGRAMS[name]
     home = root / "home/anna/run"
     shutil.rmtree(home, ignore_errors=True)
@@ -146,31 +153,26 @@ def attempt(name, root, listener, server, run, limited, log):
     (home / "xdg").mkdir(mode=0o700)
     for place in (home.parent, home, home / "xdg"):
         os.chown(place, USER, USER)
-    clear()
-    env = environment(program, listener, server, run, limited)
-    answers = {k: v.replace("PASSWORD", RUNS[run][1]) for k, v in (program.answers or {}).items()}
-    command = ["chroot", f"--userspec={USER}:{USER}", str(root), "env", "-i", "-C", "/home/anna/run",
+    answers = {k: v.replace("PASSWORD", password) for k, v in (program.answers or {}).items()}
+    command = [*prefix, "chroot", f"--userspec={USER}:{USER}", str(root), "env", "-i", "-C", env["HOME"],
                *(f"{k}={v}" for k, v in env.items()), "bash", "-c", RECIPES, "recipes.sh", program.recipe or name]
     master, slave = pty.openpty()
     os.set_blocking(master, False)
     process = subprocess.Popen(command, stdin=slave if program.answers is not None else subprocess.DEVNULL,
                                stdout=slave, stderr=slave, start_new_session=True,
-                               preexec_fn=lambda: __import__("fcntl").ioctl(slave, 0x540E, 0))
+                               preexec_fn=lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0))
     os.close(slave)
     shown, start, done = "", time.time(), None
-    while time.time() - start < program.seconds:
+    while time.time() - start < program.seconds * SLOWER:
         try:
             shown += os.read(master, 65536).decode(errors="replace")
-        except BlockingIOError:
-            pass
-        except OSError:  # all have closed it
+        except OSError:  # nothing to read, or all have closed it
             pass
         text = plain(shown)
         for pattern in [p for p in answers if re.search(p, text)]:
             time.sleep(0.3)
             os.write(master, answers.pop(pattern).encode())
-        found = sessions()
-        if done is None and (process.poll() is not None or any(s.logged_in() for s in found)):
+        if done is None and (process.poll() is not None or finished()):
             done = time.time() + (program.grace if process.poll() is None else 0.2)
         if done is not None and time.time() > done:
             break
@@ -179,8 +181,15 @@ def attempt(name, root, listener, server, run, limited, log):
     process.wait()
     os.close(master)
     time.sleep(0.1)
-    log.write(f"==== {name} {root.name} {listener} {server} {run} limited={limited}\n{plain(shown)[-3000:]}\n")
+    log.write(f"==== {name} {root.name} {env['HOST']}:{env['PORT']} {env['ACCOUNT']}\n{plain(shown)[-3000:]}\n")
     log.flush()
+
+
+def attempt(name, root, listener, server, run, limited, log):
+    """Runs the program once against a server; gives the sessions that it had."""
+    clear()
+    env = environment(f"{server}.example.org", listener, *RUNS[run], limited)
+    drive(name, root, env, RUNS[run][1], lambda: any(s.logged_in() for s in sessions()), log)
     return sessions()
 
 
@@ -195,7 +204,7 @@ def version(name, root):
         module, found = program.package[3:].rsplit("@", 1)
         return found.lstrip("v"), f"Go module, {module} {found}"
     whole = sh(f"chroot {root} dpkg-query -W -f '${{Version}}' {program.package}")
-    upstream = re.sub(r"^\d+:|(\+dfsg\d*|\+ds\d*|[-~+]deb).*$|-[^-]*$", "", whole)
+    upstream = re.sub(r"^\d+:|([+~]dfsg\d*|\+ds\d*|[-~+]deb).*$|-[^-]*$", "", whole)
     if program.version:
         upstream = sh(f"chroot {root} sh -c '{program.version}'").strip()
     return upstream, f"Debian {DEBIAN[root.name]}, {program.package} {whole}"
@@ -283,7 +292,7 @@ def stack(root, kind, how, command, out, log):
     env = {"HOST": "full.example.org", "HOME": "/home/anna/run", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
     try:
         done = subprocess.run(["chroot", f"--userspec={USER}:{USER}", str(root), "env", "-i", "-C", env["HOME"], *(f"{k}={v}" for k, v in env.items()),
-                               "bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=30, stdin=subprocess.DEVNULL)
+                               "bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=12 * SLOWER, stdin=subprocess.DEVNULL)
         log.write(f"==== {label} {how}\n{done.stdout[-500:]}{done.stderr[-1000:]}\n")
     except subprocess.TimeoutExpired:
         pass
@@ -311,7 +320,9 @@ def main():
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     roots = [pathlib.Path(args.dir, r) for r in args.roots if pathlib.Path(args.dir, r, "usr").exists()]
-    prepare(pathlib.Path(args.dir, "keys"), roots)
+    keys = pathlib.Path(args.dir, "keys")
+    prepare(keys, roots, SERVERS)
+    serve(keys)
     pathlib.Path(args.out).mkdir(exist_ok=True)
     with open(pathlib.Path(args.dir, "shown.log"), "a") as log:
         for root in roots if args.libraries else []:

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""The rehearsal of naming: mail programs limited to old TLS log in through a Postern that
+observes, each with an account of its own, from one address and from addresses of their
+own; then the report says who they are. test/programs/record/run rehearse starts it."""
+
+import csv
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import urllib.request
+
+import record
+from programs import PORTS, PROGRAMS
+
+PASSWORD = "Sesame4711"
+GATE = "10.99.0.1"
+# A program, and the listener that it uses here: each listener has its share.
+CAST = """curl imaps, fetchmail imap, python imaps, python-pop3 pop3s, mutt imap, neomutt pop3s, mbsync imap, getmail imaps,
+offlineimap imap, fdm imaps, imapfilter imaps, mpop pop3, s-nail imap, alpine imaps, php imap, perl imap, perl-pop3 pop3s, ruby imap,
+ruby-pop3 pop3s, mail imaps, goimap imap, goimap1 imaps, mxk imaps, imapflow imaps, node-imap imap, emailjs imaps, yapople pop3s,
+node-pop3 pop3s, aerc imaps, gnus imap, imaptalk imaps, net-imap-simple imaps, net-imap-client imaps, pop3client pop3s, imtest imaps,
+perdition imaps, javamail imap, roundcube imaps, horde imaps, pullimap imaps, imaplib2 imaps, tcllib imaps, inbox imaps"""
+CAST = [tuple(entry.split()) for entry in CAST.replace("\n", " ").split(",")]
+
+DOVECOT = """
+protocols = imap pop3
+listen = 127.0.0.1
+log_path = {state}/dovecot.log
+base_dir = {state}/dovecot
+ssl = no
+disable_plaintext_auth = no
+auth_failure_delay = 0
+mail_max_userip_connections = 0
+first_valid_uid = 8
+mail_location = maildir:{state}/mail/%u
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid=mail gid=mail home={state}/mail/%u
+}}
+service imap-login {{
+  inet_listener imap {{
+    port = 1143
+  }}
+}}
+service pop3-login {{
+  inet_listener pop3 {{
+    port = 1110
+  }}
+}}
+"""
+
+
+def upstream(root):
+    state = "/run/postern-record/upstream"
+    (root / state[1:] / "mail").mkdir(parents=True)
+    record.sh(f"chroot {root} chown -R mail:mail {state}/mail; chmod 755 {root}{state}")
+    (root / state[1:] / "dovecot.conf").write_text(DOVECOT.format(state=state, password=PASSWORD))
+    subprocess.Popen(["chroot", str(root), "dovecot", "-F", "-c", f"{state}/dovecot.conf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return root / state[1:] / "dovecot.log"
+
+
+def postern(keys):
+    """One Postern that observes all that is older than TLS 1.3: some libraries refuse 1.0 by themselves."""
+    variables = {f"POSTERN_LISTEN_{name.upper()}": f"{GATE}:{port}" for name, port in PORTS.items()}
+    variables.update(
+        POSTERN_UPSTREAM_IMAP="imap://127.0.0.1:1143", POSTERN_UPSTREAM_POP3="pop3://127.0.0.1:1110",
+        POSTERN_TLS_CERT_FILE=f"{keys}/ec.pem,{keys}/rsa.pem", POSTERN_TLS_KEY_FILE=f"{keys}/ec.key,{keys}/rsa.key",
+        POSTERN_POLICY_MODE="observe", POSTERN_POLICY_FLOOR="tls1.3", POSTERN_LEDGER_IDENTITY="plain",
+        POSTERN_LEDGER_URL=f"sqlite:{record.STATE}/ledger.db", POSTERN_ADMIN_LISTEN="127.0.0.1:9993")
+    subprocess.Popen([os.environ["POSTERN"]], env=variables, stderr=open(record.STATE / "postern.log", "w"))
+    for _ in range(600):
+        try:
+            return urllib.request.urlopen("http://127.0.0.1:9993/readyz").read() and variables
+        except OSError:
+            time.sleep(0.2)
+    sys.exit(f"Postern does not start:\n{(record.STATE / 'postern.log').read_text()}")
+
+
+def network():
+    record.sh(f"""mkdir -p /run/netns; ip link set lo up; hostname {record.HOSTNAME}
+    ip link add office type bridge; ip addr add {GATE}/16 dev office; ip link set office up""")
+
+
+def place(number):
+    """A network namespace with an address of its own; 0 is the office's."""
+    record.sh(f"""ip netns add p{number}; ip link add v{number} type veth peer name e netns p{number}
+    ip link set v{number} master office up; ip -n p{number} link set lo up
+    ip -n p{number} addr add 10.99.{1 + number // 200}.{1 + number % 200}/16 dev e; ip -n p{number} link set e up""")
+    return ["ip", "netns", "exec", f"p{number}"]
+
+
+def report(variables, identity):
+    out = subprocess.run([os.environ["POSTERN"], "report", "-format", identity], env=variables, capture_output=True, text=True)
+    if out.returncode:
+        sys.exit(f"report: {out.stderr}")
+    return out.stdout
+
+
+def names(row):
+    """What a row of the report calls the program: said, or inferred."""
+    return row.get("software") or row.get("speaks_like") or ""
+
+
+def judge(rows, expected):
+    """Says for each account whether it is named rightly, wrongly, or not at all."""
+    verdicts = {}
+    for account, want in expected.items():
+        found = {names(row) for row in rows if account in (row.get("accounts") or row.get("account") or "")}
+        named = [n for n in found if n and any(c.isupper() or c.islower() for c in n)]
+        right = [n for n in named if same(want, n)]
+        verdicts[account] = ("right" if right and len(right) == len(named) else "wrong" if named else "unnamed", sorted(found))
+    return verdicts
+
+
+def same(want, said):
+    said = [part.strip().lower() for part in said.replace("speaks like", "").split(",")]
+    return any(part.startswith(want.lower()) or want.lower().startswith(part.split(" ")[0]) and len(part.split(" ")[0]) > 3 for part in said)
+
+
+def main():
+    root = pathlib.Path(sys.argv[1], "bookworm")
+    keys = pathlib.Path(sys.argv[1], "keys")
+    network()
+    record.STATE.mkdir(parents=True, exist_ok=True)
+    record.prepare(keys, [root], {"gate": GATE})
+    log = upstream(root)
+    variables = postern(keys)
+    cast = [(name, listener) for name, listener in CAST if record.installed(name, root)]
+    office = place(0)
+    expected = {"own": {}, "office": {}}
+    with open(pathlib.Path(sys.argv[1], "rehearsal.log"), "w") as shown:
+        for number, (name, listener) in enumerate(cast, 1):
+            own = place(number)
+            for where, prefix in (("office", office), ("own", own)):
+                account = f"{where}-{name}"
+                env = record.environment("gate.example.org", listener, account, PASSWORD, True)
+                record.drive(name, root, env, PASSWORD, lambda: f"user=<{account}>" in log.read_text(), shown, prefix)
+                if f"Login: user=<{account}>" in log.read_text():
+                    expected[where][account] = PROGRAMS[name].shown or name
+                else:
+                    record.say(f"{name} did not log in on {listener}")
+    time.sleep(3)  # the ledger is written behind
+    rows = list(csv.DictReader(io.StringIO(report(variables, "csv"))))
+    good = True
+    for where, accounts in expected.items():
+        verdicts = judge(rows, accounts)
+        count = {v: sum(1 for verdict, _ in verdicts.values() if verdict == v) for v in ("right", "wrong", "unnamed")}
+        print(f"\nfrom {'one address' if where == 'office' else 'addresses of their own'}: {len(accounts)} programs, "
+              f"{count['right']} named rightly, {count['wrong']} wrongly, {count['unnamed']} not\n")
+        for account, (verdict, found) in verdicts.items():
+            print(f"  {verdict:8} {accounts[account]:24} {'; '.join(found)}")
+        good = good and len(accounts) >= 30 and count["right"] * 30 >= 24 * len(accounts) and not count["wrong"]
+    pathlib.Path(sys.argv[1], "rehearsal.csv").write_text(report(variables, "csv"))
+    pathlib.Path(sys.argv[1], "rehearsal.json").write_text(json.dumps(expected))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
