@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +13,13 @@ import (
 // Listeners are all listeners, in the order in which tables show them.
 var Listeners = []string{"imaps", "pop3s", "imap", "pop3"}
 
-// Metrics scrapes /metrics.
+// Metrics scrapes /metrics, again where that takes longer than it may.
 func (g *Proxy) Metrics(t testing.TB) Samples {
 	t.Helper()
 	status, body, err := g.Get("/metrics")
+	for deadline := time.Now().Add(pollTimeout); status == http.StatusServiceUnavailable && time.Now().Before(deadline); {
+		status, body, err = g.Get("/metrics")
+	}
 	if err != nil || status != 200 {
 		t.Fatalf("scraping /metrics: status %d, %v", status, err)
 	}
