@@ -127,7 +127,7 @@ func TestDemoStaysUpUntilASignal(t *testing.T) {
 		if c != exitOK || stderr.String() != "" || !strings.HasSuffix(stdout.String(), "Stopping.\n") {
 			t.Errorf("exit %d, stderr %q", c, stderr.String())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it did not stop")
 	}
 	if _, err := os.Stat(dir[1]); !os.IsNotExist(err) {

@@ -69,7 +69,7 @@ func TestHealthcheckOfAnInstanceThatDoesNotRunOrHangs(t *testing.T) {
 	if o := runCommand(t, []string{"POSTERN_ADMIN_LISTEN=" + hanging.Addr()}, "healthcheck"); o.code != exitNo {
 		t.Errorf("hanging: exit code %d", o.code)
 	}
-	if took := time.Since(begun); took < healthTimeout || took > healthTimeout+2*time.Second {
+	if took := time.Since(begun); took < healthTimeout || took > healthTimeout+30*time.Second {
 		t.Errorf("hanging: gave up after %v, want %v", took, healthTimeout)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -233,7 +234,7 @@ func usualPortTaken(line string) bool {
 // await returns the exit code. If the command serves, it reloads, and stops it.
 func (c *messageCase) await(t *testing.T, stderr *buffer, stop, reload chan os.Signal, done chan int) int {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit, stopping := time.After(time.Minute), false
 	for ; ; time.Sleep(5 * time.Millisecond) {
 		select {
 		case code := <-done:
@@ -242,18 +243,34 @@ func (c *messageCase) await(t *testing.T, stderr *buffer, stop, reload chan os.S
 			t.Fatalf("it did not end:\n%s", stderr.String())
 		default:
 		}
-		if !strings.Contains(stderr.String(), `"msg":"serving"`) || len(stop) > 0 {
+		if stopping || !strings.Contains(stderr.String(), `"msg":"serving"`) {
 			continue
 		}
 		if len(c.reload) > 0 {
 			c.write(t, c.reload)
-			reload <- syscall.SIGHUP
-			waitFor(t, stderr, `"msg":"reading files again"`)
-			for last := ""; last != stderr.String(); time.Sleep(400 * time.Millisecond) {
-				last = stderr.String()
-			}
+			hangUp(t, reload)
 		}
 		stop <- syscall.SIGTERM
+		stopping = true
+	}
+}
+
+// hangUp has a proxy read its files again, and waits until it tells systemd that it has.
+func hangUp(t *testing.T, reload chan<- os.Signal) {
+	t.Helper()
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	os.Setenv("NOTIFY_SOCKET", l.LocalAddr().String())
+	defer os.Unsetenv("NOTIFY_SOCKET")
+	reload <- syscall.SIGHUP
+	l.SetReadDeadline(time.Now().Add(time.Minute))
+	for b := make([]byte, 1<<10); !bytes.HasPrefix(b, []byte("READY=1")); {
+		if _, err := l.Read(b); err != nil {
+			t.Fatalf("waiting for the end of the reload: %v", err)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func TestASignalInTheFirstMillisecondsIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() }).Stop()
+	defer time.AfterFunc(time.Minute, func() { cmd.Process.Kill() }).Stop()
 	var before []string // what Go initializes between os/signal and our package
 	var log strings.Builder
 	sent := false
@@ -66,7 +66,7 @@ func TestOtherCommandsEndWithTheirTerminal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() }).Stop()
+	defer time.AfterFunc(time.Minute, func() { cmd.Process.Kill() }).Stop()
 	if _, err := l.Accept(); err != nil { // it asks now
 		t.Fatal(err)
 	}
