@@ -196,13 +196,13 @@ func round(t *testing.T, proxies []*measuredProxy, n int) []time.Duration {
 // refused is an old client, which wants its alert.
 func refused(addr string, number int, knock []byte) error {
 	from := net.IPv4(127, 3, byte(number/250), byte(1+number%250))
-	dialer := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: from}}
+	dialer := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: from}}
 	c, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write(knock); err != nil {
 		return err
 	}

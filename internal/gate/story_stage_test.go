@@ -185,7 +185,7 @@ func (st *stage) series(metric string) map[string]float64 {
 }
 
 // logTimeout bounds how long a counter or a line of the log is waited for.
-const logTimeout = 5 * time.Second
+const logTimeout = 30 * time.Second
 
 // storyLog is what would be stderr.
 type storyLog struct {
