@@ -12,12 +12,6 @@ import (
 // RSS is the memory that the process holds now, in bytes.
 func (g *Proxy) RSS(t testing.TB) int { return g.status(t, "VmRSS:") }
 
-// PeakAnonymous is the most memory that was the process's own, in bytes: without the
-// pages of the program's file.
-func (g *Proxy) PeakAnonymous(t testing.TB) int {
-	return g.status(t, "VmHWM:") - g.status(t, "RssFile:")
-}
-
 func (g *Proxy) status(t testing.TB, field string) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.PID()))
