@@ -132,7 +132,7 @@ func TestRemainingClientsAreReportedWithinSeconds(t *testing.T) {
 // wait is for what was seen to be written.
 func wait(t *testing.T, g *posterntest.Proxy, clients int) (l listed) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if l = ask(t, g, ""); l.Total == clients && len(l.Clients) == clients {
 			return l
 		}
@@ -144,7 +144,7 @@ func wait(t *testing.T, g *posterntest.Proxy, clients int) (l listed) {
 // waitPage is for a text on the page: its numbers are counted a little later.
 func waitPage(t *testing.T, g *posterntest.Proxy, want string) (page string) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		status, body, err := g.Get("/")
 		if err != nil || status != 200 {
 			t.Fatalf("status %d: %v", status, err)

@@ -218,7 +218,7 @@ func checkNumbers(t *testing.T, p *prometheus) {
 }
 
 // settled is when the ledger has been written and scraped.
-const settled = 15 * time.Second
+const settled = time.Minute
 
 func wrongNumbers(t *testing.T, p *prometheus) (problems []string) {
 	complain := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }

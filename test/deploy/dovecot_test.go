@@ -61,7 +61,7 @@ func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
 			for _, protocol := range []string{"imap", "pop3"} {
 				logged := regexp.MustCompile(protocol + `-login: Info: (Login|Logged in): .*rip=` + clientAddr + `, ` + test.line + `,`)
 				// Dovecot logs through another process, a moment later.
-				for end := time.Now().Add(5 * time.Second); !logged.MatchString(d.Log(t)) && time.Now().Before(end); {
+				for end := time.Now().Add(30 * time.Second); !logged.MatchString(d.Log(t)) && time.Now().Before(end); {
 					time.Sleep(20 * time.Millisecond)
 				}
 				if !logged.MatchString(d.Log(t)) {
@@ -77,13 +77,13 @@ func TestDovecotSeesTheClientAndASecuredLine(t *testing.T) {
 func checkDisconnected(t *testing.T, upstream string) {
 	t.Helper()
 	_, addr, _ := strings.Cut(upstream, "://")
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(clientAddr)}, Timeout: 5 * time.Second}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(clientAddr)}, Timeout: 30 * time.Second}
 	conn, err := dialer.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	fmt.Fprint(conn, "PROXY TCP4 192.0.2.7 192.0.2.8 40000 143\r\n")
 	answer, err := io.ReadAll(conn)
 	var timeout net.Error

@@ -45,7 +45,7 @@ func ask(t *testing.T, env []string, args ...string) told {
 // untilToldBy asks again until the ledger has been written.
 func untilToldBy(t *testing.T, env []string, want string, args ...string) told {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		a := ask(t, env, args...)
 		if strings.Contains(a.stdout, want) {
@@ -240,7 +240,7 @@ func TestALedgerThatCannotBeWrittenIsNoGo(t *testing.T) {
 func until(t *testing.T, ask func() string, want string) {
 	t.Helper()
 	answer := ""
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		if answer = ask(); strings.Contains(answer, want) {
 			return
 		}

@@ -115,7 +115,7 @@ func TestWrongPasswordsTakeAsLongAsDirect(t *testing.T) {
 			}
 			all.Wait()
 			for way := range clients {
-				if took[way] < test.least || took[way] > took["direct"]+2*time.Second {
+				if took[way] < test.least || took[way] > took["direct"]+20*time.Second {
 					t.Errorf("%s took %v, direct %v", way, took[way], took["direct"])
 				}
 				if said[way] != said["direct"] || !strings.HasPrefix(said[way], "NO") {

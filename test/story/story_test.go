@@ -144,7 +144,7 @@ func (s *stage) typeIn(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // eventually is how long the proxy may take for what it does in the background.
-const eventually = 15 * time.Second
+const eventually = time.Minute
 
 // until runs a command again until its output has a text:
 //

@@ -123,7 +123,7 @@ func (h *host) mainPID(t *testing.T) int {
 }
 
 // patience is for a busy machine.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // becomes waits until something holds.
 func becomes(t *testing.T, what string, holds func() bool) {
