@@ -106,17 +106,18 @@ def table(hellos):
         ja4, date, library, program, _ = line.split("\t")
         name, newest = family(library)
         offered = ja4[1:3]
-        if offered in VERSIONS and offered < newest:
-            name += f" limited to {VERSIONS[offered]}"
+        limit = f" limited to {VERSIONS[offered]}" if offered in VERSIONS and offered < newest else ""
         row = rows.setdefault(bare(ja4), {"ja4": ja4, "names": {}, "date": date, "how": {}})
-        row["names"][name] = None
+        product, _, release = name.partition(" ")
+        row["names"].setdefault((product, limit), set()).add(release)
         row["how"].update(dict.fromkeys(program.split("; ")))
         row["date"] = max(row["date"], date)
     out = ["# JA4, library, date, how it was recorded. Made from test/programs/hellos.txt by test/programs/record/libraries.py."]
     for _, row in sorted(rows.items()):
         how = list(row["how"])
         text = ", ".join(how[:2]) + (f" and {len(how) - 2} more" if len(how) > 2 else "")
-        out.append("\t".join([row["ja4"], ", ".join(sorted(row["names"])), row["date"], text]))
+        names = [f"{product} {', '.join(sorted(releases))}".strip() + limit for (product, limit), releases in sorted(row["names"].items())]
+        out.append("\t".join([row["ja4"], "; ".join(names), row["date"], text]))
     return "\n".join(out) + "\n"
 
 

@@ -239,15 +239,14 @@ imapc() {
 		mail_gid = anna
 		mail_home = $HOME/mail
 		mail_location = imapc:$HOME/mail
-		imapc_host = $HOST
+		imapc_host = $(getent hosts "$HOST" | cut -d ' ' -f 1)
+		imapc_ssl_verify = no
 		imapc_port = $PORT
 		imapc_user = $ACCOUNT
 		imapc_password = $PASSWORD
 		imapc_ssl = $ssl
 		ssl_client_ca_file = $roots
 	END
-	/usr/lib/dovecot/imap -c dovecot.conf -u anna </dev/null || true
-	doveadm -c dovecot.conf -o mail_plugins= mailbox list
 	doveadm -c dovecot.conf mailbox status messages INBOX
 }
 

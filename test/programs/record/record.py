@@ -264,7 +264,7 @@ def record(name, root, args, log):
     file = f"{(program.shown or name).lower().replace(' ', '-').replace('::', '-').replace('/', '-')}-{number}.txt"
     pathlib.Path(args.out, file).write_text("\n".join(head) + "\n\n" + "\n".join(parts))
     with open(pathlib.Path(args.out, "hellos.new"), "a") as f:
-        for ja4, hello in hellos.items():
+        for ja4, hello in hellos.items() if program.library != "unknown" else ():
             f.write("\t".join([ja4, today, f"{library(program, root)} (Debian {DEBIAN[root.name]})", f"{program.shown or name} {number}", hello]) + "\n")
 
 

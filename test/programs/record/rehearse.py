@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -97,32 +98,29 @@ def place(number):
     return ["ip", "netns", "exec", f"p{number}"]
 
 
-def report(variables, identity):
-    out = subprocess.run([os.environ["POSTERN"], "report", "-format", identity], env=variables, capture_output=True, text=True)
+def report(variables):
+    out = subprocess.run([os.environ["POSTERN"], "report", "-by", "account", "-format", "csv"], env=variables, capture_output=True, text=True)
     if out.returncode:
         sys.exit(f"report: {out.stderr}")
     return out.stdout
 
 
-def names(row):
-    """What a row of the report calls the program: said, or inferred."""
-    return row.get("software") or row.get("speaks_like") or ""
-
-
 def judge(rows, expected):
-    """Says for each account whether it is named rightly, wrongly, or not at all."""
+    """Says for each account whether it is named rightly, wrongly, or not at all, and how.
+    A name that is inferred may be several, one of which has to be right; a way of
+    speaking that nobody is known for is no name."""
     verdicts = {}
     for account, want in expected.items():
-        found = {names(row) for row in rows if account in (row.get("accounts") or row.get("account") or "")}
-        named = [n for n in found if n and any(c.isupper() or c.islower() for c in n)]
-        right = [n for n in named if same(want, n)]
-        verdicts[account] = ("right" if right and len(right) == len(named) else "wrong" if named else "unnamed", sorted(found))
+        found = [name for row in rows if account in row["accounts"].split("; ")
+                 for name in (row["software"] or row["speaks_like"]).split("; ") if name]
+        named = [name for name in found if name.split(" ")[0] not in PORTS]
+        right = [name for name in named if is_one_of(want, name)]
+        verdicts[account] = "unnamed" if not named else "right" if right == named else "wrong", found
     return verdicts
 
 
-def same(want, said):
-    said = [part.strip().lower() for part in said.replace("speaks like", "").split(",")]
-    return any(part.startswith(want.lower()) or want.lower().startswith(part.split(" ")[0]) and len(part.split(" ")[0]) > 3 for part in said)
+def is_one_of(want, name):
+    return any(one == want.lower() or re.fullmatch(re.escape(want.lower()) + r"[ /]v?\d.*", one) for one in name.lower().split(", "))
 
 
 def main():
@@ -148,7 +146,10 @@ def main():
                 else:
                     record.say(f"{name} did not log in on {listener}")
     time.sleep(3)  # the ledger is written behind
-    rows = list(csv.DictReader(io.StringIO(report(variables, "csv"))))
+    text = report(variables)
+    pathlib.Path(sys.argv[1], "rehearsal.csv").write_text(text)
+    pathlib.Path(sys.argv[1], "rehearsal.json").write_text(json.dumps(expected))
+    rows = list(csv.DictReader(io.StringIO(text)))
     good = True
     for where, accounts in expected.items():
         verdicts = judge(rows, accounts)
@@ -158,8 +159,6 @@ def main():
         for account, (verdict, found) in verdicts.items():
             print(f"  {verdict:8} {accounts[account]:24} {'; '.join(found)}")
         good = good and len(accounts) >= 30 and count["right"] * 30 >= 24 * len(accounts) and not count["wrong"]
-    pathlib.Path(sys.argv[1], "rehearsal.csv").write_text(report(variables, "csv"))
-    pathlib.Path(sys.argv[1], "rehearsal.json").write_text(json.dumps(expected))
     sys.exit(0 if good else 1)
 
 
