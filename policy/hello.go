@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"postern/internal/text"
 )
 
 // Hello is what a client offered. The slices are shared with whoever made it
@@ -167,6 +169,9 @@ func (v Version) Number() string {
 	}
 	return v.String()
 }
+
+// Name returns the version with its protocol, such as TLS 1.0.
+func (v Version) Name() string { return text.Either(v >= TLS10, "TLS ", "") + v.Number() }
 
 // ParseVersion returns the version of that label; NoVersion has none.
 func ParseVersion(s string) (Version, error) {

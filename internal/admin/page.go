@@ -59,7 +59,7 @@ var (
 		t := template.New("page").Funcs(template.FuncMap{
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
 			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
-			"number": number, "tls": tlsName, "met": metWords, "ago": text.Ago,
+			"number": number, "tls": policy.Version.Name, "met": metWords, "ago": text.Ago,
 			"ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
 		})
 		return template.Must(template.Must(t.Parse(pageHTML)).Parse(clientHTML))
@@ -255,15 +255,6 @@ func metWords(n ledger.Counts) (words []string) {
 		}
 	}
 	return words
-}
-
-// tlsName returns a version as people write it.
-func tlsName(v policy.Version) string {
-	label := v.String()
-	if number, found := strings.CutPrefix(label, "tls"); found {
-		return "TLS " + number
-	}
-	return "SSL " + strings.TrimPrefix(label, "ssl")
 }
 
 // number writes a number with commas between thousands.

@@ -99,7 +99,7 @@ rules:
 	says(t, page,
 		":993 TLS 1.1", "Now observe in 14 days Wed 1 Jul 2026, 00:00 UTC observe ; in the windows of its schedule enforce by brownouts in 18 days Sun 5 Jul 2026, 00:00 UTC observe",
 		"in 23 days Fri 10 Jul 2026, 00:00 UTC explain 25 % of its connections by some , observe 75 % of its connections",
-		"imaps :993 SSL 3 Now refused, cannot be served in 14 days Wed 1 Jul 2026, 00:00 UTC refused, cannot be served ; in the windows of its schedule enforce by brownouts in 18 days Sun 5 Jul 2026, 00:00 UTC refused, cannot be served Nothing else", "imaps :10993 TLS 1.0 Now enforce by by port in 45 days Sat 1 Aug 2026, 00:00 UTC observe",
+		"imaps :993 SSL 3.0 Now refused, cannot be served in 14 days Wed 1 Jul 2026, 00:00 UTC refused, cannot be served ; in the windows of its schedule enforce by brownouts in 18 days Sun 5 Jul 2026, 00:00 UTC refused, cannot be served Nothing else", "imaps :10993 TLS 1.0 Now enforce by by port in 45 days Sat 1 Aug 2026, 00:00 UTC observe",
 	)
 	if n := strings.Count(page, "<b>Now</b>"); n != 3 {
 		t.Errorf("%d courses", n)

@@ -148,18 +148,11 @@ func cells(rows []row) [][]text.Cell {
 			log = text.Cell{Text: r.logged.Outcome + ", reason " + r.logged.Reason}
 		}
 		all = append(all, []text.Cell{
-			{Text: string(r.listener)}, {Text: generationName(r.generation)}, {Text: r.story(), Color: colors[r.counted]},
+			{Text: string(r.listener)}, {Text: r.generation.Name()}, {Text: r.story(), Color: colors[r.counted]},
 			log, {Text: string(r.counted) + " +1"}, verdict,
 		})
 	}
 	return all
-}
-
-func generationName(v policy.Version) string {
-	if v >= policy.TLS10 {
-		return "TLS " + v.Number()
-	}
-	return v.Number()
 }
 
 // maxStory keeps the table on a screen.
@@ -172,7 +165,7 @@ func (r *row) story() string {
 	case r.err != nil:
 		s = "broke: " + r.err.Error()
 	case r.met.LoggedIn:
-		s = fmt.Sprintf("%s, logged in, %s messages", generationName(r.met.Version), r.met.Messages)
+		s = fmt.Sprintf("%s, logged in, %s messages", r.met.Version.Name(), r.met.Messages)
 	case r.met.Text != "":
 		s = r.met.Text
 	case r.met.Alert == 70:
