@@ -128,6 +128,7 @@ func (k *asker) figures(ctx context.Context, since time.Time, account string) (f
 
 // readReport reads the compared parts of a report, and holds no other.
 func (f figures) readReport(d *json.Decoder) error {
+	d.UseNumber()
 	if _, err := d.Token(); err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (f figures) flatten(name string, part any) {
 				f.flatten(fmt.Sprintf("%s[%d]", name, i), value)
 			}
 		}
-	case float64, bool:
+	case json.Number, bool:
 		f[name] = fmt.Sprint(part)
 	}
 }
