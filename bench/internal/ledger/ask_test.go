@@ -14,7 +14,7 @@ import (
 func TestNumbersOfAReport(t *testing.T) {
 	f := figures{}
 	err := f.readReport(json.NewDecoder(strings.NewReader(`{"now": "2026-06-01T00:00:00Z", "left": [{"clients": 1}, [2]], "policy": {"a": {"b": 1}},
-		"readiness": {"ready": false, "remaining": 7, "reasons": ["seven of 7"]}, "trend": {"periods": [{"clients": 3}]}, "notes": []}`)))
+		"readiness": {"ready": false, "remaining": 1841258, "reasons": ["seven of 7"]}, "trend": {"periods": [{"clients": 3}]}, "notes": []}`)))
 	want := figures{"report: readiness.ready": "false", "report: readiness.remaining": "1841258", "report: trend.periods[0].clients": "3"}
 	if p := f.differ(want, [2]string{"read", "written"}); err != nil || p != nil || len(f) != len(want) {
 		t.Errorf("%v: %q, %v", f, p, err)
