@@ -166,13 +166,13 @@ func (u *Upstream) ReceivedAll() []byte {
 }
 
 // FromClients is how many connections were accepted that are not the prober's, or not
-// known to be so yet.
+// known to be so yet. A prober that gives up has said a part of what it says.
 func (u *Upstream) FromClients() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	n := 0
 	for _, b := range u.received {
-		if !slices.Contains(probes, b.String()) {
+		if b.Len() == 0 || !slices.ContainsFunc(probes, func(p string) bool { return strings.HasPrefix(p, b.String()) }) {
 			n++
 		}
 	}

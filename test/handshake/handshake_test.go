@@ -37,7 +37,7 @@ func newRig(t *testing.T, env map[string]string) *rig {
 		pop3: posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply),
 		mode: "enforce",
 	}
-	all := map[string]string{"UPSTREAM_IMAP": r.imap.URL("imap"), "UPSTREAM_POP3": r.pop3.URL("pop3")}
+	all := map[string]string{"UPSTREAM_IMAP": r.imap.URL("imap"), "UPSTREAM_POP3": r.pop3.URL("pop3"), "UPSTREAM_TIMEOUT": "1m"}
 	maps.Copy(all, env)
 	if m := all["POLICY_MODE"]; m != "" {
 		r.mode = m
