@@ -41,7 +41,7 @@ PROGRAMS = {
     "php": Program("php-imap", "openssl", ALL, shown="PHP imap", version="php -r \"echo PHP_VERSION;\""),
     "perl": Program("libmail-imapclient-perl", "openssl", IMAP, shown="Mail::IMAPClient"),
     "perl-pop3": Program("perl", "openssl", POP3, shown="Perl Net::POP3", recipe="perl", needs=("libio-socket-ssl-perl",)),
-    "ruby": Program("ruby", "openssl", IMAP, shown="Ruby net-imap", version="ruby -rnet/imap -e \"puts Net::IMAP::VERSION rescue puts RUBY_VERSION\""),
+    "ruby": Program("ruby", "openssl", IMAP, shown="Ruby net-imap", version="ruby -rnet/imap -e \"puts Net::IMAP.const_defined?(:VERSION, false) ? Net::IMAP::VERSION : RUBY_VERSION\""),
     "ruby-pop3": Program("ruby", "openssl", ("pop3s",), shown="Ruby net-pop", recipe="ruby", version="ruby -e \"puts RUBY_VERSION\""),
     "mail": Program("mailutils", "gnutls", ALL, shown="mailutils"),
     "goimap": Program("go:github.com/emersion/go-imap/v2@v2.0.0-beta.8", "Go", IMAP, shown="go-imap v2"),

@@ -244,7 +244,9 @@ def record(name, root, args, log):
     for listener in program.listeners:
         for server in SERVERS:
             for run in RUNS:
-                if listener not in args.on or run == 2 and server in ("sasl", "apop") or server == "apop" and not (listener in POP3 and program.apop):
+                if listener not in args.on or server not in args.servers or run > args.runs:
+                    continue
+                if run == 2 and server in ("sasl", "apop") or server == "apop" and not (listener in POP3 and program.apop):
                     continue
                 found = attempt(name, root, listener, server, run, run == 2, log)
                 if not any(s.logged_in() for s in found):  # not every program can be limited, and some have to be
@@ -314,6 +316,8 @@ def main():
     parser.add_argument("-only", type=listed, default=[], help="NAME,NAME")
     parser.add_argument("-roots", type=listed, default=list(DEBIAN), help="bullseye,bookworm,trixie,forky")
     parser.add_argument("-on", type=listed, default=list(PORTS), help="imaps,imap,pop3s,pop3")
+    parser.add_argument("-servers", type=listed, default=list(SERVERS), help="full,bare,sasl,apop")
+    parser.add_argument("-runs", type=int, default=len(RUNS), help="1: not those with words that need quotes")
     parser.add_argument("-libraries", action="store_true", help="TLS libraries instead of programs")
     parser.add_argument("-out", default=str(HERE.parent / "transcripts"))
     parser.add_argument("dir")
