@@ -145,7 +145,12 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 		Floor:   s.Floor,
 		Mode:    s.Mode,
 	}
-	v.Reason, v.RSAKeyExchange = s.Floor.judge(h, at.Keys)
+	var o Outcome
+	if s.ownFloor {
+		o = s.outcome(h, at, v.Version, t, random)
+		v.Floor = o.Floor
+	}
+	v.Reason, v.RSAKeyExchange = v.Floor.judge(h, at.Keys)
 	if s.policy != nil {
 		for _, f := range s.policy.judged {
 			v.judged[f], _ = f.judge(h, at.Keys)
@@ -157,12 +162,12 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	if !v.Legacy() {
 		return v
 	}
+	if !s.ownFloor && s.inForce != (ruleSet{}) {
+		o = s.outcome(h, at, v.Version, t, random)
+	}
 	always := false // to the old server
-	if s.inForce != (ruleSet{}) {
-		client := Client{ConnInfo: at, ServerName: h.ServerName, Version: v.Version}
-		if o := s.outcome(h, &client, t, random); o.Rule != nil {
-			v.Mode, v.Rule, always = o.Mode, o.Rule.Name, o.Rule.PassThrough
-		}
+	if o.Rule != nil {
+		v.Mode, v.Rule, always = o.Mode, o.Rule.Name, o.Rule.PassThrough
 	}
 	if v.Mode == Enforce || h.Fallback() {
 		return v

@@ -42,7 +42,7 @@ func (p *Policy) Dates(from time.Time) []time.Time { return p.edges(from, (*Rule
 // Snapshot is the part of a policy that is in force. It is valid from its time
 // until a rule comes or goes.
 type Snapshot struct {
-	// Floor is what a handshake must reach.
+	// Floor is what a handshake must reach that no rule with a floor of its own takes.
 	Floor Floor
 	// Mode is for a legacy handshake that no rule takes.
 	Mode Mode
@@ -52,6 +52,8 @@ type Snapshot struct {
 	since   time.Time
 	policy  *Policy
 	inForce ruleSet
+	// ownFloor: there is a rule in force with a floor of its own.
+	ownFloor bool
 }
 
 // snapshotLife bounds how far ahead a snapshot looks for the next change.
@@ -70,6 +72,7 @@ func (p *Policy) At(t time.Time) Snapshot {
 		}
 		s.Until = r.edge(t, s.Until)
 	}
+	s.ownFloor = s.inForce.meets(&p.ownFloor)
 	return s
 }
 

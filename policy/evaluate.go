@@ -8,9 +8,10 @@ import (
 
 // Outcome is the treatment of some or all of a group of legacy clients.
 type Outcome struct {
-	// Rule decides; nil is the policy's own mode.
-	Rule *Rule
-	Mode Mode
+	// Rule decides; nil is the policy's own mode and floor.
+	Rule  *Rule
+	Mode  Mode
+	Floor Floor
 	// Part is the part of the clients, from 0 to 1.
 	Part float64
 }
@@ -29,11 +30,11 @@ func (p *Policy) outcomes(set, aside ruleSet, share func(*Rule) float64) iter.Se
 			if !aside.has(i) {
 				left -= part
 			}
-			if !yield(Outcome{r, r.Mode, part}) {
+			if !yield(Outcome{r, r.Mode, r.Floor, part}) {
 				return
 			}
 		}
-		yield(Outcome{nil, p.mode, left})
+		yield(Outcome{nil, p.mode, p.floor, left})
 	}
 }
 
@@ -57,14 +58,15 @@ func (p *Policy) matching(set ruleSet, c *Client, h *Hello) ruleSet {
 
 // outcome returns the outcome of one hello. For a share of connections the random
 // value decides.
-func (s *Snapshot) outcome(h *Hello, c *Client, t time.Time, random uint64) (first Outcome) {
+func (s *Snapshot) outcome(h *Hello, at ConnInfo, version Version, t time.Time, random uint64) (first Outcome) {
+	c := Client{ConnInfo: at, ServerName: h.ServerName, Version: version}
 	takes := func(r *Rule) float64 {
 		if r.Share == nil || r.Share.takes(r, c.Client, t, random) {
 			return 1
 		}
 		return 0
 	}
-	for o := range s.policy.outcomes(s.policy.matching(s.inForce, c, h), ruleSet{}, takes) {
+	for o := range s.policy.outcomes(s.policy.matching(s.inForce, &c, h), ruleSet{}, takes) {
 		if first = o; o.Part > 0 {
 			break
 		}

@@ -64,7 +64,7 @@ var badFiles = []struct {
 	// Keys.
 	{"unknown keys everywhere", "flor: tls1.2\nrules:\n- {name: r, mode: observe, acount: x, match: {sni: [x]}, share: {from: 1%, to: 2%, for: client}, from: 2026-01-01T00:00:00Z, until: 2026-02-01T00:00:00Z}\ncandidates:\n- {name: c, floor: tls1.3, mode: observe}\n", []string{
 		`1:1: unknown key "flor" in the policy: use candidates, explain_text, floor, mode, rules`,
-		`3:28: rule "r": unknown key "acount" in a rule: use for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`,
+		`3:28: rule "r": unknown key "acount" in a rule: use floor, for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`,
 		`3:47: rule "r": unknown key "sni" in match: use client, ja4, listener, port, server_name, version`,
 		`3:84: rule "r": unknown key "for" in share: use by, from, to`,
 		`5:28: candidate "c": unknown key "mode" in a candidate: use floor, name`}},
@@ -80,7 +80,7 @@ var badFiles = []struct {
 		`6:3: a key of the policy is a mapping, not a word`}},
 	{"a merge key", "rules:\n- &r {name: r, mode: observe}\n- {<<: *r, name: s}\n", []string{
 		`3:3: rule "s": a rule has no mode: add mode: and its value`,
-		`3:4: rule "s": unknown key "<<" in a rule: use for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`}},
+		`3:4: rule "s": unknown key "<<" in a rule: use floor, for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`}},
 	{"keys without a value", ruleFile("match:", "until: ~", "share: null", "schedule:", "for: 1m"), []string{
 		`4:3: rule "r": match has no value: write one, or take the key away`,
 		`5:3: rule "r": until has no value: write one, or take the key away`,

@@ -116,10 +116,15 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 	r := rand.New(rand.NewPCG(20261125, 6))
 	at := instant(t, "2026-06-01T12:00:00Z")
 	var taken, byJA4, byName int
-	for range 150 {
+	for range 400 {
 		rules := make([]*Rule, 1+r.IntN(maxNames))
 		for i := range rules {
 			rules[i] = randomRule(r, i, at)
+		}
+		if r.IntN(2) == 0 {
+			for _, rule := range rules {
+				rule.Floor, rule.OwnFloor = Floors[r.IntN(len(Floors))], r.IntN(4) == 0
+			}
 		}
 		p := newPolicy(FloorTLS12, Modes[r.IntN(3)], rules, nil)
 		s := p.At(at)
@@ -129,10 +134,13 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 			place := ConnInfo{Keys: RSA, Listener: ListenerNames[r.IntN(4)], Port: []uint16{993, 995, 143, 10993, 1}[r.IntN(5)],
 				Client: netip.MustParseAddr(poolAddresses[r.IntN(len(poolAddresses))])}
 			value := r.Uint64()
-			want, wantMode := "", p.Mode()
+			want, wantMode, wantFloor := "", p.Mode(), p.Floor()
 			for _, rule := range rules {
 				if rule.InForce(at) && matches(t, rule.Match, &h, place) &&
 					(rule.Share == nil || rule.Share.takes(rule, place.Client, at, value)) {
+					if wantFloor = rule.Floor; !refused(wantFloor, &h) {
+						break
+					}
 					want, wantMode = rule.Name, rule.Mode
 					taken++
 					if _, has := rule.Match.of(keyNamed("ja4")); has {
@@ -144,14 +152,20 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 					break
 				}
 			}
-			if v := s.Decide(&h, place, at, value); v.Rule != want || v.Mode != wantMode {
-				t.Fatalf("%s %q at %+v: %q, want %q\n%+v", h.Version(), h.ServerName, place, v.Rule, want, p.Rule(want))
+			v := s.Decide(&h, place, at, value)
+			if v.Rule != want || v.Mode != wantMode || v.Floor != wantFloor || v.Legacy() != refused(wantFloor, &h) {
+				t.Fatalf("%s %q at %+v: %q %s, want %q %s\n%+v", h.Version(), h.ServerName, place, v.Rule, v.Floor, want, wantFloor, p.Rule(want))
 			}
 		}
 	}
 	if taken < 10000 || byJA4 < 300 || byName < 1000 {
 		t.Errorf("%d decisions by a rule, %d with a fingerprint, %d with a name: too few to say anything", taken, byJA4, byName)
 	}
+}
+
+func refused(f Floor, h *Hello) bool {
+	reason, _ := f.judge(h, RSA)
+	return reason != NotLegacy
 }
 
 func TestANetworkKnowsTheRulesAroundIt(t *testing.T) {
@@ -194,6 +208,7 @@ var crowdedRules = map[string]func(i int) string{
 	},
 	"ja4":    func(i int) string { return fmt.Sprintf("    ja4: [t10d2306%02d_44099cda8a52_195413a0cc0f]\n", i) },
 	"shares": func(int) string { return "  share: 0%\n" },
+	"floors": func(int) string { return "    listener: [pop3]\n  floor: tls1.3\n" },
 	"everything": func(i int) string {
 		return "    ja4: [t10d230600_44099cda8a52_195413a0cc0f]\n    version: [tls1.0]\n    listener: [imaps]\n  share: 1%\n"
 	},
@@ -224,7 +239,7 @@ func TestADecisionWithManyRulesDoesNotAllocate(t *testing.T) {
 
 func BenchmarkDecideWithRules(b *testing.B) {
 	named := with(old, func(h *Hello) { h.ServerName = "a.n100.example.org" })
-	for _, kind := range []string{"nets", "names", "ja4", "shares", "everything"} {
+	for _, kind := range []string{"nets", "names", "ja4", "shares", "floors", "everything"} {
 		b.Run(kind, func(b *testing.B) {
 			decision := crowdedDecision(b, kind, &named)
 			b.ReportAllocs()

@@ -154,6 +154,7 @@ func (f *file) readRule(n *yaml.Node) {
 	seen := f.mapping(n, "a rule", map[string]field{
 		"name":         scalar(w, "name", &r.Name, parseName),
 		"mode":         scalar(w, "mode", &r.Mode, ParseMode),
+		"floor":        scalar(w, "floor", &r.Floor, ParseFloor),
 		"owner":        scalar(w, "owner", &r.Owner, parseOwner),
 		"pass_through": scalar(w, "pass_through", &r.PassThrough, parseAlways),
 		"from":         scalar(w, "from", &r.From, dated(&from)),
@@ -166,6 +167,7 @@ func (f *file) readRule(n *yaml.Node) {
 	})
 	f.require(n, seen, "a rule", "name", "mode")
 	f.claim(n, r.Name)
+	r.OwnFloor = seen["floor"] != nil
 	if r.PassThrough && seen["mode"] != nil && r.Mode != Observe {
 		f.add(seen["pass_through"], "pass_through needs mode: observe, since only a client that is let in can go to the old server")
 	}

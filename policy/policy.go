@@ -24,8 +24,8 @@ type Policy struct {
 	doubts      []Problem // about how the file is written
 	judged      []Floor   // those of the candidates, each once
 	keys        []index   // as Keys
-	// all are all rules, scheduled those with a schedule.
-	all, scheduled ruleSet
+	// all are all rules, scheduled those with a schedule, ownFloor those with one.
+	all, scheduled, ownFloor ruleSet
 }
 
 // Candidate is a floor that judges every hello beside the real one. It is counted
@@ -73,6 +73,11 @@ func newPolicy(floor Floor, mode Mode, rules []*Rule, candidates []Candidate) *P
 		if r.Schedule != nil {
 			p.scheduled.add(i)
 		}
+		if r.OwnFloor {
+			p.ownFloor.add(i)
+		} else {
+			r.Floor = floor
+		}
 	}
 	for _, c := range candidates {
 		if !slices.Contains(p.judged, c.Floor) {
@@ -82,8 +87,19 @@ func newPolicy(floor Floor, mode Mode, rules []*Rule, candidates []Candidate) *P
 	return p
 }
 
-// Floor is what a handshake must reach.
+// Floor is what a handshake must reach that no rule with a floor of its own takes.
 func (p *Policy) Floor() Floor { return p.floor }
+
+// Floors lists the floors of the policy and of its rules, each once.
+func (p *Policy) Floors() []Floor {
+	all := []Floor{p.floor}
+	for _, r := range p.rules {
+		if !slices.Contains(all, r.Floor) {
+			all = append(all, r.Floor)
+		}
+	}
+	return all
+}
 
 // Mode is what meets a legacy handshake that no rule takes.
 func (p *Policy) Mode() Mode { return p.mode }

@@ -14,6 +14,10 @@ import (
 type Rule struct {
 	Name string
 	Mode Mode
+	// Floor is what a handshake that it takes must reach: that of the policy, unless
+	// OwnFloor.
+	Floor    Floor
+	OwnFloor bool
 	// PassThrough: with Observe, a client goes to the old server also where
 	// crypto/tls could serve it.
 	PassThrough bool
@@ -42,6 +46,14 @@ type Rule struct {
 
 // MarshalText is the name.
 func (r *Rule) MarshalText() ([]byte, error) { return []byte(r.Name), nil }
+
+// OwnFloorName is the name of the rule's own floor; empty where it has none.
+func (r *Rule) OwnFloorName() string {
+	if !r.OwnFloor {
+		return ""
+	}
+	return r.Floor.String()
+}
 
 // Exemption reports whether the rule is a dated debt with an owner.
 func (r *Rule) Exemption() bool { return r.Owner != "" && !r.Until.IsZero() }

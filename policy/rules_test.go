@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +258,53 @@ func TestFromWhenOnNobodyCanBeServedBelowTheFloor(t *testing.T) {
 		}
 		if tt.want[0] && !tt.want[1] && !p.MayServeLegacy(instant(t, july).Add(-1)) {
 			t.Errorf("%s: it ends before its time", tt.what)
+		}
+	}
+}
+
+func TestARuleHasAFloorOfItsOwn(t *testing.T) {
+	tls12 := with(modern, func(h *Hello) { h.Versions = []uint16{0x0303}; h.CipherSuites = []uint16{0xc013} })
+	p := policyOf(t, "floor: tls1.2-aead", "mode: observe", "rules:",
+		"- {name: early, mode: enforce, floor: tls1.3, match: {port: [10993]}}",
+		"- {name: late, mode: explain, floor: tls1.2, match: {port: [10995]}}",
+		"- {name: until july, mode: enforce, floor: tls1.3-pq, match: {port: [10143]}, until: 2026-07-01T00:00:00Z}",
+		"- {name: exempt, mode: observe, match: {client: [192.0.2.0/24]}}",
+		"- {name: rest, mode: explain, floor: tls1.3}")
+	june := instant(t, "2026-06-01T12:00:00Z")
+	for _, tt := range []struct {
+		hello  *Hello
+		port   uint16
+		client string
+		at     time.Time
+		floor  Floor
+		reason Reason
+		mode   Mode
+		rule   string
+	}{
+		{&modern, 10993, "198.51.100.7", june, FloorTLS13, NotLegacy, Observe, ""},
+		{&tls12, 10993, "192.0.2.7", june, FloorTLS13, ReasonVersion, Enforce, "early"},
+		{&tls12, 10995, "198.51.100.7", june, FloorTLS12, NotLegacy, Observe, ""},
+		{&old, 10995, "198.51.100.7", june, FloorTLS12, ReasonVersion, Explain, "late"},
+		{&modern, 10143, "192.0.2.7", june, FloorTLS13PQ, ReasonCipher, Enforce, "until july"},
+		{&modern, 10143, "192.0.2.7", june.AddDate(0, 2, 0), FloorTLS12AEAD, NotLegacy, Observe, ""},
+		// Where a rule without a floor comes first, the policy's is the one.
+		{&tls12, 993, "192.0.2.7", june, FloorTLS12AEAD, ReasonCipher, Observe, "exempt"},
+		{&tls12, 993, "198.51.100.7", june, FloorTLS13, ReasonVersion, Explain, "rest"},
+	} {
+		v := decide(p, tt.at, caller{client: tt.client, port: tt.port, hello: tt.hello})
+		if v.Floor != tt.floor || v.Reason != tt.reason || v.Mode != tt.mode || v.Rule != tt.rule {
+			t.Errorf("%s from %s at port %d: floor %s, reason %q, %s by %q, want %s, %q, %s by %q",
+				tt.hello.Version(), tt.client, tt.port, v.Floor, v.Reason, v.Mode, v.Rule, tt.floor, tt.reason, tt.mode, tt.rule)
+		}
+	}
+	if got := p.Floors(); !slices.Equal(got, []Floor{FloorTLS12AEAD, FloorTLS13, FloorTLS12, FloorTLS13PQ}) {
+		t.Errorf("floors %v", got)
+	}
+	now := p.At(june)
+	for port, want := range map[uint16]Floor{10993: FloorTLS13, 993: FloorTLS12AEAD} {
+		c := Client{ConnInfo: ConnInfo{Client: netip.MustParseAddr("192.0.2.7"), Port: port}}
+		if got := now.Outcomes(c, june); len(got) != 1 || got[0].Floor != want {
+			t.Errorf("port %d: %+v, want the floor %s", port, got, want)
 		}
 	}
 }

@@ -56,8 +56,9 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Until   time.Time `json:"until,omitzero"`
 		Windows *Windows  `json:"windows,omitempty"`
 		// PassThrough: to the old server, also where Postern could serve.
-		PassThrough bool `json:"pass_through,omitempty"`
-	}{e.Rule, e.Kind, e.Rule.Mode, e.Share, e.Rule.Until, e.Windows, e.Rule.PassThrough})
+		PassThrough bool   `json:"pass_through,omitempty"`
+		Floor       string `json:"floor,omitempty"`
+	}{e.Rule, e.Kind, e.Rule.Mode, e.Share, e.Rule.Until, e.Windows, e.Rule.PassThrough, e.Rule.OwnFloorName()})
 }
 
 // EventKind is what happens to a rule.

@@ -35,9 +35,9 @@ type SiteListener struct {
 // at which the policy is relaxed.
 func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 	all := slices.Clone(p.doubts)
+	const rsaKeyExchange = "the floor tls1.2-compat has RSA key exchange, which RFC 10015 forbids to servers since July 2026: go on to tls1.2 once nobody needs it"
 	if p.floor == FloorTLS12Compat {
-		all = append(all, Problem{Text: "the floor " + p.floor.String() + " has RSA key exchange, which RFC 10015 forbids to servers " +
-			"since July 2026: go on to " + FloorTLS12.String() + " once nobody needs it"})
+		all = append(all, Problem{Text: rsaKeyExchange})
 	}
 	for _, r := range p.rules {
 		warn := func(words string) {
@@ -46,6 +46,9 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 			}
 		}
 		warn(p.uselessness(r, now))
+		if r.OwnFloor && r.Floor == FloorTLS12Compat && !r.ended(now) {
+			warn(rsaKeyExchange)
+		}
 		warn(r.overlap(now))
 		if r.From.After(now.AddDate(10, 0, 0)) {
 			warn("begins only in " + strconv.Itoa(r.From.Year()) + ": mend the year, if that is not meant")

@@ -106,6 +106,10 @@ func TestRSAKeyExchangeAsTheFloorIsWarnedOf(t *testing.T) {
 			t.Errorf("%s: %v", floor, got)
 		}
 	}
+	p := policyOf(t, "rules: [{name: r, mode: enforce, floor: tls1.2-compat, match: {port: [993]}}]")
+	if got := p.Warnings(time.Now(), Site{Ports: []uint16{993}}); len(got) != 1 || got[0].Rule != "r" || !strings.Contains(got[0].String(), "RFC 10015") {
+		t.Errorf("a rule: %v", got)
+	}
 }
 
 func TestAnExemptionEndsWhereAnEarlierRuleTakesAllOfIt(t *testing.T) {

@@ -39,7 +39,7 @@ func TestNoLenientConfigExistsUnderEnforce(t *testing.T) {
 	}
 	for p, c := range g.tls.snapshot.Load().strict {
 		if c.MinVersion != tls.VersionTLS12 || len(c.CipherSuites) == 0 || c.MaxVersion != 0 {
-			t.Errorf("%s: from %#x to %#x, suites %x", p, c.MinVersion, c.MaxVersion, c.CipherSuites)
+			t.Errorf("%v: from %#x to %#x, suites %x", p, c.MinVersion, c.MaxVersion, c.CipherSuites)
 		}
 	}
 	// A policy that is wrong about what it said at the start can call an old

@@ -35,9 +35,15 @@ type tlsSnapshot struct {
 	policy policy.Snapshot
 	// explainText is what a client is told whose version is too old.
 	explainText string
-	strict      map[Protocol]tlsConfig
+	strict      map[strictFor]tlsConfig
 	// lenient is empty where the policy, from now on, only enforces.
 	lenient map[Protocol]tlsConfig
+}
+
+// strictFor is what there is a strict configuration for.
+type strictFor struct {
+	floor    policy.Floor
+	protocol Protocol
 }
 
 // tlsConfig is a configuration, and the same with RSA key exchange alone, if any.
@@ -48,7 +54,7 @@ type tlsConfig struct {
 
 // config is the configuration that a verdict asks for.
 func (t *tlsSnapshot) config(v *policy.Verdict, p Protocol) *tls.Config {
-	c := t.strict[p]
+	c := t.strict[strictFor{v.Floor, p}]
 	if v.Serve != policy.Enforce {
 		c = t.lenient[p]
 	}
@@ -84,12 +90,14 @@ func (srv *Server) tlsSnapshot() (*tlsSnapshot, time.Time) {
 // rebuild makes a new snapshot; mu is held.
 func (srv *Server) rebuild() {
 	p, now := srv.tls.policy, srv.cfg.Now()
-	snapshot := &tlsSnapshot{policy: p.At(now), explainText: cmp.Or(p.ExplainText(), srv.cfg.ExplainText), strict: make(map[Protocol]tlsConfig), lenient: srv.lenient(now)}
+	snapshot := &tlsSnapshot{policy: p.At(now), explainText: cmp.Or(p.ExplainText(), srv.cfg.ExplainText), strict: make(map[strictFor]tlsConfig), lenient: srv.lenient(now)}
 	for protocol := range srv.cfg.Upstreams {
-		c := srv.complete(p.Floor().TLSConfig(), protocol)
-		c.GetConfigForClient = srv.configForClient
-		c.SetSessionTicketKeys(srv.tls.keys)
-		snapshot.strict[protocol] = c
+		for _, floor := range p.Floors() {
+			c := srv.complete(floor.TLSConfig(), protocol)
+			c.GetConfigForClient = srv.configForClient
+			c.SetSessionTicketKeys(srv.tls.keys)
+			snapshot.strict[strictFor{floor, protocol}] = c
+		}
 	}
 	srv.tls.snapshot.Store(snapshot)
 }

@@ -3,7 +3,9 @@ package proxy
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -108,6 +110,74 @@ func TestRulesMatchClientAndListener(t *testing.T) {
 		if got := observed(match); got != want {
 			t.Errorf("%s: observed %v", match, got)
 		}
+	}
+}
+
+// A rule with a floor of its own moves one port first, up or down, and another floor's
+// session is not resumed there.
+func TestARulesFloorIsEnforcedAndToldOf(t *testing.T) {
+	imap, _ := stubs(t)
+	only := func(g *Proxy, version uint16) *tls.Config {
+		c := g.ClientConfig()
+		c.MinVersion, c.MaxVersion = version, version
+		c.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+		return c
+	}
+	start := func(file string) *Proxy {
+		return StartProxy(t, policy.Enforce, imap.Addr(), "", func(c *Config) {
+			c.Policy = parsePolicy(t, fmt.Sprintf(file, netpoll.AddrPort(c.Listeners[IMAPS][0].Addr()).Port()))
+		})
+	}
+	for _, tt := range []struct {
+		file, text string
+		version    uint16
+		outcome    Outcome
+		floor      policy.Floor
+	}{
+		{"rules: [{name: early, mode: enforce, floor: tls1.3, match: {port: [%d]}}]", "", tls.VersionTLS13, Accepted, policy.FloorTLS13},
+		{"rules: [{name: early, mode: enforce, floor: tls1.3, match: {port: [%d]}}]", "", tls.VersionTLS12, Rejected, policy.FloorTLS13},
+		{"rules: [{name: early, mode: explain, floor: tls1.3, match: {port: [%d]}}]", "TLS 1.3", tls.VersionTLS12, Explained, policy.FloorTLS13},
+		{"rules: [{name: early, mode: enforce, floor: tls1.3, match: {port: [1, %d], server_name: [new.test]}}]", "", tls.VersionTLS12, Accepted, policy.FloorTLS12},
+		{"floor: tls1.3\nrules: [{name: late, mode: enforce, floor: tls1.2, match: {port: [%d]}}]", "", tls.VersionTLS12, Accepted, policy.FloorTLS12},
+		{"floor: tls1.3\nrules: [{name: late, mode: observe, floor: tls1.2, match: {port: [%d]}}]", "", tls.VersionTLS11, Observed, policy.FloorTLS12},
+	} {
+		g := start(tt.file)
+		c := tls.Client(g.Dial(t, IMAPS), only(g, tt.version))
+		err := c.Handshake()
+		if (err == nil) == (tt.outcome == Rejected) {
+			t.Errorf("%s: TLS %x: %v", tt.file, tt.version, err)
+		}
+		if h := g.WaitHandshake(t, 1); h.Outcome != tt.outcome || h.Verdict.Floor != tt.floor {
+			t.Errorf("%s: TLS %x: %s under %s, want %s under %s", tt.file, tt.version, h.Outcome, h.Verdict.Floor, tt.outcome, tt.floor)
+		}
+		if tt.text != "" {
+			if said, _ := io.ReadAll(c); !strings.Contains(string(said), tt.text) {
+				t.Errorf("%s: told %q, without %s", tt.file, said, tt.text)
+			}
+		}
+		c.Close()
+	}
+
+	g := start("rules: [{name: old port, mode: observe, match: {port: [%d]}}]")
+	config := only(g, tls.VersionTLS12)
+	session := func() bool {
+		c := tls.Client(g.Dial(t, IMAPS), config)
+		defer c.Close()
+		if c.Handshake() != nil {
+			return false
+		}
+		c.Read(make([]byte, 1))
+		return c.ConnectionState().DidResume
+	}
+	if session() || !session() {
+		t.Error("a session of TLS 1.2 is not resumed under the floor that it was made under")
+	}
+	g.SetPolicy(parsePolicy(t, "rules: [{name: new, mode: enforce, floor: tls1.3}]"))
+	if session() {
+		t.Error("a session of TLS 1.2 is resumed under the floor tls1.3")
+	}
+	if h := g.WaitHandshake(t, 3); h.Outcome != Rejected {
+		t.Errorf("outcome %s", h.Outcome)
 	}
 }
 

@@ -72,7 +72,8 @@ type ruleJSON struct {
 	Owner     string       `json:"owner,omitempty"`
 	Exemption bool         `json:"exemption"`
 	// PassThrough: to the old server, also where Postern could serve.
-	PassThrough bool `json:"pass_through,omitempty"`
+	PassThrough bool   `json:"pass_through,omitempty"`
+	Floor       string `json:"floor,omitempty"` // its own
 }
 
 type shareJSON struct {
@@ -118,7 +119,7 @@ func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 	v := ruleJSON{
 		Name: r.Name, Mode: r.Mode, Line: r.Line, InForce: r.InForce(now), ShareNow: rounded(r.ShareAt(now)),
 		From: r.From, Until: r.Until, Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(), Match: r.Match,
-		PassThrough: r.PassThrough,
+		PassThrough: r.PassThrough, Floor: r.OwnFloorName(),
 	}
 	if r.Schedule != nil {
 		v.Schedule, v.For = r.Schedule.Cron, r.Schedule.For.String()

@@ -34,7 +34,8 @@ func (q *Question) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
 	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), q.who())))
-	if v := q.Client.Version; v >= q.Policy.Floor().MinVersion() {
+	v := q.Client.Version
+	if !slices.ContainsFunc(outcomes, func(o policy.Outcome) bool { return v < o.Floor.MinVersion() }) {
 		b.WriteString(lines(fmt.Sprintf("%v reaches the floor: such a client is let in, and the rules are asked only where "+
 			"its cipher suites, groups or signatures do not reach it.", v)))
 	}
@@ -149,6 +150,9 @@ func (q *Question) outcomeWords(o policy.Outcome) string {
 	}
 	if o.Rule != nil {
 		words += fmt.Sprintf(", by rule %s in line %d", named(o.Rule), o.Rule.Line)
+		if o.Rule.OwnFloor {
+			words += ", whose floor is " + o.Floor.String()
+		}
 	}
 	switch v := q.Client.Version; {
 	case o.Rule != nil && o.Rule.PassThrough && strings.HasSuffix(q.Client.Listener, "s"):

@@ -189,7 +189,8 @@ type (
 		Rule string  `json:"rule"`
 		Part float64 `json:"part"`
 		// PassThrough: to the old server, also where Postern could serve.
-		PassThrough bool `json:"pass_through,omitempty"`
+		PassThrough bool   `json:"pass_through,omitempty"`
+		Floor       string `json:"floor"`
 	}
 )
 
@@ -224,7 +225,7 @@ func (q *Question) WriteJSON(w io.Writer) error {
 			return stepJSON{s.Rule.Name, s.Rule.Mode.String(), s.Answer.String(), s.Key, s.Time, s.Position, s.Share, text.Unglued(q.stepWords(s))}
 		}),
 		Meets: each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
-			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part}
+			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part, Floor: o.Floor.String()}
 			if o.Rule != nil {
 				j.Rule, j.PassThrough = o.Rule.Name, o.Rule.PassThrough
 			}

@@ -78,6 +78,9 @@ func eventWords(e policy.Event) string {
 		name += " begins"
 	}
 	words := fmt.Sprintf("%s: %v", name, r.Mode)
+	if r.OwnFloor {
+		words += " below " + r.Floor.String()
+	}
 	if r.PassThrough {
 		words += " (at the old server)"
 	}

@@ -104,8 +104,6 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 		l.section(section{by: t.By, status: string(a), answer: true})
 		j.Answers = append(j.Answers, Answered{Answer: a, Rules: []string{}})
 	}
-	// This policy lets in every hello below the floor that can be served.
-	lenient := policy.New(t.Policy.Floor(), policy.Observe).At(t.At)
 	running := t.Policy.At(t.At)
 	last := make([]int64, 1+len(answers)) // networks counted, those of all answers behind
 	count := func(of int, n *int) {
@@ -121,7 +119,7 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 			if c.Noise && !t.Noise {
 				continue
 			}
-			answer, rule := t.ask(&lenient, &running, c)
+			answer, rule := t.ask(&running, c)
 			k := slices.Index(answers, answer)
 			a := &j.Answers[k]
 			count(len(answers), &j.Clients)
@@ -178,48 +176,45 @@ func (t *Trial) chooseBy(ctx context.Context) error {
 // does not keep them.
 const keysAssumed = policy.ECDSAP256 | policy.RSA
 
-// ask returns what a client meets; with shares of connections, the worst of it.
-func (t *Trial) ask(lenient, running *policy.Snapshot, c *ledger.Client) (Answer, string) {
-	mode, rule := t.mode(running, c)
+// ask returns what a client meets; with shares, the worst of it. It matches rules by the
+// ledger's fingerprint, as the kept hello is not complete enough to compute one.
+func (t *Trial) ask(running *policy.Snapshot, c *ledger.Client) (worst Answer, rule string) {
+	for _, o := range running.Outcomes(c.ForPolicy(), t.At) {
+		a := t.answer(c, o)
+		if worst != "" && slices.Index(answers, a) >= slices.Index(answers, worst) {
+			continue
+		}
+		if worst, rule = a, ""; o.Rule != nil && a != Reaches && a != Unknown {
+			rule = o.Rule.Name
+		}
+	}
+	return worst, rule
+}
+
+func (t *Trial) answer(c *ledger.Client, o policy.Outcome) Answer {
 	hello, ok := t.Hellos[c.JA4]
 	if !ok {
-		if c.Version != policy.NoVersion && c.Version < t.Policy.Floor().MinVersion() && mode == policy.Enforce {
-			return Refused, rule
+		if c.Version != policy.NoVersion && c.Version < o.Floor.MinVersion() && o.Mode == policy.Enforce {
+			return Refused
 		}
-		return Unknown, ""
+		return Unknown
 	}
 	hello.ServerName = c.Endpoint.Name
 	hello.Unreadable = c.Reason == policy.ReasonMalformed
 	place := c.ForPolicy().ConnInfo
 	place.Keys = keysAssumed
-	v := lenient.Decide(&hello, place, t.At, 0)
+	v := lenient[o.Floor].Decide(&hello, place, t.At, 0)
 	// A client that is passed through needs an old server, as before.
 	passed := v.PassThrough && c.Counts.Observed > 0
 	switch {
 	case !v.Legacy():
-		return Reaches, ""
-	case mode == policy.Observe && (v.Serve == policy.Observe || passed):
-		return LetIn, rule
-	case mode == policy.Explain && v.Serve == policy.Observe:
-		return Told, rule
+		return Reaches
+	case o.Mode == policy.Observe && (v.Serve == policy.Observe || passed):
+		return LetIn
+	case o.Mode == policy.Explain && v.Serve == policy.Observe:
+		return Told
 	}
-	return Refused, rule
-}
-
-// mode returns the strictest mode for a client below the floor. It matches rules
-// by the ledger's fingerprint, as the kept hello is not complete enough to
-// compute one.
-func (t *Trial) mode(running *policy.Snapshot, c *ledger.Client) (mode policy.Mode, rule string) {
-	mode = policy.Observe
-	for _, o := range running.Outcomes(c.ForPolicy(), t.At) {
-		if o.Mode < mode || rule == "" && o.Mode == mode {
-			mode, rule = o.Mode, ""
-			if o.Rule != nil {
-				rule = o.Rule.Name
-			}
-		}
-	}
-	return mode, rule
+	return Refused
 }
 
 // Meeting is what a client meets.
@@ -227,12 +222,19 @@ type Meeting string
 
 // The meetings that are no mode.
 const (
+	Accepted       Meeting = "accepted" // its hello reaches the floor
 	PassedThrough  Meeting = "passed_through"
 	CannotBeServed Meeting = "cannot_be_served" // and so is refused
 )
 
-// anyLegacy lets in every hello below a floor that crypto/tls can serve.
-var anyLegacy = policy.New(policy.FloorTLS12, policy.Observe).At(time.Time{})
+// lenient lets in every hello below the floor that crypto/tls can serve.
+var lenient = func() map[policy.Floor]policy.Snapshot {
+	m := make(map[policy.Floor]policy.Snapshot)
+	for _, f := range policy.Floors {
+		m[f] = policy.New(f, policy.Observe).At(time.Time{})
+	}
+	return m
+}()
 
 // Meets returns what a client meets by an outcome of the policy: the name of the
 // mode, unless it is passed through or cannot be served. Where its hello is not known, its
@@ -241,7 +243,11 @@ func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, o
 	served := c.Version >= policy.TLS10 &&
 		!slices.Contains([]policy.Reason{policy.ReasonSSL2Hello, policy.ReasonFallback, policy.ReasonMalformed}, c.Reason)
 	if hello, known := hellos[c.JA4]; known && served {
-		served = !anyLegacy.Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0).PassThrough
+		v := lenient[o.Floor].Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0)
+		if !v.Legacy() {
+			return Accepted
+		}
+		served = !v.PassThrough
 	}
 	always := o.Rule != nil && o.Rule.PassThrough
 	switch {

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,8 +17,8 @@ import (
 // rehearsalPorts and rehearsalNames are what the policy files need that a proxy
 // does not have by itself.
 var (
-	rehearsalPorts = []uint16{20993, 20995}
-	rehearsalNames = []string{"imap-legacy.example.org", "pop-legacy.example.org"}
+	rehearsalPorts = []uint16{20993, 20995, 21993, 21995}
+	rehearsalNames = []string{"imap-legacy.example.org", "pop-legacy.example.org", "imap-early.example.org", "pop-early.example.org"}
 )
 
 // rehearsalFiles are the policy files, by name.
@@ -31,7 +32,7 @@ func rehearsalFiles(t *testing.T) map[string]string {
 	for _, path := range paths {
 		files[filepath.Base(path)] = path
 	}
-	for _, name := range []string{"observe.yaml", "growing-share.yaml", "brownouts.yaml", "back.yaml"} {
+	for _, name := range []string{"observe.yaml", "growing-share.yaml", "brownouts.yaml", "early.yaml", "back.yaml"} {
 		if files[name] == "" {
 			t.Errorf("%s is not there", name)
 		}
@@ -45,10 +46,21 @@ func TestRehearsalFilesHaveNoWarningsBeforeTheyBegin(t *testing.T) {
 	before := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	ready := policy.Site{Ports: append([]uint16{993, 995, 143, 110}, rehearsalPorts...), Names: append([]string{"mail.example.org"}, rehearsalNames...)}
 	plain := policy.Site{Ports: []uint16{993, 995, 143, 110}, Names: []string{"mail.example.org"}}
-	missing := map[string][]string{"growing-share.yaml": {
-		"no certificate covers the name imap-legacy.example.org: mend it, or add one to POSTERN_TLS_CERT_FILE and restart", "no certificate covers the name pop-legacy.example.org: mend it, or add one to POSTERN_TLS_CERT_FILE and restart",
-		"no listener has the port 20993: mend it, or add it to that POSTERN_LISTEN_ variable and restart", "no listener has the port 20995: mend it, or add it to that POSTERN_LISTEN_ variable and restart",
-	}}
+	missing := make(map[string][]string)
+	for name, what := range map[string]struct {
+		names []string
+		ports []int
+	}{
+		"growing-share.yaml": {[]string{"imap-legacy.example.org", "pop-legacy.example.org"}, []int{20993, 20995}},
+		"early.yaml":         {[]string{"imap-early.example.org", "pop-early.example.org"}, []int{21993, 21995}},
+	} {
+		for _, n := range what.names {
+			missing[name] = append(missing[name], "no certificate covers the name "+n+": mend it, or add one to POSTERN_TLS_CERT_FILE and restart")
+		}
+		for _, p := range what.ports {
+			missing[name] = append(missing[name], fmt.Sprintf("no listener has the port %d: mend it, or add it to that POSTERN_LISTEN_ variable and restart", p))
+		}
+	}
 	for name, path := range rehearsalFiles(t) {
 		p, err := policyfile.Load(path)
 		if err != nil {
@@ -94,7 +106,7 @@ func TestCheckTakesTheRehearsalFiles(t *testing.T) {
 			"POSTERN_UPSTREAM_IMAP": "imap://127.0.0.1:10143", "POSTERN_UPSTREAM_POP3": "pop3://127.0.0.1:10110",
 			"POSTERN_TLS_CERT_FILE": ec.CertFile + "," + rsa.CertFile, "POSTERN_TLS_KEY_FILE": ec.KeyFile + "," + rsa.KeyFile,
 			// Addresses of their own: check binds them for a moment.
-			"POSTERN_LISTEN_IMAPS": "127.77.0.1:20993", "POSTERN_LISTEN_POP3S": "127.77.0.1:20995",
+			"POSTERN_LISTEN_IMAPS": "127.77.0.1:20993,127.77.0.1:21993", "POSTERN_LISTEN_POP3S": "127.77.0.1:20995,127.77.0.1:21995",
 			"POSTERN_LISTEN_IMAP": "127.77.0.1:20143", "POSTERN_LISTEN_POP3": "127.77.0.1:20110", "POSTERN_ADMIN_LISTEN": "127.77.0.1:29993",
 			"POSTERN_POLICY_FILE": path,
 		}, "check", "-offline")
