@@ -309,7 +309,7 @@ javamail() {
 		}
 	END
 	echo 'jdk.tls.disabledAlgorithms=SSLv3' >security
-	java -Djava.security.properties=security -cp '/usr/share/java/*' Mail.java "$secure"
+	java -Djava.security.properties=security -cp /usr/share/java/javax.mail.jar:/usr/share/java/javax.activation.jar Mail.java "$secure"
 }
 
 curl() {
