@@ -87,7 +87,7 @@ def postern(keys):
 
 def network():
     record.sh(f"""mkdir -p /run/netns; ip link set lo up; hostname {record.HOSTNAME}
-    ip link add office type bridge; ip addr add {GATE}/16 dev office; ip link set office up""")
+    ip link add office address 02:00:00:00:00:01 type bridge; ip addr add {GATE}/16 dev office; ip link set office up""")
 
 
 def place(number):
