@@ -160,7 +160,7 @@ func run(ctx context.Context, sys system) int {
 	switch name {
 	case "-h", "-help", "--help", "help":
 		if len(sys.args) == 0 {
-			usage(sys.stdout)
+			writeAbout(sys.stdout, "usage")
 			return exitOK
 		}
 		if sys.args[0] == "-man" {
@@ -210,16 +210,6 @@ func misplaced(args []string) (variable, command string) {
 		}
 	}
 	return variable, cmp.Or(command, "serve")
-}
-
-func usage(w io.Writer) {
-	fmt.Fprint(w, "Postern stands in front of a mail server, rejects old TLS and says who uses it.\n\nCommands:\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  postern %-12s %s\n", c.name, c.summary)
-	}
-	fmt.Fprint(w, "\nA bare postern is postern serve. postern COMMAND -h says more,\n"+
-		"postern help -man all of it as a manual page.\n"+
-		"Exit codes: 0 fine, 1 the answer is no, 2 usage or configuration, 3 it broke while running.\n")
 }
 
 // parse reads a command's flags. Its error is for exit: flag.ErrHelp if help

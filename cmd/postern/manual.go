@@ -31,14 +31,14 @@ func describe() (all []described) {
 	return all
 }
 
-// writeAbout writes what is made of the commands by a template: the manual page, man, or
-// a script that completes commands and flags, by shell.
+// writeAbout writes what is made of the commands by a template: the list of them, usage,
+// the manual page, man, or a script that completes commands and flags, by shell.
 func writeAbout(w io.Writer, name string) {
 	t := template.Must(template.New("").Funcs(template.FuncMap{
 		"version": func() string { return buildInfo().Version },
 		"usage": func() string {
 			b := new(strings.Builder)
-			usage(b)
+			writeAbout(b, "usage")
 			return b.String()
 		},
 		"what": func(f *flag.Flag) string { _, what := flag.UnquoteUsage(f); return what },

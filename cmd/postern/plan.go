@@ -28,18 +28,12 @@ type planFlags struct {
 	given          flagValues
 }
 
-// Which flags belong to which form.
-var (
-	timelineFlags = []string{"for", "from"}
-	decisionFlags = []string{"at"}
-	clientFlags   = make([]string, len(policy.Keys)) // for what a client has for each key of a match
-)
-
-func init() {
-	for i, k := range policy.Keys {
-		clientFlags[i] = strings.ReplaceAll(k.Name, "_", "-")
+// clientFlags are for what a client has for each key of a match.
+func clientFlags() (names []string) {
+	for _, k := range policy.Keys {
+		names = append(names, strings.ReplaceAll(k.Name, "_", "-"))
 	}
-	decisionFlags = append(decisionFlags, clientFlags...)
+	return names
 }
 
 // longestPlan bounds -for.
@@ -61,9 +55,9 @@ func planPolicy(ctx context.Context, sys system) error {
 	fs.BoolVar(&f.json, "json", false, "write JSON")
 	fs.StringVar(&f.at, "at", "", "explain a decision at this `time` (default now)")
 	f.client = make([]string, len(policy.Keys))
-	for i, k := range policy.Keys {
+	for i, name := range clientFlags() {
 		usual := map[string]string{"version": "tls1.0", "listener": "imaps"}
-		fs.StringVar(&f.client[i], clientFlags[i], usual[k.Name], "... "+k.Usage)
+		fs.StringVar(&f.client[i], name, usual[name], "... "+policy.Keys[i].Usage)
 	}
 	if err := sys.configure(fs, &f.source); err != nil {
 		return err
@@ -89,12 +83,13 @@ func planPolicy(ctx context.Context, sys system) error {
 
 // answer returns the plan or the decision.
 func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
-	about := slices.IndexFunc(decisionFlags, f.given.has)
-	over := slices.IndexFunc(timelineFlags, f.given.has)
+	timeline, decision := []string{"for", "from"}, append([]string{"at"}, clientFlags()...)
+	about := slices.IndexFunc(decision, f.given.has)
+	over := slices.IndexFunc(timeline, f.given.has)
 	ask := f.plan
 	switch {
 	case about >= 0 && over >= 0:
-		return nil, flagError{timelineFlags[over], "does not go with -" + decisionFlags[about] + ", which asks about one decision: leave one of them out (-at is its time)"}
+		return nil, flagError{timeline[over], "does not go with -" + decision[about] + ", which asks about one decision: leave one of them out (-at is its time)"}
 	case about >= 0:
 		ask = f.question
 	}
@@ -183,12 +178,12 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 
 func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
 	q := &plan.Question{Source: cfg.PolicyFile, Policy: p, Time: now.Truncate(time.Second)}
-	for i, k := range policy.Keys {
-		if f.client[i] == "" && !f.given.has(clientFlags[i]) {
+	for i, name := range clientFlags() {
+		if f.client[i] == "" && !f.given.has(name) {
 			continue
 		}
-		if err := q.Client.Set(k, f.client[i]); err != nil {
-			return nil, flagError{clientFlags[i], err.Error()}
+		if err := q.Client.Set(policy.Keys[i], f.client[i]); err != nil {
+			return nil, flagError{name, err.Error()}
 		}
 	}
 	if q.Client.Port == 0 {

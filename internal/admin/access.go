@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -137,21 +138,16 @@ func ReadToken(name string) (*Token, error) {
 	if name == "" {
 		return nil, nil
 	}
-	text, err := config.ReadSecret("ADMIN_TOKEN_FILE", name, "token", oneWord)
+	text, err := config.ReadSecret("ADMIN_TOKEN_FILE", name, "token", func(text []byte) error {
+		if bytes.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) { // it goes into an HTTP header
+			return errors.New("the token is not one line of printable ASCII without blanks")
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &Token{sha256.Sum256(text)}, nil
-}
-
-// oneWord: a token goes into an HTTP header.
-func oneWord(text []byte) error {
-	for _, b := range text {
-		if b <= ' ' || b > '~' {
-			return errors.New("the token is not one line of printable ASCII without blanks")
-		}
-	}
-	return nil
 }
 
 // is compares in constant time, whatever the token and its length.

@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sync/singleflight"
 
 	"postern/internal/ledger"
 	"postern/internal/report"
@@ -258,13 +260,7 @@ func metWords(n ledger.Counts) (words []string) {
 }
 
 // number writes a number with commas between thousands.
-func number(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func number(n int) string { return humanize.Comma(int64(n)) }
 
 const (
 	// keptWait is how long the page waits for what was never read, freshWait for
@@ -287,20 +283,27 @@ type kept[T any] struct {
 	mu      sync.Mutex
 	value   T
 	known   bool
-	state   string        // that it was read in
-	err     error         // of the last time
-	until   time.Time     // it is not read again
-	reading chan struct{} // is closed when reading ends; nil while nobody reads
+	state   string    // that it was read in
+	err     error     // of the last time
+	until   time.Time // it is not read again
+	reading singleflight.Group
 }
 
 // get returns what was read last; where reading has failed, or takes too long,
 // what was read earlier, or nothing. It has it read where the state is another one.
 func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, err error) {
-	if done, limit := k.refresh(state); done != nil {
+	k.mu.Lock()
+	due := (!k.known || k.err != nil || k.state != state) && time.Now().After(k.until)
+	limit := keptWait
+	if k.known {
+		limit = freshWait
+	}
+	k.mu.Unlock()
+	if due {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		select {
-		case <-done:
+		case <-k.reading.DoChan("", func() (any, error) { k.refresh(state); return nil, nil }):
 		case <-ctx.Done():
 		}
 	}
@@ -309,26 +312,8 @@ func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, e
 	return k.value, k.known, k.err
 }
 
-// refresh has it read where that is due, and returns what is closed at the end of
-// it, and how long to wait for that; nil where nobody reads.
-func (k *kept[T]) refresh(state string) (<-chan struct{}, time.Duration) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if due := !k.known || k.err != nil || k.state != state; due && k.reading == nil && time.Now().After(k.until) {
-		k.reading = make(chan struct{})
-		go k.run(k.reading, state)
-	}
-	switch {
-	case k.reading == nil:
-		return nil, 0
-	case k.known:
-		return k.reading, freshWait
-	}
-	return k.reading, keptWait
-}
-
-// run outlives the request, since the next one profits.
-func (k *kept[T]) run(done chan struct{}, state string) {
+// refresh outlives the request, since the next one profits.
+func (k *kept[T]) refresh(state string) {
 	ctx, cancel := context.WithTimeout(context.Background(), keptTimeout)
 	defer cancel()
 	begun := time.Now()
@@ -342,6 +327,4 @@ func (k *kept[T]) run(done chan struct{}, state string) {
 		rest = max(rest, retryAfter)
 	}
 	k.until = time.Now().Add(rest)
-	k.reading = nil
-	close(done)
 }

@@ -125,10 +125,7 @@ func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 		v.Schedule, v.For = r.Schedule.Cron, r.Schedule.For.String()
 	}
 	if r.Share != nil {
-		v.Share = &shareJSON{rounded(r.Share.From), rounded(r.Share.To), "client"}
-		if r.Share.Connection {
-			v.Share.By = "connection"
-		}
+		v.Share = &shareJSON{rounded(r.Share.From), rounded(r.Share.To), text.Either(r.Share.Connection, "connection", "client")}
 	}
 	return v
 }

@@ -29,28 +29,19 @@ func (p Problems) sorted() Problems {
 
 // variable is one field of a configuration struct.
 type variable struct {
-	name             string // with Prefix
-	field, def, desc string
-	oneOf            []string
-	secret           bool
-	emptyOK          bool // set but empty is as good as not set
-	list             bool
-	count            bool
+	reflect.StructField
+	name string // with Prefix
 }
 
+func (v variable) def() string  { return v.Tag.Get("envDefault") }
+func (v variable) secret() bool { return v.Tag.Get("secret") == "true" }
+
 // variables lists the fields of the struct type t that have an env tag.
-func variables(t reflect.Type) []variable {
-	var vars []variable
+func variables(t reflect.Type) (vars []variable) {
 	for f := range t.Fields() {
-		key, _, _ := strings.Cut(f.Tag.Get("env"), ",")
-		if key == "" {
-			continue
+		if key := f.Tag.Get("env"); key != "" {
+			vars = append(vars, variable{f, Prefix + key})
 		}
-		vars = append(vars, variable{
-			name: Prefix + key, field: f.Name, def: f.Tag.Get("envDefault"), desc: f.Tag.Get("desc"),
-			oneOf: strings.Fields(f.Tag.Get("oneof")), secret: f.Tag.Get("secret") == "true", emptyOK: f.Tag.Get("empty") == "ok",
-			list: f.Type.Kind() == reflect.Slice, count: f.Type == reflect.TypeFor[Count](),
-		})
 	}
 	return vars
 }
@@ -102,16 +93,17 @@ func (l *loader) usable() map[string]string {
 	use := map[string]string{}
 	for _, v := range l.vars {
 		value, ok := l.given[v.name]
+		oneOf := strings.Fields(v.Tag.Get("oneof"))
 		switch {
-		case !ok, value == "" && v.emptyOK:
+		case !ok, value == "" && v.Tag.Get("empty") == "ok":
 		case value == "":
 			l.add(v.name, "set but empty: give it a value, or take it away")
 		case quotedWhole(value):
 			l.add(v.name, "the quotes are a part of the value: take them away")
-		case strings.TrimSpace(value) != value && strings.TrimSpace(value) != "" && !v.list:
+		case strings.TrimSpace(value) != value && strings.TrimSpace(value) != "" && v.Type.Kind() != reflect.Slice:
 			l.add(v.name, v.text(badValue{value, around(value)}))
-		case len(v.oneOf) > 0 && !slices.Contains(v.oneOf, value):
-			l.add(v.name, v.text(badValue{value, "not one of " + strings.Join(v.oneOf, ", ")}))
+		case len(oneOf) > 0 && !slices.Contains(oneOf, value):
+			l.add(v.name, v.text(badValue{value, "not one of " + strings.Join(oneOf, ", ")}))
 		default:
 			use[v.name] = value
 		}
@@ -142,7 +134,7 @@ func (l *loader) addParseErrors(err error) {
 			l.problems = append(l.problems, err.Error())
 			continue
 		}
-		v := l.vars[slices.IndexFunc(l.vars, func(v variable) bool { return v.field == parse.Name })]
+		v := l.vars[slices.IndexFunc(l.vars, func(v variable) bool { return v.Name == parse.Name })]
 		for _, err := range flatten(parse.Err) {
 			bad, ok := errors.AsType[badValue](err)
 			if !ok {
@@ -179,10 +171,10 @@ func (v variable) text(b badValue) string {
 	if strings.Contains(b.part, " #") {
 		b.reason += "; write a comment on a line of its own"
 	}
-	if v.count {
-		b.reason += " (" + v.desc + ")"
+	if v.Type == reflect.TypeFor[Count]() {
+		b.reason += " (" + v.Tag.Get("desc") + ")"
 	}
-	if v.secret {
+	if v.secret() {
 		b.part = ""
 	}
 	b.reason = strings.ReplaceAll(b.reason, "{protocol}", strings.ToLower(v.name[len(v.name)-len("imap"):]))

@@ -21,9 +21,9 @@ type row struct{ name, def, meaning string }
 func rows() []row {
 	var all []row
 	for _, v := range variables(reflect.TypeFor[Config]()) {
-		r := row{v.name, v.def, v.desc}
+		r := row{v.name, v.def(), v.Tag.Get("desc")}
 		if len(r.def) > wideDefault {
-			r.def, r.meaning = "", r.meaning+"; default: "+v.def
+			r.def, r.meaning = "", r.meaning+"; default: "+r.def
 		}
 		all = append(all, r)
 	}
@@ -48,17 +48,17 @@ func Differences(here, there []string) (list []Difference) {
 	a, b := load(new(Config), here), load(new(Config), there)
 	for _, v := range a.vars {
 		x, y := a.given[v.name], b.given[v.name]
-		if cmp.Or(x, v.def) == cmp.Or(y, v.def) {
+		if cmp.Or(x, v.def()) == cmp.Or(y, v.def()) {
 			continue
 		}
 		words := func(value, secret string) string {
 			switch {
-			case v.secret, strings.HasSuffix(v.name, "TOKEN_FILE"), strings.HasSuffix(v.name, "KEY_FILE"):
+			case v.secret(), strings.HasSuffix(v.name, "TOKEN_FILE"), strings.HasSuffix(v.name, "KEY_FILE"):
 				return secret // the latter two may be the secret itself, by mistake
-			case value == "" && v.def == "":
+			case value == "" && v.def() == "":
 				return "not set"
 			case value == "":
-				return "the default " + v.def
+				return "the default " + v.def()
 			}
 			return text.Clean(value, shown)
 		}

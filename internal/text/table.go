@@ -45,18 +45,15 @@ func WriteTable(w io.Writer, color bool, header []string, rows [][]Cell) error {
 	for _, text := range header {
 		head = append(head, Cell{text, bold})
 	}
-	var lines [][]Cell
+	lines := append([][]Cell{head}, rows...)
 	var widths []int
-	for _, row := range append([][]Cell{head}, rows...) {
-		line := make([]Cell, len(row))
-		for i, cell := range row {
-			line[i] = Cell{printable(cell.Text), cell.Color}
+	for _, line := range lines {
+		for i, cell := range line {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(line[i].Text))
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell.Text))
 		}
-		lines = append(lines, line)
 	}
 	var b strings.Builder
 	for _, line := range lines {
@@ -72,13 +69,12 @@ func writeLine(b *strings.Builder, color bool, line []Cell, widths []int) {
 	pad := 0
 	for i, cell := range line {
 		if cell.Text != "" {
-			b.WriteString(strings.Repeat(" ", pad))
-			pad = 0
+			text := printable(cell.Text)
 			if color && cell.Color != "" {
-				b.WriteString(string(cell.Color) + cell.Text + string(reset))
-			} else {
-				b.WriteString(cell.Text)
+				text = string(cell.Color) + text + string(reset)
 			}
+			b.WriteString(strings.Repeat(" ", pad) + text)
+			pad = 0
 		}
 		pad += widths[i] - utf8.RuneCountInString(cell.Text) + 2
 	}

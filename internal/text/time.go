@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,19 +37,8 @@ func date(layout string, t time.Time, zone *time.Location) string {
 }
 
 // Later and Earlier choose one of two times.
-func Later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
-func Earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
+func Later(a, b time.Time) time.Time   { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }
+func Earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
 
 // Ahead says how far ahead a time is.
 func Ahead(d time.Duration) string {
@@ -106,31 +96,25 @@ var (
 // 24 hours, as in 90d or 1d12h. The error says what is expected and holds nothing
 // of the text.
 func ParseDuration(s string) (time.Duration, error) {
-	days, rest, found := strings.Cut(s, "d")
-	if !found {
-		days, rest = "0", s
-	}
 	if _, err := strconv.ParseUint(s, 10, 64); err == nil && s != "0" {
 		return 0, errUnit
 	}
-	n, err := strconv.ParseUint(days, 10, 64)
-	if err != nil || n > uint64(math.MaxInt64/day) {
+	days, rest, found := strings.Cut(s, "d")
+	switch {
+	case !found:
+		days, rest = "0", s
+	case rest == "":
+		rest = "0"
+	}
+	n, derr := strconv.ParseUint(days, 10, 64)
+	d, err := time.ParseDuration(rest)
+	switch whole := time.Duration(n) * day; {
+	case err != nil, derr != nil, n > uint64(math.MaxInt64/day), found && strings.ContainsAny(rest, "+-"),
+		d > math.MaxInt64-whole, d+whole <= 0:
 		return 0, errDuration
+	default:
+		return d + whole, nil
 	}
-	var d time.Duration
-	if rest != "" || !found {
-		d, err = time.ParseDuration(rest)
-		if err != nil || found && strings.ContainsAny(rest, "+-") {
-			return 0, errDuration
-		}
-	}
-	if d > math.MaxInt64-time.Duration(n)*day {
-		return 0, errDuration
-	}
-	if d += time.Duration(n) * day; d <= 0 {
-		return 0, errDuration
-	}
-	return d, nil
 }
 
 // ParseSince reads a time before now as ParseTime does, or a duration back from now.
