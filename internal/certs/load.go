@@ -78,7 +78,7 @@ func load(v variables, certFiles, keyFiles []string) (*Store, error) {
 	}
 	l := newLoader(v, keyFiles)
 	for _, name := range certFiles {
-		l.read(name, nil)
+		l.read(name, nil, levels)
 	}
 	for _, name := range keyFiles {
 		l.readFile(name, nil, true)
@@ -131,15 +131,15 @@ func (l *loader) report(keyless []*file) {
 func (l *loader) checkFolders() (strays []string) {
 	told := make(map[*folder]bool)
 	for _, s := range l.strays {
-		if root := s.dir.root(); root.pairs == 0 {
-			told[root] = true
+		if s.dir.pairs == 0 {
+			told[s.dir] = true
 			l.problems = append(l.problems, s.err)
 		} else {
 			strays = append(strays, s.err.Error())
 		}
 	}
 	for _, d := range l.folders {
-		if d.parent == nil && d.pairs == 0 && !told[d] {
+		if d.pairs == 0 && !told[d] {
 			l.problem(d.name, nil, errFolder)
 		}
 	}
@@ -176,7 +176,9 @@ func (l *loader) match(f *file) error {
 	if err != nil {
 		return err
 	}
-	f.dir.count()
+	if f.dir != nil {
+		f.dir.pairs++
+	}
 	cert := &tls.Certificate{Certificate: f.chain, PrivateKey: k.signer, Leaf: leaf}
 	l.addPair(&Info{Name: f.name, Leaf: leaf, Chain: f.chain, key: bit, cert: cert})
 	return nil

@@ -197,32 +197,15 @@ const maxFile = 1 << 20
 // keys.
 type file struct {
 	name  string  // as the operator named it
-	dir   *folder // nil where the file itself was named
+	dir   *folder // that it was found in; nil where the file itself was named
 	chain [][]byte
 	keys  []crypto.Signer
 }
 
-// folder is a directory with certificates, or one in it.
+// folder is a directory that was named, with the directories in it.
 type folder struct {
-	name   string
-	parent *folder // nil where the directory itself was named
-	// pairs were found in it or below it.
-	pairs int
-}
-
-// count notes that a pair was found in the folder.
-func (d *folder) count() {
-	for ; d != nil; d = d.parent {
-		d.pairs++
-	}
-}
-
-// root returns the directory that was named.
-func (d *folder) root() *folder {
-	for d.parent != nil {
-		d = d.parent
-	}
-	return d
+	name  string
+	pairs int // that were found in it
 }
 
 // problem notes a problem with a file or directory. In a directory it is a stray,
@@ -236,32 +219,39 @@ func (l *loader) problem(name string, dir *folder, err error) {
 	l.strays = append(l.strays, stray{dir, err})
 }
 
-// read reads a file or directory in d, or that the operator named if d is nil.
-func (l *loader) read(name string, d *folder) {
+// levels of directories are read, the one that was named and those in it: certbot and
+// others have one for each name.
+const levels = 2
+
+// read reads a file or directory in d, or that the operator named if d is nil, and so many
+// levels of directories.
+func (l *loader) read(name string, d *folder, levels int) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
 		l.problem(name, d, err)
-	case info.IsDir() && (d == nil || d.parent == nil):
-		l.readFolder(&folder{name: name, parent: d})
+	case info.IsDir() && levels > 0:
+		l.readFolder(name, d, levels-1)
 	case d == nil || info.Mode().IsRegular() && info.Size() <= maxFile:
 		l.readFile(name, d, false)
 	}
 }
 
-// readFolder reads the files in a directory and in its directories: certbot and
-// others have one for each name. Names that begin with a dot are Kubernetes'
+// readFolder reads what is in a directory. Names that begin with a dot are Kubernetes'
 // second view of the same files.
-func (l *loader) readFolder(d *folder) {
-	entries, err := os.ReadDir(d.name)
+func (l *loader) readFolder(name string, d *folder, levels int) {
+	entries, err := os.ReadDir(name)
 	if err != nil {
-		l.problem(d.name, d.parent, err)
+		l.problem(name, d, err)
 		return
 	}
-	l.folders = append(l.folders, d)
+	if d == nil {
+		d = &folder{name: name}
+		l.folders = append(l.folders, d)
+	}
 	for _, entry := range entries {
 		if !strings.HasPrefix(entry.Name(), ".") {
-			l.read(filepath.Join(d.name, entry.Name()), d)
+			l.read(filepath.Join(name, entry.Name()), d, levels)
 		}
 	}
 }
