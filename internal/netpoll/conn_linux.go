@@ -32,10 +32,9 @@ type poller struct {
 	outErr error
 	waited bool
 
-	// Guarded by the idle set: the slot, if it is parked; whether its epoll
-	// instance knows the descriptor; whether it may not be parked any more.
-	slot         int32
-	parked       bool
+	// Guarded by the idle set: the number of the parking, 0 if it is not parked; whether
+	// the epoll instance knows the descriptor; whether it may not be parked any more.
+	parking      uint64
 	known, awake bool
 }
 

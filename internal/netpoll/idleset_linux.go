@@ -1,8 +1,10 @@
 package netpoll
 
 import (
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -17,16 +19,11 @@ type IdleSet struct {
 	events [64]unix.EpollEvent
 
 	mu     sync.Mutex
-	slots  []slot
-	free   []int32
+	parked map[uint64]*Conn
+	// last is the number of the last parking. None is used again, so that a late event
+	// is for nobody.
+	last   uint64
 	closed bool
-}
-
-// slot is a place for a connection. One that was left is used again; its
-// generation tells an event for the new connection from a late one for the old.
-type slot struct {
-	conn       *Conn
-	generation int32
 }
 
 // NewIdleSet makes a set. Run has to run, and Close ends it.
@@ -39,7 +36,7 @@ func NewIdleSet() (*IdleSet, error) {
 		unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	s := &IdleSet{file: os.NewFile(uintptr(fd), "epoll")}
+	s := &IdleSet{file: os.NewFile(uintptr(fd), "epoll"), parked: make(map[uint64]*Conn)}
 	if s.raw, err = s.file.SyscallConn(); err != nil {
 		s.file.Close()
 		return nil, err
@@ -62,17 +59,17 @@ func (s *IdleSet) resumeReady(fd uintptr) bool {
 		return err == unix.EINTR
 	}
 	for _, e := range s.events[:n] {
-		s.happened(e.Fd, e.Pad)
+		s.happened(uint64(uint32(e.Fd)) | uint64(e.Pad)<<32)
 	}
 	return n > 0
 }
 
 // happened resumes the connection that an event is for, if it is still parked.
-func (s *IdleSet) happened(i, generation int32) {
+func (s *IdleSet) happened(parking uint64) {
 	s.mu.Lock()
-	var c *Conn
-	if slot := s.slots[i]; slot.conn != nil && slot.generation == generation {
-		c = s.leave(i)
+	c := s.parked[parking]
+	if c != nil {
+		s.leave(c)
 	}
 	s.mu.Unlock()
 	if c != nil {
@@ -84,11 +81,9 @@ func (s *IdleSet) happened(i, generation int32) {
 func (s *IdleSet) Close() {
 	s.mu.Lock()
 	s.closed = true
-	var parked []*Conn
-	for i, slot := range s.slots {
-		if slot.conn != nil {
-			parked = append(parked, s.leave(int32(i)))
-		}
+	parked := slices.Collect(maps.Values(s.parked))
+	for _, c := range parked {
+		s.leave(c)
 	}
 	s.mu.Unlock()
 	s.file.Close() // waits until nobody uses the descriptor
@@ -101,7 +96,7 @@ func (s *IdleSet) Close() {
 func (s *IdleSet) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.slots) - len(s.free)
+	return len(s.parked)
 }
 
 // Park puts c aside until there is something to read, c is closed, or Unpark is
@@ -115,9 +110,9 @@ func (c *Conn) Park() bool {
 	if c.awake || s.closed {
 		return false
 	}
-	i := s.take(c)
-	if s.arm(c, i) != nil {
-		s.leave(i)
+	s.take(c)
+	if s.arm(c) != nil {
+		s.leave(c)
 		return false
 	}
 	c.known = true
@@ -125,12 +120,12 @@ func (c *Conn) Park() bool {
 }
 
 // arm has the epoll instance report c once.
-func (s *IdleSet) arm(c *Conn, i int32) error {
+func (s *IdleSet) arm(c *Conn) error {
 	op := unix.EPOLL_CTL_ADD
 	if c.known {
 		op = unix.EPOLL_CTL_MOD
 	}
-	e := &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: i, Pad: s.slots[i].generation}
+	e := &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: int32(c.parking), Pad: int32(c.parking >> 32)}
 	err := net.ErrClosed
 	c.raw.Control(func(fd uintptr) {
 		s.raw.Control(func(epoll uintptr) { err = unix.EpollCtl(int(epoll), op, int(fd), e) })
@@ -143,9 +138,9 @@ func (c *Conn) Unpark() {
 	s := c.IdleSet
 	s.mu.Lock()
 	c.awake = true
-	parked := c.parked
+	parked := c.parking != 0
 	if parked {
-		s.leave(c.slot)
+		s.leave(c)
 	}
 	s.mu.Unlock()
 	if parked {
@@ -153,25 +148,15 @@ func (c *Conn) Unpark() {
 	}
 }
 
-// take gives c a slot; mu is held.
-func (s *IdleSet) take(c *Conn) (i int32) {
-	if n := len(s.free); n > 0 {
-		i = s.free[n-1]
-		s.free = s.free[:n-1]
-	} else {
-		i = int32(len(s.slots))
-		s.slots = append(s.slots, slot{})
-	}
-	s.slots[i].conn = c
-	c.slot, c.parked = i, true
-	return i
+// take puts c into the set; mu is held.
+func (s *IdleSet) take(c *Conn) {
+	s.last++
+	c.parking = s.last
+	s.parked[c.parking] = c
 }
 
-// leave empties a slot; mu is held.
-func (s *IdleSet) leave(i int32) *Conn {
-	c := s.slots[i].conn
-	s.slots[i] = slot{generation: s.slots[i].generation + 1}
-	s.free = append(s.free, i)
-	c.parked = false
-	return c
+// leave takes c out of the set; mu is held.
+func (s *IdleSet) leave(c *Conn) {
+	delete(s.parked, c.parking)
+	c.parking = 0
 }

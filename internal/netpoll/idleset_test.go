@@ -4,7 +4,6 @@ package netpoll
 
 import (
 	"io"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -80,29 +79,24 @@ func TestNoConnectionIsLeftInAnIdleSetThatCloses(t *testing.T) {
 	}
 }
 
-// A slot that was left is used again; a late event for the connection before does
-// not resume the new one.
+// A late event for a parking that is over resumes nobody: neither the connection, which
+// may be parked again, nor another one.
 func TestALateEventResumesNoOther(t *testing.T) {
-	s := &IdleSet{}
-	var resumed atomic.Int32
+	s := &IdleSet{parked: make(map[uint64]*Conn)}
+	resumed := 0
 	first, second := &Conn{IdleSet: s}, &Conn{IdleSet: s}
-	first.resume, second.resume = func() { resumed.Add(1) }, func() { resumed.Add(10) }
-	s.mu.Lock()
-	i := s.take(first)
-	late := s.slots[i].generation
-	s.mu.Unlock()
-	first.Unpark()
-	s.mu.Lock()
-	if j := s.take(second); j != i {
-		t.Fatalf("slot %d, want the free one, %d", j, i)
+	first.resume, second.resume = func() { resumed++ }, func() { resumed += 10 }
+	s.take(first)
+	late := first.parking
+	s.happened(late)
+	s.take(second)
+	s.take(first)
+	s.happened(late)
+	if resumed != 1 || first.parking == 0 || second.parking == 0 {
+		t.Errorf("resumed: %d; parked as %d and %d", resumed, first.parking, second.parking)
 	}
-	s.mu.Unlock()
-	s.happened(i, late)
-	if resumed.Load() != 1 || !second.parked {
-		t.Errorf("resumed: %d; the second one is parked: %v", resumed.Load(), second.parked)
-	}
-	s.happened(i, s.slots[i].generation)
-	if resumed.Load() != 11 || second.parked {
-		t.Errorf("resumed: %d; the second one is parked: %v", resumed.Load(), second.parked)
+	s.happened(second.parking)
+	if resumed != 11 || first.parking == 0 || second.parking != 0 {
+		t.Errorf("resumed: %d; parked as %d and %d", resumed, first.parking, second.parking)
 	}
 }
