@@ -121,16 +121,12 @@ func (s *session) outgoingHeader() ([]byte, error) {
 		return nil, nil
 	}
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(s.Client), net.TCPAddrFromAddrPort(s.destination))
-	var err error
 	switch {
 	case version == 2 && s.tls != nil:
-		err = setTLVs(h, s.tls.ConnectionState())
+		setTLVs(h, s.tls.ConnectionState())
 	case version == 2:
 		// Passed through: the upstream sees the TLS itself.
-		err = h.SetTLVs(authority(s.hs.hello.ServerName))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("making the PROXY header: %w", err)
+		h.SetTLVs(authority(s.hs.hello.ServerName))
 	}
 	return h.Format()
 }
@@ -144,16 +140,14 @@ func OwnHeader(version int, local, remote net.Addr, secured bool) ([]byte, error
 	}
 	h := proxyproto.HeaderProxyFromAddrs(byte(version), local, remote)
 	if version == 2 && secured {
-		if err := setTLVs(h, tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256}); err != nil {
-			return nil, fmt.Errorf("making the PROXY header: %w", err)
-		}
+		setTLVs(h, tls.ConnectionState{Version: tls.VersionTLS13, CipherSuite: tls.TLS_AES_128_GCM_SHA256})
 	}
 	return h.Format()
 }
 
 // setTLVs says that and how the client's side is secured, so that the upstream need not
-// refuse logins on what it sees as a plain line.
-func setTLVs(h *proxyproto.Header, state tls.ConnectionState) error {
+// refuse logins on what it sees as a plain line. All texts are short enough for a header.
+func setTLVs(h *proxyproto.Header, state tls.ConnectionState) {
 	info := tlvparse.PP2SSL{
 		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,
 		Verify: 1,
@@ -169,12 +163,8 @@ func setTLVs(h *proxyproto.Header, state tls.ConnectionState) error {
 			info.TLV = append(info.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(text.Cut(name, maxTLV))})
 		}
 	}
-	ssl, err := info.Marshal()
-	if err != nil {
-		return err
-	}
-	tlvs := []proxyproto.TLV{ssl}
-	return h.SetTLVs(append(tlvs, authority(state.ServerName)...))
+	ssl, _ := info.Marshal()
+	h.SetTLVs(append([]proxyproto.TLV{ssl}, authority(state.ServerName)...))
 }
 
 // authority is the name that the client asked for, if any.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -217,14 +218,10 @@ func (t *tunnel) closeNotify() {
 	}
 }
 
-type copyError string
-
-func (e copyError) Error() string { return string(e) }
-
-const (
-	errIdle   copyError = "idle for too long"
-	errWrite  copyError = "write failed"
-	errParked copyError = "parked"
+var (
+	errIdle   = errors.New("idle for too long")
+	errWrite  = errors.New("write failed")
+	errParked = errors.New("parked")
 )
 
 // copy passes on what was read ahead, then all that comes, until the end of it, an

@@ -134,25 +134,18 @@ func (srv *Server) ask(up *upstream, d dialect, stranger bool, greeted func()) (
 	if err == nil {
 		a.Capabilities, err = d.capabilities(c, version > 0)
 	}
-	switch refused := (*upstreamRefusal)(nil); {
-	case err == nil:
+	if err == nil {
 		return a, nil
-	case errors.As(err, &refused):
-		err = &upstreamError{UpstreamRefused, err}
-	default:
+	}
+	if reasonOf(err) != UpstreamRefused {
 		err = &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("asking for the capabilities after the greeting: %w", err)}
 	}
 	return a, up.advise(err, version > 0)
 }
 
-// upstreamRefusal is an answer that refuses, or that nobody asked for.
-type upstreamRefusal struct {
-	command string
-	answer  []byte
-}
-
-func (r *upstreamRefusal) Error() string {
-	return fmt.Sprintf("upstream greets, but answers %s with %.80q", r.command, bytes.TrimRight(r.answer, "\r\n"))
+// refusedAfterGreeting is for an answer that refuses, or that nobody asked for.
+func refusedAfterGreeting(command string, answer []byte) error {
+	return &upstreamError{UpstreamRefused, fmt.Errorf("upstream greets, but answers %s with %.80q", command, bytes.TrimRight(answer, "\r\n"))}
 }
 
 // capabilities asks for the capabilities (RFC 9051, Section 6.1.1). Before their reply
@@ -160,11 +153,11 @@ func (r *upstreamRefusal) Error() string {
 // it would a PROXY header that it takes for a command.
 func (imapDialect) capabilities(c *upstreamConn, _ bool) (list []string, err error) {
 	const command = "CAPABILITY"
-	var unasked []byte
+	var unasked error
 	reply, ok, err := commandUpstream(c.lines, c, command, func(response []byte) {
 		tag, status := mailproto.IMAPStatus(response)
 		if unasked == nil && (string(tag) != "*" || status != nil && !status.Is("OK")) {
-			unasked = bytes.Clone(response)
+			unasked = refusedAfterGreeting(command, response)
 		}
 		if found := mailproto.IMAPCapabilities(response); found != nil {
 			list = found
@@ -172,11 +165,11 @@ func (imapDialect) capabilities(c *upstreamConn, _ bool) (list []string, err err
 	})
 	switch {
 	case unasked != nil:
-		return nil, &upstreamRefusal{command, unasked}
+		return nil, unasked
 	case err != nil:
 		return nil, err
 	case !ok:
-		return nil, &upstreamRefusal{command, reply}
+		return nil, refusedAfterGreeting(command, reply)
 	}
 	io.WriteString(c, "postern LOGOUT\r\n") // it is closed in any case
 	return list, nil
@@ -214,15 +207,15 @@ func (pop3Dialect) capabilities(c *upstreamConn, header bool) (list []string, er
 		}
 	}
 	if !mailproto.IsPOP3Status(line, "-ERR") {
-		return nil, &upstreamRefusal{command, bytes.Clone(line)}
+		return nil, refusedAfterGreeting(command, line)
 	}
-	first := bytes.Clone(line)
+	refused := refusedAfterGreeting(command, line)
 	if line, err = c.say("QUIT"); err != nil || !mailproto.IsPOP3Status(line, "+OK") {
-		return nil, &upstreamRefusal{command, first}
+		return nil, refused
 	}
 	if header {
 		if line, err = c.lines.Line(); err == nil {
-			return nil, &upstreamRefusal{command, bytes.Clone(line)}
+			return nil, refusedAfterGreeting(command, line)
 		}
 	}
 	return nil, nil
@@ -261,16 +254,13 @@ func (srv *Server) notItself(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	for l, list := range srv.cfg.Listeners {
 		if err == nil && slices.ContainsFunc(list, func(nl net.Listener) bool { return netpoll.Accepts(nl, to) }) {
-			return ownListenerError(l)
+			return fmt.Errorf("%w %s", errOwnListener, l)
 		}
 	}
 	return nil
 }
 
-// ownListenerError is a connection that would be one to ourselves.
-type ownListenerError Listener
-
-func (e ownListenerError) Error() string { return "this is the instance's own listener " + string(e) }
+var errOwnListener = errors.New("this is the instance's own listener")
 
 // converse is the dialogue with an upstream from the first byte to a greeting.
 func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeting, err error) {
@@ -364,7 +354,7 @@ func (up *upstream) advise(err error, header bool) error {
 	var wrongName x509.HostnameError
 	var unknown x509.UnknownAuthorityError
 	switch {
-	case errors.As(err, new(ownListenerError)):
+	case errors.Is(err, errOwnListener):
 		advice = "name the mail server's port in " + its
 	case errors.Is(err, syscall.ECONNREFUSED) && dialling:
 		advice = "nothing listens there: start the mail server, or name its port in " + its
