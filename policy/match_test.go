@@ -126,7 +126,7 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 				rule.Floor, rule.OwnFloor = Floors[r.IntN(len(Floors))], r.IntN(4) == 0
 			}
 		}
-		p := newPolicy(FloorTLS12, Modes[r.IntN(3)], rules, nil)
+		p := compiled(&Policy{floor: FloorTLS12, mode: Modes[r.IntN(3)], rules: rules})
 		s := p.At(at)
 		for range 200 {
 			h := poolHellos[r.IntN(len(poolHellos))]

@@ -3,9 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,36 +18,30 @@ import (
 // Parse compiles a policy file. The error is of type [Problems] and holds all
 // that is wrong at once. It depends on the file alone, never on the clock.
 func Parse(data []byte) (*Policy, error) {
-	f := file{floor: FloorTLS12, mode: Enforce, names: make(map[string]int)}
+	f := file{policy: &Policy{floor: FloorTLS12, mode: Enforce}, names: make(map[string]int)}
 	if n := f.document(data); n != nil {
 		f.top(n)
 	}
 	if len(f.problems) > 0 {
 		return nil, f.problems.sorted()
 	}
-	p := newPolicy(f.floor, f.mode, f.rules, f.candidates)
-	p.explainText, p.doubts, p.source = f.explainText, f.doubts, data
-	return p, nil
+	f.policy.doubts, f.policy.source = f.doubts, data
+	return compiled(f.policy), nil
 }
 
 // file is a policy file that is being read.
 type file struct {
 	walker
-	floor      Floor
-	mode       Mode
-	rules      []*Rule
-	candidates []Candidate
-	names      map[string]int // by name, the line
-
-	explainText string
+	policy *Policy
+	names  map[string]int // by name, the line
 }
 
 func (f *file) top(n *yaml.Node) {
 	f.mapping(n, "the policy", map[string]field{
-		"floor":        scalar(&f.walker, "floor", &f.floor, ParseFloor),
-		"mode":         scalar(&f.walker, "mode", &f.mode, ParseMode),
+		"floor":        scalar(&f.walker, "floor", &f.policy.floor, ParseFloor),
+		"mode":         scalar(&f.walker, "mode", &f.policy.mode, ParseMode),
 		"rules":        {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.rule, f.readRule) }},
-		"explain_text": scalar(&f.walker, "explain_text", &f.explainText, func(s string) (string, error) { return s, CheckExplainText(s) }),
+		"explain_text": scalar(&f.walker, "explain_text", &f.policy.explainText, func(s string) (string, error) { return s, CheckExplainText(s) }),
 		"candidates":   {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.candidate, f.readCandidate) }},
 	})
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
@@ -123,7 +115,7 @@ func (f *file) readCandidate(n *yaml.Node) {
 	})
 	f.require(n, seen, "a candidate", "name", "floor")
 	f.claim(n, c.Name)
-	f.candidates = append(f.candidates, c)
+	f.policy.candidates = append(f.policy.candidates, c)
 }
 
 // require tells which of the keys are missing.
@@ -135,19 +127,12 @@ func (f *file) require(n *yaml.Node, seen map[string]*yaml.Node, what string, ke
 	}
 }
 
-// ruleText is a rule as it stands in the file, where it is not one value a key.
-type ruleText struct {
-	Rule
-	cron string
-	open time.Duration
-	// ramp: the share has two ends.
-	ramp bool
-}
-
 func (f *file) readRule(n *yaml.Node) {
-	r := ruleText{Rule: Rule{Line: n.Line}}
+	r := &Rule{Line: n.Line}
 	w := &f.walker
-	var from, until string // as written
+	var from, until, cron string // as written
+	var open time.Duration
+	ramp := false // the share has two ends
 	dated := func(written *string) func(string) (time.Time, error) {
 		return func(s string) (time.Time, error) { *written = s; return parseTime(s) }
 	}
@@ -160,9 +145,9 @@ func (f *file) readRule(n *yaml.Node) {
 		"from":         scalar(w, "from", &r.From, dated(&from)),
 		"until":        scalar(w, "until", &r.Until, dated(&until)),
 		"timezone":     scalar(w, "timezone", &r.Zone, parseZone),
-		"schedule":     scalar(w, "schedule", &r.cron, parseCron),
-		"for":          scalar(w, "for", &r.open, parseOpen),
-		"share":        {read: func(n *yaml.Node) { r.Share, r.ramp = f.readShare(n), n.Kind == yaml.MappingNode }},
+		"schedule":     scalar(w, "schedule", &cron, parseCron),
+		"for":          scalar(w, "for", &open, parseOpen),
+		"share":        {read: func(n *yaml.Node) { r.Share, ramp = f.readShare(n), n.Kind == yaml.MappingNode }},
 		"match":        {read: func(n *yaml.Node) { r.Match = f.readMatch(n) }},
 	})
 	f.require(n, seen, "a rule", "name", "mode")
@@ -179,11 +164,11 @@ func (f *file) readRule(n *yaml.Node) {
 	}
 	f.doubtOffset(seen["from"], "from", from, r.From, r.Zone)
 	f.doubtOffset(seen["until"], "until", until, r.Until, r.Zone)
-	f.schedule(seen, &r)
-	if r.ramp && (seen["from"] == nil || seen["until"] == nil) {
+	r.Schedule = f.schedule(seen, cron, r.Zone, open)
+	if ramp && (seen["from"] == nil || seen["until"] == nil) {
 		f.add(seen["share"], "a share from and to needs the dates between which it changes: add from and until to the rule")
 	}
-	f.rules = append(f.rules, &r.Rule)
+	f.policy.rules = append(f.policy.rules, r)
 }
 
 func parseAlways(s string) (bool, error) {
@@ -218,22 +203,22 @@ func parseCron(s string) (string, error) {
 }
 
 // schedule compiles what stands in three keys.
-func (f *file) schedule(seen map[string]*yaml.Node, r *ruleText) {
-	cron, open := seen["schedule"], seen["for"]
+func (f *file) schedule(seen map[string]*yaml.Node, expression string, zone *time.Location, open time.Duration) *Schedule {
+	cron, lasts := seen["schedule"], seen["for"]
 	switch {
-	case cron == nil && open != nil:
-		f.add(open, "for without schedule: add schedule, or use from and until for dates")
+	case cron == nil && lasts != nil:
+		f.add(lasts, "for without schedule: add schedule, or use from and until for dates")
 	case cron == nil:
-	case open == nil:
+	case lasts == nil:
 		f.add(cron, "schedule without for: add how long it lasts, as for: 10m")
-	case r.cron != "":
-		s, err := ParseSchedule(r.cron, r.Zone, r.open)
+	case expression != "":
+		s, err := ParseSchedule(expression, zone, open)
 		if err != nil {
 			f.add(cron, "schedule: %v", err)
-			return
 		}
-		r.Schedule = s
+		return s
 	}
+	return nil
 }
 
 func (f *file) readShare(n *yaml.Node) *Share {
@@ -323,10 +308,8 @@ func parsePercent(s string) (float64, error) {
 }
 
 func parseBy(s string) (connection bool, err error) {
-	by := map[string]bool{"client": false, "connection": true}
-	connection, ok := by[s]
-	if !ok {
-		return false, fmt.Errorf("%q is not one of %s", clip(s), strings.Join(slices.Sorted(maps.Keys(by)), ", "))
+	if s != "client" && s != "connection" {
+		return false, fmt.Errorf("%q is not one of client, connection", clip(s))
 	}
-	return connection, nil
+	return s == "connection", nil
 }

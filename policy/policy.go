@@ -37,7 +37,7 @@ type Candidate struct {
 
 // New makes the policy that POLICY_FLOOR and POLICY_MODE describe, without
 // rules.
-func New(floor Floor, mode Mode) *Policy { return newPolicy(floor, mode, nil, nil) }
+func New(floor Floor, mode Mode) *Policy { return compiled(&Policy{floor: floor, mode: mode}) }
 
 // MarshalJSON has the bytes of a file that [Parse] makes the same policy of, in whatever
 // encoding they are.
@@ -62,12 +62,12 @@ func (p *Policy) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-func newPolicy(floor Floor, mode Mode, rules []*Rule, candidates []Candidate) *Policy {
-	p := &Policy{floor: floor, mode: mode, rules: rules, candidates: candidates}
+// compiled has p with what follows from its rules and candidates.
+func compiled(p *Policy) *Policy {
 	for _, k := range Keys {
-		p.keys = append(p.keys, indexOf(k, rules))
+		p.keys = append(p.keys, indexOf(k, p.rules))
 	}
-	for i, r := range rules {
+	for i, r := range p.rules {
 		r.place, r.shuffle = i, shuffleOf(r.Name)
 		p.all.add(i)
 		if r.Schedule != nil {
@@ -76,10 +76,10 @@ func newPolicy(floor Floor, mode Mode, rules []*Rule, candidates []Candidate) *P
 		if r.OwnFloor {
 			p.ownFloor.add(i)
 		} else {
-			r.Floor = floor
+			r.Floor = p.floor
 		}
 	}
-	for _, c := range candidates {
+	for _, c := range p.candidates {
 		if !slices.Contains(p.judged, c.Floor) {
 			p.judged = append(p.judged, c.Floor)
 		}

@@ -44,7 +44,7 @@ func TestASnapshotHoldsUntilARuleComesOrGoes(t *testing.T) {
 		for i := range rules {
 			rules[i] = datedRule(t, r, i, at)
 		}
-		p := newPolicy(FloorTLS12, Enforce, rules, nil)
+		p := compiled(&Policy{floor: FloorTLS12, mode: Enforce, rules: rules})
 		s := p.At(at)
 		if !s.Until.After(at) || s.Until.After(at.Add(snapshotLife)) {
 			t.Fatalf("made at %s it holds until %s", at, s.Until)
@@ -157,7 +157,7 @@ func TestNoLegacyClientIsServedWherePolicyAllowsNone(t *testing.T) {
 				rules[i].Match = Match{{keyNamed("listener"), []string{"imaps"}}}
 			}
 		}
-		p := newPolicy(FloorTLS12, Modes[r.IntN(3)*r.IntN(2)], rules, nil)
+		p := compiled(&Policy{floor: FloorTLS12, mode: Modes[r.IntN(3)*r.IntN(2)], rules: rules})
 		want := false
 		for hour := range 40 {
 			now := near.Add(time.Duration(hour) * time.Hour)
