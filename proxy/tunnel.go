@@ -106,16 +106,18 @@ func (t *tunnel) startPolling() error {
 // run copies in one direction, until that has ended or parks. The one that ends
 // last ends the session, for the reason of the first.
 func (t *tunnel) run(d Direction, ahead []byte) {
-	var reason CloseReason
-	if d == ToClient {
-		reason = t.copyToClient(ahead)
-	} else {
-		reason = t.copyToUpstream(ahead)
+	err := t.copy(d, ahead)
+	switch {
+	case err == errParked:
+		return
+	case err == errIdle:
+		t.endsFor(ReasonTimeout) // before the other direction notices
+		t.closeInOrder()
+	case d == ToClient:
+		t.upstreamEnded(err)
+	default:
+		t.clientEnded(err)
 	}
-	if reason == "" {
-		return // parked
-	}
-	t.endsFor(reason)
 	t.mu.Lock()
 	t.ended++
 	last := t.ended == 2
@@ -138,55 +140,39 @@ func (t *tunnel) endsFor(reason CloseReason) {
 	}
 }
 
-// copyToUpstream is the client's direction; it returns no reason where it is parked.
-// When the client closes its side, the upstream is told, and may go on sending.
-func (t *tunnel) copyToUpstream(ahead []byte) CloseReason {
-	socket, upstream := t.s.raw, t.s.upstream
-	err := t.copy(&socket.Conn, t.upstream, ahead, ToUpstream)
-	reason := ReasonClient
+// clientEnded ends the client's direction. When the client closes its side, the upstream
+// is told, and may go on sending.
+func (t *tunnel) clientEnded(err error) {
+	upstream := t.s.upstream
 	switch {
-	case err == errParked:
-		return ""
-	case err == errIdle:
-		t.endsFor(ReasonTimeout) // before the other direction notices
-		t.abort()
-		return ReasonTimeout
 	case err == errWrite:
-		reason = ReasonUpstream // what it sent before it went is still delivered
+		t.endsFor(ReasonUpstream) // what it sent before it went is still delivered
 	case endingOf(err) == endReset:
+		t.endsFor(ReasonClient)
 		t.abort()
-		return ReasonClient
+		return
 	default:
 		t.endsFor(ReasonClient) // before the upstream answers by closing, too
 		upstream.raw.ShortenDeadline(closeNotifyTime)
 		upstream.CloseWrite()
 	}
 	t.halfClosed(upstream.raw)
-	return reason
 }
 
-// copyToClient is the upstream's direction; it returns no reason where it is parked.
-// Its end is passed on as close_notify and FIN, and never as a word: it may have come
-// in the middle of a literal.
-func (t *tunnel) copyToClient(ahead []byte) CloseReason {
+// upstreamEnded ends the upstream's direction. Its end is passed on as close_notify and
+// FIN, and never as a word: it may have come in the middle of a literal.
+func (t *tunnel) upstreamEnded(err error) {
 	socket := t.s.raw
-	switch err := t.copy(t.s.upstream.raw, t.client, ahead, ToClient); err {
-	case errParked:
-		return ""
-	case errIdle:
-		t.endsFor(ReasonTimeout) // before the other direction notices
-		t.closeInOrder()
-		return ReasonTimeout
-	case errWrite:
+	if err == errWrite {
+		t.endsFor(ReasonClient)
 		t.abort()
-		return ReasonClient
+		return
 	}
 	t.endsFor(ReasonUpstream) // before the client answers by closing, too
 	socket.ShortenDeadline(closeNotifyTime)
 	t.closeNotify()
 	socket.CloseWrite()
 	t.halfClosed(&socket.Conn)
-	return ReasonUpstream
 }
 
 // halfClosed leaves the other direction halfCloseTime, and keeps it from parking, since
@@ -228,7 +214,11 @@ var (
 // error, or the idle timeout; or until it parks, after which the direction belongs to
 // another goroutine. from is a socket, but Next reads from it by way of TLS where
 // startPolling has said so.
-func (t *tunnel) copy(from *netpoll.Conn, to io.Writer, ahead []byte, d Direction) error {
+func (t *tunnel) copy(d Direction, ahead []byte) error {
+	from, to := &t.s.raw.Conn, t.upstream
+	if d == ToClient {
+		from, to = t.s.upstream.raw, t.client
+	}
 	if len(ahead) > 0 {
 		if err := t.write(to, ahead, d); err != nil {
 			return err
