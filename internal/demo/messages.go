@@ -58,14 +58,9 @@ func newMessage(text string) (message, error) {
 // top is the header, the empty line, and the first n lines of the body
 // (RFC 1939, section 7, TOP).
 func (m message) top(n int) []byte {
-	header, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
-	end := len(header) + len("\r\n\r\n")
-	for line := range bytes.Lines(body) {
-		if n == 0 {
-			break
-		}
-		n--
-		end += len(line)
+	_, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
+	if lines := bytes.SplitAfterN(body, []byte("\n"), n+1); len(lines) > n {
+		return m.text[:len(m.text)-len(lines[n])]
 	}
-	return m.text[:end]
+	return m.text
 }

@@ -107,16 +107,15 @@ func (s *pop3Session) readLine() (string, error) {
 	}
 	s.conn.SetReadDeadline(time.Now().Add(pop3ReadTimeout))
 	line, err := s.r.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		for errors.Is(err, bufio.ErrBufferFull) {
-			_, err = s.r.ReadSlice('\n')
-		}
-		if err == nil {
-			err = bufio.ErrBufferFull
-		}
+	tooLong := err == bufio.ErrBufferFull
+	for err == bufio.ErrBufferFull {
+		_, err = s.r.ReadSlice('\n')
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", err
+	case tooLong:
+		return "", bufio.ErrBufferFull
 	}
 	// A lone LF is taken too: people type here, through openssl s_client.
 	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"), nil
