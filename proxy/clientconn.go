@@ -195,8 +195,7 @@ func (c *clientConn) writeAlert(p []byte) (int, error) {
 	if c.recorder.holding {
 		return len(p), nil
 	}
-	record := alertRecord(c.alertSent, c.s.hs.legacyVersion)
-	_, err := c.Conn.Write(record[:])
+	_, err := c.Conn.Write(alertRecord(c.alertSent, c.s.hs.legacyVersion))
 	return len(p), err
 }
 
@@ -287,9 +286,9 @@ func (c *clientConn) endedWithAlert() bool { return isAlert(c.tail[:]) }
 
 // alertRecord is a fatal alert in a record of the version that the hello names as its
 // own; NoVersion stands for TLS 1.0.
-func alertRecord(a tls.AlertError, hello policy.Version) [alertRecordLen]byte {
+func alertRecord(a tls.AlertError, hello policy.Version) []byte {
 	version := min(max(cmp.Or(hello, policy.TLS10), policy.SSL3), policy.TLS12)
-	return [...]byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a)}
+	return []byte{recordAlert, byte(version >> 8), byte(version), 0, 2, 2, byte(a)}
 }
 
 // isAlert reports whether b is the record of a fatal alert, in clear.

@@ -214,15 +214,11 @@ func (s *session) end(reason CloseReason) {
 	if s.admission == countedPerClient {
 		s.srv.clients.leave(s.Client.Addr())
 	}
-	s.tellClosed(reason)
-	s.srv.remove(s)
-}
-
-func (s *session) tellClosed(reason CloseReason) {
 	s.srv.cfg.Observer.Closed(&Closed{
 		Conn: &s.Conn, Reason: reason, Duration: time.Since(s.Accepted),
 		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
 	})
+	s.srv.remove(s)
 }
 
 // loginDeadline is when the client must have logged in.

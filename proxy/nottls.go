@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"crypto/tls"
 	"regexp"
 	"slices"
 	"time"
@@ -20,31 +19,18 @@ func (c *clientConn) sslv2() bool {
 	return err == nil && legacyhello.IsSSLv2(b)
 }
 
-// peekSSLv2 returns the bytes of an SSLv2-compatible ClientHello, which stay unread.
-func (c *clientConn) peekSSLv2() ([]byte, error) {
-	b, err := c.peek(2)
-	if err != nil {
-		return nil, err
-	}
-	n := legacyhello.SSLv2Len(b)
-	if b, err = c.peek(n); err != nil {
-		return nil, err
-	}
-	return b[:n], nil
-}
-
 // sslv2Hello passes an SSLv2-compatible ClientHello through, or refuses it.
 func (s *session) sslv2Hello() (Outcome, *tunnel) {
 	hs := s.hs
-	first, err := s.raw.peekSSLv2()
+	size := legacyhello.SSLv2Len(s.raw.unread) // which sslv2 has looked at
+	whole, err := s.raw.peek(size)
 	if err != nil {
 		return s.failed(s.failure(err)), nil
 	}
-	whole := s.raw.unread
-	s.raw.unread = whole[len(first):]
-	hello, ok := legacyhello.ParseSSLv2(first)
+	s.raw.unread = whole[size:]
+	hello, ok := legacyhello.ParseSSLv2(whole[:size])
 	if !ok {
-		s.sendAlert(alertDecodeError, policy.NoVersion)
+		s.raw.Write(alertRecord(alertDecodeError, policy.NoVersion))
 		return s.failed(FailMalformed), nil
 	}
 	s.judge(hello)
@@ -54,19 +40,13 @@ func (s *session) sslv2Hello() (Outcome, *tunnel) {
 			return outcome, t
 		}
 	}
-	s.sendAlert(alertProtocolVersion, hs.verdict.Version)
+	s.raw.Write(alertRecord(alertProtocolVersion, hs.verdict.Version))
 	if !hs.verdict.Legacy() {
 		return s.failed(FailOther), nil
 	}
 	s.report(Rejected, NoFailure)
 	s.raw.finish()
 	return Rejected, nil
-}
-
-// sendAlert sends a fatal alert to a client with a hello of that version.
-func (s *session) sendAlert(a tls.AlertError, hello policy.Version) {
-	record := alertRecord(a, hello)
-	s.raw.Write(record[:])
 }
 
 const (
@@ -141,8 +121,7 @@ func (s *session) rejectEarly() bool {
 		s.hs = nil
 		return false
 	}
-	record := alertRecord(alertProtocolVersion, legacyhello.Version(first))
-	s.raw.WriteLast(record[:])
+	s.raw.WriteLast(alertRecord(alertProtocolVersion, legacyhello.Version(first)))
 	s.report(Rejected, NoFailure)
 	s.end(ReasonHandshake)
 	return true

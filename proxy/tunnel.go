@@ -66,8 +66,8 @@ func newTunnel(s *session, login *Login, fromClient, fromUpstream []byte) *tunne
 	t := &tunnel{s: s, client: s.tls, upstream: s.upstream, fromClient: fromClient, fromUpstream: fromUpstream}
 	if t.passedThrough() {
 		t.client = s.raw
-	} else if s.sniffs(login) {
-		t.upstream = newSniffingWriter(s, login)
+	} else if s.identified() && s.Listener.Protocol() == ProtocolIMAP && login.Software == "" {
+		t.upstream = &sniffingWriter{to: s.upstream, sniffer: mailproto.NewSniffer(), observer: s.srv.cfg.Observer, login: login}
 	}
 	return t
 }
@@ -353,15 +353,6 @@ type sniffingWriter struct {
 	sniffer  *mailproto.Sniffer // nil once that has ended
 	observer Observer
 	login    *Login
-}
-
-// sniffs reports whether to look for the client's software after its login.
-func (s *session) sniffs(login *Login) bool {
-	return s.identified() && s.Listener.Protocol() == ProtocolIMAP && login.Software == ""
-}
-
-func newSniffingWriter(s *session, login *Login) *sniffingWriter {
-	return &sniffingWriter{to: s.upstream, sniffer: mailproto.NewSniffer(), observer: s.srv.cfg.Observer, login: login}
 }
 
 func (w *sniffingWriter) Write(p []byte) (int, error) {

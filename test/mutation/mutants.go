@@ -85,7 +85,7 @@ var mutants = []mutant{
 	{"an early reject is not reported", "proxy session.rejectEarly", call("report", 1), skipped, "proxy TestAnEarlyRejectSaysTheSameAsCryptoTLS"},
 	{"TLS before STARTTLS is not reported", "proxy session.tlsTooSoon", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a login is not reported", "proxy session.login", call("Login", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
-	{"an end is not reported", "proxy session.end", call("tellClosed", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"an end is not reported", "proxy session.end", call("Closed", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a failed login is not counted", "proxy forwarding.loggedIn", assignment("failedLogins", 1), skipped, "proxy TestTheAccountOfALegacySessionIsReported"},
 
 	// The identities of the counters.
