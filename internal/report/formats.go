@@ -116,14 +116,9 @@ func (r *Report) Write(w io.Writer, s Style) error {
 		p.exempted = append(p.exempted, &exempted{section: p.fill(section{by: r.By, status: "exempted", exemption: e}, e.Groups)})
 	}
 	p.noise, p.mail = p.fill(section{by: r.By, status: "noise"}, r.Noise), p.section(section{letters: true})
-	for i := range r.Mail {
-		p.line(p.mail, named, i, s.appendLetter(nil, &r.Mail[i]))
-	}
+	p.mail.inMemory[named] = encoded(r.Mail, func(l *Letter) []byte { return s.appendLetter(nil, l) })
 	r.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
 	out := output{bufio.NewWriter(w), p}
-	if err := p.sort(); err != nil {
-		return err
-	}
 	out.head()
 	out.rest()
 	return cmp.Or(p.err, out.Flush())
@@ -154,13 +149,7 @@ func (o *output) head() {
 	case o.style.Format == CSV:
 		o.record(slices.Concat([]string{string(r.By), "status"}, groupHeader, []string{"rule", "owner", "until"}))
 	case o.style.Format == JSON:
-		o.WriteString("{\n  \"now\": ")
-		o.value(r.Now).field("since", r.Since).field("by", r.By).field("identity", r.Identity)
-		o.field("ledger_began", r.Began).field("younger_than_since", r.Young)
-		if r.Unwritten != nil {
-			o.field("unwritten", r.Unwritten)
-		}
-		o.field("noise_included", r.NoiseIncluded).field("policy", r.Policy)
+		o.Write(bytes.TrimSuffix(indented(r.Head, ""), []byte("\n}")))
 	}
 }
 
@@ -168,16 +157,17 @@ func (o *output) record(cells []string) { o.Write(appendRecord(nil, cells)) }
 
 func (o *output) field(name string, v any) *output {
 	o.WriteString(",\n  \"" + name + "\": ")
-	return o.value(v)
+	o.Write(indented(v, "  "))
+	return o
 }
 
-func (o *output) value(v any) *output {
-	b, err := json.MarshalIndent(v, "  ", "  ")
+// indented returns the JSON of a value, whose further lines begin with a prefix.
+func indented(v any, prefix string) []byte {
+	b, err := json.MarshalIndent(v, prefix, "  ")
 	if err != nil {
 		panic(err) // all values are known to have a JSON
 	}
-	o.Write(b)
-	return o
+	return b
 }
 
 // rest writes what stands behind the head.

@@ -38,6 +38,8 @@ type section struct {
 	open    gathering
 	hasName bool
 	best    [2]best
+	// inMemory are its groups, of both kinds, where nothing has to be sorted.
+	inMemory [2]iter.Seq[[]byte]
 }
 
 // lists groups clients with bounded memory. Visits are sorted so that each group
@@ -227,21 +229,22 @@ func (l *lists) fill(of section, all []Group) *section {
 		if len(list) == 0 {
 			list = all[n:]
 		}
-		for i := range list {
-			l.line(s, members, i, l.style.appendGroup(nil, s, &list[i], true))
-		}
+		s.inMemory[members] = encoded(list, func(g *Group) []byte { return l.style.appendGroup(nil, s, g, true) })
 		all = all[:n]
 	}
-	for i := range all {
-		l.line(s, named, i, l.style.appendGroup(nil, s, &all[i], false))
-	}
+	s.inMemory[named] = encoded(all, func(g *Group) []byte { return l.style.appendGroup(nil, s, g, false) })
 	return s
 }
 
-// line adds one that is written as the one with that number.
-func (l *lists) line(s *section, kind byte, number int, line []byte) {
-	b := binary.BigEndian.AppendUint64(s.key(nil, kind), uint64(number))
-	l.err = cmp.Or(l.err, l.groups.add(binary.BigEndian.AppendUint32(append(b, line...), uint32(len(b)))))
+// encoded yields all of a list as they are written.
+func encoded[T any](all []T, encode func(*T) []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for i := range all {
+			if !yield(encode(&all[i])) {
+				return
+			}
+		}
+	}
 }
 
 // best keeps the first so many of some records.
@@ -288,14 +291,7 @@ func (l *lists) finish(ctx context.Context) error {
 			}
 		}
 	}
-	return l.sort()
-}
-
-func (l *lists) sort() error {
-	if l.err == nil {
-		l.sorted, l.err = l.groups.sorted()
-	}
-	if l.err == nil {
+	if l.sorted, l.err = l.groups.sorted(); l.err == nil {
 		l.advance()
 	}
 	return l.err
@@ -353,6 +349,9 @@ const (
 // written yields the named groups or the members of a section as they were
 // encoded, once, and none of a section before them any more.
 func (l *lists) written(s *section, kind byte) iter.Seq[[]byte] {
+	if s.inMemory[named] != nil {
+		return s.inMemory[kind]
+	}
 	return func(yield func([]byte) bool) {
 		of := s.key(nil, kind)
 		for l.current != nil && bytes.Compare(l.current[:len(of)], of) < 0 {

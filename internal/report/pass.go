@@ -69,8 +69,8 @@ func begin(f *Facts, o Options, s *Style) *pass {
 	since := f.Now.Add(-o.Since).UTC().Truncate(time.Second)
 	p := &pass{f: f, o: o, since: since, snapshot: f.Policy.At(f.Now), places: make(map[place]*placeCount), lists: newLists(f.Dir, f.budget, f.Now, s)}
 	p.Report = &Report{
-		Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
-		NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()},
+		Head: Head{Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
+			NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()}},
 		Left: []Group{}, Tell: []Group{}, Exempted: []Exemption{}, Noise: []Group{}, Notes: []string{},
 	}
 	p.Young = p.Began.After(p.Since)

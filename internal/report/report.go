@@ -26,6 +26,28 @@ import (
 
 // Report is the answer. Its JSON is stable.
 type Report struct {
+	Head
+	Readiness Readiness `json:"readiness"`
+	Totals    Totals    `json:"totals"`
+	Trend     Trend     `json:"trend"`
+	// Groups counts the groups of Left, Tell and Noise, also where these are cut.
+	Groups Groups `json:"groups"`
+	// Left are the clients under no running exemption.
+	Left []Group `json:"left"`
+	// Tell are the accounts behind the remaining clients; empty if Left is
+	// grouped by account already.
+	Tell     []Group     `json:"tell"`
+	Exempted []Exemption `json:"exempted"`
+	// Noise is empty unless requested; no other number includes it.
+	Noise []Group `json:"noise"`
+	// Mail is empty unless requested: the accounts to write to.
+	Mail []Letter `json:"mail,omitempty"`
+	// Notes say what the ledger cannot know.
+	Notes []string `json:"notes"`
+}
+
+// Head is what is known before the ledger is read.
+type Head struct {
 	Now time.Time `json:"now"`
 	// Since is the beginning of the window; the trend has its own.
 	Since time.Time `json:"since"`
@@ -41,23 +63,6 @@ type Report struct {
 	Unwritten     *Unwritten `json:"unwritten,omitempty"`
 	NoiseIncluded bool       `json:"noise_included"`
 	Policy        Policy     `json:"policy"`
-	Readiness     Readiness  `json:"readiness"`
-	Totals        Totals     `json:"totals"`
-	Trend         Trend      `json:"trend"`
-	// Groups counts the groups of Left, Tell and Noise, also where these are cut.
-	Groups Groups `json:"groups"`
-	// Left are the clients under no running exemption.
-	Left []Group `json:"left"`
-	// Tell are the accounts behind the remaining clients; empty if Left is
-	// grouped by account already.
-	Tell     []Group     `json:"tell"`
-	Exempted []Exemption `json:"exempted"`
-	// Noise is empty unless requested; no other number includes it.
-	Noise []Group `json:"noise"`
-	// Mail is empty unless requested: the accounts to write to.
-	Mail []Letter `json:"mail,omitempty"`
-	// Notes say what the ledger cannot know.
-	Notes []string `json:"notes"`
 }
 
 // Groups counts groups.
