@@ -20,36 +20,44 @@ type scratch struct {
 	dir  string // empty is os.TempDir
 	file *os.File
 	end  int64
+	// err is the first error, behind which nothing is written and what is read ends.
+	err error
+}
+
+func (s *scratch) fail(doing string, err error) {
+	if err != nil && s.err == nil {
+		s.err = fmt.Errorf("%s: %w", doing, err)
+	}
 }
 
 // run is a part of the file with sorted records, each behind its length.
 type run struct{ from, to int64 }
 
-func (s *scratch) write(records source) (r run, err error) {
+func (s *scratch) write(records source) (r run) {
 	if s.file == nil {
+		var err error
 		if s.file, err = os.CreateTemp(s.dir, ".postern-report-"); err != nil && s.dir != "" { // as of a reader that may not write there
 			s.file, err = os.CreateTemp("", ".postern-report-")
 		}
 		if err == nil {
 			err = os.Remove(s.file.Name())
 		}
-		if err != nil {
-			return r, fmt.Errorf("making a file to sort in: %w", err)
-		}
+		s.fail("making a file to sort in", err)
+	}
+	if s.err != nil {
+		return r
 	}
 	r.from = s.end
 	w := bufio.NewWriterSize(io.NewOffsetWriter(s.file, s.end), 256<<10)
 	var length [binary.MaxVarintLen32]byte
-	for record, _ := records(); record != nil; record, _ = records() {
+	for record := records(); record != nil; record = records() {
 		n, _ := w.Write(length[:binary.PutUvarint(length[:], uint64(len(record)))]) // errors stay until Flush
 		_, _ = w.Write(record)
 		s.end += int64(n + len(record))
 	}
-	if err := w.Flush(); err != nil {
-		return r, fmt.Errorf("writing a file to sort in: %w", err)
-	}
+	s.fail("writing a file to sort in", w.Flush())
 	r.to = s.end
-	return r, nil
+	return r
 }
 
 func (s *scratch) close() {
@@ -59,7 +67,7 @@ func (s *scratch) close() {
 }
 
 // source yields records, each valid until the next one, and nil at the end.
-type source func() ([]byte, error)
+type source func() []byte
 
 // sorter sorts records as bytes. Those that do not fit into its budget are sorted
 // by parts, written to the scratch file, and merged.
@@ -77,25 +85,20 @@ type spot struct {
 	from, to uint32
 }
 
-func (s *sorter) add(record []byte) error {
+func (s *sorter) add(record []byte) {
 	if used := len(s.records) + 16*len(s.spots); used > 0 && used+len(record)+16 > s.budget {
-		if err := s.spill(); err != nil {
-			return err
-		}
+		s.spill()
 	}
 	var first [8]byte
 	copy(first[:], record)
 	from := len(s.records)
 	s.records = append(s.records, record...)
 	s.spots = append(s.spots, spot{binary.BigEndian.Uint64(first[:]), uint32(from), uint32(len(s.records))})
-	return nil
 }
 
-func (s *sorter) spill() error {
-	r, err := s.scratch.write(s.inMemory())
-	s.runs = append(s.runs, r)
+func (s *sorter) spill() {
+	s.runs = append(s.runs, s.scratch.write(s.inMemory()))
 	s.records, s.spots = s.records[:0], s.spots[:0]
-	return err
 }
 
 // inMemory sorts what is in memory.
@@ -107,25 +110,23 @@ func (s *sorter) inMemory() source {
 		return bytes.Compare(s.records[a.from:a.to], s.records[b.from:b.to])
 	})
 	at := 0
-	return func() ([]byte, error) {
+	return func() []byte {
 		if at == len(s.spots) {
-			return nil, nil
+			return nil
 		}
 		p := s.spots[at]
 		at++
-		return s.records[p.from:p.to], nil
+		return s.records[p.from:p.to]
 	}
 }
 
 // sorted returns all records in order. Nothing may be added any more.
-func (s *sorter) sorted() (source, error) {
+func (s *sorter) sorted() source {
 	if len(s.runs) == 0 {
-		return s.inMemory(), nil
+		return s.inMemory()
 	}
 	if len(s.spots) > 0 {
-		if err := s.spill(); err != nil {
-			return nil, err
-		}
+		s.spill()
 	}
 	s.records, s.spots = nil, nil
 	var heads []*head // in order
@@ -133,19 +134,15 @@ func (s *sorter) sorted() (source, error) {
 	for _, r := range s.runs {
 		part := io.NewSectionReader(s.scratch.file, r.from, r.to-r.from)
 		h := &head{in: bufio.NewReaderSize(part, min(buffer, 256<<10))}
-		if err := h.read(); err != nil {
-			return nil, err
-		}
+		h.read(s.scratch)
 		heads = append(heads, h)
 	}
 	slices.SortFunc(heads, func(a, b *head) int { return bytes.Compare(a.record, b.record) })
 	begun := false
-	return func() ([]byte, error) {
+	return func() []byte {
 		if begun { // the record before is not needed any more
 			first := heads[0]
-			if err := first.read(); err != nil {
-				return nil, err
-			}
+			first.read(s.scratch)
 			heads = slices.Delete(heads, 0, 1)
 			if first.record != nil {
 				at, _ := slices.BinarySearchFunc(heads, first.record, func(h *head, record []byte) int { return bytes.Compare(h.record, record) })
@@ -154,31 +151,29 @@ func (s *sorter) sorted() (source, error) {
 		}
 		begun = true
 		if len(heads) == 0 {
-			return nil, nil
+			return nil
 		}
-		return heads[0].record, nil
-	}, nil
+		return heads[0].record
+	}
 }
 
-// head is the next record of a run; nil at its end.
+// head is the next record of a run; nil at its end, and behind an error.
 type head struct {
 	in             *bufio.Reader
 	buffer, record []byte
 }
 
-func (h *head) read() error {
+func (h *head) read(s *scratch) {
+	h.record = nil
 	n, err := binary.ReadUvarint(h.in)
 	if err == io.EOF {
-		h.record = nil
-		return nil
+		return
 	}
 	if err == nil {
-		h.buffer = slices.Grow(h.buffer[:0], int(n))
-		h.record = h.buffer[:n]
-		_, err = io.ReadFull(h.in, h.record)
+		h.buffer = slices.Grow(h.buffer[:0], int(n))[:n]
+		_, err = io.ReadFull(h.in, h.buffer)
 	}
-	if err != nil {
-		return fmt.Errorf("reading a sorted file: %w", err)
+	if s.fail("reading a sorted file", err); err == nil {
+		h.record = h.buffer
 	}
-	return nil
 }

@@ -18,25 +18,16 @@ func TestRecordsThatDoNotFitAreSortedOnDisk(t *testing.T) {
 		for i := range n {
 			record := fmt.Sprintf("%0*d", 1+random.IntN(30), random.IntN(1+i))
 			want = append(want, record)
-			if err := sorter.add([]byte(record)); err != nil {
-				t.Fatal(err)
-			}
+			sorter.add([]byte(record))
 		}
 		slices.Sort(want)
-		sorted, err := sorter.sorted()
-		if err != nil {
-			t.Fatal(err)
-		}
+		sorted := sorter.sorted()
 		var got []string
-		for {
-			record, err := sorted()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if record == nil {
-				break
-			}
+		for record := sorted(); record != nil; record = sorted() {
 			got = append(got, string(record))
+		}
+		if s.err != nil {
+			t.Fatal(s.err)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%d records came out as %d, or in another order", n, len(got))
@@ -55,15 +46,20 @@ func TestARecordLongerThanTheBudget(t *testing.T) {
 	s := &sorter{scratch: &scratch{dir: "/nonexistent"}, budget: 100}
 	defer s.scratch.close()
 	for _, record := range []string{"b", string(make([]byte, 500)), "a"} {
-		if err := s.add([]byte(record)); err != nil {
-			t.Fatal(err)
-		}
+		s.add([]byte(record))
 	}
-	sorted, err := s.sorted()
-	if err != nil {
-		t.Fatal(err)
+	if first := s.sorted()(); s.scratch.err != nil || len(first) != 500 {
+		t.Errorf("%d bytes, %v", len(first), s.scratch.err)
 	}
-	if first, err := sorted(); err != nil || len(first) != 500 {
-		t.Errorf("%d bytes, %v", len(first), err)
+}
+
+func TestADiskThatCannotBeWrittenEndsASort(t *testing.T) {
+	t.Setenv("TMPDIR", "/nonexistent")
+	s := &sorter{scratch: &scratch{dir: "/nonexistent/either"}, budget: 100}
+	for n := range 100 {
+		s.add(fmt.Append(nil, n))
+	}
+	if record := s.sorted()(); record != nil || s.scratch.err == nil {
+		t.Errorf("%q, %v", record, s.scratch.err)
 	}
 }

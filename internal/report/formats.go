@@ -97,7 +97,7 @@ func (f *Facts) Write(ctx context.Context, w io.Writer, o Options, s Style) (*Re
 		return nil, err
 	}
 	out.rest()
-	return p.Report, cmp.Or(p.err, out.Flush())
+	return p.Report, cmp.Or(p.scratch.err, out.Flush())
 }
 
 // Write writes a report that is in memory.
@@ -121,7 +121,7 @@ func (r *Report) Write(w io.Writer, s Style) error {
 	out := output{bufio.NewWriter(w), p}
 	out.head()
 	out.rest()
-	return cmp.Or(p.err, out.Flush())
+	return cmp.Or(p.scratch.err, out.Flush())
 }
 
 // Build makes a report in memory.

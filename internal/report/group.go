@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -172,7 +171,7 @@ func (g *gathering) reset(name string) {
 	}
 }
 
-func (g *gathering) add(v *visit) error {
+func (g *gathering) add(v *visit) {
 	if v.net != g.net {
 		g.net, g.counted = v.net, false
 		g.Clients++
@@ -183,14 +182,10 @@ func (g *gathering) add(v *visit) error {
 	}
 	if v.row != g.row {
 		g.addRow(v)
-		if err := g.endpoints.add(g.scratch, v.endpoint); err != nil {
-			return err
-		}
+		g.endpoints.add(g.scratch, v.endpoint)
 	}
-	if err := g.accounts.add(g.scratch, v.account); err != nil {
-		return err
-	}
-	return g.software.add(g.scratch, v.software)
+	g.accounts.add(g.scratch, v.account)
+	g.software.add(g.scratch, v.software)
 }
 
 func (g *gathering) addRow(v *visit) {
@@ -225,18 +220,14 @@ func (g *gathering) addRow(v *visit) {
 }
 
 // done returns the group, made harmless.
-func (g *gathering) done() (*Group, error) {
-	var errs [3]error
-	g.Accounts, g.Distinct.Accounts, errs[0] = g.accounts.done()
-	g.Software, g.Distinct.Software, errs[1] = g.software.done()
-	g.Endpoints, g.Distinct.Endpoints, errs[2] = g.endpoints.done()
-	if err := cmp.Or(errs[:]...); err != nil {
-		return nil, err
-	}
+func (g *gathering) done() *Group {
+	g.Accounts, g.Distinct.Accounts = g.accounts.done()
+	g.Software, g.Distinct.Software = g.software.done()
+	g.Endpoints, g.Distinct.Endpoints = g.endpoints.done()
 	slices.Sort(g.Versions)
 	slices.Sort(g.Listeners)
 	clean(&g.Group)
-	return &g.Group, nil
+	return &g.Group
 }
 
 // values are the distinct texts of a group. Where they are many they are sorted
@@ -251,50 +242,36 @@ const (
 	valueBudget = 512 << 10
 )
 
-func (v *values) add(s *scratch, value string) error {
+func (v *values) add(s *scratch, value string) {
 	at, found := slices.BinarySearch(v.few, value)
 	if found || value == "" {
-		return nil
+		return
 	}
-	v.few = slices.Insert(v.few, at, value)
-	if len(v.few) < fewValues {
-		return nil
+	if v.few = slices.Insert(v.few, at, value); len(v.few) == fewValues {
+		v.spill(s)
 	}
-	return v.spill(s)
 }
 
 // spill has the sorter take them all.
-func (v *values) spill(s *scratch) error {
+func (v *values) spill(s *scratch) {
 	if v.more == nil {
 		v.more = &sorter{scratch: s, budget: valueBudget}
 	}
 	for _, value := range v.few {
-		if err := v.more.add([]byte(value)); err != nil {
-			return err
-		}
+		v.more.add([]byte(value))
 	}
 	v.few = v.few[:0]
-	return nil
 }
 
 // done returns the first of them, in order, and how many there are.
-func (v *values) done() (first []string, n int, err error) {
+func (v *values) done() (first []string, n int) {
 	if v.more == nil {
-		return v.few[:min(len(v.few), maxListed)], len(v.few), nil
+		return v.few[:min(len(v.few), maxListed)], len(v.few)
 	}
-	if err := v.spill(v.more.scratch); err != nil {
-		return nil, 0, err
-	}
-	sorted, err := v.more.sorted()
-	if err != nil {
-		return nil, 0, err
-	}
+	v.spill(v.more.scratch)
+	sorted := v.more.sorted()
 	var last []byte
-	for {
-		value, err := sorted()
-		if value == nil {
-			return first, n, err
-		}
+	for value := sorted(); value != nil; value = sorted() {
 		if n == 0 || !bytes.Equal(value, last) {
 			n++
 			last = append(last[:0], value...)
@@ -303,4 +280,5 @@ func (v *values) done() (first []string, n int, err error) {
 			}
 		}
 	}
+	return first, n
 }

@@ -61,7 +61,6 @@ type lists struct {
 
 	sorted  source
 	current []byte
-	err     error
 }
 
 func newLists(dir string, budget int, now time.Time, s *Style) *lists {
@@ -93,9 +92,9 @@ func (l *lists) beginNetwork(clients []ledger.Client) {
 }
 
 // put adds a row to a section. Its visit has all but account and program.
-func (l *lists) put(s *section, v *visit, logins []ledger.Identity) error {
+func (l *lists) put(s *section, v *visit, logins []ledger.Identity) {
 	if s.number == 0 {
-		return nil
+		return
 	}
 	hasName := false
 	for i := range logins {
@@ -109,42 +108,36 @@ func (l *lists) put(s *section, v *visit, logins []ledger.Identity) error {
 		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
 		binary.BigEndian.PutUint64(b, maphash.Bytes(l.seed, b[8:]))
 		l.buffer = v.append(b)
-		if err := l.visits.add(l.buffer); err != nil {
-			return err
-		}
+		l.visits.add(l.buffer)
 	}
 	if len(l.touched) == 0 || !slices.Contains(l.touched, s) {
 		l.touched = append(l.touched, s)
 	}
 	s.hasName = s.hasName || hasName
-	if hasName || s.named {
-		return nil
+	if !hasName && !s.named {
+		l.putNameless(s, v, logins)
 	}
-	return l.putNameless(s, v, logins)
 }
 
-func (l *lists) putNameless(s *section, v *visit, logins []ledger.Identity) error {
+func (l *lists) putNameless(s *section, v *visit, logins []ledger.Identity) {
 	if len(logins) == 0 {
 		logins = []ledger.Identity{{}}
 	}
 	for i := range logins {
 		v.account, v.software = logins[i].Account, logins[i].Software
 		if s.by != ByNetwork {
-			if err := s.nameless.add(v); err != nil {
-				return err
-			}
+			s.nameless.add(v)
 		}
 		if s.by != ByNetwork && !l.style.members() {
 			s.open.row = v.row // there is one
-		} else if err := s.open.add(v); err != nil {
-			return err
+		} else {
+			s.open.add(v)
 		}
 	}
-	return nil
 }
 
 // endNetwork: all rows of a network have been put.
-func (l *lists) endNetwork(clients []ledger.Client) error {
+func (l *lists) endNetwork(clients []ledger.Client) {
 	for _, s := range l.touched {
 		if s.open.row != 0 {
 			kind := members
@@ -154,27 +147,24 @@ func (l *lists) endNetwork(clients []ledger.Client) error {
 			} else if !s.hasName {
 				s.alone++
 			}
-			if err := l.complete(s, kind, &s.open); err != nil {
-				return err
-			}
+			l.complete(s, kind, &s.open)
 			s.open.reset("")
 		}
 		s.hasName = false
 	}
 	l.touched = l.touched[:0]
-	return nil
 }
 
 // complete has a group sorted among the others of its kind.
-func (l *lists) complete(s *section, kind byte, g *gathering) error {
+func (l *lists) complete(s *section, kind byte, g *gathering) {
 	if kind == named {
 		if s.keep != nil && !s.keep(&g.Group) {
-			return nil
+			return
 		}
 		s.count++
 	}
 	if l.style.Summary || kind == members && !l.style.members() {
-		return nil
+		return
 	}
 	b := s.key(l.buffer[:0], kind)
 	if s.letters {
@@ -188,12 +178,9 @@ func (l *lists) complete(s *section, kind byte, g *gathering) error {
 	l.buffer = b
 	best := &s.best[kind]
 	if best.worst != nil && bytes.Compare(b, best.worst) > 0 {
-		return nil
+		return
 	}
-	group, err := g.done()
-	if err != nil {
-		return err
-	}
+	group := g.done()
 	key := len(b)
 	if s.letters {
 		letter := l.letter(g)
@@ -206,9 +193,9 @@ func (l *lists) complete(s *section, kind byte, g *gathering) error {
 	l.buffer = b
 	if best.most > 0 {
 		best.add(b)
-		return nil
+	} else {
+		l.groups.add(b)
 	}
-	return l.groups.add(b)
 }
 
 // key begins that by which a group is sorted.
@@ -274,9 +261,7 @@ func (l *lists) finish(ctx context.Context) error {
 	for _, s := range l.sections {
 		if g := &s.nameless; g.row != 0 {
 			g.Elsewhere = s.alone == 0
-			if _, err := g.done(); err != nil {
-				return err
-			}
+			g.done()
 			if s.keep == nil || s.keep(&g.Group) {
 				s.count++
 			} else {
@@ -285,38 +270,27 @@ func (l *lists) finish(ctx context.Context) error {
 		}
 		for i := range s.best {
 			for _, record := range s.best[i].records {
-				if err := l.groups.add(record); err != nil {
-					return err
-				}
+				l.groups.add(record)
 			}
 		}
 	}
-	if l.sorted, l.err = l.groups.sorted(); l.err == nil {
-		l.advance()
-	}
-	return l.err
+	l.sorted = l.groups.sorted()
+	l.advance()
+	return l.scratch.err
 }
 
 // completeVisited completes the groups with a name, one behind the other.
 func (l *lists) completeVisited(ctx context.Context) error {
-	sorted, err := l.visits.sorted()
-	if err != nil {
-		return err
-	}
+	sorted := l.visits.sorted()
 	var of []byte // the section and name that a record begins with
 	g := &gathering{scratch: &l.scratch}
 	for n := 0; ; n++ {
-		record, err := sorted()
-		if err != nil {
-			return err
-		}
+		record := sorted()
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if of != nil && (record == nil || !bytes.HasPrefix(record, of)) {
-			if err := l.complete(l.sections[of[8]], named, g); err != nil {
-				return err
-			}
+			l.complete(l.sections[of[8]], named, g)
 			of = of[:0]
 		}
 		if record == nil {
@@ -329,13 +303,11 @@ func (l *lists) completeVisited(ctx context.Context) error {
 			g.reset(string(record[9+size : end]))
 		}
 		v := readVisit(record[end:])
-		if err := g.add(&v); err != nil {
-			return err
-		}
+		g.add(&v)
 	}
 }
 
-func (l *lists) advance() { l.current, l.err = l.sorted() }
+func (l *lists) advance() { l.current = l.sorted() }
 
 func (l *lists) close() { l.scratch.close() }
 

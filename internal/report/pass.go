@@ -179,12 +179,11 @@ func (p *pass) network(clients []ledger.Client) error {
 	p.beginNetwork(clients)
 	var all seen
 	for i := range clients {
-		if err := p.client(&clients[i], &all); err != nil {
-			return err
-		}
+		p.client(&clients[i], &all)
 	}
 	p.count(&all)
-	return p.endNetwork(clients)
+	p.endNetwork(clients)
+	return p.scratch.err
 }
 
 // seen is what the clients of a network are.
@@ -194,14 +193,15 @@ type seen struct {
 }
 
 // client counts a row of the ledger.
-func (p *pass) client(c *ledger.Client, all *seen) error {
+func (p *pass) client(c *ledger.Client, all *seen) {
 	handshakes := p.days(c)
 	if c.Last.Before(p.since) {
-		return nil // but for the trend
+		return // but for the trend
 	}
 	if c.Noise {
 		all.noise = true
-		return p.enter(c, handshakes, false, nil, p.noise)
+		p.enter(c, handshakes, false, nil, p.noise)
+		return
 	}
 	p.Totals.Handshakes.Add(handshakes)
 	k := place{c.Version, string(c.Listener)}
@@ -219,7 +219,8 @@ func (p *pass) client(c *ledger.Client, all *seen) error {
 			e.last = p.net
 			e.Clients++
 		}
-		return p.enter(c, handshakes, false, e, e.section)
+		p.enter(c, handshakes, false, e, e.section)
+		return
 	}
 	all.left = true
 	// At an old server nobody can see who logs in.
@@ -232,7 +233,7 @@ func (p *pass) client(c *ledger.Client, all *seen) error {
 	default:
 		all.without = true
 	}
-	return p.enter(c, handshakes, counts, nil, p.left, p.tell)
+	p.enter(c, handshakes, counts, nil, p.left, p.tell)
 }
 
 // days counts the handshakes of a client in the trend, and returns those since
@@ -259,9 +260,9 @@ func (p *pass) days(c *ledger.Client) (since ledger.Counts) {
 }
 
 // enter puts a row, which may have an exemption, into some lists.
-func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e *exempted, sections ...*section) error {
+func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e *exempted, sections ...*section) {
 	if len(p.sections) == 1 {
-		return nil
+		return
 	}
 	p.row++
 	v := visitOf(p.net, p.row, c, handshakes)
@@ -269,12 +270,10 @@ func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e 
 		v.counts = 1
 	}
 	for _, s := range sections {
-		if err := p.put(s, &v, c.Logins); err != nil {
-			return err
-		}
+		p.put(s, &v, c.Logins)
 	}
 	if p.ends == nil || c.Noise || len(c.Logins) == 0 {
-		return nil
+		return
 	}
 	v.until, v.rule = p.ends.of(c), 0
 	if e != nil && (v.until == 0 || e.Until.Unix() < v.until) { // which promises nothing beyond its end
@@ -283,7 +282,7 @@ func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e 
 	if e != nil {
 		v.rule = int64(1 + slices.Index(p.rules, e.rule))
 	}
-	return p.put(p.mail, &v, c.Logins)
+	p.put(p.mail, &v, c.Logins)
 }
 
 // exemption returns the running exemption that certainly takes a client, or nil.

@@ -129,11 +129,10 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 			}
 			l.row++
 			v := visitOf(l.net, l.row, c, c.Counts) // all that is remembered
-			if err := l.put(l.sections[1+k], &v, c.Logins); err != nil {
-				return err
-			}
+			l.put(l.sections[1+k], &v, c.Logins)
 		}
-		return l.endNetwork(clients)
+		l.endNetwork(clients)
+		return l.scratch.err
 	})
 	if err == nil {
 		err = l.finish(ctx)
@@ -302,7 +301,7 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 			_ = out.Flush() // a buffer takes it
 			j.Answers[i].Groups = b.Bytes()
 		}
-		return cmp.Or(l.err, text.WriteJSON(w, j))
+		return cmp.Or(l.scratch.err, text.WriteJSON(w, j))
 	case CSV:
 		out.record(slices.Concat([]string{string(j.By), "answer"}, groupHeader[:1], groupHeader[2:]))
 		for _, s := range l.sections[1:] {
@@ -322,5 +321,5 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 			d.paragraph(n, "")
 		}
 	}
-	return cmp.Or(l.err, out.Flush())
+	return cmp.Or(l.scratch.err, out.Flush())
 }
