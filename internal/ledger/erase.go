@@ -34,7 +34,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 		statement := fmt.Sprintf(`DELETE FROM %s WHERE %s IN (%s LIMIT %d)`, p.table, p.key, p.old, pruneRows)
 		for deleted := int64(pruneRows); deleted == pruneRows; {
 			var err error
-			if deleted, err = s.erase(ctx, statement); err != nil {
+			if deleted, err = s.prune(ctx, statement); err != nil {
 				return fmt.Errorf("pruning the ledger: %w", err)
 			}
 			if deleted == pruneRows {
@@ -94,7 +94,7 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 		for i := range args {
 			args[i] = gone[i]
 		}
-		if _, err := s.erase(ctx, fmt.Sprintf(`DELETE FROM hellos WHERE ja4 IN (%s)
+		if _, err := s.prune(ctx, fmt.Sprintf(`DELETE FROM hellos WHERE ja4 IN (%s)
 			AND ja4 NOT IN (SELECT ja4 FROM sightings WHERE noise IN (0, 1) AND last_day >= %d)`, marks(1, n), today), args...); err != nil {
 			return fmt.Errorf("pruning hellos: %w", err)
 		}
@@ -103,30 +103,43 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 	return nil
 }
 
-// erase runs a statement while no recorder has a batch under way, and returns how
-// many rows it deleted. A server that has died without a word ends it.
-func (s *Store) erase(ctx context.Context, statement string, args ...any) (n int64, err error) {
+// prune runs a statement that deletes. A server that has died without a word ends it.
+func (s *Store) prune(ctx context.Context, statement string, args ...any) (n int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	err = s.whileNobodyWrites(func([]*Recorder) error {
-		return s.within(ctx, func(tx *sql.Tx) error {
-			result, err := tx.ExecContext(ctx, statement, args...)
-			if err == nil {
-				n, err = result.RowsAffected()
-			}
-			if err == nil && n > 0 {
-				err = erased(ctx, tx)
-			}
-			return err
-		})
-	})
-	return n, err
+	return s.erase(ctx, []string{statement}, args, func(*Recorder) {})
 }
 
-// erased changes the state.
-func erased(ctx context.Context, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE batches SET number = number + 1 WHERE writer = %d`, beginning))
-	return err
+// erase runs statements while no recorder has a batch under way, and returns how many
+// rows they deleted. Each recorder drops what it has of them before.
+func (s *Store) erase(ctx context.Context, statements []string, args []any, drop func(*Recorder)) (n int64, err error) {
+	s.mu.Lock()
+	recorders := slices.Clone(s.recorders)
+	s.mu.Unlock()
+	for _, r := range recorders {
+		r.writing.Lock()
+		defer r.writing.Unlock()
+		drop(r)
+	}
+	err = s.within(ctx, func(tx *sql.Tx) error {
+		for _, statement := range statements {
+			result, err := tx.ExecContext(ctx, statement, args...)
+			if err != nil {
+				return err
+			}
+			rows, err := result.RowsAffected()
+			if err != nil {
+				return err
+			}
+			n += rows
+		}
+		if n == 0 {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE batches SET number = number + 1 WHERE writer = %d`, beginning)) // changes the state
+		return err
+	})
+	return n, err
 }
 
 // Forget erases an account, or everything about an address, here and in the
@@ -151,24 +164,8 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 		}
 	}
 	defer s.erased.Add(1)
-	err = s.whileNobodyWrites(func(recorders []*Recorder) error {
-		for _, r := range recorders {
-			r.erase(account, client)
-		}
-		return s.within(ctx, func(tx *sql.Tx) error {
-			for _, statement := range statements {
-				result, err := tx.ExecContext(ctx, statement, args...)
-				if err != nil {
-					return fmt.Errorf("erasing: %w", err)
-				}
-				rows, err := result.RowsAffected()
-				if err != nil {
-					return fmt.Errorf("erasing: %w", err)
-				}
-				n += rows
-			}
-			return erased(ctx, tx)
-		})
-	})
-	return n, err
+	if n, err = s.erase(ctx, statements, args, func(r *Recorder) { r.erase(account, client) }); err != nil {
+		return 0, fmt.Errorf("erasing: %w", err)
+	}
+	return n, nil
 }

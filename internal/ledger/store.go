@@ -413,15 +413,3 @@ func (s *Store) detach(r *Recorder) {
 	defer s.mu.Unlock()
 	s.recorders = slices.DeleteFunc(s.recorders, func(have *Recorder) bool { return have == r })
 }
-
-// whileNobodyWrites runs f while no recorder has a batch under way.
-func (s *Store) whileNobodyWrites(f func(recorders []*Recorder) error) error {
-	s.mu.Lock()
-	recorders := slices.Clone(s.recorders)
-	s.mu.Unlock()
-	for _, r := range recorders {
-		r.writing.Lock()
-		defer r.writing.Unlock()
-	}
-	return f(recorders)
-}

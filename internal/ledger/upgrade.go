@@ -153,7 +153,7 @@ func (w *writer) checkKeys(u *upgrade) {
 	}
 	if len(moved) > 0 {
 		w.runAll(w.d.statements("moved"))
-		w.insert("moved", []column{{"old", integer}, {"id", integer}, {"network", integer}}, nil, len(moved), "",
+		w.insert("moved", []string{"old", "id", "network"}, nil, len(moved), "",
 			func(i int, to []any) []any { return append(to, moved[i].old, moved[i].id, moved[i].network) })
 		w.runAll(w.d.statements("rewrite"))
 	}

@@ -69,7 +69,7 @@ func oldLedger(t *testing.T, url string) {
 			w.run(words.Replace(statement))
 		}
 		const day0 = 20_000
-		w.insert("sightings", append([]column{{"added", integer}, {"login_ok", integer}, {"login_failed", integer}, {"scanner", integer}},
+		w.insert("sightings", append([]string{"added", "login_ok", "login_failed", "scanner"},
 			sightingColumns[:len(sightingColumns)-1]...), nil, oldClients, "", func(i int, to []any) []any {
 			a := oldAddress(i)
 			texts := entryTexts{a.String(), "imaps", "imap.example.org", "tls1.0", "version", oldJA4(i)}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -134,33 +135,29 @@ type writer struct {
 	err error
 }
 
-// column is a column and its type, or the expression that computes it, in which
-// @name is the value of another column.
+// column is one that is computed by an expression, in which @name is the value of
+// another column.
 type column struct{ name, is string }
-
-const (
-	textual = "text"
-	integer = "bigint"
-)
 
 // rowsAtOnce is how many rows one statement takes in whole columns.
 const rowsAtOnce = 1000
 
 // insert adds n rows to a table: columns have the values that row appends to
-// its argument, and computed are computed there.
-func (w *writer) insert(table string, columns, computed []column, n int, rest string, row func(i int, to []any) []any) {
+// its argument, numbers or texts, and computed are computed there.
+func (w *writer) insert(table string, columns []string, computed []column, n int, rest string, row func(i int, to []any) []any) {
 	if n == 0 || w.err != nil {
 		return
 	}
-	var names, values, types []string
+	names, values, types := slices.Clone(columns), []string(nil), []string(nil)
 	pairs := make([]string, 0, 2*len(columns))
-	for i, c := range columns {
+	for i, v := range row(0, nil) {
 		value := fmt.Sprintf("$%d", i+1)
-		types = append(types, value+"::"+c.is+"[]")
+		_, isText := v.(string)
+		types = append(types, value+text.Either(isText, "::text[]", "::bigint[]"))
 		if w.d.columns {
-			value = "n." + c.name
+			value = "n." + columns[i]
 		}
-		names, values, pairs = append(names, c.name), append(values, value), append(pairs, "@"+c.name, value)
+		values, pairs = append(values, value), append(pairs, "@"+columns[i], value)
 	}
 	for _, c := range computed {
 		names, values = append(names, c.name), append(values, strings.NewReplacer(pairs...).Replace(c.is))
@@ -168,8 +165,8 @@ func (w *writer) insert(table string, columns, computed []column, n int, rest st
 	statement := "INSERT INTO " + table + " (" + strings.Join(names, ", ") + ") "
 	if w.d.columns {
 		statement += "SELECT " + strings.Join(values, ", ") + " FROM unnest(" + strings.Join(types, ", ") + ") AS n (" +
-			strings.Join(names[:len(columns)], ", ") + ") " + rest
-		w.insertColumns(statement, columns, n, row)
+			strings.Join(columns, ", ") + ") " + rest
+		w.insertColumns(statement, len(columns), n, row)
 		return
 	}
 	insert := w.prepare(statement + "VALUES (" + strings.Join(values, ", ") + ") " + rest)
@@ -180,10 +177,10 @@ func (w *writer) insert(table string, columns, computed []column, n int, rest st
 	}
 }
 
-func (w *writer) insertColumns(statement string, columns []column, n int, row func(i int, to []any) []any) {
-	args := make([]any, 0, len(columns))
+func (w *writer) insertColumns(statement string, columns, n int, row func(i int, to []any) []any) {
+	args := make([]any, 0, columns)
 	for begin := 0; begin < n && w.err == nil; begin += rowsAtOnce {
-		numbers, texts := make([][]int64, len(columns)), make([][]string, len(columns))
+		numbers, texts := make([][]int64, columns), make([][]string, columns)
 		for i := begin; i < min(n, begin+rowsAtOnce); i++ {
 			for c, v := range row(i, args[:0]) {
 				switch v := v.(type) {
@@ -194,9 +191,9 @@ func (w *writer) insertColumns(statement string, columns []column, n int, row fu
 				}
 			}
 		}
-		values := make([]any, len(columns))
+		values := make([]any, columns)
 		for c := range columns {
-			if values[c] = texts[c]; columns[c].is == integer {
+			if values[c] = texts[c]; texts[c] == nil {
 				values[c] = numbers[c]
 			}
 		}
@@ -287,9 +284,8 @@ func (w *writer) sightings(rows []*sighting) {
 		})
 }
 
-var sightingColumns = []column{{"id", integer}, {"client", textual}, {"network", integer}, {"listener", textual}, {"name", textual},
-	{"port", integer}, {"version", textual}, {"reason", textual}, {"ja4", textual}, {"first_seen", integer}, {"last_seen", integer},
-	{"observed", integer}, {"explained", integer}, {"rejected", integer}, {"failed", integer}, {"owner", integer}}
+var sightingColumns = []string{"id", "client", "network", "listener", "name", "port", "version", "reason", "ja4", "first_seen", "last_seen",
+	"observed", "explained", "rejected", "failed", "owner"}
 
 // inherited are the columns that a new row copies from others of its client.
 var inherited = []column{
@@ -315,8 +311,7 @@ func (w *writer) known(rows []*sighting) (fresh []*sighting) {
 	return fresh
 }
 
-var dayColumns = []column{{"day", integer}, {"sighting", integer},
-	{"observed", integer}, {"explained", integer}, {"rejected", integer}, {"failed", integer}}
+var dayColumns = []string{"day", "sighting", "observed", "explained", "rejected", "failed"}
 
 func (w *writer) days(rows []*sighting) {
 	w.insert("days", dayColumns, nil, len(rows), "ON CONFLICT (day, sighting) DO UPDATE SET "+fmt.Sprintf(addCounts, "days"),
@@ -334,20 +329,12 @@ func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
 	if w.err = w.tx.QueryRowContext(w.ctx, `SELECT count(*) FROM hellos`).Scan(&have); w.err != nil {
 		return
 	}
-	var rows [][2]string
-	for ja4, hello := range list {
-		if have+len(rows) >= maxHellos {
-			break
-		}
-		b, err := json.Marshal(hello)
-		if err != nil {
-			w.err = err
-			return
-		}
-		rows = append(rows, [2]string{ja4Text(ja4), string(b)})
-	}
-	w.insert("hellos", []column{{"ja4", textual}, {"hello", textual}}, nil, len(rows), "ON CONFLICT (ja4) DO NOTHING",
-		func(i int, to []any) []any { return append(to, rows[i][0], rows[i][1]) })
+	fresh := slices.Collect(maps.Keys(list))
+	fresh = fresh[:min(len(fresh), max(0, maxHellos-have))]
+	w.insert("hellos", []string{"ja4", "hello"}, nil, len(fresh), "ON CONFLICT (ja4) DO NOTHING", func(i int, to []any) []any {
+		hello, _ := json.Marshal(list[fresh[i]]) // numbers have a JSON
+		return append(to, ja4Text(fresh[i]), string(hello))
+	})
 }
 
 // logins updates all rows of the client, as a login decides for each of them
@@ -427,8 +414,7 @@ func networkOf(client string) int64 {
 	return networkNumber(a)
 }
 
-var accountColumns = []column{{"client", textual}, {"ja4", textual}, {"account", textual}, {"software", textual}, {"folded", textual},
-	{"first_seen", integer}, {"last_seen", integer}, {"owner", integer}}
+var accountColumns = []string{"client", "ja4", "account", "software", "folded", "first_seen", "last_seen", "owner"}
 
 func (w *writer) accounts(seen map[accountKey]span) {
 	list := make([]storedAccount, 0, len(seen))
