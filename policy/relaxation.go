@@ -59,6 +59,11 @@ type Relaxation struct {
 	Of            *Rule
 	Listeners     []string
 	Before, After Parts
+	// Below is the floor that these clients do not reach, while they reach all that are
+	// more lenient; all the same where rules have no floors of their own.
+	Below Floor
+
+	floors bool // there are several
 }
 
 // MarshalJSON says in words, too, what happens.
@@ -81,6 +86,9 @@ func (x Relaxation) String() string {
 		who = fmt.Sprintf("clients of rule %q", x.Of.Name)
 	case len(x.Listeners) < len(ListenerNames):
 		who += " on " + strings.Join(x.Listeners, ", ")
+	}
+	if x.floors {
+		who += " below " + x.Below.String()
 	}
 	words := fmt.Sprintf("%s: %v -> %v", who, x.Before, x.After)
 	if len(x.Rules) == 1 && x.Rules[0] == x.Of {
@@ -117,9 +125,11 @@ func (p *Policy) Relaxations(from, to time.Time) []Relaxation {
 		}
 		begin := len(all)
 		for _, g := range groups {
-			for _, x := range p.relaxationsOf(g, edge, end) {
-				if x.Time.Before(to) && !known(all[begin:], x) {
-					all = append(all, x)
+			for _, f := range p.Floors() {
+				for _, x := range p.relaxationsOf(g, f, edge, end) {
+					if x.Time.Before(to) && !known(all[begin:], x) {
+						all = append(all, x)
+					}
 				}
 			}
 		}
@@ -134,7 +144,7 @@ func known(others []Relaxation, x Relaxation) bool {
 	for i := range others {
 		o := &others[i]
 		switch {
-		case !o.Time.Equal(x.Time) || o.Before != x.Before || o.After != x.After:
+		case !o.Time.Equal(x.Time) || o.Below != x.Below || o.Before != x.Before || o.After != x.After:
 		case o.Of == x.Of && slices.Equal(o.Rules, x.Rules):
 			o.Listeners = slices.Concat(o.Listeners, x.Listeners)
 			return true
@@ -180,15 +190,15 @@ func (p *Policy) groups() []group {
 // samples is how often changing shares are looked at between two edges.
 const samples = 8
 
-// relaxationsOf finds where a group meets less than before: at the edge, and
-// from there until end while its rules stay. Shares multiply, so what is left of
+// relaxationsOf finds where clients of a group below a floor meet less than before: at the
+// edge, and from there until end while its rules stay. Shares multiply, so what is left of
 // them may fall and rise in between.
-func (p *Policy) relaxationsOf(g group, edge, end time.Time) []Relaxation {
+func (p *Policy) relaxationsOf(g group, below Floor, edge, end time.Time) []Relaxation {
 	var all []Relaxation
 	unscheduled := g.rules
 	unscheduled.drop(&p.scheduled)
 	at := func(t time.Time, within func(*Rule, time.Time) bool) Parts {
-		return p.parts(p.only(unscheduled, func(r *Rule) bool { return within(r, t) }), t, nil)
+		return p.parts(p.only(unscheduled, func(r *Rule) bool { return within(r, t) }), t, nil, below)
 	}
 	note := func(t, until time.Time, before, after Parts, concerns func(*Rule) bool) {
 		rules := []*Rule{}
@@ -197,7 +207,7 @@ func (p *Policy) relaxationsOf(g group, edge, end time.Time) []Relaxation {
 				rules = append(rules, r)
 			}
 		}
-		all = append(all, Relaxation{t, until, rules, g.of, g.listeners, before, after})
+		all = append(all, Relaxation{t, until, rules, g.of, g.listeners, before, after, below, len(p.Floors()) > 1})
 	}
 	before, last := at(edge, (*Rule).withinBefore), at(edge, (*Rule).within)
 	if last.relaxes(before) {
@@ -230,14 +240,18 @@ func (p *Policy) relaxationsOf(g group, edge, end time.Time) []Relaxation {
 }
 
 // parts is what clients meet at t that match those rules, while the schedule of
-// one rule is open and those of others are not; nil is none.
-func (p *Policy) parts(set ruleSet, t time.Time, open *Rule) (parts Parts) {
+// one rule is open and those of others are not; nil is none. They reach the floors that
+// are more lenient than below: one of these lets them in.
+func (p *Policy) parts(set ruleSet, t time.Time, open *Rule, below Floor) (parts Parts) {
 	for o := range p.outcomes(set, ruleSet{}, func(r *Rule) float64 {
 		if r.Schedule != nil && r != open {
 			return 0
 		}
 		return r.share(t)
 	}) {
+		if slices.Index(Floors, o.Floor) < slices.Index(Floors, below) {
+			o.Mode = Observe
+		}
 		parts[o.Mode] += o.Part
 	}
 	return parts

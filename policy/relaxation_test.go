@@ -111,3 +111,29 @@ func TestRelaxationsAreFoundQuicklyForManyRules(t *testing.T) {
 		t.Errorf("%d found, took %v", len(got), took)
 	}
 }
+
+// A client that reaches one floor and not the next meets less where the next one goes.
+func TestAFloorThatGoesIsARelaxation(t *testing.T) {
+	from, to := instant(t, "2026-01-01T00:00:00Z"), instant(t, "2027-01-01T00:00:00Z")
+	for _, tt := range []struct {
+		rules string
+		want  []string
+	}{
+		{"{name: cut, mode: enforce, floor: tls1.3, from: 2026-03-01T00:00:00Z, until: 2026-07-01T00:00:00Z}",
+			[]string{`everybody else below tls1.3: enforce -> observe ("cut")`}},
+		{"{name: cut, mode: enforce, floor: tls1.3, from: 2026-03-01T00:00:00Z}", nil},
+		{"{name: down, mode: enforce, floor: tls1.2-compat, from: 2026-07-01T00:00:00Z}",
+			[]string{`everybody else below tls1.2: enforce -> observe ("down")`}},
+	} {
+		var got []string
+		for _, x := range policyOf(t, "rules: ["+tt.rules+"]").Relaxations(from, to) {
+			if !x.Time.Equal(instant(t, "2026-07-01T00:00:00Z")) {
+				t.Errorf("%s: at %v", tt.rules, x.Time)
+			}
+			got = append(got, x.String())
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.rules, got, tt.want)
+		}
+	}
+}

@@ -119,7 +119,7 @@ func (l Layer) MarshalJSON() ([]byte, error) {
 
 // Parts is what the clients meet while a rule of the layers has its schedule
 // open; nil is no such rule. Schedules of others are closed.
-func (m *Meeting) Parts(open *Rule) Parts { return m.policy.parts(m.rules, m.at, open) }
+func (m *Meeting) Parts(open *Rule) Parts { return m.policy.parts(m.rules, m.at, open, Floors[0]) }
 
 // Timeline lists the changes from one time to another for clients on the
 // listeners. The work is bounded by the rules and the days in between, however

@@ -199,8 +199,8 @@ const patience = 10 * time.Minute
 // one in JSON. Then the outcome alone is returned. It asks again while another
 // report is made.
 func (i *instance) report(ctx context.Context, q *report.Query, w io.Writer, mailTo func(identity string) error, p *progress) (*report.Report, error) {
-	p.say("waiting for the instance")
-	defer p.clear()
+	stop := p.waiting("waiting for the instance")
+	defer stop()
 	var resp *http.Response
 	for begun := time.Now(); ; {
 		var err error
@@ -226,7 +226,7 @@ func (i *instance) report(ctx context.Context, q *report.Query, w io.Writer, mai
 		err = json.NewDecoder(resp.Body).Decode(r)
 	} else if err = mailTo(resp.Header.Get(report.IdentityHeader)); err != nil {
 		return nil, err
-	} else if _, err = io.Copy(&behind{w, p.clear}, resp.Body); err == nil {
+	} else if _, err = io.Copy(&behind{w, stop}, resp.Body); err == nil {
 		err = json.Unmarshal([]byte(resp.Trailer.Get(report.Trailer)), r)
 	}
 	if err != nil {

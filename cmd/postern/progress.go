@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -46,6 +47,31 @@ func (p *progress) clear() {
 		}
 		p.shown = false
 	}
+}
+
+// waiting says every second for how long, until stop is called.
+func (p *progress) waiting(what string) (stop func()) {
+	if p == nil {
+		return func() {}
+	}
+	begun, tick, done := time.Now(), time.NewTicker(time.Second), make(chan struct{})
+	var said sync.WaitGroup
+	said.Go(func() {
+		for {
+			select {
+			case <-tick.C:
+				p.say("%s: %d s", what, int(time.Since(begun).Seconds()))
+			case <-done:
+				return
+			}
+		}
+	})
+	return sync.OnceFunc(func() {
+		tick.Stop()
+		close(done)
+		said.Wait()
+		p.clear()
+	})
 }
 
 // behind writes once something has ended.

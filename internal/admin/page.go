@@ -292,14 +292,7 @@ type kept[T any] struct {
 // get returns what was read last; where reading has failed, or takes too long,
 // what was read earlier, or nothing. It has it read where the state is another one.
 func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, err error) {
-	k.mu.Lock()
-	due := (!k.known || k.err != nil || k.state != state) && time.Now().After(k.until)
-	limit := keptWait
-	if k.known {
-		limit = freshWait
-	}
-	k.mu.Unlock()
-	if due {
+	if due, limit := k.due(state); due {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		select {
@@ -312,8 +305,21 @@ func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, e
 	return k.value, k.known, k.err
 }
 
+// due reports whether it is to be read, and how long to wait for that.
+func (k *kept[T]) due(state string) (due bool, limit time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if limit = keptWait; k.known {
+		limit = freshWait
+	}
+	return (!k.known || k.err != nil || k.state != state) && time.Now().After(k.until), limit
+}
+
 // refresh outlives the request, since the next one profits.
 func (k *kept[T]) refresh(state string) {
+	if due, _ := k.due(state); !due { // another has just ended
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), keptTimeout)
 	defer cancel()
 	begun := time.Now()

@@ -34,8 +34,7 @@ func (q *Question) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
 	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), q.who())))
-	v := q.Client.Version
-	if !slices.ContainsFunc(outcomes, func(o policy.Outcome) bool { return v < o.Floor.MinVersion() }) {
+	if v := q.Client.Version; !q.below() {
 		b.WriteString(lines(fmt.Sprintf("%v reaches the floor: such a client is let in, and the rules are asked only where "+
 			"its cipher suites, groups or signatures do not reach it.", v)))
 	}
@@ -55,6 +54,11 @@ func (q *Question) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// below reports whether the version is below the floor of an outcome.
+func (q *Question) below() bool {
+	return slices.ContainsFunc(q.outcomes(), func(o policy.Outcome) bool { return q.Client.Version < o.Floor.MinVersion() })
 }
 
 // who describes the client.
@@ -143,6 +147,9 @@ func (q *Question) outcomeWords(o policy.Outcome) string {
 		policy.Explain: "it is told why, then closed (explain)",
 		policy.Observe: "it is let in and counted (observe)",
 	}[o.Mode]
+	if v := q.Client.Version; v >= o.Floor.MinVersion() && (o.Rule == nil || !o.Rule.OwnFloor) && q.below() {
+		words = fmt.Sprintf("%v reaches the floor %v, so it is let in", v, o.Floor)
+	}
 	if o.Part < 1 {
 		words = policy.Percent(o.Part) + ": " + words
 	} else {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"postern/internal/text"
+	"postern/policy"
 )
 
 func TestADateAndANameStayOnOneLine(t *testing.T) {
@@ -43,4 +44,31 @@ func TestSharesThatDifferAreWrittenSo(t *testing.T) {
 			t.Errorf("%v and %v: %s, %s; want %s, %s", tt.a, tt.b, x, y, tt.x, tt.y)
 		}
 	}
+}
+
+func TestAShareWithAFloorOfItsOwnLeavesTheOthersIn(t *testing.T) {
+	p, err := policy.Parse([]byte("rules: [{name: half, mode: enforce, floor: tls1.3, share: 50%}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &Question{Source: "p.yaml", Policy: p, Time: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), Client: policy.Client{Version: policy.TLS12}}
+	said := strings.Join(strings.Fields(strings.ReplaceAll(written(t, q), "\u00a0", " ")), " ")
+	for _, want := range []string{`50 %: it is refused with a TLS alert (enforce), by rule "half" in line 1, whose floor is tls1.3.`,
+		"50 %: tls1.2 reaches the floor tls1.2, so it is let in."} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%s is not in %s", want, said)
+		}
+	}
+	if q.Client.Version = policy.TLS13; !strings.Contains(written(t, q), "reaches the floor: such") {
+		t.Errorf("TLS 1.3: %s", written(t, q))
+	}
+}
+
+func written(t *testing.T, q *Question) string {
+	t.Helper()
+	var b strings.Builder
+	if err := q.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }

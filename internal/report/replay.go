@@ -243,7 +243,7 @@ func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, o
 		!slices.Contains([]policy.Reason{policy.ReasonSSL2Hello, policy.ReasonFallback, policy.ReasonMalformed}, c.Reason)
 	if hello, known := hellos[c.JA4]; known && served {
 		v := lenient[o.Floor].Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0)
-		if !v.Legacy() {
+		if !v.Legacy() && c.Reason == policy.ReasonVersion { // which is no matter of the keys
 			return Accepted
 		}
 		served = !v.PassThrough

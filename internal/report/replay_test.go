@@ -151,6 +151,8 @@ func TestWhatAClientMeets(t *testing.T) {
 		return map[string]policy.Hello{oldJA4: {Versions: []uint16{0x301}, CipherSuites: suites, Groups: []tls.CurveID{tls.CurveP256}}}
 	}
 	rsa, dhe := hello(0x2f), hello(0x33)
+	modern := map[string]policy.Hello{oldJA4: {Versions: []uint16{0x303}, CipherSuites: []uint16{0xc02f}, Groups: []tls.CurveID{tls.CurveP256},
+		SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}}}
 	always := &policy.Rule{Mode: policy.Observe, PassThrough: true}
 	for _, tt := range []struct {
 		version policy.Version
@@ -176,6 +178,10 @@ func TestWhatAClientMeets(t *testing.T) {
 		{policy.TLS11, policy.ReasonFallback, policy.Outcome{Mode: policy.Observe}, nil, true, CannotBeServed},
 		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe, Rule: always}, rsa, true, PassedThrough},
 		{policy.TLS10, policy.ReasonVersion, policy.Outcome{Mode: policy.Observe, Rule: always}, rsa, false, "observe"},
+		{policy.TLS12, policy.ReasonVersion, policy.Outcome{Mode: policy.Enforce, Floor: policy.FloorTLS12}, modern, false, Accepted},
+		{policy.TLS12, policy.ReasonVersion, policy.Outcome{Mode: policy.Enforce, Floor: policy.FloorTLS13}, modern, false, "enforce"},
+		// Which keys the instance has is not known here.
+		{policy.TLS12, policy.ReasonCipher, policy.Outcome{Mode: policy.Enforce, Floor: policy.FloorTLS12}, modern, false, "enforce"},
 	} {
 		c := ledger.Client{Version: tt.version, Reason: tt.reason, JA4: oldJA4}
 		if got := Meets(&c, tt.outcome, tt.hellos, tt.old); got != tt.want {

@@ -229,7 +229,7 @@ func TestTheOldProcessEndsWithItsLastSession(t *testing.T) {
 
 func TestSessionsStayForTheTimeoutAndNoLonger(t *testing.T) {
 	t.Parallel()
-	for timeout, bounds := range map[string][2]time.Duration{"0": {time.Second, 30 * time.Second}, "5s": {4 * time.Second, 35 * time.Second}} {
+	for timeout, bounds := range map[string][2]time.Duration{"0": {time.Second, 8 * time.Second}, "5s": {4 * time.Second, 11 * time.Second}} {
 		t.Run(timeout, func(t *testing.T) {
 			t.Parallel()
 			g, _ := start(t, map[string]string{"TIMEOUT_HANDOVER": timeout, "TIMEOUT_DRAIN": "2s"})
