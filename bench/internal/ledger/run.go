@@ -160,7 +160,8 @@ func (m *meter) idle(ctx context.Context) error {
 			return err
 		}
 	}
-	if !sleep(ctx, min(m.Idle, 20*time.Second)) {
+	// After its start an instance reads, at the lowest priority, what its page shows.
+	if !sleep(ctx, min(4*m.Idle, 4*time.Minute)) {
 		return ctx.Err()
 	}
 	var databases [2]proc.Time
