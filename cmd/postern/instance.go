@@ -21,6 +21,7 @@ import (
 	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/internal/report"
 	"postern/policy"
 )
@@ -388,10 +389,15 @@ func openForReading(ctx context.Context, cfg *config.Config) (*ledger.Store, err
 		return nil, fmt.Errorf(nobody+", and %[2]sLEDGER_URL is memory:, which only a running instance has: start it, "+
 			"set %[2]sADMIN_LISTEN to its admin port, or name that with -from", cfg.AdminListen, config.Prefix)
 	}
+	table, err := programs.Load(cfg.ProgramsFile)
+	if err != nil {
+		return nil, exitError{err, exitUsage}
+	}
 	store, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
 	if err != nil {
 		return nil, fmt.Errorf(nobody+"; %sLEDGER_URL: %w", cfg.AdminListen, config.Prefix, err)
 	}
+	store.SetPrograms(table)
 	return store, nil
 }
 

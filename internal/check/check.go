@@ -23,6 +23,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/netpoll"
 	"postern/internal/policyfile"
+	"postern/internal/programs"
 	"postern/policy"
 )
 
@@ -197,6 +198,8 @@ func (r *Report) files(cfg *config.Config, now time.Time) (*x509.CertPool, error
 		r.Certificates(admin, now)
 	}
 	_, err = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
+	r.addError(err)
+	_, err = programs.Load(cfg.ProgramsFile)
 	r.addError(err)
 	r.Authorities(cfg.TLSClientCAFile, now)
 	r.Authorities(cfg.UpstreamCAFile, now)

@@ -45,6 +45,7 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
+	store.SetPrograms(g.material.programs)
 	b := &ledgerRunner{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
 	g.ledger = b
 	b.recorder = ledger.NewRecorder(ledger.Options{

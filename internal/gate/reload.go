@@ -15,6 +15,7 @@ import (
 	"postern/internal/certs"
 	"postern/internal/check"
 	"postern/internal/config"
+	"postern/internal/programs"
 	"postern/proxy"
 )
 
@@ -27,6 +28,7 @@ type material struct {
 	admin                    atomic.Pointer[certs.Store] // nil: no TLS on the admin port
 	adminToken               atomic.Pointer[admin.Token] // nil: none
 	identityKey              atomic.Pointer[[]byte]
+	programs                 *programs.Table
 }
 
 // fileSet is a set of files that are read together. read leaves the material
@@ -72,6 +74,8 @@ func (g *Runtime) fileSets() []fileSet {
 		{"admin certificate", []string{cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile}, into(m.admin.Store, adminPair, cfg.AdminTLSCertFile), nil, served(&m.admin)},
 		{"admin token", []string{cfg.AdminTokenFile}, into(m.adminToken.Store, admin.ReadToken, cfg.AdminTokenFile), nil, nil},
 		{"identity key", []string{cfg.LedgerIdentityKeyFile}, into(m.identityKey.Store, identityKey, cfg.LedgerIdentityKeyFile), nil, nil},
+		{"programs", []string{cfg.ProgramsFile}, into(set(&m.programs), programs.Load, cfg.ProgramsFile),
+			func(*proxy.Server) { g.ledger.store.SetPrograms(m.programs) }, nil},
 	}
 }
 

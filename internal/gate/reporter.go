@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/internal/report"
 )
 
@@ -22,6 +23,7 @@ const ReporterCommand = "report-for-serve"
 // reportJob is what that process reads from its stdin, as JSON.
 type reportJob struct {
 	LedgerURL string
+	Programs  []byte // the operator's
 	Facts     report.Facts
 	Query     report.Query
 }
@@ -32,7 +34,7 @@ const reporterEnd = time.Second
 // reportApart has a report made by a process of its own, of low priority: so neither
 // its work nor its garbage has mail wait.
 func (g *Runtime) reportApart(ctx context.Context, w io.Writer, facts report.Facts, q report.Query) (outcome string, err error) {
-	job, err := json.Marshal(reportJob{g.cfg.LedgerURL, facts, q})
+	job, err := json.Marshal(reportJob{g.cfg.LedgerURL, g.ledger.store.Table().Own, facts, q})
 	if err != nil {
 		return "", err
 	}
@@ -89,6 +91,11 @@ func runReporter(ctx context.Context, stdin io.Reader, stdout io.Writer) (*repor
 		return nil, err
 	}
 	defer store.Close()
+	table, err := programs.New("", job.Programs)
+	if err != nil {
+		return nil, err
+	}
+	store.SetPrograms(table)
 	if err := job.Facts.Of(ctx, store); err != nil {
 		return nil, err
 	}

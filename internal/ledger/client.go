@@ -27,8 +27,13 @@ type Client struct {
 	// Accounts and Software are sorted, from Logins, without repetition.
 	Accounts []string `json:"accounts"`
 	Software []string `json:"software"`
-	Login    Login    `json:"login"`
-	Noise    bool     `json:"noise"`
+	// SpeaksLike and Library are inferred, by the Store's table of programs: whom its
+	// sessions at this listener speak like, sorted, or in which pattern, and the TLS
+	// library with its hello.
+	SpeaksLike []string `json:"speaks_like"`
+	Library    string   `json:"library"`
+	Login      Login    `json:"login"`
+	Noise      bool     `json:"noise"`
 
 	Logins []Identity `json:"-"`
 	// Days are those of a Scope, in order.
@@ -112,8 +117,9 @@ func (c *Counts) of(o proxy.Outcome) *int64 {
 // columns are where a row with the four counts is scanned to.
 func (c *Counts) columns() []any { return []any{&c.Observed, &c.Explained, &c.Rejected, &c.Failed} }
 
-// Identity is an account and the program that it used; Software may be empty.
-type Identity struct{ Account, Software string }
+// Identity is an account and the program that it used: by what that has said or, where
+// that is not known, by how it speaks, as in Client. Each may be empty.
+type Identity struct{ Account, Software, SpeaksLike string }
 
 // Login is how the logins of a client have ended.
 type Login string

@@ -208,9 +208,6 @@ func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
 		}
 		r.queue.loadFingerprints(known)
 	}
-	if r.identity == nil {
-		return nil
-	}
 	stamp, err := r.store.stamp(ctx, "accounts", "last_seen")
 	if err != nil || stamp == r.loaded.stamp {
 		return err

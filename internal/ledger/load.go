@@ -106,7 +106,7 @@ type account struct {
 // first.
 func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, error) {
 	return query(ctx, s.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
-		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown}, func(rows *sql.Rows, a *account) error {
+		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, 2 * maxKnown}, func(rows *sql.Rows, a *account) error {
 		var client, ja4 string
 		err := rows.Scan(&client, &ja4, &a.account, &a.software, &a.first, &a.last)
 		a.client, _ = netip.ParseAddr(client)
@@ -140,12 +140,12 @@ func (s *Store) Programs(ctx context.Context, accounts []string) (map[string][]s
 	if len(accounts) == 0 {
 		return programs, nil
 	}
-	args := []any{noID}
+	args := []any{noID, asPattern + "%"}
 	for _, a := range accounts {
 		args = append(args, storable(a))
 	}
 	return programs, read(ctx, s.db, "reading programs", `SELECT DISTINCT account, software FROM accounts
-		WHERE software <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
+		WHERE software <> '' AND software <> $1 AND software NOT LIKE $2 AND account IN (`+marks(3, len(accounts))+`) ORDER BY account, software`, args,
 		func(rows *sql.Rows) error {
 			var account, software string
 			err := rows.Scan(&account, &software)

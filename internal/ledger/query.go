@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/programs"
 	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
@@ -158,15 +159,15 @@ func (d *dialect) where(f *Filter) (condition string, args []any) {
 	}
 	if f.Software != "" {
 		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(text.Clean(f.Software, maxSoftware)))
-		add(logins+"folded IN ("+programs+" WHERE folded LIKE $%d ESCAPE '!'))", storable("%"+like+"%"))
+		add(logins+"folded IN ("+distinctPrograms+" WHERE folded LIKE $%d ESCAPE '!'))", storable("%"+like+"%"))
 		add("s.listener IN ($%d, $%d)", string(proxy.IMAPS), string(proxy.IMAP))
 		add("NOT EXISTS (SELECT 1 FROM accounts a WHERE a.owner = s.owner AND a.software = $%d)", noID)
 	}
 	return strings.Join(parts, " AND "), args
 }
 
-// programs finds the distinct programs by one look-up in the index for each.
-const programs = `WITH RECURSIVE program(folded) AS (SELECT min(folded) FROM accounts UNION ALL
+// distinctPrograms finds the distinct programs by one look-up in the index for each.
+const distinctPrograms = `WITH RECURSIVE program(folded) AS (SELECT min(folded) FROM accounts UNION ALL
 	SELECT (SELECT min(a.folded) FROM accounts a WHERE a.folded > p.folded) FROM program p WHERE p.folded IS NOT NULL) SELECT folded FROM program`
 
 // storable makes a text acceptable to PostgreSQL as a parameter. No stored text
@@ -428,26 +429,55 @@ func (s *Store) addLogins(ctx context.Context, list []Client) error {
 			return err
 		}
 		for i := range part {
-			part[i].addLogins(logins[owners[i]])
+			part[i].addLogins(logins[owners[i]], s.Table())
 		}
 	}
 	return nil
 }
 
-// addLogins adds what is known of the client's address and fingerprint. Software of
-// POP3, which has no ID, and of those that may be several programs is left out.
-func (c *Client) addLogins(logins []Identity) {
-	c.Accounts, c.Software, c.Logins = []string{}, []string{}, nil
-	nameless := c.Listener.Protocol() != proxy.ProtocolIMAP || slices.ContainsFunc(logins, func(l Identity) bool { return l.Software == noID })
-	for _, l := range logins {
-		if nameless {
+// addLogins adds what is known of the client's address and fingerprint, by rows in the
+// order of accounts. Software of POP3, which has no ID, and of those that may be several
+// programs is left out, and patterns of other listeners.
+func (c *Client) addLogins(rows []Identity, t *programs.Table) {
+	c.Accounts, c.Software, c.SpeaksLike, c.Logins = []string{}, []string{}, []string{}, nil
+	nameless := c.Listener.Protocol() != proxy.ProtocolIMAP || slices.ContainsFunc(rows, func(l Identity) bool { return l.Software == noID })
+	begin := 0 // of the account's
+	for i, l := range rows {
+		pattern, is := strings.CutPrefix(l.Software, asPattern)
+		if is || nameless {
 			l.Software = ""
 		}
-		if !slices.Contains(c.Logins, l) {
-			c.Logins = append(c.Logins, l)
+		if is && ofListener(pattern, string(c.Listener)) {
+			l.SpeaksLike = t.SpeaksLike(pattern)
 		}
-		c.Accounts, c.Software = appendNew(c.Accounts, l.Account), appendNew(c.Software, l.Software)
+		c.Accounts, c.Software, c.SpeaksLike = appendNew(c.Accounts, l.Account), appendNew(c.Software, l.Software), appendNew(c.SpeaksLike, l.SpeaksLike)
+		c.Logins = append(c.Logins, l)
+		if i+1 == len(rows) || rows[i+1].Account != l.Account {
+			c.Logins = append(c.Logins[:begin], mostKnown(c.Logins[begin:])...)
+			begin = len(c.Logins)
+		}
 	}
+	slices.Sort(c.SpeaksLike)
+	var ja4 policy.JA4
+	copy(ja4[:], c.JA4)
+	c.Library = t.Library(ja4)
+}
+
+// mostKnown returns the programs of an account by what they have said or, where none has,
+// by how they speak, each once.
+func mostKnown(logins []Identity) []Identity {
+	said := slices.ContainsFunc(logins, func(l Identity) bool { return l.Software != "" })
+	spoke := !said && slices.ContainsFunc(logins, func(l Identity) bool { return l.SpeaksLike != "" })
+	var kept []Identity
+	for _, l := range logins {
+		if said {
+			l.SpeaksLike = ""
+		}
+		if (!said || l.Software != "") && (!spoke || l.SpeaksLike != "") && !slices.Contains(kept, l) && l != (Identity{}) {
+			kept = append(kept, l)
+		}
+	}
+	return kept
 }
 
 // appendNew appends a text that is neither empty nor in the list.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"postern/policy"
@@ -21,6 +22,10 @@ const (
 	maxPrograms = 8
 	// maxHellos is how many hellos are kept.
 	maxHellos = 10_000
+	// maxPatterns bounds the patterns of each account of a client, or of none, and
+	// maxDistinct those of all that are in memory.
+	maxPatterns = 32
+	maxDistinct = 10_000
 )
 
 // queue holds logins, accounts and hellos that wait to be written, and the
@@ -37,8 +42,19 @@ type queue struct {
 
 	// known and fingerprints are the accounts and hellos in the store and in
 	// this queue.
-	known        map[clientKey][]knownAccount
+	known        *knownClients
 	fingerprints map[policy.JA4]bool
+}
+
+// knownClients are accounts by client, and patterns. At are the fingerprints of an address.
+type knownClients struct {
+	accounts map[clientKey][]knownAccount
+	at       map[netip.Addr][]policy.JA4
+	patterns map[string]string // one copy of each
+}
+
+func newKnownClients() *knownClients {
+	return &knownClients{make(map[clientKey][]knownAccount), make(map[netip.Addr][]policy.JA4), make(map[string]string)}
 }
 
 // clientKey identifies a client for accounts: its address and fingerprint.
@@ -57,17 +73,23 @@ type accountKey struct {
 
 // noID stands for the program of a session over IMAP that has ended without an
 // ID. Programs share fingerprints: once one of a client has logged in without an
-// ID, the names of others may not be its own. No client can send this name.
-const noID = "\x1f"
+// ID, the names of others may not be its own. Behind asPattern stands how a program
+// speaks. No client can send such a name.
+const (
+	noID      = "\x1f"
+	asPattern = "\x1e"
+)
 
 // span is when an account has logged in, in seconds since 1970.
 type span struct{ first, last int64 }
 
-// knownAccount is an account that has logged in.
+// knownAccount is an account that has logged in; without a name, clients of none that is
+// known.
 type knownAccount struct {
 	name     string
 	programs []string // that are not empty
-	noID     bool     // it has logged in without an ID, too
+	patterns []string
+	noID     bool // it has logged in without an ID, too
 	last     int64
 }
 
@@ -76,35 +98,8 @@ func (q *queue) init() {
 	q.accounts = make(map[accountKey]span)
 	q.hellos = make(map[policy.JA4]policy.Hello)
 	q.unnamed = make(map[uint64]accountKey)
-	q.known = make(map[clientKey][]knownAccount)
+	q.known = newKnownClients()
 	q.fingerprints = make(map[policy.JA4]bool)
-}
-
-// only returns how many accounts of a client have logged in since a time, and
-// the account if there is only one.
-func (q *queue) only(k clientKey, since int64) (accounts int, account, software string) {
-	q.mu.RLock()
-	defer q.mu.RUnlock()
-	mixed := false
-	for i := range q.known[k] {
-		a := &q.known[k][i]
-		mixed = mixed || a.noID
-		if a.last < since {
-			continue
-		}
-		accounts++
-		account, software = a.name, ""
-		if len(a.programs) == 1 {
-			software = a.programs[0]
-		}
-	}
-	if accounts != 1 {
-		return accounts, "", ""
-	}
-	if mixed {
-		software = ""
-	}
-	return 1, account, software
 }
 
 // addLogins reports false where there is no room.
@@ -119,11 +114,25 @@ func (q *queue) addLogins(k clientKey, ok, failed int) bool {
 	return true
 }
 
+// addPattern reports false where there is no room. One that is known is written once a day.
+func (q *queue) addPattern(k accountKey, pattern string, now int64) bool {
+	q.mu.RLock()
+	known := slices.ContainsFunc(q.known.accounts[k.clientKey], func(a knownAccount) bool {
+		return a.name == k.account && a.last/secondsADay == now/secondsADay && slices.Contains(a.patterns, pattern)
+	})
+	q.mu.RUnlock()
+	k.software = asPattern + pattern
+	return known || q.addAccount(k, now)
+}
+
 // addAccount reports false where there is no room.
 func (q *queue) addAccount(k accountKey, now int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !learn(q.known, k, now) {
+	if !q.known.learn(k, now) {
+		if strings.HasPrefix(k.software, asPattern) {
+			return true
+		}
 		k.software = "" // it gives itself new names all the time
 	}
 	s, waits := q.accounts[k]
@@ -145,7 +154,7 @@ func (q *queue) addAccount(k accountKey, now int64) bool {
 func (q *queue) withoutID(k accountKey) bool {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	return slices.ContainsFunc(q.known[k.clientKey], func(a knownAccount) bool { return a.name == k.account && a.noID })
+	return slices.ContainsFunc(q.known.accounts[k.clientKey], func(a knownAccount) bool { return a.name == k.account && a.noID })
 }
 
 // begun notes that an IMAP session has not said what its program is.
@@ -168,16 +177,19 @@ func (q *queue) named(conn uint64) (k accountKey, unnamed bool) {
 
 // learn adds a known account. It reports false if the account has too many
 // programs already.
-func learn(known map[clientKey][]knownAccount, k accountKey, last int64) bool {
-	list := known[k.clientKey]
+func (c *knownClients) learn(k accountKey, last int64) bool {
+	list := c.accounts[k.clientKey]
 	i := slices.IndexFunc(list, func(a knownAccount) bool { return a.name == k.account })
 	switch {
 	case i >= 0:
-	case len(list) == 0 && len(known) >= maxKnown:
+	case len(list) == 0 && len(c.accounts) >= maxKnown:
 		return true
 	case len(list) < maxAccounts:
+		if len(list) == 0 {
+			c.at[k.client] = append(c.at[k.client], k.ja4)
+		}
 		list = append(list, knownAccount{name: k.account})
-		known[k.clientKey] = list
+		c.accounts[k.clientKey] = list
 		i = len(list) - 1
 	default: // the one that was not seen for longest makes room
 		i = 0
@@ -196,10 +208,30 @@ func learn(known map[clientKey][]knownAccount, k accountKey, last int64) bool {
 	if k.software == "" || slices.Contains(a.programs, k.software) {
 		return true
 	}
+	if pattern, is := strings.CutPrefix(k.software, asPattern); is {
+		return c.learnPattern(a, pattern)
+	}
 	if len(a.programs) >= maxPrograms {
 		return false
 	}
 	a.programs = append(a.programs, k.software)
+	return true
+}
+
+// learnPattern adds a pattern, unless there are too many.
+func (c *knownClients) learnPattern(a *knownAccount, pattern string) bool {
+	if slices.Contains(a.patterns, pattern) {
+		return true
+	}
+	one, known := c.patterns[pattern]
+	if len(a.patterns) >= maxPatterns || !known && len(c.patterns) >= maxDistinct {
+		return false
+	}
+	if !known {
+		one = pattern
+		c.patterns[pattern] = pattern
+	}
+	a.patterns = append(a.patterns, one)
 	return true
 }
 
@@ -222,14 +254,14 @@ func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
 // loadAccounts replaces the known accounts by those in the store, latest first,
 // and those that wait.
 func (q *queue) loadAccounts(stored []account) {
-	known := make(map[clientKey][]knownAccount)
+	known := newKnownClients()
 	for _, a := range stored {
-		learn(known, a.accountKey, a.last)
+		known.learn(a.accountKey, a.last)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for k, s := range q.accounts {
-		learn(known, k, s.last)
+		known.learn(k, s.last)
 	}
 	q.known = known
 }
@@ -286,10 +318,11 @@ func (q *queue) acknowledge(b *batch) {
 func (q *queue) erase(account func(string) bool, client netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for k, list := range q.known {
+	for k, list := range q.known.accounts {
 		list = slices.DeleteFunc(list, func(a knownAccount) bool { return k.client == client || account(a.name) })
-		if q.known[k] = list; len(list) == 0 {
-			delete(q.known, k)
+		if q.known.accounts[k] = list; len(list) == 0 {
+			delete(q.known.accounts, k)
+			q.known.at[k.client] = slices.DeleteFunc(q.known.at[k.client], func(j policy.JA4) bool { return j == k.ja4 })
 		}
 	}
 	maps.DeleteFunc(q.accounts, func(k accountKey, _ span) bool { return k.client == client || account(k.account) })

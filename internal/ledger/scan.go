@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/internal/programs"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -55,7 +56,7 @@ func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Clien
 		return err
 	}
 	return chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) ([]Client, int, error) {
-		c := chunk{ctx: ctx, reader: r, first: first, last: last, texts: make(interned), versions: make(map[string]policy.Version),
+		c := chunk{ctx: ctx, reader: r, first: first, last: last, programs: s.Table(), texts: make(interned), versions: make(map[string]policy.Version),
 			reasons: make(map[string]policy.Reason), clients: make([]Client, 0, chunkRows+chunkRows/2)}
 		c.sightings(scope.Since)
 		if scope.Logins {
@@ -179,6 +180,7 @@ type chunk struct {
 	first, last int64 // keys
 	clients     []Client
 	owners      []int64 // of the clients
+	programs    *programs.Table
 	texts       interned
 	versions    parsed[policy.Version, *policy.Version]
 	reasons     parsed[policy.Reason, *policy.Reason]
@@ -269,12 +271,12 @@ func (c *chunk) logins() {
 	found := make([][]Identity, len(c.clients))
 	c.rows(`SELECT owner, account, software FROM accounts WHERE owner BETWEEN $1 AND $2 ORDER BY owner, account, software`, func(r row) error {
 		if i, wanted := places[r.int(0)]; wanted {
-			found[i] = append(found[i], Identity{string(r.text(1)), c.texts.get(r.text(2))})
+			found[i] = append(found[i], Identity{Account: string(r.text(1)), Software: c.texts.get(r.text(2))})
 		}
 		return nil
 	})
 	for i, owner := range c.owners {
-		c.clients[i].addLogins(found[places[owner]])
+		c.clients[i].addLogins(found[places[owner]], c.programs)
 	}
 }
 

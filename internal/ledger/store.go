@@ -21,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
 	modernc "modernc.org/sqlite"       // registers sqlite
+
+	"postern/internal/programs"
 )
 
 // Store is a ledger in a database. Safe for concurrent use.
@@ -35,6 +37,7 @@ type Store struct {
 	// migrated: the tables are those of this version; current: and so are all rows.
 	migrated, current atomic.Bool
 	erased            atomic.Uint64 // how often something has been erased here
+	programs          atomic.Pointer[programs.Table]
 
 	mu        sync.Mutex
 	recorders []*Recorder // that write here, and drop what is erased
@@ -401,6 +404,13 @@ var errReadOnly = errors.New("the ledger was opened to be read")
 // errInDoubt reports that a transaction may have been committed, as the answer
 // was lost.
 var errInDoubt = errors.New("committing")
+
+// SetPrograms sets what names programs and libraries, from now on, in place of
+// [programs.Builtin].
+func (s *Store) SetPrograms(t *programs.Table) { s.programs.Store(t) }
+
+// Table returns what SetPrograms has set.
+func (s *Store) Table() *programs.Table { return cmp.Or(s.programs.Load(), programs.Builtin) }
 
 func (s *Store) attach(r *Recorder) {
 	s.mu.Lock()

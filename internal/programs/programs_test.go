@@ -1,0 +1,78 @@
+package programs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postern/policy"
+)
+
+// TestEveryBuiltInLineIsRead, and the columns for people are there.
+func TestEveryBuiltInLineIsRead(t *testing.T) {
+	for name, columns := range map[string]int{"patterns.txt": 5, "libraries.txt": 4, "advice.txt": 5} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(b), "\n") {
+			if line != "" && line[0] != '#' && len(strings.Split(line, "\t")) != columns {
+				t.Errorf("%s:%d: %d columns, want %d", name, i+1, len(strings.Split(line, "\t")), columns)
+			}
+		}
+	}
+}
+
+// TestAnOperatorsPatternsStandBesideTheOthers.
+func TestAnOperatorsPatternsStandBesideTheOthers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "programs.txt")
+	write := func(s string) {
+		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("# ours\n\nimaps 1 X\tscanner\t2019\nimap 7 STARTTLS TLS LOGIN:atom:atom\tscanner, copier\r\nimap 7 STARTTLS TLS ID\tfax\n")
+	table, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pattern, want := range map[string]string{
+		"imaps 1 X":                           "scanner",
+		"imap 7 STARTTLS TLS LOGIN:atom:atom": "copier, scanner",
+		"imap 7 STARTTLS":                     "copier, fax, scanner", // refused, so that no more is known
+		"imaps 2 X":                           "imaps 2 X",
+	} {
+		if got := table.SpeaksLike(pattern); got != want {
+			t.Errorf("%s: %q, want %q", pattern, got, want)
+		}
+	}
+	if len(table.patterns) != len(Builtin.patterns)+4 {
+		t.Errorf("%d patterns, want %d and 4 more", len(table.patterns), len(Builtin.patterns))
+	}
+	write("imaps 1 X\t\nsmtp 1 X\tscanner\nimaps 1 X\nimaps 1 X\tscanner\n")
+	_, err = Load(file)
+	if want := file + ":1: the name is missing: write it behind the pattern and a tab\n" +
+		file + `:2: "smtp 1 X" is no pattern, such as imaps a0000 CAPABILITY LOGIN:atom:quoted` + "\n" +
+		file + ":3: the name is missing: write it behind the pattern and a tab"; err == nil || err.Error() != want {
+		t.Errorf("%v, want\n%s", err, want)
+	}
+}
+
+// TestALibraryIsKnownWithAndWithoutServerNameAndALPN.
+func TestALibraryIsKnownWithAndWithoutServerNameAndALPN(t *testing.T) {
+	for a, same := range map[string]string{
+		"t10d0409ip_c491f621fb4c_195413a0cc0f": "t10i040700_c491f621fb4c_195413a0cc0f",
+		"t10d040800_c491f621fb4c_195413a0cc0f": "t10i040700_c491f621fb4c_195413a0cc0f",
+		"t10i0411ip_c491f621fb4c_195413a0cc0f": "t10i041000_c491f621fb4c_195413a0cc0f",
+		"ts3i380000_c491f621fb4c_000000000000": "ts3i380000_c491f621fb4c_000000000000",
+		"t10d040000_c491f621fb4c_195413a0cc0f": "t10d040000_c491f621fb4c_195413a0cc0f", // which cannot be
+	} {
+		if got := Stable(policy.JA4([]byte(a))); got.String() != same {
+			t.Errorf("%s: %s, want %s", a, got, same)
+		}
+	}
+	if Stable(policy.JA4{}) != (policy.JA4{}) {
+		t.Error("one that is not known has become another")
+	}
+}
