@@ -23,7 +23,6 @@ const ReporterCommand = "report-for-serve"
 // reportJob is what that process reads from its stdin, as JSON.
 type reportJob struct {
 	LedgerURL string
-	Programs  []byte // the operator's
 	Facts     report.Facts
 	Query     report.Query
 }
@@ -34,7 +33,7 @@ const reporterEnd = time.Second
 // reportApart has a report made by a process of its own, of low priority: so neither
 // its work nor its garbage has mail wait.
 func (g *Runtime) reportApart(ctx context.Context, w io.Writer, facts report.Facts, q report.Query) (outcome string, err error) {
-	job, err := json.Marshal(reportJob{g.cfg.LedgerURL, g.ledger.store.Table().Own, facts, q})
+	job, err := json.Marshal(reportJob{g.cfg.LedgerURL, facts, q})
 	if err != nil {
 		return "", err
 	}
@@ -91,7 +90,7 @@ func runReporter(ctx context.Context, stdin io.Reader, stdout io.Writer) (*repor
 		return nil, err
 	}
 	defer store.Close()
-	table, err := programs.New("", job.Programs)
+	table, err := programs.New("", job.Facts.Programs)
 	if err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func TestTheProcessForAReport(t *testing.T) {
 	facts := report.Facts{Now: time.Date(2026, 6, 16, 12, 0, 0, 0, time.UTC), Policy: p, PolicyFile: "/etc/postern/policy.yaml", Identity: "plain",
 		Backlog: ledger.Backlog{Stuck: true, Clients: 7, Ledger: "sqlite:x"}, Retention: 90 * 24 * time.Hour}
 	q := report.Query{Options: report.Options{Since: 24 * time.Hour, Max: 3}, Style: report.Style{Format: report.Markdown, Top: 5}}
-	job, err := json.Marshal(reportJob{LedgerURL: url, Facts: facts, Query: q})
+	job, err := json.Marshal(reportJob{url, facts, q})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -191,8 +191,9 @@ type Facts struct {
 	Identity   string // LEDGER_IDENTITY
 	// Memory: the ledger ends with the process.
 	Memory bool
-	// Backlog is what the ledger was not told.
-	Backlog ledger.Backlog
+	// Backlog is what the ledger was not told, and Programs the operator's file of them.
+	Backlog  ledger.Backlog
+	Programs []byte
 	// Began is the beginning of the ledger; zero where that is not known.
 	Began time.Time
 	// Retention is the ledger's; 0 is unknown.

@@ -31,11 +31,19 @@ func TestAnAccountIsNamedWhereItsProgramHasAnotherFingerprint(t *testing.T) {
 			return c.Login("anna@example.org", "secret").Wait()
 		},
 		"a server name on imaps alone": func(g *posterntest.Proxy, listener string) error {
-			c, err := posterntest.Caller{TLS: old(map[string]string{"imaps": "localhost"}[listener])}.Open(g, listener)
+			nc, err := posterntest.Caller{}.DialForTLS(g, listener) // which says STARTTLS
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer nc.Close()
+			tc := tls.Client(nc, old(map[string]string{"imaps": "localhost"}[listener]))
+			if err := tc.Handshake(); err != nil {
+				return err
+			}
+			c := posterntest.NewClient(tc, "imap")
+			if listener == "imaps" {
+				c.ExpectLine(t, "")
+			}
 			return c.Login("anna@example.org", "secret")
 		},
 	} {
