@@ -340,7 +340,7 @@ func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *
 			if c.Last.Before(since) {
 				continue
 			}
-			c.Logins = logins(c.Accounts, c.Software)
+			c.Logins = logins(&c)
 			all = append(all, c)
 		}
 		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
@@ -349,22 +349,6 @@ func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *
 		query.Set("cursor", page.NextCursor)
 		p.say("reading clients: %d", len(all))
 	}
-}
-
-// logins returns the logins of a client. The API does not say which of several
-// accounts uses which program.
-func logins(accounts, software []string) (list []ledger.Identity) {
-	for _, a := range accounts {
-		list = append(list, ledger.Identity{Account: a})
-	}
-	for _, s := range software {
-		l := ledger.Identity{Software: s}
-		if len(accounts) == 1 {
-			l.Account = accounts[0]
-		}
-		list = append(list, l)
-	}
-	return list
 }
 
 // Hellos returns the hellos that the proxy has kept.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strings"
 	"time"
 
 	"postern/internal/config"
@@ -11,6 +12,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
+	"postern/internal/text"
 )
 
 // replayFlags are the values of the flags, as they were written.
@@ -27,7 +29,7 @@ func replayPolicy(ctx context.Context, sys system) error {
 	fs.StringVar(&f.policy, "policy", "", "the policy in this `file`; needed")
 	fs.StringVar(&f.at, "at", "", "what it does at this `time` (default after its last dated change, or now)")
 	fs.StringVar(&f.since, "since", "30d", "clients that were seen in this `time`, such as 36h or 30d, or since a date")
-	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
+	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
 		"there are any, else network: an address, or an IPv6 /64)")
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
 	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
@@ -118,4 +120,30 @@ func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *repor
 	t.Source, t.Dir, t.Progress = store.Scan, gate.ScratchDir(cfg), p.share
 	t.Hellos, err = store.Hellos(ctx)
 	return store, err
+}
+
+// logins returns the logins of a client. The API does not say which of several
+// accounts uses which program.
+func logins(c *ledger.Client) (list []ledger.Identity) {
+	one := ledger.Identity{Advice: text.Either(len(c.Advice) == 1, strings.Join(c.Advice, ""), "")}
+	for _, a := range c.Accounts {
+		with := one
+		with.Account = a
+		list = append(list, with)
+	}
+	if len(c.Accounts) == 1 {
+		one = list[0]
+	}
+	for _, s := range c.Software {
+		with := one
+		with.Software = s
+		list = append(list, with)
+	}
+	for _, s := range c.SpeaksLike {
+		if with := one; one.Account == "" || len(c.Software) == 0 { // else that is what has said its name
+			with.SpeaksLike = s
+			list = append(list, with)
+		}
+	}
+	return list
 }

@@ -29,9 +29,10 @@ type Client struct {
 	Software []string `json:"software"`
 	// SpeaksLike and Library are inferred, by the Store's table of programs: whom its
 	// sessions at this listener speak like, sorted, or in which pattern, and the TLS
-	// library with its hello.
+	// library with its hello. Advice is what to do about them, a line each.
 	SpeaksLike []string `json:"speaks_like"`
 	Library    string   `json:"library"`
+	Advice     []string `json:"advice"`
 	Login      Login    `json:"login"`
 	Noise      bool     `json:"noise"`
 
@@ -118,8 +119,9 @@ func (c *Counts) of(o proxy.Outcome) *int64 {
 func (c *Counts) columns() []any { return []any{&c.Observed, &c.Explained, &c.Rejected, &c.Failed} }
 
 // Identity is an account and the program that it used: by what that has said or, where
-// that is not known, by how it speaks, as in Client. Each may be empty.
-type Identity struct{ Account, Software, SpeaksLike string }
+// that is not known, by how it speaks, and what to do about it, as in Client. Each may be
+// empty.
+type Identity struct{ Account, Software, SpeaksLike, Advice string }
 
 // Login is how the logins of a client have ended.
 type Login string

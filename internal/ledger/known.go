@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"postern/internal/programs"
-	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -47,7 +46,9 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 			n.Account, n.Software = a.name, strings.Join(a.programs, "\n")
 		}
 	}
-	n.SpeaksLike = text.Either(alike, n.SpeaksLike, "")
+	if !alike {
+		n.SpeaksLike = ""
+	}
 	if n.Accounts == 0 {
 		q.infer(&n, k, pattern, since, t)
 	}

@@ -460,7 +460,15 @@ func (c *Client) addLogins(rows []Identity, t *programs.Table) {
 	slices.Sort(c.SpeaksLike)
 	var ja4 policy.JA4
 	copy(ja4[:], c.JA4)
-	c.Library = t.Library(ja4)
+	c.Library, c.Advice = t.Library(ja4), []string{}
+	for i := range c.Logins {
+		l := &c.Logins[i]
+		l.Advice = t.Advise(l.Software, l.SpeaksLike, c.Library)
+		c.Advice = appendNew(c.Advice, l.Advice)
+	}
+	if len(c.Logins) == 0 {
+		c.Advice = appendNew(c.Advice, t.Advise("", "", c.Library))
+	}
 }
 
 // mostKnown returns the programs of an account by what they have said or, where none has,

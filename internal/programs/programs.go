@@ -20,11 +20,14 @@ import (
 
 // The columns of a pattern and of a library are the pattern or the JA4, the names, and
 // what is for people: versions (of patterns alone), the date, and how it was recorded.
+// Those of advice are program or library, its name, the advice, its source and the date.
 var (
 	//go:embed patterns.txt
 	patterns []byte
 	//go:embed libraries.txt
 	libraries []byte
+	//go:embed advice.txt
+	advice []byte
 )
 
 // Table is what is known of programs and libraries, by pattern and by [Stable] JA4.
@@ -34,6 +37,7 @@ type Table struct {
 
 	patterns  map[string]string
 	libraries map[policy.JA4]string
+	advice    [][]string
 }
 
 // Builtin is the table without an operator's patterns.
@@ -64,7 +68,7 @@ func New(file string, own []byte) (*Table, error) {
 	t := &Table{Own: own, patterns: make(map[string]string), libraries: make(map[policy.JA4]string)}
 	add := func(c []string) error {
 		if !IsPattern(c[0]) {
-			return fmt.Errorf("%.40q is no pattern, such as imaps a0000 CAPABILITY LOGIN:atom:quoted", c[0])
+			return fmt.Errorf("%.40q is no pattern: write one as postern report -patterns does", c[0])
 		}
 		join(t.patterns, c[0], c[1])
 		if before, _, found := strings.Cut(c[0], " TLS "); found { // all that is known of one that is refused
@@ -73,8 +77,8 @@ func New(file string, own []byte) (*Table, error) {
 		return nil
 	}
 	return t, errors.Join(
-		rows("patterns.txt", patterns, add),
-		rows("libraries.txt", libraries, func(c []string) error {
+		rows("patterns.txt", patterns, 2, add),
+		rows("libraries.txt", libraries, 2, func(c []string) error {
 			ja4, err := policy.ParseJA4(c[0])
 			if have := t.libraries[Stable(ja4)]; have != "" && have != c[1] {
 				c[1] = have + "; " + c[1]
@@ -82,11 +86,15 @@ func New(file string, own []byte) (*Table, error) {
 			t.libraries[Stable(ja4)] = c[1]
 			return err
 		}),
-		rows(file, own, add))
+		rows("advice.txt", advice, 5, func(c []string) error { t.advice = append(t.advice, c); return nil }),
+		rows(file, own, 2, add))
 }
 
+// Unnamed stands in the place of a name that the operator is to write.
+const Unnamed = "?"
+
 // rows calls each for the columns of every line.
-func rows(file string, lines []byte, each func([]string) error) error {
+func rows(file string, lines []byte, least int, each func([]string) error) error {
 	var problems []error
 	n := 0
 	for line := range bytes.Lines(bytes.TrimPrefix(lines, []byte("\ufeff"))) {
@@ -99,7 +107,7 @@ func rows(file string, lines []byte, each func([]string) error) error {
 			columns[i] = text.Clean(strings.TrimSpace(c), 1024)
 		}
 		err := errors.New("the name is missing: write it behind the pattern and a tab")
-		if len(columns) > 1 && columns[1] != "" {
+		if len(columns) >= least && columns[1] != "" && columns[1] != Unnamed {
 			err = each(columns)
 		}
 		if err != nil {
@@ -159,4 +167,23 @@ func Stable(ja4 policy.JA4) policy.JA4 {
 		ja4[name], ja4[extensions], ja4[extensions+1], ja4[alpn], ja4[alpn+1] = 'i', '0'+byte(n/10), '0'+byte(n%10), '0', '0'
 	}
 	return ja4
+}
+
+// Advise returns what to do about a client, with the source and its date: about a program
+// by what it says of itself or, where it is a single one, by how it speaks; else about
+// its library. It is empty where nobody has said so.
+func (t *Table) Advise(software, speaksLike, library string) string {
+	return cmp.Or(t.about("program", cmp.Or(software, speaksLike)), t.about("library", library))
+}
+
+// about finds the advice whose name is the longest beginning of a name.
+func (t *Table) about(kind, name string) (found string) {
+	longest := 0
+	for _, a := range t.advice {
+		rest, is := strings.CutPrefix(name, a[1])
+		if a[0] == kind && is && len(a[1]) > longest && (rest == "" || rest[0] == ' ' || rest[0] == '.') {
+			longest, found = len(a[1]), fmt.Sprintf("%s: %s (%s, %s)", a[1], strings.TrimSuffix(a[2], "."), a[3], a[4])
+		}
+	}
+	return found
 }

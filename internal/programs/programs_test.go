@@ -50,10 +50,10 @@ func TestAnOperatorsPatternsStandBesideTheOthers(t *testing.T) {
 	if len(table.patterns) != len(Builtin.patterns)+4 {
 		t.Errorf("%d patterns, want %d and 4 more", len(table.patterns), len(Builtin.patterns))
 	}
-	write("imaps 1 X\t\nsmtp 1 X\tscanner\nimaps 1 X\nimaps 1 X\tscanner\n")
+	write("imaps 1 X\t?\nsmtp 1 X\tscanner\nimaps 1 X\nimaps 1 X\tscanner\n")
 	_, err = Load(file)
 	if want := file + ":1: the name is missing: write it behind the pattern and a tab\n" +
-		file + `:2: "smtp 1 X" is no pattern, such as imaps a0000 CAPABILITY LOGIN:atom:quoted` + "\n" +
+		file + `:2: "smtp 1 X" is no pattern: write one as postern report -patterns does` + "\n" +
 		file + ":3: the name is missing: write it behind the pattern and a tab"; err == nil || err.Error() != want {
 		t.Errorf("%v, want\n%s", err, want)
 	}
@@ -74,5 +74,28 @@ func TestALibraryIsKnownWithAndWithoutServerNameAndALPN(t *testing.T) {
 	}
 	if Stable(policy.JA4{}) != (policy.JA4{}) {
 		t.Error("one that is not known has become another")
+	}
+}
+
+// TestAdviceIsOfTheProgramOrElseOfItsLibrary, and has its source.
+func TestAdviceIsOfTheProgramOrElseOfItsLibrary(t *testing.T) {
+	table := &Table{advice: [][]string{
+		{"program", "Thunderbird", "TLS 1.2 from version 27 on.", "https://a.example", "2014-02-04"},
+		{"library", "OpenSSL 1.0.0", "update to 1.0.1", "https://b.example", "2012-03-14"},
+		{"library", "OpenSSL", "any", "https://c.example", "2012-03-14"},
+	}}
+	for _, tt := range []struct{ software, speaksLike, library, want string }{
+		{"Thunderbird 24.0", "", "OpenSSL 1.0.0", "Thunderbird: TLS 1.2 from version 27 on (https://a.example, 2014-02-04)"},
+		{"", "Thunderbird", "", "Thunderbird: TLS 1.2 from version 27 on (https://a.example, 2014-02-04)"},
+		{"Outlook 14.0", "Thunderbird", "", ""}, // what it says counts
+		{"", "Thunderbird, mutt", "", ""},       // which of them?
+		{"Thunderbirds 1", "", "", ""},
+		{"", "mutt", "OpenSSL 1.0.0", "OpenSSL 1.0.0: update to 1.0.1 (https://b.example, 2012-03-14)"},
+		{"", "", "OpenSSL 1.0.01", "OpenSSL: any (https://c.example, 2012-03-14)"},
+		{"", "", "", ""},
+	} {
+		if got := table.Advise(tt.software, tt.speaksLike, tt.library); got != tt.want {
+			t.Errorf("%+v: %q", tt, got)
+		}
 	}
 }

@@ -247,8 +247,8 @@ const notKnown = "(not known)"
 // tableOf returns a table without empty columns.
 func tableOf(list []Group, by By) *groupTable {
 	accounts := column{heading: "accounts", count: func(g *Group) int { return g.Distinct.Accounts }}
-	programs := column{heading: "programs", count: func(g *Group) int { return g.Distinct.Software }, share: 10,
-		items: func(g *Group) []string { return g.Software }}
+	programs := column{heading: "programs", count: func(g *Group) int { return g.Distinct.Software + g.Distinct.SpeaksLike }, share: 10,
+		items: func(g *Group) []string { return namedOrInferred(g.Software, g.SpeaksLike) }}
 	of := column{heading: "clients", count: func(g *Group) int { return g.Clients }}
 	if by == ByNetwork {
 		accounts.items = func(g *Group) []string { return g.Accounts }
@@ -264,6 +264,15 @@ func tableOf(list []Group, by By) *groupTable {
 			return c.text != nil && c.text(&g) != "" || c.text == nil && c.count(&g) > 0
 		})
 	})}
+}
+
+// namedOrInferred are programs by their names, with those marked that have not said them.
+func namedOrInferred(said, speaksLike []string) []string {
+	all := slices.Clone(said)
+	for _, s := range speaksLike {
+		all = append(all, s+inferred)
+	}
+	return all
 }
 
 func (by By) heading() string {

@@ -225,7 +225,7 @@ func (o *output) restOfJSON() {
 		o.lines(o.written(o.mail, named), -1, "\n    ")
 		o.WriteString("]")
 	}
-	o.field("notes", r.Notes)
+	o.field("advice", r.Advice).field("notes", r.Notes)
 	o.WriteString("\n}\n")
 }
 
@@ -281,7 +281,8 @@ func (o *output) groups(s *section) {
 // groupHeader names the fields of a group.
 var groupHeader = []string{"clients", "remaining", "login", "accounts", "software", "versions", "listeners", "endpoints", "addresses",
 	"first_seen", "last_seen", "observed", "explained", "rejected", "failed",
-	"accounts_in_all", "software_in_all", "endpoints_in_all", "addresses_in_all"}
+	"accounts_in_all", "software_in_all", "endpoints_in_all", "addresses_in_all",
+	"speaks_like", "speaks_like_in_all", "library", "advice"}
 
 func (g *Group) fields() []string {
 	list := func(s []string) string { return strings.Join(s, "; ") }
@@ -291,6 +292,7 @@ func (g *Group) fields() []string {
 		list(g.Listeners), list(g.Endpoints), list(g.Addresses), g.FirstSeen.Format(time.RFC3339), g.LastSeen.Format(time.RFC3339),
 		fmt.Sprint(h.Observed), fmt.Sprint(h.Explained), fmt.Sprint(h.Rejected), fmt.Sprint(h.Failed),
 		strconv.Itoa(g.Distinct.Accounts), strconv.Itoa(g.Distinct.Software), strconv.Itoa(g.Distinct.Endpoints), strconv.Itoa(g.Distinct.Addresses),
+		list(g.SpeaksLike), strconv.Itoa(g.Distinct.SpeaksLike), list(g.Library), list(g.Advice),
 	}
 }
 
@@ -383,10 +385,12 @@ func appendGroup(b []byte, g *Group) []byte {
 		l = l.number("remaining", int64(g.Remaining))
 	}
 	l = l.texts("addresses", g.Addresses).texts("accounts", g.Accounts).texts("software", g.Software)
+	l = l.texts("speaks_like", g.SpeaksLike).texts("library", g.Library).texts("advice", g.Advice)
 	l = l.texts("versions", g.Versions).texts("listeners", g.Listeners).texts("endpoints", g.Endpoints)
 	d := &g.Distinct
 	l = append(l.key("distinct"), '{').number("addresses", int64(d.Addresses)).number("accounts", int64(d.Accounts))
-	l = append(l.number("software", int64(d.Software)).number("endpoints", int64(d.Endpoints)), '}')
+	l = l.number("software", int64(d.Software)).number("speaks_like", int64(d.SpeaksLike))
+	l = append(l.number("endpoints", int64(d.Endpoints)), '}')
 	if g.Elsewhere {
 		l = append(l.key("elsewhere"), "true"...)
 	}
@@ -404,5 +408,6 @@ func appendLetter(b []byte, r *Letter) []byte {
 		l = l.time("until", *r.Until)
 	}
 	l = l.text("rule", r.Rule).text("owner", r.Owner).texts("software", r.Software).number("software_in_all", int64(r.SoftwareInAll))
-	return append(l.texts("versions", r.Versions).number("clients", int64(r.Clients)).time("last_seen", r.LastSeen), '}')
+	return append(l.texts("versions", r.Versions).number("clients", int64(r.Clients)).time("last_seen", r.LastSeen).
+		texts("speaks_like", r.SpeaksLike).texts("advice", r.Advice), '}')
 }

@@ -23,14 +23,19 @@ const (
 	ByDomain   By = "domain"
 	ByNetwork  By = "network"
 	BySoftware By = "software"
+	// ByProgram is by what it has said or, marked as inferred, by how it speaks.
+	ByProgram By = "program"
 )
+
+// inferred marks the name of a program that has not said it.
+const inferred = " (inferred)"
 
 // ParseBy reads one of them; an empty text stays empty.
 func ParseBy(s string) (By, error) {
-	if by := By(s); slices.Contains([]By{"", ByAccount, ByDomain, ByNetwork, BySoftware}, by) {
+	if by := By(s); slices.Contains([]By{"", ByAccount, ByDomain, ByNetwork, BySoftware, ByProgram}, by) {
 		return by, nil
 	}
-	return "", fmt.Errorf("%.40q is none of account, domain, network, software", s)
+	return "", fmt.Errorf("%.40q is none of account, domain, network, program, software", s)
 }
 
 // Group is some clients together.
@@ -45,10 +50,15 @@ type Group struct {
 	Addresses []string `json:"addresses"`
 	Accounts  []string `json:"accounts"`
 	Software  []string `json:"software"`
-	Versions  []string `json:"versions"`
-	Listeners []string `json:"listeners"`
-	Endpoints []string `json:"endpoints"`
-	Distinct  Distinct `json:"distinct"`
+	// SpeaksLike, Library and Advice are as in ledger.Client, the first of programs
+	// that have not said their names.
+	SpeaksLike []string `json:"speaks_like"`
+	Library    []string `json:"library"`
+	Advice     []string `json:"advice"`
+	Versions   []string `json:"versions"`
+	Listeners  []string `json:"listeners"`
+	Endpoints  []string `json:"endpoints"`
+	Distinct   Distinct `json:"distinct"`
 	// Elsewhere: all clients of a group without a name are in others, too. Such
 	// groups overlap, and must not be added up.
 	Elsewhere bool `json:"elsewhere,omitempty"`
@@ -65,10 +75,11 @@ type Group struct {
 
 // Distinct counts what a group lists.
 type Distinct struct {
-	Addresses int `json:"addresses"`
-	Accounts  int `json:"accounts"`
-	Software  int `json:"software"`
-	Endpoints int `json:"endpoints"`
+	Addresses  int `json:"addresses"`
+	Accounts   int `json:"accounts"`
+	Software   int `json:"software"`
+	SpeaksLike int `json:"speaks_like"`
+	Endpoints  int `json:"endpoints"`
 }
 
 // maxListed bounds the lists of a group.
@@ -86,6 +97,9 @@ func nameOf(l *ledger.Identity, by By) string {
 		}
 		return strings.ToLower(l.Account[at+1:])
 	}
+	if by == ByProgram && l.Software == "" && l.SpeaksLike != "" {
+		return l.SpeaksLike + inferred
+	}
 	return l.Software
 }
 
@@ -102,6 +116,12 @@ type visit struct {
 	// number of the exemption that ends then, or 0; for letters alone.
 	until, rule                                 int64
 	listener, addr, endpoint, account, software string
+	speaksLike, library, advice                 string
+}
+
+// as gives it one of the logins.
+func (v *visit) as(l *ledger.Identity) {
+	v.account, v.software, v.speaksLike, v.advice = l.Account, l.Software, l.SpeaksLike, l.Advice
 }
 
 // visitOf is what all visits of a row have.
@@ -109,14 +129,15 @@ func visitOf(net, row int64, c *ledger.Client, handshakes ledger.Counts) visit {
 	return visit{
 		net: net, row: row, login: int64(slices.Index(ledger.Logins, c.Login)), version: int64(c.Version), first: c.First.Unix(), last: c.Last.Unix(),
 		handshakes: handshakes, listener: listenerWord(string(c.Listener)), addr: c.Addr.String(), endpoint: c.Endpoint.String(),
+		library: c.Library,
 	}
 }
 
 // fields are what a visit is encoded as, but for its row.
-func (v *visit) fields() ([12]*int64, [5]*string) {
+func (v *visit) fields() ([12]*int64, [8]*string) {
 	h := &v.handshakes
 	return [...]*int64{&v.net, &v.counts, &v.login, &v.version, &v.first, &v.last, &h.Observed, &h.Explained, &h.Rejected, &h.Failed, &v.until, &v.rule},
-		[...]*string{&v.listener, &v.addr, &v.endpoint, &v.account, &v.software}
+		[...]*string{&v.listener, &v.addr, &v.endpoint, &v.account, &v.software, &v.speaksLike, &v.library, &v.advice}
 }
 
 // append encodes a visit so that visits are in the order of rows.
@@ -160,6 +181,7 @@ type gathering struct {
 	counted                       bool  // its network is among those remaining
 	addr                          string
 	accounts, software, endpoints values
+	speaksLike, library, advice   values
 	until, rule                   int64 // as in visit, the first of all
 }
 
@@ -169,6 +191,7 @@ func (g *gathering) reset(name string) {
 		Group:    Group{Name: name, Addresses: g.Addresses[:0], Versions: g.Versions[:0], Listeners: g.Listeners[:0]},
 		scratch:  g.scratch,
 		accounts: values{few: g.accounts.few[:0]}, software: values{few: g.software.few[:0]}, endpoints: values{few: g.endpoints.few[:0]},
+		speaksLike: values{few: g.speaksLike.few[:0]}, library: values{few: g.library.few[:0]}, advice: values{few: g.advice.few[:0]},
 	}
 }
 
@@ -187,10 +210,8 @@ func (g *gathering) add(v *visit) error {
 			return err
 		}
 	}
-	if err := g.accounts.add(g.scratch, v.account); err != nil {
-		return err
-	}
-	return g.software.add(g.scratch, v.software)
+	return cmp.Or(g.accounts.add(g.scratch, v.account), g.software.add(g.scratch, v.software), g.speaksLike.add(g.scratch, v.speaksLike),
+		g.library.add(g.scratch, v.library), g.advice.add(g.scratch, v.advice))
 }
 
 func (g *gathering) addRow(v *visit) {
@@ -226,10 +247,13 @@ func (g *gathering) addRow(v *visit) {
 
 // done returns the group, made harmless.
 func (g *gathering) done() (*Group, error) {
-	var errs [3]error
+	var errs [6]error
 	g.Accounts, g.Distinct.Accounts, errs[0] = g.accounts.done()
 	g.Software, g.Distinct.Software, errs[1] = g.software.done()
 	g.Endpoints, g.Distinct.Endpoints, errs[2] = g.endpoints.done()
+	g.SpeaksLike, g.Distinct.SpeaksLike, errs[3] = g.speaksLike.done()
+	g.Library, _, errs[4] = g.library.done()
+	g.Advice, _, errs[5] = g.advice.done()
 	if err := cmp.Or(errs[:]...); err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ func (l *lists) put(s *section, v *visit, logins []ledger.Identity) error {
 			continue
 		}
 		hasName = true
-		v.account, v.software = logins[i].Account, logins[i].Software
+		v.as(&logins[i])
 		b := append(l.buffer[:0], 0, 0, 0, 0, 0, 0, 0, 0, s.number)
 		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
 		binary.BigEndian.PutUint64(b, maphash.Bytes(l.seed, b[8:]))
@@ -126,7 +126,7 @@ func (l *lists) putNameless(s *section, v *visit, logins []ledger.Identity) erro
 		logins = []ledger.Identity{{}}
 	}
 	for i := range logins {
-		v.account, v.software = logins[i].Account, logins[i].Software
+		v.as(&logins[i])
 		if s.by != ByNetwork {
 			if err := s.nameless.add(v); err != nil {
 				return err

@@ -71,7 +71,7 @@ func begin(f *Facts, o Options, s *Style) *pass {
 	p.Report = &Report{
 		Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
 		NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()},
-		Left: []Group{}, Tell: []Group{}, Exempted: []Exemption{}, Noise: []Group{}, Notes: []string{},
+		Left: []Group{}, Tell: []Group{}, Exempted: []Exemption{}, Noise: []Group{}, Advice: []string{}, Notes: []string{},
 	}
 	p.Young = p.Began.After(p.Since)
 	if b := f.Backlog; b.Stuck {
@@ -222,6 +222,11 @@ func (p *pass) client(c *ledger.Client, all *seen) error {
 		return p.enter(c, handshakes, false, e, e.section)
 	}
 	all.left = true
+	for _, a := range c.Advice {
+		if at, found := slices.BinarySearch(p.Advice, a); !found {
+			p.Advice = slices.Insert(p.Advice, at, a)
+		}
+	}
 	// At an old server nobody can see who logs in.
 	counts := c.Login == ledger.LoginOK || c.Login == ledger.LoginUnseen || !keepsNames(p.Identity)
 	switch {

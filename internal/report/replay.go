@@ -159,7 +159,8 @@ func (t *Trial) chooseBy(ctx context.Context) error {
 	known := errors.New("an account is known")
 	err := t.Source(ctx, ledger.Scope{Since: t.Since, Logins: true}, func(clients []ledger.Client) error {
 		for i := range clients {
-			if slices.ContainsFunc(clients[i].Logins, func(l ledger.Identity) bool { return l.Account != "" }) && (t.Noise || !clients[i].Noise) {
+			named := func(l ledger.Identity) bool { return l.Account != "" }
+			if slices.ContainsFunc(clients[i].Logins, named) && (t.Noise || !clients[i].Noise) {
 				t.By = ByAccount
 				return known
 			}

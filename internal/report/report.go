@@ -56,6 +56,8 @@ type Report struct {
 	Noise []Group `json:"noise"`
 	// Mail is empty unless requested: the accounts to write to.
 	Mail []Letter `json:"mail,omitempty"`
+	// Advice is what to do about the programs and libraries of those left, a line each.
+	Advice []string `json:"advice"`
 	// Notes say what the ledger cannot know.
 	Notes []string `json:"notes"`
 }
@@ -248,7 +250,7 @@ func keepsNames(identity string) bool { return identity == "hashed" || identity 
 // note adds notes on what the numbers leave out.
 func (r *Report) note(f *Facts, o Options) {
 	if !keepsNames(f.Identity) {
-		r.Notes = append(r.Notes, "POSTERN_LEDGER_IDENTITY is off: accounts and programs are not known, and every address counts, "+
+		r.Notes = append(r.Notes, "POSTERN_LEDGER_IDENTITY is off: accounts, and what programs say of themselves, are not known, and every address counts, "+
 			"whether it has logged in or not.")
 	}
 	if n := r.Readiness.Unknown; n > 0 {
