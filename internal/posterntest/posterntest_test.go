@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestMain turns the test binary into a stand-in for postern when it is
@@ -175,5 +176,27 @@ func TestUpstreamRecordsPerConnection(t *testing.T) {
 	}
 	if got := string(u.ReceivedAll()); got != "a NOOP\r\nb CAPABILITY\r\n" {
 		t.Errorf("received %q", got)
+	}
+}
+
+func TestWithinHasFiveTries(t *testing.T) {
+	for _, tt := range []struct {
+		took  []time.Duration
+		fails bool
+	}{
+		{[]time.Duration{1}, false},
+		{[]time.Duration{3, 3, 4, 3, 2}, false},
+		{[]time.Duration{3, 3, 4, 3, 3}, true},
+	} {
+		r, n := new(recorder), 0
+		Within(r, "it", 2, func() time.Duration { n++; return tt.took[n-1] })
+		if n != len(tt.took) || r.Failed() != tt.fails {
+			t.Errorf("%v: %d tries, errors %q", tt.took, n, r.errors)
+		}
+	}
+	r, n := new(recorder), 0
+	Within(r, "it", 2, func() time.Duration { n++; r.Errorf("wrong"); return 3 })
+	if n != 1 || r.errors[0] != "wrong" {
+		t.Errorf("after a failure: %d tries, errors %q", n, r.errors)
 	}
 }

@@ -41,9 +41,7 @@ func TestGoodLoginsDoNotSufferFromHalfOpenOnes(t *testing.T) {
 	g.Wait(t, func(s posterntest.Samples) bool {
 		return s.Count("postern_connections_open", "listener=imap") == halfOpen
 	})
-	slowest := time.Hour
-	for try := 0; try < 5 && slowest > 2*time.Second; try++ { // the machine may be busy with other things
-		slowest = 0
+	posterntest.Within(t, "a good login", 2*time.Second, func() (slowest time.Duration) {
 		for range logins {
 			begun := time.Now()
 			c, err := posterntest.Caller{From: "127.0.0.9"}.Login(g, "imap", "anna", "password")
@@ -54,12 +52,10 @@ func TestGoodLoginsDoNotSufferFromHalfOpenOnes(t *testing.T) {
 			c.Close()
 		}
 		t.Logf("%d logins beside %d half-open connections: %v at most", logins, halfOpen, slowest)
-	}
+		return slowest
+	})
 	close(stop)
 	attackers.Wait()
-	if slowest > 2*time.Second {
-		t.Errorf("a good login took %v", slowest)
-	}
 }
 
 // drip sends a hello slowly, but for its last byte.
@@ -84,17 +80,23 @@ func TestAHandshakeThatDripsEndsInTime(t *testing.T) {
 	for _, listener := range posterntest.Listeners {
 		t.Run(listener, func(t *testing.T) {
 			t.Parallel()
-			begun := time.Now()
-			conn := g.DialForTLS(t, listener)
-			stop := make(chan struct{})
-			defer close(stop)
-			go drip(conn, begins, time.Second, stop)
-			io.Copy(io.Discard, conn)
-			if took := time.Since(begun); took < limit || took > limit+30*time.Second {
-				t.Errorf("it took %v, with TIMEOUT_HANDSHAKE=%v", took, limit)
-			}
+			came := 0.0
+			posterntest.Within(t, "a handshake", limit+1500*time.Millisecond, func() time.Duration {
+				begun := time.Now()
+				conn := g.DialForTLS(t, listener)
+				stop := make(chan struct{})
+				defer close(stop)
+				go drip(conn, begins, time.Second, stop)
+				io.Copy(io.Discard, conn)
+				took := time.Since(begun)
+				if took < limit {
+					t.Errorf("it took %v, with TIMEOUT_HANDSHAKE=%v", took, limit)
+				}
+				came++
+				return took
+			})
 			g.Wait(t, func(s posterntest.Samples) bool {
-				return s.Count("postern_handshake_failures_total", "listener="+listener, "reason=timeout") == 1
+				return s.Count("postern_handshake_failures_total", "listener="+listener, "reason=timeout") == came
 			})
 		})
 	}
