@@ -13,8 +13,8 @@ import (
 // all calls f for every group of the report.
 func (r *Report) all(f func(*Group)) {
 	lists := [][]Group{r.Left, r.Tell, r.Noise}
-	for i := range r.Exempted {
-		lists = append(lists, r.Exempted[i].Groups)
+	for _, e := range r.Exempted {
+		lists = append(lists, e.Groups)
 	}
 	for _, list := range lists {
 		for i := range list {
@@ -60,12 +60,10 @@ func (r *Report) Clean() {
 	for _, s := range []*string{(*string)(&r.By), &r.Identity, &r.Policy.File, &r.Policy.Floor, &r.Policy.Mode} {
 		*s = oneLine(*s)
 	}
-	for i := range r.Exempted {
-		e := &r.Exempted[i]
+	for _, e := range r.Exempted {
 		e.Rule, e.Owner, e.Mode = oneLine(e.Rule), oneLine(e.Owner), oneLine(e.Mode)
 	}
-	for i := range r.Totals.ByPlace {
-		p := &r.Totals.ByPlace[i]
+	for _, p := range r.Totals.ByPlace {
 		p.Version, p.Listener = versionWord(p.Version), listenerWord(p.Listener)
 	}
 	for i := range r.Trend.Periods {

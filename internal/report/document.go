@@ -49,7 +49,7 @@ func (d *document) report() {
 		"wrap": func(words, indent string) string { return strings.Join(text.Wrap(words, indent, d.width), "\n") }, "unglued": text.Unglued,
 		"title": func() string { return strings.TrimSuffix(r.Verdict(), ".") },
 		"shown": func(s *section) bool { return s.count > 0 && !d.style.Summary }, "groups": groups,
-		"exempted": func(i int) string { return groups(d.exempted[i].section) },
+		"exempted": func(e *Exemption) string { return groups(e.section) },
 		"totals":   func() string { d.table(totalHeader, r.totalRows()); return "" },
 		"number":   text.Number, "date": date, "ahead": func(t time.Time) string { return text.Ahead(t.Sub(r.Now)) }, "code": code,
 		"bar": func(p Period) string { return p.bar(most, p == periods[len(periods)-1]) },
@@ -105,7 +105,7 @@ const tableRows = 4096
 func tables[T any](d *document, s *section, shown int, last []T, write func([]T)) {
 	var rows []T
 	n := 0
-	for line := range d.written(s, named) {
+	for line := range d.written(s) {
 		if n == shown {
 			break
 		}

@@ -81,6 +81,14 @@ func (s *Style) bound(n int) int {
 // only reports whether the letters are all that is written.
 func (s *Style) only() bool { return s.Mail && s.Format != JSON }
 
+// letters are those of a report that has them in a section.
+func (s *Style) letters() []Letter {
+	if s.Mail {
+		return []Letter{}
+	}
+	return nil
+}
+
 // members reports whether the members of a group are written.
 func (s *Style) members() bool { return s.Format == JSON || s.Format == CSV }
 
@@ -103,21 +111,25 @@ func (f *Facts) Write(ctx context.Context, w io.Writer, o Options, s Style) (*Re
 // Write writes a report that is in memory.
 func (r *Report) Write(w io.Writer, s Style) error {
 	r.Clean()
-	p := &pass{Report: r, lists: newLists("", 0, r.Now, &s)}
+	bare := *r // whose lists are in the sections
+	p := &pass{Report: &bare, lists: newLists("", 0, r.Now, &s)}
 	defer p.close()
 	left := section{by: r.By, status: "left"}
 	if s.Ready && s.Format == Text {
 		left.keep = inTheWay
 	}
-	p.left, p.tell = p.fill(left, r.Left), p.fill(section{by: ByAccount}, r.Tell)
-	for i := range r.Exempted {
-		e := &r.Exempted[i]
+	bare.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
+	p.left, p.tell = p.fill(left, &bare.Left), p.fill(section{by: ByAccount}, &bare.Tell)
+	bare.Exempted = []*Exemption{}
+	for _, e := range r.Exempted {
+		e := *e
 		e.GroupsInAll = len(e.Groups)
-		p.exempted = append(p.exempted, &exempted{section: p.fill(section{by: r.By, status: "exempted", exemption: e}, e.Groups)})
+		e.section = p.fill(section{by: r.By, status: "exempted", exemption: &e}, &e.Groups)
+		bare.Exempted = append(bare.Exempted, &e)
 	}
-	p.noise, p.mail = p.fill(section{by: r.By, status: "noise"}, r.Noise), p.section(section{letters: true})
-	p.mail.inMemory[named] = encoded(r.Mail, func(l *Letter) []byte { return s.appendLetter(nil, l) })
-	r.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
+	p.noise, p.mail = p.fill(section{by: r.By, status: "noise"}, &bare.Noise), p.section(section{letters: true})
+	p.mail.count, p.mail.inMemory = len(r.Mail), encoded(r.Mail, func(l *Letter) []byte { return s.appendLetter(nil, l) })
+	bare.Mail = s.letters()
 	out := output{bufio.NewWriter(w), p}
 	out.head()
 	out.rest()
@@ -142,28 +154,24 @@ type output struct {
 
 // head writes what is known before the ledger is read.
 func (o *output) head() {
-	r := o.Report
 	switch {
 	case o.style.Format == CSV && o.style.Mail:
 		o.record(mailHeader)
 	case o.style.Format == CSV:
-		o.record(slices.Concat([]string{string(r.By), "status"}, groupHeader, []string{"rule", "owner", "until"}))
+		o.record(slices.Concat([]string{string(o.By), "status"}, groupHeader, []string{"rule", "owner", "until"}))
 	case o.style.Format == JSON:
-		o.Write(bytes.TrimSuffix(indented(r.Head, ""), []byte("\n}")))
+		o.Write(o.headJSON())
 	}
 }
 
+// headJSON is what the JSON of a report begins with.
+func (r *Report) headJSON() []byte { return bytes.TrimSuffix(indented(r.Head), []byte("\n}")) }
+
 func (o *output) record(cells []string) { o.Write(appendRecord(nil, cells)) }
 
-func (o *output) field(name string, v any) *output {
-	o.WriteString(",\n  \"" + name + "\": ")
-	o.Write(indented(v, "  "))
-	return o
-}
-
-// indented returns the JSON of a value, whose further lines begin with a prefix.
-func indented(v any, prefix string) []byte {
-	b, err := json.MarshalIndent(v, prefix, "  ")
+// indented returns the JSON of a value.
+func indented(v any) []byte {
+	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		panic(err) // all values are known to have a JSON
 	}
@@ -176,10 +184,10 @@ func (o *output) rest() {
 	case o.style.Format == JSON:
 		o.restOfJSON()
 	case o.style.Format == CSV && o.style.Mail:
-		o.lines(o.written(o.mail, named), -1, "")
+		o.groups(o.mail)
 	case o.style.Format == CSV:
 		o.groups(o.left)
-		for _, e := range o.exempted {
+		for _, e := range o.Exempted {
 			o.groups(e.section)
 		}
 		o.groups(o.noise)
@@ -191,32 +199,32 @@ func (o *output) rest() {
 }
 
 func (o *output) restOfJSON() {
-	r := o.Report
-	o.field("readiness", r.Readiness).field("totals", r.Totals).field("trend", r.Trend).field("groups", r.Groups)
-	o.WriteString(",\n  \"left\": ")
-	o.groups(o.left)
-	o.WriteString(",\n  \"tell\": ")
-	o.groups(o.tell)
-	o.WriteString(",\n  \"exempted\": [")
-	for i := range r.Exempted {
-		e := &r.Exempted[i]
-		if i > 0 {
-			o.WriteByte(',')
-		}
-		l := line("\n    {").text("rule", e.Rule).text("owner", e.Owner).time("until", e.Until).text("mode", e.Mode)
-		o.Write(l.number("clients", int64(e.Clients)).number("groups_in_all", int64(e.GroupsInAll)).key("groups"))
-		o.groups(o.exempted[i].section)
-		o.WriteString("}")
+	lists := []list{{"left", o.left}, {"tell", o.tell}}
+	for _, e := range o.Exempted {
+		lists = append(lists, list{"groups", e.section})
 	}
-	o.WriteString("],\n  \"noise\": ")
-	o.groups(o.noise)
+	lists = append(lists, list{"noise", o.noise})
 	if o.style.Mail {
-		o.WriteString(",\n  \"mail\": [")
-		o.lines(o.written(o.mail, named), -1, "\n    ")
-		o.WriteString("]")
+		lists = append(lists, list{"mail", o.mail})
 	}
-	o.field("notes", r.Notes)
-	o.WriteString("\n}\n")
+	o.object(bytes.TrimPrefix(indented(o.Report), o.headJSON()), lists)
+}
+
+// list is one in JSON, whose groups are those of a section.
+type list struct {
+	name string
+	*section
+}
+
+// object writes JSON with some lists, which are empty there, and in this order.
+func (o *output) object(json []byte, lists []list) {
+	for _, l := range lists {
+		before, after, _ := bytes.Cut(json, []byte(`"`+l.name+`": []`))
+		o.Write(append(before, `"`+l.name+`": `...))
+		o.groups(l.section)
+		json = after
+	}
+	o.Write(append(json, '\n'))
 }
 
 // lines writes at most so many lines, in JSON behind separators.
@@ -245,7 +253,10 @@ func (o *output) groups(s *section) {
 		o.WriteByte('[')
 	}
 	shown := o.style.bound(s.count)
-	n := o.lines(o.written(s, named), shown, separator)
+	if s.letters {
+		shown = s.count
+	}
+	n := o.lines(o.written(s), shown, separator)
 	switch g := &s.nameless; {
 	case g.row == 0 || n == shown:
 	case isJSON:
@@ -255,13 +266,12 @@ func (o *output) groups(s *section) {
 		b := appendGroup([]byte(separator), &g.Group)
 		o.Write(b[:len(b)-1])
 		if g.Clients > 1 {
-			o.WriteString(`, "members": [`)
-			o.lines(o.written(s, members), o.style.bound(g.Clients), "\n      ")
-			o.WriteByte(']')
+			o.WriteString(`, "members": `)
+			o.groups(s.members)
 		}
 		o.WriteByte('}')
 	default:
-		o.lines(o.written(s, members), o.style.bound(g.Clients), "")
+		o.groups(s.members)
 	}
 	if isJSON {
 		o.WriteByte(']')
@@ -285,12 +295,12 @@ func (g *Group) fields() []string {
 }
 
 // appendGroup appends a group of a section as it is written.
-func (s *Style) appendGroup(b []byte, of *section, g *Group, member bool) []byte {
+func (s *Style) appendGroup(b []byte, of *section, g *Group) []byte {
 	if s.Format != CSV {
 		return appendGroup(b, g)
 	}
 	name := g.Name
-	if member { // of a group without one
+	if of.member { // of a group without one
 		name = ""
 	}
 	more := []string{"", "", ""}

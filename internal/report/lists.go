@@ -17,10 +17,14 @@ import (
 
 // section is one list of groups.
 type section struct {
-	number byte // in the order in which they are written, from 1; 0 is not wanted
+	number uint16 // in the order in which they are written, from 1; 0 is not wanted
 	by     By
 	status string // in CSV
 	answer bool   // of a replay
+	// members has the networks of the group without a name, by themselves: member is
+	// that it is such a section.
+	members *section
+	member  bool
 	// exemption is that of its clients, or nil.
 	exemption *Exemption
 	// letters are made of its groups, and for those without an account none.
@@ -33,19 +37,17 @@ type section struct {
 
 	nameless gathering
 	alone    int // networks that are in no group with a name
-	// open is of the network that is being read: all of it, or the rows without a
-	// name. hasName: it has others, too.
+	// open is the network that is being read. hasName: it has rows with a name.
 	open    gathering
 	hasName bool
-	best    [2]best
-	// inMemory are its groups, of both kinds, where nothing has to be sorted.
-	inMemory [2]iter.Seq[[]byte]
+	best    best
+	// inMemory are its groups, where nothing has to be sorted.
+	inMemory iter.Seq[[]byte]
 }
 
 // lists groups clients with bounded memory. Visits are sorted so that each group
 // is completed behind the other, and the groups are sorted again, into the order
-// in which they are written: by section; named groups first, then the members of
-// the one without a name; most clients first.
+// in which they are written: by section; most clients first.
 type lists struct {
 	scratch  scratch
 	seed     maphash.Seed
@@ -72,12 +74,15 @@ func newLists(dir string, budget int, now time.Time, s *Style) *lists {
 
 // section adds a section, to be written behind the others.
 func (l *lists) section(s section) *section {
-	s.number = byte(len(l.sections))
+	s.number = uint16(len(l.sections))
 	s.nameless.scratch, s.open.scratch = &l.scratch, &l.scratch
 	if n := l.style.bound(math.MaxInt); n <= mostBest && !s.letters {
-		s.best = [2]best{{most: n}, {most: n}}
+		s.best.most = n
 	}
 	l.sections = append(l.sections, &s)
+	if s.members = l.sections[0]; l.style.members() && s.by != ByNetwork && !s.named {
+		s.members = l.section(section{by: ByNetwork, member: true, status: s.status, answer: s.answer, exemption: s.exemption})
+	}
 	return &s
 }
 
@@ -104,7 +109,7 @@ func (l *lists) put(s *section, v *visit, logins []ledger.Identity) {
 		}
 		hasName = true
 		v.account, v.software = logins[i].Account, logins[i].Software
-		b := append(l.buffer[:0], 0, 0, 0, 0, 0, 0, 0, 0, s.number)
+		b := binary.BigEndian.AppendUint16(append(l.buffer[:0], 0, 0, 0, 0, 0, 0, 0, 0), s.number)
 		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
 		binary.BigEndian.PutUint64(b, maphash.Bytes(l.seed, b[8:]))
 		l.buffer = v.append(b)
@@ -123,50 +128,50 @@ func (l *lists) putNameless(s *section, v *visit, logins []ledger.Identity) {
 	if len(logins) == 0 {
 		logins = []ledger.Identity{{}}
 	}
+	into := &s.open
+	if s.by != ByNetwork {
+		into = &s.nameless
+		l.put(s.members, v, logins)
+	}
 	for i := range logins {
 		v.account, v.software = logins[i].Account, logins[i].Software
-		if s.by != ByNetwork {
-			s.nameless.add(v)
-		}
-		if s.by != ByNetwork && !l.style.members() {
-			s.open.row = v.row // there is one
-		} else {
-			s.open.add(v)
-		}
+		into.add(v)
+	}
+}
+
+// count counts the network that is being read, once.
+func (l *lists) count(n *int, last *int64) {
+	if *last != l.net {
+		*last = l.net
+		*n++
 	}
 }
 
 // endNetwork: all rows of a network have been put.
 func (l *lists) endNetwork(clients []ledger.Client) {
 	for _, s := range l.touched {
-		if s.open.row != 0 {
-			kind := members
+		if s.by == ByNetwork {
 			s.open.Name = clients[0].Network()
-			if s.by == ByNetwork {
-				kind = named
-			} else if !s.hasName {
-				s.alone++
-			}
-			l.complete(s, kind, &s.open)
+			l.complete(s, &s.open)
 			s.open.reset("")
+		} else if s.nameless.net == l.net && !s.hasName {
+			s.alone++
 		}
 		s.hasName = false
 	}
 	l.touched = l.touched[:0]
 }
 
-// complete has a group sorted among the others of its kind.
-func (l *lists) complete(s *section, kind byte, g *gathering) {
-	if kind == named {
-		if s.keep != nil && !s.keep(&g.Group) {
-			return
-		}
-		s.count++
-	}
-	if l.style.Summary || kind == members && !l.style.members() {
+// complete has a group sorted among the others of its section.
+func (l *lists) complete(s *section, g *gathering) {
+	if s.keep != nil && !s.keep(&g.Group) {
 		return
 	}
-	b := s.key(l.buffer[:0], kind)
+	s.count++
+	if l.style.Summary {
+		return
+	}
+	b := s.key(l.buffer[:0])
 	if s.letters {
 		b = append(append(b, l.letter(g).Owner...), 0)
 		b = binary.BigEndian.AppendUint64(b, uint64(g.until-1)) // none is behind all
@@ -176,7 +181,7 @@ func (l *lists) complete(s *section, kind byte, g *gathering) {
 	}
 	b = append(b, g.Name...)
 	l.buffer = b
-	best := &s.best[kind]
+	best := &s.best
 	if best.worst != nil && bytes.Compare(b, best.worst) > 0 {
 		return
 	}
@@ -187,7 +192,7 @@ func (l *lists) complete(s *section, kind byte, g *gathering) {
 		letter.clean()
 		b = l.style.appendLetter(b, letter)
 	} else {
-		b = l.style.appendGroup(b, s, group, kind == members)
+		b = l.style.appendGroup(b, s, group)
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(key))
 	l.buffer = b
@@ -199,12 +204,12 @@ func (l *lists) complete(s *section, kind byte, g *gathering) {
 }
 
 // key begins that by which a group is sorted.
-func (s *section) key(b []byte, kind byte) []byte {
-	return append(b, s.number, kind)
-}
+func (s *section) key(b []byte) []byte { return binary.BigEndian.AppendUint16(b, s.number) }
 
-// fill makes a section of groups in memory.
-func (l *lists) fill(of section, all []Group) *section {
+// fill makes a section of groups in memory, and takes them out of there.
+func (l *lists) fill(of section, from *[]Group) *section {
+	all := *from
+	*from = []Group{}
 	if of.keep != nil {
 		all = slices.DeleteFunc(slices.Clone(all), func(g Group) bool { return !of.keep(&g) })
 	}
@@ -216,10 +221,10 @@ func (l *lists) fill(of section, all []Group) *section {
 		if len(list) == 0 {
 			list = all[n:]
 		}
-		s.inMemory[members] = encoded(list, func(g *Group) []byte { return l.style.appendGroup(nil, s, g, true) })
+		s.members.count, s.members.inMemory = len(list), encoded(list, func(g *Group) []byte { return l.style.appendGroup(nil, s.members, g) })
 		all = all[:n]
 	}
-	s.inMemory[named] = encoded(all, func(g *Group) []byte { return l.style.appendGroup(nil, s, g, false) })
+	s.inMemory = encoded(all, func(g *Group) []byte { return l.style.appendGroup(nil, s, g) })
 	return s
 }
 
@@ -268,10 +273,8 @@ func (l *lists) finish(ctx context.Context) error {
 				g.row = 0
 			}
 		}
-		for i := range s.best {
-			for _, record := range s.best[i].records {
-				l.groups.add(record)
-			}
+		for _, record := range s.best.records {
+			l.groups.add(record)
 		}
 	}
 	l.sorted = l.groups.sorted()
@@ -290,17 +293,18 @@ func (l *lists) completeVisited(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if of != nil && (record == nil || !bytes.HasPrefix(record, of)) {
-			l.complete(l.sections[of[8]], named, g)
+			l.complete(l.sections[binary.BigEndian.Uint16(of[8:])], g)
 			of = of[:0]
 		}
 		if record == nil {
 			return nil
 		}
-		length, size := binary.Uvarint(record[9:])
-		end := 9 + size + int(length)
+		const begin = 8 + 2 // behind the hash and the section
+		length, size := binary.Uvarint(record[begin:])
+		end := begin + size + int(length)
 		if len(of) == 0 {
 			of = append(of, record[:end]...)
-			g.reset(string(record[9+size : end]))
+			g.reset(string(record[begin+size : end]))
 		}
 		v := readVisit(record[end:])
 		g.add(&v)
@@ -311,21 +315,14 @@ func (l *lists) advance() { l.current = l.sorted() }
 
 func (l *lists) close() { l.scratch.close() }
 
-// The kinds of groups of a section: those with a name, or the networks if it is by
-// network, and the members of the one without.
-const (
-	named byte = iota
-	members
-)
-
-// written yields the named groups or the members of a section as they were
-// encoded, once, and none of a section before them any more.
-func (l *lists) written(s *section, kind byte) iter.Seq[[]byte] {
-	if s.inMemory[named] != nil {
-		return s.inMemory[kind]
+// written yields the groups of a section as they were encoded, but for the one without
+// a name; once, and none of a section before it any more.
+func (l *lists) written(s *section) iter.Seq[[]byte] {
+	if s.inMemory != nil {
+		return s.inMemory
 	}
 	return func(yield func([]byte) bool) {
-		of := s.key(nil, kind)
+		of := s.key(nil)
 		for l.current != nil && bytes.Compare(l.current[:len(of)], of) < 0 {
 			l.advance()
 		}

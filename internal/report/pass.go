@@ -26,9 +26,7 @@ type pass struct {
 	since    time.Time // to the second, as the ledger has times
 	first    int64     // day of the trend
 	snapshot policy.Snapshot
-	places   map[place]*placeCount
-	exempted []*exempted
-	periods  []periodCount
+	places   map[place]*PlaceTotal
 	ends     *ends        // nil without letters
 	answers  func() error // is called with the first network; nil is not
 
@@ -40,24 +38,6 @@ type place struct {
 	listener string
 }
 
-// These are counted once for a network: last is that which was counted last.
-type (
-	placeCount struct {
-		PlaceTotal
-		last int64
-	}
-	periodCount struct {
-		Period
-		last int64
-	}
-	exempted struct {
-		Exemption
-		rule    *policy.Rule
-		section *section
-		last    int64
-	}
-)
-
 // begin starts the report with what is known before the ledger is read.
 func begin(f *Facts, o Options, s *Style) *pass {
 	if o.By == "" {
@@ -67,12 +47,13 @@ func begin(f *Facts, o Options, s *Style) *pass {
 		}
 	}
 	since := f.Now.Add(-o.Since).UTC().Truncate(time.Second)
-	p := &pass{f: f, o: o, since: since, snapshot: f.Policy.At(f.Now), places: make(map[place]*placeCount), lists: newLists(f.Dir, f.budget, f.Now, s)}
+	p := &pass{f: f, o: o, since: since, snapshot: f.Policy.At(f.Now), places: make(map[place]*PlaceTotal), lists: newLists(f.Dir, f.budget, f.Now, s)}
 	p.Report = &Report{
 		Head: Head{Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
 			NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()}},
-		Left: []Group{}, Tell: []Group{}, Exempted: []Exemption{}, Noise: []Group{}, Notes: []string{},
+		Left: []Group{}, Tell: []Group{}, Exempted: []*Exemption{}, Noise: []Group{}, Mail: s.letters(), Notes: []string{},
 	}
+	p.Totals.ByPlace, p.Trend.Periods = []*PlaceTotal{}, []Period{}
 	p.Young = p.Began.After(p.Since)
 	if b := f.Backlog; b.Stuck {
 		p.Unwritten = &Unwritten{b.Clients, b.Since, b.Ledger}
@@ -87,7 +68,7 @@ func begin(f *Facts, o Options, s *Style) *pass {
 
 // beginTrend makes the periods.
 func (p *pass) beginTrend() {
-	p.Trend = Trend{Days: 1}
+	p.Trend.Days = 1
 	if p.o.Since > weekly {
 		p.Trend.Days = 7
 	}
@@ -96,9 +77,8 @@ func (p *pass) beginTrend() {
 	n = min(n, maxPeriods)
 	first := today.Add(day - time.Duration(n*p.Trend.Days)*day)
 	p.first = first.Unix() / secondsADay
-	p.periods = make([]periodCount, n)
-	for i := range p.periods {
-		p.periods[i].First = first.AddDate(0, 0, i*p.Trend.Days).Format(time.DateOnly)
+	for i := range n {
+		p.Trend.Periods = append(p.Trend.Periods, Period{First: first.AddDate(0, 0, i*p.Trend.Days).Format(time.DateOnly)})
 	}
 }
 
@@ -112,12 +92,12 @@ func (p *pass) beginSections() {
 	// Exemptions, the first to end first.
 	for _, r := range p.f.Policy.Rules() {
 		if r.Exemption() && r.Mode != policy.Enforce {
-			p.exempted = append(p.exempted, &exempted{rule: r, section: p.sections[0], Exemption: Exemption{
-				Rule: r.Name, Owner: r.Owner, Until: r.Until.UTC(), Mode: r.Mode.String(), Groups: []Group{}}})
+			p.Exempted = append(p.Exempted, &Exemption{rule: r, section: p.sections[0],
+				Rule: r.Name, Owner: r.Owner, Until: r.Until.UTC(), Mode: r.Mode.String(), Groups: []Group{}})
 			p.rules = append(p.rules, r)
 		}
 	}
-	slices.SortFunc(p.exempted, func(a, b *exempted) int {
+	slices.SortFunc(p.Exempted, func(a, b *Exemption) int {
 		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Rule, b.Rule))
 	})
 	lists := !p.o.Brief && !s.only() && !(s.Summary && s.Format != JSON)
@@ -130,8 +110,8 @@ func (p *pass) beginSections() {
 		if p.By != ByAccount && s.Format != CSV {
 			p.tell = p.section(section{by: ByAccount, named: true})
 		}
-		for _, e := range p.exempted {
-			e.section = p.section(section{by: p.By, status: "exempted", exemption: &e.Exemption})
+		for _, e := range p.Exempted {
+			e.section = p.section(section{by: p.By, status: "exempted", exemption: e})
 		}
 		if p.o.Noise && !(s.Ready && s.Format == Text) {
 			p.noise = p.section(section{by: p.By, status: "noise"})
@@ -161,7 +141,7 @@ func (p *pass) scan(ctx context.Context) error {
 	if err := p.finish(ctx); err != nil {
 		return err
 	}
-	p.total()
+	p.arrange()
 	p.judge(p.o)
 	p.note(p.f, p.o)
 	p.Report.Clean()
@@ -181,7 +161,7 @@ func (p *pass) network(clients []ledger.Client) error {
 	for i := range clients {
 		p.client(&clients[i], &all)
 	}
-	p.count(&all)
+	p.total(&all)
 	p.endNetwork(clients)
 	return p.scratch.err
 }
@@ -207,18 +187,14 @@ func (p *pass) client(c *ledger.Client, all *seen) {
 	k := place{c.Version, string(c.Listener)}
 	at := p.places[k]
 	if at == nil {
-		at = &placeCount{PlaceTotal: PlaceTotal{Version: c.Version.String(), Listener: k.listener}}
-		p.places[k] = at
+		at = &PlaceTotal{Version: c.Version.String(), Listener: k.listener}
+		p.places[k], p.Totals.ByPlace = at, append(p.Totals.ByPlace, at)
 	}
-	if at.Handshakes.Add(handshakes); at.last != p.net {
-		at.last = p.net
-		at.Clients++
-	}
+	at.Handshakes.Add(handshakes)
+	p.count(&at.Clients, &at.last)
 	if e := p.exemption(c); e != nil {
-		if all.exempted = true; e.last != p.net {
-			e.last = p.net
-			e.Clients++
-		}
+		all.exempted = true
+		p.count(&e.Clients, &e.last)
 		p.enter(c, handshakes, false, e, e.section)
 		return
 	}
@@ -248,19 +224,17 @@ func (p *pass) days(c *ledger.Client) (since ledger.Counts) {
 			continue
 		}
 		// A day ahead of our clock is nobody's.
-		if i := int(d.Number-p.first) / p.Trend.Days; i < len(p.periods) {
-			t := &p.periods[i]
-			if t.Handshakes.Add(d.Counts); t.last != p.net {
-				t.last = p.net
-				t.Clients++
-			}
+		if i := int(d.Number-p.first) / p.Trend.Days; i < len(p.Trend.Periods) {
+			t := &p.Trend.Periods[i]
+			t.Handshakes.Add(d.Counts)
+			p.count(&t.Clients, &t.last)
 		}
 	}
 	return since
 }
 
 // enter puts a row, which may have an exemption, into some lists.
-func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e *exempted, sections ...*section) {
+func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e *Exemption, sections ...*section) {
 	if len(p.sections) == 1 {
 		return
 	}
@@ -287,22 +261,22 @@ func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e 
 
 // exemption returns the running exemption that certainly takes a client, or nil.
 // A rule that refuses is no exemption, even with an owner.
-func (p *pass) exemption(c *ledger.Client) *exempted {
-	if len(p.exempted) == 0 {
+func (p *pass) exemption(c *ledger.Client) *Exemption {
+	if len(p.Exempted) == 0 {
 		return nil
 	}
 	first := p.snapshot.Outcomes(c.ForPolicy(), p.f.Now)[0]
 	if first.Part < 1 || first.Rule == nil {
 		return nil
 	}
-	if i := slices.IndexFunc(p.exempted, func(e *exempted) bool { return e.rule == first.Rule }); i >= 0 {
-		return p.exempted[i]
+	if i := slices.IndexFunc(p.Exempted, func(e *Exemption) bool { return e.rule == first.Rule }); i >= 0 {
+		return p.Exempted[i]
 	}
 	return nil
 }
 
-// count counts a network.
-func (p *pass) count(all *seen) {
+// total counts a network.
+func (p *pass) total(all *seen) {
 	one := func(n *int, is bool) {
 		if is {
 			*n++
@@ -319,23 +293,14 @@ func (p *pass) count(all *seen) {
 	one(&j.NotLoggedIn, all.without && !all.remaining && !all.unknown)
 }
 
-// total adds what was counted to the report.
-func (p *pass) total() {
-	p.Totals.ByPlace = []PlaceTotal{}
-	for _, at := range p.places {
-		p.Totals.ByPlace = append(p.Totals.ByPlace, at.PlaceTotal)
-	}
-	slices.SortFunc(p.Totals.ByPlace, func(a, b PlaceTotal) int {
+// arrange brings what was counted into order.
+func (p *pass) arrange() {
+	slices.SortFunc(p.Totals.ByPlace, func(a, b *PlaceTotal) int {
 		return cmp.Or(cmp.Compare(a.Version, b.Version), slices.Index(policy.ListenerNames, a.Listener)-slices.Index(policy.ListenerNames, b.Listener))
 	})
-	p.Trend.Periods = []Period{}
-	for i := range p.periods {
-		p.Trend.Periods = append(p.Trend.Periods, p.periods[i].Period)
-	}
-	p.exempted = slices.DeleteFunc(p.exempted, func(e *exempted) bool { return e.Clients == 0 })
-	for _, e := range p.exempted {
+	p.Exempted = slices.DeleteFunc(p.Exempted, func(e *Exemption) bool { return e.Clients == 0 })
+	for _, e := range p.Exempted {
 		e.GroupsInAll = e.section.count
-		p.Report.Exempted = append(p.Report.Exempted, e.Exemption)
 	}
 	p.Groups = Groups{p.left.count, p.tell.count, p.noise.count}
 }

@@ -2,10 +2,8 @@ package report
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,11 +33,14 @@ type Judgement struct {
 
 // Answered holds the clients that get one answer.
 type Answered struct {
-	Answer  Answer          `json:"answer"`
-	Clients int             `json:"clients"`
-	Groups  json.RawMessage `json:"groups"` // as in Report; in JSON alone
+	Answer  Answer  `json:"answer"`
+	Clients int     `json:"clients"`
+	Groups  []Group `json:"groups"` // as in Report; in JSON alone
 	// Rules are the deciding rules by name; empty is the policy's own mode.
 	Rules []string `json:"rules"`
+
+	section *section
+	last    int64 // the network that was counted last
 }
 
 // Answer is the policy's treatment of a client.
@@ -101,17 +102,10 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 	l := newLists(t.Dir, sortBudget, t.At, &Style{Format: f, Top: DefaultTop})
 	defer l.close()
 	for _, a := range answers {
-		l.section(section{by: t.By, status: string(a), answer: true})
-		j.Answers = append(j.Answers, Answered{Answer: a, Rules: []string{}})
+		s := l.section(section{by: t.By, status: string(a), answer: true})
+		j.Answers = append(j.Answers, Answered{Answer: a, Groups: []Group{}, Rules: []string{}, section: s})
 	}
-	running := t.Policy.At(t.At)
-	last := make([]int64, 1+len(answers)) // networks counted, those of all answers behind
-	count := func(of int, n *int) {
-		if last[of] != l.net {
-			last[of] = l.net
-			*n++
-		}
-	}
+	running, last := t.Policy.At(t.At), int64(0)
 	err := t.Source(ctx, ledger.Scope{Since: t.Since, Logins: true, Progress: t.Progress}, func(clients []ledger.Client) error {
 		l.beginNetwork(clients)
 		for i := range clients {
@@ -120,16 +114,15 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 				continue
 			}
 			answer, rule := t.ask(&running, c)
-			k := slices.Index(answers, answer)
-			a := &j.Answers[k]
-			count(len(answers), &j.Clients)
-			count(k, &a.Clients)
+			a := &j.Answers[slices.Index(answers, answer)]
+			l.count(&j.Clients, &last)
+			l.count(&a.Clients, &a.last)
 			if at, found := slices.BinarySearch(a.Rules, rule); !found && answer != Reaches && answer != Unknown {
 				a.Rules = slices.Insert(a.Rules, at, rule)
 			}
 			l.row++
 			v := visitOf(l.net, l.row, c, c.Counts) // all that is remembered
-			l.put(l.sections[1+k], &v, c.Logins)
+			l.put(a.section, &v, c.Logins)
 		}
 		l.endNetwork(clients)
 		return l.scratch.err
@@ -294,26 +287,23 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 	out := output{bufio.NewWriter(w), &pass{lists: l}}
 	switch l.style.Format {
 	case JSON:
-		for i := range j.Answers {
-			var b bytes.Buffer
-			out.Reset(&b)
-			out.groups(l.sections[1+i])
-			_ = out.Flush() // a buffer takes it
-			j.Answers[i].Groups = b.Bytes()
+		var lists []list
+		for _, a := range j.Answers {
+			lists = append(lists, list{"groups", a.section})
 		}
-		return cmp.Or(l.scratch.err, text.WriteJSON(w, j))
+		out.object(indented(j), lists)
 	case CSV:
 		out.record(slices.Concat([]string{string(j.By), "answer"}, groupHeader[:1], groupHeader[2:]))
-		for _, s := range l.sections[1:] {
-			out.groups(s)
+		for _, a := range j.Answers {
+			out.groups(a.section)
 		}
 	default:
 		d := out.document()
 		d.paragraph(j.headline(), "")
-		for i, a := range j.Answers {
+		for _, a := range j.Answers {
 			if a.Clients > 0 {
 				fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), text.Number(a.Clients, "client"))
-				d.groups(l.sections[1+i])
+				d.groups(a.section)
 			}
 		}
 		d.WriteByte('\n')

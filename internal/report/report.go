@@ -36,12 +36,12 @@ type Report struct {
 	Left []Group `json:"left"`
 	// Tell are the accounts behind the remaining clients; empty if Left is
 	// grouped by account already.
-	Tell     []Group     `json:"tell"`
-	Exempted []Exemption `json:"exempted"`
+	Tell     []Group      `json:"tell"`
+	Exempted []*Exemption `json:"exempted"`
 	// Noise is empty unless requested; no other number includes it.
 	Noise []Group `json:"noise"`
 	// Mail is empty unless requested: the accounts to write to.
-	Mail []Letter `json:"mail,omitempty"`
+	Mail []Letter `json:"mail,omitzero"`
 	// Notes say what the ledger cannot know.
 	Notes []string `json:"notes"`
 }
@@ -137,7 +137,7 @@ type Totals struct {
 	// Noise are clients that are only seen as noise.
 	Noise      int           `json:"noise"`
 	Handshakes ledger.Counts `json:"handshakes"`
-	ByPlace    []PlaceTotal  `json:"by_version_and_listener"`
+	ByPlace    []*PlaceTotal `json:"by_version_and_listener"`
 }
 
 // PlaceTotal is the total of one version on one listener.
@@ -146,6 +146,8 @@ type PlaceTotal struct {
 	Listener   string        `json:"listener"`
 	Clients    int           `json:"clients"`
 	Handshakes ledger.Counts `json:"handshakes"`
+
+	last int64 // the network that was counted last
 }
 
 // Trend is clients over time, also those that have stayed away since.
@@ -159,6 +161,8 @@ type Period struct {
 	First      string        `json:"first_day"`
 	Clients    int           `json:"clients"`
 	Handshakes ledger.Counts `json:"handshakes"`
+
+	last int64 // as in PlaceTotal
 }
 
 // Exemption is a running exemption with its clients.
@@ -171,6 +175,10 @@ type Exemption struct {
 	// GroupsInAll counts Groups, also where these are cut.
 	GroupsInAll int     `json:"groups_in_all"`
 	Groups      []Group `json:"groups"`
+
+	rule    *policy.Rule
+	section *section
+	last    int64 // as in PlaceTotal
 }
 
 // Options select the contents of a report.
@@ -291,8 +299,7 @@ func (r *Report) totalRows() [][]string {
 			fmt.Sprint(h.Rejected), fmt.Sprint(h.Failed)}
 	}
 	var rows [][]string
-	for i := range r.Totals.ByPlace {
-		p := &r.Totals.ByPlace[i]
+	for _, p := range r.Totals.ByPlace {
 		rows = append(rows, row(versions([]string{p.Version}), p.Listener, p.Clients, &p.Handshakes))
 	}
 	return append(rows, row("all", "all", r.Totals.Clients, &r.Totals.Handshakes))
