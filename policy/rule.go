@@ -94,8 +94,11 @@ const searched = 9 * 366 * 24 * time.Hour
 // zero where none does.
 func (r *Rule) opens(t time.Time) time.Time {
 	t = text.Later(t, r.From)
-	next, _ := r.Schedule.next(t, r.UpTo(t.Add(searched)))
-	return next
+	limit := r.UpTo(t.Add(searched))
+	if next := r.Schedule.next(t, limit); next.Before(limit) {
+		return next
+	}
+	return time.Time{}
 }
 
 // UpTo is a time, or the end of the rule where that is earlier.

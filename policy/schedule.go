@@ -131,8 +131,8 @@ func (s *Schedule) opensOn(local time.Time) bool {
 	return inMonth && inWeek
 }
 
-// next is the first opening at t or later and before limit.
-func (s *Schedule) next(t, limit time.Time) (time.Time, bool) {
+// next is the first opening at t or later, or limit where none comes before that.
+func (s *Schedule) next(t, limit time.Time) time.Time {
 	for t = wholeMinute(t); t.Before(limit); {
 		local := t.In(s.Zone)
 		hour, minute := local.Hour(), local.Minute()
@@ -148,7 +148,7 @@ func (s *Schedule) next(t, limit time.Time) (time.Time, bool) {
 		default:
 			left := s.minutes >> minute
 			if left&1 != 0 {
-				return t, true
+				return t
 			}
 			skip = min(60-minute, bits.TrailingZeros64(left))
 		}
@@ -159,7 +159,7 @@ func (s *Schedule) next(t, limit time.Time) (time.Time, bool) {
 			t = wholeMinute(end.UTC())
 		}
 	}
-	return time.Time{}, false
+	return limit
 }
 
 // wholeMinute is the first whole minute at t or later.
@@ -171,67 +171,28 @@ func wholeMinute(t time.Time) time.Time {
 	return u
 }
 
-// previous is the last opening at t or earlier and after limit.
-func (s *Schedule) previous(t, limit time.Time) (time.Time, bool) {
-	t = t.Truncate(time.Minute)
-	for t.After(limit) {
-		local := t.In(s.Zone)
-		hour, minute := local.Hour(), local.Minute()
-		var skip int
-		switch {
-		case s.months>>local.Month()&1 == 0:
-			skip = (24*(local.Day()-1)+hour)*60 + minute + 1
-		case !s.opensOn(local):
-			skip = hour*60 + minute + 1
-		case s.hours>>hour&1 == 0:
-			skip = minute + 1
-		default:
-			passed := s.minutes << (63 - minute)
-			if passed>>63 != 0 {
-				return t, true
-			}
-			skip = min(minute+1, bits.LeadingZeros64(passed))
-		}
-		t = t.Add(-time.Duration(skip) * time.Minute)
-		if begin, _ := local.ZoneBounds(); !begin.After(local) && t.Before(begin) {
-			t = begin.UTC().Add(-1).Truncate(time.Minute)
-		}
-	}
-	return time.Time{}, false
-}
+// opened is the first opening whose window is open at t; later than t where none is.
+func (s *Schedule) opened(t time.Time) time.Time { return s.next(t.Add(1-s.For), t.Add(1)) }
 
 // running reports whether a window is open at t.
-func (s *Schedule) running(t time.Time) bool {
-	_, ok := s.previous(t, t.Add(-s.For))
-	return ok
-}
-
-// closes is when the window that is open at t closes: windows that meet are
-// one. It is limit where that comes first.
-func (s *Schedule) closes(t, limit time.Time) time.Time {
-	opened, _ := s.previous(t, t.Add(-s.For))
-	for {
-		end := opened.Add(s.For)
-		if !end.Before(limit) {
-			return limit
-		}
-		again, _ := s.previous(end, opened)
-		if again.IsZero() {
-			return end
-		}
-		opened = again
-	}
-}
+func (s *Schedule) running(t time.Time) bool { return !s.opened(t).After(t) }
 
 // edge is the first moment after t at which a window opens or closes, or limit.
+// Windows that meet are one.
 func (s *Schedule) edge(t, limit time.Time) time.Time {
-	if s.running(t) {
-		return s.closes(t, limit)
+	open := s.opened(t)
+	if open.After(t) {
+		return s.next(t, limit)
 	}
-	if next, ok := s.next(t, limit); ok {
-		return next
+	for {
+		closes := open.Add(s.For)
+		if !closes.Before(limit) {
+			return limit
+		}
+		if open = s.next(open.Add(time.Minute), closes.Add(1)); open.After(closes) {
+			return closes
+		}
 	}
-	return limit
 }
 
 // Windows are those of a schedule between two times.
@@ -257,25 +218,25 @@ func (r *Rule) windows(from, limit time.Time) *Windows {
 	limit = r.UpTo(limit)
 	s := r.Schedule
 	w := &Windows{Until: limit}
-	if first, ok := s.next(from, limit); ok {
-		w.Count, w.First = s.count(first, limit), first
-		w.Last, _ = s.previous(limit.Add(-1), first.Add(-1))
+	if first := s.next(from, limit); first.Before(limit) {
+		w.First = first
+		w.Count, w.Last = s.count(first, limit)
 	}
 	// One that opens now is the first of those to come.
 	if w.Open = !w.First.Equal(from) && s.running(from); w.Open {
 		far := from.Add(closesWithin)
-		if end := s.closes(from, r.UpTo(far)); end.Before(far) {
+		if end := s.edge(from, r.UpTo(far)); end.Before(far) {
 			w.Closes = end
 		}
 	}
 	return w
 }
 
-// count is how often the schedule opens in [from, until). It goes day by day;
-// only where a day is cut off or the clocks change it looks at single windows.
-func (s *Schedule) count(from, until time.Time) int {
+// count is how often the schedule opens in [from, until), and when it does last. It goes
+// day by day; only where a day is cut off or the clocks change it looks at single windows.
+func (s *Schedule) count(from, until time.Time) (n int, last time.Time) {
 	aDay := bits.OnesCount64(s.hours) * bits.OnesCount64(s.minutes)
-	n := 0
+	lastOfDay := time.Duration(bits.Len64(s.hours)-1)*time.Hour + time.Duration(bits.Len64(s.minutes)-1)*time.Minute
 	for t := from; t.Before(until); {
 		local := t.In(s.Zone)
 		year, month, day := local.Date()
@@ -286,21 +247,16 @@ func (s *Schedule) count(from, until time.Time) int {
 		whole := midnight(local) && midnight(end) && end.Sub(t) == 24*time.Hour && !end.After(until)
 		switch {
 		case !whole:
-			n += s.countEach(t, text.Earlier(end, until))
+			stop := text.Earlier(end, until)
+			for t = s.next(t, stop); t.Before(stop); t = s.next(t.Add(time.Minute), stop) {
+				n, last = n+1, t
+			}
 		case s.opensOn(local):
-			n += aDay
+			n, last = n+aDay, t.Add(lastOfDay)
 		}
 		t = end
 	}
-	return n
-}
-
-func (s *Schedule) countEach(from, until time.Time) int {
-	n := 0
-	for t, ok := s.next(from, until); ok; t, ok = s.next(t.Add(time.Minute), until) {
-		n++
-	}
-	return n
+	return n, last.UTC()
 }
 
 func midnight(local time.Time) bool {

@@ -117,12 +117,13 @@ func (r *Rule) overlap(now time.Time) string {
 	s.Zone = time.UTC
 	from, until := text.Later(now, r.From), r.UpTo(endOfTime)
 	for range overlapsLookedFor {
-		t, ok := s.next(from, text.Earlier(until, from.Add(searched)))
-		if !ok {
+		limit := text.Earlier(until, from.Add(searched))
+		t := s.next(from, limit)
+		if !t.Before(limit) {
 			return ""
 		}
-		from = t.Add(s.For)
-		if s.count(t, text.Earlier(until, from)) > 1 {
+		from = text.Earlier(until, t.Add(s.For))
+		if s.next(t.Add(time.Minute), from).Before(from) {
 			return "its windows overlap: the next opens while one is open still; look at the fields of schedule (the first is the minute, the second the hour), or set for to less"
 		}
 	}
