@@ -169,19 +169,18 @@ func (p *Policy) groups() []group {
 	for _, l := range ListenerNames {
 		all = append(all, group{p.everybody(l), nil, []string{l}})
 	}
-	seen := make(map[ruleSet]int)
-	for i, r := range p.rules {
-		for _, l := range ListenerNames {
+	for _, r := range p.rules {
+		for i, l := range ListenerNames {
 			rules := p.like(r, l)
-			if !rules.has(i) || r.Schedule != nil || p.everybody(l).has(i) {
+			if !rules.has(r.place) || r.Schedule != nil || all[i].rules.has(r.place) {
 				continue
 			}
-			if n, ok := seen[rules]; ok {
-				all[n].listeners = append(all[n].listeners, l)
-				continue
+			same := slices.IndexFunc(all, func(g group) bool { return g.of != nil && g.rules == rules })
+			if same >= 0 {
+				all[same].listeners = append(all[same].listeners, l)
+			} else {
+				all = append(all, group{rules, r, []string{l}})
 			}
-			seen[rules] = len(all)
-			all = append(all, group{rules, r, []string{l}})
 		}
 	}
 	return all
@@ -193,48 +192,33 @@ const samples = 8
 // relaxationsOf finds where clients of a group below a floor meet less than before: at the
 // edge, and from there until end while its rules stay. Shares multiply, so what is left of
 // them may fall and rise in between.
-func (p *Policy) relaxationsOf(g group, below Floor, edge, end time.Time) []Relaxation {
-	var all []Relaxation
+func (p *Policy) relaxationsOf(g group, below Floor, edge, end time.Time) (all []Relaxation) {
 	unscheduled := g.rules
 	unscheduled.drop(&p.scheduled)
-	at := func(t time.Time, within func(*Rule, time.Time) bool) Parts {
-		return p.parts(p.only(unscheduled, func(r *Rule) bool { return within(r, t) }), t, nil, below)
+	rules := func(keep func(*Rule) bool) []*Rule {
+		return slices.DeleteFunc(slices.Clone(p.rules), func(r *Rule) bool { return !unscheduled.has(r.place) || !keep(r) })
 	}
-	note := func(t, until time.Time, before, after Parts, concerns func(*Rule) bool) {
-		rules := []*Rule{}
-		for i, r := range p.rules {
-			if unscheduled.has(i) && concerns(r) {
-				rules = append(rules, r)
-			}
-		}
-		all = append(all, Relaxation{t, until, rules, g.of, g.listeners, before, after, below, len(p.Floors()) > 1})
+	// By the rules that are within their dates a moment before t, or at t.
+	at := func(t time.Time, before time.Duration) Parts {
+		return p.parts(p.only(unscheduled, func(r *Rule) bool { return r.within(t.Add(-before)) }), t, nil, below)
 	}
-	before, last := at(edge, (*Rule).withinBefore), at(edge, (*Rule).within)
-	if last.relaxes(before) {
-		note(edge, time.Time{}, before, last, func(r *Rule) bool { return r.From.Equal(edge) || r.Until.Equal(edge) })
+	x := Relaxation{Time: edge, Of: g.of, Listeners: g.listeners, Below: below, floors: len(p.Floors()) > 1}
+	x.Before, x.After = at(edge, 1), at(edge, 0)
+	if x.After.relaxes(x.Before) {
+		x.Rules = rules(func(r *Rule) bool { return r.From.Equal(edge) || r.Until.Equal(edge) })
+		all = append(all, x)
 	}
-	changes := func(r *Rule) bool { return r.Share.Changes() && r.within(edge) }
-	if p.only(unscheduled, changes) == (ruleSet{}) {
-		return all
-	}
-	falls := false
-	lastTime, step := edge, end.Sub(edge)/samples
-	for k := 1; k <= samples; k++ {
-		t := edge.Add(time.Duration(k) * step)
-		if k == samples {
-			t = end
-		}
-		now := at(t, (*Rule).withinBefore)
-		switch relaxes := now.relaxes(last); {
-		case relaxes && falls:
-			all[len(all)-1].Until, all[len(all)-1].After = t, now
-		case relaxes:
-			note(lastTime, t, last, now, changes)
-			falls = true
+	x.Until, x.Rules = edge, rules(func(r *Rule) bool { return r.Share.Changes() && r.within(edge) })
+	for left := samples - 1; left >= 0 && len(x.Rules) > 0; left-- {
+		x.Time, x.Until = x.Until, end.Add(-end.Sub(edge)/samples*time.Duration(left))
+		x.Before, x.After = x.After, at(x.Until, 1)
+		switch n := len(all); {
+		case !x.After.relaxes(x.Before):
+		case n > 0 && all[n-1].Until.Equal(x.Time): // it goes on
+			all[n-1].Until, all[n-1].After = x.Until, x.After
 		default:
-			falls = false
+			all = append(all, x)
 		}
-		last, lastTime = now, t
 	}
 	return all
 }

@@ -66,11 +66,6 @@ func (r *Rule) InForce(t time.Time) bool {
 // within reports whether t lies between the rule's dates.
 func (r *Rule) within(t time.Time) bool { return !t.Before(r.From) && !r.ended(t) }
 
-// withinBefore reports whether the moment right before t does.
-func (r *Rule) withinBefore(t time.Time) bool {
-	return r.From.Before(t) && (r.Until.IsZero() || !r.Until.Before(t))
-}
-
 // ended reports whether the rule will not be in force any more.
 func (r *Rule) ended(t time.Time) bool { return !r.Until.IsZero() && !t.Before(r.Until) }
 
