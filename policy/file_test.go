@@ -176,14 +176,14 @@ var badFiles = []struct {
 	{"for without a schedule", ruleFile("for: 10m"), []string{`4:3: rule "r": for without schedule: add schedule, or use from and until for dates`}},
 	{"schedules that are none", "rules:\n- {name: a, mode: observe, for: 1m, schedule: ''}\n- {name: b, mode: observe, for: 1m, schedule: '@hourly'}\n- {name: c, mode: observe, for: 1m, schedule: '0 0 * * * *'}\n- {name: d, mode: observe, for: 1m, schedule: '1,99 * * * *'}\n- {name: e, mode: observe, for: 1m, schedule: '0 0 L * *'}\n- {name: f, mode: observe, for: 1m, schedule: 5}\n- {name: g, mode: observe, for: 1m, schedule: ['0', '*', '*', '*', '*']}\n", []string{
 		`2:47: rule "a": schedule: not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5`,
-		`3:37: rule "b": schedule: not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5`,
-		`4:37: rule "c": schedule: not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5`,
-		`5:37: rule "d": schedule: minute: "99" is out of its range: use 0 to 59`,
-		`6:37: rule "e": schedule: day of the month: not an entry of a cron field: "L": write *, 5, 1-5, */10 or several with commas`,
-		`7:37: rule "f": schedule: not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5`,
+		`3:47: rule "b": schedule: not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5`,
+		`4:47: rule "c": schedule: not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5`,
+		`5:47: rule "d": schedule: minute: "99" is out of its range: use 0 to 59`,
+		`6:47: rule "e": schedule: day of the month: not an entry of a cron field: "L": write *, 5, 1-5, */10 or several with commas`,
+		`7:47: rule "f": schedule: not five fields: write minute, hour, day of the month, month, day of the week, as in 0 8 * * 1-5`,
 		`8:47: rule "g": schedule is a list, not a single value: write one behind the colon`}},
 	{"a schedule past the end of the week", ruleFile("schedule: '0 0 * * fri-mon'", "for: 1h"), []string{
-		`4:3: rule "r": schedule: day of the week: "fri-mon" is out of its range, or ends before it begins: past the end write two, as in fri-sat,sun-mon or 22-23,0-6`}},
+		`4:13: rule "r": schedule: day of the week: "fri-mon" is out of its range, or ends before it begins: past the end write two, as in fri-sat,sun-mon or 22-23,0-6`}},
 	{"how long is none", "rules:\n- {name: a, mode: observe, schedule: '0 * * * *', for: 10}\n- {name: b, mode: observe, schedule: '0 * * * *', for: 0s}\n- {name: c, mode: observe, schedule: '0 * * * *', for: -1m}\n- {name: d, mode: observe, schedule: '0 * * * *', for: 367d}\n- {name: e, mode: observe, schedule: '0 * * * *', for: 99999999999999999999d}\n", []string{
 		`2:56: rule "a": for: "10" is not a duration, since its unit is missing: write one such as 10s, 30m, 36h or 90d`,
 		`3:56: rule "b": for: "0s" is not a duration above zero: write one such as 10s, 30m, 36h or 90d`,
@@ -360,7 +360,7 @@ func TestTooManyEntriesAreReportedOnce(t *testing.T) {
 		"ten more": {namesFile(maxNames + 10), `203:3: candidate "floor 95": more than 200 rules and candidates, the most`},
 		"a file":   {"floor: tls1.3\n" + strings.Repeat("#", maxFile), `1:1: the file is longer than 1048576 bytes, the most`},
 		"values":   {"rules:\n- {name: a, mode: observe, match: {port: &p [" + strings.Repeat("1,", maxValues/2) + "]}}\n- {name: b, mode: observe, match: {port: *p}}\n- 1\n", ""},
-		"cron":     {ruleFile("for: 1m", "schedule: '"+strings.Repeat("0,", 600)+"0 * * * *'"), `5:3: rule "r": schedule: longer than 1024 bytes, the most`},
+		"cron":     {ruleFile("for: 1m", "schedule: '"+strings.Repeat("0,", 600)+"0 * * * *'"), `5:13: rule "r": schedule: longer than 1024 bytes, the most`},
 		"problems": {"candidates:\n" + strings.Repeat("- 1\n", 5000), ""},
 	} {
 		if _, err := Parse([]byte(tt.text)); err == nil || tt.want != "" && err.Error() != tt.want {

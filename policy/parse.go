@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,46 +26,43 @@ func Parse(data []byte) (*Policy, error) {
 	if len(f.problems) > 0 {
 		return nil, f.problems.sorted()
 	}
-	f.policy.doubts, f.policy.source = f.doubts, data
+	f.policy.source = data
 	return compiled(f.policy), nil
 }
 
-// file is a policy file that is being read.
+// file is a policy file that is being read, and what is wrong with it.
 type file struct {
-	walker
-	policy *Policy
-	names  map[string]int // by name, the line
+	policy   *Policy
+	names    map[string]int // by name, the line
+	problems Problems
+	// at has the rule or candidate that is being read.
+	at Problem
+	// values is how many nodes were read; nothing is any more when full.
+	values int
+	full   bool
 }
 
 func (f *file) top(n *yaml.Node) {
 	f.mapping(n, "the policy", map[string]field{
-		"floor":        scalar(&f.walker, "floor", &f.policy.floor, ParseFloor),
-		"mode":         scalar(&f.walker, "mode", &f.policy.mode, ParseMode),
-		"rules":        {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.rule, f.readRule) }},
-		"explain_text": scalar(&f.walker, "explain_text", &f.policy.explainText, func(s string) (string, error) { return s, CheckExplainText(s) }),
-		"candidates":   {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.candidate, f.readCandidate) }},
+		"floor":        scalar(f, "floor", &f.policy.floor, ParseFloor),
+		"mode":         scalar(f, "mode", &f.policy.mode, ParseMode),
+		"rules":        {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.at.Rule, f.readRule) }},
+		"explain_text": scalar(f, "explain_text", &f.policy.explainText, func(s string) (string, error) { return s, CheckExplainText(s) }),
+		"candidates":   {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.at.Candidate, f.readCandidate) }},
 	})
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		f.add(n, "the file is empty: write floor: tls1.2 and mode: enforce into it")
 	}
 }
 
-// each reads the entries of a list of mappings; name is where the walker finds
-// which of them it is in.
+// each reads the entries of a list of mappings; name is where problems find which of
+// them they are in.
 func (f *file) each(n *yaml.Node, what string, name *string, read func(*yaml.Node)) {
-	if n.Kind != yaml.SequenceNode {
-		f.add(n, "%s is %s, not a list: begin each entry with a dash, as in - name: a", what, kindName(n))
-		return
-	}
-	for _, item := range n.Content {
-		if !f.reads(item) {
-			break
-		}
-		item = resolve(item)
+	f.list(n, what, ": begin each entry with a dash, as in - name: a", func(item *yaml.Node) {
 		*name = nameIn(item)
 		read(item)
 		*name = ""
-	}
+	})
 }
 
 // nameIn is the name that a rule gives itself, for the problems with the rest
@@ -109,48 +107,36 @@ func (f *file) claim(n *yaml.Node, name string) {
 
 func (f *file) readCandidate(n *yaml.Node) {
 	var c Candidate
-	seen := f.mapping(n, "a candidate", map[string]field{
-		"name":  scalar(&f.walker, "name", &c.Name, parseName),
-		"floor": scalar(&f.walker, "floor", &c.Floor, ParseFloor),
-	})
-	f.require(n, seen, "a candidate", "name", "floor")
+	f.mapping(n, "a candidate", map[string]field{
+		"name":  scalar(f, "name", &c.Name, parseName),
+		"floor": scalar(f, "floor", &c.Floor, ParseFloor),
+	}, "name", "floor")
 	f.claim(n, c.Name)
 	f.policy.candidates = append(f.policy.candidates, c)
 }
 
-// require tells which of the keys are missing.
-func (f *file) require(n *yaml.Node, seen map[string]*yaml.Node, what string, keys ...string) {
-	for _, k := range keys {
-		if n.Kind == yaml.MappingNode && seen[k] == nil {
-			f.add(n, "%s has no %s: add %[2]s: and its value", what, k)
-		}
-	}
-}
-
 func (f *file) readRule(n *yaml.Node) {
 	r := &Rule{Line: n.Line}
-	w := &f.walker
-	var from, until, cron string // as written
+	var from, until string // as written
 	var open time.Duration
 	ramp := false // the share has two ends
 	dated := func(written *string) func(string) (time.Time, error) {
 		return func(s string) (time.Time, error) { *written = s; return parseTime(s) }
 	}
 	seen := f.mapping(n, "a rule", map[string]field{
-		"name":         scalar(w, "name", &r.Name, parseName),
-		"mode":         scalar(w, "mode", &r.Mode, ParseMode),
-		"floor":        scalar(w, "floor", &r.Floor, ParseFloor),
-		"owner":        scalar(w, "owner", &r.Owner, parseOwner),
-		"pass_through": scalar(w, "pass_through", &r.PassThrough, parseAlways),
-		"from":         scalar(w, "from", &r.From, dated(&from)),
-		"until":        scalar(w, "until", &r.Until, dated(&until)),
-		"timezone":     scalar(w, "timezone", &r.Zone, parseZone),
-		"schedule":     scalar(w, "schedule", &cron, parseCron),
-		"for":          scalar(w, "for", &open, parseOpen),
+		"name":         scalar(f, "name", &r.Name, parseName),
+		"mode":         scalar(f, "mode", &r.Mode, ParseMode),
+		"floor":        scalar(f, "floor", &r.Floor, ParseFloor),
+		"owner":        scalar(f, "owner", &r.Owner, parseOwner),
+		"pass_through": scalar(f, "pass_through", &r.PassThrough, parseAlways),
+		"from":         scalar(f, "from", &r.From, dated(&from)),
+		"until":        scalar(f, "until", &r.Until, dated(&until)),
+		"timezone":     scalar(f, "timezone", &r.Zone, parseZone),
+		"schedule":     scalar(f, "schedule", &r.Schedule, func(s string) (*Schedule, error) { return ParseSchedule(s, nil, 0) }),
+		"for":          scalar(f, "for", &open, parseOpen),
 		"share":        {read: func(n *yaml.Node) { r.Share, ramp = f.readShare(n), n.Kind == yaml.MappingNode }},
 		"match":        {read: func(n *yaml.Node) { r.Match = f.readMatch(n) }},
-	})
-	f.require(n, seen, "a rule", "name", "mode")
+	}, "name", "mode")
 	f.claim(n, r.Name)
 	r.OwnFloor = seen["floor"] != nil
 	if r.PassThrough && seen["mode"] != nil && r.Mode != Observe {
@@ -164,7 +150,14 @@ func (f *file) readRule(n *yaml.Node) {
 	}
 	f.doubtOffset(seen["from"], "from", from, r.From, r.Zone)
 	f.doubtOffset(seen["until"], "until", until, r.Until, r.Zone)
-	r.Schedule = f.schedule(seen, cron, r.Zone, open)
+	switch cron, lasts := seen["schedule"], seen["for"]; {
+	case cron == nil && lasts != nil:
+		f.add(lasts, "for without schedule: add schedule, or use from and until for dates")
+	case cron != nil && lasts == nil:
+		f.add(cron, "schedule without for: add how long it lasts, as for: 10m")
+	case r.Schedule != nil:
+		r.Schedule.Zone, r.Schedule.For = r.Zone, open
+	}
 	if ramp && (seen["from"] == nil || seen["until"] == nil) {
 		f.add(seen["share"], "a share from and to needs the dates between which it changes: add from and until to the rule")
 	}
@@ -188,68 +181,47 @@ func (f *file) doubtOffset(n *yaml.Node, key, written string, t time.Time, zone 
 	_, offset := at.Zone()
 	local := t.In(zone)
 	if _, want := local.Zone(); want != offset {
-		f.doubt(n, "%s has the offset %s, but %s has %s then, so that it is %s there: write %[4]s, unless that is meant",
-			key, at.Format("-07:00"), zone, local.Format("-07:00"), local.Format(time.DateTime))
+		f.doubt(n, fmt.Sprintf("%s has the offset %s, but %s has %s then, so that it is %s there: write %[4]s, unless that is meant",
+			key, at.Format("-07:00"), zone, local.Format("-07:00"), local.Format(time.DateTime)))
 	}
-}
-
-// parseCron takes what is there: the schedule is read when its time zone is
-// known.
-func parseCron(s string) (string, error) {
-	if s == "" {
-		return "", errNotFive
-	}
-	return s, nil
-}
-
-// schedule compiles what stands in three keys.
-func (f *file) schedule(seen map[string]*yaml.Node, expression string, zone *time.Location, open time.Duration) *Schedule {
-	cron, lasts := seen["schedule"], seen["for"]
-	switch {
-	case cron == nil && lasts != nil:
-		f.add(lasts, "for without schedule: add schedule, or use from and until for dates")
-	case cron == nil:
-	case lasts == nil:
-		f.add(cron, "schedule without for: add how long it lasts, as for: 10m")
-	case expression != "":
-		s, err := ParseSchedule(expression, zone, open)
-		if err != nil {
-			f.add(cron, "schedule: %v", err)
-		}
-		return s
-	}
-	return nil
 }
 
 func (f *file) readShare(n *yaml.Node) *Share {
 	s := &Share{}
 	if n.Kind == yaml.ScalarNode {
-		s.From, _ = scalarOf(&f.walker, n, "share", parsePercent)
+		s.From, _ = scalarOf(f, n, "share", parsePercent)
 		s.To = s.From
 		return s
 	}
-	seen := f.mapping(n, "share", map[string]field{
-		"from": scalar(&f.walker, "from", &s.From, parsePercent),
-		"to":   scalar(&f.walker, "to", &s.To, parsePercent),
-		"by":   scalar(&f.walker, "by", &s.Connection, parseBy),
-	})
-	f.require(n, seen, "share", "from", "to")
+	f.mapping(n, "share", map[string]field{
+		"from": scalar(f, "from", &s.From, parsePercent),
+		"to":   scalar(f, "to", &s.To, parsePercent),
+		"by":   scalar(f, "by", &s.Connection, parseBy),
+	}, "from", "to")
 	return s
 }
 
+// readMatch reads the conditions. A list that is there but empty is not nil.
 func (f *file) readMatch(n *yaml.Node) Match {
-	lists := make([][]string, len(Keys))
+	m := Match{}
 	fields := make(map[string]field)
-	for i, k := range Keys {
-		fields[k.Name] = field{read: func(n *yaml.Node) { lists[i] = f.list(n, k) }}
+	for _, k := range Keys {
+		fields[k.Name] = field{read: func(n *yaml.Node) {
+			values := []string{}
+			f.list(n, k.Name, " such as ["+k.example+"]", func(item *yaml.Node) {
+				v, ok := scalarOf(f, item, k.Name, k.parse)
+				if ok {
+					values = append(values, v)
+				}
+				if ok && k.doubt != nil {
+					f.doubt(item, k.doubt(item.Value))
+				}
+			})
+			m = append(m, Condition{k, values})
+		}}
 	}
 	f.mapping(n, "match", fields)
-	m := Match{}
-	for i, values := range lists {
-		if values != nil {
-			m = append(m, Condition{Keys[i], values})
-		}
-	}
+	slices.SortFunc(m, func(a, b Condition) int { return slices.Index(Keys, a.Key) - slices.Index(Keys, b.Key) })
 	return m
 }
 

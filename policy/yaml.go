@@ -22,59 +22,50 @@ import (
 // only by line. So a file is decoded to nodes, and walking those reports every
 // problem with line and column.
 
-// walker walks the nodes of a file and gathers what is wrong.
-type walker struct {
-	problems Problems
-	// doubts are about what is allowed, but may not be meant as it is taken.
-	doubts []Problem
-	// rule or candidate is the one that is being read.
-	rule, candidate string
-	// values is how many nodes were read; nothing is any more when full.
-	values int
-	full   bool
-}
-
 // With aliases a short file can expand to very much, with a problem in all of it.
 const (
 	maxValues   = maxFile / 4
 	maxProblems = 1000
 )
 
-func (w *walker) add(n *yaml.Node, format string, args ...any) {
-	if w.full {
+func (f *file) add(n *yaml.Node, format string, args ...any) {
+	if f.full {
 		return
 	}
-	if w.full = len(w.problems) == maxProblems-1; w.full {
+	if f.full = len(f.problems) == maxProblems-1; f.full {
 		format, args = "more than %d problems; the rest is not listed: mend these first", []any{maxProblems - 1}
 	}
-	w.problems = append(w.problems, Problem{
-		Line: max(n.Line, 1), Column: max(n.Column, 1), Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...),
-	})
+	p := f.at
+	p.Line, p.Column, p.Text = max(n.Line, 1), max(n.Column, 1), fmt.Sprintf(format, args...)
+	f.problems = append(f.problems, p)
 }
 
-func (w *walker) doubt(n *yaml.Node, format string, args ...any) {
-	if len(w.doubts) < maxProblems {
-		w.doubts = append(w.doubts, Problem{Line: n.Line, Rule: w.rule, Candidate: w.candidate, Text: fmt.Sprintf(format, args...)})
+// doubt notes what is allowed, but may not be meant as it is taken; "" is nothing.
+func (f *file) doubt(n *yaml.Node, words string) {
+	if words != "" && len(f.policy.doubts) < maxProblems {
+		p := f.at
+		p.Line, p.Text = n.Line, words
+		f.policy.doubts = append(f.policy.doubts, p)
 	}
 }
 
 // reads reports whether one more node may be read.
-func (w *walker) reads(n *yaml.Node) bool {
-	if w.values++; w.values > maxValues {
-		w.add(n, "more than %d values, those that an alias stands for included", maxValues)
-		w.full = true
+func (f *file) reads(n *yaml.Node) bool {
+	if f.values++; f.values > maxValues {
+		f.add(n, "more than %d values, those that an alias stands for included", maxValues)
+		f.full = true
 	}
-	return !w.full
+	return !f.full
 }
 
 // maxFile bounds a policy file, in bytes: it is read again while clients wait.
 const maxFile = 1 << 20
 
 // document decodes the one document of a file; nil with a problem.
-func (w *walker) document(data []byte) *yaml.Node {
+func (f *file) document(data []byte) *yaml.Node {
 	start := &yaml.Node{Line: 1, Column: 1}
 	if len(data) > maxFile {
-		w.add(start, "the file is longer than %d bytes, the most", maxFile)
+		f.add(start, "the file is longer than %d bytes, the most", maxFile)
 		return nil
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -82,17 +73,17 @@ func (w *walker) document(data []byte) *yaml.Node {
 	err := decode(decoder, &document)
 	switch {
 	case errors.Is(err, io.EOF) || err == nil && empty(document.Content[0]):
-		w.add(start, "the file is empty: write floor: tls1.2 and mode: enforce into it")
+		f.add(start, "the file is empty: write floor: tls1.2 and mode: enforce into it")
 		return nil
 	case err != nil:
-		w.notYAML(err, data)
+		f.notYAML(err, data)
 		return nil
 	}
 	var second yaml.Node
 	if err := decode(decoder, &second); err == nil {
-		w.add(&second, "a second document: take the --- away that begins it")
+		f.add(&second, "a second document: take the --- away that begins it")
 	} else if !errors.Is(err, io.EOF) {
-		w.notYAML(err, data)
+		f.notYAML(err, data)
 	}
 	return resolve(document.Content[0])
 }
@@ -155,7 +146,7 @@ var yamlMends = []struct{ text, at, mend string }{
 }
 
 // notYAML adds what the yaml package says, where, and the mend.
-func (w *walker) notYAML(err error, data []byte) {
+func (f *file) notYAML(err error, data []byte) {
 	place, text := yamlPlace(err, data), yamlText(err)
 	for _, m := range yamlMends {
 		if !regexp.MustCompile(m.text).MatchString(text) {
@@ -171,7 +162,7 @@ func (w *walker) notYAML(err error, data []byte) {
 		text += ": " + m.mend
 		break
 	}
-	w.add(place, "not YAML: %s", text)
+	f.add(place, "not YAML: %s", text)
 }
 
 func empty(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
@@ -206,39 +197,44 @@ type field struct {
 }
 
 // mapping reads the keys of a mapping, each once, and returns the nodes of the
-// keys that were there; unknown keys are problems.
-func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[string]*yaml.Node {
+// keys that were there; unknown keys are problems, and so are needed ones that are missing.
+func (f *file) mapping(n *yaml.Node, what string, keys map[string]field, needed ...string) map[string]*yaml.Node {
 	seen := make(map[string]*yaml.Node)
 	if n.Kind != yaml.MappingNode {
 		hint := text.Either(n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "="),
 			": a file of variables is for -env; a policy file begins as in floor: tls1.2", ": write key: value, a line each")
-		w.add(n, "%s is %s, not a mapping of keys to values%s", what, kindName(n), hint)
+		f.add(n, "%s is %s, not a mapping of keys to values%s", what, kindName(n), hint)
 		return seen
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i], resolve(n.Content[i+1])
-		if !w.reads(name) {
+		if !f.reads(name) {
 			break
 		}
 		k, known := keys[name.Value]
 		switch {
 		case name.Kind != yaml.ScalarNode:
-			w.add(name, "a key of %s is %s, not a word", what, kindName(name))
+			f.add(name, "a key of %s is %s, not a word", what, kindName(name))
 		case !known:
 			use := "use " + strings.Join(slices.Sorted(maps.Keys(keys)), ", ")
 			if keys["match"].read != nil && slices.ContainsFunc(Keys, func(k *Key) bool { return k.Name == name.Value }) {
 				use = "it belongs under match, as in match: {" + name.Value + ": [...]}"
 			}
-			w.add(name, "unknown key %q in %s: %s", clip(name.Value), what, use)
+			f.add(name, "unknown key %q in %s: %s", clip(name.Value), what, use)
 		case seen[name.Value] != nil:
-			w.add(name, "%s stands twice in %s: take one of them away", name.Value, what)
+			f.add(name, "%s stands twice in %s: take one of them away", name.Value, what)
 		case empty(value) && k.emptyOK:
 		case empty(value):
-			w.add(name, "%s has no value: write one, or take the key away", name.Value)
+			f.add(name, "%s has no value: write one, or take the key away", name.Value)
 			seen[name.Value] = name
 		default:
 			seen[name.Value] = name
 			k.read(value)
+		}
+	}
+	for _, k := range needed {
+		if seen[k] == nil {
+			f.add(n, "%s has no %s: add %[2]s: and its value", what, k)
 		}
 	}
 	return seen
@@ -246,42 +242,33 @@ func (w *walker) mapping(n *yaml.Node, what string, keys map[string]field) map[s
 
 // scalar reads a single value by a function whose error says what is wrong
 // with it.
-func scalar[T any](w *walker, what string, into *T, parse func(string) (T, error)) field {
-	return field{read: func(n *yaml.Node) { *into, _ = scalarOf(w, n, what, parse) }}
+func scalar[T any](f *file, what string, into *T, parse func(string) (T, error)) field {
+	return field{read: func(n *yaml.Node) { *into, _ = scalarOf(f, n, what, parse) }}
 }
 
-func scalarOf[T any](w *walker, n *yaml.Node, what string, parse func(string) (T, error)) (value T, ok bool) {
+func scalarOf[T any](f *file, n *yaml.Node, what string, parse func(string) (T, error)) (value T, ok bool) {
 	if n.Kind != yaml.ScalarNode || empty(n) {
-		w.add(n, "%s is %s, not a single value: write one behind the colon", what, kindName(n))
+		f.add(n, "%s is %s, not a single value: write one behind the colon", what, kindName(n))
 		return value, false
 	}
 	value, err := parse(n.Value)
 	if err != nil {
-		w.add(n, "%s: %v", what, err)
+		f.add(n, "%s: %v", what, err)
 		return value, false
 	}
 	return value, true
 }
 
-// list reads the values of a key. A list that is there but empty is not nil.
-func (w *walker) list(n *yaml.Node, k *Key) []string {
-	values := []string{}
+// list reads the entries of a list; use says how one is written.
+func (f *file) list(n *yaml.Node, what, use string, read func(*yaml.Node)) {
 	if n.Kind != yaml.SequenceNode {
-		w.add(n, "%s is %s, not a list such as [%s]", k.Name, kindName(n), k.example)
-		return values
+		f.add(n, "%s is %s, not a list%s", what, kindName(n), use)
+		return
 	}
 	for _, item := range n.Content {
-		if !w.reads(item) {
+		if !f.reads(item) {
 			break
 		}
-		if v, ok := scalarOf(w, resolve(item), k.Name, k.parse); ok {
-			values = append(values, v)
-			if k.doubt != nil {
-				if text := k.doubt(resolve(item).Value); text != "" {
-					w.doubt(item, "%s", text)
-				}
-			}
-		}
+		read(resolve(item))
 	}
-	return values
 }
