@@ -25,23 +25,35 @@ const MaxSoftware = 128
 // sent, so there the filter is flushed: a field that ends in one cannot be taken
 // back, and is made meaningless instead.
 type IDFilter struct {
-	out []byte
-	// name is the name of the field under way, with the space before it, until
-	// its value is there or it is flushed.
-	name []byte
-	// literal is the header of the literal that is next.
-	literal idToken
+	out   []byte
+	state idState
+	// name is that of the field whose value is next, and field what has come of that and
+	// is not in out yet; forbidden: it may not go in.
+	name      Keyword
+	field     []byte
+	forbidden bool
+	// sent: the header of a synchronizing literal in it has gone in.
+	sent bool
+	// gap is the one before that field. removed: it was taken out, and the next field
+	// comes in its place. kept: one before it was not.
+	gap           []byte
+	removed, kept bool
+	// literal is the one whose octets are next.
+	literal token
 
-	begun, ended, broken bool
-	value                bool // a value is next
-	forbidden            bool // and it belongs to a forbidden field
-	first                bool // out ends in the parenthesis that begins the list
-	trim                 bool // the first field was removed: no space before the next
-
-	// field is where the value is kept, if at all.
-	field            *string
 	program, version string
 }
+
+// idState is what an IDFilter waits for.
+type idState uint8
+
+const (
+	idBegin idState = iota
+	idName          // or the end of the list
+	idValue
+	idEnded
+	idBroken
+)
 
 // forbiddenID reports whether an ID field is one that only a proxy may send.
 func forbiddenID(name []byte) bool { return proxyFields.Match(name) }
@@ -61,106 +73,95 @@ func NewIDFilter(cmd IMAPCommand) *IDFilter {
 func (f *IDFilter) Line(line []byte) {
 	lit, more := LiteralAtEnd(line)
 	text, header := line[:len(line)-lit.Header], line[len(line)-lit.Header:]
-	tok, rest := nextIDToken(text)
-	for ; tok.kind != idEnd; tok, rest = nextIDToken(rest) {
+	tok, rest := nextToken(text, idArguments)
+	for ; tok.kind != tokenEnd; tok, rest = nextToken(rest, idArguments) {
 		f.token(tok)
 	}
 	switch {
-	case !more:
-		f.broken = f.broken || !f.ended
-		f.out = append(f.out, tok.gap...)
-	case lit.Sync:
-		f.token(idToken{kind: idSyncHeader, gap: tok.gap, raw: header})
-		f.literal = idToken{kind: idSyncLiteral}
+	case more && lit.Sync:
+		f.token(token{kind: tokenSyncHeader, gap: tok.gap, raw: header})
+		f.literal = token{kind: tokenSyncLiteral}
+	case more:
+		f.literal = token{kind: tokenQuoted, gap: bytes.Clone(tok.gap), raw: bytes.Clone(header)}
+	case f.state != idEnded:
+		f.state = idBroken
 	default:
-		f.literal = idToken{kind: idQuoted, gap: bytes.Clone(tok.gap), raw: bytes.Clone(header)}
+		f.out = append(f.out, tok.gap...)
 	}
 }
 
 // Literal takes the octets of the literal in whose header the last line ended.
 func (f *IDFilter) Literal(octets []byte) {
 	tok := f.literal
-	tok.raw = append(tok.raw, octets...)
-	tok.value = tok.raw[len(tok.raw)-len(octets):]
+	tok.raw, tok.value = append(tok.raw, octets...), octets
 	f.token(tok)
 }
 
-func (f *IDFilter) token(tok idToken) {
-	if f.trim {
-		tok.gap, f.trim = nil, false
+func (f *IDFilter) token(tok token) {
+	if f.removed && tok.kind != tokenClose {
+		tok.gap, f.removed = f.gap, false
 	}
 	switch {
-	case !f.broken && !f.begun && (tok.kind == idOpen || tok.isNIL()):
-		f.begun, f.ended, f.first = true, tok.kind != idOpen, true
-	case !f.begun, f.ended, tok.kind == idMalformed, tok.kind == idOpen, tok.kind == idClose && f.value,
-		f.broken, len(tok.raw) > MaxLine+MaxLiterals-len(f.out):
-		f.broken = true
+	case f.state == idBegin && tok.kind == tokenOpen:
+		f.state = idName
+	case f.state == idBegin && tok.isNIL(), f.state == idName && tok.kind == tokenClose:
+		f.state = idEnded
+	case f.state != idName && f.state != idValue, tok.kind < tokenAtom, len(tok.raw) > MaxLine+MaxLiterals-len(f.out):
+		f.state = idBroken
 		return
-	case tok.kind == idClose:
-		f.ended = true
-	case tok.kind == idSyncHeader:
-		if f.name != nil && f.forbidden {
-			f.name = []byte(" " + placeholder)
-			if f.first {
-				f.name = f.name[1:]
-			}
+	case tok.kind == tokenSyncHeader:
+		if f.state == idValue && f.forbidden && !f.sent {
+			f.field = slices.Concat(f.gap, []byte(placeholder))
 		}
-		f.out, f.name, f.first = append(f.out, f.name...), nil, false
-	case !f.value:
-		f.beginField(tok.value)
-		switch {
-		case tok.kind != idSyncLiteral:
-			f.name = slices.Concat(tok.gap, tok.raw)
-			return
-		case f.forbidden:
+		f.sent = true
+	case f.state == idName:
+		f.state, f.name, f.gap, f.forbidden = idValue, bytes.Clone(tok.value), bytes.Clone(tok.gap), forbiddenID(tok.value)
+		if f.forbidden && f.sent {
 			tok.raw = bytes.Repeat([]byte("x"), len(tok.raw))
 		}
-	case f.forbidden && f.name != nil:
-		f.endField(tok)
-		f.name, f.trim = nil, f.first
+		f.field = slices.Concat(tok.gap, tok.raw)
 		return
 	default:
-		switch { // where it is forbidden, its name has been flushed
-		case f.forbidden && tok.kind == idSyncLiteral:
-			tok.raw = bytes.Repeat([]byte(" "), len(tok.raw))
-		case f.forbidden:
-			tok.raw = []byte("NIL")
-		}
-		f.endField(tok)
-		f.out, f.name, f.first = append(f.out, f.name...), nil, false
+		f.endField(&tok)
 	}
-	f.out = append(append(f.out, tok.gap...), tok.raw...)
+	f.out = append(append(append(f.out, f.field...), tok.gap...), tok.raw...)
+	f.field = nil
 }
 
-func (f *IDFilter) beginField(name Keyword) {
-	f.value, f.forbidden, f.field = true, forbiddenID(name), nil
+// endField takes a value. One that is forbidden goes, and its field with it; or becomes
+// meaningless, where that cannot be taken back.
+func (f *IDFilter) endField(tok *token) {
+	software := ""
+	if !tok.isNIL() {
+		software = text.Cut(string(tok.value), MaxSoftware)
+	}
 	switch {
-	case name.Is("name"):
-		f.field = &f.program
-	case name.Is("version"):
-		f.field = &f.version
-	}
-}
-
-func (f *IDFilter) endField(tok idToken) {
-	if f.field != nil {
-		*f.field = ""
-		if !tok.isNIL() {
-			*f.field = text.Cut(string(tok.value), MaxSoftware)
+	case f.name.Is("name"):
+		f.program = software
+	case f.name.Is("version"):
+		f.version = software
+	case f.forbidden && !f.sent:
+		if f.kept && len(f.gap) == 0 {
+			f.gap = []byte(" ") // or two atoms might become one
 		}
+		f.field, f.removed, tok.gap, tok.raw = nil, true, nil, nil
+	case f.forbidden && tok.kind == tokenSyncLiteral:
+		tok.raw = bytes.Repeat([]byte(" "), len(tok.raw))
+	case f.forbidden:
+		tok.raw = []byte("NIL")
 	}
-	f.value, f.forbidden = false, false
+	f.state, f.sent, f.kept = idName, false, f.kept || !f.removed
 }
 
 // Flush returns what the filter has let through since the last call: after a
 // line that ends in the header of a synchronizing literal, after the literal,
 // and at the end. It returns ErrID where that is no ID.
 func (f *IDFilter) Flush() ([]byte, error) {
-	if f.broken {
+	if f.state == idBroken {
 		return nil, ErrID
 	}
 	out := f.out
-	f.out, f.first = nil, false
+	f.out = nil
 	return out, nil
 }
 
@@ -168,64 +169,12 @@ func (f *IDFilter) Flush() ([]byte, error) {
 // where the ID names none, is malformed, or has not ended yet.
 func (f *IDFilter) Software() string {
 	switch {
-	case f.broken || !f.ended:
+	case f.state != idEnded:
 		return ""
 	case f.program == "" || f.version == "":
 		return f.program
 	}
 	return text.Cut(f.program+" "+f.version, MaxSoftware)
-}
-
-// idToken is a part of the arguments: the spaces before it, how it stands there,
-// and what it means.
-type idToken struct {
-	kind            idTokenKind
-	gap, raw, value []byte
-}
-
-type idTokenKind uint8
-
-const (
-	idEnd idTokenKind = iota
-	idOpen
-	idClose
-	idAtom
-	idQuoted      // or a literal without synchronization
-	idSyncHeader  // the header of a synchronizing literal
-	idSyncLiteral // its octets
-	idMalformed
-)
-
-func (t idToken) isNIL() bool { return t.kind == idAtom && Keyword(t.raw).Is("NIL") }
-
-// nextIDToken splits the next token off. Of the end of the text the gap is what
-// is left.
-func nextIDToken(in []byte) (tok idToken, rest []byte) {
-	text := bytes.TrimLeft(in, " ")
-	tok.gap = in[:len(in)-len(text)]
-	if len(text) == 0 || text[0] == '\r' {
-		return idToken{gap: in}, nil
-	}
-	size := 1
-	switch text[0] {
-	case '(':
-		tok.kind = idOpen
-	case ')':
-		tok.kind = idClose
-	case '"':
-		var ok bool
-		if tok.value, size, ok = unquote(text); !ok {
-			return idToken{kind: idMalformed}, nil
-		}
-		tok.kind = idQuoted
-	default:
-		if size = bytes.IndexAny(text, " ()\"\r"); size < 0 {
-			size = len(text)
-		}
-		tok.kind, tok.value = idAtom, text[:size]
-	}
-	tok.raw = text[:size]
-	return tok, text[size:]
 }
 
 // maxSniffed is how much of what a client sends behind its login is read, in

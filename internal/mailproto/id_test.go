@@ -53,6 +53,7 @@ func TestForbiddenIDFieldsAreTakenOut(t *testing.T) {
 		{"both", " ({16+}\r\nx-originating-ip {7+}\r\n1.2.3.4 " + rest + ")", ` (` + rest + `)`},
 		{"literal8", " (~{16+}\r\nx-originating-ip ~{7+}\r\n1.2.3.4 " + rest + ")", ` (` + rest + `)`},
 		{"behind a literal that ends like a list begins", " (\"a\" {1+}\r\n( \"x-session-id\" \"y\" \"b\" \"c\")", " (\"a\" {1+}\r\n( \"b\" \"c\")"},
+		{"without spaces", ` ("a"b"x-session-id""y"c"d")`, ` ("a"b c"d")`},
 		{"its name as a value stays", ` ("name" "x-originating-ip")`, ` ("name" "x-originating-ip")`},
 		{"inside a literal stays", " (\"name\" {23+}\r\nx-originating-ip \"1.2\") )", " (\"name\" {23+}\r\nx-originating-ip \"1.2\") )"},
 	} {

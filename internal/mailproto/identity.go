@@ -102,9 +102,9 @@ func (id *Identity) takeResponse(b []byte) {
 // Line reads the arguments in a line, up to a literal.
 func (id *Identity) Line(line []byte) {
 	lit, more := LiteralAtEnd(line)
-	arg, rest, ok := nextArgument(line[:len(line)-lit.Header])
-	for ; ok && id.argument != nil; arg, rest, ok = nextArgument(rest) {
-		id.argument(arg)
+	tok, rest := nextToken(line[:len(line)-lit.Header], arguments)
+	for ; tok.kind > tokenMalformed && id.argument != nil; tok, rest = nextToken(rest, arguments) {
+		id.argument(tok.value)
 	}
 	id.literal = more && id.argument != nil
 }

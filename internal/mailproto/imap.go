@@ -75,95 +75,84 @@ type Literal struct {
 	Header int
 }
 
+var literalHeader = regexp.MustCompile(`~?\{([0-9]+)(\+?)\}\r?\n$`)
+
 // LiteralAtEnd finds the header of a literal at the end of line.
 func LiteralAtEnd(line []byte) (Literal, bool) {
-	end := len(TrimLineEnd(line))
-	if end == len(line) || end < 3 || line[end-1] != '}' {
+	if !bytes.HasSuffix(TrimLineEnd(line), []byte("}")) {
 		return Literal{}, false
 	}
-	open := bytes.LastIndexByte(line[:end], '{')
-	if open < 0 {
+	m := literalHeader.FindSubmatch(line)
+	if m == nil {
 		return Literal{}, false
 	}
-	digits, plus := bytes.CutSuffix(line[open+1:end-1], []byte("+"))
-	if len(digits) == 0 || !all(digits, func(c byte) bool { return c >= '0' && c <= '9' }) {
-		return Literal{}, false
-	}
-	if open > 0 && line[open-1] == '~' { // literal8
-		open--
-	}
-	size, err := strconv.Atoi(string(digits))
+	size, err := strconv.Atoi(string(m[1]))
 	if err != nil || size > MaxLiterals {
 		size = MaxLiterals + 1
 	}
-	return Literal{Size: size, Sync: !plus, Header: len(line) - open}, true
+	return Literal{Size: size, Sync: len(m[2]) == 0, Header: len(m[0])}, true
 }
 
 // PlacedIn reports whether the header at the end of a client's line is where a
 // literal can be: after a space or a parenthesis, outside of quoted strings.
 // Elsewhere a server might take it for text, and what follows for the next
 // command.
-func (l Literal) PlacedIn(line []byte) bool {
-	text := line[:len(line)-l.Header]
-	if n := len(text); n == 0 || text[n-1] != ' ' && text[n-1] != '(' {
-		return false
-	}
-	for i := 0; i < len(text); i++ {
-		if text[i] != '"' {
-			continue
-		}
-		if i == 0 || text[i-1] != ' ' && text[i-1] != '(' {
-			return false
-		}
-		_, size, ok := unquote(text[i:])
-		if !ok {
-			return false
-		}
-		i += size
-		if i < len(text) && text[i] != ' ' && text[i] != ')' {
-			return false
-		}
-	}
-	return true
+func (l Literal) PlacedIn(line []byte) bool { return placed.Match(line[:len(line)-l.Header]) }
+
+// quoted is a quoted string (RFC 9051, Section 4.3), with its value in a group.
+const quoted = `"((?:[^"\\\r\n]|\\["\\])*)"`
+
+var (
+	placed = regexp.MustCompile(`^[^"]*[ (](?:` + quoted + `(?: |[ )][^"]*[ (]))*$`)
+
+	// arguments and idArguments split the next token off, with the spaces before it. In
+	// an ID a parenthesis or a quote ends an atom; elsewhere an atom is what has no space
+	// in it.
+	arguments   = regexp.MustCompile(`^( *)(` + quoted + `|[^ "\r][^ \r]*|\r|$)`)
+	idArguments = regexp.MustCompile(`^( *)(` + quoted + `|[()]|[^ ()"\r]+|\r|$)`)
+	unescape    = strings.NewReplacer(`\\`, `\`, `\"`, `"`)
+)
+
+// token is a part of the arguments of a command: the spaces before it, how it stands
+// there, and what it means.
+type token struct {
+	kind            tokenKind
+	gap, raw, value []byte
 }
 
-var unescape = strings.NewReplacer(`\\`, `\`, `\"`, `"`)
+type tokenKind uint8
 
-// unquote reads the quoted string at the start of b: its value and its length
-// with the quotes.
-func unquote(b []byte) (value []byte, size int, ok bool) {
-	for i := 1; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			return []byte(unescape.Replace(string(b[1:i]))), i + 1, true
-		case '\r', '\n':
-			return nil, 0, false
-		case '\\':
-			if i++; i == len(b) || b[i] != '"' && b[i] != '\\' {
-				return nil, 0, false
-			}
-		}
-	}
-	return nil, 0, false
-}
+const (
+	tokenEnd tokenKind = iota // of the line: all that is left of it is the gap
+	tokenMalformed
+	tokenOpen
+	tokenClose
+	tokenAtom
+	tokenQuoted      // or a literal without synchronization
+	tokenSyncHeader  // the header of a synchronizing literal
+	tokenSyncLiteral // its octets
+)
 
-// nextArgument splits an atom or a quoted string off the arguments of a
-// command, with the spaces before it; ok is false at the end, or where it is
-// malformed. An atom is what has no space in it.
-func nextArgument(b []byte) (value, rest []byte, ok bool) {
-	b = bytes.TrimLeft(b, " ")
-	if len(b) == 0 || b[0] == '\r' {
-		return nil, nil, false
+func (t token) isNIL() bool { return t.kind == tokenAtom && Keyword(t.raw).Is("NIL") }
+
+// nextToken splits the next token off what is left of a line, by one of the patterns above.
+func nextToken(in []byte, pattern *regexp.Regexp) (tok token, rest []byte) {
+	m := pattern.FindSubmatch(in)
+	if m == nil {
+		return token{kind: tokenMalformed}, nil
 	}
-	if b[0] == '"' {
-		value, size, ok := unquote(b)
-		return value, b[size:], ok
+	tok = token{kind: tokenAtom, gap: m[1], raw: m[2], value: m[2]}
+	switch {
+	case len(tok.raw) == 0, tok.raw[0] == '\r':
+		return token{gap: in}, nil
+	case tok.raw[0] == '"':
+		tok.kind, tok.value = tokenQuoted, []byte(unescape.Replace(string(m[3])))
+	case tok.raw[0] == '(':
+		tok.kind = tokenOpen
+	case tok.raw[0] == ')':
+		tok.kind = tokenClose
 	}
-	size := bytes.IndexAny(b, " \r")
-	if size < 0 {
-		size = len(b)
-	}
-	return b[:size], b[size:], true
+	return tok, in[len(m[0]):]
 }
 
 // IMAPStatus splits the tag off a status response, and returns its word: OK,

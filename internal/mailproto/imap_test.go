@@ -2,6 +2,7 @@ package mailproto
 
 import (
 	"io"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -124,9 +125,11 @@ func TestQuotedStrings(t *testing.T) {
 		{`"a`, "", 0, false}, {`"`, "", 0, false}, {`"a\`, "", 0, false}, {`"a\n"`, "", 0, false}, {"\"a\r\"", "", 0, false},
 		{"\"a\n\"", "", 0, false}, {`"\"`, "", 0, false},
 	} {
-		value, size, ok := unquote([]byte(tt.in))
-		if string(value) != tt.value || size != tt.size || ok != tt.ok {
-			t.Errorf("%q: %q %d %v", tt.in, value, size, ok)
+		for _, pattern := range []*regexp.Regexp{arguments, idArguments} {
+			tok, _ := nextToken([]byte(tt.in), pattern)
+			if string(tok.value) != tt.value || len(tok.raw) != tt.size || (tok.kind == tokenQuoted) != tt.ok {
+				t.Errorf("%q: %+v", tt.in, tok)
+			}
 		}
 	}
 }
