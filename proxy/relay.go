@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/mailproto"
@@ -35,6 +36,9 @@ type relay struct {
 	gone chan struct{}
 	// quit is closed when the command side has ended without a login.
 	quit chan struct{}
+	// nonSyncLiterals: the upstream has said that it accepts literals without
+	// synchronization.
+	nonSyncLiterals atomic.Bool
 }
 
 // commandSide belongs to the connection's own goroutine.
@@ -56,8 +60,6 @@ type commandSide struct {
 	// when it greeted.
 	provoked, answered bool
 	lastAnswer         time.Time
-	// nonSyncLiterals: the upstream accepts literals without synchronization.
-	nonSyncLiterals bool
 }
 
 // replySide belongs to a goroutine of its own.
@@ -67,8 +69,6 @@ type replySide struct {
 	// want is of the command under way; nil where there is none. late is of one that was
 	// complained about, and may still be answered.
 	want, late *expectation
-	// nonSyncLiterals: the upstream has said that it accepts them.
-	nonSyncLiterals bool
 }
 
 // expectation is what the command side tells of a command.
@@ -96,8 +96,6 @@ type answer struct {
 	ok, bad bool
 	// complaint: there was none but BAD or NO without a tag.
 	complaint bool
-	// nonSyncLiterals: the upstream has said that it accepts them.
-	nonSyncLiterals bool
 	// code is the response code of a refusal, if it has one.
 	code string
 }
@@ -116,7 +114,7 @@ var (
 const replyTimeouts = 3
 
 func newCommandSide(s *session, client *mailproto.LineReader, g greeting) *commandSide {
-	return &commandSide{
+	c := &commandSide{
 		relay: &relay{
 			s:       s,
 			expect:  make(chan expectation, 1),
@@ -125,11 +123,12 @@ func newCommandSide(s *session, client *mailproto.LineReader, g greeting) *comma
 			gone:    make(chan struct{}),
 			quit:    make(chan struct{}),
 		},
-		client:          client,
-		identity:        mailproto.Identity{Wanted: s.srv.cfg.Identity},
-		nonSyncLiterals: mailproto.AcceptsNonSyncLiterals(g.line),
-		lastAnswer:      time.Now(),
+		client:     client,
+		identity:   mailproto.Identity{Wanted: s.srv.cfg.Identity},
+		lastAnswer: time.Now(),
 	}
+	c.nonSyncLiterals.Store(mailproto.AcceptsNonSyncLiterals(g.line))
+	return c
 }
 
 // identified reports whether the observer is to know who has logged in.
@@ -138,7 +137,7 @@ func (s *session) identified() bool { return s.srv.cfg.Identity && s.Legacy }
 // relayUntilLogin relays until the upstream has accepted a login, and returns that; or what
 // ended the command side.
 func (c *commandSide) relayUntilLogin() (*Login, error) {
-	r := &replySide{relay: c.relay, upstream: c.s.upstream.lines, nonSyncLiterals: c.nonSyncLiterals}
+	r := &replySide{relay: c.relay, upstream: c.s.upstream.lines}
 	go r.run()
 	for {
 		c.busy = false
@@ -223,7 +222,6 @@ func (c *commandSide) await() (answer, error) {
 		default:
 		}
 	}
-	c.nonSyncLiterals = c.nonSyncLiterals || a.nonSyncLiterals
 	c.provoked = c.provoked || a.complaint
 	if err == nil {
 		c.answered, c.lastAnswer = true, time.Now()

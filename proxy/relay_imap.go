@@ -79,12 +79,14 @@ func (imapDialect) readReply(r *replySide) ([]byte, *answer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r.nonSyncLiterals = r.nonSyncLiterals || mailproto.AcceptsNonSyncLiterals(response)
+	if mailproto.AcceptsNonSyncLiterals(response) {
+		r.nonSyncLiterals.Store(true)
+	}
 	r.saidBye = r.saidBye || mailproto.HasPrefixFold(response, "* BYE")
 	want := r.expecting()
 	tag, status := mailproto.IMAPStatus(response)
 	untagged := response[0] == '*' || response[0] == '+' || mailproto.Keyword(tag).Is("BAD", "NO")
-	a := &answer{nonSyncLiterals: r.nonSyncLiterals}
+	a := &answer{}
 	switch late := r.late; {
 	case want != nil && late != nil && want.tag == late.tag:
 		return nil, nil, mailproto.ErrOutOfStep // which of the two would be answered?
@@ -111,7 +113,7 @@ func (imapDialect) readReply(r *replySide) ([]byte, *answer, error) {
 		return nil, nil, err
 	}
 	r.late = want
-	return nil, &answer{bad: true, complaint: true, nonSyncLiterals: r.nonSyncLiterals}, nil
+	return nil, &answer{bad: true, complaint: true}, nil
 }
 
 func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err error) {
@@ -146,7 +148,7 @@ func (imapDialect) relayCommand(c *commandSide, line []byte) (loggedIn bool, err
 		return false, err
 	}
 	loggedIn = f.loggedIn(a)
-	if f.nonSync && a.bad && !c.nonSyncLiterals {
+	if f.nonSync && a.bad && !c.nonSyncLiterals.Load() {
 		// The upstream may have taken the literals for commands.
 		return false, errProtocol
 	}
@@ -207,35 +209,25 @@ func (f *forwarding) checkLiteral(line []byte, lit mailproto.Literal) error {
 	return nil
 }
 
-// forwardLiteral passes the octets of a literal on and returns the line behind
-// them. Where the upstream has not asked for the octets, they wait for that
-// line.
+// forwardLiteral passes the octets of a literal on, once the line behind them has come,
+// and returns that.
 func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err error) {
 	octets, err := f.client.Octets(nil, lit.Size)
 	if err != nil {
 		return nil, err
 	}
 	f.identity.Literal(octets)
-	if lit.Sync {
-		if err := f.pass(octets, (*mailproto.IDFilter).Literal, true); err != nil {
-			return nil, err
-		}
-	} else if bytes.ContainsRune(octets, 0) || !f.nonSyncLiterals && bytes.ContainsAny(octets, "\r\n") {
+	if !lit.Sync && (bytes.ContainsRune(octets, 0) || !f.nonSyncLiterals.Load() && bytes.ContainsAny(octets, "\r\n")) {
 		return nil, errProtocol // RFC 9051, Section 4.3 allows all but NUL
 	}
 	if line, err = f.client.StrictLine(); err != nil {
 		return nil, err
 	}
-	if !lit.Sync {
-		if smuggled.Match(slices.Concat(octets, line)) {
-			return nil, errProtocol
-		}
-		if err := f.pass(octets, (*mailproto.IDFilter).Literal, false); err != nil {
-			return nil, err
-		}
+	if !lit.Sync && smuggled.Match(slices.Concat(octets, line)) {
+		return nil, errProtocol
 	}
 	f.identity.Line(line)
-	return line, nil
+	return line, f.pass(octets, (*mailproto.IDFilter).Literal, false)
 }
 
 // smuggled finds, in the octets of a literal without synchronization and the line behind
