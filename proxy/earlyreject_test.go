@@ -94,7 +94,7 @@ func TestAnEarlyRejectSaysTheSameAsCryptoTLS(t *testing.T) {
 // An early reject does without crypto/tls, also where the hello is padded.
 func TestAnEarlyRejectDoesNotCallCryptoTLS(t *testing.T) {
 	g, _ := startDeferred(t, policy.Enforce, nil)
-	g.tls.snapshot.Load().strict[strictFor{policy.FloorTLS12, ProtocolIMAP}].GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	g.tls.base.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		t.Error("crypto/tls has read a hello")
 		return nil, nil
 	}

@@ -54,8 +54,7 @@ func (s *session) tlsHandshake() (Outcome, *tunnel) {
 	s.raw.handshaking, s.raw.answered = true, false
 	s.raw.records = records{} // earlier bytes were no TLS records, or will be read again
 	first := s.raw.unread[0]
-	snapshot, _ := s.srv.tlsSnapshot()
-	s.tls = &tlsConn{tls.Server(s.raw, snapshot.strict[strictFor{snapshot.policy.Floor, s.Listener.Protocol()}].Config), s.raw}
+	s.tls = &tlsConn{tls.Server(s.raw, s.srv.tls.base), s.raw}
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	if s.raw.recorder.holding {

@@ -131,8 +131,10 @@ func New(cfg Config) (*Server, error) {
 	srv.tls.certificates.Store(cfg.Certificates)
 	srv.tls.policy = cfg.Policy
 	srv.tls.clientCAs, srv.tls.keys = cfg.ClientCAs, cfg.TicketKeys
-	if len(srv.tls.keys) == 0 {
-		srv.tls.keys = [][32]byte{newTicketKey()}
+	srv.tls.base = noVersion.Clone()
+	srv.tls.base.GetConfigForClient = srv.configForClient
+	if len(srv.tls.keys) > 0 {
+		srv.tls.base.SetSessionTicketKeys(srv.tls.keys)
 	}
 	srv.rebuild()
 	srv.SetUpstreamRoots(cfg.UpstreamRoots)
@@ -150,9 +152,6 @@ func (srv *Server) Start() {
 		for _, up := range list {
 			srv.work.Go(func() { srv.probe(up, dialectOf(p), probeEvery) })
 		}
-	}
-	if len(srv.cfg.TicketKeys) == 0 {
-		srv.work.Go(func() { srv.rotateTicketKeys(srv.ctx) })
 	}
 }
 

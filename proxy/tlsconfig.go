@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"cmp"
-	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"slices"
@@ -20,17 +18,19 @@ import (
 type tlsState struct {
 	certificates atomic.Pointer[certs.Store]
 	snapshot     atomic.Pointer[tlsSnapshot]
-	upstream     atomic.Pointer[tls.Config]
+	// base is what each handshake begins with. It owns the ticket keys, and serves
+	// nobody itself: it calls configForClient.
+	base *tls.Config
 
 	mu        sync.Mutex // guards what a snapshot is made of
 	policy    *policy.Policy
 	clientCAs *x509.CertPool
-	keys      [][32]byte
+	keys      [][32]byte // of tickets; none where crypto/tls makes a new one every day
 }
 
 // tlsSnapshot is what a hello is judged and answered by, in one piece: what of the
 // policy is in force, and the configurations that go with it, by protocol. The strict
-// ones enforce the floor and own the ticket keys; they call configForClient.
+// ones enforce the floor.
 type tlsSnapshot struct {
 	policy policy.Snapshot
 	// explainText is what a client is told whose version is too old.
@@ -93,10 +93,7 @@ func (srv *Server) rebuild() {
 	snapshot := &tlsSnapshot{policy: p.At(now), explainText: cmp.Or(p.ExplainText(), srv.cfg.ExplainText), strict: make(map[strictFor]tlsConfig), lenient: srv.lenient(now)}
 	for protocol := range srv.cfg.Upstreams {
 		for _, floor := range p.Floors() {
-			c := srv.complete(floor.TLSConfig(), protocol)
-			c.GetConfigForClient = srv.configForClient
-			c.SetSessionTicketKeys(srv.tls.keys)
-			snapshot.strict[strictFor{floor, protocol}] = c
+			snapshot.strict[strictFor{floor, protocol}] = srv.complete(floor.TLSConfig(), protocol)
 		}
 	}
 	srv.tls.snapshot.Store(snapshot)
@@ -152,7 +149,7 @@ func (srv *Server) rebuildWith(change func(*tlsState)) {
 func (srv *Server) SetTicketKeys(keys [][32]byte) {
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
-	if first := srv.tls.keys[:1]; slices.Contains(keys[1:], first[0]) {
+	if first := srv.tls.keys[:min(1, len(srv.tls.keys))]; len(first) > 0 && slices.Contains(keys[1:], first[0]) {
 		held, then := slices.Concat(first, keys), keys
 		keys = held
 		time.AfterFunc(ticketKeyHeld, func() {
@@ -169,71 +166,24 @@ func (srv *Server) SetTicketKeys(keys [][32]byte) {
 // useTicketKeys puts keys in force; mu is held.
 func (srv *Server) useTicketKeys(keys [][32]byte) {
 	srv.tls.keys = keys
-	for _, c := range srv.tls.snapshot.Load().strict {
-		c.SetSessionTicketKeys(keys)
-	}
+	srv.tls.base.SetSessionTicketKeys(keys)
 }
 
-const (
-	ticketKeyLife = 24 * time.Hour
-	// ticketKeysKept open tickets for as long as they live in crypto/tls.
-	ticketKeysKept = 7
-	// ticketKeyHeld is several times as long as a replica takes to see a new file.
-	ticketKeyHeld = 10 * time.Second
-)
-
-func newTicketKey() (key [32]byte) {
-	rand.Read(key[:])
-	return key
-}
-
-// rotateTicketKeys makes a key of our own every day, where none are given.
-func (srv *Server) rotateTicketKeys(ctx context.Context) {
-	tick := time.NewTicker(ticketKeyLife)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			srv.tls.mu.Lock()
-			keys := append([][32]byte{newTicketKey()}, srv.tls.keys...)
-			srv.tls.mu.Unlock()
-			srv.SetTicketKeys(keys[:min(len(keys), ticketKeysKept)])
-		case <-ctx.Done():
-			return
-		}
-	}
-}
+// ticketKeyHeld is several times as long as a replica takes to see a new file.
+const ticketKeyHeld = 10 * time.Second
 
 // SetUpstreamRoots replaces the authorities that upstreams are verified by;
 // nil means those of the system. There is no way to turn verification off.
 func (srv *Server) SetUpstreamRoots(pool *x509.CertPool) {
-	srv.tls.upstream.Store(&tls.Config{
-		MinVersion: tls.VersionTLS12,
-		RootCAs:    pool,
-		// One entry for each upstream and then some.
-		ClientSessionCache: tls.NewLRUClientSessionCache(64),
-	})
-}
-
-// upstreamConfig is the configuration for one upstream.
-func (srv *Server) upstreamConfig(up *upstream) *tls.Config {
-	c := srv.tls.upstream.Load().Clone()
-	c.ServerName = up.ServerName
-	c.ClientSessionCache = upstreamSessions{c.ClientSessionCache, up.Name + " "}
-	return c
-}
-
-// upstreamSessions keeps the sessions of one upstream apart: crypto/tls would
-// know them by the server's name, which several share.
-type upstreamSessions struct {
-	tls.ClientSessionCache
-	prefix string
-}
-
-func (u upstreamSessions) Get(key string) (*tls.ClientSessionState, bool) {
-	return u.ClientSessionCache.Get(u.prefix + key)
-}
-
-func (u upstreamSessions) Put(key string, state *tls.ClientSessionState) {
-	u.ClientSessionCache.Put(u.prefix+key, state)
+	for _, list := range srv.upstreams {
+		for _, up := range list {
+			// The sessions of each are apart: crypto/tls would know them by the server's
+			// name, which several share.
+			c := &tls.Config{
+				MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: up.ServerName,
+				ClientSessionCache: tls.NewLRUClientSessionCache(1),
+			}
+			up.config.Store(c)
+		}
+	}
 }

@@ -95,9 +95,10 @@ func Ask(ctx context.Context, cfg Config, p Protocol, u UpstreamConfig) (Answer,
 	}
 	go idleSet.Run()
 	defer idleSet.Close()
-	srv := &Server{cfg: cfg, ctx: ctx, idleSet: idleSet}
+	up := &upstream{UpstreamConfig: u}
+	srv := &Server{cfg: cfg, ctx: ctx, idleSet: idleSet, upstreams: map[Protocol][]*upstream{p: {up}}}
 	srv.SetUpstreamRoots(cfg.UpstreamRoots)
-	return srv.ask(&upstream{UpstreamConfig: u}, dialectOf(p), true, func() {})
+	return srv.ask(up, dialectOf(p), true, func() {})
 }
 
 // elsewhere is a client of another host, by whether it has IPv4 (RFC 5737, RFC 3849).
@@ -271,7 +272,7 @@ func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeti
 		}
 	}
 	if c.up.TLS == LineTLS {
-		if err := srv.secure(c); err != nil {
+		if err := c.secure(); err != nil {
 			return g, err
 		}
 	}
@@ -285,7 +286,7 @@ func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeti
 	if len(c.lines.Buffered()) > 0 || c.raw.Pending() {
 		return greeting{}, &upstreamError{UpstreamStartTLS, errInjectedReply}
 	}
-	if err := srv.secure(c); err != nil {
+	if err := c.secure(); err != nil {
 		return greeting{}, err
 	}
 	said := g.said
@@ -302,8 +303,8 @@ var (
 )
 
 // secure does TLS with an upstream; its certificate is always verified.
-func (srv *Server) secure(c *upstreamConn) error {
-	tc := tls.Client(c.raw, srv.upstreamConfig(c.up))
+func (c *upstreamConn) secure() error {
+	tc := tls.Client(c.raw, c.up.config.Load())
 	if err := tc.Handshake(); err != nil {
 		return &upstreamError{dialFailure(err, UpstreamTLS), fmt.Errorf("TLS with the upstream: %w", err)}
 	}

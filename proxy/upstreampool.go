@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"net"
 	"slices"
@@ -35,6 +36,7 @@ type UpstreamConfig struct {
 // connections is taken.
 type upstream struct {
 	UpstreamConfig
+	config      atomic.Pointer[tls.Config] // of the line, where there is TLS
 	connections atomic.Int64
 	// down says that the last attempt failed. Setting it wakes the prober, which brings
 	// the upstream back.

@@ -64,7 +64,7 @@ var mutants = []mutant{
 	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromAllFourPlaces"},
 	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
 	{"STLS is offered inside TLS", "internal/mailproto FilterPOP3Capability", condition("STLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
-	{"a certificate of an upstream need not be right", "proxy Server.upstreamConfig", returned("", 1), first("c.InsecureSkipVerify = true"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
+	{"a certificate of an upstream need not be right", "proxy Server.SetUpstreamRoots", call("Store", 1), first("c.InsecureSkipVerify = true"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
 	{"anybody is believed a PROXY header", "proxy session.proxyHeaderDue", condition("Contains", 1), always, "test/upstream TestPROXYHeadersFromOtherPeersAreNotBelieved"},
 
 	// Invariant: credentials reach no log, metric or event.
