@@ -134,9 +134,11 @@ func TestTheIdleTimerAllocatesNothing(t *testing.T) {
 	c := &netpoll.Conn{Socket: s.raw.Socket} // which is not to park
 	n := testing.AllocsPerRun(1000, func() {
 		s.tunnel.Load().touch()
-		if err := s.tunnel.Load().deadlinePassed(c); err != nil {
-			t.Fatal(err)
+		if s.tunnel.Load().park(c) {
+			t.Fatal("it is parked")
 		}
+		s.tunnel.Load().setParkDeadline(c)
+		s.tunnel.Load().checkIdle()
 	})
 	if n != 0 {
 		t.Errorf("%v allocations, want none", n)

@@ -36,7 +36,7 @@ type tunnel struct {
 	mu     sync.Mutex
 	reason CloseReason // of the direction that ended first
 	ended  int         // directions
-	idle   *time.Timer // ends a silent tunnel whose directions are parked
+	idle   *time.Timer // ends a tunnel that has been silent for too long
 }
 
 type tunnelState = int32
@@ -86,6 +86,9 @@ func (t *tunnel) start() {
 		return
 	}
 	t.touch()
+	t.mu.Lock()
+	t.idle = time.AfterFunc(t.s.srv.cfg.TimeoutIdle, t.checkIdle)
+	t.mu.Unlock()
 	t.s.tunnel.Store(t)
 	go t.run(ToClient, fromUpstream)
 	t.run(ToUpstream, fromClient)
@@ -110,9 +113,6 @@ func (t *tunnel) run(d Direction, ahead []byte) {
 	switch {
 	case err == errParked:
 		return
-	case err == errIdle:
-		t.endsFor(ReasonTimeout) // before the other direction notices
-		t.closeInOrder()
 	case d == ToClient:
 		t.upstreamEnded(err)
 	default:
@@ -121,7 +121,7 @@ func (t *tunnel) run(d Direction, ahead []byte) {
 	t.mu.Lock()
 	t.ended++
 	last := t.ended == 2
-	if last && t.idle != nil {
+	if last {
 		t.idle.Stop()
 	}
 	t.mu.Unlock()
@@ -156,7 +156,7 @@ func (t *tunnel) clientEnded(err error) {
 		upstream.raw.ShortenDeadline(closeNotifyTime)
 		upstream.CloseWrite()
 	}
-	t.halfClosed(upstream.raw)
+	t.halfClosed()
 }
 
 // upstreamEnded ends the upstream's direction. Its end is passed on as close_notify and
@@ -172,15 +172,14 @@ func (t *tunnel) upstreamEnded(err error) {
 	socket.ShortenDeadline(closeNotifyTime)
 	t.closeNotify()
 	socket.CloseWrite()
-	t.halfClosed(&socket.Conn)
+	t.halfClosed()
 }
 
-// halfClosed leaves the other direction halfCloseTime, and keeps it from parking, since
-// its goroutine is what measures that time.
-func (t *tunnel) halfClosed(other *netpoll.Conn) {
+// halfClosed leaves the other direction halfCloseTime.
+func (t *tunnel) halfClosed() {
 	t.state.CompareAndSwap(tunnelOpen, tunnelHalfClosed)
-	other.SetReadDeadline(t.touch().Add(halfCloseTime))
-	other.Unpark()
+	t.touch()
+	t.checkIdle()
 }
 
 // abort ends both directions at once.
@@ -205,14 +204,12 @@ func (t *tunnel) closeNotify() {
 }
 
 var (
-	errIdle   = errors.New("idle for too long")
 	errWrite  = errors.New("write failed")
 	errParked = errors.New("parked")
 )
 
-// copy passes on what was read ahead, then all that comes, until the end of it, an
-// error, or the idle timeout; or until it parks, after which the direction belongs to
-// another goroutine. from is a socket, but Next reads from it by way of TLS where
+// copy passes on what was read ahead, then all that comes, until the end of it or an
+// error; or until it parks, after which the direction belongs to another goroutine. from is a socket, but Next reads from it by way of TLS where
 // startPolling has said so.
 func (t *tunnel) copy(d Direction, ahead []byte) error {
 	from, to := &t.s.raw.Conn, t.upstream
@@ -224,7 +221,7 @@ func (t *tunnel) copy(d Direction, ahead []byte) error {
 			return err
 		}
 	}
-	t.setIdleDeadline(from, t.s.srv.cfg.TimeoutIdle)
+	t.setParkDeadline(from)
 	for {
 		buf, n, err := from.Next()
 		if n > 0 {
@@ -234,13 +231,14 @@ func (t *tunnel) copy(d Direction, ahead []byte) error {
 				return werr
 			}
 		}
-		if err != nil && endingOf(err) == endTimeout {
-			if err = t.deadlinePassed(from); err == nil {
-				continue
-			}
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case endingOf(err) != endTimeout:
 			return err
+		case t.park(from):
+			return errParked
+		default:
+			t.setParkDeadline(from)
 		}
 	}
 }
@@ -263,11 +261,7 @@ func (t *tunnel) write(to io.Writer, b []byte, d Direction) error {
 }
 
 // touch notes that the tunnel is not idle.
-func (t *tunnel) touch() time.Time {
-	now := time.Now()
-	t.lastByte.Store(int64(now.Sub(t.s.Accepted)))
-	return now
-}
+func (t *tunnel) touch() { t.lastByte.Store(int64(time.Since(t.s.Accepted))) }
 
 // silence is how long no byte has gone through.
 func (t *tunnel) silence(now time.Time) time.Duration {
@@ -287,51 +281,23 @@ func (t *tunnel) idleTimeLeft(now time.Time) time.Duration {
 	return limit - t.silence(now)
 }
 
-// deadlinePassed sets the next read deadline, or parks the direction.
-func (t *tunnel) deadlinePassed(from *netpoll.Conn) error {
+// park parks a direction in which nothing is under way.
+func (t *tunnel) park(from *netpoll.Conn) bool {
+	if t.silence(time.Now()) < parkAfter || !from.Drained() {
+		return false
+	}
+	from.SetReadDeadline(time.Time{}) // while it is parked nobody would see it pass
+	return from.Park()
+}
+
+// setParkDeadline sets the read deadline of a direction: when it is time to park.
+func (t *tunnel) setParkDeadline(from *netpoll.Conn) {
 	now := time.Now()
-	left := t.idleTimeLeft(now)
-	if left <= 0 {
-		return errIdle
-	}
-	if t.state.Load() != tunnelOpen {
-		from.SetReadDeadline(now.Add(left))
-		return nil
-	}
-	if t.silence(now) >= parkAfter && from.Drained() {
-		from.SetReadDeadline(time.Time{}) // while it is parked nobody would see it pass
-		t.watchIdle(left)
-		if from.Park() {
-			return errParked
-		}
-	}
-	t.setIdleDeadline(from, left)
-	return nil
+	from.SetReadDeadline(now.Add(parkAfter + parkTogether - now.Add(parkAfter).Sub(t.s.srv.started)%parkTogether))
 }
 
-// setIdleDeadline sets the read deadline of a direction: when it is time to park, or
-// the time left is over. If halfClosed sets another one at the same time, that one wins.
-func (t *tunnel) setIdleDeadline(from *netpoll.Conn, left time.Duration) {
-	now := time.Now()
-	if left > parkAfter+parkTogether {
-		left = parkAfter + parkTogether - now.Add(parkAfter).Sub(t.s.srv.started)%parkTogether
-	}
-	from.SetReadDeadline(now.Add(left))
-	if t.state.Load() != tunnelOpen {
-		from.SetReadDeadline(now.Add(halfCloseTime))
-	}
-}
-
-// watchIdle has a timer end the tunnel when it has been idle for too long, since a
-// direction that is parked does not.
-func (t *tunnel) watchIdle(after time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.idle == nil && t.ended < 2 {
-		t.idle = time.AfterFunc(after, t.checkIdle)
-	}
-}
-
+// checkIdle ends the tunnel when it has been idle for too long, and else comes back when
+// it may have been.
 func (t *tunnel) checkIdle() {
 	left := t.idleTimeLeft(time.Now())
 	if left <= 0 {
