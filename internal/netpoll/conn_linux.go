@@ -83,12 +83,12 @@ func (c *Conn) tryRead(fd uintptr) bool {
 func (c *Conn) Drained() bool { return c.empty }
 
 // readNow reads what there is, inside Next.
-func (c *Conn) readNow(p []byte) (int, error) { return readOnce(c.fd, p) }
+func (c *Conn) readNow(p []byte) (int, error) { return readOnce(c.fd, p, 0) }
 
 // readOnce reads what there is, and does not wait.
-func readOnce(fd int, p []byte) (int, error) {
+func readOnce(fd int, p []byte, flags int) (int, error) {
 	for {
-		n, err := recv(fd, p)
+		n, err := recv(fd, p, flags)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -153,35 +153,28 @@ func (c *Conn) boundWrite() {
 }
 
 // ReadAvailable reads what has come already: ErrWouldBlock where that is nothing.
-func (c *Conn) ReadAvailable(p []byte) (n int, err error) {
+func (c *Conn) ReadAvailable(p []byte) (n int, err error) { return c.receive(p, 0) }
+
+// Pending reports whether there are bytes to read, without taking them.
+func (c *Conn) Pending() bool {
+	n, _ := c.receive(make([]byte, 1), unix.MSG_PEEK)
+	return n > 0
+}
+
+// receive reads outside of Next, without waiting.
+func (c *Conn) receive(p []byte, flags int) (n int, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
 	failed := raw.Read(func(fd uintptr) bool {
-		n, err = readOnce(int(fd), p)
+		n, err = readOnce(int(fd), p, flags)
 		return true
 	})
 	if failed != nil {
 		err = waitError(failed)
 	}
 	return n, err
-}
-
-// Pending reports whether there are bytes to read, without taking them.
-func (c *Conn) Pending() bool {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return false
-	}
-	found := false
-	raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		found = err == nil && n > 0
-		return true
-	})
-	return found
 }
 
 // WriteLast writes p, which is short, and the end of the stream behind it, in one
@@ -212,9 +205,9 @@ func waitError(err error) error {
 // 20 µs to see whether it has to: a tenth of the CPU time of a round trip. The price
 // is that a collection may have to wait for the copy of a buffer.
 
-func recv(fd int, p []byte) (int, error) {
+func recv(fd int, p []byte, flags int) (int, error) {
 	raceWrite(p)
-	n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
+	n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
 	if err != 0 {
 		return 0, err
 	}

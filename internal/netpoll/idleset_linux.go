@@ -64,7 +64,8 @@ func (s *IdleSet) resumeReady(fd uintptr) bool {
 	return n > 0
 }
 
-// happened resumes the connection that an event is for, if it is still parked.
+// happened resumes the connection that an event is for, if it is still parked; 0 is for
+// nobody.
 func (s *IdleSet) happened(parking uint64) {
 	s.mu.Lock()
 	c := s.parked[parking]
@@ -81,14 +82,11 @@ func (s *IdleSet) happened(parking uint64) {
 func (s *IdleSet) Close() {
 	s.mu.Lock()
 	s.closed = true
-	parked := slices.Collect(maps.Values(s.parked))
-	for _, c := range parked {
-		s.leave(c)
-	}
+	parked := slices.Collect(maps.Keys(s.parked))
 	s.mu.Unlock()
 	s.file.Close() // waits until nobody uses the descriptor
-	for _, c := range parked {
-		c.resume()
+	for _, parking := range parked {
+		s.happened(parking)
 	}
 }
 
@@ -138,14 +136,9 @@ func (c *Conn) Unpark() {
 	s := c.IdleSet
 	s.mu.Lock()
 	c.awake = true
-	parked := c.parking != 0
-	if parked {
-		s.leave(c)
-	}
+	parking := c.parking
 	s.mu.Unlock()
-	if parked {
-		c.resume()
-	}
+	s.happened(parking)
 }
 
 // take puts c into the set; mu is held.
