@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"net/netip"
 	"sync"
 	"time"
@@ -55,10 +56,7 @@ type clientLimits struct {
 }
 
 func newClientLimits(l Limits) *clientLimits {
-	return &clientLimits{
-		limits: l, open: make(map[netip.Prefix]int),
-		recent: make(map[netip.Prefix]*rate.Limiter), older: make(map[netip.Prefix]*rate.Limiter),
-	}
+	return &clientLimits{limits: l, open: make(map[netip.Prefix]int)}
 }
 
 // enter counts a connection of the client; false where it has too many.
@@ -100,21 +98,13 @@ func (c *clientLimits) allowHandshake(client netip.Addr, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now.Sub(c.recentSince) > handshakeMemory {
-		if now.Sub(c.recentSince) > 2*handshakeMemory {
-			clear(c.recent)
-		}
-		c.older, c.recent = c.recent, c.older
-		clear(c.recent)
-		c.recentSince = now
+		c.older, c.recent, c.recentSince = c.recent, make(map[netip.Prefix]*rate.Limiter), now
 	}
-	l := c.recent[key]
+	l := cmp.Or(c.recent[key], c.older[key])
 	if l == nil {
-		if l = c.older[key]; l == nil {
-			l = rate.NewLimiter(rate.Limit(n), n)
-		}
-		if len(c.recent) >= maxRemembered {
-			return true
-		}
+		l = rate.NewLimiter(rate.Limit(n), n)
+	}
+	if len(c.recent) < maxRemembered {
 		c.recent[key] = l
 	}
 	return l.AllowN(now, 1)
