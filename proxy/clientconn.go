@@ -122,7 +122,11 @@ func (c *clientConn) dropUnread() {
 // took notes what Read returns.
 func (c *clientConn) took(p []byte) {
 	c.records.advance(p)
-	c.watchReceived(p)
+	if c.handshaking {
+		n := min(len(p), len(c.tail))
+		copy(c.tail[:], c.tail[n:])
+		copy(c.tail[len(c.tail)-n:], p[len(p)-n:])
+	}
 }
 
 // records knows where TLS records end in what crypto/tls has been given. The buffer of
@@ -268,16 +272,6 @@ func (w *splitWrite) write(c *netpoll.Conn, p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
-}
-
-func (c *clientConn) watchReceived(p []byte) {
-	if !c.handshaking || len(p) == 0 {
-		return
-	}
-	if len(p) < len(c.tail) {
-		copy(c.tail[:], c.tail[len(p):])
-	}
-	copy(c.tail[max(0, len(c.tail)-len(p)):], p[max(0, len(p)-len(c.tail)):])
 }
 
 // endedWithAlert reports whether the last bytes that came are a fatal alert in
