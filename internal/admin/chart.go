@@ -1,54 +1,22 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"postern/internal/ledger"
+	"postern/internal/report"
 	"postern/internal/text"
 	"postern/policy"
 )
 
 const (
 	day = 24 * time.Hour
-	// chartDays are those up to today; chartAhead bounds those to come.
-	chartDays  = 30
+	// ChartDays are those up to today; chartAhead bounds those to come.
+	ChartDays  = 30
 	chartAhead = 90 * day
 )
-
-// daily has the number of distinct clients of each of chartDays days in UTC,
-// without noise.
-type daily struct {
-	first   time.Time
-	clients [chartDays]int
-}
-
-// readDaily counts the days up to that of a time.
-func readDaily(ctx context.Context, store *ledger.Store, now time.Time) (d daily, err error) {
-	d.first = now.UTC().Truncate(day).Add(-(chartDays - 1) * day)
-	return d, store.Scan(ctx, ledger.Scope{Since: d.first, Days: d.first}, d.add)
-}
-
-// add counts the clients of one network, which are one client.
-func (d *daily) add(clients []ledger.Client) error {
-	var came [chartDays]bool
-	for i := range clients {
-		for _, of := range clients[i].Days {
-			if at := of.Date().Sub(d.first) / day; !clients[i].Noise && at >= 0 && at < chartDays {
-				came[at] = true
-			}
-		}
-	}
-	for i, c := range came {
-		if c {
-			d.clients[i]++
-		}
-	}
-	return nil
-}
 
 // chart shows the distinct clients a day as a line, and behind it what the policy
 // does on its own, then and later. A day is 10 wide; the line is 100 high.
@@ -103,12 +71,13 @@ type flagEvent struct {
 	Begun, Ended []string
 }
 
-func newChart(d daily, s PolicyState) chart {
-	c := chart{}
-	end := chartEnd(d, s)
-	c.Width = int(end.Sub(d.first) / day * 10)
-	for i, n := range d.clients {
-		c.Days = append(c.Days, chartDay{d.first.Add(time.Duration(i) * day).Format("2 Jan"), n, 10 * i})
+// newChart draws a trend by days.
+func newChart(days []report.Period, s PolicyState) *chart {
+	first, _ := time.Parse(time.DateOnly, days[0].First)
+	end := chartEnd(first, s)
+	c := &chart{Width: int(end.Sub(first) / day * 10)}
+	for i, d := range days {
+		c.Days = append(c.Days, chartDay{first.AddDate(0, 0, i).Format("2 Jan"), d.Clients, 10 * i})
 	}
 	c.Busiest = slices.MaxFunc(c.Days, func(a, b chartDay) int { return a.Clients - b.Clients })
 	top := roundUp(c.Busiest.Clients)
@@ -120,11 +89,11 @@ func newChart(d daily, s PolicyState) chart {
 	last := len(points) - 1
 	c.Line, c.Today = "M"+strings.Join(points[:last], "L"), "M"+strings.Join(points[last-1:], "L")
 	c.Area = fmt.Sprintf("M5 100L%sL%d 100Z", strings.Join(points, "L"), c.Days[last].X+5)
-	at := func(t time.Time) float64 { return 10 * float64(t.Sub(d.first)) / float64(day) }
+	at := func(t time.Time) float64 { return 10 * float64(t.Sub(first)) / float64(day) }
 	for _, r := range slices.Backward(s.Policy.Rules()) { // the first of them decides
-		c.draw(r, d.first, end, at)
+		c.draw(r, first, end, at)
 	}
-	c.flags(s.Policy.Timeline(d.first, end, nil).Moments, at)
+	c.flags(s.Policy.Timeline(first, end, nil).Moments, at)
 	for _, b := range slices.Concat(c.Bands, c.Marks) {
 		if !slices.Contains(c.Legend, b.Rule.Mode) {
 			c.Legend = append(c.Legend, b.Rule.Mode)
@@ -138,7 +107,7 @@ func newChart(d daily, s PolicyState) chart {
 }
 
 // chartEnd is the end of today, or some days behind the policy's last date.
-func chartEnd(d daily, s PolicyState) time.Time {
+func chartEnd(first time.Time, s PolicyState) time.Time {
 	last := s.Now
 	for _, t := range s.Policy.Dates(s.Now)[1:] {
 		if t.Sub(s.Now) < chartAhead {
@@ -146,7 +115,7 @@ func chartEnd(d daily, s PolicyState) time.Time {
 		}
 	}
 	end := last.UTC().Truncate(day).Add(day)
-	if least := d.first.Add(chartDays * day); end.Before(least) {
+	if least := first.Add(ChartDays * day); end.Before(least) {
 		return least
 	}
 	return end

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/report"
 	"postern/policy"
 )
 
@@ -19,10 +20,22 @@ func TestTheChartCountsEachClientOnceADay(t *testing.T) {
 		}
 	}
 	says(t, page, "4 2 0", "Day (UTC) Clients 18 May 0", "10 Jun 0", "16 Jun 3", "1 2 3 4")
-	d, err := readDaily(t.Context(), b.Store, noon.Add(-6*day))
-	if err != nil || d.clients[chartDays-1] != 0 || d.clients[chartDays-2] != 1 {
-		t.Errorf("noise is among them, or days after the last: %v, %v", d.clients, err)
+	facts := report.Facts{Now: noon.Add(-6 * day), Policy: policyOf(t, someRules), Source: b.Scan}
+	r, err := report.Build(t.Context(), facts, report.Options{Since: 14 * day, Days: ChartDays, Brief: true})
+	if err != nil {
+		t.Fatal(err)
 	}
+	if days := r.Trend.Periods; len(days) != ChartDays || days[ChartDays-1].Clients != 0 || days[ChartDays-2].Clients != 1 {
+		t.Errorf("noise is among them, or days after the last: %v", days)
+	}
+}
+
+// noDays are those up to noon, without a client.
+func noDays() (days []report.Period) {
+	for i := range ChartDays {
+		days = append(days, report.Period{First: noon.AddDate(0, 0, i+1-ChartDays).Format(time.DateOnly)})
+	}
+	return days
 }
 
 // What is drawn behind the days is where the policy has it.
@@ -38,8 +51,7 @@ rules:
 `
 	b := newTestLedger(t)
 	_, page := show(t, b.page(t, rules, nil))
-	d := daily{first: noon.Truncate(day).Add(-(chartDays - 1) * day)}
-	c := newChart(d, PolicyState{Policy: policyOf(t, rules), Now: noon})
+	c := newChart(noDays(), PolicyState{Policy: policyOf(t, rules), Now: noon})
 	// From 18 May to the end of 2 July: the last date within 90 days is 1 July.
 	if c.Width != 460 || len(c.Bands) != 2 || len(c.Marks) != 1 {
 		t.Fatalf("%d wide, %d bands, %d marks", c.Width, len(c.Bands), len(c.Marks))
@@ -66,7 +78,7 @@ func TestFlagsDoNotCollide(t *testing.T) {
 		at := noon.Add(time.Duration(i*i%89)*day - 28*day).Add(time.Duration(i) * time.Minute)
 		fmt.Fprintf(&rules, "  - {name: r%d, mode: enforce, match: {port: [%d]}, from: %s}\n", i, i+1, at.Format(time.RFC3339))
 	}
-	c := newChart(daily{first: noon.Truncate(day).Add(-(chartDays - 1) * day)}, PolicyState{Policy: policyOf(t, rules.String()), Now: noon})
+	c := newChart(noDays(), PolicyState{Policy: policyOf(t, rules.String()), Now: noon})
 	names := 0
 	for i, f := range c.Flags {
 		for _, e := range f.Events {
@@ -87,8 +99,8 @@ func TestFlagsDoNotCollide(t *testing.T) {
 }
 
 func TestAChartEndsTodayWithoutDates(t *testing.T) {
-	c := newChart(daily{first: noon.Truncate(day).Add(-(chartDays - 1) * day)}, PolicyState{Policy: policy.New(policy.FloorTLS12, policy.Observe), Now: noon})
-	if c.Width != 10*chartDays || c.End != "" || c.Ticks[0] != 2 {
+	c := newChart(noDays(), PolicyState{Policy: policy.New(policy.FloorTLS12, policy.Observe), Now: noon})
+	if c.Width != 10*ChartDays || c.End != "" || c.Ticks[0] != 2 {
 		t.Errorf("%+v", c)
 	}
 }

@@ -35,13 +35,12 @@ type Page struct {
 	State   func() PolicyState
 	// Readiness is that of /readyz.
 	Readiness *Readiness
-	// Report is the report of two weeks.
+	// Report is the report of two weeks, with a trend of ChartDays.
 	Report func(context.Context) (*report.Report, error)
 	// Names: accounts are stored. Memory: the ledger ends with the process.
 	Names, Memory bool
 	Version       string
 
-	daily    kept[daily]
 	standing kept[*report.Report]
 }
 
@@ -84,13 +83,11 @@ const warmTries = int(time.Hour / retryAfter)
 // Handler shows where the deprecation stands, and each client, in HTML. It begins
 // to read what takes long at once, so that the first page has it.
 func (p *Page) Handler() http.Handler {
-	p.daily.read = func(ctx context.Context) (daily, error) { return readDaily(ctx, p.Clients.Store, p.State().Now) }
 	p.standing.read = p.Report
 	go func() {
 		for range warmTries {
 			state, _ := p.state(context.Background())
-			_, days, _ := p.daily.get(context.Background(), state)
-			if _, standing, _ := p.standing.get(context.Background(), state); days && standing {
+			if _, known, _ := p.standing.get(context.Background(), state); known {
 				return
 			}
 			time.Sleep(retryAfter)
@@ -123,7 +120,7 @@ func (p *Page) answer(w http.ResponseWriter, status int, name string, view any) 
 	_, _ = w.Write(b.Bytes()) // the client may be gone
 }
 
-// state is a text that changes whenever the report or the days do: with the
+// state is a text that changes whenever the report does: with the
 // ledger, the day, and the rules in force. Where the ledger cannot be read, it is
 // another one, too.
 func (p *Page) state(ctx context.Context) (string, error) {
@@ -166,8 +163,8 @@ type pageView struct {
 	Windows               [4]window
 	ByVersion, ByListener []countRow
 
-	ChartKnown bool
-	Chart      chart
+	// Chart is nil where the days are not known.
+	Chart *chart
 
 	List listView
 
@@ -196,17 +193,16 @@ func (p *Page) view(r *http.Request) *pageView {
 		v.Title = "Old clients in 7 days: " + number(v.Windows[2].Clients)
 	}
 	state, stateErr := p.state(ctx)
-	daily, known, dailyErr := p.daily.get(ctx, state)
-	if v.ChartKnown = known; known {
-		v.Chart = newChart(daily, s)
-	}
 	standing, known, standingErr := p.standing.get(ctx, state)
+	if known {
+		v.Chart = newChart(standing.Trend.Periods, s)
+	}
 	if known && cmp.Or(stateErr, standingErr) == nil { // an old go might be none now
 		v.Standing = standing
 	}
-	v.Refresh = r.URL.RawQuery == "refresh=1m" || !v.Counted || !v.ChartKnown || !known
+	v.Refresh = r.URL.RawQuery == "refresh=1m" || !v.Counted || !known
 	err := v.readList(ctx, r.URL.RawQuery, s)
-	if err = cmp.Or(err, stateErr, dailyErr, standingErr); err != nil {
+	if err = cmp.Or(err, stateErr, standingErr); err != nil {
 		v.Alerts = append(v.Alerts, "The "+unread+".")
 		logUnread(ctx, p.Clients.Log, err)
 	}

@@ -44,7 +44,7 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 		Readiness: ready, Names: true, Version: "v1.2.3",
 		Report: func(ctx context.Context) (*report.Report, error) {
 			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.backlog(), Source: b.Scan}
-			return report.Build(ctx, f, report.Options{Since: 14 * day, Brief: true})
+			return report.Build(ctx, f, report.Options{Since: 14 * day, Days: ChartDays, Brief: true})
 		},
 	}
 	if edit != nil {
@@ -58,7 +58,6 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 func show(t testing.TB, p *Page) (*httptest.ResponseRecorder, string) {
 	t.Helper()
 	h := p.Handler()
-	p.daily.wait(t)
 	p.standing.wait(t)
 	return showAt(t, h, "/", 200)
 }
@@ -323,10 +322,8 @@ func TestWhatIsKeptIsReadOnceAState(t *testing.T) {
 func TestThePageIsReadyBeforeItIsAskedFor(t *testing.T) {
 	p := village(t).page(t, someRules, nil)
 	p.Handler()
-	p.daily.wait(t)
-	p.standing.wait(t)
-	if !p.daily.known || !p.standing.known {
-		t.Errorf("the days: %v, the rest: %v", p.daily.err, p.standing.err)
+	if p.standing.wait(t); !p.standing.known {
+		t.Error(p.standing.err)
 	}
 }
 

@@ -85,7 +85,7 @@ func (g *Runtime) page() http.Handler {
 			if err != nil {
 				return nil, err
 			}
-			return report.Build(ctx, facts, report.Options{Since: since, Brief: true})
+			return report.Build(ctx, facts, report.Options{Since: since, Days: admin.ChartDays, Brief: true})
 		},
 	}
 	return p.Handler()

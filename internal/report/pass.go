@@ -58,9 +58,7 @@ func begin(f *Facts, o Options, s *Style) *pass {
 	if b := f.Backlog; b.Stuck {
 		p.Unwritten = &Unwritten{b.Clients, b.Since, b.Ledger}
 	}
-	if !o.Brief {
-		p.beginTrend()
-	}
+	p.beginTrend()
 	p.beginSections()
 	p.Clean()
 	return p
@@ -73,7 +71,8 @@ func (p *pass) beginTrend() {
 		p.Trend.Days = 7
 	}
 	today := p.f.Now.UTC().Truncate(day)
-	n := (int(today.Sub(p.f.Now.Add(-p.o.Since).Truncate(day))/day) + p.Trend.Days) / p.Trend.Days
+	back := max(p.o.Since, time.Duration(p.o.Days-1)*day)
+	n := (int(today.Sub(p.f.Now.Add(-back).Truncate(day))/day) + p.Trend.Days) / p.Trend.Days
 	n = min(n, maxPeriods)
 	first := today.Add(day - time.Duration(n*p.Trend.Days)*day)
 	p.first = first.Unix() / secondsADay
@@ -128,12 +127,9 @@ func inTheWay(g *Group) bool { return g.Remaining > 0 || g.Login == ledger.Login
 
 // scan reads the ledger.
 func (p *pass) scan(ctx context.Context) error {
-	scope := ledger.Scope{Since: p.since, Logins: len(p.sections) > 1, Progress: p.f.Progress}
-	if !p.o.Brief {
-		scope.Days = p.since.Truncate(day)
-		if first := time.Unix(p.first*secondsADay, 0).UTC(); first.Before(p.since) {
-			scope.Since, scope.Days = first, first
-		}
+	scope := ledger.Scope{Since: p.since, Days: p.since.Truncate(day), Logins: len(p.sections) > 1, Progress: p.f.Progress}
+	if first := time.Unix(p.first*secondsADay, 0).UTC(); first.Before(p.since) {
+		scope.Since, scope.Days = first, first
 	}
 	if err := p.f.Source(ctx, scope, p.network); err != nil {
 		return err

@@ -192,7 +192,9 @@ type Options struct {
 	Max, MaxUnknown int
 	// Mail lists the accounts to write to.
 	Mail bool
-	// Brief makes no groups, and reads less.
+	// Days is how far the trend goes back at least.
+	Days int
+	// Brief makes no groups.
 	Brief bool
 }
 
