@@ -245,7 +245,7 @@ func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (key KeyTypes, 
 // exchanges reports whether the client offers a suite with that key exchange.
 func (f Floor) exchanges(e exchange, h *Hello, version Version) bool {
 	return slices.ContainsFunc(suites12, func(s suite) bool {
-		return s.exchange == e && s.floors.has(f) && (!s.only12 || version == TLS12) && slices.Contains(h.CipherSuites, s.id)
+		return s.exchange == e && f.has(&s) && (!s.only12 || version == TLS12) && slices.Contains(h.CipherSuites, s.id)
 	})
 }
 
@@ -271,7 +271,7 @@ func (f Floor) servesWith(h *Hello, version Version, key KeyTypes) bool {
 	ecdhe := slices.ContainsFunc(h.Groups, groupIn12)
 	for i := range suites12 {
 		s := &suites12[i]
-		if !s.floors.has(f) || s.only12 && version < TLS12 || !slices.Contains(h.CipherSuites, s.id) {
+		if !f.has(s) || s.only12 && version < TLS12 || !slices.Contains(h.CipherSuites, s.id) {
 			continue
 		}
 		switch s.exchange {

@@ -65,15 +65,11 @@ func (p *Policy) At(t time.Time) Snapshot {
 	// The reading of the monotonic clock is dropped: rules go by the wall clock,
 	// also when that is set.
 	t = t.Round(0)
-	s := Snapshot{Floor: p.floor, Mode: p.mode, Until: t.Add(snapshotLife), since: t, policy: p}
-	for i, r := range p.rules {
-		if r.InForce(t) {
-			s.inForce.add(i)
-		}
-		s.Until = r.edge(t, s.Until)
+	until := t.Add(snapshotLife)
+	for _, r := range p.rules {
+		until = r.edge(t, until)
 	}
-	s.ownFloor = s.inForce.meets(&p.ownFloor)
-	return s
+	return p.snapshot(t, until, func(r *Rule) bool { return r.InForce(t) })
 }
 
 // During returns what is in force at that time while the schedule of one rule is
@@ -81,12 +77,12 @@ func (p *Policy) At(t time.Time) Snapshot {
 // alone.
 func (p *Policy) During(t time.Time, open *Rule) Snapshot {
 	t = t.Round(0)
-	s := Snapshot{Floor: p.floor, Mode: p.mode, Until: t.Add(1), since: t, policy: p}
-	for i, r := range p.rules {
-		if r.within(t) && (r.Schedule == nil || r == open) {
-			s.inForce.add(i)
-		}
-	}
+	return p.snapshot(t, t.Add(1), func(r *Rule) bool { return r.within(t) && (r.Schedule == nil || r == open) })
+}
+
+func (p *Policy) snapshot(t, until time.Time, inForce func(*Rule) bool) Snapshot {
+	s := Snapshot{Floor: p.floor, Mode: p.mode, Until: until, since: t, policy: p, inForce: p.only(p.all, inForce)}
+	s.ownFloor = s.inForce.meets(&p.ownFloor)
 	return s
 }
 

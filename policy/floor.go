@@ -32,15 +32,16 @@ const (
 )
 
 var floors = [...]struct {
-	name  string
-	least Version
+	name   string
+	least  Version
+	suites class // of TLS 1.2 and below
 }{
-	FloorTLS12:       {"tls1.2", TLS12},
-	FloorTLS12Compat: {"tls1.2-compat", TLS12},
-	FloorTLS12AEAD:   {"tls1.2-aead", TLS12},
-	FloorTLS13:       {"tls1.3", TLS13},
-	FloorTLS13PQ:     {"tls1.3-pq", TLS13},
-	lenient:          {"lenient", TLS10},
+	FloorTLS12:       {"tls1.2", TLS12, aead | cbc},
+	FloorTLS12Compat: {"tls1.2-compat", TLS12, aead | cbc | rsaAES},
+	FloorTLS12AEAD:   {"tls1.2-aead", TLS12, aead},
+	FloorTLS13:       {"tls1.3", TLS13, 0},
+	FloorTLS13PQ:     {"tls1.3-pq", TLS13, 0},
+	lenient:          {"lenient", TLS10, aead | cbc | rsaAES | weak},
 }
 
 // Floors lists the floors that can be configured, the most lenient first.
@@ -63,7 +64,7 @@ func (f Floor) MinVersion() Version { return floors[f].least }
 func (f Floor) CipherSuites() []uint16 {
 	var ids []uint16
 	for _, s := range suites12 {
-		if s.floors.has(f) {
+		if f.has(&s) {
 			ids = append(ids, s.id)
 		}
 	}
@@ -109,54 +110,49 @@ type suite struct {
 	id       uint16
 	exchange exchange
 	only12   bool // not for TLS 1.0 and 1.1 (AEADs and HMAC-SHA256)
-	floors   floorSet
+	class    class
 }
 
-// floorSet is a bit for each Floor.
-type floorSet uint8
+// class is what a floor accepts or not.
+type class uint8
 
-func floorsOf(fs ...Floor) (set floorSet) {
-	for _, f := range fs {
-		set |= 1 << f
-	}
-	return set
-}
-
-func (s floorSet) has(f Floor) bool { return s&(1<<f) != 0 }
-
-var (
-	aeadUp   = floorsOf(lenient, FloorTLS12Compat, FloorTLS12, FloorTLS12AEAD)
-	cbcUp    = floorsOf(lenient, FloorTLS12Compat, FloorTLS12)
-	rsaUp    = floorsOf(lenient, FloorTLS12Compat)
-	noneUp   = floorsOf(lenient)
-	suites12 = []suite{
-		// In crypto/tls's order of preference, as far as it decides between
-		// key exchanges: the first usable one is taken, and only then is it
-		// seen whether a signature can be made for it.
-		{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, ecdheECDSA, true, aeadUp},
-		{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, ecdheRSA, true, aeadUp},
-		{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, ecdheECDSA, true, aeadUp},
-		{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, ecdheRSA, true, aeadUp},
-		{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, ecdheECDSA, true, aeadUp},
-		{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, ecdheRSA, true, aeadUp},
-		{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, ecdheECDSA, false, cbcUp},
-		{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, ecdheRSA, false, cbcUp},
-		{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, ecdheECDSA, false, cbcUp},
-		{tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, ecdheRSA, false, cbcUp},
-		{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, staticRSA, true, rsaUp},
-		{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, staticRSA, true, rsaUp},
-		{tls.TLS_RSA_WITH_AES_128_CBC_SHA, staticRSA, false, rsaUp},
-		{tls.TLS_RSA_WITH_AES_256_CBC_SHA, staticRSA, false, rsaUp},
-		{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, ecdheRSA, false, noneUp},
-		{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, staticRSA, false, noneUp},
-		{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, ecdheECDSA, true, noneUp},
-		{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, ecdheRSA, true, noneUp},
-		{tls.TLS_RSA_WITH_AES_128_CBC_SHA256, staticRSA, true, rsaUp},
-		{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, ecdheECDSA, false, noneUp},
-		{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, ecdheRSA, false, noneUp},
-		{tls.TLS_RSA_WITH_RC4_128_SHA, staticRSA, false, noneUp},
-	}
+const (
+	aead   class = 1 << iota // ECDHE with an AEAD
+	cbc                      // ECDHE with AES-CBC-SHA
+	rsaAES                   // RSA key exchange with AES
+	weak                     // what only the lenient configuration has
 )
+
+// has reports whether the floor accepts the suite.
+func (f Floor) has(s *suite) bool { return floors[f].suites&s.class != 0 }
+
+// suites12 is in crypto/tls's order of preference, as far as it decides between key
+// exchanges: the first usable one is taken, and only then is it seen whether a signature
+// can be made for it.
+var suites12 = []suite{
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, ecdheECDSA, true, aead},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, ecdheRSA, true, aead},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, ecdheECDSA, true, aead},
+	{tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, ecdheRSA, true, aead},
+	{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, ecdheECDSA, true, aead},
+	{tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, ecdheRSA, true, aead},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, ecdheECDSA, false, cbc},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, ecdheRSA, false, cbc},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, ecdheECDSA, false, cbc},
+	{tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, ecdheRSA, false, cbc},
+	{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, staticRSA, true, rsaAES},
+	{tls.TLS_RSA_WITH_AES_256_GCM_SHA384, staticRSA, true, rsaAES},
+	{tls.TLS_RSA_WITH_AES_128_CBC_SHA, staticRSA, false, rsaAES},
+	{tls.TLS_RSA_WITH_AES_256_CBC_SHA, staticRSA, false, rsaAES},
+	{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA, ecdheRSA, false, weak},
+	{tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA, staticRSA, false, weak},
+	{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, ecdheECDSA, true, weak},
+	{tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256, ecdheRSA, true, weak},
+	{tls.TLS_RSA_WITH_AES_128_CBC_SHA256, staticRSA, true, rsaAES},
+	{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA, ecdheECDSA, false, weak},
+	{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, ecdheRSA, false, weak},
+	{tls.TLS_RSA_WITH_RC4_128_SHA, staticRSA, false, weak},
+}
 
 // TLSConfig returns the part of a crypto/tls configuration that makes it
 // enforce the floor. The caller adds certificates and the rest.

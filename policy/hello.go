@@ -105,12 +105,7 @@ func (h *Hello) VersionNames() []string {
 // 0x1a2b, as sent, without GREASE; 64 at most.
 func (h *Hello) CipherSuiteNames() []string {
 	names := make([]string, 0, min(len(h.CipherSuites)+len(h.SSL2Ciphers), maxListed))
-	for _, c := range h.SSL2Ciphers {
-		if len(names) < maxListed {
-			names = append(names, ssl2CipherName(c))
-		}
-	}
-	return named(names, h.CipherSuites, CipherSuiteName)
+	return named(named(names, h.SSL2Ciphers, ssl2CipherName), h.CipherSuites, CipherSuiteName)
 }
 
 // Version is a protocol version as it stands on the wire.
@@ -182,8 +177,8 @@ func (v Version) known() bool { return v == SSL2 || v >= SSL3 && v <= TLS13 }
 
 // isGREASE reports whether v is one of the values that RFC 8701 reserves for
 // clients to keep servers tolerant.
-func isGREASE(v uint16) bool {
-	return v&0x0f0f == 0x0a0a && v>>8 == v&0xff
+func isGREASE(v uint32) bool {
+	return v&^0xf0f0 == 0x0a0a && v>>8 == v&0xff
 }
 
 // GroupName is the IANA name of a group, or its number as in 0x1a2b. Clients of TLS
@@ -196,9 +191,9 @@ func schemeName(id tls.SignatureScheme) string { return ianaName("scheme", uint3
 
 // named lists what a hello offers by name, as sent, without GREASE; maxListed at
 // most, with those that are listed already.
-func named[T ~uint16](names []string, ids []T, name func(T) string) []string {
+func named[T ~uint16 | ~uint32](names []string, ids []T, name func(T) string) []string {
 	for _, id := range ids {
-		if !isGREASE(uint16(id)) && len(names) < maxListed {
+		if !isGREASE(uint32(id)) && len(names) < maxListed {
 			names = append(names, name(id))
 		}
 	}

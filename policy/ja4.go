@@ -88,10 +88,8 @@ func appendALPN(b []byte, protocols []string) []byte {
 	if alphanumeric(first) && alphanumeric(last) {
 		return append(b, first, last)
 	}
-	return append(b, hexDigits[first>>4], hexDigits[last&15])
+	return hex.AppendEncode(b, []byte{first&0xf0 | last&0x0f})
 }
-
-const hexDigits = "0123456789abcdef"
 
 func alphanumeric(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
@@ -112,14 +110,14 @@ func appendHexList(b []byte, values []uint16) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(b, hexDigits[v>>12], hexDigits[v>>8&15], hexDigits[v>>4&15], hexDigits[v&15])
+		b = hex.AppendEncode(b, []byte{byte(v >> 8), byte(v)})
 	}
 	return b
 }
 
 func appendWithoutGREASE[T ~uint16](kept []uint16, values []T) []uint16 {
 	for _, v := range values {
-		if !isGREASE(uint16(v)) {
+		if !isGREASE(uint32(v)) {
 			kept = append(kept, uint16(v))
 		}
 	}

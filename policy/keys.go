@@ -57,7 +57,7 @@ var Keys = []*Key{
 		Usage: "about a client with this IP `address`",
 		parse: parseNetwork, parseOne: parseAddress, doubt: text.HostBits,
 		give:   func(c *Client, network string) { c.Client = netip.MustParsePrefix(network).Addr() },
-		Of:     clientText,
+		Of:     func(c Client) string { return text.Either(c.Client.IsValid(), c.Client.String(), "") },
 		find:   findNetwork,
 		covers: coversNetwork,
 	},
@@ -143,13 +143,6 @@ func (c *Client) Set(key *Key, value string) error {
 	return err
 }
 
-func clientText(c Client) string {
-	if !c.Client.IsValid() {
-		return ""
-	}
-	return c.Client.String()
-}
-
 func parseNetwork(s string) (string, error) {
 	p, err := text.ParsePrefix(s)
 	if err != nil {
@@ -199,12 +192,7 @@ func findNetwork(listed map[string]*ruleSet) func(Client) *ruleSet {
 }
 
 // ParseListener returns the listener of that name, one of [ListenerNames].
-func ParseListener(s string) (string, error) {
-	if !slices.Contains(ListenerNames, s) {
-		return "", fmt.Errorf("no such listener %q: use %s", clip(s), strings.Join(ListenerNames, ", "))
-	}
-	return s, nil
-}
+func ParseListener(s string) (string, error) { return oneOf("listener", "", ListenerNames, s) }
 
 func parsePort(s string) (string, error) {
 	n := portNumber(s)
@@ -234,7 +222,7 @@ var labelForm = form(`^[a-z0-9_-]{1,63}$`)
 
 // parseServerName reads a host name in which *. may stand for the first label.
 func parseServerName(s string) (string, error) {
-	name := strings.TrimSuffix(lowerASCII(s), ".")
+	name := strings.TrimSuffix(string(lowerASCII([]byte(s))), ".")
 	plain := strings.TrimPrefix(name, "*.")
 	for label := range strings.SplitSeq(plain, ".") {
 		if !labelForm().MatchString(label) {
@@ -270,12 +258,7 @@ func findName(listed map[string]*ruleSet) func(Client) *ruleSet {
 			return nil
 		}
 		var lower [maxServerName]byte
-		name := lower[:copy(lower[:], c.ServerName)]
-		for i, b := range name {
-			if b >= 'A' && b <= 'Z' {
-				name[i] = b + 'a' - 'A'
-			}
-		}
+		name := lowerASCII(lower[:copy(lower[:], c.ServerName)])
 		if found := listed[string(name)]; found != nil {
 			return found
 		}
@@ -288,15 +271,15 @@ func findName(listed map[string]*ruleSet) func(Client) *ruleSet {
 	}
 }
 
-// lowerASCII lowers a name as the tables do: a letter that only Unicode knows to
+// lowerASCII lowers a name in its place: a letter that only Unicode knows to
 // be another's upper case stays what it is.
-func lowerASCII(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'A' && r <= 'Z' {
-			return r + 'a' - 'A'
+func lowerASCII(name []byte) []byte {
+	for i, b := range name {
+		if b >= 'A' && b <= 'Z' {
+			name[i] = b + 'a' - 'A'
 		}
-		return r
-	}, s)
+	}
+	return name
 }
 
 // coversName reports whether a name of a match, which may begin with *., takes
@@ -312,7 +295,7 @@ func coversName(pattern, name string) bool {
 
 func missingName(s Site, name string) string {
 	covered := func(host string) bool {
-		host = lowerASCII(strings.TrimSuffix(host, "."))
+		host = string(lowerASCII([]byte(strings.TrimSuffix(host, "."))))
 		return coversName(host, name) || coversName(name, host)
 	}
 	if s.Names == nil || slices.ContainsFunc(s.Names, covered) {

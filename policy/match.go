@@ -63,8 +63,8 @@ func (m Match) empty() string {
 }
 
 // of returns what m lists for a key.
-func (m Match) of(k *Key) (values []string, ok bool) {
-	i := slices.IndexFunc(m, func(c Condition) bool { return c.Key == k })
+func (m Match) of(key string) (values []string, ok bool) {
+	i := slices.IndexFunc(m, func(c Condition) bool { return c.Key.Name == key })
 	if i < 0 {
 		return nil, false
 	}
@@ -74,7 +74,7 @@ func (m Match) of(k *Key) (values []string, ok bool) {
 // covers reports whether m takes all that o takes.
 func (m Match) covers(o Match) bool {
 	return !slices.ContainsFunc(m, func(c Condition) bool {
-		values, ok := o.of(c.Key)
+		values, ok := o.of(c.Key.Name)
 		return !ok || slices.ContainsFunc(values, func(v string) bool {
 			return !slices.ContainsFunc(c.Values, func(by string) bool { return by == v || c.Key.covers != nil && c.Key.covers(by, v) })
 		})
@@ -105,7 +105,7 @@ func indexOf(k *Key, rules []*Rule) index {
 	x := index{key: k}
 	listed := make(map[string]*ruleSet)
 	for i, r := range rules {
-		values, ok := r.Match.of(k)
+		values, ok := r.Match.of(k.Name)
 		if ok {
 			x.restricted.add(i)
 		}

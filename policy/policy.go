@@ -204,11 +204,11 @@ func (p *Policy) MayServeLegacy(t time.Time) bool {
 func ParseMode(s string) (Mode, error) { return oneOf("mode", "one of ", Modes, s) }
 
 // oneOf returns the value that has that name.
-func oneOf[T fmt.Stringer](what, use string, values []T, name string) (T, error) {
+func oneOf[T any](what, use string, values []T, name string) (T, error) {
 	var none T
 	names := make([]string, len(values))
 	for i, v := range values {
-		if names[i] = v.String(); names[i] == name {
+		if names[i] = fmt.Sprint(v); names[i] == name {
 			return v, nil
 		}
 	}

@@ -189,7 +189,12 @@ func (s *Schedule) edge(t, limit time.Time) time.Time {
 		if !closes.Before(limit) {
 			return limit
 		}
-		if open = s.next(open.Add(time.Minute), closes.Add(1)); open.After(closes) {
+		again, end := open.Add(time.Minute), closes.Add(1)
+		open = s.next(text.Later(again, closes.Truncate(time.Minute)), end)
+		if open.After(closes) { // none opens as late as can be
+			open = s.next(again, end)
+		}
+		if open.After(closes) {
 			return closes
 		}
 	}

@@ -95,12 +95,8 @@ func (p *Policy) stays(r *Rule, s Site) string {
 
 // onPort reports whether the match takes one of the ports.
 func (m Match) onPort(ports []uint16) bool {
-	for _, c := range m {
-		if c.Key.Name == "port" {
-			return slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(c.Values, strconv.Itoa(int(p))) })
-		}
-	}
-	return true
+	listed, ok := m.of("port")
+	return !ok || slices.ContainsFunc(ports, func(p uint16) bool { return slices.Contains(listed, strconv.Itoa(int(p))) })
 }
 
 // overlapsLookedFor is how many windows of a schedule are compared with the next.
@@ -200,23 +196,20 @@ type Problem struct {
 
 // String returns line:column: rule: text.
 func (p Problem) String() string {
-	s := ""
-	if p.Line > 0 {
-		s = strconv.Itoa(p.Line) + ":"
-	}
-	if p.Column > 0 {
-		s += strconv.Itoa(p.Column) + ":"
-	}
-	if s != "" {
-		s += " "
-	}
+	s := p.Text
 	switch {
 	case p.Rule != "":
-		s += fmt.Sprintf("rule %q: ", p.Rule)
+		s = fmt.Sprintf("rule %q: %s", p.Rule, s)
 	case p.Candidate != "":
-		s += fmt.Sprintf("candidate %q: ", p.Candidate)
+		s = fmt.Sprintf("candidate %q: %s", p.Candidate, s)
 	}
-	return s + p.Text
+	switch {
+	case p.Column > 0:
+		return fmt.Sprintf("%d:%d: %s", p.Line, p.Column, s)
+	case p.Line > 0:
+		return fmt.Sprintf("%d: %s", p.Line, s)
+	}
+	return s
 }
 
 // Problems is all that is wrong with a policy file, by line.
