@@ -1,8 +1,8 @@
 package admin
 
 import (
+	"bufio"
 	"context"
-	"encoding/csv"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -194,16 +194,15 @@ func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuer
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := csv.NewWriter(w)
-	out.UseCRLF = true
-	_ = out.Write(clientsHeader) // it is remembered until Error
+	out := bufio.NewWriter(w)
+	_, _ = out.Write(text.AppendRecord(nil, clientsHeader)) // an error stays until Flush
 	for {
 		// Each page gets the time limit of a whole answer.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 		for i := range list {
-			_ = out.Write(list[i].cells())
+			_, _ = out.Write(text.AppendRecord(nil, list[i].cells()))
 		}
-		if out.Flush(); out.Error() != nil || !all || next == "" {
+		if out.Flush() != nil || !all || next == "" {
 			return
 		}
 		q.cursor = next
@@ -225,15 +224,11 @@ func (c *clientJSON) cells() []string {
 	for i, p := range c.Parts {
 		meets = append(meets[:i], string(p.Meets)+" "+policy.Percent(p.Part))
 	}
-	cells := []string{
+	return []string{
 		c.Addr.String(), string(c.Listener), c.Endpoint.String(), c.Version.String(), c.Reason.String(), c.JA4,
 		c.First.Format(time.RFC3339), c.Last.Format(time.RFC3339),
 		number(c.Counts.Observed), number(c.Counts.Explained), number(c.Counts.Rejected), number(c.Counts.Failed),
 		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), string(c.Login), strconv.FormatBool(c.Noise),
 		c.Rule, c.Owner, until, strings.Join(meets, "; "),
 	}
-	for i, cell := range cells {
-		cells[i] = text.CSV(cell)
-	}
-	return cells
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"postern/internal/ledger"
 	"postern/internal/report"
 	"postern/internal/text"
@@ -27,7 +29,7 @@ const (
 // An error in the middle of an answer aborts the connection, so that nobody takes
 // it for a whole one. Identity is LEDGER_IDENTITY.
 func ReportHandler(log *slog.Logger, identity string, write func(context.Context, io.Writer, report.Query) (outcome string, err error)) http.Handler {
-	one := make(chan struct{}, 1)
+	one := semaphore.NewWeighted(1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q, err := report.ParseQuery(r.URL.Query())
 		if err != nil {
@@ -39,18 +41,14 @@ func ReportHandler(log *slog.Logger, identity string, write func(context.Context
 			h.Set("Content-Type", q.Style.Format.ContentType())
 			return
 		}
-		wait := time.NewTimer(reportWait)
-		defer wait.Stop()
-		select {
-		case one <- struct{}{}:
-			defer func() { <-one }()
-		case <-r.Context().Done():
-			return
-		case <-wait.C:
+		wait, cancel := context.WithTimeout(r.Context(), reportWait)
+		defer cancel()
+		if one.Acquire(wait, 1) != nil {
 			h.Set("Retry-After", strconv.Itoa(reportRetry))
 			writeError(w, http.StatusServiceUnavailable, "another report is being made: ask again in some seconds")
 			return
 		}
+		defer one.Release(1)
 		out := &reader{ResponseWriter: w, header: map[string]string{
 			"Content-Type": q.Style.Format.ContentType(), "Trailer": report.Trailer, report.IdentityHeader: identity}}
 		outcome, err := write(r.Context(), out, q)

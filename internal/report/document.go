@@ -135,17 +135,13 @@ func (d *document) groups(s *section) {
 	if s.nameless.row != 0 {
 		nameless = []Group{s.nameless.Group}
 	}
-	tables(d, s, shown, nameless, func(rows []Group) {
-		t := tableOf(rows, by)
+	tables(d, s, shown, nameless, func(list []Group) {
+		columns := columnsOf(list, by)
 		var header []string
-		for _, c := range t.columns {
+		for _, c := range columns {
 			header = append(header, c.heading)
 		}
-		if d.markdown {
-			d.table(header, t.markdownRows(by))
-		} else {
-			d.table(header, t.rows(d.width))
-		}
+		d.table(header, d.rows(list, columns, by))
 	})
 	if more := s.count - shown; more > 0 && d.markdown {
 		fmt.Fprintf(d, "\nand %d more\n", more)
@@ -216,13 +212,7 @@ func codes(list []string, n int) string {
 	return words
 }
 
-// groupTable is a table of groups for people.
-type groupTable struct {
-	list    []Group
-	columns []column
-}
-
-// column is one of them: text, a list that is cut to the column's width, or else a
+// column is one of a table of groups: text, a list that is cut to the column's width, or else a
 // number.
 type column struct {
 	heading string
@@ -244,8 +234,8 @@ func (c *column) cell(g *Group) string {
 // notKnown stands for the name of a group without one.
 const notKnown = "(not known)"
 
-// tableOf returns a table without empty columns.
-func tableOf(list []Group, by By) *groupTable {
+// columnsOf returns the columns that are not empty.
+func columnsOf(list []Group, by By) []column {
 	accounts := column{heading: "accounts", count: func(g *Group) int { return g.Distinct.Accounts }}
 	programs := column{heading: "programs", count: func(g *Group) int { return g.Distinct.Software }, share: 10,
 		items: func(g *Group) []string { return g.Software }}
@@ -255,7 +245,7 @@ func tableOf(list []Group, by By) *groupTable {
 		accounts.share, programs.share = 6, 4
 		of = column{heading: "listener", text: func(g *Group) string { return strings.Join(g.Listeners, ", ") }}
 	}
-	return &groupTable{list, slices.DeleteFunc([]column{
+	return slices.DeleteFunc([]column{
 		{heading: by.heading(), text: func(g *Group) string { return cmp.Or(g.Name, notKnown) }}, accounts, programs,
 		{heading: "TLS", text: func(g *Group) string { return versions(g.Versions) }}, of,
 		{heading: "last seen", text: func(g *Group) string { return g.LastSeen.UTC().Format(time.DateOnly) }}, {text: func(g *Group) string { return remarks[g.Login] }},
@@ -263,7 +253,7 @@ func tableOf(list []Group, by By) *groupTable {
 		return c.heading == by.heading()+"s" || !slices.ContainsFunc(list, func(g Group) bool {
 			return c.text != nil && c.text(&g) != "" || c.text == nil && c.count(&g) > 0
 		})
-	})}
+	})
 }
 
 func (by By) heading() string {
@@ -281,17 +271,25 @@ const (
 	leastList  = 12
 )
 
-// rows returns the groups as text of so many columns.
-func (t *groupTable) rows(width int) [][]string {
-	rows := make([][]string, len(t.list))
-	room := width
-	widestName := widestName + max(0, width-text.Width)
-	for k, c := range t.columns {
+// rows returns groups as cells. In a text they are cut to its width.
+func (d *document) rows(list []Group, columns []column, by By) [][]string {
+	rows := make([][]string, len(list))
+	room := d.width
+	widestName := widestName + max(0, d.width-text.Width)
+	for k, c := range columns {
 		widest := utf8.RuneCountInString(c.heading)
-		for i := range t.list {
-			cell := ""
-			if c.items == nil {
-				cell = text.Clip(c.cell(&t.list[i]), widestName, "...")
+		for i := range list {
+			g, cell := &list[i], ""
+			switch {
+			case c.items != nil: // below
+			case !d.markdown:
+				cell = text.Clip(c.cell(g), widestName, "...")
+			case k > 0:
+				cell = c.cell(g)
+			case g.Name == "" && by != ByNetwork:
+				cell = notKnown + ": " + codes(g.Addresses, g.Distinct.Addresses)
+			default:
+				cell = code(c.cell(g))
 			}
 			widest = max(widest, utf8.RuneCountInString(cell))
 			rows[i] = append(rows[i], cell)
@@ -303,33 +301,15 @@ func (t *groupTable) rows(width int) [][]string {
 			room -= 2
 		}
 	}
-	for k, c := range t.columns {
-		for i := range t.list {
-			if c.items != nil {
-				rows[i][k] = cmp.Or(some(c.items(&t.list[i]), c.count(&t.list[i]), max(room*c.share/10, leastList)), "-")
-			}
-		}
-	}
-	return rows
-}
-
-// markdownRows returns the groups as Markdown cells.
-func (t *groupTable) markdownRows(by By) (rows [][]string) {
-	for i := range t.list {
-		var row []string
-		for k, c := range t.columns {
-			switch g := &t.list[i]; {
-			case k == 0 && g.Name == "" && by != ByNetwork:
-				row = append(row, notKnown+": "+codes(g.Addresses, g.Distinct.Addresses))
-			case k == 0:
-				row = append(row, code(cmp.Or(g.Name, notKnown)))
+	for k, c := range columns {
+		for i := range list {
+			switch g := &list[i]; {
+			case c.items != nil && d.markdown:
+				rows[i][k] = codes(c.items(g), c.count(g))
 			case c.items != nil:
-				row = append(row, codes(c.items(g), c.count(g)))
-			default:
-				row = append(row, c.cell(g))
+				rows[i][k] = cmp.Or(some(c.items(g), c.count(g), max(room*c.share/10, leastList)), "-")
 			}
 		}
-		rows = append(rows, row)
 	}
 	return rows
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 )
@@ -33,7 +34,7 @@ func (s *scratch) fail(doing string, err error) {
 // run is a part of the file with sorted records, each behind its length.
 type run struct{ from, to int64 }
 
-func (s *scratch) write(records source) (r run) {
+func (s *scratch) write(records iter.Seq[[]byte]) (r run) {
 	if s.file == nil {
 		var err error
 		if s.file, err = os.CreateTemp(s.dir, ".postern-report-"); err != nil && s.dir != "" { // as of a reader that may not write there
@@ -50,7 +51,7 @@ func (s *scratch) write(records source) (r run) {
 	r.from = s.end
 	w := bufio.NewWriterSize(io.NewOffsetWriter(s.file, s.end), 256<<10)
 	var length [binary.MaxVarintLen32]byte
-	for record := records(); record != nil; record = records() {
+	for record := range records {
 		n, _ := w.Write(length[:binary.PutUvarint(length[:], uint64(len(record)))]) // errors stay until Flush
 		_, _ = w.Write(record)
 		s.end += int64(n + len(record))
@@ -66,9 +67,6 @@ func (s *scratch) close() {
 	}
 }
 
-// source yields records, each valid until the next one, and nil at the end.
-type source func() []byte
-
 // sorter sorts records as bytes. Those that do not fit into its budget are sorted
 // by parts, written to the scratch file, and merged.
 type sorter struct {
@@ -77,6 +75,10 @@ type sorter struct {
 	records []byte
 	spots   []spot
 	runs    []run
+	// most is how many records are wanted, the first ones; 0 for all. There is none
+	// behind worst among them.
+	most  int
+	worst []byte
 }
 
 // spot is where a record is. Most are told apart by their first bytes.
@@ -86,7 +88,11 @@ type spot struct {
 }
 
 func (s *sorter) add(record []byte) {
-	if used := len(s.records) + 16*len(s.spots); used > 0 && used+len(record)+16 > s.budget {
+	used := len(s.records) + 16*len(s.spots)
+	switch {
+	case s.most > 0 && len(s.spots) == 2*s.most:
+		s.cut()
+	case s.most == 0 && used > 0 && used+len(record)+16 > s.budget:
 		s.spill()
 	}
 	var first [8]byte
@@ -101,27 +107,39 @@ func (s *sorter) spill() {
 	s.records, s.spots = s.records[:0], s.spots[:0]
 }
 
-// inMemory sorts what is in memory.
-func (s *sorter) inMemory() source {
+// cut drops the records that are not wanted.
+func (s *sorter) cut() {
+	first := &sorter{scratch: s.scratch, most: s.most}
+	for record := range s.inMemory() {
+		if len(first.spots) == s.most {
+			break
+		}
+		first.add(record)
+		first.worst = record
+	}
+	*s = *first
+}
+
+// inMemory sorts what is in memory, and yields it.
+func (s *sorter) inMemory() iter.Seq[[]byte] {
 	slices.SortFunc(s.spots, func(a, b spot) int {
 		if a.first != b.first {
 			return cmp.Compare(a.first, b.first)
 		}
 		return bytes.Compare(s.records[a.from:a.to], s.records[b.from:b.to])
 	})
-	at := 0
-	return func() []byte {
-		if at == len(s.spots) {
-			return nil
+	return func(yield func([]byte) bool) {
+		for _, p := range s.spots {
+			if !yield(s.records[p.from:p.to]) {
+				return
+			}
 		}
-		p := s.spots[at]
-		at++
-		return s.records[p.from:p.to]
 	}
 }
 
-// sorted returns all records in order. Nothing may be added any more.
-func (s *sorter) sorted() source {
+// sorted yields all records in order, each valid until the next one. Nothing may be
+// added any more.
+func (s *sorter) sorted() iter.Seq[[]byte] {
 	if len(s.runs) == 0 {
 		return s.inMemory()
 	}
@@ -138,9 +156,8 @@ func (s *sorter) sorted() source {
 		heads = append(heads, h)
 	}
 	slices.SortFunc(heads, func(a, b *head) int { return bytes.Compare(a.record, b.record) })
-	begun := false
-	return func() []byte {
-		if begun { // the record before is not needed any more
+	return func(yield func([]byte) bool) {
+		for len(heads) > 0 && heads[0].record != nil && yield(heads[0].record) {
 			first := heads[0]
 			first.read(s.scratch)
 			heads = slices.Delete(heads, 0, 1)
@@ -149,11 +166,6 @@ func (s *sorter) sorted() source {
 				heads = slices.Insert(heads, at, first)
 			}
 		}
-		begun = true
-		if len(heads) == 0 {
-			return nil
-		}
-		return heads[0].record
 	}
 }
 

@@ -21,9 +21,8 @@ func TestRecordsThatDoNotFitAreSortedOnDisk(t *testing.T) {
 			sorter.add([]byte(record))
 		}
 		slices.Sort(want)
-		sorted := sorter.sorted()
 		var got []string
-		for record := sorted(); record != nil; record = sorted() {
+		for record := range sorter.sorted() {
 			got = append(got, string(record))
 		}
 		if s.err != nil {
@@ -48,9 +47,13 @@ func TestARecordLongerThanTheBudget(t *testing.T) {
 	for _, record := range []string{"b", string(make([]byte, 500)), "a"} {
 		s.add([]byte(record))
 	}
-	if first := s.sorted()(); s.scratch.err != nil || len(first) != 500 {
-		t.Errorf("%d bytes, %v", len(first), s.scratch.err)
+	for first := range s.sorted() {
+		if s.scratch.err != nil || len(first) != 500 {
+			t.Errorf("%d bytes, %v", len(first), s.scratch.err)
+		}
+		return
 	}
+	t.Error("nothing came out")
 }
 
 func TestADiskThatCannotBeWrittenEndsASort(t *testing.T) {
@@ -59,7 +62,31 @@ func TestADiskThatCannotBeWrittenEndsASort(t *testing.T) {
 	for n := range 100 {
 		s.add(fmt.Append(nil, n))
 	}
-	if record := s.sorted()(); record != nil || s.scratch.err == nil {
-		t.Errorf("%q, %v", record, s.scratch.err)
+	for record := range s.sorted() {
+		t.Errorf("%q came out", record)
+	}
+	if s.scratch.err == nil {
+		t.Error("no error")
+	}
+}
+
+// Of a list that is bounded, the first records are kept in memory alone.
+func TestTheFirstRecordsOfMany(t *testing.T) {
+	s := &sorter{scratch: &scratch{dir: "/nonexistent"}, most: 3}
+	for n := range 100 {
+		s.add(fmt.Appendf(nil, "%02d", (n*37+50)%100))
+	}
+	if string(s.worst) > "05" || len(s.spots) > 6 {
+		t.Errorf("%d are kept up to %q", len(s.spots), s.worst)
+	}
+	for _, want := range []string{"00", "01", "02"} {
+		for record := range s.sorted() {
+			if string(record) >= want {
+				if string(record) != want {
+					t.Errorf("%s is not among them", want)
+				}
+				break
+			}
+		}
 	}
 }

@@ -167,7 +167,7 @@ func (o *output) head() {
 // headJSON is what the JSON of a report begins with.
 func (r *Report) headJSON() []byte { return bytes.TrimSuffix(indented(r.Head), []byte("\n}")) }
 
-func (o *output) record(cells []string) { o.Write(appendRecord(nil, cells)) }
+func (o *output) record(cells []string) { o.Write(text.AppendRecord(nil, cells)) }
 
 // indented returns the JSON of a value.
 func indented(v any) []byte {
@@ -309,31 +309,20 @@ func (s *Style) appendGroup(b []byte, of *section, g *Group) []byte {
 	}
 	fields := g.fields()
 	if of.answer { // only a report says how many clients remain
-		return appendRecord(b, slices.Concat([]string{name, of.status}, fields[:1], fields[2:]))
+		return text.AppendRecord(b, slices.Concat([]string{name, of.status}, fields[:1], fields[2:]))
 	}
-	return appendRecord(b, slices.Concat([]string{name, of.status}, fields, more))
+	return text.AppendRecord(b, slices.Concat([]string{name, of.status}, fields, more))
 }
 
 func (s *Style) appendLetter(b []byte, l *Letter) []byte {
 	if s.Format == CSV {
-		return appendRecord(b, l.cells())
+		return text.AppendRecord(b, l.cells())
 	}
-	return appendLetter(b, l)
-}
-
-// appendRecord appends a line of RFC 4180, and guards cells that a spreadsheet
-// would take for formulas.
-func appendRecord(b []byte, cells []string) []byte {
-	for i, cell := range cells {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if cell = text.CSV(cell); strings.ContainsAny(cell, "\",\r\n") {
-			cell = `"` + strings.ReplaceAll(cell, `"`, `""`) + `"`
-		}
-		b = append(b, cell...)
+	letter, err := json.Marshal(l)
+	if err != nil {
+		panic(err) // it has a JSON
 	}
-	return append(b, "\r\n"...)
+	return append(b, letter...)
 }
 
 // line is a JSON object on one line, as encoding/json would write it; that takes
@@ -394,15 +383,4 @@ func appendGroup(b []byte, g *Group) []byte {
 	h := &g.Handshakes
 	l = append(l.key("handshakes"), '{').number("observed", h.Observed).number("explained", h.Explained)
 	return append(l.number("rejected", h.Rejected).number("failed", h.Failed), "}}"...)
-}
-
-func appendLetter(b []byte, r *Letter) []byte {
-	l := line(append(b, '{')).text("account", r.Account).number("days_left", int64(r.DaysLeft))
-	if r.Until == nil {
-		l = append(l.key("until"), "null"...)
-	} else {
-		l = l.time("until", *r.Until)
-	}
-	l = l.text("rule", r.Rule).text("owner", r.Owner).texts("software", r.Software).number("software_in_all", int64(r.SoftwareInAll))
-	return append(l.texts("versions", r.Versions).number("clients", int64(r.Clients)).time("last_seen", r.LastSeen), '}')
 }

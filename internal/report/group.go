@@ -269,9 +269,8 @@ func (v *values) done() (first []string, n int) {
 		return v.few[:min(len(v.few), maxListed)], len(v.few)
 	}
 	v.spill(v.more.scratch)
-	sorted := v.more.sorted()
 	var last []byte
-	for value := sorted(); value != nil; value = sorted() {
+	for value := range v.more.sorted() {
 		if n == 0 || !bytes.Equal(value, last) {
 			n++
 			last = append(last[:0], value...)

@@ -40,19 +40,18 @@ type section struct {
 	// open is the network that is being read. hasName: it has rows with a name.
 	open    gathering
 	hasName bool
-	best    best
-	// inMemory are its groups, where nothing has to be sorted.
+	// groups are its groups, most clients first, or those inMemory, where nothing has
+	// to be sorted.
+	groups   sorter
 	inMemory iter.Seq[[]byte]
 }
 
 // lists groups clients with bounded memory. Visits are sorted so that each group
-// is completed behind the other, and the groups are sorted again, into the order
-// in which they are written: by section; most clients first.
+// is completed behind the other, and the groups of each section are sorted again.
 type lists struct {
 	scratch  scratch
 	seed     maphash.Seed
 	visits   sorter
-	groups   sorter
 	sections []*section // the first is not wanted
 	touched  []*section // by the network that is being read
 	style    *Style
@@ -60,24 +59,20 @@ type lists struct {
 	rules    []*policy.Rule // as visit.rule counts them, from 1
 	net, row int64
 	buffer   []byte
-
-	sorted  source
-	current []byte
 }
 
 func newLists(dir string, budget int, now time.Time, s *Style) *lists {
 	l := &lists{scratch: scratch{dir: dir}, seed: maphash.MakeSeed(), style: s, now: now, sections: []*section{{}}}
-	budget = cmp.Or(budget, sortBudget)
-	l.visits, l.groups = sorter{scratch: &l.scratch, budget: budget}, sorter{scratch: &l.scratch, budget: budget}
+	l.visits = sorter{scratch: &l.scratch, budget: cmp.Or(budget, sortBudget)}
 	return l
 }
 
 // section adds a section, to be written behind the others.
 func (l *lists) section(s section) *section {
 	s.number = uint16(len(l.sections))
-	s.nameless.scratch, s.open.scratch = &l.scratch, &l.scratch
+	s.nameless.scratch, s.open.scratch, s.groups.scratch = &l.scratch, &l.scratch, &l.scratch
 	if n := l.style.bound(math.MaxInt); n <= mostBest && !s.letters {
-		s.best.most = n
+		s.groups.most = n
 	}
 	l.sections = append(l.sections, &s)
 	if s.members = l.sections[0]; l.style.members() && s.by != ByNetwork && !s.named {
@@ -171,7 +166,7 @@ func (l *lists) complete(s *section, g *gathering) {
 	if l.style.Summary {
 		return
 	}
-	b := s.key(l.buffer[:0])
+	b := l.buffer[:0]
 	if s.letters {
 		b = append(append(b, l.letter(g).Owner...), 0)
 		b = binary.BigEndian.AppendUint64(b, uint64(g.until-1)) // none is behind all
@@ -181,8 +176,7 @@ func (l *lists) complete(s *section, g *gathering) {
 	}
 	b = append(b, g.Name...)
 	l.buffer = b
-	best := &s.best
-	if best.worst != nil && bytes.Compare(b, best.worst) > 0 {
+	if s.groups.worst != nil && bytes.Compare(b, s.groups.worst) > 0 {
 		return
 	}
 	group := g.done()
@@ -196,15 +190,16 @@ func (l *lists) complete(s *section, g *gathering) {
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(key))
 	l.buffer = b
-	if best.most > 0 {
-		best.add(b)
-	} else {
-		l.groups.add(b)
-	}
+	s.groups.budget = max(2*l.visits.budget/len(l.sections), leastBudget)
+	s.groups.add(b)
 }
 
-// key begins that by which a group is sorted.
-func (s *section) key(b []byte) []byte { return binary.BigEndian.AppendUint16(b, s.number) }
+// leastBudget is that of a section among many, and mostBest the most of its groups
+// that are kept without sorting all of them.
+const (
+	leastBudget = 64 << 10
+	mostBest    = 1000
+)
 
 // fill makes a section of groups in memory, and takes them out of there.
 func (l *lists) fill(of section, from *[]Group) *section {
@@ -239,25 +234,6 @@ func encoded[T any](all []T, encode func(*T) []byte) iter.Seq[[]byte] {
 	}
 }
 
-// best keeps the first so many of some records.
-type best struct {
-	most    int // 0 where all are wanted
-	records [][]byte
-	worst   []byte // of those kept at least
-}
-
-// mostBest bounds it: more are sorted with all the others.
-const mostBest = 1000
-
-func (b *best) add(record []byte) {
-	b.records = append(b.records, bytes.Clone(record))
-	if len(b.records) == 2*b.most {
-		slices.SortFunc(b.records, bytes.Compare)
-		b.records = b.records[:b.most]
-		b.worst = b.records[b.most-1]
-	}
-}
-
 // finish completes all groups.
 func (l *lists) finish(ctx context.Context) error {
 	if err := l.completeVisited(ctx); err != nil {
@@ -273,31 +249,27 @@ func (l *lists) finish(ctx context.Context) error {
 				g.row = 0
 			}
 		}
-		for _, record := range s.best.records {
-			l.groups.add(record)
-		}
 	}
-	l.sorted = l.groups.sorted()
-	l.advance()
 	return l.scratch.err
 }
 
 // completeVisited completes the groups with a name, one behind the other.
 func (l *lists) completeVisited(ctx context.Context) error {
-	sorted := l.visits.sorted()
 	var of []byte // the section and name that a record begins with
 	g := &gathering{scratch: &l.scratch}
-	for n := 0; ; n++ {
-		record := sorted()
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if of != nil && (record == nil || !bytes.HasPrefix(record, of)) {
+	complete := func() {
+		if len(of) > 0 {
 			l.complete(l.sections[binary.BigEndian.Uint16(of[8:])], g)
 			of = of[:0]
 		}
-		if record == nil {
-			return nil
+	}
+	n := 0
+	for record := range l.visits.sorted() {
+		if n++; n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !bytes.HasPrefix(record, of) {
+			complete()
 		}
 		const begin = 8 + 2 // behind the hash and the section
 		length, size := binary.Uvarint(record[begin:])
@@ -309,29 +281,24 @@ func (l *lists) completeVisited(ctx context.Context) error {
 		v := readVisit(record[end:])
 		g.add(&v)
 	}
+	complete()
+	return ctx.Err()
 }
-
-func (l *lists) advance() { l.current = l.sorted() }
 
 func (l *lists) close() { l.scratch.close() }
 
 // written yields the groups of a section as they were encoded, but for the one without
-// a name; once, and none of a section before it any more.
+// a name.
 func (l *lists) written(s *section) iter.Seq[[]byte] {
 	if s.inMemory != nil {
 		return s.inMemory
 	}
 	return func(yield func([]byte) bool) {
-		of := s.key(nil)
-		for l.current != nil && bytes.Compare(l.current[:len(of)], of) < 0 {
-			l.advance()
-		}
-		for l.current != nil && bytes.HasPrefix(l.current, of) {
-			end := len(l.current) - 4
-			if !yield(l.current[binary.BigEndian.Uint32(l.current[end:]):end]) {
+		for record := range s.groups.sorted() {
+			end := len(record) - 4
+			if !yield(record[binary.BigEndian.Uint32(record[end:]):end]) {
 				return
 			}
-			l.advance()
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // Clean returns a stranger's text on one line of at most n bytes, without what
 // a terminal would obey or the eye does not see. Formulas stay as they are:
-// [CSV] guards against them where a spreadsheet may read the text.
+// [AppendRecord] guards against them where a spreadsheet may read the text.
 func Clean(s string, n int) string {
 	if len(s) <= n && harmless(s) {
 		return s
@@ -64,11 +64,20 @@ func Clip(s string, n int, tail string) string {
 // Quote returns a text of at most n characters as a literal of printable ASCII.
 func Quote(s string, n int) string { return strconv.QuoteToASCII(Clip(s, n, "...")) }
 
-// CSV guards a field of a CSV file: a spreadsheet takes one that begins like a
-// formula for a formula (OWASP, CSV injection).
-func CSV(field string) string {
-	if field != "" && strings.ContainsRune("=+-@\t\r\n", rune(field[0])) {
-		return "'" + field
+// AppendRecord appends a line of CSV (RFC 4180). It guards fields that begin like a
+// formula, as a spreadsheet takes them for one (OWASP, CSV injection).
+func AppendRecord(b []byte, fields []string) []byte {
+	for i, field := range fields {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if field != "" && strings.ContainsRune("=+-@\t\r\n", rune(field[0])) {
+			field = "'" + field
+		}
+		if strings.ContainsAny(field, "\",\r\n") {
+			field = `"` + strings.ReplaceAll(field, `"`, `""`) + `"`
+		}
+		b = append(b, field...)
 	}
-	return field
+	return append(b, "\r\n"...)
 }

@@ -84,13 +84,11 @@ func TestLongTextIsCutBetweenCharacters(t *testing.T) {
 }
 
 func TestAFormulaIsGuardedInCSV(t *testing.T) {
-	for _, field := range []string{"=1", "+1", "-1", "@A1", "\t=1", "\r=1", "\n=1"} {
-		if got := CSV(field); got != "'"+field {
-			t.Errorf("%q becomes %q", field, got)
-		}
-	}
-	for _, field := range []string{"", "a=1", "192.0.2.7", "'=1"} {
-		if got := CSV(field); got != field {
+	for field, want := range map[string]string{
+		"=1": "'=1", "+1": "'+1", "-1": "'-1", "@A1": "'@A1", "\t=1": "'\t=1", "\r=1": "\"'\r=1\"", "\n=1": "\"'\n=1\"",
+		"": "", "a=1": "a=1", "192.0.2.7": "192.0.2.7", "'=1": "'=1", `a "b", c`: `"a ""b"", c"`, "a\nb": "\"a\nb\"",
+	} {
+		if got := string(AppendRecord(nil, []string{field, "x"})); got != want+",x\r\n" {
 			t.Errorf("%q becomes %q", field, got)
 		}
 	}
