@@ -1,7 +1,6 @@
 package handover
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -34,11 +33,15 @@ func (given Given) Start() (*Link, error) {
 		}
 	}
 	link, err := newLink(os.NewFile(uintptr(pair[0]), linkName))
-	pid, failed := syscall.ForkExec("/proc/self/exe", slices.Concat([]string{Starter, given.Program}, os.Args), &syscall.ProcAttr{
+	if err != nil { // a process whose link is broken would think that it is alone
+		return nil, fmt.Errorf("starting %s: %w", given.Program, err)
+	}
+	pid, err := syscall.ForkExec("/proc/self/exe", slices.Concat([]string{Starter, given.Program}, os.Args), &syscall.ProcAttr{
 		Env:   slices.Concat([]string{fmt.Sprint("LISTEN_FDS=", len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":"), "WATCHDOG_PID="}, given.environ),
 		Files: files, Sys: &syscall.SysProcAttr{Cloneflags: syscall.CLONE_PARENT},
 	})
-	if err = cmp.Or(err, failed); err != nil {
+	if err != nil {
+		link.Close()
 		return nil, fmt.Errorf("starting %s: %w", given.Program, err)
 	}
 	link.Process, err = os.FindProcess(pid)
