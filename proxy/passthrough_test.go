@@ -269,15 +269,16 @@ func TestWithoutTheOldServerAClientIsRefusedAsInEnforce(t *testing.T) {
 			})
 			n := 0
 			for what, flight := range unserved() {
-				n++
-				begun := time.Now()
-				expectRefused(t, g, IMAPS, what, flight, refusal(what))
-				if took := time.Since(begun); took > 30*time.Second {
-					t.Errorf("%s: refused after %v", what, took)
-				}
-				if h := g.WaitHandshake(t, n); h.Outcome != Rejected || h.Failure != NoFailure {
-					t.Errorf("%s: %s, %s", what, h.Outcome, h.Failure)
-				}
+				posterntest.Within(t, what+": the refusal", 3*time.Second, func() time.Duration {
+					n++
+					begun := time.Now()
+					expectRefused(t, g, IMAPS, what, flight, refusal(what))
+					took := time.Since(begun)
+					if h := g.WaitHandshake(t, n); h.Outcome != Rejected || h.Failure != NoFailure {
+						t.Errorf("%s: %s, %s", what, h.Outcome, h.Failure)
+					}
+					return took
+				})
 				if end := g.WaitClosed(t, n); strings.Join(g.Events(end.ID), " ") != "handshake closed" || end.ToUpstream+end.ToClient != 0 {
 					t.Errorf("%s: %q, %+v", what, g.Events(end.ID), end)
 				}
@@ -373,14 +374,20 @@ func TestAPassedThroughClientEndsAfterTheIdleTime(t *testing.T) {
 	old := posterntest.StartRawUpstream(t, echoing(len(first)))
 	const idle = 1500 * time.Millisecond
 	g := startPassing(t, policy.Observe, old.Addr(), func(c *Config) { c.TimeoutIdle = idle })
-	c := g.Dial(t, IMAPS)
-	c.Write(first)
-	if got, err := io.ReadAll(c); err != nil || string(got) != serverHello {
-		t.Errorf("the client was told % x, %v", got, err)
-	}
-	if end := g.WaitClosed(t, 1); end.Reason != ReasonTimeout || end.Duration < idle || end.Duration > 30*time.Second {
-		t.Errorf("%s after %v", end.Reason, end.Duration)
-	}
+	tries := 0
+	posterntest.Within(t, "the session", 5*time.Second, func() time.Duration {
+		c := g.Dial(t, IMAPS)
+		c.Write(first)
+		if got, err := io.ReadAll(c); err != nil || string(got) != serverHello {
+			t.Errorf("the client was told % x, %v", got, err)
+		}
+		tries++
+		end := g.WaitClosed(t, tries)
+		if end.Reason != ReasonTimeout || end.Duration < idle {
+			t.Errorf("%s after %v", end.Reason, end.Duration)
+		}
+		return end.Duration
+	})
 }
 
 func TestAnOldServerThatLeavesEndsAPassedThroughClient(t *testing.T) {
@@ -431,26 +438,28 @@ func TestAPassedThroughClientDrainsLikeOneThatHasLoggedIn(t *testing.T) {
 func TestShutdownDoesNotWaitForAnOldServer(t *testing.T) {
 	noLeak(t)
 	old := posterntest.StartRawUpstream(t, func(c net.Conn) { io.Copy(io.Discard, c) })
-	g := startPassing(t, policy.Observe, old.Addr(), func(c *Config) { c.UpstreamTimeout, c.TimeoutDrain = time.Minute, time.Minute })
-	for _, first := range [][]byte{hello.SSLv2(), hello.ClientHello(hello.Typical(0x0300))} {
-		g.Dial(t, IMAPS).Write(first)
-	}
-	for old.Connections() < 2 {
-		time.Sleep(time.Millisecond)
-	}
-	begun := time.Now()
-	<-shutDown(t, g)
-	if took := time.Since(begun); took > 20*time.Second {
-		t.Errorf("the shutdown took %v", took)
-	}
-	for i := range 2 {
-		if h := g.WaitHandshake(t, i+1); h.Outcome != Failed || h.Failure != FailShutdown {
-			t.Errorf("%s, %s", h.Outcome, h.Failure)
+	posterntest.Within(t, "the shutdown", time.Second, func() time.Duration {
+		before := old.Connections()
+		g := startPassing(t, policy.Observe, old.Addr(), func(c *Config) { c.UpstreamTimeout, c.TimeoutDrain = time.Minute, time.Minute })
+		for _, first := range [][]byte{hello.SSLv2(), hello.ClientHello(hello.Typical(0x0300))} {
+			g.Dial(t, IMAPS).Write(first)
 		}
-	}
-	if len(g.failures) > 0 {
-		t.Errorf("counted as failures of the old server: %v", g.failures)
-	}
+		for old.Connections() < before+2 {
+			time.Sleep(time.Millisecond)
+		}
+		begun := time.Now()
+		<-shutDown(t, g)
+		took := time.Since(begun)
+		for i := range 2 {
+			if h := g.WaitHandshake(t, i+1); h.Outcome != Failed || h.Failure != FailShutdown {
+				t.Errorf("%s, %s", h.Outcome, h.Failure)
+			}
+		}
+		if len(g.failures) > 0 {
+			t.Errorf("counted as failures of the old server: %v", g.failures)
+		}
+		return took
+	})
 }
 
 func TestTheOldServerIsToldOfTheClientAndNotOfTLS(t *testing.T) {

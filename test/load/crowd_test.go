@@ -57,8 +57,7 @@ func TestManySilentClientsDoNotKeepOthersOut(t *testing.T) {
 			g.Wait(t, func(s posterntest.Samples) bool {
 				return s.Value("postern_connections_open", "listener="+listener) == halfOpen+silent
 			})
-			slowest := time.Hour
-			for try := 0; try < 5 && slowest > within; try++ { // the machine may be busy with other things
+			posterntest.Within(t, "a good client", within, func() time.Duration {
 				took := make([]time.Duration, good)
 				crowd(t, good, good, func(number int) error { // all at once
 					began := time.Now()
@@ -66,12 +65,9 @@ func TestManySilentClientsDoNotKeepOthersOut(t *testing.T) {
 					took[number] = time.Since(began)
 					return err
 				})
-				slowest = slices.Max(took)
-				t.Logf("%d good clients took %v to %v", good, slices.Min(took), slowest)
-			}
-			if slowest > within {
-				t.Errorf("a good client took %v, want %v at most", slowest, within)
-			}
+				t.Logf("%d good clients took %v to %v", good, slices.Min(took), slices.Max(took))
+				return slices.Max(took)
+			})
 			g.Wait(t, func(s posterntest.Samples) bool {
 				return s.Value("postern_connections_open", "listener="+listener) == halfOpen+silent
 			})

@@ -3,6 +3,7 @@ package relay
 import (
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,19 +17,29 @@ import (
 // drainTime is TIMEOUT_DRAIN here.
 const drainTime = 12 * time.Second
 
-// gone waits for the process, which must end with 0 as Stop judges.
-func (r *rig) gone(t *testing.T, within time.Duration) {
+// gone waits for the process, which must end with 0 as Stop judges, and returns how long
+// it was there.
+func (r *rig) gone(t *testing.T, since time.Time) (took time.Duration) {
 	t.Helper()
 	select {
 	case <-r.Exited():
-	case <-time.After(within):
-		t.Errorf("the process is still there after %v", within)
+	case <-time.After(time.Minute):
+		t.Error("the process is still there after another minute")
 	}
+	took = time.Since(since)
 	r.Stop(t)
+	return took
 }
 
 func TestAtShutdownClientsBeforeLoginAreNotifiedAtOnce(t *testing.T) {
 	t.Parallel()
+	posterntest.Within(t, "telling all, or the end after the last session", time.Second, func() time.Duration { return notified(t) })
+}
+
+// notified returns how long it takes until all are told, or how long the process is there
+// after its last session: whichever is longer.
+func notified(t *testing.T) time.Duration {
+	t.Helper()
 	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "1m"})
 	told := make(map[*posterntest.Client]string)
 	for listener, words := range map[string]string{"imaps": "* BYE ", "imap": "* BYE ", "pop3s": "-ERR [SYS/TEMP] ", "pop3": "-ERR [SYS/TEMP] "} {
@@ -56,7 +67,8 @@ func TestAtShutdownClientsBeforeLoginAreNotifiedAtOnce(t *testing.T) {
 	if _, err := io.Copy(io.Discard, shaking); err != nil {
 		t.Errorf("the handshake did not end in order: %v", err)
 	}
-	if took := time.Since(began); took > 20*time.Second {
+	took := time.Since(began)
+	if took > 20*time.Second {
 		t.Errorf("all were told only after %v", took)
 	}
 	for _, listener := range posterntest.Listeners {
@@ -70,15 +82,23 @@ func TestAtShutdownClientsBeforeLoginAreNotifiedAtOnce(t *testing.T) {
 	}
 	stay.pass(t, "b NOOP\r\n") // who is in goes on
 	stay.back(t, "b OK noop\r\n")
+	left := time.Now()
 	stay.client.Close()
 	stay.upstream.ExpectEnd(t)
 	stay.upstream.Close()
-	r.gone(t, 20*time.Second) // as soon as the last one has left
+	took = max(took, r.gone(t, left)) // as soon as the last one has left
 	noSecret(t, r)
+	return took
 }
 
 func TestAtShutdownIdleSessionsAreClosedOverTheSecondHalf(t *testing.T) {
 	t.Parallel()
+	posterntest.Within(t, "the drain", drainTime+200*time.Millisecond, func() time.Duration { return drainOfIdle(t) })
+}
+
+// drainOfIdle returns how long the process was there.
+func drainOfIdle(t *testing.T) time.Duration {
+	t.Helper()
 	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": drainTime.String()})
 	const idle = 8
 	sessions := make([]*dialogue, idle)
@@ -100,21 +120,27 @@ func TestAtShutdownIdleSessionsAreClosedOverTheSecondHalf(t *testing.T) {
 		})
 	}
 	all.Wait()
-	r.gone(t, drainTime+5*time.Second)
-	first, last, quarters := drainTime, time.Duration(0), 0
+	took := r.gone(t, began)
+	quarters := 0
 	for _, at := range closed {
-		first, last = min(first, at), max(last, at)
 		if at < 3*drainTime/4 {
 			quarters++
 		}
 	}
-	if first < drainTime/2-100*time.Millisecond || last > drainTime+5*time.Second || quarters < 2 || quarters > 6 {
+	if slices.Min(closed) < drainTime/2-100*time.Millisecond || quarters < 2 || quarters > 6 {
 		t.Errorf("closed after %v, want them evenly between %v and %v", closed, drainTime/2, drainTime)
 	}
+	return took
 }
 
 func TestAtShutdownADownloadInFlightArrivesWhole(t *testing.T) {
 	t.Parallel()
+	posterntest.Within(t, "the drain", drainTime+500*time.Millisecond, func() time.Duration { return drainOfDownloads(t) })
+}
+
+// drainOfDownloads returns how long the process was there.
+func drainOfDownloads(t *testing.T) time.Duration {
+	t.Helper()
 	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": drainTime.String()})
 	part := noise(200_000)
 	sessions := make(map[string]*dialogue)
@@ -141,46 +167,49 @@ func TestAtShutdownADownloadInFlightArrivesWhole(t *testing.T) {
 			d.client.Close()
 		})
 	}
+	began := time.Now()
 	r.Signal(t, syscall.SIGTERM)
 	all.Wait()
-	r.gone(t, drainTime+5*time.Second)
+	return r.gone(t, began)
 }
 
 func TestAtShutdownNoSessionOutlastsTheDrain(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "2s"})
-	d := r.enter(t, "imaps")
-	began := time.Now()
-	r.Signal(t, syscall.SIGTERM)
-	go func() {
-		for { // never idle
-			if _, err := io.WriteString(d.upstream, "* 1 EXISTS\r\n"); err != nil {
-				return
+	posterntest.Within(t, "the drain", 2500*time.Millisecond, func() time.Duration {
+		r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "2s"})
+		d := r.enter(t, "imaps")
+		began := time.Now()
+		r.Signal(t, syscall.SIGTERM)
+		go func() {
+			for { // never idle
+				if _, err := io.WriteString(d.upstream, "* 1 EXISTS\r\n"); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
 			}
-			time.Sleep(20 * time.Millisecond)
+		}()
+		go io.Copy(io.Discard, d.client)
+		took := r.gone(t, began)
+		if took < 1500*time.Millisecond {
+			t.Errorf("gone after %v, want two seconds", took)
 		}
-	}()
-	go io.Copy(io.Discard, d.client)
-	r.gone(t, time.Minute)
-	if took := time.Since(began); took < 1500*time.Millisecond || took > 10*time.Second {
-		t.Errorf("gone after %v, want two seconds", took)
-	}
+		return took
+	})
 }
 
 func TestASecondSignalEndsTheDrainAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "1m"})
-		d := r.enter(t, "imaps")
-		r.Signal(t, sig)
-		d.pass(t, "still here\r\n")
-		time.Sleep(300 * time.Millisecond)
-		d.back(t, "still here\r\n")
-		began := time.Now()
-		r.Signal(t, sig)
-		r.gone(t, 25*time.Second)
-		if took := time.Since(began); took > 20*time.Second {
-			t.Errorf("gone %v after the second %v", took, sig)
-		}
+		posterntest.Within(t, "the end after the second "+sig.String(), 700*time.Millisecond, func() time.Duration {
+			r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "1m"})
+			d := r.enter(t, "imaps")
+			r.Signal(t, sig)
+			d.pass(t, "still here\r\n")
+			time.Sleep(300 * time.Millisecond)
+			d.back(t, "still here\r\n")
+			began := time.Now()
+			r.Signal(t, sig)
+			return r.gone(t, began)
+		})
 	}
 }

@@ -70,18 +70,24 @@ func TestServersAreAskedWhereNoClientComes(t *testing.T) {
 	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": imap.URL("imap"), "UPSTREAM_POP3": pop3.URL("pop3")})
 	isUp(t, g, imap.URL("imap"), 1)
 	isUp(t, g, pop3.URL("pop3"), 1)
-	imap.Close()
-	pop3.Close()
-	const every = 30 * time.Second
-	readyz(t, g, every+30*time.Second, "upstream imap: has greeted, but does not serve now", "upstream pop3: has greeted, but does not serve now", "connection refused")
-	isUp(t, g, imap.URL("imap"), 0)
-	isUp(t, g, pop3.URL("pop3"), 0)
-	imap.Reopen(t)
-	pop3.Reopen(t)
-	if status := readyz(t, g, time.Minute, "upstream imap: ok", "upstream pop3: ok"); status != 200 {
-		t.Errorf("status %d", status)
-	}
-	isUp(t, g, imap.URL("imap"), 1)
+	const every, back = 30 * time.Second, 20 * time.Second
+	posterntest.Within(t, "noticing that they are gone, or fifteen seconds beside that they are back", every+5*time.Second, func() time.Duration {
+		begun := time.Now()
+		imap.Close()
+		pop3.Close()
+		readyz(t, g, every+30*time.Second, "upstream imap: has greeted, but does not serve now", "upstream pop3: has greeted, but does not serve now", "connection refused")
+		gone := time.Since(begun)
+		isUp(t, g, imap.URL("imap"), 0)
+		isUp(t, g, pop3.URL("pop3"), 0)
+		begun = time.Now()
+		imap.Reopen(t)
+		pop3.Reopen(t)
+		if status := readyz(t, g, time.Minute, "upstream imap: ok", "upstream pop3: ok"); status != 200 {
+			t.Errorf("status %d", status)
+		}
+		isUp(t, g, imap.URL("imap"), 1)
+		return max(gone, time.Since(begun)+every+5*time.Second-back)
+	})
 }
 
 func TestAnUpstreamThatIsPosternItselfIsNotDialled(t *testing.T) {

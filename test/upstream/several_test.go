@@ -137,15 +137,11 @@ func TestAnotherUpstreamIsTriedBeforeTheClientNotices(t *testing.T) {
 			}
 			failuresOf(t, p.Proxy, p.urlA, m.reason)
 			isUp(t, p.Proxy, p.urlA, 0)
-			took := time.Hour
-			for try := 0; try < 10 && took > 900*time.Millisecond; try++ { // the machine may be busy
+			posterntest.Within(t, "a login while an upstream is known to be down", 900*time.Millisecond, func() time.Duration {
 				begun := time.Now()
 				serves(t, p.Proxy, "imaps")
-				took = time.Since(begun)
-			}
-			if took > 900*time.Millisecond {
-				t.Errorf("a client has waited %v for an upstream that is known to be down", took)
-			}
+				return time.Since(begun)
+			})
 			if n := len(p.LogLines("upstream failed")); n != 1 {
 				t.Errorf("%d log lines say that it failed, want 1", n)
 			}
@@ -158,14 +154,15 @@ func TestAnotherUpstreamIsTriedBeforeTheClientNotices(t *testing.T) {
 func TestAClientHearsInTimeThatNoUpstreamAnswers(t *testing.T) {
 	t.Parallel()
 	a, b := startMoody(t, "imap"), startMoody(t, "imap")
-	p := newPair(t, "imap", a.Upstream, b.Upstream, "UPSTREAM_TIMEOUT=5s")
+	const limit = 5 * time.Second
+	p := newPair(t, "imap", a.Upstream, b.Upstream, "UPSTREAM_TIMEOUT="+limit.String())
 	a.mood.Store("silent")
 	b.mood.Store("silent")
-	begun := time.Now()
-	expectUnavailable(t, p.Proxy, "imaps")
-	if took := time.Since(begun); took > 12500*time.Millisecond {
-		t.Errorf("it took %v, with UPSTREAM_TIMEOUT=5s and two upstreams", took)
-	}
+	posterntest.Within(t, "telling, with two upstreams", 2*limit+500*time.Millisecond, func() time.Duration {
+		begun := time.Now()
+		expectUnavailable(t, p.Proxy, "imaps")
+		return time.Since(begun)
+	})
 }
 
 func TestUpstreamNamesAreResolved(t *testing.T) {
