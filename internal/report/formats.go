@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,12 +113,8 @@ func (r *Report) Write(w io.Writer, s Style) error {
 	bare := *r // whose lists are in the sections
 	p := &pass{Report: &bare, lists: newLists("", 0, r.Now, &s)}
 	defer p.close()
-	left := section{by: r.By, status: "left"}
-	if s.Ready && s.Format == Text {
-		left.keep = inTheWay
-	}
 	bare.Groups = Groups{len(r.Left), len(r.Tell), len(r.Noise)}
-	p.left, p.tell = p.fill(left, &bare.Left), p.fill(section{by: ByAccount}, &bare.Tell)
+	p.left, p.tell = p.fill(s.left(r.By), &bare.Left), p.fill(section{by: ByAccount}, &bare.Tell)
 	bare.Exempted = []*Exemption{}
 	for _, e := range r.Exempted {
 		e := *e
@@ -227,42 +222,33 @@ func (o *output) object(json []byte, lists []list) {
 	o.Write(append(json, '\n'))
 }
 
-// lines writes at most so many lines, in JSON behind separators.
-func (o *output) lines(all iter.Seq[[]byte], most int, separator string) (n int) {
-	for line := range all {
-		if n == most {
-			break
-		}
-		if n > 0 && separator != "" {
-			o.WriteByte(',')
-		}
-		o.WriteString(separator)
-		if _, err := o.Write(line); err != nil {
-			break
-		}
-		n++
-	}
-	return n
-}
-
 // groups writes a section in JSON or CSV.
 func (o *output) groups(s *section) {
-	isJSON, separator := o.style.Format == JSON, ""
+	isJSON, separator := o.style.Format == JSON, "\n    "
 	if isJSON {
-		separator = "\n    "
 		o.WriteByte('[')
 	}
 	shown := o.style.bound(s.count)
 	if s.letters {
 		shown = s.count
 	}
-	n := o.lines(o.written(s), shown, separator)
+	n := 0
+	for line := range o.written(s) {
+		if n == shown {
+			break
+		}
+		if isJSON {
+			o.WriteString(separator)
+			separator = ",\n    "
+		}
+		if _, err := o.Write(line); err != nil {
+			break
+		}
+		n++
+	}
 	switch g := &s.nameless; {
 	case g.row == 0 || n == shown:
 	case isJSON:
-		if n > 0 {
-			o.WriteByte(',')
-		}
 		b := appendGroup([]byte(separator), &g.Group)
 		o.Write(b[:len(b)-1])
 		if g.Clients > 1 {

@@ -268,6 +268,11 @@ func (v *values) done() (first []string, n int) {
 	if v.more == nil {
 		return v.few[:min(len(v.few), maxListed)], len(v.few)
 	}
+	return v.merged()
+}
+
+// merged is done for those on disk. By itself, it costs a group in memory nothing.
+func (v *values) merged() (first []string, n int) {
 	v.spill(v.more.scratch)
 	var last []byte
 	for value := range v.more.sorted() {

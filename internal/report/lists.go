@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"postern/internal/ledger"
-	"postern/policy"
 )
 
 // section is one list of groups.
@@ -56,7 +55,7 @@ type lists struct {
 	touched  []*section // by the network that is being read
 	style    *Style
 	now      time.Time
-	rules    []*policy.Rule // as visit.rule counts them, from 1
+	rules    []*Exemption // as visit.rule counts them, from 1
 	net, row int64
 	buffer   []byte
 }
@@ -81,14 +80,25 @@ func (l *lists) section(s section) *section {
 	return &s
 }
 
-// beginNetwork is called before the rows of a network are put, and brings them into
-// the order of their addresses.
-func (l *lists) beginNetwork(clients []ledger.Client) {
-	l.net++
+// scan has the rows of each network put by put, in the order of their addresses, and
+// completes all groups.
+func (l *lists) scan(ctx context.Context, from Source, scope ledger.Scope, put func([]ledger.Client) error) error {
 	byAddress := func(a, b ledger.Client) int { return a.Addr.Compare(b.Addr) }
-	if !slices.IsSortedFunc(clients, byAddress) {
-		slices.SortStableFunc(clients, byAddress)
+	err := from(ctx, scope, func(clients []ledger.Client) error {
+		l.net++
+		if !slices.IsSortedFunc(clients, byAddress) {
+			slices.SortStableFunc(clients, byAddress)
+		}
+		if err := put(clients); err != nil {
+			return err
+		}
+		l.endNetwork(clients)
+		return l.scratch.err
+	})
+	if err != nil {
+		return err
 	}
+	return l.finish(ctx)
 }
 
 // put adds a row to a section. Its visit has all but account and program.

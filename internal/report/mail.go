@@ -85,7 +85,7 @@ func (l *lists) letter(g *gathering) *Letter {
 		letter.DaysLeft = int(letter.Until.Sub(l.now) / day)
 	}
 	if g.rule > 0 {
-		letter.Rule, letter.Owner = l.rules[g.rule-1].Name, l.rules[g.rule-1].Owner
+		letter.Rule, letter.Owner = l.rules[g.rule-1].Rule, l.rules[g.rule-1].Owner
 	}
 	return letter
 }

@@ -27,6 +27,7 @@ type pass struct {
 	first    int64     // day of the trend
 	snapshot policy.Snapshot
 	places   map[place]*PlaceTotal
+	byRule   map[*policy.Rule]*Exemption
 	ends     *ends        // nil without letters
 	answers  func() error // is called with the first network; nil is not
 
@@ -47,7 +48,7 @@ func begin(f *Facts, o Options, s *Style) *pass {
 		}
 	}
 	since := f.Now.Add(-o.Since).UTC().Truncate(time.Second)
-	p := &pass{f: f, o: o, since: since, snapshot: f.Policy.At(f.Now), places: make(map[place]*PlaceTotal), lists: newLists(f.Dir, f.budget, f.Now, s)}
+	p := &pass{f: f, o: o, since: since, snapshot: f.Policy.At(f.Now), places: make(map[place]*PlaceTotal), byRule: make(map[*policy.Rule]*Exemption), lists: newLists(f.Dir, f.budget, f.Now, s)}
 	p.Report = &Report{
 		Head: Head{Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
 			NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()}},
@@ -91,21 +92,18 @@ func (p *pass) beginSections() {
 	// Exemptions, the first to end first.
 	for _, r := range p.f.Policy.Rules() {
 		if r.Exemption() && r.Mode != policy.Enforce {
-			p.Exempted = append(p.Exempted, &Exemption{rule: r, section: p.sections[0],
-				Rule: r.Name, Owner: r.Owner, Until: r.Until.UTC(), Mode: r.Mode.String(), Groups: []Group{}})
-			p.rules = append(p.rules, r)
+			e := &Exemption{Rule: r.Name, Owner: r.Owner, Until: r.Until.UTC(), Mode: r.Mode.String(), Groups: []Group{}, section: p.sections[0]}
+			p.rules = append(p.rules, e)
+			e.number, p.byRule[r] = int64(len(p.rules)), e
 		}
 	}
+	p.Exempted = append(p.Exempted, p.rules...)
 	slices.SortFunc(p.Exempted, func(a, b *Exemption) int {
 		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Rule, b.Rule))
 	})
 	lists := !p.o.Brief && !s.only() && !(s.Summary && s.Format != JSON)
 	if lists {
-		left := section{by: p.By, status: "left"}
-		if s.Ready && s.Format == Text { // which lists those in the way alone
-			left.keep = inTheWay
-		}
-		p.left = p.section(left)
+		p.left = p.section(s.left(p.By))
 		if p.By != ByAccount && s.Format != CSV {
 			p.tell = p.section(section{by: ByAccount, named: true})
 		}
@@ -122,6 +120,16 @@ func (p *pass) beginSections() {
 	}
 }
 
+// left are the remaining clients, of which a text with the verdict lists those in the
+// way alone.
+func (s *Style) left(by By) section {
+	left := section{by: by, status: "left"}
+	if s.Ready && s.Format == Text {
+		left.keep = inTheWay
+	}
+	return left
+}
+
 // inTheWay reports whether clients of a group are, or may be.
 func inTheWay(g *Group) bool { return g.Remaining > 0 || g.Login == ledger.LoginUnknown }
 
@@ -131,10 +139,7 @@ func (p *pass) scan(ctx context.Context) error {
 	if first := time.Unix(p.first*secondsADay, 0).UTC(); first.Before(p.since) {
 		scope.Since, scope.Days = first, first
 	}
-	if err := p.f.Source(ctx, scope, p.network); err != nil {
-		return err
-	}
-	if err := p.finish(ctx); err != nil {
+	if err := p.lists.scan(ctx, p.f.Source, scope, p.network); err != nil {
 		return err
 	}
 	p.arrange()
@@ -152,14 +157,12 @@ func (p *pass) network(clients []ledger.Client) error {
 		}
 		p.answers = nil
 	}
-	p.beginNetwork(clients)
 	var all seen
 	for i := range clients {
 		p.client(&clients[i], &all)
 	}
 	p.total(&all)
-	p.endNetwork(clients)
-	return p.scratch.err
+	return nil
 }
 
 // seen is what the clients of a network are.
@@ -250,7 +253,7 @@ func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e 
 		v.until = e.Until.Unix()
 	}
 	if e != nil {
-		v.rule = int64(1 + slices.Index(p.rules, e.rule))
+		v.rule = e.number
 	}
 	p.put(p.mail, &v, c.Logins)
 }
@@ -258,17 +261,14 @@ func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e 
 // exemption returns the running exemption that certainly takes a client, or nil.
 // A rule that refuses is no exemption, even with an owner.
 func (p *pass) exemption(c *ledger.Client) *Exemption {
-	if len(p.Exempted) == 0 {
+	if len(p.byRule) == 0 {
 		return nil
 	}
 	first := p.snapshot.Outcomes(c.ForPolicy(), p.f.Now)[0]
-	if first.Part < 1 || first.Rule == nil {
+	if first.Part < 1 {
 		return nil
 	}
-	if i := slices.IndexFunc(p.Exempted, func(e *Exemption) bool { return e.rule == first.Rule }); i >= 0 {
-		return p.Exempted[i]
-	}
-	return nil
+	return p.byRule[first.Rule]
 }
 
 // total counts a network.

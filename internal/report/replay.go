@@ -106,8 +106,8 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 		j.Answers = append(j.Answers, Answered{Answer: a, Groups: []Group{}, Rules: []string{}, section: s})
 	}
 	running, last := t.Policy.At(t.At), int64(0)
-	err := t.Source(ctx, ledger.Scope{Since: t.Since, Logins: true, Progress: t.Progress}, func(clients []ledger.Client) error {
-		l.beginNetwork(clients)
+	scope := ledger.Scope{Since: t.Since, Logins: true, Progress: t.Progress}
+	err := l.scan(ctx, t.Source, scope, func(clients []ledger.Client) error {
 		for i := range clients {
 			c := &clients[i]
 			if c.Noise && !t.Noise {
@@ -124,12 +124,8 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 			v := visitOf(l.net, l.row, c, c.Counts) // all that is remembered
 			l.put(a.section, &v, c.Logins)
 		}
-		l.endNetwork(clients)
-		return l.scratch.err
+		return nil
 	})
-	if err == nil {
-		err = l.finish(ctx)
-	}
 	if err != nil {
 		return err
 	}

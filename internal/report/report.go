@@ -176,7 +176,7 @@ type Exemption struct {
 	GroupsInAll int     `json:"groups_in_all"`
 	Groups      []Group `json:"groups"`
 
-	rule    *policy.Rule
+	number  int64 // in lists.rules, from 1
 	section *section
 	last    int64 // as in PlaceTotal
 }
