@@ -139,6 +139,9 @@ type frame struct {
 	CSS   template.CSS
 	At    time.Time
 	Floor policy.Floor
+	// RuleFloors: a rule has another one.
+	RuleFloors bool
+
 	Ready bool
 	Title string
 	// Refresh: the page looks again every minute.
@@ -147,7 +150,7 @@ type frame struct {
 
 func (p *Page) frame(s PolicyState) frame {
 	ready, _ := p.Readiness.Conditions()
-	return frame{Page: p, CSS: template.CSS(pageCSS), At: s.Now.UTC(), Floor: s.Policy.Floor(), Ready: ready}
+	return frame{Page: p, CSS: template.CSS(pageCSS), At: s.Now.UTC(), Floor: s.Policy.Floor(), RuleFloors: len(s.Policy.Floors()) > 1, Ready: ready}
 }
 
 // pageView is the data of the template.

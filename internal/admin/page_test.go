@@ -174,6 +174,12 @@ func TestThePageSaysWhereTheDeprecationStands(t *testing.T) {
 	}
 }
 
+func TestThePageNamesFloorsOfRules(t *testing.T) {
+	b := newTestLedger(t)
+	_, page := show(t, b.page(t, "rules: [{name: early, mode: enforce, floor: tls1.3, match: {port: [993]}}]", nil))
+	says(t, page, "Mail clients below tls1.2 or the floor of a rule", "No client below tls1.2 or the floor of a rule has come")
+}
+
 func TestThePageOfAnEmptyLedgerIsFriendly(t *testing.T) {
 	b := newTestLedger(t)
 	p := b.page(t, "mode: enforce\nfloor: tls1.2\n", func(p *Page, s *PolicyState) { p.Names, p.Memory, s.File = false, true, "" })
