@@ -185,6 +185,9 @@ func (d *document) notes(r *Report) []string {
 	if n := r.Totals.Noise; n > 0 && !r.NoiseIncluded {
 		notes = append(notes, fmt.Sprintf("Left out as noise (scanners, probes, fallback retries, failed logins alone): %s.", text.Number(n, "client")))
 	}
+	if r.Totals.Clients > 0 {
+		notes = append(notes, "A client is an IPv4 address or an IPv6 /64, however many accounts share it.")
+	}
 	return append(notes, r.Notes...)
 }
 
