@@ -27,12 +27,12 @@ var preferredKeys = [...]KeyTypes{ECDSAP256, Ed25519, ECDSAP384, ECDSAP521, RSA}
 
 // ConnInfo describes the connection of a hello, and the keys to answer with.
 type ConnInfo struct {
-	Client netip.Addr
+	Client netip.Addr `json:"client"`
 	// Listener is one of ListenerNames, Port the local one.
-	Listener string
-	Port     uint16
+	Listener string `json:"listener"`
+	Port     uint16 `json:"port"`
 	// Keys for the name that the client asks for, or for the default one.
-	Keys KeyTypes
+	Keys KeyTypes `json:"-"`
 }
 
 // Mode is the treatment of a legacy handshake.

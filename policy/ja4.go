@@ -26,6 +26,9 @@ func (j JA4) String() string {
 	return string(j[:])
 }
 
+// MarshalText is String.
+func (j JA4) MarshalText() ([]byte, error) { return []byte(j.String()), nil }
+
 // JA4 is the fingerprint as text.
 func (h *Hello) JA4() string { return h.Fingerprint().String() }
 

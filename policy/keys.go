@@ -124,9 +124,9 @@ var ListenerNames = []string{"imaps", "pop3s", "imap", "pop3"}
 // Client has the properties of a legacy handshake that rules match.
 type Client struct {
 	ConnInfo
-	ServerName string // empty: it sends none
-	Version    Version
-	JA4        JA4 // zero: not known
+	Version    Version `json:"version"`
+	ServerName string  `json:"server_name"` // empty: it sends none
+	JA4        JA4     `json:"ja4"`         // zero: not known
 }
 
 // Set gives the client what a key of a match asks for, such as 192.0.2.7 for

@@ -163,13 +163,7 @@ func (s *Schedule) next(t, limit time.Time) time.Time {
 }
 
 // wholeMinute is the first whole minute at t or later.
-func wholeMinute(t time.Time) time.Time {
-	u := t.Truncate(time.Minute)
-	if u.Before(t) {
-		u = u.Add(time.Minute)
-	}
-	return u
-}
+func wholeMinute(t time.Time) time.Time { return t.Add(time.Minute - 1).Truncate(time.Minute) }
 
 // opened is the first opening whose window is open at t; later than t where none is.
 func (s *Schedule) opened(t time.Time) time.Time { return s.next(t.Add(1-s.For), t.Add(1)) }
@@ -245,12 +239,11 @@ func (s *Schedule) count(from, until time.Time) (n int, last time.Time) {
 	for t := from; t.Before(until); {
 		local := t.In(s.Zone)
 		year, month, day := local.Date()
-		end := time.Date(year, month, day+1, 0, 0, 0, 0, s.Zone)
+		begin, end := time.Date(year, month, day, 0, 0, 0, 0, s.Zone), time.Date(year, month, day+1, 0, 0, 0, 0, s.Zone)
 		if !end.After(t) { // a day that never was
 			end = t.Add(time.Hour)
 		}
-		whole := midnight(local) && midnight(end) && end.Sub(t) == 24*time.Hour && !end.After(until)
-		switch {
+		switch whole := t.Equal(begin) && end.Sub(begin) == 24*time.Hour && !end.After(until); {
 		case !whole:
 			stop := text.Earlier(end, until)
 			for t = s.next(t, stop); t.Before(stop); t = s.next(t.Add(time.Minute), stop) {
@@ -262,9 +255,4 @@ func (s *Schedule) count(from, until time.Time) (n int, last time.Time) {
 		t = end
 	}
 	return n, last.UTC()
-}
-
-func midnight(local time.Time) bool {
-	hour, minute, second := local.Clock()
-	return hour == 0 && minute == 0 && second == 0 && local.Nanosecond() == 0
 }

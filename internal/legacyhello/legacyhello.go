@@ -196,7 +196,10 @@ func ParseSSLv2(b []byte) (h policy.Hello, ok bool) {
 		return h, false
 	}
 	h.SSL2Format = true
-	h.Versions = sslv2Versions(policy.Version(version))
+	// SSL 2.0 is offered alone. TLS 1.3 cannot be in this format.
+	if h.Versions = []uint16{version}; version>>8 == 3 {
+		h.Versions = versionsUpTo(policy.Version(version))
+	}
 	for ; len(specs) > 0; specs = specs[3:] {
 		if spec := uint32(specs[0])<<16 | uint32(specs[1])<<8 | uint32(specs[2]); spec>>16 == 0 {
 			h.CipherSuites = append(h.CipherSuites, uint16(spec))
@@ -205,19 +208,4 @@ func ParseSSLv2(b []byte) (h policy.Hello, ok bool) {
 		}
 	}
 	return h, true
-}
-
-// sslv2Versions lists what such a hello offers: the version it names, and for
-// TLS those below. TLS 1.3 cannot be offered in this format.
-func sslv2Versions(v policy.Version) []uint16 {
-	if v > policy.TLS12 && v>>8 == 3 {
-		v = policy.TLS12
-	}
-	versions := []uint16{uint16(v)}
-	if v > policy.TLS10 && v <= policy.TLS12 {
-		for v--; v >= policy.TLS10; v-- {
-			versions = append(versions, uint16(v))
-		}
-	}
-	return versions
 }

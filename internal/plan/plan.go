@@ -162,17 +162,12 @@ type (
 		Until time.Time `json:"until"`
 	}
 	questionJSON struct {
-		Policy     string        `json:"policy"`
-		Floor      string        `json:"floor"`
-		Time       time.Time     `json:"time"`
-		Client     string        `json:"client"`
-		Listener   string        `json:"listener"`
-		Port       uint16        `json:"port"`
-		Version    string        `json:"version"`
-		ServerName string        `json:"server_name"`
-		JA4        string        `json:"ja4"`
-		Rules      []stepJSON    `json:"rules"`
-		Meets      []outcomeJSON `json:"meets"`
+		Policy string       `json:"policy"`
+		Floor  policy.Floor `json:"floor"`
+		Time   time.Time    `json:"time"`
+		policy.Client
+		Rules []stepJSON    `json:"rules"`
+		Meets []outcomeJSON `json:"meets"`
 	}
 	stepJSON struct {
 		Rule     string    `json:"rule"`
@@ -217,10 +212,8 @@ func (p *Plan) WriteJSON(w io.Writer) error {
 // WriteJSON explains the decision for programs.
 func (q *Question) WriteJSON(w io.Writer) error {
 	steps := q.Policy.Explain(q.Client, q.Time)
-	c := &q.Client
-	j := questionJSON{
-		Policy: q.Source, Floor: q.Policy.Floor().String(), Time: q.Time.UTC(), Listener: c.Listener, Port: c.Port,
-		Version: c.Version.String(), ServerName: c.ServerName, JA4: c.JA4.String(),
+	return text.WriteJSON(w, questionJSON{
+		Policy: q.Source, Floor: q.Policy.Floor(), Time: q.Time.UTC(), Client: q.Client,
 		Rules: each(steps, func(s policy.Step) stepJSON {
 			return stepJSON{s.Rule.Name, s.Rule.Mode.String(), s.Answer.String(), s.Key, s.Time, s.Position, s.Share, text.Unglued(q.stepWords(s))}
 		}),
@@ -231,9 +224,5 @@ func (q *Question) WriteJSON(w io.Writer) error {
 			}
 			return j
 		}),
-	}
-	if c.Client.IsValid() {
-		j.Client = c.Client.String()
-	}
-	return text.WriteJSON(w, j)
+	})
 }
