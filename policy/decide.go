@@ -114,6 +114,9 @@ type Verdict struct {
 	Serve Mode
 	// Rule that decided on a legacy handshake; empty where none took it.
 	Rule string
+	// Key is the one to answer with: the first with which the configuration that Serve
+	// selects completes the handshake, ECDSA before RSA; zero where there is none.
+	Key KeyTypes
 	// RSAKeyExchange: the configuration that Serve selects is to be without ECDHE,
 	// since no signature can be shared. crypto/tls chooses a suite without a look
 	// at the signatures, and would give up.
@@ -150,10 +153,10 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 		o = s.outcome(h, at, v.Version, t, random)
 		v.Floor = o.Floor
 	}
-	v.Reason, v.RSAKeyExchange = v.Floor.judge(h, at.Keys)
+	v.Reason, v.Key, v.RSAKeyExchange = v.Floor.judge(h, at.Keys)
 	if s.policy != nil {
 		for _, f := range s.policy.judged {
-			v.judged[f], _ = f.judge(h, at.Keys)
+			v.judged[f], _, _ = f.judge(h, at.Keys)
 		}
 	}
 	if h.Unreadable && !v.Legacy() && v.Version != NoVersion {
@@ -172,55 +175,39 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	if v.Mode == Enforce || h.Fallback() {
 		return v
 	}
-	if reason, rsa := lenient.judge(h, at.Keys); reason == NotLegacy && !h.SSL2Format && !h.Unreadable {
-		v.Serve, v.RSAKeyExchange = v.Mode, rsa
+	if reason, key, rsa := lenient.judge(h, at.Keys); reason == NotLegacy && !h.SSL2Format && !h.Unreadable {
+		v.Serve, v.Key, v.RSAKeyExchange = v.Mode, key, rsa
 	}
 	v.PassThrough = v.Mode == Observe && (always || v.Serve == Enforce)
 	return v
 }
 
 // judge returns why crypto/tls, configured by the floor, would refuse the hello
-// for its version, suites, groups or signatures, and whether it takes RSA key
-// exchange alone not to. Other faults of a hello, or a hello without a known
-// version, are not legacy.
-func (f Floor) judge(h *Hello, keys KeyTypes) (r Reason, rsa bool) {
+// for its version, suites, groups or signatures, or else the key to answer with and
+// whether it takes RSA key exchange alone. Other faults of a hello, or a hello without a
+// known version, are not legacy.
+func (f Floor) judge(h *Hello, keys KeyTypes) (r Reason, key KeyTypes, rsa bool) {
 	offered := h.Version()
 	if offered == NoVersion {
-		return NotLegacy, false
+		return NotLegacy, 0, false
 	}
 	version := h.highestWithin(f.MinVersion())
 	switch {
 	case version == NoVersion && h.Fallback():
-		return ReasonFallback, false
+		return ReasonFallback, 0, false
 	case version == NoVersion:
-		return ReasonVersion, false
+		return ReasonVersion, 0, false
 	case h.SSL2Format:
-		return ReasonSSL2Hello, false
+		return ReasonSSL2Hello, 0, false
 	}
-	key, rsa := f.pickKey(h, version, keys)
+	key, rsa = f.pickKey(h, version, keys)
 	if key == 0 {
-		return ReasonCipher, false
+		return ReasonCipher, 0, false
 	}
-	return NotLegacy, rsa
+	return NotLegacy, key, rsa
 }
 
-// PickKey chooses the key to answer with among those that we have: the first
-// with which the handshake succeeds under the floor (or, when lenientMode is
-// set, under the lenient configuration), ECDSA before RSA; zero where there is
-// none.
-func (f Floor) PickKey(h *Hello, keys KeyTypes, lenientMode bool) KeyTypes {
-	if lenientMode {
-		f = lenient
-	}
-	version := h.highestWithin(f.MinVersion())
-	if version == NoVersion {
-		return 0
-	}
-	key, _ := f.pickKey(h, version, keys)
-	return key
-}
-
-// pickKey also reports whether it takes RSA key exchange alone to succeed.
+// pickKey chooses a key, and reports whether it takes RSA key exchange alone to succeed.
 func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (key KeyTypes, rsa bool) {
 	var second KeyTypes
 	for _, k := range preferredKeys {

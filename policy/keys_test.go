@@ -61,8 +61,8 @@ func TestTheKeyIsOneThatTheClientCanUse(t *testing.T) {
 		}
 		// A verdict and the key that bears it out are one.
 		v := policy.Snapshot{Floor: policy.FloorTLS12}.Decide(&h, policy.ConnInfo{Keys: tt.have}, time.Time{}, 0)
-		if v.Legacy() != (tt.want == 0) {
-			t.Errorf("%s: reason %q with key %05b", tt.name, v.Reason, tt.want)
+		if v.Legacy() != (tt.want == 0) || v.Key != tt.want {
+			t.Errorf("%s: reason %q and key %05b, want %05b", tt.name, v.Reason, v.Key, tt.want)
 		}
 	}
 }

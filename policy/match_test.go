@@ -164,7 +164,7 @@ func TestTablesDecideAsARuleByRuleWalk(t *testing.T) {
 }
 
 func refused(f Floor, h *Hello) bool {
-	reason, _ := f.judge(h, RSA)
+	reason, _, _ := f.judge(h, RSA)
 	return reason != NotLegacy
 }
 

@@ -171,9 +171,8 @@ func TestRSAKeyExchangeAloneIsForThoseWhoShareNoSignature(t *testing.T) {
 		})
 		for _, s := range []Snapshot{{Floor: FloorTLS12Compat}, {Floor: FloorTLS13, Mode: Explain}, {Floor: FloorTLS13, Mode: Observe}} {
 			v := s.Decide(&h, ConnInfo{Keys: tt.keys}, time.Time{}, 0)
-			key := s.Floor.PickKey(&h, tt.keys, v.Serve != Enforce)
-			if v.RSAKeyExchange != tt.alone || key != tt.key {
-				t.Errorf("%s at %s in %s: RSA key exchange alone %v, key %b", tt.name, s.Floor, s.Mode, v.RSAKeyExchange, key)
+			if v.RSAKeyExchange != tt.alone || v.Key != tt.key {
+				t.Errorf("%s at %s in %s: RSA key exchange alone %v, key %b", tt.name, s.Floor, s.Mode, v.RSAKeyExchange, v.Key)
 			}
 			if served := v.Serve != Enforce || !v.Legacy(); served != (tt.key != 0) || v.PassThrough != (!served && s.Mode == Observe) {
 				t.Errorf("%s at %s in %s: served by %s, passed through %v", tt.name, s.Floor, s.Mode, v.Serve, v.PassThrough)

@@ -171,8 +171,7 @@ func (s *session) judge(hello policy.Hello) *tlsSnapshot {
 // certificate chooses the certificate to present, by the same rules as the verdict.
 func (srv *Server) certificate(chi *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	hs := chi.Conn.(*clientConn).s.hs
-	v := &hs.verdict
-	hs.presented = v.Floor.PickKey(&hs.hello, hs.certs.Keys(), v.Serve != policy.Enforce)
+	hs.presented = hs.verdict.Key
 	return hs.certs.Certificate(hs.presented, srv.cfg.Now()), nil
 }
 
