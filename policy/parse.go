@@ -24,7 +24,8 @@ func Parse(data []byte) (*Policy, error) {
 		f.top(n)
 	}
 	if len(f.problems) > 0 {
-		return nil, f.problems.sorted()
+		slices.SortStableFunc(f.problems, byPlace)
+		return nil, f.problems
 	}
 	f.policy.source = data
 	return compiled(f.policy), nil

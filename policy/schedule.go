@@ -120,15 +120,8 @@ func cronSet(i int, field string) (set uint64, err error) {
 // opensOn reports whether the day may have an opening.
 func (s *Schedule) opensOn(local time.Time) bool {
 	_, month, day := local.Date()
-	if s.months>>month&1 == 0 {
-		return false
-	}
-	inMonth := s.days>>day&1 != 0
-	inWeek := s.weekdays>>local.Weekday()&1 != 0
-	if s.anyDay {
-		return inMonth || inWeek
-	}
-	return inMonth && inWeek
+	inMonth, inWeek := s.days>>day&1 != 0, s.weekdays>>local.Weekday()&1 != 0
+	return s.months>>month&1 != 0 && (inMonth && inWeek || s.anyDay && (inMonth || inWeek))
 }
 
 // next is the first opening at t or later, or limit where none comes before that.

@@ -70,7 +70,7 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	slices.SortStableFunc(all, byPlace)
 	// The past does not matter.
 	for _, m := range p.Relaxations(now, endOfTime) {
 		all = append(all, Problem{Text: "becomes milder at " + m.Time.UTC().Format(time.RFC3339) + ": " + m.String()})
@@ -224,9 +224,7 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-func (p Problems) sorted() Problems {
-	slices.SortStableFunc(p, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
-	})
-	return p
+// byPlace is the order in which problems are listed.
+func byPlace(a, b Problem) int {
+	return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 }

@@ -102,12 +102,10 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 func (p *Plan) meets(all []policy.Meeting) []string {
 	some := slices.ContainsFunc(p.Policy.Rules(), func(r *policy.Rule) bool { return slices.ContainsFunc(r.Match, special) })
 	who := text.Either(some, "everybody else", "everybody")
-	var lines []string
-	for _, m := range all {
+	return each(all, func(m policy.Meeting) string {
 		on := text.Either(len(all) > 1, " on "+strings.Join(m.Listeners, ", "), "")
-		lines = append(lines, fmt.Sprintf("=> %s%s: %s", who, on, meetingWords(m)))
-	}
-	return lines
+		return fmt.Sprintf("=> %s%s: %s", who, on, meetingWords(m))
+	})
 }
 
 // special reports whether a condition is about more than the listener.

@@ -13,15 +13,10 @@ import (
 // row is a label, and words that may go on in the lines below.
 type row struct{ label, words string }
 
-// rowsOf gives the first line the label.
+// rowsOf gives the first line, which there must be, the label.
 func rowsOf(label string, lines []string) []row {
-	var rows []row
-	for i, l := range lines {
-		if i > 0 {
-			label = ""
-		}
-		rows = append(rows, row{label, l})
-	}
+	rows := each(lines, func(l string) row { return row{words: l} })
+	rows[0].label = label
 	return rows
 }
 
