@@ -62,8 +62,8 @@ type Metrics struct {
 	upstreams []string
 	series
 	policy   *policySeries
-	reloads  prometheus.Counter // that failed
-	reloaded prometheus.Gauge
+	reloads  *grid // that failed
+	reloaded *grid
 }
 
 var (
@@ -85,20 +85,20 @@ func New(o Options) *Metrics {
 		listeners: o.Listeners,
 		upstreams: slices.Concat(o.Upstreams, slices.Compact(slices.Sorted(slices.Values(o.Passthrough)))),
 		policy:    f.policy(o),
-		reloads: f.counter("certificate_reload_failures_total",
-			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay.").WithLabelValues(),
-		reloaded: f.gauge("certificate_last_reload_successful",
-			"1 while the last reading of every certificate, key, CA, token and ticket key file was successful, else 0.").WithLabelValues(),
+		reloads: f.grid("certificate_reload_failures_total",
+			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay."),
+		reloaded: f.grid("certificate_last_reload_successful",
+			"1 while the last reading of every certificate, key, CA, token and ticket key file was successful, else 0."),
 	}
-	m.reloaded.Set(1)
+	m.reloaded.set(1)
 	r.MustRegister(prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) { certificates(o.Certificates(), ch) }))
 	m.series = f.series(o.Listeners, o.Upstreams, m.upstreams)
 	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
 	f.gaugeFunc("ledger_pending", "Legacy clients whose sightings wait to be written to the ledger.", o.LedgerPending)
 	f.gaugeFunc("ledger_last_write_timestamp_seconds", "When the ledger was written last, in seconds since 1970; 0 for never.", o.LedgerWritten)
 	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
-	f.gauge("build_info", "Always 1; the labels say what runs.", "version", "revision", "goversion").
-		WithLabelValues(utf8Label(o.Version), utf8Label(o.Revision), runtime.Version()).Set(1)
+	f.grid("build_info", "Always 1; the labels say what runs.", label{"version", values([]string{o.Version})},
+		label{"revision", values([]string{o.Revision})}, label{"goversion", []string{runtime.Version()}}).set(1, 0, 0, 0)
 	return m
 }
 
@@ -160,7 +160,7 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 		if h.PassedThrough() {
 			return // what becomes of its handshake is not seen here
 		}
-		m.sessions.add(1, l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), int(oneIf(h.Resumed)))
+		m.sessions.add(1, l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), oneIf(h.Resumed))
 		m.keyExchanges.add(1, l, slices.Index(proxy.KeyExchanges, h.KeyExchange))
 		m.handshakeTime[l].Observe(h.Duration.Seconds())
 	}
@@ -218,9 +218,7 @@ func (m *Metrics) UpstreamGreeted(string) {}
 
 // UpstreamUp notes whether the upstream serves clients.
 func (m *Metrics) UpstreamUp(name string, problem error) {
-	if i := m.upstreamUp.index(slices.Index(m.upstreams, name)); i >= 0 {
-		m.upstreamUp.values[i].Store(int64(oneIf(problem == nil)))
-	}
+	m.upstreamUp.set(oneIf(problem == nil), slices.Index(m.upstreams, name))
 }
 
 // Handovers counts upgrades in place, and returns how many there were.
@@ -233,9 +231,9 @@ func (m *Metrics) Handovers(ok, failed int) (allOK, allFailed int) {
 // are well too.
 func (m *Metrics) CertificateReload(ok, all bool) {
 	if !ok {
-		m.reloads.Inc()
+		m.reloads.add(1)
 	}
-	m.reloaded.Set(oneIf(all))
+	m.reloaded.set(oneIf(all))
 }
 
 var (
@@ -260,7 +258,7 @@ func certificates(served []certs.Info, ch chan<- prometheus.Metric) {
 	}
 }
 
-func oneIf(b bool) float64 {
+func oneIf(b bool) int {
 	if b {
 		return 1
 	}

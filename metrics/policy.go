@@ -16,14 +16,14 @@ import (
 type policySeries struct {
 	listeners []proxy.Listener
 	now       func() time.Time
+
+	mu sync.RWMutex // guards these three
 	// policy is the running one. A handshake that an earlier one has judged is counted
 	// if the names are still the same.
-	policy *policy.Policy
-	mu     sync.RWMutex // guards policy, and which series there are
+	policy            *policy.Policy
+	matches, refusals *grid
 
-	matches, refusals *prometheus.CounterVec
-	failures          prometheus.Counter
-	reloaded, good    prometheus.Gauge
+	failures, reloaded, good *grid
 
 	mode, share, exemption *prometheus.Desc
 }
@@ -32,13 +32,9 @@ func (f factory) policy(o Options) *policySeries {
 	s := &policySeries{
 		listeners: o.Listeners,
 		now:       o.Now,
-		matches:   f.counter("policy_rule_matches_total", "Legacy handshakes that a rule of the policy has decided on.", "rule"),
-		refusals: f.counter("candidate_refusals_total",
-			"Handshakes that another floor would refuse, by candidate, the highest version offered, and why.",
-			"listener", "candidate", "version", "reason"),
-		failures: f.counter("policy_reload_failures_total", "Changed policy files that could not be used, so that the old policy stays.").WithLabelValues(),
-		reloaded: f.gauge("policy_last_reload_timestamp_seconds", "When the policy that runs was read, in seconds since 1970.").WithLabelValues(),
-		good:     f.gauge("policy_last_reload_successful", "1 if the policy file could be used when it was last read, else 0.").WithLabelValues(),
+		failures:  f.grid("policy_reload_failures_total", "Changed policy files that could not be used, so that the old policy stays."),
+		reloaded:  f.grid("policy_last_reload_timestamp_seconds", "When the policy that runs was read, in seconds since 1970."),
+		good:      f.grid("policy_last_reload_successful", "1 if the policy file could be used when it was last read, else 0."),
 		mode: prometheus.NewDesc(namespace+"_policy_mode",
 			"Mode that a legacy handshake meets now where no rule with a share, or a match of more than the listener, takes it: 1 for it, 0 for the others.",
 			[]string{"listener", "mode"}, nil),
@@ -52,53 +48,34 @@ func (f factory) policy(o Options) *policySeries {
 	return s
 }
 
-// set makes the series of a policy and removes those of the last one that it
-// does not have.
+// set makes the series of a policy; those that the last one had, too, count on.
 func (s *policySeries) set(p *policy.Policy) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	var rules, candidates []string
 	for _, r := range p.Rules() {
-		s.matches.WithLabelValues(r.Name)
+		rules = append(rules, r.Name)
 	}
 	for _, c := range p.Candidates() {
-		for _, l := range s.listeners {
-			for _, version := range offeredVersions {
-				for _, reason := range policy.Reasons {
-					s.refusals.WithLabelValues(string(l), c.Name, version.String(), reason.String())
-				}
-			}
-		}
+		candidates = append(candidates, c.Name)
 	}
-	last := s.policy
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.policy = p
-	s.reloaded.Set(float64(s.now().Unix()))
-	s.good.Set(1)
-	if last == nil {
-		return
-	}
-	for _, r := range last.Rules() {
-		if p.Rule(r.Name) == nil {
-			s.matches.DeleteLabelValues(r.Name)
-		}
-	}
-	for _, c := range last.Candidates() {
-		if !slices.ContainsFunc(p.Candidates(), func(n policy.Candidate) bool { return n.Name == c.Name }) {
-			s.refusals.DeletePartialMatch(prometheus.Labels{"candidate": c.Name})
-		}
-	}
+	s.matches = newGrid("policy_rule_matches_total", "Legacy handshakes that a rule of the policy has decided on.", label{"rule", rules}).after(s.matches)
+	s.refusals = newGrid("candidate_refusals_total", "Handshakes that another floor would refuse, by candidate, the highest version offered, and why.",
+		label{"listener", values(s.listeners)}, label{"candidate", candidates},
+		label{"version", values(offeredVersions)}, label{"reason", values(policy.Reasons)}).after(s.refusals)
+	s.reloaded.set(int(s.now().Unix()))
+	s.good.set(1)
 }
 
 // handshake counts the rule that decided, and the candidates that would refuse.
 func (s *policySeries) handshake(h *proxy.Handshake) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.policy.Rule(h.Verdict.Rule) != nil {
-		s.matches.WithLabelValues(h.Verdict.Rule).Inc()
-	}
-	for _, c := range s.policy.Candidates() {
-		if reason := h.Verdict.RefusedBy(c.Floor); reason != policy.NotLegacy {
-			s.refusals.WithLabelValues(string(h.Listener), c.Name, h.Verdict.Version.String(), reason.String()).Inc()
-		}
+	v := &h.Verdict
+	s.matches.add(1, slices.Index(s.matches.labels[0].values, v.Rule))
+	for i, c := range s.policy.Candidates() {
+		s.refusals.add(1, slices.Index(s.listeners, h.Listener), i, slices.Index(offeredVersions, v.Version), slices.Index(policy.Reasons, v.RefusedBy(c.Floor)))
 	}
 }
 
@@ -106,13 +83,15 @@ func (s *policySeries) handshake(h *proxy.Handshake) {
 // without any traffic.
 func (s *policySeries) collect(ch chan<- prometheus.Metric) {
 	s.mu.RLock()
-	p, t := s.policy, s.now()
+	p, t, matches, refusals := s.policy, s.now(), s.matches, s.refusals
 	s.mu.RUnlock()
+	matches.Collect(ch)
+	refusals.Collect(ch)
 	snapshot := p.At(t)
 	for _, l := range s.listeners {
 		now := snapshot.ModeFor(string(l))
 		for _, mode := range policy.Modes {
-			ch <- prometheus.MustNewConstMetric(s.mode, prometheus.GaugeValue, oneIf(mode == now), string(l), mode.String())
+			ch <- prometheus.MustNewConstMetric(s.mode, prometheus.GaugeValue, float64(oneIf(mode == now)), string(l), mode.String())
 		}
 	}
 	for _, r := range p.Rules() {
@@ -128,6 +107,6 @@ func (m *Metrics) SetPolicy(p *policy.Policy) { m.policy.set(p) }
 
 // PolicyReloadFailed counts a policy file that has changed and cannot be used.
 func (m *Metrics) PolicyReloadFailed() {
-	m.policy.failures.Inc()
-	m.policy.good.Set(0)
+	m.policy.failures.add(1)
+	m.policy.good.set(0)
 }

@@ -90,10 +90,6 @@ type factory struct {
 	r prometheus.Registerer
 }
 
-func (f factory) counter(name, help string, labels ...string) *prometheus.CounterVec {
-	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
-}
-
 // counterFunc makes a counter with a value kept elsewhere.
 func (f factory) counterFunc(name, help string, value func() uint64) {
 	f.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, func() float64 { return float64(value()) })
@@ -102,10 +98,6 @@ func (f factory) counterFunc(name, help string, value func() uint64) {
 // gaugeFunc makes a gauge with a value kept elsewhere.
 func (f factory) gaugeFunc(name, help string, value func() float64) {
 	f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
-}
-
-func (f factory) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
-	return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
 // durationBuckets, in seconds: from a handshake on the same host to one that
@@ -176,6 +168,12 @@ func values[T any](list []T) []string {
 }
 
 func (f factory) grid(name, help string, labels ...label) *grid {
+	g := newGrid(name, help, labels...)
+	f.r.MustRegister(g)
+	return g
+}
+
+func newGrid(name, help string, labels ...label) *grid {
 	g := &grid{born: time.Now(), kind: prometheus.GaugeValue}
 	if strings.HasSuffix(name, "_total") {
 		g.kind = prometheus.CounterValue
@@ -187,7 +185,6 @@ func (f factory) grid(name, help string, labels ...label) *grid {
 	}
 	g.labels, g.values = labels, make([]atomic.Int64, n)
 	g.desc = prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, keys, nil)
-	f.r.MustRegister(g)
 	return g
 }
 
@@ -210,6 +207,31 @@ func (g *grid) add(n int, indices ...int) {
 	if i := g.index(indices...); i >= 0 {
 		g.values[i].Add(int64(n))
 	}
+}
+
+// set sets the number at these indices, if there is one.
+func (g *grid) set(n int, indices ...int) {
+	if i := g.index(indices...); i >= 0 {
+		g.values[i].Store(int64(n))
+	}
+}
+
+// after has the numbers of an earlier grid, as far as they are for the same values of the
+// same labels; nil is none.
+func (g *grid) after(last *grid) *grid {
+	if last == nil {
+		return g
+	}
+	g.born = last.born
+	at := make([]int, len(g.labels))
+	for i := range last.values {
+		of, _ := last.labelsOf(i)
+		for k, l := range g.labels {
+			at[k] = slices.Index(l.values, of[k])
+		}
+		g.add(int(last.values[i].Load()), at...)
+	}
+	return g
 }
 
 // Describe implements [prometheus.Collector].
