@@ -261,19 +261,9 @@ func (f Floor) servesWith(h *Hello, version Version, key KeyTypes) bool {
 		if !f.has(s) || s.only12 && version < TLS12 || !slices.Contains(h.CipherSuites, s.id) {
 			continue
 		}
-		switch s.exchange {
-		case staticRSA:
-			if key == RSA {
-				return true
-			}
-		case ecdheRSA:
-			if ecdhe && key == RSA {
-				return signs(h, version, key)
-			}
-		case ecdheECDSA:
-			if ecdhe && key != RSA {
-				return signs(h, version, key)
-			}
+		forRSA, static := s.exchange != ecdheECDSA, s.exchange == staticRSA
+		if forRSA == (key == RSA) && (static || ecdhe) {
+			return static || signs(h, version, key)
 		}
 	}
 	return false

@@ -79,11 +79,9 @@ func compiled(p *Policy) *Policy {
 			r.Floor = p.floor
 		}
 	}
-	for _, c := range p.candidates {
-		if !slices.Contains(p.judged, c.Floor) {
-			p.judged = append(p.judged, c.Floor)
-		}
-	}
+	p.judged = slices.DeleteFunc(slices.Clone(Floors), func(f Floor) bool {
+		return !slices.ContainsFunc(p.candidates, func(c Candidate) bool { return c.Floor == f })
+	})
 	return p
 }
 
