@@ -232,7 +232,7 @@ func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (key KeyTypes, 
 // exchanges reports whether the client offers a suite with that key exchange.
 func (f Floor) exchanges(e exchange, h *Hello, version Version) bool {
 	return slices.ContainsFunc(suites12, func(s suite) bool {
-		return s.exchange == e && f.has(&s) && (!s.only12 || version == TLS12) && slices.Contains(h.CipherSuites, s.id)
+		return s.exchange == e && floors[f].suites&s.class != 0 && (!s.only12 || version == TLS12) && slices.Contains(h.CipherSuites, s.id)
 	})
 }
 
@@ -255,10 +255,10 @@ func (f Floor) servesWith(h *Hello, version Version, key KeyTypes) bool {
 	// Point formats without the uncompressed one break RFC 8422, Section
 	// 5.1.2: crypto/tls has an alert of its own for that, so they count as
 	// malformed and not as legacy.
-	ecdhe := slices.ContainsFunc(h.Groups, groupIn12)
+	ecdhe, accepted := slices.ContainsFunc(h.Groups, groupIn12), floors[f].suites
 	for i := range suites12 {
 		s := &suites12[i]
-		if !f.has(s) || s.only12 && version < TLS12 || !slices.Contains(h.CipherSuites, s.id) {
+		if accepted&s.class == 0 || s.only12 && version < TLS12 || !slices.Contains(h.CipherSuites, s.id) {
 			continue
 		}
 		forRSA, static := s.exchange != ecdheECDSA, s.exchange == staticRSA

@@ -64,7 +64,7 @@ func (f Floor) MinVersion() Version { return floors[f].least }
 func (f Floor) CipherSuites() []uint16 {
 	var ids []uint16
 	for _, s := range suites12 {
-		if f.has(&s) {
+		if floors[f].suites&s.class != 0 {
 			ids = append(ids, s.id)
 		}
 	}
@@ -122,9 +122,6 @@ const (
 	rsaAES                   // RSA key exchange with AES
 	weak                     // what only the lenient configuration has
 )
-
-// has reports whether the floor accepts the suite.
-func (f Floor) has(s *suite) bool { return floors[f].suites&s.class != 0 }
 
 // suites12 is in crypto/tls's order of preference, as far as it decides between key
 // exchanges: the first usable one is taken, and only then is it seen whether a signature
