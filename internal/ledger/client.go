@@ -34,7 +34,8 @@ type Client struct {
 	// Days are those of a Scope, in order.
 	Days []Day `json:"-"`
 
-	added, id, network int64 // as they are stored
+	id, owner, network int64 // as they are stored
+	place              int64 // in the order of a page
 }
 
 // Network returns the address or its IPv6 /64, which counts as one client.
@@ -109,8 +110,10 @@ func (c *Counts) of(o proxy.Outcome) *int64 {
 	return &c.Failed
 }
 
-// columns are where a row with the four counts is scanned to.
-func (c *Counts) columns() []any { return []any{&c.Observed, &c.Explained, &c.Rejected, &c.Failed} }
+// countsOf returns the counts in a row, which begin at a column.
+func countsOf(r row, first int) Counts {
+	return Counts{r.int(first), r.int(first + 1), r.int(first + 2), r.int(first + 3)}
+}
 
 // Identity is an account and the program that it used; Software may be empty.
 type Identity struct{ Account, Software string }

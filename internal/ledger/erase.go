@@ -74,9 +74,8 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 	}
 	today := time.Now().Unix()/secondsADay - 1
 	if err := chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) (list []string, n int, err error) {
-		err = r.rows(ctx, `SELECT ja4, count(*) FROM sightings WHERE id BETWEEN $1 AND $2 GROUP BY ja4`, func(r row) error {
+		err = r.rows(ctx, `SELECT ja4, count(*) FROM sightings WHERE id BETWEEN $1 AND $2 GROUP BY ja4`, func(r row) {
 			list, n = append(list, string(r.text(0))), n+int(r.int(1))
-			return nil
 		}, first, last)
 		return list, n, err
 	}, func(list []string, _ float64) error {

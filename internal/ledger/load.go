@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"crypto/tls"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -72,15 +71,11 @@ func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.
 
 func (s *Store) hellos(ctx context.Context, where string, args ...any) (map[string]policy.Hello, error) {
 	all := make(map[string]policy.Hello)
-	return all, read(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, args, func(rows *sql.Rows) error {
-		var ja4, hello string
-		err := rows.Scan(&ja4, &hello)
+	return all, read(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, args, func(r row) error {
 		var h policy.Hello
-		if err == nil {
-			err = json.Unmarshal([]byte(hello), &h)
-		}
-		if all[ja4] = h; err != nil {
-			return fmt.Errorf("of %s: %w", ja4, err)
+		err := json.Unmarshal(r.text(1), &h)
+		if all[string(r.text(0))] = h; err != nil {
+			return fmt.Errorf("of %s: %w", r.text(0), err)
 		}
 		return nil
 	})
@@ -88,11 +83,9 @@ func (s *Store) hellos(ctx context.Context, where string, args ...any) (map[stri
 
 // fingerprints lists those whose hellos are kept.
 func (s *Store) fingerprints(ctx context.Context) ([]policy.JA4, error) {
-	return query(ctx, s.db, "reading hellos", `SELECT ja4 FROM hellos`, nil, func(rows *sql.Rows, ja4 *policy.JA4) error {
-		var ja4Text sql.RawBytes
-		err := rows.Scan(&ja4Text)
-		copy(ja4[:], ja4Text)
-		return err
+	return query(ctx, s.db, "reading hellos", `SELECT ja4 FROM hellos`, nil, func(r row) (ja4 policy.JA4) {
+		copy(ja4[:], r.text(0))
+		return ja4
 	})
 }
 
@@ -106,12 +99,11 @@ type account struct {
 // first.
 func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, error) {
 	return query(ctx, s.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
-		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown}, func(rows *sql.Rows, a *account) error {
-		var client, ja4 string
-		err := rows.Scan(&client, &ja4, &a.account, &a.software, &a.first, &a.last)
-		a.client, _ = netip.ParseAddr(client)
-		copy(a.ja4[:], ja4)
-		return err
+		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown}, func(r row) (a account) {
+		a.client, _ = netip.ParseAddr(string(r.text(0)))
+		copy(a.ja4[:], r.text(1))
+		a.account, a.software, a.first, a.last = string(r.text(2)), string(r.text(3)), r.int(4), r.int(5)
+		return a
 	})
 }
 
@@ -119,11 +111,12 @@ func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, erro
 type stamp struct{ n, sum int64 }
 
 func (s *Store) stamp(ctx context.Context, table, sum string) (t stamp, err error) {
-	err = s.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT count(*), CAST(COALESCE(sum(%s), 0) AS BIGINT) FROM %s`, sum, table)).Scan(&t.n, &t.sum)
-	if err != nil {
-		return stamp{}, fmt.Errorf("reading %s: %w", table, err)
-	}
-	return t, nil
+	statement := fmt.Sprintf(`SELECT count(*), CAST(COALESCE(sum(%s), 0) AS BIGINT) FROM %s`, sum, table)
+	err = read(ctx, s.db, "reading "+table, statement, nil, func(r row) error {
+		t = stamp{r.int(0), r.int(1)}
+		return nil
+	})
+	return t, err
 }
 
 // State is a text that changes with every batch of a recorder, here or elsewhere,
@@ -146,11 +139,10 @@ func (s *Store) Programs(ctx context.Context, accounts []string) (map[string][]s
 	}
 	return programs, read(ctx, s.db, "reading programs", `SELECT DISTINCT account, software FROM accounts
 		WHERE software <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
-		func(rows *sql.Rows) error {
-			var account, software string
-			err := rows.Scan(&account, &software)
-			programs[account] = append(programs[account], software)
-			return err
+		func(r row) error {
+			account := string(r.text(0))
+			programs[account] = append(programs[account], string(r.text(1)))
+			return nil
 		})
 }
 
@@ -159,28 +151,19 @@ func (s *Store) AddDays(ctx context.Context, list []Client, first time.Time) err
 	if len(list) == 0 {
 		return nil
 	}
-	places, args, last := make(map[int64]*Client), []any(nil), first
+	places, last := make(map[int64]*Client), first
 	for i := range list {
 		list[i].Days = nil
 		places[list[i].id] = &list[i]
-		args = append(args, list[i].id)
 		last = text.Later(last, list[i].Last)
 	}
-	// Both parts of the key are lists: a range of days would have all rows of
-	// these days read.
-	for day := first.Unix() / secondsADay; day <= last.Unix()/secondsADay; day++ {
-		args = append(args, day)
-	}
+	ids := numbers(list, func(c *Client) int64 { return c.id })
 	return read(ctx, s.db, "reading days", `SELECT sighting, day, observed, explained, rejected, failed FROM days
-		WHERE sighting IN (`+marks(1, len(list))+`) AND day IN (`+marks(len(list)+1, len(args)-len(list))+`) ORDER BY day`, args,
-		func(rows *sql.Rows) error {
-			var id int64
-			var d Day
-			err := rows.Scan(append([]any{&id, &d.Number}, d.Counts.columns()...)...)
-			if err == nil {
-				places[id].Days = append(places[id].Days, d)
-			}
-			return err
+		WHERE sighting IN (`+ids+`) AND day IN (`+dayList(first, last.Unix()/secondsADay)+`) ORDER BY day`, nil,
+		func(r row) error {
+			c := places[r.int(0)]
+			c.Days = append(c.Days, Day{r.int(1), countsOf(r, 2)})
+			return nil
 		})
 }
 

@@ -28,14 +28,21 @@ type querier interface {
 var errEnough = errors.New("no more rows are wanted")
 
 // read calls each for the rows of a query; its errors begin with doing.
-func read(ctx context.Context, db querier, doing, statement string, args []any, each func(*sql.Rows) error) error {
+func read(ctx context.Context, db querier, doing, statement string, args []any, each func(row) error) error {
 	rows, err := db.QueryContext(ctx, statement, args...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	defer rows.Close()
+	names, err := rows.Columns()
+	one, to := make(sqlRow, len(names)), make([]any, len(names))
+	for i := range one {
+		to[i] = &one[i]
+	}
 	for err == nil && rows.Next() {
-		err = each(rows)
+		if err = rows.Scan(to...); err == nil {
+			err = each(one)
+		}
 	}
 	if err = cmp.Or(err, rows.Err()); err != nil && err != errEnough {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -43,18 +50,23 @@ func read(ctx context.Context, db querier, doing, statement string, args []any, 
 	return nil
 }
 
-// query returns all rows of a query, as read does.
-func query[T any](ctx context.Context, db querier, doing, statement string, args []any, scan func(*sql.Rows, *T) error) (all []T, err error) {
-	err = read(ctx, db, doing, statement, args, func(rows *sql.Rows) error {
-		var one T
-		err := scan(rows, &one)
-		all = append(all, one)
-		return err
+// query returns what scan makes of all rows of a query, as read does.
+func query[T any](ctx context.Context, db querier, doing, statement string, args []any, scan func(row) T) (all []T, err error) {
+	err = read(ctx, db, doing, statement, args, func(r row) error {
+		all = append(all, scan(r))
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
+	return all, err
+}
+
+// number returns the number that is the answer to a query, 0 if there is no row, as read
+// does.
+func number(ctx context.Context, db querier, doing, statement string, args ...any) (n int64, err error) {
+	err = read(ctx, db, doing, statement, args, func(r row) error {
+		n = r.int(0)
+		return nil
+	})
+	return n, err
 }
 
 // Filter selects clients; the zero Filter selects all but noise.
@@ -86,17 +98,12 @@ type Order struct {
 // Key is what clients are ordered by.
 type Key string
 
-// keys are what SQL orders sightings s by, and what that is of a client.
-var keys = map[Key]struct {
-	expression string
-	value      func(*Client) int64
-}{
-	ByFirstSeen: {"s.added", func(c *Client) int64 { return c.added }},
-	ByLastSeen:  {"s.last_seen", func(c *Client) int64 { return c.Last.Unix() }},
-	ByHandshakes: {"s.observed + s.explained + s.rejected + s.failed", func(c *Client) int64 {
-		return c.Counts.Observed + c.Counts.Explained + c.Counts.Rejected + c.Counts.Failed
-	}},
-	ByClient: {"s.network", func(c *Client) int64 { return networkNumber(c.Addr) }},
+// keys are what SQL orders sightings s by.
+var keys = map[Key]string{
+	ByFirstSeen:  "s.added",
+	ByLastSeen:   "s.last_seen",
+	ByHandshakes: "s.observed + s.explained + s.rejected + s.failed",
+	ByClient:     "s.network",
 }
 
 // The keys. The zero Key is ByFirstSeen. ByClient is by address.
@@ -181,7 +188,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 		return 0, err
 	}
 	if f.Keep != nil {
-		err = s.each(ctx, f, "", func(*Client) bool { n++; return true })
+		err = s.each(ctx, f, Order{}, "", func(*Client) bool { n++; return true })
 		return n, err
 	}
 	statement := "SELECT count(*) FROM sightings s WHERE "
@@ -198,11 +205,8 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 			statement, where, args = "SELECT sightings FROM remaining", "", nil
 		}
 	}
-	err = s.db.QueryRowContext(ctx, statement+where, args...).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("counting clients: %w", err)
-	}
-	return n, nil
+	total, err := number(ctx, s.db, "counting clients", statement+where, args...)
+	return int(total), err
 }
 
 // ErrCursor reports an invalid cursor.
@@ -220,10 +224,10 @@ func (s *Store) Clients(ctx context.Context, f Filter, o Order, cursor string, l
 	if limit > 0 && f.Keep == nil {
 		rest += fmt.Sprintf(" LIMIT %d", limit+1)
 	}
-	err = s.each(ctx, f, rest, func(c *Client) bool {
+	err = s.each(ctx, f, o, rest, func(c *Client) bool {
 		if limit > 0 && len(list) == limit { // there is more
 			last := &list[limit-1]
-			next = o.cursor(place{keys[o.key()].value(last), last.id})
+			next = o.cursor(place{last.place, last.id})
 			return false
 		}
 		list = append(list, *c)
@@ -257,15 +261,12 @@ func (s *Store) Find(ctx context.Context, f Filter, o Order, cursor string, limi
 		return p, err
 	}
 	p.Total = total
-	ids := make([]string, min(len(places), limit))
-	for i := range ids {
-		ids[i] = strconv.FormatInt(places[i].id, 10)
-	}
-	if len(ids) == 0 {
+	if len(places) == 0 {
 		return p, nil
 	}
+	ids := numbers(places[:min(len(places), limit)], func(p *place) int64 { return p.id })
 	rest, _ := o.clause("", true)
-	if err := s.each(ctx, Filter{Noise: true}, " AND s.id IN ("+strings.Join(ids, ",")+")"+rest, func(c *Client) bool {
+	if err := s.each(ctx, Filter{Noise: true}, o, " AND s.id IN ("+ids+")"+rest, func(c *Client) bool {
 		p.Clients = append(p.Clients, *c)
 		return true
 	}); err != nil {
@@ -303,59 +304,41 @@ func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string, mo
 		first = first[:min(len(first), most)]
 	}
 	where, args := s.where(&f)
-	err = read(ctx, s.db, "reading clients", "SELECT "+keys[o.key()].expression+", s.id FROM sightings s WHERE "+where, args, func(rows *sql.Rows) error {
-		var p place
-		err := rows.Scan(&p.value, &p.id)
+	err = read(ctx, s.db, "reading clients", "SELECT "+keys[o.key()]+", s.id FROM sightings s WHERE "+where, args, func(r row) error {
+		p := place{r.int(0), r.int(1)}
 		total++
 		if cursor == "" || order(p, from) > 0 {
 			if first = append(first, p); len(first) >= 2*most {
 				keep()
 			}
 		}
-		return err
+		return nil
 	})
 	keep()
 	return first, total, err
 }
 
-// each calls do with the clients of a filter until it returns false.
-func (s *Store) each(ctx context.Context, f Filter, rest string, do func(*Client) bool) error {
+// each calls do with the clients of a filter until it returns false, with their places in
+// an order.
+func (s *Store) each(ctx context.Context, f Filter, o Order, rest string, do func(*Client) bool) error {
 	if err := s.readable(ctx); err != nil {
 		return err
 	}
 	where, args := s.where(&f)
-	return read(ctx, s.db, "reading clients", `SELECT s.added, s.id, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
-		s.login_ok, s.login_failed, s.scanner, s.noise, s.observed, s.explained, s.rejected, s.failed
-		FROM sightings s WHERE `+where+rest, args, func(rows *sql.Rows) error {
-		var c Client
-		err := scanClient(rows, &c)
-		if err == nil && (f.Keep == nil || f.Keep(&c)) && !do(&c) {
+	d := newDecoder()
+	return read(ctx, s.db, "reading clients", "SELECT "+clientColumns+", "+keys[o.key()]+" FROM sightings s WHERE "+where+rest, args, func(r row) error {
+		c := d.client(r)
+		c.place = r.int(placeColumn)
+		if (f.Keep == nil || f.Keep(&c)) && !do(&c) {
 			return errEnough
 		}
-		return err
+		return nil
 	})
-}
-
-func scanClient(rows *sql.Rows, c *Client) error {
-	var addr, version, reason string
-	var first, last, ok, failed, marks, isNoise int64
-	err := rows.Scan(append([]any{&c.added, &c.id, &addr, &c.Listener, &c.Endpoint.Name, &c.Endpoint.Port, &version, &reason, &c.JA4,
-		&first, &last, &ok, &failed, &marks, &isNoise}, c.Counts.columns()...)...)
-	if err != nil {
-		return err
-	}
-	// Values of a newer version that this one does not know stay zero.
-	_ = c.Version.UnmarshalText([]byte(version))
-	_ = c.Reason.UnmarshalText([]byte(reason))
-	c.Addr, _ = netip.ParseAddr(addr)
-	c.First, c.Last = time.Unix(first, 0).UTC(), time.Unix(last, 0).UTC()
-	c.Login, c.Noise = loginOf(ok, failed, c.Counts.Observed, marks), isNoise == 1
-	return nil
 }
 
 // clause returns the end of a statement that begins behind a cursor.
 func (o Order) clause(cursor string, few bool) (string, error) {
-	e, than, desc := keys[o.key()].expression, ">", ""
+	e, than, desc := keys[o.key()], ">", ""
 	if few {
 		e = "+" + e // no index of the order
 	}
@@ -413,25 +396,28 @@ func ParseOrder(s string) (Order, error) {
 func (s *Store) addLogins(ctx context.Context, list []Client) error {
 	const atOnce = 1000
 	for part := range slices.Chunk(list, atOnce) {
-		owners, logins := make([]string, len(part)), make(map[string][]Identity)
-		for i := range part {
-			owners[i] = strconv.FormatInt(ownerOf(part[i].Addr.String(), part[i].JA4), 10)
-		}
+		logins := make(map[int64][]Identity)
 		if err := read(ctx, s.db, "reading accounts", `SELECT owner, account, software FROM accounts WHERE owner IN (`+
-			strings.Join(owners, ",")+`) ORDER BY owner, account, software`, nil, func(rows *sql.Rows) error {
-			var owner string
-			var l Identity
-			err := rows.Scan(&owner, &l.Account, &l.Software)
-			logins[owner] = append(logins[owner], l)
-			return err
+			numbers(part, func(c *Client) int64 { return c.owner })+`) ORDER BY owner, account, software`, nil, func(r row) error {
+			logins[r.int(0)] = append(logins[r.int(0)], Identity{string(r.text(1)), string(r.text(2))})
+			return nil
 		}); err != nil {
 			return err
 		}
 		for i := range part {
-			part[i].addLogins(logins[owners[i]])
+			part[i].addLogins(logins[part[i].owner])
 		}
 	}
 	return nil
+}
+
+// numbers lists numbers as SQL does.
+func numbers[T any](list []T, number func(*T) int64) string {
+	var b []byte
+	for i := range list {
+		b = strconv.AppendInt(append(b, ','), number(&list[i]), 10)
+	}
+	return strings.TrimPrefix(string(b), ",")
 }
 
 // addLogins adds what is known of the client's address and fingerprint. Software of

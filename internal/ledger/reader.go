@@ -16,15 +16,28 @@ import (
 // costs several allocations, and a million clients five times as long.
 type reader interface {
 	// rows calls each for every row. All arguments are numbers.
-	rows(ctx context.Context, statement string, each func(row) error, args ...int64) error
+	rows(ctx context.Context, statement string, each func(row), args ...int64) error
 	close()
 }
 
 // row is one row, valid until the next. Columns count from 0; text is that of the
-// reader.
+// reader. A number that is NULL is 0.
 type row interface {
 	int(column int) int64
 	text(column int) []byte
+}
+
+// sqlRow is a row of database/sql.
+type sqlRow []sql.RawBytes
+
+func (r sqlRow) text(column int) []byte { return r[column] }
+
+func (r sqlRow) int(column int) int64 { return parseInt(r[column]) }
+
+// parseInt reads the text of a column that is a number.
+func parseInt(text []byte) int64 {
+	n, _ := strconv.ParseInt(string(text), 10, 64)
+	return n
 }
 
 // reader opens a connection to read.
@@ -51,7 +64,7 @@ type sqliteReader struct {
 	bufs [16][]byte // one for each column of text
 }
 
-func (r *sqliteReader) rows(ctx context.Context, statement string, each func(row) error, args ...int64) (err error) {
+func (r *sqliteReader) rows(ctx context.Context, statement string, each func(row), args ...int64) (err error) {
 	r.conn.SetInterrupt(ctx.Done())
 	if r.stmt, err = r.conn.Prepare(statement); err != nil {
 		return err
@@ -64,9 +77,7 @@ func (r *sqliteReader) rows(ctx context.Context, statement string, each func(row
 		if more, err := r.stmt.Step(); err != nil || !more {
 			return err
 		}
-		if err := each(r); err != nil {
-			return err
-		}
+		each(r)
 	}
 }
 
@@ -84,7 +95,7 @@ func (r *sqliteReader) close() { r.conn.Close() }
 
 type postgresReader struct{ conn *sql.Conn }
 
-func (r postgresReader) rows(ctx context.Context, statement string, each func(row) error, args ...int64) error {
+func (r postgresReader) rows(ctx context.Context, statement string, each func(row), args ...int64) error {
 	values := make([]any, len(args))
 	for i, a := range args {
 		values[i] = a
@@ -96,9 +107,7 @@ func (r postgresReader) rows(ctx context.Context, statement string, each func(ro
 		}
 		defer rows.Close()
 		for rows.Next() {
-			if err := each(postgresRow{rows}); err != nil {
-				return err
-			}
+			each(postgresRow{rows})
 		}
 		return rows.Err()
 	})
@@ -113,7 +122,7 @@ func (r postgresRow) text(column int) []byte { return r.RawValues()[column] }
 func (r postgresRow) int(column int) (n int64) {
 	switch b := r.RawValues()[column]; {
 	case r.FieldDescriptions()[column].Format == pgx.TextFormatCode:
-		n, _ = strconv.ParseInt(string(b), 10, 64) // the column is a number
+		n = parseInt(b)
 	case len(b) == 8:
 		n = int64(binary.BigEndian.Uint64(b))
 	case len(b) == 4:

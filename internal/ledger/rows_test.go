@@ -34,7 +34,7 @@ func TestSightingsOfOneClientAddUp(t *testing.T) {
 			Reason: policy.ReasonVersion, JA4: hello("192.0.2.7").JA4.String(), First: noon, Last: noon.Add(2*time.Hour + time.Minute),
 			Counts: Counts{Observed: 1, Explained: 1, Rejected: 4, Failed: 2}, Login: LoginNone,
 		}
-		want.added, want.id = c.added, c.id
+		want.id, want.owner, want.network, want.place = c.id, c.owner, c.network, c.place
 		if fmt.Sprintf("%+v", c) != fmt.Sprintf("%+v", want) {
 			t.Errorf("got  %+v\nwant %+v", c, want)
 		}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -55,8 +54,7 @@ func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Clien
 		return err
 	}
 	return chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) ([]Client, int, error) {
-		c := chunk{ctx: ctx, reader: r, first: first, last: last, texts: make(interned), versions: make(map[string]policy.Version),
-			reasons: make(map[string]policy.Reason), clients: make([]Client, 0, chunkRows+chunkRows/2)}
+		c := chunk{ctx: ctx, reader: r, first: first, last: last, decoder: newDecoder(), clients: make([]Client, 0, chunkRows+chunkRows/2)}
 		c.sightings(scope.Since)
 		if scope.Logins {
 			c.logins()
@@ -174,15 +172,46 @@ func (k *keyRanges) found(size uint64, rows int) float64 {
 
 // chunk holds the clients of some networks.
 type chunk struct {
+	decoder
 	ctx         context.Context
 	reader      reader
 	first, last int64 // keys
 	clients     []Client
-	owners      []int64 // of the clients
-	texts       interned
-	versions    parsed[policy.Version, *policy.Version]
-	reasons     parsed[policy.Reason, *policy.Reason]
 	err         error
+}
+
+// clientColumns are those of sightings s that a decoder reads; at placeColumn there may
+// be one more.
+const (
+	clientColumns = `s.id, s.network, s.owner, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
+		s.login_ok, s.login_failed, s.scanner, s.noise, s.observed, s.explained, s.rejected, s.failed`
+	placeColumn = 20
+)
+
+// decoder makes clients of rows, many of which have the same texts.
+type decoder struct {
+	texts    interned
+	versions parsed[policy.Version, *policy.Version]
+	reasons  parsed[policy.Reason, *policy.Reason]
+}
+
+func newDecoder() decoder {
+	return decoder{make(interned), make(map[string]policy.Version), make(map[string]policy.Reason)}
+}
+
+func (d *decoder) client(r row) Client {
+	c := Client{
+		id: r.int(0), network: r.int(1), owner: r.int(2),
+		Listener: proxy.Listener(d.texts.get(r.text(4))), Endpoint: Endpoint{d.texts.get(r.text(5)), uint16(r.int(6))},
+		Version: d.versions.get(r.text(7)), Reason: d.reasons.get(r.text(8)), JA4: d.texts.get(r.text(9)),
+		First: time.Unix(r.int(10), 0).UTC(), Last: time.Unix(r.int(11), 0).UTC(),
+		Noise: r.int(15) != 0, Counts: countsOf(r, 16),
+	}
+	c.Addr, c.Login = addressOf(c.network, r), loginOf(r.int(12), r.int(13), c.Counts.Observed, r.int(14))
+	if c.owner == 0 { // a replica of an earlier version has written it
+		c.owner = ownerOf(string(r.text(3)), c.JA4)
+	}
+	return c
 }
 
 // parsed holds the values of texts. Those of a newer version that this one does not
@@ -219,7 +248,7 @@ func (t interned) get(b []byte) string {
 	return s
 }
 
-func (c *chunk) rows(statement string, each func(row) error, args ...int64) {
+func (c *chunk) rows(statement string, each func(row), args ...int64) {
 	if c.err == nil {
 		c.err = c.reader.rows(c.ctx, statement, each, append([]int64{c.first, c.last}, args...)...)
 	}
@@ -230,24 +259,8 @@ func (c *chunk) sightings(since time.Time) {
 	if !since.IsZero() {
 		oldest = since.Unix()
 	}
-	c.rows(`SELECT owner, id, network, client, listener, name, port, version, reason, ja4, first_seen, last_seen,
-		login_ok, login_failed, scanner, noise, observed, explained, rejected, failed
-		FROM sightings WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id`, func(r row) error {
-		c.clients = append(c.clients, Client{id: r.int(1), network: r.int(2)})
-		owner := r.int(0)
-		if owner == 0 { // a replica of an earlier version has written it
-			owner = ownerOf(string(r.text(3)), string(r.text(9)))
-		}
-		c.owners = append(c.owners, owner)
-		one := &c.clients[len(c.clients)-1]
-		one.Addr = addressOf(one.network, r)
-		one.Listener, one.Endpoint = proxy.Listener(c.texts.get(r.text(4))), Endpoint{c.texts.get(r.text(5)), uint16(r.int(6))}
-		one.Version, one.Reason = c.versions.get(r.text(7)), c.reasons.get(r.text(8))
-		one.JA4 = c.texts.get(r.text(9))
-		one.First, one.Last = time.Unix(r.int(10), 0).UTC(), time.Unix(r.int(11), 0).UTC()
-		one.Counts = Counts{r.int(16), r.int(17), r.int(18), r.int(19)}
-		one.Login, one.Noise = loginOf(r.int(12), r.int(13), one.Counts.Observed, r.int(14)), r.int(15) != 0
-		return nil
+	c.rows("SELECT "+clientColumns+" FROM sightings s WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id", func(r row) {
+		c.clients = append(c.clients, c.client(r))
 	}, oldest)
 }
 
@@ -263,18 +276,17 @@ func addressOf(network int64, r row) netip.Addr {
 // logins adds accounts and programs.
 func (c *chunk) logins() {
 	places := make(map[int64]int, len(c.clients))
-	for i, owner := range c.owners {
-		places[owner] = i
+	for i := range c.clients {
+		places[c.clients[i].owner] = i
 	}
 	found := make([][]Identity, len(c.clients))
-	c.rows(`SELECT owner, account, software FROM accounts WHERE owner BETWEEN $1 AND $2 ORDER BY owner, account, software`, func(r row) error {
+	c.rows(`SELECT owner, account, software FROM accounts WHERE owner BETWEEN $1 AND $2 ORDER BY owner, account, software`, func(r row) {
 		if i, wanted := places[r.int(0)]; wanted {
 			found[i] = append(found[i], Identity{string(r.text(1)), c.texts.get(r.text(2))})
 		}
-		return nil
 	})
-	for i, owner := range c.owners {
-		c.clients[i].addLogins(found[places[owner]])
+	for i := range c.clients {
+		c.clients[i].addLogins(found[places[c.clients[i].owner]])
 	}
 }
 
@@ -284,16 +296,17 @@ func (s *Store) daysSince(ctx context.Context, first time.Time) (list string, er
 	if first.IsZero() {
 		return "", nil
 	}
-	var last int64
-	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(max(day), 0) FROM days`).Scan(&last); err != nil {
-		return "", fmt.Errorf("reading days: %w", err)
+	last, err := number(ctx, s.db, "reading days", `SELECT max(day) FROM days`)
+	return dayList(first, last), err
+}
+
+// dayList lists days as SQL does, from one on.
+func dayList(first time.Time, last int64) string {
+	var days []int64
+	for day := first.Unix() / secondsADay; day <= last && len(days) < maxDays; day++ {
+		days = append(days, day)
 	}
-	var b strings.Builder
-	day := first.Unix() / secondsADay
-	for d := day; d <= min(last, day+maxDays); d++ {
-		fmt.Fprintf(&b, "%d,", d)
-	}
-	return strings.TrimSuffix(b.String(), ","), nil
+	return numbers(days, func(day *int64) int64 { return *day })
 }
 
 // maxDays is more than any ledger remembers.
@@ -312,7 +325,7 @@ func (c *chunk) days(list string) {
 	counts := make([]int, len(c.clients))
 	at, of := 0, int64(-1)
 	c.rows(`SELECT day, sighting, observed, explained, rejected, failed FROM days WHERE day IN (`+list+`) AND sighting BETWEEN $1 AND $2
-		ORDER BY day, sighting`, func(r row) error {
+		ORDER BY day, sighting`, func(r row) {
 		day, id := r.int(0), r.int(1)
 		if day != of {
 			at, of = 0, day
@@ -321,10 +334,9 @@ func (c *chunk) days(list string) {
 			at++
 		}
 		if at < len(c.clients) && c.clients[at].id == id {
-			hits = append(hits, hit{at, Day{day, Counts{r.int(2), r.int(3), r.int(4), r.int(5)}}})
+			hits = append(hits, hit{at, Day{day, countsOf(r, 2)}})
 			counts[at]++
 		}
-		return nil
 	})
 	all := make([]Day, len(hits)) // one allocation for all
 	for i, n := range counts {

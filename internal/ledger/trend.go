@@ -96,9 +96,8 @@ func (s *Store) count(ctx context.Context, now time.Time) (*tally, error) {
 		texts := make(interned)
 		list = make([]lastSeen, 0, 2*chunkRows)
 		err = r.rows(ctx, `SELECT network, last_seen, listener, version FROM sightings WHERE id BETWEEN $1 AND $2 AND +noise = 0 AND last_seen >= $3`,
-			func(r row) error {
+			func(r row) {
 				list = append(list, lastSeen{r.int(0), r.int(1), group{texts.get(r.text(2)), texts.get(r.text(3))}})
-				return nil
 			}, first, last, oldest)
 		return list, len(list), err
 	}, func(list []lastSeen, _ float64) error {

@@ -138,16 +138,14 @@ func (w *writer) checkKeys(u *upgrade) {
 	var moved []keys
 	for at, more := int64(math.MinInt64), true; more && w.err == nil; {
 		list, err := query(w.ctx, w.tx, "reading sightings", fmt.Sprintf(`SELECT id, client, network, listener, name, port, version, reason, ja4
-			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(rows *sql.Rows, k *keys) error {
-			var t entryTexts
-			var network, port int64
-			err := rows.Scan(&k.old, &t.client, &network, &t.listener, &t.name, &port, &t.version, &t.reason, &t.ja4)
-			k.network = networkOf(t.client)
-			if k.id = t.row(k.network, port); k.id != k.old || k.network != network {
-				moved = append(moved, *k)
+			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(r row) (k keys) {
+			t := entryTexts{string(r.text(1)), string(r.text(3)), string(r.text(4)), string(r.text(6)), string(r.text(7)), string(r.text(8))}
+			k.old, k.network = r.int(0), networkOf(t.client)
+			if k.id = t.row(k.network, r.int(5)); k.id != k.old || k.network != r.int(2) {
+				moved = append(moved, k)
 			}
 			at = k.old
-			return err
+			return k
 		})
 		w.err, more = err, len(list) == upgradeRows
 	}
@@ -169,11 +167,8 @@ func (w *writer) fillSightings(u *upgrade) {
 	type keys struct{ id, owner int64 }
 	place, _ := strconv.ParseInt(cmp.Or(u.place, strconv.Itoa(math.MinInt64)), 10, 64)
 	list, err := query(w.ctx, w.tx, "reading sightings", fmt.Sprintf(`SELECT id, client, ja4 FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows),
-		[]any{place}, func(rows *sql.Rows, k *keys) error {
-			var client, ja4 string
-			err := rows.Scan(&k.id, &client, &ja4)
-			k.owner = ownerOf(client, ja4)
-			return err
+		[]any{place}, func(r row) keys {
+			return keys{r.int(0), ownerOf(string(r.text(1)), string(r.text(2)))}
 		})
 	if w.err = cmp.Or(w.err, err); w.err != nil {
 		return
@@ -208,8 +203,9 @@ func (w *writer) fillAccounts(u *upgrade) {
 		return
 	}
 	list, err := query(w.ctx, w.tx, "reading accounts", `SELECT client, ja4, account, software, folded, first_seen, last_seen
-		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last.String}, func(rows *sql.Rows, a *storedAccount) error {
-		return rows.Scan(&a.client, &a.ja4, &a.account, &a.software, &a.folded, &a.first, &a.last)
+		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last.String}, func(r row) storedAccount {
+		texts := func(i int) string { return string(r.text(i)) }
+		return storedAccount{texts(0), texts(1), texts(2), texts(3), texts(4), span{r.int(5), r.int(6)}}
 	})
 	w.err = err
 	w.storeAccounts(list)

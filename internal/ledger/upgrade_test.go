@@ -202,8 +202,9 @@ func checkNoise(t *testing.T, s *Store) {
 		id, owner, network, port int64
 	}
 	list, err := query(t.Context(), s.db, "reading keys", `SELECT id, owner, network, client, listener, name, port, version, reason, ja4 FROM sightings`, nil,
-		func(rows *sql.Rows, k *keys) error {
-			return rows.Scan(&k.id, &k.owner, &k.network, &k.client, &k.listener, &k.name, &k.port, &k.version, &k.reason, &k.ja4)
+		func(r row) keys {
+			texts := entryTexts{string(r.text(3)), string(r.text(4)), string(r.text(5)), string(r.text(7)), string(r.text(8)), string(r.text(9))}
+			return keys{texts, r.int(0), r.int(1), r.int(2), r.int(6)}
 		})
 	if err != nil {
 		t.Fatal(err)

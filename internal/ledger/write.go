@@ -457,11 +457,10 @@ func (w *writer) firstHellos(a netip.Addr) (first []firstHello) {
 		is := fmt.Sprintf(ofAddress, "$1", "$2", "$3")
 		first, w.err = query(w.ctx, w.tx, "looking for scanners", `SELECT min(first_seen), version FROM sightings
 			WHERE `+is+` AND NOT EXISTS (SELECT 1 FROM sightings WHERE `+is+` AND login_ok > 0)
-			GROUP BY ja4, version`, []any{a.String(), from, to}, func(rows *sql.Rows, h *firstHello) error {
-			var version string
-			err := rows.Scan(&h.at, &version)
-			_ = h.version.UnmarshalText([]byte(version)) // as in scanClient
-			return err
+			GROUP BY ja4, version`, []any{a.String(), from, to}, func(r row) (h firstHello) {
+			h.at = r.int(0)
+			_ = h.version.UnmarshalText(r.text(1)) // zero, if this version does not know it
+			return h
 		})
 	}
 	return first
