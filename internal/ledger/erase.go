@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -59,8 +58,8 @@ func (s *Store) oldSightings(t int64) string {
 // came meanwhile are looked at again.
 func (s *Store) pruneHellos(ctx context.Context) error {
 	if s.columns {
-		var owner int64
-		if err := s.db.QueryRowContext(ctx, `SELECT owner FROM counted`).Scan(&owner); err != nil || owner != 0 && owner != s.owner {
+		owner, err := number(ctx, s.db, "reading who counts", `SELECT owner FROM counted`)
+		if err != nil || owner != 0 && owner != s.owner {
 			return err
 		}
 	}
@@ -120,23 +119,13 @@ func (s *Store) erase(ctx context.Context, statements []string, args []any, drop
 		defer r.writing.Unlock()
 		drop(r)
 	}
-	err = s.within(ctx, func(tx *sql.Tx) error {
+	err = s.within(ctx, func(w *writer) {
 		for _, statement := range statements {
-			result, err := tx.ExecContext(ctx, statement, args...)
-			if err != nil {
-				return err
-			}
-			rows, err := result.RowsAffected()
-			if err != nil {
-				return err
-			}
-			n += rows
+			n += w.run(statement, args...)
 		}
-		if n == 0 {
-			return nil
+		if n > 0 {
+			w.run(fmt.Sprintf(`UPDATE batches SET number = number + 1 WHERE writer = %d`, beginning)) // changes the state
 		}
-		_, err := tx.ExecContext(ctx, fmt.Sprintf(`UPDATE batches SET number = number + 1 WHERE writer = %d`, beginning)) // changes the state
-		return err
 	})
 	return n, err
 }
@@ -153,13 +142,11 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 	var client netip.Addr
 	if a, err := netip.ParseAddr(who); err == nil {
 		client = a.Unmap().WithZone("")
-		first, last := keysOf(client)
-		args = []any{client.String(), first, last}
-		is := fmt.Sprintf(ofAddress, "$1", "$2", "$3")
+		args = addressArgs(client)
 		statements = []string{
-			`DELETE FROM days WHERE sighting IN (SELECT id FROM sightings WHERE ` + is + `)`,
-			`DELETE FROM sightings WHERE ` + is,
-			`DELETE FROM accounts WHERE ` + is,
+			`DELETE FROM days WHERE sighting IN (SELECT id FROM sightings WHERE ` + isAddress + `)`,
+			`DELETE FROM sightings WHERE ` + isAddress,
+			`DELETE FROM accounts WHERE ` + isAddress,
 		}
 	}
 	defer s.erased.Add(1)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
@@ -165,7 +164,7 @@ func TestAQueryThatIsCutShortLosesNoMemory(t *testing.T) {
 		g.store.Distinct(ctx, g.now())
 		g.meet(hello("192.0.2.7"))
 		g.Flush(ctx)
-		g.store.within(ctx, func(tx *sql.Tx) error { return ctx.Err() })
+		g.store.within(ctx, func(w *writer) { w.err = ctx.Err() })
 		cancel()
 	}
 	if c := g.only(Filter{}); c.Counts.Rejected != 201 {

@@ -144,8 +144,7 @@ func (d *dialect) where(f *Filter) (condition string, args []any) {
 		add("s.listener = $%d", storable(string(f.Listener)))
 	}
 	if f.Network.IsSingleIP() {
-		first, last := keysOf(f.Network.Addr())
-		add(fmt.Sprintf(ofAddress, "$%d", "$%d", "$%d"), f.Network.Addr().String(), first, last)
+		add(fmt.Sprintf(ofAddress, "$%d", "$%d", "$%d"), addressArgs(f.Network.Addr())...)
 	} else if f.Network.IsValid() {
 		first, last := networkRange(f.Network)
 		add("s.network BETWEEN $%d AND $%d", first, last)

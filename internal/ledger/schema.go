@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -39,38 +38,31 @@ func (s *Store) migrate(ctx context.Context) error {
 	if s.migrated.Load() {
 		return nil
 	}
-	err := s.within(ctx, func(tx *sql.Tx) error { return s.update(ctx, tx) })
+	err := s.within(ctx, (*writer).update)
 	s.migrated.Store(err == nil)
 	return err
 }
 
-func (s *Store) update(ctx context.Context, tx *sql.Tx) error {
-	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS postern_ledger (version INTEGER NOT NULL)`); err != nil {
-		return err
-	}
-	var have int
-	err := tx.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&have)
-	if errors.Is(err, sql.ErrNoRows) {
-		_, err = tx.ExecContext(ctx, `INSERT INTO postern_ledger VALUES (0)`)
-	}
+// update makes the tables, or begins to bring them up to date.
+func (w *writer) update() {
+	w.run(`CREATE TABLE IF NOT EXISTS postern_ledger (version INTEGER NOT NULL)`)
+	w.run(`INSERT INTO postern_ledger SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM postern_ledger)`)
 	var statements []string
-	switch {
-	case err != nil:
-		return err
+	switch have := w.number(`SELECT version FROM postern_ledger`); {
+	case w.err != nil:
+		return
 	case have > schemaVersion:
-		return errNewer
+		w.err = errNewer
+		return
 	case have == 1:
-		statements = s.statements("from version 1")
+		statements = w.d.statements("from version 1")
 	case have == 0:
-		statements = s.statements("tables")
+		statements = w.d.statements("tables")
 	}
 	set := fmt.Sprintf(`UPDATE postern_ledger SET version = %[1]d WHERE version <> %[1]d`, schemaVersion)
-	w := &writer{ctx: ctx, tx: tx, d: s.dialect}
-	w.runAll(append(statements, set, begin()))
-	if w.err != nil {
-		return fmt.Errorf("making its tables: %w", w.err)
+	if w.runAll(append(statements, set, begin())); w.err != nil {
+		w.err = fmt.Errorf("making its tables: %w", w.err)
 	}
-	return nil
 }
 
 // beginning is the writer of the batch that says since when there is a ledger.
@@ -83,19 +75,14 @@ func begin() string {
 
 // Began returns since when the ledger remembers clients.
 func (s *Store) Began(ctx context.Context) (time.Time, error) {
-	var began int64
-	err := s.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT COALESCE(min(t), 0) FROM (SELECT min(added) AS t FROM sightings
-		UNION ALL SELECT written FROM batches WHERE writer = %d) x`, beginning)).Scan(&began)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("reading how old the ledger is: %w", err)
-	}
-	return time.Unix(began, 0).UTC(), nil
+	began, err := number(ctx, s.db, "reading how old the ledger is", fmt.Sprintf(`SELECT min(t) FROM (SELECT min(added) AS t FROM sightings
+		UNION ALL SELECT written FROM batches WHERE writer = %d) x`, beginning))
+	return time.Unix(began, 0).UTC(), err
 }
 
 // checkVersion rejects tables of another version of this program.
 func (s *Store) checkVersion(ctx context.Context) error {
-	var have int
-	err := s.db.QueryRowContext(ctx, `SELECT version FROM postern_ledger`).Scan(&have)
+	have, err := number(ctx, s.db, "reading its version", `SELECT version FROM postern_ledger`)
 	switch {
 	case err == nil && have > schemaVersion:
 		return errNewer

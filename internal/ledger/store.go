@@ -90,8 +90,8 @@ func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 		if pending, err := s.upgradePending(ctx); err != nil || !pending {
 			return err
 		}
-		var rows int
-		if err := s.db.QueryRowContext(ctx, `SELECT count(*) FROM (SELECT 1 FROM sightings LIMIT $1) x`, upgradeRows).Scan(&rows); err != nil || rows == upgradeRows {
+		rows, err := number(ctx, s.db, "counting sightings", `SELECT count(*) FROM (SELECT 1 FROM sightings LIMIT $1) x`, upgradeRows)
+		if err != nil || rows == upgradeRows {
 			return err
 		}
 		_ = s.Upgrade(ctx, func(float64) {}) // where a disk is full, it goes on behind the start
@@ -135,7 +135,10 @@ func Try(ctx context.Context, ledgerURL string) error {
 		return s.Close()
 	}
 	s, err := connect(ctx, ledgerURL, false, func(s *Store, ctx context.Context) error {
-		err := s.within(ctx, func(tx *sql.Tx) error { return cmp.Or(s.update(ctx, tx), errTried) })
+		err := s.within(ctx, func(w *writer) {
+			w.update()
+			w.err = cmp.Or(w.err, errTried)
+		})
 		if errors.Is(err, errTried) {
 			return nil
 		}
@@ -360,8 +363,8 @@ func makePrivate(path string) error {
 // Close closes the database. A ledger in memory is lost.
 func (s *Store) Close() error { return s.db.Close() }
 
-// within runs f in one transaction, as the only one that writes.
-func (s *Store) within(ctx context.Context, f func(*sql.Tx) error) error {
+// within has f write in one transaction, as the only one that writes.
+func (s *Store) within(ctx context.Context, f func(*writer)) error {
 	err := s.transact(ctx, f)
 	if s.columns && away(err) {
 		// A connection may be for reading alone as long as it lives, or lead to a server
@@ -372,7 +375,7 @@ func (s *Store) within(ctx context.Context, f func(*sql.Tx) error) error {
 	return err
 }
 
-func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
+func (s *Store) transact(ctx context.Context, f func(*writer)) error {
 	if s.readOnly {
 		return errReadOnly
 	}
@@ -380,15 +383,16 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	if err != nil {
 		return err
 	}
+	w := &writer{ctx: ctx, tx: tx, d: s.dialect, prepared: make(map[string]*sql.Stmt)}
 	if s.lock != "" {
-		if _, err = tx.ExecContext(ctx, s.lock); err != nil {
-			tx.Rollback()
-			return err
-		}
+		w.run(s.lock)
 	}
-	if err := f(tx); err != nil {
+	if w.err == nil {
+		f(w)
+	}
+	if w.err != nil {
 		tx.Rollback()
-		return err
+		return w.err
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("%w: %w", errInDoubt, err)

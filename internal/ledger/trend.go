@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -177,18 +176,14 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 	if err := s.readable(ctx); err != nil {
 		return nil, now, err
 	}
-	var mine int64
 	state, err := s.State(ctx)
 	if err != nil {
 		return nil, now, err
 	}
-	err = s.within(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `UPDATE counted SET owner = $1, due = `+itsTime+` + $2 WHERE due <= `+itsTime+`
+	var mine int64
+	err = s.within(ctx, func(w *writer) {
+		mine = w.run(`UPDATE counted SET owner = $1, due = `+itsTime+` + $2 WHERE due <= `+itsTime+`
 			AND (owner = $1 OR due <= `+itsTime+` - $3 OR state <> $4)`, s.owner, countLease, takenAfter, state)
-		if err == nil {
-			mine, err = result.RowsAffected()
-		}
-		return err
 	})
 	if err == nil && mine == 1 {
 		begun := time.Now()
@@ -197,22 +192,21 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 		}
 		figures, _ := json.Marshal(list) // of texts and numbers
 		rest := int64(CountRest * time.Since(begun) / time.Second)
-		return list, at, s.within(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE counted SET at = $1, figures = $2, due = `+itsTime+` + $3, state = $4 WHERE owner = $5`,
+		return list, at, s.within(ctx, func(w *writer) {
+			w.run(`UPDATE counted SET at = $1, figures = $2, due = `+itsTime+` + $3, state = $4 WHERE owner = $5`,
 				at.Unix(), string(figures), rest, state, s.owner)
-			return err
 		})
 	}
-	var seconds int64
-	var figures string
-	if err == nil {
-		err = s.db.QueryRowContext(ctx, `SELECT at, figures FROM counted`).Scan(&seconds, &figures)
-	}
-	if err == nil {
-		err = json.Unmarshal([]byte(figures), &list)
-	}
+	const doing = "reading what another replica has counted"
 	if err != nil {
-		return nil, now, fmt.Errorf("reading what another replica has counted: %w", err)
+		return nil, now, fmt.Errorf("%s: %w", doing, err)
+	}
+	var seconds int64
+	if err := read(ctx, s.db, doing, `SELECT at, figures FROM counted`, nil, func(r row) error {
+		seconds = r.int(0)
+		return json.Unmarshal(r.text(1), &list)
+	}); err != nil {
+		return nil, now, err
 	}
 	if seconds == 0 { // it is at it
 		return nil, time.Time{}, nil

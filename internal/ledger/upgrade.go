@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -54,7 +53,7 @@ func (s *Store) Upgrade(ctx context.Context, progress func(done float64)) error 
 			first = false
 		}
 		if err == nil {
-			err = s.within(ctx, func(tx *sql.Tx) error { return s.upgradePiece(ctx, tx, &u) })
+			err = s.within(ctx, func(w *writer) { w.upgradePiece(&u) })
 		}
 		if err != nil && !(s.columns && errors.Is(err, errInDoubt)) { // the next piece sees; SQLite's has failed
 			return fmt.Errorf("bringing the ledger up to date: %w", err)
@@ -69,8 +68,7 @@ func (s *Store) upgradePending(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	made := s.migrated.Load() || s.readOnly // else an upgrade may not have begun
-	var step int
-	err := s.db.QueryRowContext(ctx, `SELECT step FROM upgrade`).Scan(&step)
+	_, err := number(ctx, s.db, "asking for an upgrade", `SELECT step FROM upgrade`)
 	if noTable(err) {
 		if made {
 			s.current.Store(true)
@@ -89,12 +87,15 @@ func (s *Store) readable(ctx context.Context) error {
 	return err
 }
 
-func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error {
-	err := tx.QueryRowContext(ctx, `SELECT step, place, done, rows FROM upgrade`).Scan(&u.step, &u.place, &u.done, &u.rows)
-	if noTable(err) { // another replica has finished
+func (w *writer) upgradePiece(u *upgrade) {
+	w.err = read(w.ctx, w.tx, "reading how far an upgrade is", `SELECT step, place, done, rows FROM upgrade`, nil, func(r row) error {
+		*u = upgrade{int(r.int(0)), string(r.text(1)), r.int(2), r.int(3)}
 		return nil
+	})
+	if noTable(w.err) { // another replica has finished
+		w.err = nil
+		return
 	}
-	w := &writer{ctx: ctx, tx: tx, d: s.dialect, err: err}
 	switch u.step {
 	case checkKeys:
 		w.checkKeys(u)
@@ -105,30 +106,15 @@ func (s *Store) upgradePiece(ctx context.Context, tx *sql.Tx, u *upgrade) error 
 	case makeIndexes:
 		w.runAll(w.d.statements("finish"))
 		u.done, u.rows = 1, 1
-		return w.err
+		return
 	}
 	w.run(`UPDATE upgrade SET step = $1, place = $2, done = $3, rows = $4`, u.step, u.place, u.done, u.rows)
-	return w.err
-}
-
-func (w *writer) run(statement string, args ...any) {
-	if w.err == nil {
-		_, w.err = w.tx.ExecContext(w.ctx, statement, args...)
-	}
-}
-
-func (w *writer) runAll(statements []string) {
-	for _, statement := range statements {
-		w.run(statement)
-	}
 }
 
 // next goes to the next step, which reads a table.
 func (w *writer) next(u *upgrade, table string) {
 	u.step, u.place, u.done = u.step+1, "", 0
-	if w.err == nil {
-		w.err = w.tx.QueryRowContext(w.ctx, `SELECT count(*) FROM `+table).Scan(&u.rows)
-	}
+	u.rows = w.number(`SELECT count(*) FROM ` + table)
 }
 
 // checkKeys finds sightings whose id or network does not follow from what they are,
@@ -136,8 +122,8 @@ func (w *writer) next(u *upgrade, table string) {
 func (w *writer) checkKeys(u *upgrade) {
 	type keys struct{ old, id, network int64 }
 	var moved []keys
-	for at, more := int64(math.MinInt64), true; more && w.err == nil; {
-		list, err := query(w.ctx, w.tx, "reading sightings", fmt.Sprintf(`SELECT id, client, network, listener, name, port, version, reason, ja4
+	for at, more := int64(math.MinInt64), true; more; {
+		list := found(w, "reading sightings", fmt.Sprintf(`SELECT id, client, network, listener, name, port, version, reason, ja4
 			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(r row) (k keys) {
 			t := entryTexts{string(r.text(1)), string(r.text(3)), string(r.text(4)), string(r.text(6)), string(r.text(7)), string(r.text(8))}
 			k.old, k.network = r.int(0), networkOf(t.client)
@@ -147,7 +133,7 @@ func (w *writer) checkKeys(u *upgrade) {
 			at = k.old
 			return k
 		})
-		w.err, more = err, len(list) == upgradeRows
+		more = len(list) == upgradeRows
 	}
 	if len(moved) > 0 {
 		w.runAll(w.d.statements("moved"))
@@ -166,13 +152,10 @@ func (w *writer) fillSightings(u *upgrade) {
 	}
 	type keys struct{ id, owner int64 }
 	place, _ := strconv.ParseInt(cmp.Or(u.place, strconv.Itoa(math.MinInt64)), 10, 64)
-	list, err := query(w.ctx, w.tx, "reading sightings", fmt.Sprintf(`SELECT id, client, ja4 FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows),
+	list := found(w, "reading sightings", fmt.Sprintf(`SELECT id, client, ja4 FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows),
 		[]any{place}, func(r row) keys {
 			return keys{r.int(0), ownerOf(string(r.text(1)), string(r.text(2)))}
 		})
-	if w.err = cmp.Or(w.err, err); w.err != nil {
-		return
-	}
 	if len(list) == 0 {
 		w.next(u, "accounts")
 		return
@@ -184,10 +167,9 @@ func (w *writer) fillSightings(u *upgrade) {
 		}
 		w.run(`UPDATE sightings SET owner = n.owner FROM unnest($1::bigint[], $2::bigint[]) AS n (id, owner) WHERE sightings.id = n.id`, ids, owners)
 	} else {
-		fill := w.prepare(`UPDATE sightings SET owner = ?, last_day = last_seen / 86400, noise = ` + noiseOf("") + ` WHERE id = ?`)
-		defer fill.close()
+		fill := `UPDATE sightings SET owner = ?, last_day = last_seen / 86400, noise = ` + noiseOf("") + ` WHERE id = ?`
 		for _, k := range list {
-			fill.exec(k.owner, k.id)
+			w.run(fill, k.owner, k.id)
 		}
 	}
 	u.place, u.done = strconv.FormatInt(list[len(list)-1].id, 10), u.done+int64(len(list))
@@ -195,19 +177,18 @@ func (w *writer) fillSightings(u *upgrade) {
 
 // fillAccounts fills the columns of the accounts of some addresses.
 func (w *writer) fillAccounts(u *upgrade) {
-	var last sql.NullString
-	w.err = w.tx.QueryRowContext(w.ctx, fmt.Sprintf(`SELECT max(client) FROM (SELECT client FROM accounts WHERE client > $1 ORDER BY client LIMIT %d) x`,
-		upgradeRows), u.place).Scan(&last)
-	if w.err != nil || !last.Valid {
+	clients := found(w, "reading accounts", fmt.Sprintf(`SELECT client FROM accounts WHERE client > $1 ORDER BY client LIMIT %d`, upgradeRows),
+		[]any{u.place}, func(r row) string { return string(r.text(0)) })
+	if len(clients) == 0 {
 		u.step, u.done = u.step+1, 0
 		return
 	}
-	list, err := query(w.ctx, w.tx, "reading accounts", `SELECT client, ja4, account, software, folded, first_seen, last_seen
-		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last.String}, func(r row) storedAccount {
-		texts := func(i int) string { return string(r.text(i)) }
-		return storedAccount{texts(0), texts(1), texts(2), texts(3), texts(4), span{r.int(5), r.int(6)}}
+	last := clients[len(clients)-1]
+	list := found(w, "reading accounts", `SELECT client, ja4, account, software, folded, first_seen, last_seen
+		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last}, func(r row) storedAccount {
+		text := func(column int) string { return string(r.text(column)) }
+		return storedAccount{text(0), text(1), text(2), text(3), text(4), span{r.int(5), r.int(6)}}
 	})
-	w.err = err
 	w.storeAccounts(list)
-	u.place, u.done = last.String, u.done+int64(len(list))
+	u.place, u.done = last, u.done+int64(len(list))
 }

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -63,8 +62,7 @@ func oldLedger(t *testing.T, url string) {
 		words = strings.NewReplacer("@key", "BIGINT PRIMARY KEY", "@without_rowid", "")
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	if err := s.within(t.Context(), func(tx *sql.Tx) error {
-		w := &writer{ctx: t.Context(), tx: tx, d: d}
+	if err := s.within(t.Context(), func(w *writer) {
 		for _, statement := range version1 {
 			w.run(words.Replace(statement))
 		}
@@ -91,7 +89,6 @@ func oldLedger(t *testing.T, url string) {
 		w.insert("accounts", accountColumns[:7], nil, oldClients/2, "", func(i int, to []any) []any {
 			return append(to, oldAddress(2*i+1).String(), oldJA4(2*i+1), fmt.Sprintf("user%d@example.org", i/2), "Outlook", "outlook", int64(1), int64(2))
 		})
-		return w.err
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -150,10 +147,7 @@ func TestAnOlderLedgerIsBroughtUp(t *testing.T) {
 				t.Error(diff)
 			}
 			checkNoise(t, s)
-			if err := s.within(t.Context(), func(tx *sql.Tx) error {
-				_, err := tx.Exec(`UPDATE postern_ledger SET version = 3`)
-				return err
-			}); err != nil {
+			if err := s.within(t.Context(), func(w *writer) { w.run(`UPDATE postern_ledger SET version = 3`) }); err != nil {
 				t.Fatal(err)
 			}
 			for _, open := range []func(context.Context, string) (*Store, error){Open, OpenReadOnly} {

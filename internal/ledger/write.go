@@ -89,8 +89,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	}
 	// Sorted like the tables, so that each of their pages is changed once.
 	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.day, b.day)) })
-	return s.within(ctx, func(tx *sql.Tx) error {
-		w := writer{ctx: ctx, tx: tx, d: s.dialect}
+	return s.within(ctx, func(w *writer) {
 		w.batch(b)
 		w.sightings(rows)
 		w.marks(rows)
@@ -99,26 +98,20 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 		w.logins(b.logins)
 		w.accounts(b.accounts)
 		w.scanners(b.suspects)
-		return w.err
 	})
 }
 
 // arrived reports whether a batch was committed although the answer was lost.
 // The lock makes a connection that hangs in the commit end first.
-func (s *Store) arrived(ctx context.Context, writer, number int64) (arrived bool, err error) {
-	err = s.within(ctx, func(tx *sql.Tx) error {
-		var last int64
-		err := tx.QueryRowContext(ctx, `SELECT number FROM batches WHERE writer = $1`, writer).Scan(&last)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		arrived = last == number
-		return err
+func (s *Store) arrived(ctx context.Context, writerNumber, number int64) (bool, error) {
+	var last int64
+	err := s.within(ctx, func(w *writer) {
+		last = w.number(`SELECT number FROM batches WHERE writer = $1`, writerNumber)
 	})
 	if err != nil && !errors.Is(err, errInDoubt) { // what only reads is in no doubt
 		return false, fmt.Errorf("asking for the last batch: %w", err)
 	}
-	return arrived, nil
+	return last == number, nil
 }
 
 // writer writes rows until the first error.
@@ -133,6 +126,54 @@ type writer struct {
 	tx  *sql.Tx
 	d   dialect
 	err error
+	// prepared are the statements of SQLite, and n counts how often they were run.
+	prepared map[string]*sql.Stmt
+	n        int
+}
+
+// run runs a statement, and returns the number of changed rows. One without arguments,
+// which may take long, ends with the context at once.
+func (w *writer) run(statement string, args ...any) (changed int64) {
+	if w.n++; w.n%256 == 0 && w.err == nil {
+		w.err = w.ctx.Err()
+	}
+	if w.err != nil {
+		return 0
+	}
+	var result sql.Result
+	if w.d.columns || len(args) == 0 {
+		result, w.err = w.tx.ExecContext(w.ctx, statement, args...)
+	} else if stmt := w.prepare(statement); w.err == nil {
+		result, w.err = stmt.ExecContext(context.WithoutCancel(w.ctx), args...)
+	}
+	if w.err == nil {
+		changed, w.err = result.RowsAffected()
+	}
+	return changed
+}
+
+func (w *writer) runAll(statements []string) {
+	for _, statement := range statements {
+		w.run(statement)
+	}
+}
+
+// prepare prepares a statement once in a transaction, at whose end it is closed.
+func (w *writer) prepare(statement string) *sql.Stmt {
+	stmt := w.prepared[statement]
+	if stmt == nil {
+		stmt, w.err = w.tx.PrepareContext(w.ctx, statement)
+		w.prepared[statement] = stmt
+	}
+	return stmt
+}
+
+// number returns the answer to a query in the transaction.
+func (w *writer) number(statement string, args ...any) (n int64) {
+	if w.err == nil {
+		n, w.err = number(w.ctx, w.tx, "reading the ledger", statement, args...)
+	}
+	return n
 }
 
 // column is one that is computed by an expression, in which @name is the value of
@@ -169,11 +210,10 @@ func (w *writer) insert(table string, columns []string, computed []column, n int
 		w.insertColumns(statement, len(columns), n, row)
 		return
 	}
-	insert := w.prepare(statement + "VALUES (" + strings.Join(values, ", ") + ") " + rest)
-	defer insert.close()
+	statement += "VALUES (" + strings.Join(values, ", ") + ") " + rest
 	args := make([]any, 0, len(columns))
 	for i := 0; i < n && w.err == nil; i++ {
-		insert.exec(row(i, args[:0])...)
+		w.run(statement, row(i, args[:0])...)
 	}
 }
 
@@ -197,44 +237,7 @@ func (w *writer) insertColumns(statement string, columns, n int, row func(i int,
 				values[c] = numbers[c]
 			}
 		}
-		_, w.err = w.tx.ExecContext(w.ctx, statement, values...)
-	}
-}
-
-// prepared is a statement that is run often.
-type prepared struct {
-	w    *writer
-	stmt *sql.Stmt
-	n    int
-}
-
-func (w *writer) prepare(statement string) *prepared {
-	p := &prepared{w: w}
-	if w.err == nil {
-		p.stmt, w.err = w.tx.PrepareContext(w.ctx, statement)
-	}
-	return p
-}
-
-// exec runs it, and returns the number of changed rows.
-func (p *prepared) exec(args ...any) (changed int64) {
-	if p.n++; p.n%256 == 0 && p.w.err == nil {
-		p.w.err = p.w.ctx.Err()
-	}
-	if p.w.err != nil {
-		return 0
-	}
-	result, err := p.stmt.ExecContext(context.WithoutCancel(p.w.ctx), args...)
-	if err == nil {
-		changed, err = result.RowsAffected()
-	}
-	p.w.err = err
-	return changed
-}
-
-func (p *prepared) close() {
-	if p.stmt != nil {
-		p.stmt.Close()
+		w.run(statement, values...)
 	}
 }
 
@@ -249,7 +252,7 @@ func (w *writer) widen(table string) string {
 
 // batch writes the batch's number, in case the answer to the commit is lost.
 func (w *writer) batch(b *batch) {
-	_, w.err = w.tx.ExecContext(w.ctx, `INSERT INTO batches VALUES ($1, $2, $3)
+	w.run(`INSERT INTO batches VALUES ($1, $2, $3)
 		ON CONFLICT (writer) DO UPDATE SET number = excluded.number, written = excluded.written`, b.writer, b.number, time.Now().Unix())
 }
 
@@ -300,11 +303,10 @@ var inherited = []column{
 // known updates the existing rows, and returns the missing ones: they are new,
 // or were erased meanwhile.
 func (w *writer) known(rows []*sighting) (fresh []*sighting) {
-	update := w.prepare(`UPDATE sightings SET last_seen = max(last_seen, ?), observed = observed + ?, explained = explained + ?,
-		rejected = rejected + ?, failed = failed + ? WHERE id = ?`)
-	defer update.close()
+	const update = `UPDATE sightings SET last_seen = max(last_seen, ?), observed = observed + ?, explained = explained + ?,
+		rejected = rejected + ?, failed = failed + ? WHERE id = ?`
 	for _, r := range rows {
-		if !r.written || update.exec(r.last, r.counts.Observed, r.counts.Explained, r.counts.Rejected, r.counts.Failed, r.id) == 0 {
+		if !r.written || w.run(update, r.last, r.counts.Observed, r.counts.Explained, r.counts.Rejected, r.counts.Failed, r.id) == 0 {
 			fresh = append(fresh, r)
 		}
 	}
@@ -322,15 +324,12 @@ func (w *writer) days(rows []*sighting) {
 }
 
 func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
-	if len(list) == 0 || w.err != nil {
+	if len(list) == 0 {
 		return
 	}
-	var have int
-	if w.err = w.tx.QueryRowContext(w.ctx, `SELECT count(*) FROM hellos`).Scan(&have); w.err != nil {
-		return
-	}
+	room := maxHellos - int(w.number(`SELECT count(*) FROM hellos`))
 	fresh := slices.Collect(maps.Keys(list))
-	fresh = fresh[:min(len(fresh), max(0, maxHellos-have))]
+	fresh = fresh[:min(len(fresh), max(0, room))]
 	w.insert("hellos", []string{"ja4", "hello"}, nil, len(fresh), "ON CONFLICT (ja4) DO NOTHING", func(i int, to []any) []any {
 		hello, _ := json.Marshal(list[fresh[i]]) // numbers have a JSON
 		return append(to, ja4Text(fresh[i]), string(hello))
@@ -340,40 +339,26 @@ func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
 // logins updates all rows of the client, as a login decides for each of them
 // whether it is noise. An address with a login is no scanner.
 func (w *writer) logins(counts map[clientKey]loginCount) {
-	if len(counts) == 0 {
-		return
-	}
-	add := w.prepare(`UPDATE sightings SET login_ok = login_ok + $1, login_failed = login_failed + $2
-		WHERE client = $3 AND ja4 = $4 AND owner IN ($5, 0)`)
-	defer add.close()
-	clear := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner & ~%[1]d WHERE `+fmt.Sprintf(ofAddress, "$1", "$2", "$3")+
-		` AND (scanner & %[1]d) <> 0`, marksOfAddress))
-	defer clear.close()
+	clear := fmt.Sprintf(`UPDATE sightings SET scanner = scanner & ~%[1]d WHERE `+isAddress+` AND (scanner & %[1]d) <> 0`, marksOfAddress)
 	for k, c := range counts {
 		client, ja4 := k.client.String(), ja4Text(k.ja4)
-		add.exec(c.ok, c.failed, client, ja4, ownerOf(client, ja4))
+		w.run(`UPDATE sightings SET login_ok = login_ok + $1, login_failed = login_failed + $2
+			WHERE client = $3 AND ja4 = $4 AND owner IN ($5, 0)`, c.ok, c.failed, client, ja4, ownerOf(client, ja4))
 		if c.ok > 0 {
-			first, last := keysOf(k.client)
-			clear.exec(client, first, last)
+			w.run(clear, addressArgs(k.client)...)
 		}
 	}
 }
 
 // marks adds what the hellos of a client say of it.
 func (w *writer) marks(rows []*sighting) {
-	if !slices.ContainsFunc(rows, func(r *sighting) bool { return r.marks != 0 }) {
-		return
-	}
-	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $1 WHERE id = $2 AND (scanner & $1) <> $1`)
-	defer mark.close()
 	// The first hellos of one that resumes sessions look otherwise.
-	others := w.prepare(fmt.Sprintf(`UPDATE sightings SET scanner = scanner | %[1]d WHERE `+fmt.Sprintf(ofAddress, "$1", "$2", "$3")+
-		` AND port = $4 AND observed > 0 AND (scanner & %[2]d) = 0`, markProbe, markProbe|markPassed))
-	defer others.close()
+	others := fmt.Sprintf(`UPDATE sightings SET scanner = scanner | %[1]d WHERE `+isAddress+
+		` AND port = $4 AND observed > 0 AND (scanner & %[2]d) = 0`, markProbe, markProbe|markPassed)
 	for _, r := range rows {
-		if r.marks != 0 && mark.exec(r.marks, r.id) > 0 && r.marks&markProbe != 0 {
-			first, last := keysOf(r.client)
-			others.exec(r.client.String(), first, last, int64(r.port))
+		if r.marks != 0 && w.run(`UPDATE sightings SET scanner = scanner | $1 WHERE id = $2 AND (scanner & $1) <> $1`, r.marks, r.id) > 0 &&
+			r.marks&markProbe != 0 {
+			w.run(others, append(addressArgs(r.client), int64(r.port))...)
 		}
 	}
 }
@@ -392,10 +377,13 @@ const ofAddress = `client = %s AND (owner BETWEEN %s AND %s OR owner = 0)`
 // of the network and of the address: a network may have many addresses.
 const ja4KeyBits = 32
 
-// keysOf returns the first and the last owner of an address.
-func keysOf(client netip.Addr) (first, last int64) {
-	first = ownerOf(client.String(), "") >> ja4KeyBits << ja4KeyBits
-	return first, first | (1<<ja4KeyBits - 1)
+// isAddress is ofAddress for the first parameters, which are those that addressArgs
+// returns.
+var isAddress = fmt.Sprintf(ofAddress, "$1", "$2", "$3")
+
+func addressArgs(client netip.Addr) []any {
+	first := ownerOf(client.String(), "") >> ja4KeyBits << ja4KeyBits
+	return []any{client.String(), first, first | (1<<ja4KeyBits - 1)}
 }
 
 // ownerOf returns the key of an address and a fingerprint.
@@ -435,33 +423,30 @@ func (w *writer) storeAccounts(list []storedAccount) {
 // scanners marks the scanners among the addresses. Only the database knows when
 // their hellos were first seen: this process may have started later.
 func (w *writer) scanners(suspects []netip.Addr) {
-	if len(suspects) == 0 {
-		return
-	}
-	mark := w.prepare(`UPDATE sightings SET scanner = scanner | $4 WHERE ` + fmt.Sprintf(ofAddress, "$1", "$2", "$3") + ` AND (scanner & $4) <> $4`)
-	defer mark.close()
 	slices.SortFunc(suspects, netip.Addr.Compare)
 	for _, a := range slices.Compact(suspects) {
 		if marks := scanMarks(w.firstHellos(a)); marks != 0 {
-			first, last := keysOf(a)
-			mark.exec(a.String(), first, last, marks)
+			w.run(`UPDATE sightings SET scanner = scanner | $4 WHERE `+isAddress+` AND (scanner & $4) <> $4`, append(addressArgs(a), marks)...)
 		}
 	}
 }
 
 // firstHellos returns when each hello of an address was first seen; empty if the
 // address has a login.
-func (w *writer) firstHellos(a netip.Addr) (first []firstHello) {
+func (w *writer) firstHellos(a netip.Addr) []firstHello {
+	return found(w, "looking for scanners", `SELECT min(first_seen), version FROM sightings
+		WHERE `+isAddress+` AND NOT EXISTS (SELECT 1 FROM sightings WHERE `+isAddress+` AND login_ok > 0)
+		GROUP BY ja4, version`, addressArgs(a), func(r row) (h firstHello) {
+		h.at = r.int(0)
+		_ = h.version.UnmarshalText(r.text(1)) // zero, if this version does not know it
+		return h
+	})
+}
+
+// found returns all rows of a query in the transaction, as query does.
+func found[T any](w *writer, doing, statement string, args []any, scan func(row) T) (all []T) {
 	if w.err == nil {
-		from, to := keysOf(a)
-		is := fmt.Sprintf(ofAddress, "$1", "$2", "$3")
-		first, w.err = query(w.ctx, w.tx, "looking for scanners", `SELECT min(first_seen), version FROM sightings
-			WHERE `+is+` AND NOT EXISTS (SELECT 1 FROM sightings WHERE `+is+` AND login_ok > 0)
-			GROUP BY ja4, version`, []any{a.String(), from, to}, func(r row) (h firstHello) {
-			h.at = r.int(0)
-			_ = h.version.UnmarshalText(r.text(1)) // zero, if this version does not know it
-			return h
-		})
+		all, w.err = query(w.ctx, w.tx, doing, statement, args, scan)
 	}
-	return first
+	return all
 }
