@@ -67,7 +67,7 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 	if err != nil || len(kept) == 0 {
 		return err
 	}
-	unseen := make(map[string]bool, len(kept))
+	unseen := make(map[any]bool, len(kept))
 	for _, ja4 := range kept {
 		unseen[ja4Text(ja4)] = true
 	}
@@ -85,18 +85,11 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	gone := slices.Collect(maps.Keys(unseen))
-	for len(gone) > 0 {
-		n := min(len(gone), 500)
-		args := make([]any, n)
-		for i := range args {
-			args[i] = gone[i]
-		}
+	for gone := range slices.Chunk(slices.Collect(maps.Keys(unseen)), 500) {
 		if _, err := s.prune(ctx, fmt.Sprintf(`DELETE FROM hellos WHERE ja4 IN (%s)
-			AND ja4 NOT IN (SELECT ja4 FROM sightings WHERE noise IN (0, 1) AND last_day >= %d)`, marks(1, n), today), args...); err != nil {
+			AND ja4 NOT IN (SELECT ja4 FROM sightings WHERE noise IN (0, 1) AND last_day >= %d)`, marks(1, len(gone)), today), gone...); err != nil {
 			return fmt.Errorf("pruning hellos: %w", err)
 		}
-		gone = gone[n:]
 	}
 	return nil
 }
@@ -111,12 +104,9 @@ func (s *Store) prune(ctx context.Context, statement string, args ...any) (n int
 // erase runs statements while no recorder has a batch under way, and returns how many
 // rows they deleted. Each recorder drops what it has of them before.
 func (s *Store) erase(ctx context.Context, statements []string, args []any, drop func(*Recorder)) (n int64, err error) {
-	s.mu.Lock()
-	recorders := slices.Clone(s.recorders)
-	s.mu.Unlock()
-	for _, r := range recorders {
-		r.writing.Lock()
-		defer r.writing.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	for _, r := range s.recorders {
 		drop(r)
 	}
 	err = s.within(ctx, func(w *writer) {

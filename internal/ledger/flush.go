@@ -57,7 +57,6 @@ func (r *Recorder) Run(ctx context.Context) {
 // Close writes the rest, and tries again until it succeeds or the context ends.
 // Nothing may be recorded after it. The store stays open.
 func (r *Recorder) Close(ctx context.Context) error {
-	defer r.store.detach(r)
 	for {
 		err := r.Flush(ctx)
 		if err == nil {
@@ -74,19 +73,20 @@ func (r *Recorder) Close(ctx context.Context) error {
 // Flush writes everything since the last time. If that fails, it is kept for
 // the next one. Without anything to write, the store is not used.
 func (r *Recorder) Flush(ctx context.Context) error {
-	wrote, err := r.flush(ctx)
+	r.store.writing.Lock()
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	wrote, err := r.write(ctx)
+	r.note(wrote, err)
+	r.store.writing.Unlock()
 	if wrote && r.flushed != nil {
 		r.flushed()
 	}
 	return err
 }
 
-func (r *Recorder) flush(ctx context.Context) (wrote bool, err error) {
-	r.writing.Lock()
-	defer r.writing.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
-	defer cancel()
-	wrote, err = r.write(ctx)
+// note notes how an attempt to write has ended.
+func (r *Recorder) note(wrote bool, err error) {
 	switch was := r.failing.Swap(err != nil); {
 	case err != nil && !was:
 		r.log.Error("writing the ledger failed, trying again", "ledger", r.store.name, "error", oneLine{err}, "clients", r.pending.Load())
@@ -107,7 +107,6 @@ func (r *Recorder) flush(ctx context.Context) (wrote bool, err error) {
 	if wrote {
 		r.lastWrite.Store(now)
 	}
-	return wrote, err
 }
 
 func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {

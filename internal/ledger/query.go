@@ -324,9 +324,9 @@ func (s *Store) each(ctx context.Context, f Filter, o Order, rest string, do fun
 		return err
 	}
 	where, args := s.where(&f)
-	d := newDecoder()
+	texts := make(interned)
 	return read(ctx, s.db, "reading clients", "SELECT "+clientColumns+", "+keys[o.key()]+" FROM sightings s WHERE "+where+rest, args, func(r row) error {
-		c := d.client(r)
+		c := texts.client(r)
 		c.place = r.int(placeColumn)
 		if (f.Keep == nil || f.Keep(&c)) && !do(&c) {
 			return errEnough

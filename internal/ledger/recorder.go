@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,9 +32,6 @@ type Recorder struct {
 	pending atomic.Int64 // entries that hold something to be written
 	dropped atomic.Uint64
 
-	// writing is held from copying a batch until the write has ended, and while
-	// something is erased. So a pending batch cannot bring back erased rows.
-	writing sync.Mutex
 	// failing: the last attempt to write failed.
 	failing atomic.Bool
 	// whole is what had been dropped when an attempt last succeeded; full: more has been
@@ -76,7 +72,9 @@ func NewRecorder(o Options) *Recorder {
 	}
 	r.queue.init()
 	r.lastGood.Store(r.now().Unix())
-	r.store.attach(r)
+	r.store.writing.Lock()
+	defer r.store.writing.Unlock()
+	r.store.recorders = append(r.store.recorders, r)
 	return r
 }
 

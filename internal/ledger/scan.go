@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"encoding"
 	"fmt"
 	"math"
 	"net/netip"
@@ -12,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"postern/policy"
 	"postern/proxy"
@@ -54,7 +55,7 @@ func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Clien
 		return err
 	}
 	return chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) ([]Client, int, error) {
-		c := chunk{ctx: ctx, reader: r, first: first, last: last, decoder: newDecoder(), clients: make([]Client, 0, chunkRows+chunkRows/2)}
+		c := chunk{ctx: ctx, reader: r, first: first, last: last, texts: make(interned), clients: make([]Client, 0, chunkRows+chunkRows/2)}
 		c.sightings(scope.Since)
 		if scope.Logins {
 			c.logins()
@@ -88,54 +89,53 @@ func chunks[T any](ctx context.Context, s *Store, read func(ctx context.Context,
 	if err := s.readable(ctx); err != nil {
 		return err
 	}
-	var err error
 	type part struct {
 		rows T
 		done float64
 	}
-	defer inBackground()()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	parts := make(chan part)
-	ranges := keyRanges{size: 64}
-	var readers sync.WaitGroup
-	for range scanReaders {
-		readers.Add(1)
-		inLowPriority(func() {
-			defer readers.Done()
-			r, err := s.reader(ctx)
+	parts, ranges := make(chan part), keyRanges{size: 64}
+	stoppable, stop := context.WithCancel(ctx)
+	defer stop()
+	readers, reading := errgroup.WithContext(stoppable)
+	readRanges := func() error {
+		r, err := s.reader(reading)
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		for first, last, more := ranges.next(); more; first, last, more = ranges.next() {
+			rows, n, err := read(reading, r, first, last)
 			if err != nil {
-				cancel(err)
-				return
+				return err
 			}
-			defer r.close()
-			for first, last, more := ranges.next(); more; first, last, more = ranges.next() {
-				rows, n, err := read(ctx, r, first, last)
-				if err != nil {
-					cancel(err)
-					return
-				}
-				select {
-				case parts <- part{rows, ranges.found(uint64(last-first)>>(63-bucketBits)+1, n)}:
-				case <-ctx.Done():
-					return
-				}
+			select {
+			case parts <- part{rows, ranges.found(uint64(last-first)>>(63-bucketBits)+1, n)}:
+			case <-reading.Done():
+				return reading.Err()
 			}
+		}
+		return nil
+	}
+	for range scanReaders {
+		readers.Go(func() (err error) {
+			Background(func() { err = readRanges() })
+			return err
 		})
 	}
 	go func() {
 		readers.Wait()
 		close(parts)
 	}()
+	var err error
 	for p := range parts {
 		if err == nil {
 			if err = use(p.rows, p.done); err != nil {
-				cancel(nil)
+				stop()
 			}
 		}
 	}
-	if cause := context.Cause(ctx); err == nil && cause != nil {
-		return fmt.Errorf("reading the ledger: %w", cause)
+	if failed := readers.Wait(); err == nil && failed != nil {
+		return fmt.Errorf("reading the ledger: %w", cmp.Or(ctx.Err(), failed))
 	}
 	return err
 }
@@ -172,15 +172,15 @@ func (k *keyRanges) found(size uint64, rows int) float64 {
 
 // chunk holds the clients of some networks.
 type chunk struct {
-	decoder
 	ctx         context.Context
 	reader      reader
 	first, last int64 // keys
 	clients     []Client
+	texts       interned
 	err         error
 }
 
-// clientColumns are those of sightings s that a decoder reads; at placeColumn there may
+// clientColumns are those of sightings s that make a client; at placeColumn there may
 // be one more.
 const (
 	clientColumns = `s.id, s.network, s.owner, s.client, s.listener, s.name, s.port, s.version, s.reason, s.ja4, s.first_seen, s.last_seen,
@@ -188,22 +188,24 @@ const (
 	placeColumn = 20
 )
 
-// decoder makes clients of rows, many of which have the same texts.
-type decoder struct {
-	texts    interned
-	versions parsed[policy.Version, *policy.Version]
-	reasons  parsed[policy.Reason, *policy.Reason]
+// versions and reasons are those of the ledger's labels.
+var versions, reasons = byLabel(policy.Versions), byLabel(policy.LegacyReasons)
+
+func byLabel[T fmt.Stringer](list []T) map[string]T {
+	values := make(map[string]T)
+	for _, v := range list {
+		values[v.String()] = v
+	}
+	return values
 }
 
-func newDecoder() decoder {
-	return decoder{make(interned), make(map[string]policy.Version), make(map[string]policy.Reason)}
-}
-
-func (d *decoder) client(r row) Client {
+// client makes a client of a row. A version or reason that only a newer version of this
+// program knows is zero.
+func (t interned) client(r row) Client {
 	c := Client{
 		id: r.int(0), network: r.int(1), owner: r.int(2),
-		Listener: proxy.Listener(d.texts.get(r.text(4))), Endpoint: Endpoint{d.texts.get(r.text(5)), uint16(r.int(6))},
-		Version: d.versions.get(r.text(7)), Reason: d.reasons.get(r.text(8)), JA4: d.texts.get(r.text(9)),
+		Listener: proxy.Listener(t.get(r.text(4))), Endpoint: Endpoint{t.get(r.text(5)), uint16(r.int(6))},
+		Version: versions[string(r.text(7))], Reason: reasons[string(r.text(8))], JA4: t.get(r.text(9)),
 		First: time.Unix(r.int(10), 0).UTC(), Last: time.Unix(r.int(11), 0).UTC(),
 		Noise: r.int(15) != 0, Counts: countsOf(r, 16),
 	}
@@ -212,22 +214,6 @@ func (d *decoder) client(r row) Client {
 		c.owner = ownerOf(string(r.text(3)), c.JA4)
 	}
 	return c
-}
-
-// parsed holds the values of texts. Those of a newer version that this one does not
-// know are zero.
-type parsed[T any, P interface {
-	*T
-	encoding.TextUnmarshaler
-}] map[string]T
-
-func (p parsed[T, P]) get(b []byte) T {
-	v, known := p[string(b)]
-	if !known {
-		_ = P(&v).UnmarshalText(b)
-		p[string(b)] = v
-	}
-	return v
 }
 
 // interned holds texts of which many rows have the same.
@@ -260,7 +246,7 @@ func (c *chunk) sightings(since time.Time) {
 		oldest = since.Unix()
 	}
 	c.rows("SELECT "+clientColumns+" FROM sightings s WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id", func(r row) {
-		c.clients = append(c.clients, c.client(r))
+		c.clients = append(c.clients, c.texts.client(r))
 	}, oldest)
 }
 

@@ -36,7 +36,9 @@ type Store struct {
 	migrated, current atomic.Bool
 	erased            atomic.Uint64 // how often something has been erased here
 
-	mu        sync.Mutex
+	// writing is held from copying a batch until the write has ended, and while
+	// something is erased. So a pending batch cannot bring back erased rows.
+	writing   sync.Mutex
 	recorders []*Recorder // that write here, and drop what is erased
 
 	// owner is this replica where one counts for all. tally is the last count;
@@ -200,17 +202,12 @@ var ErrAway = errors.New("the ledger's database does not answer, or cannot be wr
 // intervention (shutdown, start), and of what the system around it does.
 var passing = []string{"25006", "55P03", "57014", "08", "40", "53", "57P", "58"}
 
-// cannotWriteNow reports that the server has said so.
-func cannotWriteNow(err error) bool {
-	var said *pgconn.PgError
-	return errors.As(err, &said) && slices.ContainsFunc(passing, func(code string) bool { return strings.HasPrefix(said.Code, code) })
-}
-
 // away reports whether a server cannot be reached, or cannot be written now,
 // rather than refused.
 func away(err error) bool {
-	if said := (*pgconn.PgError)(nil); errors.As(err, &said) {
-		return cannotWriteNow(err)
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return slices.ContainsFunc(passing, func(code string) bool { return strings.HasPrefix(said.Code, code) })
 	}
 	var connecting *pgconn.ConnectError
 	return errors.As(err, &connecting) || errors.Is(err, context.DeadlineExceeded)
@@ -405,15 +402,3 @@ var errReadOnly = errors.New("the ledger was opened to be read")
 // errInDoubt reports that a transaction may have been committed, as the answer
 // was lost.
 var errInDoubt = errors.New("committing")
-
-func (s *Store) attach(r *Recorder) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.recorders = append(s.recorders, r)
-}
-
-func (s *Store) detach(r *Recorder) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.recorders = slices.DeleteFunc(s.recorders, func(have *Recorder) bool { return have == r })
-}

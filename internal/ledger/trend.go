@@ -36,13 +36,7 @@ type tally struct {
 	seen   [][]uint32
 	groups []group          // of seen
 	parts  map[group][4]int // indexes of seen
-	one    []seenIn         // of one network, in each group
-}
-
-// seenIn is when a network was last seen in a group.
-type seenIn struct {
-	of int
-	at int64
+	last   []int64          // when one network was last seen, in each group
 }
 
 // group identifies one number of distinct clients.
@@ -62,13 +56,6 @@ type lastSeen struct {
 func (s *Store) Distinct(ctx context.Context, now time.Time) (list []Distinct, at time.Time, err error) {
 	s.counting.Lock()
 	defer s.counting.Unlock()
-	if s.columns {
-		return s.distinctOfAll(ctx, now)
-	}
-	return s.distinct(ctx, now)
-}
-
-func (s *Store) distinct(ctx context.Context, now time.Time) ([]Distinct, time.Time, error) {
 	if err := s.readable(ctx); err != nil {
 		return nil, now, err
 	}
@@ -76,6 +63,13 @@ func (s *Store) distinct(ctx context.Context, now time.Time) ([]Distinct, time.T
 	if err != nil {
 		return nil, now, err
 	}
+	if s.columns {
+		return s.distinctOfAll(ctx, now, state)
+	}
+	return s.distinct(ctx, now, state)
+}
+
+func (s *Store) distinct(ctx context.Context, now time.Time, state string) (list []Distinct, at time.Time, err error) {
 	t := s.tally
 	if t == nil || t.state != state || now.Before(t.at) {
 		if t, err = s.count(ctx, now); err != nil {
@@ -83,7 +77,7 @@ func (s *Store) distinct(ctx context.Context, now time.Time) ([]Distinct, time.T
 		}
 		t.state, s.tally = state, t
 	}
-	at := t.at.Add(now.Sub(t.at).Truncate(time.Minute))
+	at = t.at.Add(now.Sub(t.at).Truncate(time.Minute))
 	return t.distinct(at), at, nil
 }
 
@@ -109,20 +103,17 @@ func (s *Store) count(ctx context.Context, now time.Time) (*tally, error) {
 func (t *tally) add(list []lastSeen) {
 	slices.SortFunc(list, func(a, b lastSeen) int { return cmp.Compare(a.network, b.network) })
 	for i := 0; i < len(list); {
-		one := t.one[:0]
+		clear(t.last)
 		for network := list[i].network; i < len(list) && list[i].network == network; i++ {
 			for _, of := range t.groupsOf(list[i].group) {
-				at := slices.IndexFunc(one, func(o seenIn) bool { return o.of == of })
-				if at < 0 {
-					at, one = len(one), append(one, seenIn{of, list[i].at})
-				}
-				one[at].at = max(one[at].at, list[i].at)
+				t.last[of] = max(t.last[of], list[i].at)
 			}
 		}
-		for _, o := range one {
-			t.seen[o.of][max(0, t.at.Unix()-o.at+59)/60]++
+		for of, at := range t.last {
+			if at > 0 {
+				t.seen[of][max(0, t.at.Unix()-at+59)/60]++
+			}
 		}
-		t.one = one
 	}
 }
 
@@ -133,7 +124,8 @@ func (t *tally) groupsOf(g group) [4]int {
 		for i, part := range [...]group{g, {g.listener, Any}, {Any, g.version}, {Any, Any}} {
 			if all[i] = slices.Index(t.groups, part); all[i] < 0 {
 				all[i] = len(t.groups)
-				t.groups, t.seen = append(t.groups, part), append(t.seen, make([]uint32, longestWindow/time.Minute+1))
+				t.groups, t.last = append(t.groups, part), append(t.last, 0)
+				t.seen = append(t.seen, make([]uint32, longestWindow/time.Minute+1))
 			}
 		}
 		t.parts[g] = all
@@ -172,14 +164,7 @@ const (
 )
 
 // distinctOfAll returns what one replica has counted for all of them.
-func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distinct, at time.Time, err error) {
-	if err := s.readable(ctx); err != nil {
-		return nil, now, err
-	}
-	state, err := s.State(ctx)
-	if err != nil {
-		return nil, now, err
-	}
+func (s *Store) distinctOfAll(ctx context.Context, now time.Time, state string) (list []Distinct, at time.Time, err error) {
 	var mine int64
 	err = s.within(ctx, func(w *writer) {
 		mine = w.run(`UPDATE counted SET owner = $1, due = `+itsTime+` + $2 WHERE due <= `+itsTime+`
@@ -187,7 +172,7 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time) (list []Distin
 	})
 	if err == nil && mine == 1 {
 		begun := time.Now()
-		if list, at, err = s.distinct(ctx, now); err != nil {
+		if list, at, err = s.distinct(ctx, now, state); err != nil {
 			return nil, now, err
 		}
 		figures, _ := json.Marshal(list) // of texts and numbers

@@ -436,11 +436,7 @@ func (w *writer) scanners(suspects []netip.Addr) {
 func (w *writer) firstHellos(a netip.Addr) []firstHello {
 	return found(w, "looking for scanners", `SELECT min(first_seen), version FROM sightings
 		WHERE `+isAddress+` AND NOT EXISTS (SELECT 1 FROM sightings WHERE `+isAddress+` AND login_ok > 0)
-		GROUP BY ja4, version`, addressArgs(a), func(r row) (h firstHello) {
-		h.at = r.int(0)
-		_ = h.version.UnmarshalText(r.text(1)) // zero, if this version does not know it
-		return h
-	})
+		GROUP BY ja4, version`, addressArgs(a), func(r row) firstHello { return firstHello{r.int(0), versions[string(r.text(1))]} })
 }
 
 // found returns all rows of a query in the transaction, as query does.
