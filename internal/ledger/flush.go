@@ -29,7 +29,7 @@ const (
 type batch struct {
 	writer, number int64
 	sightings      []sighting
-	hellos         map[policy.JA4]policy.Hello
+	hellos         map[policy.JA4]string
 	logins         map[clientKey]loginCount
 	accounts       map[accountKey]span
 	suspects       []netip.Addr // may be scanners

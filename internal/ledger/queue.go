@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -29,7 +30,7 @@ type queue struct {
 	mu       sync.RWMutex
 	logins   map[clientKey]loginCount
 	accounts map[accountKey]span
-	hellos   map[policy.JA4]policy.Hello // one for each fingerprint, to judge it again later
+	hellos   map[policy.JA4]string // one for each fingerprint, as it is stored, to judge it again later
 
 	// unnamed are the IMAP sessions, by the connection's number, of accounts whose
 	// program has not said what it is so far.
@@ -74,7 +75,7 @@ type knownAccount struct {
 func (q *queue) init() {
 	q.logins = make(map[clientKey]loginCount)
 	q.accounts = make(map[accountKey]span)
-	q.hellos = make(map[policy.JA4]policy.Hello)
+	q.hellos = make(map[policy.JA4]string)
 	q.unnamed = make(map[uint64]accountKey)
 	q.known = make(map[clientKey][]knownAccount)
 	q.fingerprints = make(map[policy.JA4]bool)
@@ -211,12 +212,9 @@ func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
 		return
 	}
 	q.fingerprints[ja4] = true
-	// Only the judged fields: a name or an unknown extension may be long.
-	q.hellos[ja4] = policy.Hello{
-		SSL2Format: h.SSL2Format, Versions: slices.Clone(h.Versions), CipherSuites: slices.Clone(h.CipherSuites),
-		SSL2Ciphers: slices.Clone(h.SSL2Ciphers), Groups: slices.Clone(h.Groups), Points: slices.Clone(h.Points),
-		SignatureSchemes: slices.Clone(h.SignatureSchemes),
-	}
+	judged := HelloOf(h)                        // a name or an unknown extension may be long
+	text, _ := json.Marshal(judged.ForPolicy()) // numbers have a JSON
+	q.hellos[ja4] = string(text)
 }
 
 // loadAccounts replaces the known accounts by those in the store, latest first,

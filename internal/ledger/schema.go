@@ -1,10 +1,13 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"text/template"
@@ -99,4 +102,183 @@ func (s *Store) checkVersion(ctx context.Context) error {
 // noTable reports that a statement named a table that is not there.
 func noTable(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), "no such table") || strings.Contains(err.Error(), "SQLSTATE 42P01"))
+}
+
+// The steps of an upgrade, the first of which is in schema.sql as 0.
+const (
+	checkKeys = iota
+	fillSightings
+	fillAccounts
+	makeIndexes
+	upgradeSteps
+)
+
+// upgradeRows is how many rows are filled in one transaction.
+const upgradeRows = 20_000
+
+// ErrUpgrading reports that a ledger cannot be read yet.
+var ErrUpgrading = errors.New("an instance is bringing the ledger up to this version; its log says how far it is")
+
+// upgrade is how far an upgrade has come.
+type upgrade struct {
+	step       int
+	place      string // in the table of the step
+	done, rows int64  // of that table
+}
+
+// Upgrade brings a ledger of an earlier version up to date, and calls progress with
+// the share that is done before each piece. Until it has returned nil, nothing can
+// be read. It may be called again after an error, which is ErrAway as for Open, and
+// by several replicas at once.
+func (s *Store) Upgrade(ctx context.Context, progress func(done float64)) error {
+	if err := s.migrate(ctx); err != nil {
+		if s.columns && away(err) {
+			err = fmt.Errorf("%w: %w", ErrAway, err)
+		}
+		return err
+	}
+	for u := (upgrade{}); ; {
+		pending, err := s.upgradePending(ctx)
+		if err == nil && !pending {
+			return nil
+		}
+		if err == nil {
+			progress((float64(u.step) + float64(u.done)/float64(max(u.rows, 1))) / upgradeSteps)
+			err = s.within(ctx, func(w *writer) { w.upgradePiece(&u) })
+		}
+		if err != nil && !(s.columns && errors.Is(err, errInDoubt)) { // the next piece sees; SQLite's has failed
+			return fmt.Errorf("bringing the ledger up to date: %w", err)
+		}
+	}
+}
+
+// upgradePending reports whether columns wait to be filled.
+func (s *Store) upgradePending(ctx context.Context) (bool, error) {
+	if s.current.Load() {
+		return false, nil
+	}
+	made := s.migrated.Load() || s.readOnly // else an upgrade may not have begun
+	_, err := number(ctx, s.db, "asking for an upgrade", `SELECT step FROM upgrade`)
+	if noTable(err) {
+		if made {
+			s.current.Store(true)
+		}
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// readable returns why the ledger cannot be read.
+func (s *Store) readable(ctx context.Context) error {
+	pending, err := s.upgradePending(ctx)
+	if pending {
+		return ErrUpgrading
+	}
+	return err
+}
+
+func (w *writer) upgradePiece(u *upgrade) {
+	w.err = read(w.ctx, w.tx, "reading how far an upgrade is", `SELECT step, place, done, rows FROM upgrade`, nil, func(r row) error {
+		*u = upgrade{int(r.int(0)), string(r.text(1)), r.int(2), r.int(3)}
+		return nil
+	})
+	if noTable(w.err) { // another replica has finished
+		w.err = nil
+		return
+	}
+	switch u.step {
+	case checkKeys:
+		w.checkKeys(u)
+	case fillSightings:
+		w.fillSightings(u)
+	case fillAccounts:
+		w.fillAccounts(u)
+	case makeIndexes:
+		w.runAll(w.d.statements("finish"))
+		u.done, u.rows = 1, 1
+		return
+	}
+	w.run(`UPDATE upgrade SET step = $1, place = $2, done = $3, rows = $4`, u.step, u.place, u.done, u.rows)
+}
+
+// next goes to the next step, which reads a table.
+func (w *writer) next(u *upgrade, table string) {
+	u.step, u.place, u.done = u.step+1, "", 0
+	u.rows = w.number(`SELECT count(*) FROM ` + table)
+}
+
+// checkKeys finds sightings whose id or network does not follow from what they are,
+// as in a ledger that something else has filled, and gives them those that do.
+func (w *writer) checkKeys(u *upgrade) {
+	type keys struct{ old, id, network int64 }
+	var moved []keys
+	for at, more := int64(math.MinInt64), true; more; {
+		list := found(w, "reading sightings", fmt.Sprintf(`SELECT id, client, network, listener, name, port, version, reason, ja4
+			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(r row) (k keys) {
+			t := entryTexts{string(r.text(1)), string(r.text(3)), string(r.text(4)), string(r.text(6)), string(r.text(7)), string(r.text(8))}
+			k.old, k.network = r.int(0), networkOf(t.client)
+			if k.id = t.row(k.network, r.int(5)); k.id != k.old || k.network != r.int(2) {
+				moved = append(moved, k)
+			}
+			at = k.old
+			return k
+		})
+		more = len(list) == upgradeRows
+	}
+	if len(moved) > 0 {
+		w.runAll(w.d.statements("moved"))
+		w.insert("moved", []string{"old", "id", "network"}, nil, len(moved), "",
+			func(i int, to []any) []any { return append(to, moved[i].old, moved[i].id, moved[i].network) })
+		w.runAll(w.d.statements("rewrite"))
+	}
+	w.next(u, "sightings")
+}
+
+// fillSightings fills the columns of some sightings. PostgreSQL generates all but
+// one.
+func (w *writer) fillSightings(u *upgrade) {
+	if w.d.columns && u.place == "" {
+		w.runAll(w.d.statements("generated"))
+	}
+	type keys struct{ id, owner int64 }
+	place, _ := strconv.ParseInt(cmp.Or(u.place, strconv.Itoa(math.MinInt64)), 10, 64)
+	list := found(w, "reading sightings", fmt.Sprintf(`SELECT id, client, ja4 FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows),
+		[]any{place}, func(r row) keys {
+			return keys{r.int(0), ownerOf(string(r.text(1)), string(r.text(2)))}
+		})
+	if len(list) == 0 {
+		w.next(u, "accounts")
+		return
+	}
+	if w.d.columns {
+		ids, owners := make([]int64, len(list)), make([]int64, len(list))
+		for i, k := range list {
+			ids[i], owners[i] = k.id, k.owner
+		}
+		w.run(`UPDATE sightings SET owner = n.owner FROM unnest($1::bigint[], $2::bigint[]) AS n (id, owner) WHERE sightings.id = n.id`, ids, owners)
+	} else {
+		fill := `UPDATE sightings SET owner = ?, last_day = last_seen / 86400, noise = ` + noiseOf("") + ` WHERE id = ?`
+		for _, k := range list {
+			w.run(fill, k.owner, k.id)
+		}
+	}
+	u.place, u.done = strconv.FormatInt(list[len(list)-1].id, 10), u.done+int64(len(list))
+}
+
+// fillAccounts fills the columns of the accounts of some addresses.
+func (w *writer) fillAccounts(u *upgrade) {
+	clients := found(w, "reading accounts", fmt.Sprintf(`SELECT client FROM accounts WHERE client > $1 ORDER BY client LIMIT %d`, upgradeRows),
+		[]any{u.place}, func(r row) string { return string(r.text(0)) })
+	if len(clients) == 0 {
+		u.step, u.done = u.step+1, 0
+		return
+	}
+	last := clients[len(clients)-1]
+	list := found(w, "reading accounts", `SELECT client, ja4, account, software, folded, first_seen, last_seen
+		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last}, func(r row) storedAccount {
+		text := func(column int) string { return string(r.text(column)) }
+		return storedAccount{text(0), text(1), text(2), text(3), text(4), span{r.int(5), r.int(6)}}
+	})
+	w.storeAccounts(list)
+	u.place, u.done = last, u.done+int64(len(list))
 }

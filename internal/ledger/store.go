@@ -16,11 +16,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
 	modernc "modernc.org/sqlite"       // registers sqlite
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Store is a ledger in a database. Safe for concurrent use.
@@ -58,8 +60,6 @@ type dialect struct {
 	// noIndex stands before a column that no index is to find. PostgreSQL would have no
 	// statistics of such an expression: it chooses better by itself.
 	noIndex string
-	// greatest and least are functions of two numbers.
-	greatest, least string
 	// lock makes a transaction the only writer until it ends. Replicas write
 	// every few seconds for some milliseconds, so waiting for each other costs
 	// little, and one lock cannot deadlock. A replica that hangs loses its
@@ -68,8 +68,8 @@ type dialect struct {
 }
 
 var (
-	sqlite   = dialect{driver: "sqlite", noIndex: "+", greatest: "max", least: "min"}
-	postgres = dialect{driver: "pgx", columns: true, greatest: "greatest", least: "least",
+	sqlite   = dialect{driver: "sqlite", noIndex: "+"}
+	postgres = dialect{driver: "pgx", columns: true,
 		lock: "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
 )
 
@@ -402,3 +402,51 @@ var errReadOnly = errors.New("the ledger was opened to be read")
 // errInDoubt reports that a transaction may have been committed, as the answer
 // was lost.
 var errInDoubt = errors.New("committing")
+
+// inWords says what helps against an error at the opening of a database.
+func inWords(err error) error {
+	var said *modernc.Error
+	code := 0
+	if errors.As(err, &said) {
+		code = said.Code()
+	}
+	if code != sqlite3.SQLITE_IOERR_SHMSIZE { // which is a disk without room for the index of the log
+		code &= 0xff // the rest says more of the same
+	}
+	words := ""
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused) && refused.Code == "42501":
+		words = "the role lacks a right: let it own the tables and make them, by GRANT USAGE, CREATE ON SCHEMA public TO it"
+	case code == sqlite3.SQLITE_FULL, code == sqlite3.SQLITE_IOERR_SHMSIZE, errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		words = "the disk is full: make room on the file system of this file"
+	case code == sqlite3.SQLITE_NOTADB:
+		words = "the file is no SQLite database: move it away, or name another"
+	case code == sqlite3.SQLITE_CORRUPT:
+		words = "the file is damaged: restore it, or move it away to begin anew"
+	case code == sqlite3.SQLITE_READONLY, code == sqlite3.SQLITE_CANTOPEN, errors.Is(err, fs.ErrPermission):
+		words = "this user may not write the file or its folder: chown them to the user that Postern runs as"
+	case errors.Is(err, fs.ErrNotExist):
+		words = "its folder is not there: make it, owned by the user that Postern runs as, or start the unit, whose StateDirectory= makes /var/lib/postern"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s (%w)", words, err)
+}
+
+// oneLine puts an error on one line: pgx lists every address that it tried, with TLS and
+// without.
+type oneLine struct{ error }
+
+func (e oneLine) Error() string {
+	var said []string
+	for line := range strings.Lines(e.error.Error()) {
+		line = strings.Join(strings.Fields(line), " ")
+		if !slices.ContainsFunc(said, func(s string) bool { return strings.HasSuffix(s, line) }) {
+			said = append(said, line)
+		}
+	}
+	return strings.Join(said, " ")
+}
+
+func (e oneLine) Unwrap() error { return e.error }

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -245,10 +244,8 @@ const addCounts = `observed = %[1]s.observed + excluded.observed, explained = %[
 	rejected = %[1]s.rejected + excluded.rejected, failed = %[1]s.failed + excluded.failed`
 
 // widen makes the times of a row include those of the new one.
-func (w *writer) widen(table string) string {
-	return fmt.Sprintf(`first_seen = %[2]s(%[1]s.first_seen, excluded.first_seen), last_seen = %[3]s(%[1]s.last_seen, excluded.last_seen)`,
-		table, w.d.least, w.d.greatest)
-}
+const widen = `first_seen = CASE WHEN excluded.first_seen < %[1]s.first_seen THEN excluded.first_seen ELSE %[1]s.first_seen END,
+	last_seen = CASE WHEN excluded.last_seen > %[1]s.last_seen THEN excluded.last_seen ELSE %[1]s.last_seen END`
 
 // batch writes the batch's number, in case the answer to the commit is lost.
 func (w *writer) batch(b *batch) {
@@ -278,7 +275,7 @@ func (w *writer) sightings(rows []*sighting) {
 		computed, update = inherited[1:], ", owner = excluded.owner"
 	}
 	w.insert("sightings", sightingColumns, computed, len(fresh),
-		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts, "sightings")+", "+w.widen("sightings")+update,
+		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts+", "+widen, "sightings")+update,
 		func(i int, to []any) []any {
 			r := fresh[i]
 			return append(to, r.id, r.client.String(), networkNumber(r.client), string(r.listener), r.name, int64(r.port),
@@ -323,7 +320,7 @@ func (w *writer) days(rows []*sighting) {
 		})
 }
 
-func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
+func (w *writer) hellos(list map[policy.JA4]string) {
 	if len(list) == 0 {
 		return
 	}
@@ -331,8 +328,7 @@ func (w *writer) hellos(list map[policy.JA4]policy.Hello) {
 	fresh := slices.Collect(maps.Keys(list))
 	fresh = fresh[:min(len(fresh), max(0, room))]
 	w.insert("hellos", []string{"ja4", "hello"}, nil, len(fresh), "ON CONFLICT (ja4) DO NOTHING", func(i int, to []any) []any {
-		hello, _ := json.Marshal(list[fresh[i]]) // numbers have a JSON
-		return append(to, ja4Text(fresh[i]), string(hello))
+		return append(to, ja4Text(fresh[i]), list[fresh[i]])
 	})
 }
 
@@ -413,7 +409,7 @@ func (w *writer) accounts(seen map[accountKey]span) {
 }
 
 func (w *writer) storeAccounts(list []storedAccount) {
-	w.insert("accounts", accountColumns, nil, len(list), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+w.widen("accounts")+", owner = excluded.owner",
+	w.insert("accounts", accountColumns, nil, len(list), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+fmt.Sprintf(widen, "accounts")+", owner = excluded.owner",
 		func(i int, to []any) []any {
 			a := &list[i]
 			return append(to, a.client, a.ja4, a.account, a.software, a.folded, a.first, a.last, ownerOf(a.client, a.ja4))
