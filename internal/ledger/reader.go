@@ -44,13 +44,13 @@ func parseInt(text []byte) int64 {
 func (s *Store) reader(ctx context.Context) (reader, error) {
 	if s.columns {
 		c, err := s.db.Conn(ctx)
-		return postgresReader{c}, err
+		return &postgresReader{conn: c}, err
 	}
 	flags := zombiezen.OpenURI | zombiezen.OpenReadOnly
 	if s.name == Memory {
 		flags = zombiezen.OpenURI | zombiezen.OpenReadWrite
 	}
-	c, err := zombiezen.OpenConn(s.file, flags)
+	c, err := zombiezen.OpenConn(s.dsn, flags)
 	if err != nil {
 		return nil, err
 	}
@@ -93,33 +93,35 @@ func (r *sqliteReader) text(column int) []byte {
 
 func (r *sqliteReader) close() { r.conn.Close() }
 
-type postgresReader struct{ conn *sql.Conn }
+// postgresReader is the row that it has read, too.
+type postgresReader struct {
+	conn *sql.Conn
+	pgx.Rows
+}
 
-func (r postgresReader) rows(ctx context.Context, statement string, each func(row), args ...int64) error {
+func (r *postgresReader) rows(ctx context.Context, statement string, each func(row), args ...int64) error {
 	values := make([]any, len(args))
 	for i, a := range args {
 		values[i] = a
 	}
 	return r.conn.Raw(func(c any) error {
-		rows, err := c.(*stdlib.Conn).Conn().Query(ctx, statement, values...)
-		if err != nil {
+		var err error
+		if r.Rows, err = c.(*stdlib.Conn).Conn().Query(ctx, statement, values...); err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			each(postgresRow{rows})
+		defer r.Rows.Close()
+		for r.Next() {
+			each(r)
 		}
-		return rows.Err()
+		return r.Err()
 	})
 }
 
-func (r postgresReader) close() { r.conn.Close() }
+func (r *postgresReader) close() { r.conn.Close() }
 
-type postgresRow struct{ pgx.Rows }
+func (r *postgresReader) text(column int) []byte { return r.RawValues()[column] }
 
-func (r postgresRow) text(column int) []byte { return r.RawValues()[column] }
-
-func (r postgresRow) int(column int) (n int64) {
+func (r *postgresReader) int(column int) (n int64) {
 	switch b := r.RawValues()[column]; {
 	case r.FieldDescriptions()[column].Format == pgx.TextFormatCode:
 		n = parseInt(b)

@@ -81,9 +81,10 @@ func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Clien
 	})
 }
 
-// chunks reads the tables in ranges of keys that hold whole networks. Some
-// goroutines read, which returns how many rows it found; use gets what was read, with
-// the share that is done.
+// chunks reads the tables in ranges of keys that hold whole networks. Each of some
+// goroutines reads its part of them, by read, which returns how many rows it found: that
+// many decide how long the next range is. use gets what was read, with the share that is
+// done.
 func chunks[T any](ctx context.Context, s *Store, read func(ctx context.Context, r reader, first, last int64) (rows T, n int, err error),
 	use func(part T, done float64) error) error {
 	if err := s.readable(ctx); err != nil {
@@ -91,34 +92,37 @@ func chunks[T any](ctx context.Context, s *Store, read func(ctx context.Context,
 	}
 	type part struct {
 		rows T
-		done float64
+		size uint64
 	}
-	parts, ranges := make(chan part), keyRanges{size: 64}
+	parts := make(chan part)
 	stoppable, stop := context.WithCancel(ctx)
 	defer stop()
 	readers, reading := errgroup.WithContext(stoppable)
-	readRanges := func() error {
+	readRange := func(at, end uint64) error { // of hashes of networks
 		r, err := s.reader(reading)
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		for first, last, more := ranges.next(); more; first, last, more = ranges.next() {
-			rows, n, err := read(reading, r, first, last)
+		for size := uint64(64); at < end; {
+			size = min(size, end-at)
+			rows, n, err := read(reading, r, int64(at<<(63-bucketBits)), int64((at+size)<<(63-bucketBits)-1))
 			if err != nil {
 				return err
 			}
 			select {
-			case parts <- part{rows, ranges.found(uint64(last-first)>>(63-bucketBits)+1, n)}:
+			case parts <- part{rows, size}:
 			case <-reading.Done():
 				return reading.Err()
 			}
+			at += size
+			size = min(max(1, size*chunkRows/uint64(max(n, 1))), 64*size)
 		}
 		return nil
 	}
-	for range scanReaders {
+	for i := range uint64(scanReaders) {
 		readers.Go(func() (err error) {
-			Background(func() { err = readRanges() })
+			Background(func() { err = readRange(i<<bucketBits/scanReaders, (i+1)<<bucketBits/scanReaders) })
 			return err
 		})
 	}
@@ -127,9 +131,11 @@ func chunks[T any](ctx context.Context, s *Store, read func(ctx context.Context,
 		close(parts)
 	}()
 	var err error
+	done := uint64(0)
 	for p := range parts {
+		done += p.size
 		if err == nil {
-			if err = use(p.rows, p.done); err != nil {
+			if err = use(p.rows, float64(done)/(1<<bucketBits)); err != nil {
 				stop()
 			}
 		}
@@ -142,33 +148,6 @@ func chunks[T any](ctx context.Context, s *Store, read func(ctx context.Context,
 
 // scanReaders is how many connections read at once.
 const scanReaders = 2
-
-// keyRanges hands out all keys, in ranges that hold about chunkRows rows each.
-type keyRanges struct {
-	mu       sync.Mutex
-	at, size uint64 // hashes of networks
-	done     uint64
-}
-
-func (k *keyRanges) next() (first, last int64, more bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.at == 1<<bucketBits {
-		return 0, 0, false
-	}
-	begin := k.at
-	k.at = min(begin+k.size, 1<<bucketBits)
-	return int64(begin << (63 - bucketBits)), int64(k.at<<(63-bucketBits) - 1), true
-}
-
-// found says how many rows a range held, and returns the share that is done.
-func (k *keyRanges) found(size uint64, rows int) float64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.done += size
-	k.size = min(max(1, size*chunkRows/uint64(max(rows, 1))), 64*size)
-	return float64(k.done) / (1 << bucketBits)
-}
 
 // chunk holds the clients of some networks.
 type chunk struct {

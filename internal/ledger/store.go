@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +32,7 @@ type Store struct {
 	// shared: other processes may write it too. readOnly: this one does not; for
 	// PostgreSQL that is seen to here, since PgBouncer refuses the parameter.
 	shared, readOnly bool
-	file             string // where SQLite's are
+	dsn              string
 	// migrated: the tables are those of this version; current: and so are all rows.
 	migrated, current atomic.Bool
 	erased            atomic.Uint64 // how often something has been erased here
@@ -85,7 +84,7 @@ const Memory = "memory:"
 // Upgrade before it can be read.
 func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 	return connect(ctx, ledgerURL, false, func(s *Store, ctx context.Context) error {
-		if err := s.migrate(ctx); err != nil || s.current.Load() {
+		if err := s.migrate(ctx); err != nil {
 			return err
 		}
 		// A small ledger of an earlier version is up to date at once.
@@ -241,7 +240,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		if ledgerURL != Memory {
 			return d, "", "nothing follows memory:, and the colon belongs to it"
 		}
-		return sqlite, "", ""
+		return sqlite, fmt.Sprintf("file:/postern-%d%s&_pragma=%s", rand.Uint64(), inMemory, busy), ""
 	case "sqlite":
 		path := sqlitePath(ledgerURL)
 		if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "?#") {
@@ -292,17 +291,22 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	if reason != "" {
 		return nil, errors.New(reason)
 	}
-	if d.driver == sqlite.driver && ledgerURL != Memory && !readOnly {
+	memory := ledgerURL == Memory
+	if !d.columns && !memory && !readOnly {
 		if err := makePrivate(sqlitePath(ledgerURL)); err != nil {
 			return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), inWords(err))
 		}
 	}
-	if ledgerURL == Memory {
-		return openMemory()
-	}
 	db, err := sql.Open(d.driver, dsn)
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: its URL cannot be used", Redacted(ledgerURL))
+	}
+	s := &Store{db: db, dialect: d, name: Redacted(ledgerURL), dsn: dsn, shared: !memory, readOnly: readOnly, owner: rand.Int64()}
+	if memory { // whose tables are made with it
+		s.migrated.Store(true)
+		s.current.Store(true)
+		db.SetMaxOpenConns(1) // which keeps the database
+		return s, nil
 	}
 	db.SetMaxOpenConns(openConnections)
 	if d.columns { // whose scans take connections from here, and writing waits for none of them
@@ -310,42 +314,29 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	}
 	db.SetMaxIdleConns(idleConnections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
-	return &Store{db: db, dialect: d, name: Redacted(ledgerURL), file: "file:" + (&url.URL{Path: sqlitePath(ledgerURL)}).EscapedPath(),
-		shared: true, readOnly: readOnly, owner: rand.Int64()}, nil
-}
-
-// openMemory opens a ledger in memory. The database is made at its first use,
-// as it cannot fail in a way that the operator could fix, and the start does not
-// wait for it.
-func openMemory() (*Store, error) {
-	s := &Store{dialect: sqlite, name: Memory, file: fmt.Sprintf("file:/postern-%d?vfs=memdb", rand.Uint64())}
-	c, err := modernc.NewConnector(s.file + "&_pragma=" + busy)
-	if err != nil {
-		return nil, fmt.Errorf("opening the ledger %s: %w", Memory, err)
-	}
-	s.db = sql.OpenDB(inMemory{c})
-	s.current.Store(true)
-	s.db.SetMaxOpenConns(1) // which keeps the database
-	s.migrated.Store(true)
 	return s, nil
 }
 
-// inMemory makes databases with tables.
-type inMemory struct{ driver.Connector }
+func init() { modernc.RegisterConnectionHook(makeInMemory) }
 
-func (m inMemory) Connect(ctx context.Context) (driver.Conn, error) {
-	c, err := m.Connector.Connect(ctx)
-	if err != nil {
-		return nil, err
+// makeInMemory makes the tables of a database in memory, which is made at its first use,
+// as it cannot fail in a way that the operator could fix, and the start does not wait for
+// it.
+func makeInMemory(c modernc.ExecQuerierContext, dsn string) error {
+	if !strings.Contains(dsn, inMemory) {
+		return nil
 	}
 	for _, statement := range append(sqlite.statements("tables"), begin()) {
-		if _, err := c.(driver.ExecerContext).ExecContext(ctx, statement, nil); err != nil {
-			c.Close()
-			return nil, fmt.Errorf("making its tables: %w", err)
+		if _, err := c.ExecContext(context.Background(), statement, nil); err != nil {
+			return fmt.Errorf("making its tables: %w", err)
 		}
 	}
-	return c, nil
+	return nil
 }
+
+// inMemory is in the data source of a database in memory, and in no other: the path of a
+// file has no question mark.
+const inMemory = "?vfs=memdb"
 
 // makePrivate makes the file, if there is none, for this user alone: it says
 // who uses which program from where. SQLite's other files get the same rights.
@@ -361,21 +352,18 @@ func makePrivate(path string) error {
 func (s *Store) Close() error { return s.db.Close() }
 
 // within has f write in one transaction, as the only one that writes.
-func (s *Store) within(ctx context.Context, f func(*writer)) error {
-	err := s.transact(ctx, f)
-	if s.columns && away(err) {
-		// A connection may be for reading alone as long as it lives, or lead to a server
-		// that has died without a word: the next attempt makes a new one.
-		s.db.SetMaxIdleConns(-1)
-		s.db.SetMaxIdleConns(idleConnections)
-	}
-	return err
-}
-
-func (s *Store) transact(ctx context.Context, f func(*writer)) error {
+func (s *Store) within(ctx context.Context, f func(*writer)) (err error) {
 	if s.readOnly {
 		return errReadOnly
 	}
+	defer func() {
+		if s.columns && away(err) {
+			// A connection may be for reading alone as long as it lives, or lead to a server
+			// that has died without a word: the next attempt makes a new one.
+			s.db.SetMaxIdleConns(-1)
+			s.db.SetMaxIdleConns(idleConnections)
+		}
+	}()
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -87,10 +87,17 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 		rows[i] = &b.sightings[i]
 	}
 	// Sorted like the tables, so that each of their pages is changed once.
-	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.day, b.day)) })
+	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.id, b.id)) })
 	return s.within(ctx, func(w *writer) {
 		w.batch(b)
-		w.sightings(rows)
+		for list := rows; len(list) > 0; {
+			n := 1
+			for n < len(list) && list[n].day == list[0].day {
+				n++
+			}
+			w.sightings(list[:n])
+			list = list[n:]
+		}
 		w.marks(rows)
 		w.days(rows)
 		w.hellos(b.hellos)
@@ -253,31 +260,19 @@ func (w *writer) batch(b *batch) {
 		ON CONFLICT (writer) DO UPDATE SET number = excluded.number, written = excluded.written`, b.writer, b.number, time.Now().Unix())
 }
 
-// sightings writes one row for each id: one statement may not have two rows of
-// one id, of different days.
+// sightings writes those of one day: one statement may not have two rows of one id.
 func (w *writer) sightings(rows []*sighting) {
-	fresh := make([]*sighting, 0, len(rows))
-	for _, r := range rows {
-		if n := len(fresh); n > 0 && fresh[n-1].id == r.id {
-			sum := *fresh[n-1]
-			sum.counts.Add(r.counts)
-			sum.first, sum.last, sum.written = min(sum.first, r.first), max(sum.last, r.last), sum.written && r.written
-			fresh[n-1] = &sum
-			continue
-		}
-		fresh = append(fresh, r)
-	}
 	if !w.d.columns {
-		fresh = w.known(fresh)
+		rows = w.known(rows)
 	}
 	computed, update := inherited, ", last_day = max(last_day, excluded.last_day)"
 	if w.d.columns { // it generates the day, and a replica of an earlier version may have written no owner
 		computed, update = inherited[1:], ", owner = excluded.owner"
 	}
-	w.insert("sightings", sightingColumns, computed, len(fresh),
+	w.insert("sightings", sightingColumns, computed, len(rows),
 		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts+", "+widen, "sightings")+update,
 		func(i int, to []any) []any {
-			r := fresh[i]
+			r := rows[i]
 			return append(to, r.id, r.client.String(), networkNumber(r.client), string(r.listener), r.name, int64(r.port),
 				r.version.String(), r.reason.String(), ja4Text(r.ja4), r.first, r.last,
 				r.counts.Observed, r.counts.Explained, r.counts.Rejected, r.counts.Failed, ownerOf(r.client.String(), ja4Text(r.ja4)))
