@@ -26,7 +26,8 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 	t := before.Unix()
 	for _, p := range []struct{ table, key, old string }{
 		{"days", "(day, sighting)", fmt.Sprintf(`SELECT day, sighting FROM days WHERE day < %d`, t/secondsADay)},
-		{"sightings", "id", s.oldSightings(t)},
+		// Their last day finds those that were not seen since a time.
+		{"sightings", "id", fmt.Sprintf(`SELECT id FROM sightings WHERE noise IN (0, 1) AND last_day <= %d AND last_seen < %d`, t/secondsADay, t)},
 		{"accounts", "(client, ja4, account, software)", fmt.Sprintf(`SELECT client, ja4, account, software FROM accounts WHERE last_seen < %d`, t)},
 		{"batches", "writer", fmt.Sprintf(`SELECT writer FROM batches WHERE written < %d AND writer <> %d`, t, beginning)},
 	} {
@@ -46,11 +47,6 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 		}
 	}
 	return s.pruneHellos(ctx)
-}
-
-// oldSightings finds those that were not seen since a time by their last day.
-func (s *Store) oldSightings(t int64) string {
-	return fmt.Sprintf(`SELECT id FROM sightings WHERE noise IN (0, 1) AND last_day <= %d AND last_seen < %d`, t/secondsADay, t)
 }
 
 // pruneHellos deletes hellos whose fingerprints nobody has. Looking for them takes

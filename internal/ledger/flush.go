@@ -178,24 +178,20 @@ type accountsState struct {
 // refresh reads accounts from the store: at the start, after something was
 // erased, and from time to time if others write too.
 func (r *Recorder) refresh(ctx context.Context) {
-	now, erased := r.now(), r.store.erased.Load()
-	first, due := r.loaded.at.IsZero(), r.store.shared && now.Sub(r.loaded.at) >= loadEvery
-	if !first && !due && erased == r.loaded.erased {
+	now, erased := r.now(), r.store.erased.Load()+1 // which is 0 for nothing read so far
+	due := r.store.shared && now.Sub(r.loaded.at) >= loadEvery
+	if !due && erased == r.loaded.erased {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	if err := r.load(ctx, now, first || erased != r.loaded.erased); err != nil {
-		if ctx.Err() == nil && !r.loaded.failed {
-			r.log.Warn("reading the ledger failed, trying again", "error", oneLine{err})
-		}
-		r.loaded.failed = true
-		if !first {
-			r.loaded.at = now
-		}
-		return
+	err := r.load(ctx, now, erased != r.loaded.erased)
+	if err == nil {
+		r.loaded.erased = erased
+	} else if ctx.Err() == nil && !r.loaded.failed {
+		r.log.Warn("reading the ledger failed, trying again", "error", oneLine{err})
 	}
-	r.loaded.at, r.loaded.erased, r.loaded.failed = now, erased, false
+	r.loaded.at, r.loaded.failed = now, err != nil
 }
 
 // load reads the names, and with all the fingerprints too.

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -192,17 +191,13 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	}
 	statement := "SELECT count(*) FROM sightings s WHERE "
 	where, args := s.where(&f)
-	if recent := (Filter{Since: f.Since}); f.plain() { // an index alone has these, but for those of the first day
-		where, args = s.where(&recent)
-		day := f.Since.Unix() / secondsADay
-		if f.Since.IsZero() {
-			day = math.MinInt32
-		}
-		where = fmt.Sprintf("s.noise = 0 AND s.last_day > %[1]d) + (%[2]s s.noise = 0 AND s.last_day = %[1]d AND %[3]s)", day, statement, where)
+	switch {
+	case f.plain() && !f.Since.IsZero(): // an index alone has these, but for those of the first day
+		where = fmt.Sprintf("s.noise = 0 AND s.last_day > %[1]d) + (%[2]s s.noise = 0 AND s.last_day = %[1]d AND %[3]s)",
+			f.Since.Unix()/secondsADay, statement, where)
 		statement = "SELECT (" + statement
-		if f.Since.IsZero() && !s.dialect.columns {
-			statement, where, args = "SELECT sightings FROM remaining", "", nil
-		}
+	case f.plain() && !s.columns:
+		statement, where = "SELECT sightings FROM remaining", ""
 	}
 	total, err := number(ctx, s.db, "counting clients", statement+where, args...)
 	return int(total), err
@@ -357,15 +352,11 @@ func (o Order) parseCursor(cursor string) (p place, err error) {
 	if cursor == "" {
 		return p, nil
 	}
-	b, err := base64.RawURLEncoding.DecodeString(cursor)
-	of, at, _ := strings.Cut(string(b), ":")
-	value, id, _ := strings.Cut(at, ".")
-	v, verr := strconv.ParseInt(value, 10, 64)
-	i, ierr := strconv.ParseInt(id, 10, 64)
-	if cmp.Or(err, verr, ierr) != nil || of != string(o.key()) {
-		return p, ErrCursor
+	b, _ := base64.RawURLEncoding.DecodeString(cursor)
+	if _, err := fmt.Sscanf(string(b), string(o.key())+":%d.%d", &p.value, &p.id); err != nil || o.cursor(p) != cursor {
+		return place{}, ErrCursor
 	}
-	return place{v, i}, nil
+	return p, nil
 }
 
 func (o Order) cursor(last place) string {

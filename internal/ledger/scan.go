@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"math"
 	"net/netip"
 	"os"
@@ -64,15 +65,10 @@ func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Clien
 		c.gather()
 		return c.clients, len(c.clients), c.err
 	}, func(list []Client, done float64) error {
-		for len(list) > 0 {
-			n := 1
-			for n < len(list) && list[n].network == list[0].network {
-				n++
-			}
-			if err := each(list[:n:n]); err != nil {
+		for clients := range runs(list, func(c *Client) int64 { return c.network }) {
+			if err := each(clients); err != nil {
 				return err
 			}
-			list = list[n:]
 		}
 		if scope.Progress != nil {
 			scope.Progress(done)
@@ -314,30 +310,40 @@ func (c *chunk) days(list string) {
 }
 
 // gather puts the clients of each network side by side. Those of one hash of the
-// network are so already.
+// network are so already, and most often there are few of them.
 func (c *chunk) gather() {
-	for list := c.clients; len(list) > 0; {
-		n := 1
-		for n < len(list) && list[n].id>>(63-bucketBits) == list[0].id>>(63-bucketBits) {
-			n++
+	for list := range runs(c.clients, func(c *Client) int64 { return c.id >> (63 - bucketBits) }) {
+		if len(list) > 32 {
+			slices.SortStableFunc(list, func(a, b Client) int { return cmp.Compare(a.network, b.network) })
+			continue
 		}
-		if scattered(list[:n]) {
-			slices.SortStableFunc(list[:n], func(a, b Client) int { return cmp.Compare(a.network, b.network) })
-		}
-		list = list[n:]
-	}
-}
-
-// scattered reports whether a network may have clients apart from each other.
-func scattered(list []Client) bool {
-	for i := range list {
-		for k := range max(0, i-1) {
-			if list[k].network == list[i].network && list[i-1].network != list[i].network || i > 32 {
-				return true
+		for i := 0; i < len(list); {
+			network := list[i].network
+			i++
+			for at := i; at < len(list); at++ {
+				if list[at].network == network {
+					list[i], list[at] = list[at], list[i]
+					i++
+				}
 			}
 		}
 	}
-	return false
+}
+
+// runs splits a list where a key of its elements changes.
+func runs[T any](list []T, key func(*T) int64) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		for len(list) > 0 {
+			n, first := 1, key(&list[0])
+			for n < len(list) && key(&list[n]) == first {
+				n++
+			}
+			if !yield(list[:n:n]) {
+				return
+			}
+			list = list[n:]
+		}
+	}
 }
 
 // background holds how many readers of a whole ledger run. Each keeps a processor of

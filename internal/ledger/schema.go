@@ -240,29 +240,22 @@ func (w *writer) fillSightings(u *upgrade) {
 	if w.d.columns && u.place == "" {
 		w.runAll(w.d.statements("generated"))
 	}
-	type keys struct{ id, owner int64 }
-	place, _ := strconv.ParseInt(cmp.Or(u.place, strconv.Itoa(math.MinInt64)), 10, 64)
-	list := found(w, "reading sightings", fmt.Sprintf(`SELECT id, client, ja4 FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows),
-		[]any{place}, func(r row) keys {
-			return keys{r.int(0), ownerOf(string(r.text(1)), string(r.text(2)))}
+	var last string
+	list := found(w, "reading sightings", fmt.Sprintf(`SELECT id, client, ja4 FROM sightings WHERE id > CAST($1 AS BIGINT) ORDER BY id LIMIT %d`, upgradeRows),
+		[]any{cmp.Or(u.place, strconv.Itoa(math.MinInt64))}, func(r row) string {
+			last = string(r.text(0))
+			return fmt.Sprintf("(%s, %d)", last, ownerOf(string(r.text(1)), string(r.text(2))))
 		})
 	if len(list) == 0 {
 		w.next(u, "accounts")
 		return
 	}
-	if w.d.columns {
-		ids, owners := make([]int64, len(list)), make([]int64, len(list))
-		for i, k := range list {
-			ids[i], owners[i] = k.id, k.owner
-		}
-		w.run(`UPDATE sightings SET owner = n.owner FROM unnest($1::bigint[], $2::bigint[]) AS n (id, owner) WHERE sightings.id = n.id`, ids, owners)
-	} else {
-		fill := `UPDATE sightings SET owner = ?, last_day = last_seen / 86400, noise = ` + noiseOf("") + ` WHERE id = ?`
-		for _, k := range list {
-			w.run(fill, k.owner, k.id)
-		}
+	set := "owner = n.column2"
+	if !w.d.columns {
+		set += ", last_day = last_seen / 86400, noise = " + noiseOf("")
 	}
-	u.place, u.done = strconv.FormatInt(list[len(list)-1].id, 10), u.done+int64(len(list))
+	w.run("UPDATE sightings SET " + set + " FROM (VALUES " + strings.Join(list, ", ") + ") AS n WHERE id = n.column1")
+	u.place, u.done = last, u.done+int64(len(list))
 }
 
 // fillAccounts fills the columns of the accounts of some addresses.

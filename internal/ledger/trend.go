@@ -102,11 +102,11 @@ func (s *Store) count(ctx context.Context, now time.Time) (*tally, error) {
 // add adds what is known of some networks.
 func (t *tally) add(list []lastSeen) {
 	slices.SortFunc(list, func(a, b lastSeen) int { return cmp.Compare(a.network, b.network) })
-	for i := 0; i < len(list); {
+	for sightings := range runs(list, func(l *lastSeen) int64 { return l.network }) {
 		clear(t.last)
-		for network := list[i].network; i < len(list) && list[i].network == network; i++ {
-			for _, of := range t.groupsOf(list[i].group) {
-				t.last[of] = max(t.last[of], list[i].at)
+		for i := range sightings {
+			for _, of := range t.groupsOf(sightings[i].group) {
+				t.last[of] = max(t.last[of], sightings[i].at)
 			}
 		}
 		for of, at := range t.last {

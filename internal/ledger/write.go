@@ -90,13 +90,8 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.id, b.id)) })
 	return s.within(ctx, func(w *writer) {
 		w.batch(b)
-		for list := rows; len(list) > 0; {
-			n := 1
-			for n < len(list) && list[n].day == list[0].day {
-				n++
-			}
-			w.sightings(list[:n])
-			list = list[n:]
+		for ofDay := range runs(rows, func(r **sighting) int64 { return int64((*r).day) }) {
+			w.sightings(ofDay)
 		}
 		w.marks(rows)
 		w.days(rows)
