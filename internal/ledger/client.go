@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -144,4 +145,40 @@ func loginOf(ok, failed, observed, marks int64) Login {
 		return LoginNone
 	}
 	return LoginUnknown
+}
+
+// Hello is the part of a hello that a policy judges, as IANA numbers, in the
+// JSON of the API.
+type Hello struct {
+	SSL2Format       bool                  `json:"ssl2_format,omitempty"`
+	Versions         []uint16              `json:"versions"`
+	CipherSuites     []uint16              `json:"cipher_suites"`
+	SSL2Ciphers      []uint32              `json:"ssl2_ciphers,omitempty"`
+	Groups           []tls.CurveID         `json:"groups"`
+	Points           []uint16              `json:"point_formats,omitempty"` // bytes would become base64
+	SignatureSchemes []tls.SignatureScheme `json:"signature_schemes"`
+}
+
+// HelloOf returns the JSON of a hello.
+func HelloOf(h *policy.Hello) Hello {
+	v := Hello{
+		SSL2Format: h.SSL2Format, Versions: h.Versions, CipherSuites: h.CipherSuites, SSL2Ciphers: h.SSL2Ciphers,
+		Groups: h.Groups, SignatureSchemes: h.SignatureSchemes,
+	}
+	for _, p := range h.Points {
+		v.Points = append(v.Points, uint16(p))
+	}
+	return v
+}
+
+// ForPolicy returns the hello as a policy judges it.
+func (v *Hello) ForPolicy() policy.Hello {
+	h := policy.Hello{
+		SSL2Format: v.SSL2Format, Versions: v.Versions, CipherSuites: v.CipherSuites, SSL2Ciphers: v.SSL2Ciphers,
+		Groups: v.Groups, SignatureSchemes: v.SignatureSchemes,
+	}
+	for _, p := range v.Points {
+		h.Points = append(h.Points, uint8(p))
+	}
+	return h
 }

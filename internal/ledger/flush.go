@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -217,4 +218,49 @@ func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
 	r.queue.loadAccounts(list)
 	r.loaded.stamp = stamp
 	return nil
+}
+
+// fingerprints lists those whose hellos are kept.
+func (s *Store) fingerprints(ctx context.Context) ([]policy.JA4, error) {
+	return query(ctx, s.db, "reading hellos", `SELECT ja4 FROM hellos`, nil, func(r row) (ja4 policy.JA4) {
+		copy(ja4[:], r.text(0))
+		return ja4
+	})
+}
+
+// account is a row of accounts.
+type account struct {
+	accountKey
+	span
+}
+
+// accountsSince lists the accounts that have logged in since a time, latest
+// first.
+func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, error) {
+	return query(ctx, s.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
+		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown}, func(r row) (a account) {
+		a.client, _ = netip.ParseAddr(string(r.text(0)))
+		copy(a.ja4[:], r.text(1))
+		a.account, a.software, a.first, a.last = string(r.text(2)), string(r.text(3)), r.int(4), r.int(5)
+		return a
+	})
+}
+
+// stamp changes whenever a table does.
+type stamp struct{ n, sum int64 }
+
+func (s *Store) stamp(ctx context.Context, table, sum string) (t stamp, err error) {
+	statement := fmt.Sprintf(`SELECT count(*), CAST(COALESCE(sum(%s), 0) AS BIGINT) FROM %s`, sum, table)
+	err = read(ctx, s.db, "reading "+table, statement, nil, func(r row) error {
+		t = stamp{r.int(0), r.int(1)}
+		return nil
+	})
+	return t, err
+}
+
+// State is a text that changes with every batch of a recorder, here or elsewhere,
+// and whenever something is erased.
+func (s *Store) State(ctx context.Context) (string, error) {
+	t, err := s.stamp(ctx, "batches", "number")
+	return fmt.Sprint(t.n, ".", t.sum), err
 }

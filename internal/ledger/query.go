@@ -3,8 +3,8 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,56 +17,6 @@ import (
 	"postern/policy"
 	"postern/proxy"
 )
-
-// querier is a database or a transaction.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-// errEnough ends reading early.
-var errEnough = errors.New("no more rows are wanted")
-
-// read calls each for the rows of a query; its errors begin with doing.
-func read(ctx context.Context, db querier, doing, statement string, args []any, each func(row) error) error {
-	rows, err := db.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	defer rows.Close()
-	names, err := rows.Columns()
-	one, to := make(sqlRow, len(names)), make([]any, len(names))
-	for i := range one {
-		to[i] = &one[i]
-	}
-	for err == nil && rows.Next() {
-		if err = rows.Scan(to...); err == nil {
-			err = each(one)
-		}
-	}
-	if err = cmp.Or(err, rows.Err()); err != nil && err != errEnough {
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	return nil
-}
-
-// query returns what scan makes of all rows of a query, as read does.
-func query[T any](ctx context.Context, db querier, doing, statement string, args []any, scan func(row) T) (all []T, err error) {
-	err = read(ctx, db, doing, statement, args, func(r row) error {
-		all = append(all, scan(r))
-		return nil
-	})
-	return all, err
-}
-
-// number returns the number that is the answer to a query, 0 if there is no row, as read
-// does.
-func number(ctx context.Context, db querier, doing, statement string, args ...any) (n int64, err error) {
-	err = read(ctx, db, doing, statement, args, func(r row) error {
-		n = r.int(0)
-		return nil
-	})
-	return n, err
-}
 
 // Filter selects clients; the zero Filter selects all but noise.
 type Filter struct {
@@ -432,4 +382,85 @@ func appendNew(list []string, s string) []string {
 		return list
 	}
 	return append(list, s)
+}
+
+// Hellos returns the hello behind each fingerprint.
+func (s *Store) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
+	return s.hellos(ctx, "")
+}
+
+// HellosOf returns the hellos of clients, as far as they are kept.
+func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.Hello, error) {
+	var args []any
+	for i := range list {
+		if j := any(list[i].JA4); !slices.Contains(args, j) {
+			args = append(args, j)
+		}
+	}
+	if args == nil {
+		return nil, nil
+	}
+	return s.hellos(ctx, "WHERE ja4 IN ("+marks(1, len(args))+")", args...)
+}
+
+func (s *Store) hellos(ctx context.Context, where string, args ...any) (map[string]policy.Hello, error) {
+	all := make(map[string]policy.Hello)
+	return all, read(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, args, func(r row) error {
+		var h policy.Hello
+		err := json.Unmarshal(r.text(1), &h)
+		if all[string(r.text(0))] = h; err != nil {
+			return fmt.Errorf("of %s: %w", r.text(0), err)
+		}
+		return nil
+	})
+}
+
+// Programs returns the programs of accounts, at whatever address and with whatever
+// fingerprint they logged in, in order.
+func (s *Store) Programs(ctx context.Context, accounts []string) (map[string][]string, error) {
+	programs := make(map[string][]string)
+	if len(accounts) == 0 {
+		return programs, nil
+	}
+	args := []any{noID}
+	for _, a := range accounts {
+		args = append(args, storable(a))
+	}
+	return programs, read(ctx, s.db, "reading programs", `SELECT DISTINCT account, software FROM accounts
+		WHERE software <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
+		func(r row) error {
+			account := string(r.text(0))
+			programs[account] = append(programs[account], string(r.text(1)))
+			return nil
+		})
+}
+
+// AddDays fills in the days of a few clients, from a day in UTC on.
+func (s *Store) AddDays(ctx context.Context, list []Client, first time.Time) error {
+	if len(list) == 0 {
+		return nil
+	}
+	places, last := make(map[int64]*Client), first
+	for i := range list {
+		list[i].Days = nil
+		places[list[i].id] = &list[i]
+		last = text.Later(last, list[i].Last)
+	}
+	ids := numbers(list, func(c *Client) int64 { return c.id })
+	return read(ctx, s.db, "reading days", `SELECT sighting, day, observed, explained, rejected, failed FROM days
+		WHERE sighting IN (`+ids+`) AND day IN (`+dayList(first, last.Unix()/secondsADay)+`) ORDER BY day`, nil,
+		func(r row) error {
+			c := places[r.int(0)]
+			c.Days = append(c.Days, Day{r.int(1), countsOf(r, 2)})
+			return nil
+		})
+}
+
+// marks are those of n parameters from a number on.
+func marks(first, n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("$%d", first+i)
+	}
+	return strings.Join(all, ", ")
 }

@@ -1,10 +1,12 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -131,4 +133,54 @@ func (r *postgresReader) int(column int) (n int64) {
 		n = int64(int32(binary.BigEndian.Uint32(b)))
 	}
 	return n
+}
+
+// querier is a database or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// errEnough ends reading early.
+var errEnough = errors.New("no more rows are wanted")
+
+// read calls each for the rows of a query; its errors begin with doing.
+func read(ctx context.Context, db querier, doing, statement string, args []any, each func(row) error) error {
+	rows, err := db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	one, to := make(sqlRow, len(names)), make([]any, len(names))
+	for i := range one {
+		to[i] = &one[i]
+	}
+	for err == nil && rows.Next() {
+		if err = rows.Scan(to...); err == nil {
+			err = each(one)
+		}
+	}
+	if err = cmp.Or(err, rows.Err()); err != nil && err != errEnough {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// query returns what scan makes of all rows of a query, as read does.
+func query[T any](ctx context.Context, db querier, doing, statement string, args []any, scan func(row) T) (all []T, err error) {
+	err = read(ctx, db, doing, statement, args, func(r row) error {
+		all = append(all, scan(r))
+		return nil
+	})
+	return all, err
+}
+
+// number returns the number that is the answer to a query, 0 if there is no row, as read
+// does.
+func number(ctx context.Context, db querier, doing, statement string, args ...any) (n int64, err error) {
+	err = read(ctx, db, doing, statement, args, func(r row) error {
+		n = r.int(0)
+		return nil
+	})
+	return n, err
 }
