@@ -182,8 +182,11 @@ func (w *writer) upgradePiece(u *upgrade) {
 		*u = upgrade{int(r.int(0)), string(r.text(1)), r.int(2), r.int(3)}
 		return nil
 	})
-	if noTable(w.err) { // another replica has finished
+	switch {
+	case noTable(w.err): // another replica has finished
 		w.err = nil
+		return
+	case w.err != nil:
 		return
 	}
 	switch u.step {
@@ -212,19 +215,14 @@ func (w *writer) next(u *upgrade, table string) {
 func (w *writer) checkKeys(u *upgrade) {
 	type keys struct{ old, id, network int64 }
 	var moved []keys
-	for at, more := int64(math.MinInt64), true; more; {
-		list := found(w, "reading sightings", fmt.Sprintf(`SELECT id, client, network, listener, name, port, version, reason, ja4
-			FROM sightings WHERE id > $1 ORDER BY id LIMIT %d`, upgradeRows), []any{at}, func(r row) (k keys) {
-			t := entryTexts{string(r.text(1)), string(r.text(3)), string(r.text(4)), string(r.text(6)), string(r.text(7)), string(r.text(8))}
-			k.old, k.network = r.int(0), networkOf(t.client)
-			if k.id = t.row(k.network, r.int(5)); k.id != k.old || k.network != r.int(2) {
-				moved = append(moved, k)
-			}
-			at = k.old
-			return k
-		})
-		more = len(list) == upgradeRows
-	}
+	w.err = read(w.ctx, w.tx, "reading sightings", `SELECT id, client, network, listener, name, port, version, reason, ja4 FROM sightings`, nil, func(r row) error {
+		t := entryTexts{string(r.text(1)), string(r.text(3)), string(r.text(4)), string(r.text(6)), string(r.text(7)), string(r.text(8))}
+		k := keys{old: r.int(0), network: networkOf(t.client)}
+		if k.id = t.row(k.network, r.int(5)); k.id != k.old || k.network != r.int(2) {
+			moved = append(moved, k)
+		}
+		return nil
+	})
 	if len(moved) > 0 {
 		w.runAll(w.d.statements("moved"))
 		w.insert("moved", []string{"old", "id", "network"}, nil, len(moved), "",
