@@ -18,7 +18,7 @@ type ledgerRunner struct {
 	// due starts a count of the distinct clients.
 	due  chan struct{}
 	done chan struct{}
-	// last is the last count; nil before the first.
+	// last is the last count, or an empty one.
 	last atomic.Pointer[counted]
 }
 
@@ -30,10 +30,8 @@ type counted struct {
 
 // counts returns the last count.
 func (b *ledgerRunner) counts() ([]ledger.Distinct, time.Time) {
-	if c := b.last.Load(); c != nil {
-		return c.list, c.at
-	}
-	return nil, time.Time{}
+	c := b.last.Load()
+	return c.list, c.at
 }
 
 // openLedger opens what LEDGER_URL names.
@@ -46,6 +44,7 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 		return err
 	}
 	b := &ledgerRunner{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
+	b.last.Store(&counted{})
 	g.ledger = b
 	b.recorder = ledger.NewRecorder(ledger.Options{
 		Store: store, Log: g.log, Now: g.now, Identity: g.identity(), Flushed: b.wake,

@@ -32,17 +32,17 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 		{"batches", "writer", fmt.Sprintf(`SELECT writer FROM batches WHERE written < %d AND writer <> %d`, t, beginning)},
 	} {
 		statement := fmt.Sprintf(`DELETE FROM %s WHERE %s IN (%s LIMIT %d)`, p.table, p.key, p.old, pruneRows)
-		for deleted := int64(pruneRows); deleted == pruneRows; {
-			var err error
-			if deleted, err = s.prune(ctx, statement); err != nil {
+		for {
+			deleted, err := s.prune(ctx, statement)
+			if err != nil {
 				return fmt.Errorf("pruning the ledger: %w", err)
 			}
-			if deleted == pruneRows {
-				select {
-				case <-ctx.Done():
-					return fmt.Errorf("pruning the ledger: %w", ctx.Err())
-				case <-time.After(prunePause):
-				}
+			if deleted < pruneRows {
+				break
+			}
+			select {
+			case <-ctx.Done(): // which the next piece says
+			case <-time.After(prunePause):
 			}
 		}
 	}

@@ -172,7 +172,7 @@ func (r *Recorder) acknowledge(b *batch) {
 type accountsState struct {
 	at     time.Time // when names were read
 	failed bool      // the last attempt to read them failed
-	stamp  stamp     // of the names that were read
+	stamp  string    // of the names that were read
 	erased uint64    // how often something had been erased by then
 }
 
@@ -246,21 +246,16 @@ func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, erro
 	})
 }
 
-// stamp changes whenever a table does.
-type stamp struct{ n, sum int64 }
-
-func (s *Store) stamp(ctx context.Context, table, sum string) (t stamp, err error) {
-	statement := fmt.Sprintf(`SELECT count(*), CAST(COALESCE(sum(%s), 0) AS BIGINT) FROM %s`, sum, table)
+// stamp is a text that changes whenever a table does.
+func (s *Store) stamp(ctx context.Context, table, sum string) (text string, err error) {
+	statement := fmt.Sprintf(`SELECT count(*) || '.' || COALESCE(sum(%s), 0) FROM %s`, sum, table)
 	err = read(ctx, s.db, "reading "+table, statement, nil, func(r row) error {
-		t = stamp{r.int(0), r.int(1)}
+		text = string(r.text(0))
 		return nil
 	})
-	return t, err
+	return text, err
 }
 
 // State is a text that changes with every batch of a recorder, here or elsewhere,
 // and whenever something is erased.
-func (s *Store) State(ctx context.Context) (string, error) {
-	t, err := s.stamp(ctx, "batches", "number")
-	return fmt.Sprint(t.n, ".", t.sum), err
-}
+func (s *Store) State(ctx context.Context) (string, error) { return s.stamp(ctx, "batches", "number") }

@@ -315,18 +315,18 @@ func (b *beat) next(at int64) {
 
 // mark updates what the handshake says of the client.
 func (e *entry) mark(h *proxy.Handshake, at int64) {
-	if h.PassedThrough() {
+	passed, ssl := h.PassedThrough(), h.Verdict.Version < policy.TLS10
+	if passed {
 		e.marks |= markPassed
 	}
 	e.beat.next(at)
 	enough := uint8(probeBeats)
-	if h.Verdict.Version < policy.TLS10 {
+	if ssl {
 		enough = probeBeatsSSL
 	}
 	// What one does that is passed through is not seen: a mail program may well ask
 	// at a steady beat there, unless it is SSL's.
-	passed := h.PassedThrough()
-	if passed && h.Verdict.Version >= policy.TLS10 {
+	if passed && !ssl {
 		return
 	}
 	seen := h.Outcome == proxy.Observed && !passed

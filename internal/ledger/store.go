@@ -246,16 +246,9 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || strings.ContainsAny(path, "?#") {
 			return d, "", "write sqlite: and the absolute path of a file, such as sqlite:/var/lib/postern/ledger.db"
 		}
-		q := url.Values{}
-		if readOnly {
-			q.Set("mode", "ro")
-		} else {
-			q.Set("_txlock", "immediate")
-		}
-		q.Add("_pragma", busy)
+		q := url.Values{"mode": {"ro"}, "_pragma": {busy}}
 		if !readOnly {
-			q.Add("_pragma", "journal_mode(WAL)")
-			q.Add("_pragma", "synchronous(NORMAL)")
+			q = url.Values{"_txlock": {"immediate"}, "_pragma": {busy, "journal_mode(WAL)", "synchronous(NORMAL)"}}
 		}
 		return sqlite, "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode(), ""
 	case "postgres", "postgresql":
