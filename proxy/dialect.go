@@ -31,8 +31,6 @@ type dialect interface {
 	// capabilities asks for what clients ask for first, and accepts nothing but an
 	// answer to that.
 	capabilities(c *upstreamConn, header bool) ([]string, error)
-	// requestTLS asks an upstream for STARTTLS or STLS; nil is its OK.
-	requestTLS(in *mailproto.LineReader, out io.Writer) error
 	// greetAgain makes a greeting of what the upstream says inside TLS, after
 	// STARTTLS, where it does not greet.
 	greetAgain(c *upstreamConn) (greeting, error)

@@ -137,7 +137,7 @@ func (s *session) identified() bool { return s.srv.cfg.Identity && s.Legacy }
 // relayUntilLogin relays until the upstream has accepted a login, and returns that; or what
 // ended the command side.
 func (c *commandSide) relayUntilLogin() (*Login, error) {
-	r := &replySide{relay: c.relay, upstream: c.s.upstream.lines}
+	r := &replySide{relay: c.relay, upstream: c.s.upstream.lines.LineReader}
 	go r.run()
 	for {
 		c.busy = false

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"io"
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 
 	"postern/internal/mailproto"
 )
@@ -29,48 +29,26 @@ func (imapDialect) judgeGreeting(line []byte) ([]byte, UpstreamFailure) {
 	return nil, UpstreamGreeting
 }
 
-// commandUpstream sends a command of the proxy's own and reads its reply;
-// untagged responses are handed to each.
-func commandUpstream(in *mailproto.LineReader, out io.Writer, command string, each func([]byte)) (reply []byte, ok bool, err error) {
-	const tag = "postern"
-	if _, err = fmt.Fprintf(out, "%s %s\r\n", tag, command); err == nil {
-		reply, err = in.IMAPReply(tag, each)
-	}
-	return reply, mailproto.HasPrefixFold(reply, "OK"), err
-}
-
 // identify sends the addresses in an ID, as Dovecot accepts it from a trusted network.
 func (imapDialect) identify(c *upstreamConn, client, destination netip.AddrPort) (string, error) {
 	id := fmt.Sprintf(`ID ("x-originating-ip" "%s" "x-originating-port" "%d" "x-connected-ip" "%s" "x-connected-port" "%d")`,
 		client.Addr().WithZone(""), client.Port(), destination.Addr().WithZone(""), destination.Port())
-	reply, _, err := commandUpstream(c.lines, c, id, nil)
+	reply, _, err := c.lines.Say(id)
 	if err != nil {
 		return "", &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("telling the upstream of the client: %w", err)}
 	}
-	return string(mailproto.TrimLineEnd(reply)), nil
-}
-
-func (imapDialect) requestTLS(in *mailproto.LineReader, out io.Writer) error {
-	reply, ok, err := commandUpstream(in, out, "STARTTLS", nil)
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: %.80q", errNoStartTLS, reply)
-	}
-	return err
+	return reply, nil
 }
 
 // greetAgain asks for the capabilities, which are new inside TLS (RFC 9051,
 // Section 6.2.1), and greets with them.
 func (imapDialect) greetAgain(c *upstreamConn) (greeting, error) {
-	var list []byte
-	_, ok, err := commandUpstream(c.lines, c, "CAPABILITY", func(response []byte) {
-		if rest, found := bytes.CutPrefix(response, []byte("* ")); found && mailproto.HasPrefixFold(rest, "CAPABILITY ") {
-			list = bytes.TrimRight(bytes.Clone(rest), "\r\n")
-		}
-	})
-	if err == nil && (!ok || list == nil) {
+	reply, lines, err := c.lines.Say("CAPABILITY")
+	list := mailproto.IMAPCapabilities(lines...)
+	if err == nil && (!mailproto.Positive(reply) || list == nil) {
 		err = mailproto.ErrOutOfStep
 	}
-	line := fmt.Appendf(nil, "* OK [%s] Postern ready.\r\n", list)
+	line := fmt.Appendf(nil, "* OK [CAPABILITY %s] Postern ready.\r\n", strings.Join(list, " "))
 	return greeting{line: line, shown: mailproto.FilterIMAPCapabilities(line)}, err
 }
 

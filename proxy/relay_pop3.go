@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"fmt"
-	"io"
 	"net/netip"
 	"regexp"
 
@@ -21,17 +19,6 @@ func (pop3Dialect) judgeGreeting(line []byte) ([]byte, UpstreamFailure) {
 		return line, UpstreamRefused
 	}
 	return nil, UpstreamGreeting
-}
-
-func (pop3Dialect) requestTLS(in *mailproto.LineReader, out io.Writer) error {
-	if _, err := io.WriteString(out, "STLS\r\n"); err != nil {
-		return err
-	}
-	line, err := in.Line()
-	if err == nil && !mailproto.IsPOP3Status(line, "+OK") {
-		err = fmt.Errorf("%w: %.80q", errNoStartTLS, line)
-	}
-	return err
 }
 
 // greetAgain greets in words of its own: a timestamp for APOP that came before

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -27,7 +26,7 @@ type upstreamConn struct {
 	// tls is nil where the line is plain.
 	tls   *tls.Conn
 	up    *upstream
-	lines *mailproto.LineReader // until login
+	lines *mailproto.Dialogue // until login
 	once  sync.Once
 }
 
@@ -145,8 +144,8 @@ func (srv *Server) ask(up *upstream, d dialect, stranger bool, greeted func()) (
 }
 
 // refusedAfterGreeting is for an answer that refuses, or that nobody asked for.
-func refusedAfterGreeting(command string, answer []byte) error {
-	return &upstreamError{UpstreamRefused, fmt.Errorf("upstream greets, but answers %s with %.80q", command, bytes.TrimRight(answer, "\r\n"))}
+func refusedAfterGreeting(command, answer string) error {
+	return &upstreamError{UpstreamRefused, fmt.Errorf("upstream greets, but answers %s with %.80q", command, answer)}
 }
 
 // capabilities asks for the capabilities (RFC 9051, Section 6.1.1). Before their reply
@@ -154,26 +153,20 @@ func refusedAfterGreeting(command string, answer []byte) error {
 // it would a PROXY header that it takes for a command.
 func (imapDialect) capabilities(c *upstreamConn, _ bool) (list []string, err error) {
 	const command = "CAPABILITY"
-	var unasked error
-	reply, ok, err := commandUpstream(c.lines, c, command, func(response []byte) {
-		tag, status := mailproto.IMAPStatus(response)
-		if unasked == nil && (string(tag) != "*" || status != nil && !status.Is("OK")) {
-			unasked = refusedAfterGreeting(command, response)
+	reply, lines, err := c.lines.Say(command)
+	for _, response := range lines {
+		if tag, status := mailproto.IMAPStatus([]byte(response)); string(tag) != "*" || status != nil && !status.Is("OK") {
+			return nil, refusedAfterGreeting(command, response)
 		}
-		if found := mailproto.IMAPCapabilities(response); found != nil {
-			list = found
-		}
-	})
+	}
 	switch {
-	case unasked != nil:
-		return nil, unasked
 	case err != nil:
 		return nil, err
-	case !ok:
+	case !mailproto.Positive(reply):
 		return nil, refusedAfterGreeting(command, reply)
 	}
 	io.WriteString(c, "postern LOGOUT\r\n") // it is closed in any case
-	return list, nil
+	return mailproto.IMAPCapabilities(lines...), nil
 }
 
 // headerLines is how many commands a server may see in a PROXY header of version 2
@@ -185,52 +178,31 @@ const headerLines = 3
 // told to, and to refuse CAPA once more than it can have refused a PROXY header.
 func (pop3Dialect) capabilities(c *upstreamConn, header bool) (list []string, err error) {
 	const command = "CAPA"
-	line, err := c.say(command)
+	reply, list, err := c.lines.Say(command)
+	if err == nil && mailproto.Positive(reply) {
+		io.WriteString(c, "QUIT\r\n") // it is closed in any case
+		return list, nil
+	}
+	refused := func() bool { return err == nil && mailproto.IsPOP3Status([]byte(reply), "-ERR") }
+	for i := 0; header && i < headerLines && refused(); i++ {
+		reply, _, err = c.lines.Say(command)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if mailproto.IsPOP3Status(line, "+OK") {
-		for len(list) < maxCapabilities {
-			if line, err = c.lines.Line(); err != nil {
-				return nil, err
-			}
-			if line = mailproto.TrimLineEnd(line); string(line) == "." {
-				io.WriteString(c, "QUIT\r\n") // it is closed in any case
-				return list, nil
-			}
-			list = append(list, string(line))
-		}
-		return nil, mailproto.ErrOutOfStep
+	refusal := refusedAfterGreeting(command, reply)
+	if !refused() {
+		return nil, refusal
 	}
-	for i := 0; header && i < headerLines && mailproto.IsPOP3Status(line, "-ERR"); i++ {
-		if line, err = c.say(command); err != nil {
-			return nil, err
-		}
-	}
-	if !mailproto.IsPOP3Status(line, "-ERR") {
-		return nil, refusedAfterGreeting(command, line)
-	}
-	refused := refusedAfterGreeting(command, line)
-	if line, err = c.say("QUIT"); err != nil || !mailproto.IsPOP3Status(line, "+OK") {
-		return nil, refused
+	if reply, _, err = c.lines.Say("QUIT"); err != nil || !mailproto.Positive(reply) {
+		return nil, refusal
 	}
 	if header {
-		if line, err = c.lines.Line(); err == nil {
-			return nil, refusedAfterGreeting(command, line)
+		if line, err := c.lines.Line(); err == nil {
+			return nil, refusedAfterGreeting(command, string(mailproto.TrimLineEnd(line)))
 		}
 	}
 	return nil, nil
-}
-
-// maxCapabilities is more than any POP3 server has.
-const maxCapabilities = 100
-
-// say sends a command in one line, and returns the first line of the answer.
-func (c *upstreamConn) say(command string) ([]byte, error) {
-	if _, err := io.WriteString(c, command+"\r\n"); err != nil {
-		return nil, err
-	}
-	return c.lines.Line()
 }
 
 // reach opens a connection to an upstream. The deadline of c is within from
@@ -265,7 +237,7 @@ var errOwnListener = errors.New("this is the instance's own listener")
 
 // converse is the dialogue with an upstream from the first byte to a greeting.
 func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeting, err error) {
-	c.lines = mailproto.NewLineReader(c.raw)
+	c.lines = mailproto.NewDialogue(c.raw)
 	if len(header) > 0 {
 		if _, err := c.raw.Write(header); err != nil {
 			return g, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("sending the PROXY header: %w", err)}
@@ -280,11 +252,11 @@ func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeti
 		return g, err
 	}
 	// What was said so far was said to anybody, and counts for nothing.
-	if err := d.requestTLS(c.lines, c.raw); err != nil {
-		return greeting{}, &upstreamError{dialFailure(err, UpstreamStartTLS), fmt.Errorf("asking the upstream for TLS: %w", err)}
+	if err = c.lines.StartTLS(""); err == nil && c.raw.Pending() {
+		err = mailproto.ErrInjectedReply
 	}
-	if len(c.lines.Buffered()) > 0 || c.raw.Pending() {
-		return greeting{}, &upstreamError{UpstreamStartTLS, errInjectedReply}
+	if err != nil {
+		return greeting{}, &upstreamError{dialFailure(err, UpstreamStartTLS), fmt.Errorf("asking the upstream for TLS: %w", err)}
 	}
 	if err := c.secure(); err != nil {
 		return greeting{}, err
@@ -297,11 +269,6 @@ func (srv *Server) converse(c *upstreamConn, d dialect, header []byte) (g greeti
 	return g, nil
 }
 
-var (
-	errNoStartTLS    = errors.New("it refuses, or does not know the command")
-	errInjectedReply = errors.New("the upstream sent data behind its OK to STARTTLS")
-)
-
 // secure does TLS with an upstream; its certificate is always verified.
 func (c *upstreamConn) secure() error {
 	tc := tls.Client(c.raw, c.up.config.Load())
@@ -309,16 +276,16 @@ func (c *upstreamConn) secure() error {
 		return &upstreamError{dialFailure(err, UpstreamTLS), fmt.Errorf("TLS with the upstream: %w", err)}
 	}
 	c.tls, c.ReadWriter = tc, tc
-	c.lines = mailproto.NewLineReader(tc)
+	c.lines.Inside(tc)
 	return nil
 }
 
 func readGreeting(c *upstreamConn, d dialect) (greeting, error) {
-	line, err := c.lines.Line()
+	line, err := c.lines.Greeting()
 	if err != nil {
 		return greeting{}, &upstreamError{dialFailure(err, UpstreamClosed), fmt.Errorf("reading the upstream's greeting: %w", err)}
 	}
-	g := greeting{line: slices.Clone(line)}
+	g := greeting{line: []byte(line)}
 	g.said = g.line
 	shown, failure := d.judgeGreeting(g.line)
 	if g.shown = shown; failure != "" {
@@ -371,7 +338,7 @@ func (up *upstream) advise(err error, header bool) error {
 		advice = fmt.Sprintf("put the certificate of its CA (%s) into the file of POSTERN_UPSTREAM_CA_FILE", unknown.Cert.Issuer)
 	case errors.As(err, new(x509.CertificateInvalidError)):
 		advice = "give that server a certificate that is valid"
-	case errors.Is(err, errNoStartTLS):
+	case errors.Is(err, mailproto.ErrNoStartTLS):
 		advice = fmt.Sprintf("write %[1]ss:// and its port for TLS, or %[1]s:// on loopback", protocol)
 	case reason == UpstreamStartTLS:
 	case header:

@@ -28,18 +28,20 @@ func FilterIMAPCapabilities(response []byte) []byte {
 // a server accepts literals without synchronization (RFC 7888; IMAP4rev2
 // implies the short ones).
 func AcceptsNonSyncLiterals(response []byte) bool {
-	return slices.ContainsFunc(IMAPCapabilities(response), func(c string) bool {
+	return slices.ContainsFunc(IMAPCapabilities(string(response)), func(c string) bool {
 		return Keyword(c).Is("LITERAL+", "LITERAL-", "IMAP4rev2")
 	})
 }
 
-// IMAPCapabilities returns the capabilities that a response lists, or nil.
-func IMAPCapabilities(response []byte) []string {
-	start, end := capabilityList(response)
-	if start < 0 {
-		return nil
+// IMAPCapabilities returns the capabilities that the last of the responses with such a
+// list has, or nil.
+func IMAPCapabilities(responses ...string) (list []string) {
+	for _, r := range responses {
+		if start, end := capabilityList([]byte(r)); start >= 0 {
+			list = strings.Fields(r[start:end])
+		}
 	}
-	return strings.Fields(string(response[start:end]))
+	return list
 }
 
 // capabilityList finds the list in a CAPABILITY response or response code: the

@@ -2,7 +2,6 @@ package mailproto
 
 import (
 	"bytes"
-	"errors"
 	"regexp"
 	"strconv"
 	"strings"
@@ -210,29 +209,4 @@ func (r *LineReader) IMAPResponse() ([]byte, error) {
 		}
 	}
 	return whole, nil
-}
-
-// ErrOutOfStep is a server that answers what it was not asked.
-var ErrOutOfStep = errors.New("upstream answers what was not asked")
-
-// maxResponses is how many responses may come before a tagged reply.
-const maxResponses = 100
-
-// IMAPReply reads up to the reply with the given tag, and returns what is behind
-// the tag. The responses before it are handed to untagged, unless that is nil;
-// where there are too many, it returns ErrOutOfStep.
-func (r *LineReader) IMAPReply(tag string, untagged func(response []byte)) (reply []byte, err error) {
-	for range maxResponses {
-		response, err := r.IMAPResponse()
-		if err != nil {
-			return nil, err
-		}
-		if reply, ok := bytes.CutPrefix(response, []byte(tag+" ")); ok {
-			return reply, nil
-		}
-		if untagged != nil {
-			untagged(response)
-		}
-	}
-	return nil, ErrOutOfStep
 }

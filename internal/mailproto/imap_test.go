@@ -1,7 +1,6 @@
 package mailproto
 
 import (
-	"io"
 	"regexp"
 	"strings"
 	"testing"
@@ -149,29 +148,5 @@ func TestLongestLineIsStillALine(t *testing.T) {
 	}
 	if cap(r.buf) > 2*MaxLine {
 		t.Errorf("holds %d bytes", cap(r.buf))
-	}
-}
-
-func TestRepliesAreReadToTheirTag(t *testing.T) {
-	const many = maxResponses
-	for _, tt := range []struct {
-		name, in, reply string
-		untagged        int
-		err             error
-	}{
-		{"at once", "t OK done\r\n", "OK done\r\n", 0, nil},
-		{"behind others", "* 1 EXISTS\r\n+ go\r\nx OK\r\nt NO\r\n", "NO\r\n", 3, nil},
-		{"in a literal it is none", "* ID (\"name\" {6}\r\nt OK\r\n)\r\nt OK\r\n", "OK\r\n", 1, nil},
-		{"behind text that looks like a literal", "* OK {6}\r\nt OK\r\n", "OK\r\n", 1, nil},
-		{"never", "* 1 EXISTS\r\n", "", 1, io.EOF},
-		{"too late", strings.Repeat("* 1 EXISTS\r\n", many) + "t OK\r\n", "", many, ErrOutOfStep},
-		{"behind too much", "* X {262145}\r\n", "", 0, ErrLiterals},
-		{"behind too many lines", strings.Repeat("{0}\r\n", 1) + strings.Repeat(strings.Repeat("x", 1000)+" {0}\r\n", 70), "", 0, ErrLineTooLong},
-	} {
-		n := 0
-		reply, err := NewLineReader(strings.NewReader(tt.in)).IMAPReply("t", func([]byte) { n++ })
-		if string(reply) != tt.reply || n != tt.untagged || err != tt.err {
-			t.Errorf("%s: %q behind %d responses, %v", tt.name, reply, n, err)
-		}
 	}
 }
