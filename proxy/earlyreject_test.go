@@ -99,7 +99,7 @@ func TestAnEarlyRejectDoesNotCallCryptoTLS(t *testing.T) {
 		return nil, nil
 	}
 	padded := hello.Typical(tls.VersionTLS10)
-	padded.Size = 512
+	padded.Extra = []hello.Extension{{Type: 21, Data: posterntest.Padding(hello.ClientHello(padded), 512)}}
 	flights := [][]byte{tls10Hello, hello.ClientHello(padded)}
 	for _, flight := range unreadable(tls.VersionTLS10) { // which crypto/tls would not read
 		if len(flight) <= maxEarlyHello {

@@ -180,7 +180,6 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		}
 		return hello.ClientHello(s)
 	}
-	const dhe = 0x0033 // TLS_DHE_RSA_WITH_AES_128_CBC_SHA
 	for i, tt := range []struct {
 		name    string
 		flight  []byte
@@ -198,10 +197,10 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		{"TLS 1.1", with(0x0302, nil), "15030200020246", Rejected, NoFailure, policy.ReasonVersion},
 		{"TLS 1.0 with SCSV", with(0x0301, func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV) }),
 			"15030100020246", Rejected, NoFailure, policy.ReasonFallback},
-		{"DHE only", with(0x0303, func(s *hello.Spec) { s.CipherSuites = []uint16{dhe} }), "15030300020228", Rejected, NoFailure, policy.ReasonCipher},
+		{"DHE only", with(0x0303, func(s *hello.Spec) { s.CipherSuites = hello.DHE }), "15030300020228", Rejected, NoFailure, policy.ReasonCipher},
 		{"RSA key exchange only", with(0x0303, func(s *hello.Spec) { s.CipherSuites = []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA} }),
 			"15030300020228", Rejected, NoFailure, policy.ReasonCipher},
-		{"ALPN of the web", with(0x0303, func(s *hello.Spec) { s.ALPN = []string{"h2"} }), "15030300020278", Failed, FailALPN, policy.NotLegacy},
+		{"ALPN of the web", with(0x0303, func(s *hello.Spec) { s.Extra = []hello.Extension{{Type: 16, Data: posterntest.ALPN("h2")}} }), "15030300020278", Failed, FailALPN, policy.NotLegacy},
 		{"SCSV without need", with(0x0303, func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV) }),
 			"15030300020256", Failed, FailFallback, policy.NotLegacy},
 		{"a broken hello", append([]byte{22, 3, 1, 0, 5, 1, 0, 0, 1}, 9), "", Failed, FailMalformed, policy.NotLegacy},

@@ -101,7 +101,7 @@ func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
 	if _, err := conn.Write(append(header, hello.ClientHello(hello.Typical(tls.VersionTLS12))...)); err != nil {
 		return finding{err: fmt.Errorf("sending a hello: %w", err)}
 	}
-	switch answer, err := hello.ReadAnswer(conn); {
+	switch answer, err := hello.ReadFlight(conn); {
 	case err != nil:
 		return finding{err: err}
 	case answer.Kind == hello.Closed:

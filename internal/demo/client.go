@@ -114,11 +114,10 @@ func (c Client) Visit(addr, protocol string, startTLS bool) (Result, error) {
 // offerSSL sends the hello of an SSL 2.0 or SSL 3.0 client, and returns the alert
 // in the answer.
 func (c Client) offerSSL(nc net.Conn) (alert int, err error) {
-	first := hello.SSLv2()
-	if c.Generation == policy.SSL3 {
-		first = hello.ClientHello(hello.Typical(uint16(policy.SSL3)))
+	if _, err := nc.Write(hello.ClientHello(hello.Typical(uint16(c.Generation)))); err != nil {
+		return -1, err
 	}
-	a, err := hello.Offer(nc, first)
+	a, err := hello.ReadFlight(nc)
 	if err == nil && a.Kind != hello.Alert {
 		err = fmt.Errorf("the answer is no alert: %s", a.Kind)
 	}

@@ -206,7 +206,7 @@ func refused(addr string, number int, knock []byte) error {
 	if _, err := c.Write(knock); err != nil {
 		return err
 	}
-	a, err := hello.ReadAnswer(c)
+	a, err := hello.ReadFlight(c)
 	if err == nil && a.Kind != hello.Alert {
 		err = fmt.Errorf("TLS 1.0 is answered with a %v", a.Kind)
 	}

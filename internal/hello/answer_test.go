@@ -1,12 +1,16 @@
 package hello
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 )
@@ -29,11 +33,11 @@ func TestAnswersOfARealServer(t *testing.T) {
 	}{
 		"ssl3":     {Typical(VersionSSL30), Answer{Kind: Alert, Level: 2, Alert: 70}},
 		"tls 1.0":  {Typical(tls.VersionTLS10), Answer{Kind: Alert, Level: 2, Alert: 70}},
-		"tls 1.1":  {Typical(tls.VersionTLS11), Answer{Kind: ServerHello, Version: 0x0302, CipherSuite: 0xc009}},
-		"tls 1.2":  {Typical(tls.VersionTLS12), Answer{Kind: ServerHello, Version: 0x0303, CipherSuite: 0xc02b}},
-		"tls 1.3":  {Typical(tls.VersionTLS13), Answer{Kind: ServerHello, Version: 0x0304, CipherSuite: 0x1301}},
+		"tls 1.1":  {Typical(tls.VersionTLS11), Answer{Kind: ServerHello, Version: 0x0302, CipherSuite: 0xc009, Group: tls.X25519}},
+		"tls 1.2":  {Typical(tls.VersionTLS12), Answer{Kind: ServerHello, Version: 0x0303, CipherSuite: 0xc02b, Group: tls.X25519}},
+		"tls 1.3":  {Typical(tls.VersionTLS13), Answer{Kind: ServerHello, Version: 0x0304, CipherSuite: 0x1301, Group: tls.X25519}},
 		"fallback": {fallback, Answer{Kind: Alert, Level: 2, Alert: 86}},
-		"no share": {noShare, Answer{Kind: ServerHello, Version: 0x0304, CipherSuite: 0x1301, Retry: true}},
+		"no share": {noShare, Answer{Kind: ServerHello, Version: 0x0304, CipherSuite: 0x1301, Group: tls.CurveP521}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := serve(t, ClientHello(c.spec), config).answer; got != c.want {
@@ -55,4 +59,33 @@ func certificate(t *testing.T) tls.Certificate {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// TestAFlightOfTLS12ShowsWhatItHolds reads all that crypto/tls says in plaintext.
+func TestAFlightOfTLS12ShowsWhatItHolds(t *testing.T) {
+	cert := certificate(t)
+	client, server := tcpPair(t)
+	go tls.Server(server, &tls.Config{Certificates: []tls.Certificate{cert}}).Handshake()
+	client.Write(ClientHello(Wide(tls.VersionTLS12)))
+	f, err := ReadFlight(client)
+	if err != nil || f.Kind != ServerHello || f.Group != tls.X25519 || f.Scheme != tls.ECDSAWithP256AndSHA256 || f.Prime != 0 ||
+		len(f.Certificates) != 1 || string(f.Certificates[0]) != string(cert.Certificate[0]) {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// TestAServerThatGivesUpAfterItsHelloRefuses: what counts is the end of the flight.
+func TestAServerThatGivesUpAfterItsHelloRefuses(t *testing.T) {
+	for rest, want := range map[string]Answer{
+		"\x15\x03\x03\x00\x02\x02\x28":         {Kind: Alert, Level: 2, Alert: 40},
+		"\x16\x03\x03\x00\x04\x0e\x00\x00\x00": {Kind: ServerHello, Version: 0x0303, CipherSuite: 0xc02f},
+	} {
+		f, err := ReadFlight(strings.NewReader(string(serverHello(0x0303, 0xc02f, 0)) + rest))
+		if err != nil || f.Answer != want {
+			t.Errorf("%q: %+v, %v", rest, f, err)
+		}
+	}
+	if f, err := ReadFlight(bytes.NewReader(serverHello(0x0303, 0xc02f, 0))); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("half a flight is %+v, %v", f, err)
+	}
 }

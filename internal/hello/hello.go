@@ -21,34 +21,37 @@ const (
 
 // Extension numbers (IANA, TLS ExtensionType Values).
 const (
-	extServerName          = 0
-	extSupportedGroups     = 10
-	extPointFormats        = 11
-	extSignatureAlgorithms = 13
-	extALPN                = 16
-	extPadding             = 21
-	extSupportedVersions   = 43
+	ExtServerName          = 0
+	ExtSupportedGroups     = 10
+	ExtPointFormats        = 11
+	ExtSignatureAlgorithms = 13
+	ExtALPN                = 16
+	ExtSupportedVersions   = 43
 	extKeyShare            = 51
 )
 
 const (
 	recordAlert     = 21
-	recordHandshake = 22
+	RecordHandshake = 22
 
-	typeClientHello = 1
-	typeServerHello = 2
+	TypeClientHello       = 1
+	typeServerHello       = 2
+	typeCertificate       = 11
+	typeServerKeyExchange = 12
+	typeServerHelloDone   = 14
 
 	// maxRecord is the most plaintext that one record holds (RFC 8446,
 	// Section 5.1).
 	maxRecord = 1 << 14
 
-	recordHeader  = 5
-	messageHeader = 4
+	RecordHeader = 5
 )
 
 // Spec describes a ClientHello. Empty fields are left out; the zero Spec is a
 // TLS 1.2 hello that offers no cipher suite.
 type Spec struct {
+	// SSL2 makes it the hello of SSLv2, whatever the other fields say.
+	SSL2 bool
 	// Version is the legacy_version field, TLS 1.2 where it is 0.
 	Version uint16
 	// RecordVersion is that of the record header; 0 means TLS 1.0, or SSL 3.0
@@ -68,14 +71,9 @@ type Spec struct {
 	// and X25519 also gets an X25519 key share.
 	Groups            []tls.CurveID
 	SignatureSchemes  []tls.SignatureScheme
-	ALPN              []string
 	SupportedVersions []uint16
 	// Extra extensions come after the others, in their order.
 	Extra []Extension
-	// Size pads the handshake message, its four-byte header included, to this
-	// many bytes by the extension of RFC 7685. A message that is longer
-	// already, or lacks fewer bytes than the extension takes, stays as it is.
-	Size int
 }
 
 // Extension is one raw extension of a ClientHello.
@@ -87,16 +85,28 @@ type Extension struct {
 // ClientHello returns the hello in as many records as it takes. The random is
 // fresh on every call. It panics if a list does not fit its length field.
 func ClientHello(s Spec) []byte {
+	if s.SSL2 {
+		return SSLv2()
+	}
 	var b cryptobyte.Builder
-	b.AddUint8(typeClientHello)
-	b.AddUint24LengthPrefixed(s.body)
+	b.AddUint8(TypeClientHello)
+	b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) { // RFC 8446, Section 4.1.2
+		b.AddUint16(s.version())
+		b.AddBytes(random(32))
+		b.AddUint8LengthPrefixed(raw(s.SessionID))
+		b.AddUint16LengthPrefixed(list(s.CipherSuites))
+		b.AddUint8LengthPrefixed(raw(cmp.Or(string(s.Compression), "\x00")))
+		if !s.NoExtensions {
+			b.AddUint16LengthPrefixed(s.extensions)
+		}
+	})
 	return records(b.BytesOrPanic(), s.recordVersion())
 }
 
 func records(message []byte, version uint16) []byte {
 	var b cryptobyte.Builder
 	for part := range slices.Chunk(message, maxRecord) {
-		b.AddUint8(recordHandshake)
+		b.AddUint8(RecordHandshake)
 		b.AddUint16(version)
 		b.AddUint16LengthPrefixed(raw(part))
 	}
@@ -115,56 +125,25 @@ func (s Spec) recordVersion() uint16 {
 	return tls.VersionTLS10
 }
 
-// body is the message behind its header (RFC 8446, Section 4.1.2).
-func (s Spec) body(b *cryptobyte.Builder) {
-	var fixed cryptobyte.Builder
-	fixed.AddUint16(s.version())
-	fixed.AddBytes(random(32))
-	fixed.AddUint8LengthPrefixed(raw(s.SessionID))
-	fixed.AddUint16LengthPrefixed(list(s.CipherSuites))
-	fixed.AddUint8LengthPrefixed(raw(cmp.Or(string(s.Compression), "\x00")))
-	before := fixed.BytesOrPanic()
-	b.AddBytes(before)
-	if s.NoExtensions {
-		return
-	}
-	var extensions cryptobyte.Builder
-	s.extensions(&extensions)
-	block := extensions.BytesOrPanic()
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		b.AddBytes(block)
-		if pad := s.Size - messageHeader - len(before) - 2 - len(block) - 4; pad >= 0 {
-			addExtension(b, extPadding, raw(make([]byte, pad)))
-		}
-	})
-}
-
 func (s Spec) extensions(b *cryptobyte.Builder) {
 	prefixed := func(number uint16, list cryptobyte.BuilderContinuation) {
 		addExtension(b, number, func(b *cryptobyte.Builder) { b.AddUint16LengthPrefixed(list) })
 	}
 	if s.ServerName != "" {
-		prefixed(extServerName, func(b *cryptobyte.Builder) {
+		prefixed(ExtServerName, func(b *cryptobyte.Builder) {
 			b.AddUint8(0) // host_name
 			b.AddUint16LengthPrefixed(raw(s.ServerName))
 		})
 	}
 	if len(s.Groups) > 0 {
-		prefixed(extSupportedGroups, list(s.Groups))
-		addExtension(b, extPointFormats, raw([]byte{1, 0}))
+		prefixed(ExtSupportedGroups, list(s.Groups))
+		addExtension(b, ExtPointFormats, raw([]byte{1, 0}))
 	}
 	if len(s.SignatureSchemes) > 0 {
-		prefixed(extSignatureAlgorithms, list(s.SignatureSchemes))
-	}
-	if len(s.ALPN) > 0 {
-		prefixed(extALPN, func(b *cryptobyte.Builder) {
-			for _, name := range s.ALPN {
-				b.AddUint8LengthPrefixed(raw(name))
-			}
-		})
+		prefixed(ExtSignatureAlgorithms, list(s.SignatureSchemes))
 	}
 	if len(s.SupportedVersions) > 0 {
-		addExtension(b, extSupportedVersions, func(b *cryptobyte.Builder) { b.AddUint8LengthPrefixed(list(s.SupportedVersions)) })
+		addExtension(b, ExtSupportedVersions, func(b *cryptobyte.Builder) { b.AddUint8LengthPrefixed(list(s.SupportedVersions)) })
 	}
 	if slices.Contains(s.SupportedVersions, tls.VersionTLS13) {
 		prefixed(extKeyShare, s.keyShare)

@@ -40,13 +40,13 @@ func serve(t *testing.T, flight []byte, config *tls.Config) seen {
 		server.(*net.TCPConn).CloseWrite()
 	}()
 	go client.Write(flight)
-	answer, err := ReadAnswer(client)
+	f, err := ReadFlight(client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client.Close()
 	<-done
-	s.answer = answer
+	s.answer = f.Answer
 	return s
 }
 
@@ -84,7 +84,6 @@ func sameInfo(t *testing.T, info *tls.ClientHelloInfo, s Spec) {
 	check("name", info.ServerName == s.ServerName, info.ServerName, s.ServerName)
 	check("groups", slices.Equal(info.SupportedCurves, s.Groups), info.SupportedCurves, s.Groups)
 	check("schemes", slices.Equal(info.SignatureSchemes, s.SignatureSchemes), info.SignatureSchemes, s.SignatureSchemes)
-	check("ALPN", slices.Equal(info.SupportedProtos, s.ALPN), info.SupportedProtos, s.ALPN)
 	if len(s.SupportedVersions) > 0 {
 		check("versions", slices.Equal(info.SupportedVersions, s.SupportedVersions), info.SupportedVersions, s.SupportedVersions)
 	} else if s.Version > VersionSSL30 {
@@ -108,9 +107,8 @@ func TestCryptoTLSSeesWhatTheSpecSays(t *testing.T) {
 		ServerName:        "mail.example.org",
 		Groups:            []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP521},
 		SignatureSchemes:  []tls.SignatureScheme{tls.Ed25519, tls.PSSWithSHA512},
-		ALPN:              []string{"imap", "http/1.1"},
 		SupportedVersions: []uint16{0x1a1a, tls.VersionTLS12, tls.VersionTLS11},
-		Extra:             []Extension{{0x2a2a, nil}, {23, nil}, {0xfe00, []byte("x")}},
+		Extra:             []Extension{{16, posterntest.ALPN("imap", "http/1.1")}, {0x2a2a, nil}, {23, nil}, {0xfe00, []byte("x")}},
 	}
 	bare := Spec{Version: tls.VersionTLS10, CipherSuites: []uint16{0x2f}, NoExtensions: true}
 	specs := map[string]Spec{
@@ -144,21 +142,15 @@ func TestRandomsDiffer(t *testing.T) {
 	}
 }
 
-func TestSizePadsToTheByte(t *testing.T) {
-	for _, size := range []int{512, 16384, 16384 + 1, 65536} {
+func TestALongMessageTakesSeveralRecords(t *testing.T) {
+	for _, size := range []int{16384, 16384 + 1, 65536} {
 		spec := Typical(tls.VersionTLS12)
-		spec.Size = size
+		spec.Extra = []Extension{{21, posterntest.Padding(ClientHello(spec), size)}}
 		hello := ClientHello(spec)
 		if got := message(t, hello); len(got) != size {
 			t.Errorf("message of %d bytes, want %d", len(got), size)
 		}
 		sameInfo(t, serve(t, hello, &tls.Config{}).info, spec)
-	}
-	spec := Typical(tls.VersionTLS12)
-	short := len(message(t, ClientHello(spec)))
-	spec.Size = short + 3
-	if got := len(message(t, ClientHello(spec))); got != short {
-		t.Errorf("message of %d bytes where no padding fits, want %d", got, short)
 	}
 }
 
@@ -168,7 +160,7 @@ func message(t *testing.T, flight []byte) []byte {
 	var m []byte
 	for len(flight) > 0 {
 		n := int(binary.BigEndian.Uint16(flight[3:]))
-		if flight[0] != recordHandshake || n > maxRecord {
+		if flight[0] != RecordHandshake || n > maxRecord {
 			t.Fatalf("record header % x", flight[:5])
 		}
 		m = append(m, flight[5:5+n]...)
@@ -178,7 +170,7 @@ func message(t *testing.T, flight []byte) []byte {
 }
 
 func TestFragmentKeepsTheMessageAndTheVersion(t *testing.T) {
-	hello := ClientHello(Spec{Version: tls.VersionTLS12, RecordVersion: 0x0302, Size: 20000})
+	hello := ClientHello(Spec{Version: tls.VersionTLS12, RecordVersion: 0x0302, Extra: []Extension{{21, make([]byte, 20000)}}})
 	for _, n := range []int{1, 7, 1000, 1 << 20} {
 		cut := posterntest.Fragment(hello, n)
 		if !bytes.Equal(message(t, cut), message(t, hello)) {
@@ -223,7 +215,7 @@ func TestSSLv2Format(t *testing.T) {
 	if err := tls.Server(server, &tls.Config{}).Handshake(); !errors.As(err, &header) {
 		t.Errorf("crypto/tls says %v, want a record header error", err)
 	}
-	if a, err := ReadAnswer(client); err != nil || a.Kind != Alert || a.Alert != 70 {
+	if a, err := ReadFlight(client); err != nil || a.Kind != Alert || a.Alert != 70 {
 		t.Errorf("answer %+v, %v", a, err)
 	}
 }
@@ -237,13 +229,20 @@ func TestTooLongAListPanics(t *testing.T) {
 	ClientHello(Spec{SessionID: make([]byte, 256)})
 }
 
-func FuzzReadAnswer(f *testing.F) {
+func FuzzReadFlight(f *testing.F) {
 	f.Add([]byte{21, 3, 1, 0, 2, 2, 70})
 	f.Add([]byte("* BYE go\r\n"))
-	f.Add([]byte{0x80, 11, 4, 0, 1, 0, 2})
+	f.Add([]byte{0x80, 11, 4, 0, 1, 0, 2, 0, 0, 0, 3})
 	f.Add(posterntest.Fragment(serverHello(0x0303, 0xc02f, 0x0304), 9))
+	for _, rest := range []string{
+		"", "\x16\x03\x03\x00\x04\x0e\x00\x00\x00", "\x15\x03\x03\x00\x02\x02\x28", "\x16\x03\x03\x00\x0b\x0b\x00\x00\x07\x00\x00\x04\x00\x00\x01c",
+		"\x16\x03\x03\x00\x0b\x0c\x00\x00\x07\x03\x00\x1d\x01p\x04\x03",
+	} {
+		f.Add(append(serverHello(0x0303, 0xc02f, 0), rest...))
+		f.Add(append(serverHello(0x0303, 0x0033, 0), rest...))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, err := ReadAnswer(bytes.NewReader(b))
+		a, err := ReadFlight(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
@@ -252,6 +251,9 @@ func FuzzReadAnswer(f *testing.F) {
 		}
 		if len(a.Text) > maxText || (a.Text != "" && a.Kind != Text) {
 			t.Errorf("%v with text %q", a.Kind, a.Text)
+		}
+		if a.Prime > 8*len(b) || len(a.Certificates) > len(b) || a.Kind == "" {
+			t.Errorf("%q is %+v", b, a)
 		}
 	})
 }
@@ -267,22 +269,27 @@ func serverHello(version, suite, selected uint16) []byte {
 		b.AddUint16(suite)
 		b.AddUint8(0)
 		if selected != 0 {
-			b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { addExtension(b, extSupportedVersions, list([]uint16{selected})) })
+			b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { addExtension(b, ExtSupportedVersions, list([]uint16{selected})) })
 		}
 	})
 	return records(b.BytesOrPanic(), tls.VersionTLS12)
 }
 
-func TestReadAnswer(t *testing.T) {
+// flight is a ServerHello and the ServerHelloDone.
+func flight(version, suite uint16) []byte {
+	return append(serverHello(version, suite, 0), 22, 3, 3, 0, 4, typeServerHelloDone, 0, 0, 0)
+}
+
+func TestReadFlight(t *testing.T) {
 	for name, c := range map[string]struct {
 		bytes []byte
 		want  Answer
 	}{
 		"alert":        {[]byte{21, 3, 1, 0, 2, 2, 70}, Answer{Kind: Alert, Level: 2, Alert: 70}},
 		"ssl3 alert":   {[]byte{21, 3, 0, 0, 2, 2, 40}, Answer{Kind: Alert, Level: 2, Alert: 40}},
-		"tls 1.0":      {serverHello(0x0301, 0x2f, 0), Answer{Kind: ServerHello, Version: 0x0301, CipherSuite: 0x2f}},
+		"tls 1.0":      {flight(0x0301, 0x2f), Answer{Kind: ServerHello, Version: 0x0301, CipherSuite: 0x2f}},
 		"tls 1.3":      {serverHello(0x0303, 0x1301, 0x0304), Answer{Kind: ServerHello, Version: 0x0304, CipherSuite: 0x1301}},
-		"in pieces":    {posterntest.Fragment(serverHello(0x0303, 0xc02f, 0), 3), Answer{Kind: ServerHello, Version: 0x0303, CipherSuite: 0xc02f}},
+		"in pieces":    {posterntest.Fragment(flight(0x0303, 0xc02f), 3), Answer{Kind: ServerHello, Version: 0x0303, CipherSuite: 0xc02f}},
 		"ssl2":         {[]byte{0x80, 11, 4, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0}, Answer{Kind: SSLv2Server, Version: 2}},
 		"line":         {[]byte("* BYE not here\r\nmore"), Answer{Kind: Text, Text: "* BYE not here"}},
 		"half a line":  {[]byte("-ERR"), Answer{Kind: Text, Text: "-ERR"}},
@@ -290,14 +297,14 @@ func TestReadAnswer(t *testing.T) {
 		"endless line": {bytes.Repeat([]byte("x"), 5000), Answer{Kind: Text, Text: string(bytes.Repeat([]byte("x"), maxText))}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got, err := ReadAnswer(bytes.NewReader(c.bytes)); err != nil || got != c.want {
+			if got, err := ReadFlight(bytes.NewReader(c.bytes)); err != nil || got.Answer != c.want {
 				t.Errorf("answer %+v, %v, want %+v", got, err, c.want)
 			}
 		})
 	}
 }
 
-func TestReadAnswerErrors(t *testing.T) {
+func TestReadFlightErrors(t *testing.T) {
 	hello := serverHello(0x0303, 0x1301, 0x0304)
 	for name, c := range map[string]struct {
 		bytes []byte
@@ -312,19 +319,19 @@ func TestReadAnswerErrors(t *testing.T) {
 		"control characters":  {[]byte("\x01\x02\x03"), errMalformed},
 		"empty record":        {[]byte{22, 3, 3, 0, 0}, errMalformed},
 		"not the record type": {[]byte{22, 9, 9, 0, 1, 2}, errMalformed},
-		"not a server hello":  {[]byte{0x80, 11, 7, 0, 1, 0, 2}, errMalformed},
+		"not a server hello":  {[]byte{0x80, 11, 7, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0}, errMalformed},
 	} {
-		if got, err := ReadAnswer(bytes.NewReader(c.bytes)); !errors.Is(err, c.want) {
+		if got, err := ReadFlight(bytes.NewReader(c.bytes)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %+v, %v, want %v", name, got, err, c.want)
 		}
 	}
 }
 
-func TestReadAnswerPassesResetsOn(t *testing.T) {
+func TestReadFlightPassesResetsOn(t *testing.T) {
 	client, server := tcpPair(t)
 	server.(*net.TCPConn).SetLinger(0)
 	server.Close()
-	if a, err := ReadAnswer(client); err == nil {
+	if a, err := ReadFlight(client); err == nil {
 		t.Errorf("a reset is %+v, want an error", a)
 	}
 }

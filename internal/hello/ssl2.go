@@ -2,14 +2,9 @@ package hello
 
 import "golang.org/x/crypto/cryptobyte"
 
-// Cipher kinds of SSLv2 itself (draft-hickman-netscape-ssl, Appendix C.4).
-var ssl2Kinds = []uint32{
-	0x010080, // RC4 128 with MD5
-	0x030080, // RC2 128 CBC with MD5
-	0x0700c0, // 3DES CBC with MD5
-	0x060040, // DES CBC with MD5
-	0x020080, // RC4 128 export with MD5
-}
+// ssl2Kinds are cipher kinds of SSLv2 itself (draft-hickman-netscape-ssl, Appendix C.4):
+// RC4, RC2, 3DES and DES, and RC4 for export, all with MD5.
+var ssl2Kinds = []uint32{0x010080, 0x030080, 0x0700c0, 0x060040, 0x020080}
 
 // SSLv2 returns the CLIENT-HELLO of a client that knows SSLv2 and nothing
 // later.

@@ -5,10 +5,7 @@ import "crypto/tls"
 // Typical returns the offer of an ordinary client with that highest version:
 // suites of its time, and extensions from TLS 1.0 on.
 func Typical(version uint16) Spec {
-	s := Spec{
-		Version:      min(version, tls.VersionTLS12),
-		CipherSuites: suitesOf(version),
-	}
+	s := Spec{SSL2: version == VersionSSL20, Version: min(version, tls.VersionTLS12), CipherSuites: suitesOf(version)}
 	if version <= VersionSSL30 {
 		s.NoExtensions = true
 		return s
@@ -28,27 +25,19 @@ func Typical(version uint16) Spec {
 }
 
 func suitesOf(version uint16) []uint16 {
-	old := []uint16{
-		tls.TLS_RSA_WITH_AES_128_CBC_SHA,
-		tls.TLS_RSA_WITH_AES_256_CBC_SHA,
-		tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA,
-	}
-	ecdhe := []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
-		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
-	}
-	aead := []uint16{
-		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	suites := []uint16{
+		tls.TLS_AES_128_GCM_SHA256, tls.TLS_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA,
 	}
 	switch {
 	case version <= VersionSSL30:
-		return append([]uint16{tls.TLS_RSA_WITH_RC4_128_SHA}, old...)
+		return append([]uint16{tls.TLS_RSA_WITH_RC4_128_SHA}, suites[7:]...)
 	case version < tls.VersionTLS12:
-		return append(ecdhe, old...)
+		return suites[5:]
 	case version == tls.VersionTLS12:
-		return append(append(aead, ecdhe...), old...)
+		return suites[2:]
 	}
-	return append([]uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_CHACHA20_POLY1305_SHA256}, append(aead, ecdhe...)...)
+	return suites[:7]
 }

@@ -11,33 +11,20 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"postern/internal/hello"
 	"postern/policy"
 )
 
 const (
-	recordHandshake = 22
-	typeClientHello = 1
-
-	recordHeaderLen    = 5
 	handshakeHeaderLen = 4 // the type and the length of a message
 	randomLen          = 32
-)
-
-// The extensions that are read.
-const (
-	extServerName          = 0
-	extSupportedGroups     = 10
-	extPointFormats        = 11
-	extSignatureAlgorithms = 13
-	extALPN                = 16
-	extSupportedVersions   = 43
 )
 
 // SoleOld reports whether b is one record with one whole ClientHello and nothing else,
 // that names a version below TLS 1.2 as its own.
 func SoleOld(b []byte) bool {
-	const headers = recordHeaderLen + handshakeHeaderLen
-	return len(b) > headers && b[0] == recordHandshake && b[1] == 3 && recordHeaderLen+int(b[3])<<8+int(b[4]) == len(b) &&
+	const headers = hello.RecordHeader + handshakeHeaderLen
+	return len(b) > headers && b[0] == hello.RecordHandshake && b[1] == 3 && hello.RecordHeader+int(b[3])<<8+int(b[4]) == len(b) &&
 		headers+int(b[6])<<16+int(b[7])<<8+int(b[8]) == len(b) && Version(b) != policy.NoVersion && Version(b) < policy.TLS12
 }
 
@@ -52,7 +39,7 @@ func Parse(b []byte) (h policy.Hello, ok bool) {
 	var length uint32
 	var version uint16
 	var session, suites, compression cryptobyte.String
-	if !message.ReadUint8(&messageType) || messageType != typeClientHello || !message.ReadUint24(&length) {
+	if !message.ReadUint8(&messageType) || messageType != hello.TypeClientHello || !message.ReadUint24(&length) {
 		return h, false
 	}
 	whole := len(message) >= int(length)
@@ -81,7 +68,7 @@ func Parse(b []byte) (h policy.Hello, ok bool) {
 // It is NoVersion where b is too short.
 func Version(b []byte) policy.Version {
 	m := firstMessage(b, handshakeHeaderLen+2)
-	if len(m) < handshakeHeaderLen+2 || m[0] != typeClientHello {
+	if len(m) < handshakeHeaderLen+2 || m[0] != hello.TypeClientHello {
 		return policy.NoVersion
 	}
 	return max(policy.SSL3, policy.Version(m[handshakeHeaderLen])<<8|policy.Version(m[handshakeHeaderLen+1]))
@@ -90,9 +77,9 @@ func Version(b []byte) policy.Version {
 // firstMessage puts together what is in the handshake records at the beginning of
 // b, up to n bytes of it.
 func firstMessage(b cryptobyte.String, n int) (message []byte) {
-	for len(message) < n && len(b) > recordHeaderLen && b[0] == recordHandshake {
-		part := b[recordHeaderLen:min(len(b), recordHeaderLen+int(b[3])<<8+int(b[4]))]
-		b = b[recordHeaderLen+len(part):]
+	for len(message) < n && len(b) > hello.RecordHeader && b[0] == hello.RecordHandshake {
+		part := b[hello.RecordHeader:min(len(b), hello.RecordHeader+int(b[3])<<8+int(b[4]))]
+		b = b[hello.RecordHeader+len(part):]
 		if message == nil && (len(b) == 0 || len(part) >= n) {
 			return part // all in one piece, as most are
 		}
@@ -138,27 +125,27 @@ func parseExtensions(b cryptobyte.String, h *policy.Hello) bool {
 func parseExtension(number uint16, data cryptobyte.String, h *policy.Hello) {
 	var name cryptobyte.String
 	switch number {
-	case extServerName:
+	case hello.ExtServerName:
 		var nameType uint8
 		for data.Skip(2); data.ReadUint8(&nameType) && data.ReadUint16LengthPrefixed(&name); {
 			if nameType == 0 && h.ServerName == "" {
 				h.ServerName = string(bytes.TrimRight(name, "."))
 			}
 		}
-	case extSupportedGroups:
+	case hello.ExtSupportedGroups:
 		data.Skip(2)
 		numbers(data, &h.Groups)
-	case extPointFormats:
+	case hello.ExtPointFormats:
 		data.Skip(1)
 		h.Points = bytes.Clone(data)
-	case extSignatureAlgorithms:
+	case hello.ExtSignatureAlgorithms:
 		data.Skip(2)
 		numbers(data, &h.SignatureSchemes)
-	case extALPN:
+	case hello.ExtALPN:
 		for data.Skip(2); data.ReadUint8LengthPrefixed(&name); {
 			h.ALPN = append(h.ALPN, string(name))
 		}
-	case extSupportedVersions:
+	case hello.ExtSupportedVersions:
 		data.Skip(1)
 		numbers(data, &h.Versions)
 	}
@@ -176,7 +163,7 @@ func numbers[T ~uint16](list cryptobyte.String, into *[]T) {
 // IsSSLv2 reports whether a flight that begins with b, at least three bytes of
 // it, is an SSLv2-compatible ClientHello.
 func IsSSLv2(b []byte) bool {
-	return len(b) >= 3 && b[0]&0x80 != 0 && b[2] == typeClientHello
+	return len(b) >= 3 && b[0]&0x80 != 0 && b[2] == hello.TypeClientHello
 }
 
 // SSLv2Len is the length of an SSLv2-compatible ClientHello whose first two

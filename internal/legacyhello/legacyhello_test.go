@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/internal/hello"
+	"postern/internal/posterntest"
 	"postern/policy"
 )
 
@@ -152,20 +153,22 @@ func legacyHellos(t testing.TB) []namedHello {
 	list := append(capturedHellos(t), namedHello{"Go TLS 1.0", goHello(tls.VersionTLS10)}, namedHello{"Go TLS 1.1", goHello(tls.VersionTLS11)})
 	for name, version := range map[string]uint16{"SSL 3.0": 0x0300, "TLS 1.0": 0x0301, "TLS 1.1": 0x0302} {
 		for change, f := range map[string]func(*hello.Spec){
-			"":                         nil,
-			" without a name":          func(s *hello.Spec) { s.ServerName = "" },
-			" without extensions":      func(s *hello.Spec) { s.NoExtensions = true },
-			" with an empty block":     func(s *hello.Spec) { s.NoExtensions, s.ServerName, s.Groups = false, "", nil },
-			" with every extension":    func(s *hello.Spec) { s.NoExtensions, s.Extra = false, someExtensions },
-			" with ALPN":               func(s *hello.Spec) { s.NoExtensions, s.ALPN = false, []string{"imap", "pop3"} },
+			"":                      nil,
+			" without a name":       func(s *hello.Spec) { s.ServerName = "" },
+			" without extensions":   func(s *hello.Spec) { s.NoExtensions = true },
+			" with an empty block":  func(s *hello.Spec) { s.NoExtensions, s.ServerName, s.Groups = false, "", nil },
+			" with every extension": func(s *hello.Spec) { s.NoExtensions, s.Extra = false, someExtensions },
+			" with ALPN": func(s *hello.Spec) {
+				s.NoExtensions, s.Extra = false, []hello.Extension{{Type: hello.ExtALPN, Data: posterntest.ALPN("imap", "pop3")}}
+			},
 			" with compression":        func(s *hello.Spec) { s.Compression = []byte{1, 0} },
 			" that resumes":            func(s *hello.Spec) { s.SessionID = bytes.Repeat([]byte{7}, 32) },
 			" that falls back":         func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV, 0x00ff) },
 			" in a record of SSL 3.0":  func(s *hello.Spec) { s.RecordVersion = 0x0300 },
 			" in a record of TLS 1.2":  func(s *hello.Spec) { s.RecordVersion = 0x0303 },
-			" padded":                  func(s *hello.Spec) { s.NoExtensions, s.Size = false, 512 },
+			" padded":                  func(s *hello.Spec) { pad(s, 512) },
 			" in supported_versions":   func(s *hello.Spec) { s.NoExtensions, s.SupportedVersions = false, []uint16{version} },
-			" as large as a record is": func(s *hello.Spec) { s.NoExtensions, s.Size = false, 1<<14 },
+			" as large as a record is": func(s *hello.Spec) { pad(s, 1<<14) },
 		} {
 			list = append(list, namedHello{name + change, typicalHello(version, f)})
 		}
@@ -174,10 +177,15 @@ func legacyHellos(t testing.TB) []namedHello {
 	return list
 }
 
+func pad(s *hello.Spec, size int) {
+	s.NoExtensions = false
+	s.Extra = []hello.Extension{{Type: 21, Data: posterntest.Padding(hello.ClientHello(*s), size)}}
+}
+
 // someExtensions are those that internal/hello has no field for.
 var someExtensions = []hello.Extension{
 	{Type: 5, Data: []byte{1, 0, 0, 0, 0}},
-	{Type: extSignatureAlgorithms, Data: []byte{0, 4, 4, 1, 2, 1}},
+	{Type: hello.ExtSignatureAlgorithms, Data: []byte{0, 4, 4, 1, 2, 1}},
 	{Type: 18},
 	{Type: 23},
 	{Type: 35, Data: []byte("a ticket")},

@@ -95,7 +95,7 @@ func TestASoleOldHello(t *testing.T) {
 
 // record is one of the handshake, message one of its messages.
 func record(major, minor byte, message []byte) []byte {
-	b := binary.BigEndian.AppendUint16([]byte{recordHandshake, major, minor}, uint16(len(message)))
+	b := binary.BigEndian.AppendUint16([]byte{hello.RecordHandshake, major, minor}, uint16(len(message)))
 	return append(b, message...)
 }
 

@@ -13,7 +13,7 @@ import (
 
 // sslv2Bytes builds a hello in the SSLv2-compatible format from its parts.
 func sslv2Bytes(version uint16, specs, session, challenge []byte) []byte {
-	body := []byte{typeClientHello, byte(version >> 8), byte(version), 0, byte(len(specs)), 0, byte(len(session)), 0, byte(len(challenge))}
+	body := []byte{hello.TypeClientHello, byte(version >> 8), byte(version), 0, byte(len(specs)), 0, byte(len(session)), 0, byte(len(challenge))}
 	body = append(append(append(body, specs...), session...), challenge...)
 	return append([]byte{0x80 | byte(len(body)>>8), byte(len(body))}, body...)
 }

@@ -32,6 +32,24 @@ func Fragment(hello []byte, n int) []byte {
 	return b.BytesOrPanic()
 }
 
+// ALPN is the data of the extension of number 16 (RFC 7301).
+func ALPN(names ...string) []byte {
+	var b cryptobyte.Builder
+	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
+		for _, name := range names {
+			b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(name)) })
+		}
+	})
+	return b.BytesOrPanic()
+}
+
+// Padding is the data of the extension of number 21 (RFC 7685) that makes a ClientHello,
+// one record with an extensions block, a message of so many bytes.
+func Padding(hello []byte, size int) []byte {
+	const recordHeader, extensionHeader = 5, 4
+	return make([]byte, size-(len(hello)-recordHeader)-extensionHeader)
+}
+
 // ssl2Suites are suites of SSL 3.0 and later, as an SSLv2-compatible ClientHello
 // carries them: two bytes behind a zero (RFC 5246, Appendix E.2). The last is of
 // SSLv2 itself.

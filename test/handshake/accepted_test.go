@@ -61,7 +61,7 @@ func TestVersionFieldDoesNotCountBesideTheExtension(t *testing.T) {
 	})
 	r.over(t, "imaps", want{version: "tls1.2", outcome: "failed", failure: "closed"}, func(conn *net.TCPConn) {
 		write(t, conn, hello.ClientHello(spec))
-		a, err := hello.ReadAnswer(conn)
+		a, err := hello.ReadFlight(conn)
 		if err != nil || a.Kind != hello.ServerHello || a.Version != tls.VersionTLS12 {
 			t.Errorf("answer %+v, %v, want a ServerHello of TLS 1.2", a, err)
 		}

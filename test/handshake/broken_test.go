@@ -187,7 +187,7 @@ func toStage(t *testing.T, conn net.Conn, flight []byte, waits bool) {
 		time.Sleep(20 * time.Millisecond)
 		return
 	}
-	if a, err := hello.ReadAnswer(conn); err != nil || a.Kind != hello.ServerHello {
+	if a, err := hello.ReadFlight(conn); err != nil || a.Kind != hello.ServerHello {
 		t.Errorf("answer %+v, %v, want a ServerHello", a, err)
 	}
 }

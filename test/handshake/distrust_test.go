@@ -30,7 +30,7 @@ func TestClientsThatDistrustTheCertificate(t *testing.T) {
 		t.Run(listener+" TLS 1.3 with the alert in clear", func(t *testing.T) {
 			r.over(t, listener, failed("tls1.3", "client_alert"), func(conn *net.TCPConn) {
 				write(t, conn, hello.ClientHello(tls13))
-				if a, err := hello.ReadAnswer(conn); err != nil || a.Version != tls.VersionTLS13 {
+				if a, err := hello.ReadFlight(conn); err != nil || a.Version != tls.VersionTLS13 {
 					t.Errorf("answer %+v, %v, want TLS 1.3", a, err)
 				}
 				write(t, conn, []byte{21, 3, 3, 0, 2, 2, 48})

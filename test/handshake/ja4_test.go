@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"postern/internal/hello"
+	"postern/internal/posterntest"
 )
 
 // ja4 is the fingerprint of a hello in records, computed from its bytes.
@@ -175,10 +176,9 @@ func TestJA4OfChrome(t *testing.T) {
 		ServerName:        "example.org",
 		Groups:            []tls.CurveID{0x6a6a, tls.X25519},
 		SignatureSchemes:  []tls.SignatureScheme{0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601},
-		ALPN:              []string{"h2", "http/1.1"},
 		SupportedVersions: []uint16{0xdada, tls.VersionTLS13, tls.VersionTLS12},
 		Extra: []hello.Extension{
-			grease, {Type: 5}, {Type: 18}, {Type: 21}, {Type: 23}, {Type: 27}, {Type: 35}, {Type: 45}, {Type: 0x4469}, {Type: 0xff01},
+			grease, {Type: 16, Data: posterntest.ALPN("h2", "http/1.1")}, {Type: 5}, {Type: 18}, {Type: 21}, {Type: 23}, {Type: 27}, {Type: 35}, {Type: 45}, {Type: 0x4469}, {Type: 0xff01},
 		},
 	})
 	if got, published := ja4(flight), "t13d1516h2_8daaf6152771_e5627efa2ab1"; got != published {

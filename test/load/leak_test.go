@@ -70,7 +70,7 @@ func refused(c net.Conn) error {
 	if _, err := c.Write(hello.ClientHello(hello.Typical(tls.VersionTLS10))); err != nil {
 		return err
 	}
-	a, err := hello.ReadAnswer(c)
+	a, err := hello.ReadFlight(c)
 	if err == nil && a.Kind == hello.ServerHello {
 		err = fmt.Errorf("TLS 1.0 is let in")
 	}

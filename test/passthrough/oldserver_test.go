@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -131,7 +132,7 @@ func refused(t *testing.T, g *posterntest.Proxy, listener string, flight []byte,
 	t.Helper()
 	conn := g.Dial(t, listener)
 	conn.Write(flight)
-	answer, err := hello.ReadAnswer(conn)
+	answer, err := hello.ReadFlight(conn)
 	if err != nil || answer.Kind != hello.Alert || answer.Level != 2 || answer.Alert != want {
 		t.Errorf("%s: answered %+v, %v, want alert %d", listener, answer, err, want)
 	}
@@ -141,9 +142,7 @@ func refused(t *testing.T, g *posterntest.Proxy, listener string, flight []byte,
 }
 
 func dheOnly(version uint16, more ...uint16) []byte {
-	s := hello.Typical(version)
-	s.CipherSuites = append([]uint16{0x0033, 0x009e}, more...)
-	return hello.ClientHello(s)
+	return hello.ClientHello(hello.Typical(version).Only(append(slices.Clone(hello.DHE), more...)...))
 }
 
 func TestAnAlertOfTheOldServerReachesTheClientAndIsAFailure(t *testing.T) {
@@ -176,7 +175,7 @@ func TestInputThatMakesDovecotHangUpIsRefused(t *testing.T) {
 	for i := range 2 {
 		conn := w.Dial(t, "imaps")
 		conn.Write(dheOnly(tls.VersionTLS12))
-		if answer, err := hello.ReadAnswer(conn); err != nil || answer.Kind != hello.ServerHello {
+		if answer, err := hello.ReadFlight(conn); err != nil || answer.Kind != hello.ServerHello {
 			t.Errorf("DHE: %+v, %v", answer, err)
 		}
 		conn.Close()
