@@ -185,9 +185,9 @@ func isGREASE(v uint32) bool {
 // 1.0 offer many that no one else remembers.
 func GroupName(id tls.CurveID) string { return ianaName("group", uint32(id), 4) }
 
-// schemeName is the IANA name of a signature scheme, with those of RFC 5246, Section
+// SchemeName is the IANA name of a signature scheme, with those of RFC 5246, Section
 // 7.4.1.4.1, or its number.
-func schemeName(id tls.SignatureScheme) string { return ianaName("scheme", uint32(id), 4) }
+func SchemeName(id tls.SignatureScheme) string { return ianaName("scheme", uint32(id), 4) }
 
 // named lists what a hello offers by name, as sent, without GREASE; maxListed at
 // most, with those that are listed already.
@@ -206,7 +206,7 @@ func (h *Hello) GroupNames() []string { return named([]string{}, h.Groups, Group
 
 // SignatureNames is GroupNames for signature schemes.
 func (h *Hello) SignatureNames() []string {
-	return named([]string{}, h.SignatureSchemes, schemeName)
+	return named([]string{}, h.SignatureSchemes, SchemeName)
 }
 
 // namesText has a code point of TLS and its name on each line, from the IANA

@@ -8,6 +8,7 @@
 //	postern demo         see the whole thing on loopback, nothing to set up
 //	postern check        report every problem of the configuration at once
 //	postern plan         say what old clients meet, from now on or at a time
+//	postern probe        find out what TLS a server takes, this one or any other
 //	postern report       say which clients are left, and whether it can be cut
 //	postern replay       say which of those another policy rejects
 //	postern healthcheck  ask the running proxy whether it is ready
@@ -97,6 +98,7 @@ func commands() []command {
 		{"demo", "see the whole thing on loopback, with nothing to set up", runDemo},
 		{"check", "report every problem of the configuration at once", checkConfig},
 		{"plan", "say what old clients meet, from now on or at a time", planPolicy},
+		{"probe", "find out what TLS a server takes, this one or any other", probeServers},
 		{"report", "say who is left, and whether it can be cut", reportLedger},
 		{"replay", "say whom of those another policy refuses", replayPolicy},
 		{"healthcheck", "ask the running instance whether it is ready", healthcheck},
@@ -232,7 +234,7 @@ func (sys system) parse(fs *flag.FlagSet) error {
 		return flagError{reason: forServe(sys.args)}
 	case err != nil:
 		return flagError{reason: words(fs, err)}
-	case fs.NArg() > 0:
+	case fs.NArg() > 0 && fs.Name() != "probe": // which has arguments
 		before := sys.args[max(0, len(sys.args)-fs.NArg()-1)]
 		return flagError{reason: fmt.Sprintf("unexpected argument %q%s", fs.Arg(0), cmp.Or(clockTime(fs, before, fs.Arg(0)), ": "+flagFor(fs, fs.Arg(0))))}
 	}

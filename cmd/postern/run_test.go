@@ -76,6 +76,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		"report": {"postern report", "-since", "-ready", "-forget", "-accounts", "POSTERN_LEDGER_URL", "Exit code"},
 		"replay": {"postern replay", "-policy", "-at", "candidates", "RFC 3339", "Exit code"},
 
+		"probe":       {"postern probe", "-starttls", "-targets", "-floor", "LOGOUT", "Exit code"},
 		"healthcheck": {"postern healthcheck", "POSTERN_ADMIN_LISTEN"},
 	}
 	for _, c := range commands() {

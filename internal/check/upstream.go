@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/hello"
 	"postern/internal/mailproto"
+	"postern/internal/probe"
 	"postern/internal/text"
 	"postern/proxy"
 )
@@ -81,37 +81,26 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.Ce
 			r.Fine = append(r.Fine, name+fine)
 		}
 	}
+	r.past(ctx, cfg, pc.UpstreamTimeout)
 }
 
 // answersTLS sends a hello, and accepts any answer in TLS, even an alert: no
 // hello suits every old server.
 func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
-	dialer := net.Dialer{Timeout: pc.UpstreamTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
-	if err != nil {
+	port := probe.Port{Addr: addr, Timeout: pc.UpstreamTimeout, Header: pc.UpstreamProxyProtocol}
+	switch answer, err := port.Ask(ctx, hello.ClientHello(hello.Typical(tls.VersionTLS12))); {
+	case probe.Dialing(err):
 		return finding{err: fmt.Errorf("dialing: %w: does the old server run, on this port?", err)}
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	conn.SetDeadline(time.Now().Add(pc.UpstreamTimeout))
-	header, err := proxy.OwnHeader(pc.UpstreamProxyProtocol, conn.LocalAddr(), conn.RemoteAddr(), false)
-	if err != nil {
-		return finding{err: err}
-	}
-	if _, err := conn.Write(append(header, hello.ClientHello(hello.Typical(tls.VersionTLS12))...)); err != nil {
-		return finding{err: fmt.Errorf("sending a hello: %w", err)}
-	}
-	switch answer, err := hello.ReadFlight(conn); {
 	case err != nil:
 		return finding{err: err}
 	case answer.Kind == hello.Closed:
 		words := "it hangs up on a hello: set %s=v2 if it waits for a PROXY header"
-		if len(header) > 0 {
+		if pc.UpstreamProxyProtocol > 0 {
 			words = "it hangs up on a hello: set %s=off if it expects no PROXY header, else have it trust this host with one (" + proxy.TrustHeader + ")"
 		}
 		return finding{err: fmt.Errorf(words, variable("UPSTREAM_PROXY_PROTOCOL"))}
 	case answer.Kind == hello.Text:
-		return finding{err: fmt.Errorf("not a port for TLS: name that port: it says %s", quoted(answer.Text))}
+		return finding{err: fmt.Errorf("not a port for TLS: name that port: it says %s", probe.Quoted(answer.Text))}
 	}
 	return finding{fine: []string{"answers in TLS"}}
 }
@@ -134,11 +123,8 @@ func (t target) ask(ctx context.Context) finding {
 	if err != nil {
 		return finding{err: err}
 	}
-	f := finding{fine: []string{"answers with " + quoted(a.Greeting)}}
-	mechanisms, refused := imapLogins(a.Capabilities)
-	if t.Scheme.Protocol == "pop3" {
-		mechanisms, refused = pop3Logins(a.Capabilities)
-	}
+	f := finding{fine: []string{"answers with " + probe.Quoted(a.Greeting)}}
+	mechanisms, refused := mailproto.Logins(a.Capabilities, t.Scheme.Protocol == "imap")
 	if bound := slices.DeleteFunc(slices.Clone(mechanisms), func(m string) bool { return !strings.HasSuffix(m, "-PLUS") }); len(bound) > 0 {
 		f.warnings = append(f.warnings, strings.Join(bound, ", ")+" will not be offered to clients: channel binding cannot pass a proxy that terminates TLS")
 	}
@@ -149,34 +135,6 @@ func (t target) ask(ctx context.Context) finding {
 		f.believes(a.ID)
 	}
 	return f
-}
-
-// imapLogins returns the mechanisms to log in by, and whether passwords are refused.
-func imapLogins(capabilities []string) (mechanisms []string, refused bool) {
-	for _, c := range capabilities {
-		c = strings.ToUpper(c)
-		if mechanism, ok := strings.CutPrefix(c, "AUTH="); ok {
-			mechanisms = append(mechanisms, mechanism)
-		}
-		refused = refused || c == "LOGINDISABLED"
-	}
-	slices.Sort(mechanisms)
-	return mechanisms, refused
-}
-
-// pop3Logins is the same for the lines of CAPA, of which there may be none.
-func pop3Logins(lines []string) (mechanisms []string, refused bool) {
-	refused = lines != nil
-	for _, line := range lines {
-		switch words := strings.Fields(strings.ToUpper(line)); {
-		case len(words) == 0:
-		case words[0] == "USER":
-			refused = false
-		case words[0] == "SASL":
-			mechanisms = append(mechanisms, words[1:]...)
-		}
-	}
-	return mechanisms, refused && !slices.Contains(mechanisms, "PLAIN") && !slices.Contains(mechanisms, "LOGIN")
 }
 
 // allowPlain says how a server is made to take passwords from Postern.
@@ -199,7 +157,7 @@ func (t target) allowPlain(greeting string) string {
 // believes judges the reply to an ID with a client's address.
 func (f *finding) believes(reply string) {
 	name := variable("UPSTREAM_CLIENT_ID")
-	switch said := quoted(reply); {
+	switch said := probe.Quoted(reply); {
 	case !mailproto.HasPrefixFold([]byte(reply), "OK"):
 		f.warnings = append(f.warnings, fmt.Sprintf("%s=id has no effect: it answers an ID before login with %s; use %s, or leave it off",
 			name, said, variable("UPSTREAM_PROXY_PROTOCOL")))
@@ -209,10 +167,4 @@ func (f *finding) believes(reply string) {
 		f.warnings = append(f.warnings, fmt.Sprintf("%s=id: it answers %s, which does not say that it believes the address: Dovecot 2.4 does not; "+
 			"2.3 never says. See to it that Postern is in login_trusted_networks, and look for clients' addresses in its log", name, said))
 	}
-}
-
-// quoted makes an upstream's text short and harmless on a terminal.
-func quoted(s string) string {
-	const most = 120
-	return text.Quote(strings.TrimRight(s, "\r\n"), most)
 }

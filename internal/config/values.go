@@ -126,7 +126,7 @@ func (e *Endpoint) UnmarshalText(b []byte) error {
 	if strings.Contains(s, "://") {
 		return badValue{s, noScheme}
 	}
-	host, port, problem := parseAddr(s, true, 0)
+	host, port, problem := ParseAddr(s, true, 0)
 	if problem != "" {
 		return badValue{s, problem}
 	}
@@ -173,17 +173,17 @@ func listenAddr(s string) (addr, problem string) {
 	if _, err := strconv.ParseUint(s, 10, 16); err == nil {
 		return "", "not host:port: write :" + s + " for every address"
 	}
-	host, port, problem := parseAddr(s, false, 0)
+	host, port, problem := ParseAddr(s, false, 0)
 	if problem != "" {
 		return "", problem
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port)), ""
 }
 
-// parseAddr reads host:port, or returns the problem. With dial, host and port
+// ParseAddr reads host:port, or returns the problem. With dial, host and port
 // must name a server; otherwise an empty host means every address, and port 0
 // any port. A missing port is the given one, unless that is 0.
-func parseAddr(s string, dial bool, defaultPort int) (host string, port int, problem string) {
+func ParseAddr(s string, dial bool, defaultPort int) (host string, port int, problem string) {
 	host, digits, problem := splitHostPort(s)
 	switch {
 	case problem != "":
@@ -343,7 +343,7 @@ func parseUpstream(s string) (u Upstream, problem string) {
 		return u, "a URL holds only scheme, host and port: take away what follows them"
 	}
 	u.Scheme = schemes[i]
-	u.Host, u.Port, problem = parseAddr(rest, true, u.Scheme.DefaultPort)
+	u.Host, u.Port, problem = ParseAddr(rest, true, u.Scheme.DefaultPort)
 	return u, problem
 }
 

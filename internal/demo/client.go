@@ -2,19 +2,22 @@ package demo
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"net/textproto"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"postern/internal/hello"
+	"postern/internal/mailproto"
+	"postern/internal/probe"
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -76,73 +79,39 @@ const visitTimeout = 30 * time.Second
 // mail nor a clear refusal was met.
 func (c Client) Visit(addr, protocol string, startTLS bool) (Result, error) {
 	r := Result{Alert: -1}
-	dialer := net.Dialer{Timeout: visitTimeout}
-	if c.From.IsValid() {
-		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.From, 0))
-	}
-	nc, err := dialer.Dial("tcp", addr)
+	p := probe.Port{Addr: addr, StartTLS: text.Either(startTLS, protocol, ""), Timeout: visitTimeout, From: c.From}
+	l, err := p.Open(context.Background(), "")
 	if err != nil {
-		return r, fmt.Errorf("dialing: %w", err)
-	}
-	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(visitTimeout))
-	r.LocalPort = nc.LocalAddr().(*net.TCPAddr).AddrPort().Port()
-	tag := map[string]string{"imap": "a "}[protocol]
-	if startTLS {
-		if err := (dialogue{textproto.NewConn(nc), tag}).startTLS(); err != nil {
-			return r, err
-		}
-	}
-	if c.Generation < policy.TLS10 {
-		r.Alert, err = c.offerSSL(nc)
 		return r, err
 	}
-	tc := tls.Client(nc, c.config())
-	if err := tc.Handshake(); err != nil {
+	defer l.Close()
+	r.LocalPort = l.LocalAddr().(*net.TCPAddr).AddrPort().Port()
+	if c.Generation < policy.TLS10 {
+		answer, err := l.Ask(hello.ClientHello(hello.Typical(uint16(c.Generation))))
+		if err == nil && answer.Kind != hello.Alert {
+			err = fmt.Errorf("the answer is no alert: %s", answer.Kind)
+		}
+		if err == nil {
+			r.Alert = int(answer.Alert)
+		}
+		return r, err
+	}
+	verify := x509.VerifyOptions{DNSName: cmp.Or(c.ServerName, "localhost"), Roots: c.Roots}
+	state, err := l.Enter(c.Generation, text.Either(c.NoServerName, "", verify.DNSName), func(cs tls.ConnectionState) error {
+		_, err := cs.PeerCertificates[0].Verify(verify)
+		return err
+	})
+	if err != nil {
 		if r.Alert = alertIn(err); r.Alert < 0 {
 			return r, fmt.Errorf("shaking hands: %w", err)
 		}
 		return r, nil
 	}
-	r.Version = policy.Version(tc.ConnectionState().Version)
-	if err := (dialogue{textproto.NewConn(tc), tag}).readMail(c, &r, !startTLS); err != nil {
+	r.Version = policy.Version(state.Version)
+	if err := c.readMail(l, protocol, &r, !startTLS); err != nil {
 		return r, fmt.Errorf("reading mail: %w", err)
 	}
 	return r, nil
-}
-
-// offerSSL sends the hello of an SSL 2.0 or SSL 3.0 client, and returns the alert
-// in the answer.
-func (c Client) offerSSL(nc net.Conn) (alert int, err error) {
-	if _, err := nc.Write(hello.ClientHello(hello.Typical(uint16(c.Generation)))); err != nil {
-		return -1, err
-	}
-	a, err := hello.ReadFlight(nc)
-	if err == nil && a.Kind != hello.Alert {
-		err = fmt.Errorf("the answer is no alert: %s", a.Kind)
-	}
-	if err != nil {
-		return -1, err
-	}
-	return int(a.Alert), nil
-}
-
-func (c Client) config() *tls.Config {
-	v := uint16(c.Generation)
-	verify := x509.VerifyOptions{DNSName: cmp.Or(c.ServerName, "localhost"), Roots: c.Roots}
-	config := &tls.Config{
-		MinVersion: v, MaxVersion: v, CipherSuites: hello.Typical(v).CipherSuites,
-		// crypto/tls verifies for the name that it sends, which may be none.
-		InsecureSkipVerify: true,
-		VerifyConnection: func(cs tls.ConnectionState) error {
-			_, err := cs.PeerCertificates[0].Verify(verify)
-			return err
-		},
-	}
-	if !c.NoServerName {
-		config.ServerName = verify.DNSName
-	}
-	return config
 }
 
 // alertIn returns the alert that ended a handshake, or -1. crypto/tls exports no
@@ -155,60 +124,13 @@ func alertIn(err error) int {
 	return int(reflect.ValueOf(op.Err).Uint())
 }
 
-// dialogue is a client's side of IMAP or POP3.
-type dialogue struct {
-	*textproto.Conn
-	tag string // before a command and its answer; empty for POP3
-}
-
-// command sends a command and returns the line that answers it; for IMAP that
-// is the tagged one or a BYE, and there are untagged ones before it.
-func (d dialogue) command(command string) (answer string, untagged []string, err error) {
-	if err := d.PrintfLine("%s%s", d.tag, command); err != nil {
-		return "", nil, err
-	}
-	for {
-		line, err := d.ReadLine()
-		if err != nil {
-			return "", nil, fmt.Errorf("reading a line: %w", err)
-		}
-		if strings.HasPrefix(line, d.tag) || refused(line) && command != "LOGOUT" {
-			return line, untagged, nil
-		}
-		untagged = append(untagged, line)
-	}
-}
-
-func good(answer string) bool {
-	return strings.HasPrefix(answer, "a OK") || strings.HasPrefix(answer, "+OK")
-}
-
-func refused(answer string) bool {
-	return strings.HasPrefix(answer, "* BYE") || strings.HasPrefix(answer, "-ERR")
-}
-
-func (d dialogue) startTLS() error {
-	if _, err := d.ReadLine(); err != nil {
-		return fmt.Errorf("reading the greeting: %w", err)
-	}
-	command := "STARTTLS"
-	if d.tag == "" {
-		command = "STLS"
-	}
-	answer, _, err := d.command(command)
-	if err == nil && !good(answer) {
-		err = fmt.Errorf("%s is answered %q", command, answer)
-	}
-	return err
-}
-
 // readMail logs in and counts the messages. A refusal in words is no error: it
 // replaces the greeting or the first answer.
-func (d dialogue) readMail(c Client, r *Result, greeted bool) error {
+func (c Client) readMail(l *probe.Line, protocol string, r *Result, greeted bool) error {
 	if greeted {
-		greeting, err := d.ReadLine()
-		if err != nil || refused(greeting) {
-			r.Text = greeting
+		greeting, err := l.Greeting()
+		if err != nil || probe.Refused(greeting) {
+			r.Text = strings.TrimSpace(greeting)
 			return err
 		}
 	}
@@ -216,18 +138,21 @@ func (d dialogue) readMail(c Client, r *Result, greeted bool) error {
 	if c.Software != "" {
 		commands = slices.Insert(commands, 2, fmt.Sprintf("ID (\"name\" %q)", c.Software))
 	}
-	if d.tag == "" {
+	if protocol == "pop3" {
 		commands = []string{"USER " + c.Account, "PASS " + c.Password, "STAT", "QUIT"}
 	}
 	for i, command := range commands {
-		answer, untagged, err := d.command(command)
+		answer, untagged, err := l.Say(command)
+		if bye := slices.IndexFunc(untagged, probe.Refused); bye >= 0 && command != "LOGOUT" {
+			answer, err = untagged[bye], nil
+		}
 		switch {
 		case err != nil:
 			return err
-		case i == 0 && refused(answer):
+		case i == 0 && probe.Refused(answer):
 			r.Text = answer
 			return nil
-		case !good(answer) && !strings.HasPrefix(command, "ID "): // not every server knows ID
+		case !mailproto.Positive(answer) && !strings.HasPrefix(command, "ID "): // not every server knows ID
 			return errors.New(answer)
 		case command == "STAT":
 			r.Messages = strings.Fields(answer + " ? ?")[1]

@@ -44,6 +44,29 @@ func IMAPCapabilities(responses ...string) (list []string) {
 	return list
 }
 
+// Logins returns the mechanisms to log in by that are among the capabilities of IMAP, or
+// the lines of CAPA in POP3, and whether passwords are refused.
+func Logins(capabilities []string, imap bool) (mechanisms []string, refused bool) {
+	refused = !imap && capabilities != nil
+	for _, c := range capabilities {
+		words := strings.Fields(strings.ToUpper(c))
+		switch {
+		case len(words) == 0:
+		case imap:
+			if mechanism, ok := strings.CutPrefix(words[0], "AUTH="); ok {
+				mechanisms = append(mechanisms, mechanism)
+			}
+			refused = refused || words[0] == "LOGINDISABLED"
+		case words[0] == "USER":
+			refused = false
+		case words[0] == "SASL":
+			mechanisms = append(mechanisms, words[1:]...)
+		}
+	}
+	slices.Sort(mechanisms)
+	return mechanisms, refused && (imap || !slices.Contains(mechanisms, "PLAIN") && !slices.Contains(mechanisms, "LOGIN"))
+}
+
 // capabilityList finds the list in a CAPABILITY response or response code: the
 // bytes between its name and its end, beginning with a space; -1 where there
 // is none.

@@ -1,0 +1,297 @@
+// Package probe finds out what TLS a mail server takes, Postern or any other: one hello
+// on a connection of its own for each generation of TLS, and for each kind of suite,
+// signature and group that a floor is about. What came back is read from the wire.
+package probe
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/hello"
+	"postern/internal/mailproto"
+	"postern/internal/text"
+	"postern/policy"
+)
+
+const (
+	// perHost bounds the connections to one address at once, parallel those in all.
+	perHost  = 4
+	parallel = 64
+	// share of a listener's time that one of its connections may take.
+	share = 4
+)
+
+// Options are what all listeners have in common.
+type Options struct {
+	// StartTLS is imap or pop3: how TLS begins on ports that are not known by number;
+	// empty where it begins at once.
+	StartTLS string
+	// Timeout bounds the time for a listener.
+	Timeout time.Duration
+	// Floor is what a summary speaks of.
+	Floor policy.Floor
+	// Injection asks whether a command behind STARTTLS is obeyed inside TLS.
+	Injection bool
+}
+
+// Listener is one port at one address of a target, and what was found.
+type Listener struct {
+	Target  string `json:"target"`
+	Address string `json:"address,omitempty"`
+	Port    int    `json:"port"`
+	// StartTLS is imap or pop3, or empty.
+	StartTLS string `json:"starttls,omitempty"`
+	// Error is why nothing could be found.
+	Error string `json:"error,omitempty"`
+	// Login: it offers login, or allows it, before TLS; nil where TLS begins at once.
+	Login *bool `json:"login_before_tls,omitempty"`
+	// Injected: it obeys inside TLS what was sent before; nil where nobody asked.
+	Injected *bool    `json:"injected,omitempty"`
+	Results  []Result `json:"offers,omitempty"`
+	Chains   []*Chain `json:"certificates,omitempty"`
+	// Floor is the highest that nothing it takes is below, or none.
+	Floor   string `json:"floor,omitempty"`
+	Summary string `json:"summary"`
+
+	name string // with its port and protocol
+	sni  string // empty for an address (RFC 6066, Section 3)
+}
+
+// Addr is where it listens.
+func (l *Listener) Addr() string { return net.JoinHostPort(l.Address, strconv.Itoa(l.Port)) }
+
+// mailPort is a port with how TLS begins there.
+type mailPort struct {
+	number         int
+	name, startTLS string
+}
+
+// anyPort is that of a target without one.
+const anyPort = -1
+
+// mailPorts are those known by number.
+var mailPorts = []mailPort{{993, "imaps", ""}, {995, "pop3s", ""}, {143, "imap", "imap"}, {110, "pop3", "pop3"}}
+
+// Listeners lists what targets stand for, HOST or HOST:PORT: every address of a name
+// on its own, and without a port all four of mail. A name that cannot be resolved is
+// one with that Error; err is a target that cannot be read.
+func Listeners(ctx context.Context, targets []string, o Options) (all []*Listener, err error) {
+	for _, target := range targets {
+		spelt := target
+		if _, err := netip.ParseAddr(target); err == nil && strings.Contains(target, ":") {
+			spelt = "[" + target + "]"
+		}
+		host, port, problem := config.ParseAddr(spelt, true, anyPort)
+		if problem != "" {
+			return nil, fmt.Errorf("%s: %s", Quoted(target), problem)
+		}
+		ports := slices.DeleteFunc(slices.Clone(mailPorts), func(p mailPort) bool { return port != anyPort && p.number != port })
+		if len(ports) == 0 {
+			ports = []mailPort{{port, cmp.Or(o.StartTLS, "tls"), o.StartTLS}}
+		}
+		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		if err != nil {
+			all = append(all, &Listener{Target: target, name: host, Error: words(err, o.Timeout)})
+		}
+		if _, err := netip.ParseAddr(host); err == nil {
+			host = ""
+		}
+		for _, a := range addresses {
+			for _, p := range ports {
+				l := &Listener{Target: target, Address: a.Unmap().String(), Port: p.number, StartTLS: p.startTLS, sni: strings.TrimSuffix(host, ".")}
+				l.name = strings.TrimSpace(host + " " + l.Addr() + " " + p.name)
+				all = append(all, l)
+			}
+		}
+	}
+	return all, nil
+}
+
+// Run probes listeners side by side, and tells after each how many are done, from many
+// goroutines.
+func Run(ctx context.Context, all []*Listener, o Options, progress func(done int)) {
+	slots, hosts := make(chan struct{}, parallel), make(map[string]chan struct{})
+	for _, l := range all {
+		hosts[l.Address] = make(chan struct{}, perHost)
+	}
+	var done atomic.Int64
+	var wg sync.WaitGroup
+	for _, l := range all {
+		wg.Go(func() {
+			hosts[l.Address] <- struct{}{}
+			slots <- struct{}{}
+			if l.Error == "" {
+				l.probe(ctx, o)
+			}
+			l.conclude(o.Floor)
+			<-slots
+			<-hosts[l.Address]
+			progress(int(done.Add(1)))
+		})
+	}
+	wg.Wait()
+}
+
+// probe asks one connection after the other.
+func (l *Listener) probe(ctx context.Context, o Options) {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	p := Port{Addr: l.Addr(), StartTLS: l.StartTLS, Timeout: o.Timeout / share}
+	if err := l.talk(ctx, p); err != nil {
+		l.Error = diagnose(ctx, p, err)
+		return
+	}
+	for _, of := range offers() {
+		if of.Offer == fallback && !l.fallback(&of) || of.Offer == noName && l.sni == "" {
+			continue
+		}
+		r, err := l.ask(ctx, p, of)
+		l.Results = append(l.Results, r)
+		// The first two tell whether there is anything to find.
+		if len(l.Results) == 2 && !slices.ContainsFunc(l.Results, Result.inTLS) {
+			l.Error, l.Results = diagnose(ctx, p, cmp.Or(err, error(refusal(r.Answer)))), nil
+			return
+		}
+	}
+	l.inside(ctx, p, o)
+}
+
+// ask makes an offer; the error is why there is no answer.
+func (l *Listener) ask(ctx context.Context, p Port, of offer) (Result, error) {
+	of.spec.ServerName = text.Either(of.Offer == noName, "", l.sni)
+	f, err := p.Ask(ctx, hello.ClientHello(of.spec))
+	if err == nil && f.Kind == hello.Closed {
+		err = io.EOF
+	}
+	r := Result{offer: of, Unknown: timedOut(err)}
+	switch {
+	case err == nil:
+		r.take(f)
+		l.see(f.Certificates)
+	case ctx.Err() != nil:
+		r.Answer = "no time left"
+	default:
+		r.Answer = words(err, p.Timeout)
+	}
+	return r, err
+}
+
+// fallback makes the offer one of the second best version that the server takes, if
+// there is one, with the word that the client could do better (RFC 7507).
+func (l *Listener) fallback(of *offer) bool {
+	taken := l.taken()
+	if len(taken) < 2 || taken[1].version < policy.SSL3 {
+		return false
+	}
+	of.version, of.spec = taken[1].version, taken[1].spec
+	of.title += " (" + of.version.Name() + ")"
+	of.spec.CipherSuites = append(of.spec.CipherSuites, tls.TLS_FALLBACK_SCSV)
+	return true
+}
+
+// taken lists the results with the versions that the server takes, newest first, and
+// behind them TLS 1.3 with hybrid groups.
+func (l *Listener) taken() (list []*Result) {
+	for i := range l.Results {
+		if r := &l.Results[i]; (r.isVersion() || r.Offer == hybrid) && r.Taken {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// talk asks what a server offers before TLS, if it says anything, and takes its leave.
+func (l *Listener) talk(ctx context.Context, p Port) error {
+	if l.StartTLS == "" {
+		return nil
+	}
+	c, err := p.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, lines, err := c.Say(c.Verb("CAPABILITY", "CAPA"))
+	if err != nil {
+		return err
+	}
+	said := strings.Fields(strings.ToUpper(strings.Join(lines, " ")))
+	if c.IMAP {
+		lines = said
+	}
+	mechanisms, refused := mailproto.Logins(lines, c.IMAP)
+	allowed := !refused || slices.Contains(mechanisms, "PLAIN") || slices.Contains(mechanisms, "LOGIN")
+	l.Login = &allowed
+	c.leave()
+	if command := c.Verb("STARTTLS", "STLS"); !slices.Contains(said, command) {
+		return refusal("offers no " + command)
+	}
+	return nil
+}
+
+// diagnose says why a server cannot be probed. Where it is silent or hangs up, it is
+// asked once more behind a PROXY header.
+func diagnose(ctx context.Context, p Port, err error) string {
+	said := words(err, p.Timeout)
+	if Dialing(err) || errors.As(err, new(refusal)) {
+		return said
+	}
+	p.Header = 1
+	if f, err := p.Ask(ctx, hello.ClientHello(hello.Wide(tls.VersionTLS12))); err == nil && (f.Kind == hello.Alert || f.Kind == hello.ServerHello) {
+		return said + ", but answers behind a PROXY header"
+	}
+	return said
+}
+
+// inside carries handshakes to their end: that of TLS 1.3, whose certificates are
+// encrypted, and those of older versions, which may be taken only to say why not.
+func (l *Listener) inside(ctx context.Context, p Port, o Options) {
+	taken := slices.DeleteFunc(l.taken(), func(r *Result) bool { return r.version < policy.TLS10 })
+	for _, r := range taken {
+		// crypto/tls need not know a suite of the server's.
+		if c, err := l.enter(ctx, p, r.version, ""); err == nil {
+			r.Refusal = c.turnedAway(p.StartTLS == "")
+		}
+	}
+	if o.Injection && l.StartTLS != "" && len(taken) > 0 {
+		l.Injected = new(bool)
+		if c, err := l.enter(ctx, p, taken[0].version, "\r\n"+text.Either(l.StartTLS == "imap", "injected NOOP", "NOOP")); err == nil {
+			c.SetDeadline(time.Now().Add(time.Second))
+			_, err = c.Line()
+			*l.Injected = err == nil
+			c.Close()
+		}
+	}
+}
+
+// enter carries a handshake to its end, and keeps the chain; behind is sent in one piece
+// with STARTTLS.
+func (l *Listener) enter(ctx context.Context, p Port, version policy.Version, behind string) (*Line, error) {
+	c, err := p.Open(ctx, behind)
+	if err != nil {
+		return nil, err
+	}
+	state, err := c.Enter(version, l.sni, nil)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	var chain [][]byte
+	for _, certificate := range state.PeerCertificates {
+		chain = append(chain, certificate.Raw)
+	}
+	l.see(chain)
+	return c, nil
+}

@@ -1,0 +1,115 @@
+package probe
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"postern/internal/text"
+	"postern/policy"
+)
+
+// Below reports whether something that the listener takes is below the floor.
+func (l *Listener) Below(f policy.Floor) bool {
+	return slices.ContainsFunc(l.Results, func(r Result) bool { return r.under(f) })
+}
+
+func (r Result) under(f policy.Floor) bool {
+	return r.Taken && r.Offer != fallback && !slices.Contains(r.reaches, f)
+}
+
+// conclude finds the floor, and sums the results up for another.
+func (l *Listener) conclude(floor policy.Floor) {
+	if l.Summary = l.Error; l.Error != "" {
+		return
+	}
+	reached := ": below every floor"
+	l.Floor = "none"
+	for _, f := range policy.Floors {
+		if !l.Below(f) {
+			l.Floor = f.String()
+			reached = ": " + l.Floor
+		}
+	}
+	if len(l.taken()) == 0 {
+		reached = ", and takes no version"
+	}
+	var parts []string
+	say := func(so bool, words string) {
+		if so {
+			parts = append(parts, words)
+		}
+	}
+	list := func(verb string, which func(Result) bool, behind string) {
+		var titles []string
+		for _, r := range l.Results {
+			if which(r) {
+				titles = append(titles, r.title)
+			}
+		}
+		say(len(titles) > 0, verb+" "+and(titles)+behind)
+	}
+	away := slices.IndexFunc(l.Results, func(r Result) bool { return r.Refusal != "" })
+	list("refuses", func(r Result) bool { return r.isVersion() && !r.Taken && !r.Unknown }, "")
+	list("does not answer", func(r Result) bool { return r.Unknown }, "")
+	list("takes", func(r Result) bool { return r.under(floor) && r.Refusal == "" }, "")
+	if away >= 0 {
+		list("takes", func(r Result) bool { return r.Refusal != "" }, ", but turns their clients away: "+l.Results[away].Refusal)
+	}
+	list("does not heed the signal of a", func(r Result) bool { return r.Offer == fallback && r.Taken }, "")
+	say(slices.ContainsFunc(l.Results, func(r Result) bool { return r.Offer == hybrid && r.Taken }), "knows hybrid groups")
+	say(l.Login != nil && *l.Login, "offers login before TLS")
+	say(l.Injected != nil && *l.Injected, "obeys inside TLS a command that came before it")
+	l.Summary = strings.Join(parts, "; ") + reached
+}
+
+// and joins a sorted list, in which TLS stands once.
+func and(list []string) string {
+	slices.Sort(list)
+	s := strings.Join(list, ", ")
+	if i := strings.LastIndex(s, ", "); i >= 0 {
+		s = s[:i] + " and" + s[i+1:]
+	}
+	first := strings.Index(s, "TLS 1") + 1
+	return s[:first] + strings.ReplaceAll(s[first:], "TLS 1", "1")
+}
+
+// Write writes a table for each listener, and at the end their summaries and certificates.
+func Write(w io.Writer, color bool, all []*Listener, floor policy.Floor) error {
+	var summaries, certificates []string
+	for _, l := range all {
+		var rows [][]text.Cell
+		for _, r := range l.Results {
+			rows = append(rows, []text.Cell{{Text: r.title}, {Text: text.Either(r.Taken, "taken: ", "") + r.Answer, Color: r.color(floor)}})
+		}
+		if len(rows) > 0 {
+			if err := text.WriteTable(w, color, []string{l.name, ""}, append(rows, nil)); err != nil {
+				return err
+			}
+		}
+		summaries = append(summaries, l.name+": "+l.Summary)
+		for _, c := range l.Chains {
+			certificates = append(certificates, c.String())
+		}
+	}
+	slices.Sort(certificates)
+	for _, line := range append(summaries, slices.Compact(certificates)...) {
+		if _, err := fmt.Fprintln(w, strings.Join(text.Wrap(line, "  ", text.Width), "\n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r Result) color(floor policy.Floor) text.Color {
+	switch {
+	case r.under(floor):
+		return text.Red
+	case r.Unknown, r.Taken && r.Offer == fallback:
+		return text.Yellow
+	case r.Taken:
+		return text.Green
+	}
+	return ""
+}
