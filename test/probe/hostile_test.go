@@ -1,0 +1,155 @@
+// Package probe runs postern probe, the real binary, against servers that mean harm.
+package probe
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+)
+
+func TestMain(m *testing.M) { posterntest.Main(m) }
+
+const (
+	timeout = 2 * time.Second
+	// mostMemory is what the probe may take, in KB.
+	mostMemory = 20 << 10
+)
+
+// says writes a text, then waits for the client to leave.
+func says(text string) func(net.Conn) {
+	return func(c net.Conn) {
+		io.WriteString(c, text)
+		io.Copy(io.Discard, c)
+	}
+}
+
+// floods writes the same again and again.
+func floods(first string, again []byte) func(net.Conn) {
+	return func(c net.Conn) {
+		io.WriteString(c, first)
+		go io.Copy(io.Discard, c)
+		for {
+			if _, err := c.Write(again); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// drips writes a byte each tick.
+func drips(text string) func(net.Conn) {
+	return func(c net.Conn) {
+		go io.Copy(io.Discard, c)
+		for _, b := range []byte(text) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+}
+
+// resets closes with bytes of the client unread.
+func resets(c net.Conn) { io.ReadFull(c, make([]byte, 1)) }
+
+// listen serves each connection until the test ends.
+func listen(t *testing.T, serve func(net.Conn)) (addr string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// wantsHeader answers nobody who does not begin with a PROXY header.
+func wantsHeader(answer string) func(net.Conn) {
+	return func(c net.Conn) {
+		begin := make([]byte, 5)
+		if io.ReadFull(c, begin); string(begin) == "PROXY" {
+			io.WriteString(c, answer)
+			io.Copy(io.Discard, c)
+		}
+	}
+}
+
+var noise = func() []byte { b := make([]byte, 4096); rand.Read(b); return append([]byte{0xff}, b...) }()
+
+const (
+	alert     = "\x15\x03\x01\x00\x02\x02\x28"
+	handshake = "\x16\x03\x03\x40\x00"
+)
+
+// serverHello begins an answer in TLS 1.2.
+var serverHello = "\x16\x03\x03\x00\x2a\x02\x00\x00\x26\x03\x03" + strings.Repeat("r", 32) + "\x00\xc0\x2f\x00"
+
+func TestEveryAnswerOfAHostileServerEndsInWords(t *testing.T) {
+	for name, c := range map[string]struct {
+		startTLS string
+		serve    func(net.Conn)
+		words    string
+	}{
+		"hangs":                        {"", says(""), "no answer in 500ms"},
+		"hangs up":                     {"", func(c net.Conn) { c.Read(make([]byte, 4096)) }, "closes the connection"},
+		"resets":                       {"", resets, "resets the connection"},
+		"plaintext":                    {"", says("* OK ready\r\n"), `answers in plaintext: "* OK ready"`},
+		"escapes":                      {"", says("* OK \x1b[31mred\r\n"), "malformed answer"},
+		"noise":                        {"", floods("", noise), "malformed answer"},
+		"100 MB in one line":           {"", floods("", bytes.Repeat([]byte("x"), 1<<20)), "answers in plaintext"},
+		"endless records":              {"", floods("", append([]byte(handshake), make([]byte, 1<<14)...)), "malformed answer"},
+		"endless certificates":         {"", floods(serverHello+handshake+"\x0b\xff\xff\xff"+strings.Repeat("c", 0x4000-4), append([]byte(handshake), make([]byte, 1<<14)...)), "malformed answer"},
+		"endless small records":        {"", floods("", bytes.Repeat([]byte("\x16\x03\x03\x00\x01\x02"), 1<<12)), "malformed answer"},
+		"a byte at a time":             {"", drips(handshake + strings.Repeat("\x02", 100)), "no answer in 500ms"},
+		"wants a PROXY header":         {"", wantsHeader(alert), "the connection, but answers behind a PROXY header"},
+		"BYE":                          {"imap", says("* BYE go away\r\n"), `greets with "* BYE go away"`},
+		"an error":                     {"pop3", says("-ERR go away\r\n"), `greets with "-ERR go away"`},
+		"PREAUTH":                      {"imap", says("* PREAUTH in\r\n"), `greets with "* PREAUTH in"`},
+		"another protocol":             {"imap", says("220 smtp\r\n"), `greets with "220 smtp"`},
+		"100 MB greeting":              {"imap", floods("* OK ", bytes.Repeat([]byte("x"), 1<<20)), "line too long"},
+		"a greeting a byte at a time":  {"imap", drips("* OK " + strings.Repeat("x", 100)), "no answer in 500ms"},
+		"endless responses":            {"imap", floods("* OK ready\r\n", bytes.Repeat([]byte("* 1 EXISTS\r\n"), 1<<12)), "answers what was not asked"},
+		"endless literals":             {"imap", floods("* OK ready\r\n", append([]byte("* LIST {200000}\r\n"), make([]byte, 200000)...)), "line too long"},
+		"an endless list":              {"pop3", floods("+OK ready\r\n+OK\r\n", bytes.Repeat([]byte("TOP\r\n"), 1<<12)), "offers no STLS"},
+		"no STARTTLS":                  {"imap", says("* OK ready\r\n* CAPABILITY IMAP4rev1\r\npostern OK done\r\n"), "offers no STARTTLS"},
+		"greets behind a PROXY header": {"imap", wantsHeader("* OK ready\r\n"), "no answer in 500ms"},
+		"TLS at once":                  {"imap", func(c net.Conn) { io.ReadFull(c, make([]byte, 1)); io.WriteString(c, alert) }, "no answer in 500ms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(posterntest.Shipped(t), "probe", "-timeout", timeout.String(), "-starttls", c.startTLS, listen(t, c.serve))
+			begun := time.Now()
+			out, err := cmd.CombinedOutput()
+			took := time.Since(begun)
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 3 || !strings.Contains(string(out), c.words) {
+				t.Errorf("%v, want exit code 3 and %q:\n%s", err, c.words, out)
+			}
+			memory := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
+			if took > timeout+time.Second || memory > mostMemory {
+				t.Errorf("took %v and %d KB", took, memory)
+			}
+			t.Log(took, memory, string(out))
+		})
+	}
+}

@@ -1,0 +1,39 @@
+package probe
+
+import (
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/internal/posterntest"
+)
+
+// TestFourPortsTakeLittleTimeAndMemory probes Postern itself.
+func TestFourPortsTakeLittleTimeAndMemory(t *testing.T) {
+	const most = 3 * time.Second // for all four
+	bin := posterntest.Shipped(t)
+	t.Setenv("POSTERN_BIN", bin)
+	g := posterntest.Start(t, map[string]string{
+		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"),
+		"UPSTREAM_POP3": posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply).URL("pop3"),
+	})
+	var took time.Duration
+	for _, args := range []string{g.Addr("imaps") + " " + g.Addr("pop3s"), "-starttls imap " + g.Addr("imap"), "-starttls pop3 " + g.Addr("pop3")} {
+		cmd := exec.Command(bin, strings.Fields("probe "+args)...)
+		begun := time.Now()
+		out, err := cmd.CombinedOutput()
+		took += time.Since(begun)
+		if err != nil || strings.Count(string(out), ": refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; ") != strings.Count(args, ":") {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
+		if memory := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; memory > mostMemory {
+			t.Errorf("%q: %d KB", args, memory)
+		}
+	}
+	if took > most {
+		t.Errorf("four ports took %v", took)
+	}
+	t.Log(took)
+}
