@@ -58,7 +58,13 @@ func probeServers(ctx context.Context, sys system) error {
 		return flagError{reason: err.Error()}
 	}
 	progress := sys.progress()
-	probe.Run(ctx, all, o, func(done int) { progress.say("%d of %d listeners", done, len(all)) })
+	tell := func(done int) {
+		if len(all) > 1 {
+			progress.say("%d of %d listeners", done, len(all))
+		}
+	}
+	tell(0)
+	probe.Run(ctx, all, o, tell)
 	progress.clear()
 	return sys.concludeProbe(all, o.Floor, *asJSON)
 }

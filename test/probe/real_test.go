@@ -2,6 +2,7 @@ package probe
 
 import (
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,4 +37,25 @@ func TestFourPortsTakeLittleTimeAndMemory(t *testing.T) {
 		t.Errorf("four ports took %v", took)
 	}
 	t.Log(took)
+}
+
+// TestPosternObeysNothingFromBeforeTLS asks Postern's own guard: a command behind STARTTLS
+// ends the connection, and is counted.
+func TestPosternObeysNothingFromBeforeTLS(t *testing.T) {
+	g := posterntest.Start(t, map[string]string{
+		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"),
+		"UPSTREAM_POP3": posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply).URL("pop3"),
+	})
+	for _, protocol := range []string{"imap", "pop3"} {
+		for _, flags := range []string{"", " -injection"} {
+			out, err := exec.Command(posterntest.Shipped(t), strings.Fields("probe -json -starttls "+protocol+flags+" "+g.Addr(protocol))...).Output()
+			if err != nil || strings.Contains(string(out), `"injected": false`) != (flags != "") || strings.Contains(string(out), `"injected": true`) ||
+				!strings.Contains(string(out), `"login_before_tls": false`) {
+				t.Errorf("%s%s: %v\n%s", protocol, flags, err, out)
+			}
+		}
+		if _, metrics, err := g.Get("/metrics"); err != nil || !strings.Contains(metrics, `postern_starttls_injections_total{listener="`+protocol+`"} 1`+"\n") {
+			t.Errorf("%s: %v, the injection is not counted once:\n%s", protocol, err, regexp.MustCompile(`(?m)^postern_starttls_inj.*$`).FindAllString(metrics, -1))
+		}
+	}
 }
