@@ -46,16 +46,11 @@ type pop3Session struct {
 	w     *bufio.Writer
 	drops map[string]*maildrop
 
-	user string // what a USER in the line before said
-	drop *maildrop
-	view []entry // the maildrop as it was at login
-	done bool
-}
-
-// An entry is a message as one session sees it.
-type entry struct {
-	message
-	deleted bool
+	user    string // what a USER in the line before said
+	drop    *maildrop
+	view    []message       // the maildrop as it was at login
+	deleted map[string]bool // by unique id
+	done    bool
 }
 
 func newPOP3(conn net.Conn, drops map[string]*maildrop) *pop3Session {
@@ -133,7 +128,7 @@ func (s *pop3Session) command(line string) {
 		// This is the UPDATE state: here, and only here, messages go for good.
 		s.done = true
 		if s.drop != nil {
-			s.drop.remove(s.view)
+			s.drop.remove(s.deleted)
 		}
 		s.ok("goodbye")
 	case verb == "CAPA":
@@ -152,25 +147,23 @@ func (s *pop3Session) transaction(verb, args string) {
 		n, size := s.count()
 		s.ok("%d %d", n, size)
 	case "LIST":
-		s.list(args, func(e *entry) string { return strconv.Itoa(len(e.text)) })
+		s.list(args, func(m *message) string { return strconv.Itoa(len(m.text)) })
 	case "UIDL":
-		s.list(args, func(e *entry) string { return e.uid })
+		s.list(args, func(m *message) string { return m.uid })
 	case "RETR":
-		if e := s.pick(args); e != nil {
-			s.ok("%d octets", len(e.text))
-			s.lines(e.text)
+		if m := s.pick(args); m != nil {
+			s.ok("%d octets", len(m.text))
+			s.lines(m.text)
 		}
 	case "TOP":
 		s.top(args)
 	case "DELE":
-		if e := s.pick(args); e != nil {
-			e.deleted = true
+		if m := s.pick(args); m != nil {
+			s.deleted[m.uid] = true
 			s.ok("message deleted")
 		}
 	case "RSET":
-		for i := range s.view {
-			s.view[i].deleted = false
-		}
+		clear(s.deleted)
 		s.ok("nothing is deleted")
 	case "NOOP":
 		s.ok("still here")
@@ -180,19 +173,19 @@ func (s *pop3Session) transaction(verb, args string) {
 }
 
 // list answers LIST and UIDL, for one message or for all.
-func (s *pop3Session) list(args string, say func(*entry) string) {
+func (s *pop3Session) list(args string, say func(*message) string) {
 	if args != "" {
-		if e := s.pick(args); e != nil {
-			s.ok("%s %s", args, say(e))
+		if m := s.pick(args); m != nil {
+			s.ok("%s %s", args, say(m))
 		}
 		return
 	}
 	n, size := s.count()
 	s.ok("%d messages (%d octets)", n, size)
 	var b bytes.Buffer
-	for i := range s.view {
-		if e := &s.view[i]; !e.deleted {
-			fmt.Fprintf(&b, "%d %s\r\n", i+1, say(e))
+	for i, m := range s.view {
+		if !s.deleted[m.uid] {
+			fmt.Fprintf(&b, "%d %s\r\n", i+1, say(&m))
 		}
 	}
 	s.lines(b.Bytes())
@@ -205,17 +198,17 @@ func (s *pop3Session) top(args string) {
 		s.fail("TOP needs a message number and a number of lines")
 		return
 	}
-	if e := s.pick(number); e != nil {
+	if m := s.pick(number); m != nil {
 		s.ok("top of message follows")
-		s.lines(e.top(n))
+		s.lines(m.top(n))
 	}
 }
 
 // pick finds a message that is not deleted by its number in this session. It
 // has answered already where it returns nil.
-func (s *pop3Session) pick(arg string) *entry {
+func (s *pop3Session) pick(arg string) *message {
 	n, err := parseNumber(arg)
-	if err != nil || n < 1 || n > len(s.view) || s.view[n-1].deleted {
+	if err != nil || n < 1 || n > len(s.view) || s.deleted[s.view[n-1].uid] {
 		s.fail("no such message")
 		return nil
 	}
@@ -230,10 +223,10 @@ func parseNumber(s string) (int, error) {
 
 // count leaves deleted messages out (RFC 1939, section 5, STAT).
 func (s *pop3Session) count() (n, size int) {
-	for _, e := range s.view {
-		if !e.deleted {
+	for _, m := range s.view {
+		if !s.deleted[m.uid] {
 			n++
-			size += len(e.text)
+			size += len(m.text)
 		}
 	}
 	return n, size

@@ -14,27 +14,21 @@ type maildrop struct {
 	password string
 
 	mu       sync.Mutex
-	messages []message
+	messages []message // replaced, and never changed
 }
 
-func (d *maildrop) entries() []entry {
+func (d *maildrop) list() []message {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	view := make([]entry, len(d.messages))
-	for i, m := range d.messages {
-		view[i].message = m
-	}
-	return view
+	return d.messages
 }
 
-// remove takes out what view has marked as deleted. What another session
+// remove takes out what one session has deleted, by unique id. What another session
 // removed before is gone as well, which is all that was asked for.
-func (d *maildrop) remove(view []entry) {
+func (d *maildrop) remove(deleted map[string]bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.messages = slices.DeleteFunc(slices.Clone(d.messages), func(m message) bool {
-		return slices.ContainsFunc(view, func(e entry) bool { return e.deleted && e.uid == m.uid })
-	})
+	d.messages = slices.DeleteFunc(slices.Clone(d.messages), func(m message) bool { return deleted[m.uid] })
 }
 
 func (s *pop3Session) authorization(verb, args, user string) {
@@ -60,7 +54,7 @@ func (s *pop3Session) login(user, password string) {
 		s.fail("[AUTH] wrong name or password") // RFC 3206, section 4
 		return
 	}
-	s.drop, s.view = drop, drop.entries()
+	s.drop, s.view, s.deleted = drop, drop.list(), make(map[string]bool)
 	n, size := s.count()
 	s.ok("logged in, %d messages (%d octets)", n, size)
 }

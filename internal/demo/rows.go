@@ -10,6 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
 	"postern/internal/logging"
 	"postern/internal/text"
 	"postern/policy"
@@ -92,19 +95,12 @@ func (s *stage) expected(l proxy.Listener, g policy.Version) proxy.Outcome {
 // handshakes reads the counters of a listener and version, by outcome.
 func (s *stage) handshakes(l proxy.Listener, g policy.Version) map[string]int {
 	families, _ := s.postern.Gatherer().Gather() // without them, nothing moves
+	samples, _ := expfmt.ExtractSamples(&expfmt.DecodeOptions{}, families...)
 	counts := make(map[string]int)
-	for _, f := range families {
-		if f.GetName() != "postern_handshakes_total" {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			labels := make(map[string]string)
-			for _, p := range m.GetLabel() {
-				labels[p.GetName()] = p.GetValue()
-			}
-			if labels["listener"] == string(l) && labels["version"] == g.String() {
-				counts[labels["outcome"]] = int(m.GetCounter().GetValue())
-			}
+	for _, s := range samples {
+		m := s.Metric
+		if m[model.MetricNameLabel] == "postern_handshakes_total" && string(m["listener"]) == string(l) && string(m["version"]) == g.String() {
+			counts[string(m["outcome"])] = int(s.Value)
 		}
 	}
 	return counts
