@@ -2,6 +2,7 @@ package mailproto
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -71,29 +72,17 @@ func Logins(capabilities []string, imap bool) (mechanisms []string, refused bool
 // bytes between its name and its end, beginning with a space; -1 where there
 // is none.
 func capabilityList(line []byte) (start, end int) {
-	const keyword = "CAPABILITY"
-	if i := bytes.IndexByte(line, '\n'); i >= 0 {
-		line = line[:i+1] // what follows is a literal, and stays as it is
-	}
-	sp := bytes.IndexByte(line, ' ')
-	if sp <= 0 {
+	m := capabilities.FindSubmatchIndex(line)
+	if m == nil {
 		return -1, -1
 	}
-	rest := line[sp+1:]
-	if sp == 1 && line[0] == '*' && HasPrefixFold(rest, keyword+" ") {
-		return sp + 1 + len(keyword), len(TrimLineEnd(line))
-	}
-	word, code, ok := bytes.Cut(rest, []byte(" ["))
-	if !ok || !isStatus(word) || !HasPrefixFold(code, keyword+" ") {
-		return -1, -1
-	}
-	start = sp + 1 + len(word) + len(" [") + len(keyword)
-	closing := bytes.IndexByte(line[start:], ']')
-	if closing < 0 {
-		return -1, -1
-	}
-	return start, start + closing
+	return max(m[2], m[4]), max(m[3], m[5])
 }
+
+// capabilities has the list in one of two groups; what follows the first line is a
+// literal. Without regard to case a K would also be a Kelvin sign.
+var capabilities = regexp.MustCompile(
+	`(?i)^(?:\* CAPABILITY( [^\n]*?)(?:\r?\n|$)|[^ \n]+ (?:O(?-i:[Kk])|NO|BAD|PREAUTH|BYE) \[CAPABILITY( [^]\n]*)])`)
 
 // bindsChannel reports whether a SASL mechanism binds to the TLS channel: it
 // would bind to the client's, of which the server behind knows nothing.
