@@ -33,7 +33,11 @@ func (srv *Server) Shutdown(ctx context.Context) {
 	// A little is left for cutting connections, and for what stops after the server.
 	ctx, cancel := context.WithTimeout(ctx, srv.cfg.TimeoutDrain-min(srv.cfg.TimeoutDrain/20, cutTime))
 	defer cancel()
-	srv.drain(ctx, ended)
+	go func() {
+		<-ended
+		cancel()
+	}()
+	srv.drain(ctx)
 	srv.cut(ended)
 	srv.idleSet.Close()
 	srv.accepting.Wait()
@@ -48,30 +52,14 @@ func (srv *Server) openSessions() []*session {
 }
 
 // drain lets sessions end until ctx does.
-func (srv *Server) drain(ctx context.Context, ended <-chan struct{}) {
-	half := time.NewTimer(srv.cfg.TimeoutDrain / 2)
-	defer half.Stop()
-	select {
-	case <-ended:
-		return
-	case <-ctx.Done():
-		return
-	case <-half.C:
-	}
+func (srv *Server) drain(ctx context.Context) {
 	end, _ := ctx.Deadline()
-	for {
+	for wait := srv.cfg.TimeoutDrain / 2; sleep(ctx, wait); {
 		t, n := srv.mostIdle()
-		wait := idleBefore / 10
+		wait = idleBefore / 10
 		if t != nil {
 			t.closeInOrder()
 			wait = time.Until(end) / time.Duration(n+1)
-		}
-		select {
-		case <-ended:
-			return
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
 		}
 	}
 }

@@ -190,16 +190,13 @@ func (s *session) failure(err error) Failure {
 		// would have it encrypted and crypto/tls finds a bad record.
 		return FailClientAlert
 	}
-	var certificate *tls.CertificateVerificationError
-	if errors.As(err, &certificate) {
+	op, _ := errors.AsType[*net.OpError](err)
+	switch {
+	case errors.As(err, new(*tls.CertificateVerificationError)):
 		return FailClientCert
-	}
-	var op *net.OpError
-	var header tls.RecordHeaderError
-	switch errors.As(err, &op); {
 	case op != nil && op.Op == "remote error":
 		return FailClientAlert
-	case op != nil && op.Op == "local error", errors.As(err, &header), s.raw.alertSent != noAlert:
+	case op != nil && op.Op == "local error", errors.As(err, new(tls.RecordHeaderError)), s.raw.alertSent != noAlert:
 		return FailMalformed
 	}
 	switch endingOf(err) {

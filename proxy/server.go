@@ -136,7 +136,7 @@ func New(cfg Config) (*Server, error) {
 	if len(srv.tls.keys) > 0 {
 		srv.tls.base.SetSessionTicketKeys(srv.tls.keys)
 	}
-	srv.rebuild()
+	srv.rebuild(srv.cfg.Now())
 	srv.SetUpstreamRoots(cfg.UpstreamRoots)
 	var err error
 	if srv.idleSet, err = netpoll.NewIdleSet(); err != nil {

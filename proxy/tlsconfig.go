@@ -74,22 +74,15 @@ func (srv *Server) tlsSnapshot() (*tlsSnapshot, time.Time) {
 	}
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
-	snapshot := srv.tls.snapshot.Load()
-	if !snapshot.policy.Valid(now) {
-		next := *snapshot
-		next.policy = srv.tls.policy.At(now)
-		if srv.tls.policy.MayServeLegacy(now) != (len(next.lenient) > 0) {
-			next.lenient = srv.lenient(now)
-		}
-		snapshot = &next
-		srv.tls.snapshot.Store(snapshot)
+	if !srv.tls.snapshot.Load().policy.Valid(now) {
+		srv.rebuild(now)
 	}
-	return snapshot, now
+	return srv.tls.snapshot.Load(), now
 }
 
 // rebuild makes a new snapshot; mu is held.
-func (srv *Server) rebuild() {
-	p, now := srv.tls.policy, srv.cfg.Now()
+func (srv *Server) rebuild(now time.Time) {
+	p := srv.tls.policy
 	snapshot := &tlsSnapshot{policy: p.At(now), explainText: cmp.Or(p.ExplainText(), srv.cfg.ExplainText), strict: make(map[strictFor]tlsConfig), lenient: srv.lenient(now)}
 	for protocol := range srv.cfg.Upstreams {
 		for _, floor := range p.Floors() {
@@ -139,7 +132,7 @@ func (srv *Server) rebuildWith(change func(*tlsState)) {
 	srv.tls.mu.Lock()
 	defer srv.tls.mu.Unlock()
 	change(&srv.tls)
-	srv.rebuild()
+	srv.rebuild(srv.cfg.Now())
 }
 
 // SetTicketKeys replaces the keys of session tickets (RFC 5077, RFC 8446,

@@ -357,9 +357,9 @@ func (up *upstream) advise(err error, header bool) error {
 }
 
 func dialFailure(err error, otherwise UpstreamFailure) UpstreamFailure {
-	var nerr net.Error
+	nerr, ok := errors.AsType[net.Error](err)
 	switch {
-	case errors.As(err, &nerr) && nerr.Timeout():
+	case ok && nerr.Timeout():
 		return UpstreamTimeout
 	case err == mailproto.ErrLineTooLong:
 		return UpstreamGreeting
@@ -369,8 +369,7 @@ func dialFailure(err error, otherwise UpstreamFailure) UpstreamFailure {
 
 // reasonOf names a failed attempt.
 func reasonOf(err error) UpstreamFailure {
-	var uerr *upstreamError
-	if errors.As(err, &uerr) {
+	if uerr, ok := errors.AsType[*upstreamError](err); ok {
 		return uerr.reason
 	}
 	return UpstreamDial

@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
+	"math"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -120,15 +122,13 @@ func (s *session) connectTo(up *upstream, header []byte, dialWithin, within time
 // these the one with the least connections.
 func (srv *Server) candidates(p Protocol) []*upstream {
 	list := slices.Clone(srv.upstreams[p])
-	slices.SortStableFunc(list, func(a, b *upstream) int {
-		if down := a.down.Load(); down != b.down.Load() {
-			if down {
-				return 1
-			}
-			return -1
+	load := func(up *upstream) int64 {
+		if up.down.Load() {
+			return math.MaxInt64/2 + up.connections.Load()
 		}
-		return cmp.Compare(a.connections.Load(), b.connections.Load())
-	})
+		return up.connections.Load()
+	}
+	slices.SortStableFunc(list, func(a, b *upstream) int { return cmp.Compare(load(a), load(b)) })
 	return list
 }
 
@@ -210,17 +210,15 @@ func (srv *Server) probe(up *upstream, d dialect, every time.Duration) {
 		if srv.ctx.Err() != nil {
 			return
 		}
+		pause := probePause
 		if err != nil {
 			srv.upstreamFailed(up, err)
-			if !srv.sleep(wait) {
-				return
-			}
-			wait = min(2*wait, probeLast)
-			continue
+			pause, wait = wait, min(2*wait, probeLast)
+		} else {
+			srv.upstreamServes(up)
+			wait = probeFirst
 		}
-		srv.upstreamServes(up)
-		wait = probeFirst
-		if !srv.sleep(probePause) || !srv.untilDoubt(up, every) {
+		if !sleep(srv.ctx, pause) || err == nil && !srv.untilDoubt(up, every) {
 			return
 		}
 	}
@@ -244,12 +242,12 @@ func (srv *Server) untilDoubt(up *upstream, every time.Duration) bool {
 	}
 }
 
-// sleep waits for d; it returns false where the server has ended first.
-func (srv *Server) sleep(d time.Duration) bool {
+// sleep waits for d; it returns false where ctx has ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true
-	case <-srv.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 }
