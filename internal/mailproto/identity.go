@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -18,10 +19,8 @@ func Mechanism(command Keyword, args []byte) string {
 	} else if command.Is("PASS") {
 		return "USER"
 	}
-	for _, m := range mechanisms {
-		if command.Is(m) {
-			return m
-		}
+	if i := slices.IndexFunc(mechanisms, func(m string) bool { return command.Is(m) }); i >= 0 {
+		return mechanisms[i]
 	}
 	return "other"
 }
@@ -189,10 +188,5 @@ func saslMessageOf(mechanism Keyword) *regexp.Regexp {
 	if HasPrefixFold(mechanism, "SCRAM-") {
 		return gs2Message
 	}
-	for name, message := range saslMessages {
-		if mechanism.Is(name) {
-			return message
-		}
-	}
-	return nil
+	return saslMessages[Mechanism(Keyword("AUTH"), mechanism)]
 }

@@ -76,13 +76,10 @@ func (r *LineReader) Line() ([]byte, error) {
 // a line that another server might end elsewhere.
 func (r *LineReader) StrictLine() ([]byte, error) {
 	line, err := r.Line()
-	if err != nil {
-		return nil, err
-	}
-	if !strictLineEnd(line) {
+	if err == nil && !strictLineEnd(line) {
 		return nil, ErrLineEnd
 	}
-	return line, nil
+	return line, err
 }
 
 func strictLineEnd(line []byte) bool {
