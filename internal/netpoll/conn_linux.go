@@ -162,19 +162,23 @@ func (c *Conn) Pending() bool {
 }
 
 // receive reads outside of Next, without waiting.
-func (c *Conn) receive(p []byte, flags int) (n int, err error) {
+func (c *Conn) receive(p []byte, flags int) (int, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
+	var got struct {
+		n   int
+		err error
+	}
 	failed := raw.Read(func(fd uintptr) bool {
-		n, err = readOnce(int(fd), p, flags)
+		got.n, got.err = readOnce(int(fd), p, flags)
 		return true
 	})
 	if failed != nil {
-		err = waitError(failed)
+		return 0, waitError(failed)
 	}
-	return n, err
+	return got.n, got.err
 }
 
 // WriteLast writes p, which is short, and the end of the stream behind it, in one
