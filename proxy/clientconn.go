@@ -39,8 +39,8 @@ type clientConn struct {
 	recordwise bool
 	// recorder has the hello until it is judged.
 	recorder recorder
-	// splits is set where crypto/tls makes two records of one write.
-	splits *splitWrite
+	// gathers is set where crypto/tls makes two records of one write.
+	gathers *gatheredWrite
 }
 
 // The fatal alerts that Postern tells apart (RFC 8446, Section 6).
@@ -169,8 +169,8 @@ func (r *records) advance(p []byte) {
 // may stand behind other records.
 func (c *clientConn) Write(p []byte) (int, error) {
 	switch {
-	case c.splits != nil:
-		return c.splits.write(&c.Conn, p)
+	case c.gathers != nil:
+		return c.gathers.write(&c.Conn, p)
 	case !c.handshaking:
 		return c.Conn.Write(p)
 	case c.recorder.holding:
@@ -214,63 +214,58 @@ type tlsConn struct {
 // (CVE-2011-3389). They leave together: there are programs that take what one read
 // returns for a line, and OpenSSL's servers send one record.
 func (c *tlsConn) Write(p []byte) (int, error) {
-	if c.raw.splits == nil {
+	if c.raw.gathers == nil {
 		return c.Conn.Write(p)
 	}
-	return c.raw.splits.around(&c.raw.Conn, func() (int, error) { return c.Conn.Write(p) })
+	return c.raw.gathers.around(&c.raw.Conn, func() (int, error) { return c.Conn.Write(p) })
 }
 
-// splitWrite holds the first of two records until the second one is there.
-type splitWrite struct {
+// gatheredWrite sends the records of one write together.
+type gatheredWrite struct {
 	writers sync.Mutex // one Write of tlsConn at a time
 
-	mu    sync.Mutex // one write to the socket at a time
-	open  bool       // the next record is the first of a Write
-	held  []byte     // in first
-	first [maxFirstRecord]byte
+	mu  sync.Mutex      // one write to the socket at a time
+	buf *netpoll.Buffer // nil but during a Write of tlsConn
+	n   int             // bytes in it
 }
 
-// maxFirstRecord has room for a record of one byte with any suite.
-const maxFirstRecord = 128
-
-func (w *splitWrite) around(c *netpoll.Conn, write func() (int, error)) (int, error) {
+func (w *gatheredWrite) around(c *netpoll.Conn, write func() (int, error)) (int, error) {
 	w.writers.Lock()
 	defer w.writers.Unlock()
 	w.mu.Lock()
-	w.open = true
+	w.buf = netpoll.GetBuffer()
 	w.mu.Unlock()
 	n, err := write()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.open = false
-	if len(w.held) == 0 {
-		return n, err
+	if failed := w.flush(c); err == nil && failed != nil {
+		n, err = 0, failed
 	}
-	_, werr := c.Write(w.held) // it has come alone
-	w.held = nil
-	return n, cmp.Or(err, werr)
+	w.buf.Put()
+	w.buf = nil
+	return n, err
+}
+
+// flush sends what has been gathered; mu is held.
+func (w *gatheredWrite) flush(c *netpoll.Conn) error {
+	_, err := c.Write(w.buf[:w.n])
+	w.n = 0
+	return err
 }
 
 // write is what crypto/tls calls for each record.
-func (w *splitWrite) write(c *netpoll.Conn, p []byte) (int, error) {
+func (w *gatheredWrite) write(c *netpoll.Conn, p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.open && len(p) <= maxFirstRecord {
-		w.open = false
-		w.held = w.first[:copy(w.first[:], p)]
-		return len(p), nil
-	}
-	w.open = false
-	if len(w.held) == 0 {
+	if w.buf == nil {
 		return c.Write(p)
 	}
-	buf := netpoll.GetBuffer()
-	defer buf.Put()
-	n := copy(buf[:], w.held)
-	w.held = nil
-	if _, err := c.Write(buf[:n+copy(buf[n:], p)]); err != nil {
-		return 0, err
+	if w.n+len(p) > len(w.buf) {
+		if err := w.flush(c); err != nil {
+			return 0, err
+		}
 	}
+	w.n += copy(w.buf[w.n:], p)
 	return len(p), nil
 }
 

@@ -243,7 +243,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 			event.Key = keyType(hs.presented)
 		}
 		if state.Version == tls.VersionTLS10 {
-			s.raw.splits = new(splitWrite)
+			s.raw.gathers = new(gatheredWrite)
 		}
 	}
 	s.srv.cfg.Observer.Handshake(&event)
