@@ -160,16 +160,16 @@ func (s *session) reconnect(r *commandSide) (greeting, bool) {
 // noUpstream ends a session that no upstream will serve. If an upstream greeted with
 // BYE or -ERR, the client gets that line.
 func (s *session) noUpstream(g greeting, err error) CloseReason {
+	n := noticeNoUpstream
 	if errors.Is(err, errDraining) {
-		s.tlsFarewell(s.goodbye(noticeShutdown))
-		return ReasonShutdown
+		n = noticeShutdown
 	}
 	text := g.shown
 	if text == nil {
-		text = s.goodbye(noticeNoUpstream)
+		text = s.goodbye(n)
 	}
 	s.tlsFarewell(text)
-	return ReasonNoUpstream
+	return n.reason
 }
 
 // admit counts the connection towards the limits per client, and names the limit that
@@ -198,8 +198,7 @@ func (s *session) rejectOverLimit(l Limit) CloseReason {
 		s.failed(FailLimit)
 		return ReasonLimit
 	}
-	s.farewell(noticeConnections)
-	return ReasonLimit
+	return s.farewell(noticeConnections)
 }
 
 func (s *session) limitRefused(l Limit) {

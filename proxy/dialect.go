@@ -1,11 +1,11 @@
 package proxy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"regexp"
 	"strings"
 	"time"
 
@@ -49,21 +49,24 @@ func dialectOf(p Protocol) dialect {
 	return pop3Dialect{}
 }
 
-// notice is what a client is told when its connection ends: a response code of
-// IMAP (RFC 9051, Section 7.1; RFC 5530, Section 3) and one of POP3 (RFC 3206,
-// Section 4), and a text.
-type notice struct{ imapCode, pop3Code, text string }
+// notice is what a client is told when its connection ends, and the reason for that: a
+// response code of IMAP (RFC 9051, Section 7.1; RFC 5530, Section 3) and one of POP3
+// (RFC 3206, Section 4), and a text.
+type notice struct {
+	reason                   CloseReason
+	imapCode, pop3Code, text string
+}
 
 var (
-	noticeShutdown       = notice{"", "[SYS/TEMP] ", "Shutting down, please come back in a moment."}
-	noticeConnections    = notice{"[LIMIT] ", "[SYS/TEMP] ", "Too many connections, please try again later."}
-	noticeTooSlow        = notice{"", "[SYS/TEMP] ", "Too slow to log in."}
-	noticeNotTLS         = notice{"", "", "This is a port for TLS: choose SSL/TLS in your mail program."}
-	noticeInjection      = notice{"", "", "Data behind the command that begins TLS."}
-	noticeTooMuch        = notice{"", "", "Too much before TLS."}
-	noticeNoUpstream     = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server cannot be reached, please try again later."}
-	noticeUpstreamSilent = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server does not answer, please try again later."}
-	noticeUpstreamLost   = notice{"[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server went away, please try again later."}
+	noticeShutdown       = notice{ReasonShutdown, "", "[SYS/TEMP] ", "Shutting down, please come back in a moment."}
+	noticeConnections    = notice{ReasonLimit, "[LIMIT] ", "[SYS/TEMP] ", "Too many connections, please try again later."}
+	noticeTooSlow        = notice{ReasonTimeout, "", "[SYS/TEMP] ", "Too slow to log in."}
+	noticeNotTLS         = notice{ReasonHandshake, "", "", "This is a port for TLS: choose SSL/TLS in your mail program."}
+	noticeInjection      = notice{ReasonInjection, "", "", "Data behind the command that begins TLS."}
+	noticeTooMuch        = notice{ReasonProtocol, "", "", "Too much before TLS."}
+	noticeNoUpstream     = notice{ReasonNoUpstream, "[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server cannot be reached, please try again later."}
+	noticeUpstreamSilent = notice{ReasonUpstream, "[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server does not answer, please try again later."}
+	noticeUpstreamLost   = notice{ReasonUpstream, "[UNAVAILABLE] ", "[SYS/TEMP] ", "The mail server went away, please try again later."}
 )
 
 // protocolFaults are for what cannot be relayed.
@@ -90,7 +93,7 @@ func (srv *Server) explanation(v policy.Verdict) notice {
 			"{floor}", v.Floor.MinVersion().Number(),
 		).Replace(srv.tls.snapshot.Load().explainText)
 	}
-	return notice{"[ALERT] ", "[SYS/PERM] ", text}
+	return notice{ReasonExplained, "[ALERT] ", "[SYS/PERM] ", text}
 }
 
 // goodbye is a notice in the words of the client's protocol.
@@ -102,10 +105,11 @@ func (s *session) goodbye(n notice) []byte {
 }
 
 // farewell ends the connection of a client below TLS with a notice.
-func (s *session) farewell(n notice) {
+func (s *session) farewell(n notice) CloseReason {
 	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	s.raw.Write(s.goodbye(n))
 	s.raw.linger()
+	return n.reason
 }
 
 // lastWord is the last to a client inside TLS. The deadline for all that comes
@@ -114,6 +118,12 @@ func (s *session) farewell(n notice) {
 func (s *session) lastWord(p []byte) {
 	s.raw.SetWriteDeadline(time.Now().Add(lingerTime))
 	s.tls.Write(p)
+}
+
+// notify has a notice for the last word.
+func (s *session) notify(n notice) CloseReason {
+	s.lastWord(s.goodbye(n))
+	return n.reason
 }
 
 // tlsFarewell is the last word, close_notify, FIN, and what still comes is thrown
@@ -148,20 +158,16 @@ func (c *commandSide) closeReason(err error) CloseReason {
 	fault, isFault := protocolFaults[err]
 	switch {
 	case c.s.srv.isDraining() && (err == errDraining || endingOf(err) == endTimeout):
-		c.s.lastWord(c.s.goodbye(noticeShutdown))
-		return ReasonShutdown
+		return c.s.notify(noticeShutdown)
 	case err == errUpstreamLost:
 		return c.upstreamLost()
 	case err == errUpstreamSilent:
 		c.upstreamFailed(UpstreamTimeout, err)
-		c.s.lastWord(c.s.goodbye(noticeUpstreamSilent))
-		return ReasonUpstream
+		return c.s.notify(noticeUpstreamSilent)
 	case isFault:
-		c.s.lastWord(c.s.goodbye(notice{text: fault}))
-		return ReasonProtocol
+		return c.s.notify(notice{reason: ReasonProtocol, text: fault})
 	case endingOf(err) == endTimeout:
-		c.s.lastWord(c.s.goodbye(noticeTooSlow))
-		return ReasonTimeout
+		return c.s.notify(noticeTooSlow)
 	case errors.Is(err, io.EOF):
 		c.finishReplies()
 	}
@@ -206,8 +212,7 @@ func (c *commandSide) upstreamLost() CloseReason {
 	default:
 		c.upstreamFailed(UpstreamClosed, errUpstreamLost)
 	}
-	c.s.lastWord(c.s.goodbye(noticeUpstreamLost))
-	return ReasonUpstream
+	return c.s.notify(noticeUpstreamLost)
 }
 
 // upstreamFailed counts a failure of the upstream, unless the client may have brought it
@@ -218,15 +223,15 @@ func (c *commandSide) upstreamFailed(reason UpstreamFailure, err error) {
 	}
 }
 
-// isPlain reports whether a line has no literal, and is printable and short.
-func isPlain(line []byte) bool {
-	body, ok := bytes.CutSuffix(line, []byte("\r\n"))
-	return ok && len(body) <= 500 && !bytes.ContainsFunc(body, func(r rune) bool { return r < ' ' || r > '~' || r == '{' })
-}
+// plain is a line that has no literal, and is printable.
+var plain = regexp.MustCompile(`^[ -z|}~]*\r\n$`)
+
+// maxPlain is the longest line, in bytes, that no server has reason to dislike.
+const maxPlain = 502
 
 // says notes a command of the client. It provokes, unless it is one of the few that every
 // server answers, in a plain line, and no login that follows a refused one.
 func (c *commandSide) says(line []byte, ordinary bool) {
 	c.said++
-	c.provoked = c.provoked || !ordinary || c.said > 10 || c.s.failedLogins > 0 || !isPlain(line)
+	c.provoked = c.provoked || !ordinary || c.said > 10 || c.s.failedLogins > 0 || len(line) > maxPlain || !plain.Match(line)
 }

@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -27,12 +29,7 @@ const proxyHeaderTimeout = 5 * time.Second
 // nobody else is a header believed.
 func (s *session) proxyHeaderDue() bool {
 	peer := s.Client.Addr().WithZone("")
-	for _, p := range s.srv.cfg.ProxyProtocolFrom {
-		if p.Contains(peer) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.srv.cfg.ProxyProtocolFrom, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 
 // readProxyHeader takes the header, and with it the addresses of the client and of what

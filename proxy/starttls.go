@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -112,29 +113,23 @@ func (imapDialect) commandBeforeTLS(st *stage, line []byte) (begin []byte, err e
 	line = append(bytes.Clone(mailproto.TrimLineEnd(line)), "\r\n"...)
 	cmd, ok := mailproto.ParseIMAPCommand(line)
 	tag := mailproto.IMAPTag(line)
-	if !ok || tag == nil {
-		st.bad++
-		if err := st.skipLiterals(line, false); err != nil {
-			return nil, err
-		}
-		if tag == nil {
-			tag = []byte("*")
-		}
-		return nil, st.reply("%s BAD Malformed command.\r\n", tag)
-	}
-	if cmd.Name.Is("STARTTLS") {
+	ok = ok && tag != nil
+	if ok && cmd.Name.Is("STARTTLS") {
 		return fmt.Appendf(nil, "%s OK Begin TLS now.\r\n", cmd.Tag), nil
 	}
 	// A login is refused before a synchronizing literal is asked for; what comes
 	// without being asked for is thrown away unread.
-	login := cmd.Name.Is("LOGIN", "AUTHENTICATE")
+	login := ok && cmd.Name.Is("LOGIN", "AUTHENTICATE")
 	if login {
 		st.cleartextLogin(cmd.Name, cmd.Args)
 	}
-	if err := st.skipLiterals(line, !login); err != nil {
+	if err := st.skipLiterals(line, ok && !login); err != nil {
 		return nil, err
 	}
 	switch {
+	case !ok:
+		st.bad++
+		return nil, st.reply("%s BAD Malformed command.\r\n", cmp.Or(string(tag), "*"))
 	case login:
 		return nil, st.reply("%s NO [PRIVACYREQUIRED] Log in over TLS only: say STARTTLS first.\r\n", cmd.Tag)
 	case cmd.Name.Is("CAPABILITY"):
@@ -300,21 +295,17 @@ func (s *session) startTLSFailed(err error) CloseReason {
 		return ReasonHandshake
 	case err == errInjection:
 		s.srv.cfg.Metrics.Injection(s.Listener)
-		s.farewell(noticeInjection)
-		return ReasonInjection
+		return s.farewell(noticeInjection)
 	case err == errHandshakeLimit:
 		s.limitRefused(LimitHandshakesPerClient)
 		s.raw.finish()
 		return ReasonLimit
 	case err == mailproto.ErrLineTooLong, err == mailproto.ErrLiterals, err == errBadCommands:
-		s.farewell(noticeTooMuch)
-		return ReasonProtocol
+		return s.farewell(noticeTooMuch)
 	case endingOf(err) == endTimeout && s.srv.isDraining():
-		s.farewell(noticeShutdown)
-		return ReasonShutdown
+		return s.farewell(noticeShutdown)
 	case endingOf(err) == endTimeout:
-		s.farewell(noticeTooSlow)
-		return ReasonTimeout
+		return s.farewell(noticeTooSlow)
 	case err == errLoggedOut:
 		s.raw.linger()
 	}
