@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
@@ -132,8 +133,7 @@ func (s *pop3Session) command(line string) {
 		}
 		s.ok("goodbye")
 	case verb == "CAPA":
-		s.ok("what this server can do")
-		s.lines([]byte(pop3Capabilities))
+		s.lines([]byte(pop3Capabilities), "what this server can do")
 	case s.drop == nil:
 		s.authorization(verb, args, user)
 	default:
@@ -152,8 +152,7 @@ func (s *pop3Session) transaction(verb, args string) {
 		s.list(args, func(m *message) string { return m.uid })
 	case "RETR":
 		if m := s.pick(args); m != nil {
-			s.ok("%d octets", len(m.text))
-			s.lines(m.text)
+			s.lines(m.text, "%d octets", len(m.text))
 		}
 	case "TOP":
 		s.top(args)
@@ -181,14 +180,13 @@ func (s *pop3Session) list(args string, say func(*message) string) {
 		return
 	}
 	n, size := s.count()
-	s.ok("%d messages (%d octets)", n, size)
 	var b bytes.Buffer
 	for i, m := range s.view {
 		if !s.deleted[m.uid] {
 			fmt.Fprintf(&b, "%d %s\r\n", i+1, say(&m))
 		}
 	}
-	s.lines(b.Bytes())
+	s.lines(b.Bytes(), "%d messages (%d octets)", n, size)
 }
 
 func (s *pop3Session) top(args string) {
@@ -199,8 +197,7 @@ func (s *pop3Session) top(args string) {
 		return
 	}
 	if m := s.pick(number); m != nil {
-		s.ok("top of message follows")
-		s.lines(m.top(n))
+		s.lines(m.top(n), "top of message follows")
 	}
 }
 
@@ -236,15 +233,11 @@ func (s *pop3Session) ok(format string, a ...any) { fmt.Fprintf(s.w, "+OK "+form
 
 func (s *pop3Session) fail(text string) { fmt.Fprintf(s.w, "-ERR %s\r\n", text) }
 
-// lines sends the rest of a multi-line reply, dots doubled, and its end
-// (RFC 1939, section 3). What it is given ends in CRLF or is empty. A failed
-// write stays in s.w, and the next flush reports it.
-func (s *pop3Session) lines(text []byte) {
-	for line := range bytes.Lines(text) {
-		if line[0] == '.' {
-			s.w.WriteByte('.')
-		}
-		s.w.Write(line)
-	}
-	s.w.WriteString(".\r\n")
+// lines sends a reply of several lines (RFC 1939, section 3). The text ends in CRLF or is
+// empty. A failed write stays in s.w, and the next flush reports it.
+func (s *pop3Session) lines(text []byte, format string, a ...any) {
+	w := textproto.NewWriter(s.w).DotWriter()
+	fmt.Fprintf(w, "+OK "+format+"\r\n", a...)
+	w.Write(text)
+	w.Close()
 }
