@@ -148,12 +148,8 @@ const afterEOF = 5 * time.Second
 // what closeReason the command side.
 func (c *commandSide) closeReason(err error) CloseReason {
 	defer close(c.quit)
-	select {
-	case <-c.over:
-		if endingOf(err) == endTimeout {
-			err = errUpstreamLost
-		}
-	default:
+	if isClosed(c.over) && endingOf(err) == endTimeout {
+		err = errUpstreamLost
 	}
 	fault, isFault := protocolFaults[err]
 	switch {
@@ -219,7 +215,9 @@ func (c *commandSide) upstreamLost() CloseReason {
 // about by what it has said, or by saying nothing for long.
 func (c *commandSide) upstreamFailed(reason UpstreamFailure, err error) {
 	if !c.provoked && (c.busy || time.Since(c.lastAnswer) < c.s.srv.cfg.UpstreamTimeout) {
-		c.s.countUpstreamFailure(reason, err)
+		up := c.s.upstream.up.Name
+		c.s.srv.cfg.Metrics.UpstreamFailed(up, reason)
+		c.s.srv.cfg.Log.Info("upstream failed before login", "upstream", up, "reason", string(reason), "error", err.Error(), "conn_id", c.s.ID)
 	}
 }
 

@@ -174,12 +174,8 @@ func (c *commandSide) refuseMalformed(format string, args ...any) error {
 // upstream alone, between two commands, and before the upstream knew anything
 // of the client that another one would not.
 func (c *commandSide) replaceable(err error) bool {
-	select {
-	case <-c.over:
-	default:
-		return false
-	}
-	return !c.busy && !c.upstreamKnowsClient && endingOf(err) == endTimeout && c.err != errClientLost && !c.saidBye && !c.s.srv.isDraining()
+	return isClosed(c.over) && c.err != errClientLost && !c.saidBye &&
+		!c.busy && !c.upstreamKnowsClient && endingOf(err) == endTimeout && !c.s.srv.isDraining()
 }
 
 // send passes bytes of the client on.

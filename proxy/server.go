@@ -228,9 +228,7 @@ func (srv *Server) accept(l Listener, nl net.Listener) {
 				srv.cfg.Log.Error("accepting failed", "listener", string(l), "error", err.Error())
 			}
 			wait = min(max(2*wait, 5*time.Millisecond), maxAcceptWait)
-			select {
-			case <-time.After(wait):
-			case <-srv.draining:
+			if !sleep(srv.ctx, wait) {
 				return
 			}
 			continue
@@ -292,9 +290,12 @@ func (srv *Server) remove(s *session) {
 	srv.sessions.Done()
 }
 
-func (srv *Server) isDraining() bool {
+func (srv *Server) isDraining() bool { return isClosed(srv.draining) }
+
+// isClosed reports whether a channel that nothing is sent to is closed.
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-srv.draining:
+	case <-c:
 		return true
 	default:
 		return false

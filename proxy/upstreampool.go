@@ -172,13 +172,6 @@ func (up *upstream) probeSoon() {
 	}
 }
 
-// countUpstreamFailure counts a failure of the upstream that serves the session.
-func (s *session) countUpstreamFailure(reason UpstreamFailure, err error) {
-	s.srv.cfg.Metrics.UpstreamFailed(s.upstream.up.Name, reason)
-	s.srv.cfg.Log.Info("upstream failed before login", "upstream", s.upstream.up.Name,
-		"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
-}
-
 // upstreamServes notes that an upstream has answered the prober, or accepted a login. A
 // greeting alone says little.
 func (srv *Server) upstreamServes(up *upstream) {
