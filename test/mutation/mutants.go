@@ -9,7 +9,7 @@ var mutants = []mutant{
 	{"a suite that is not acceptable is not legacy", "policy Floor.judge", condition("key", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange is never offered alone", "policy Floor.pickKey", condition("staticRSA", 1), never, "policy TestRSAKeyExchangeAloneIsForThoseWhoShareNoSignature"},
 	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("least", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
-	{"RSA key exchange reaches the default floor", "policy rsaUp", word("lenient", 1), becomes("FloorTLS12"), "policy TestFloorsSpellOutTheirSuites"},
+	{"RSA key exchange reaches the default floor", "policy floors", word("cbc", 1), becomes("(cbc | rsaAES)"), "policy TestFloorsSpellOutTheirSuites"},
 	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello SoleOld", part("TLS12", 1), always, "internal/legacyhello TestASoleOldHello"},
 	{"a hello that crypto/tls cannot read is nobody's", "proxy clientConn.writeAlert", condition("helloJudged", 1), never, "proxy TestAHelloThatCryptoTLSCannotReadIsNotInvisible"},
 
