@@ -39,12 +39,16 @@ func TestASilentSessionParksAndGoesOn(t *testing.T) {
 	g := startIMAP(t, nil)
 	c := loggedIn(t, g)
 	for i := range 3 {
-		waitParked(t, g, 2)
-		c.SetDeadline(time.Now().Add(time.Minute))
-		fmt.Fprintf(c, "b%d NOOP\r\n", i)
-		if got, want := readLine(t, c), fmt.Sprintf("b%d OK done\r\n", i); got != want {
-			t.Errorf("answered %q, want %q", got, want)
-		}
+		posterntest.Within(t, "an answer", 5*time.Second, func() time.Duration {
+			waitParked(t, g, 2)
+			c.SetDeadline(time.Now().Add(time.Minute))
+			begun := time.Now()
+			fmt.Fprintf(c, "b%d NOOP\r\n", i)
+			if got, want := readLine(t, c), fmt.Sprintf("b%d OK done\r\n", i); got != want {
+				t.Errorf("answered %q, want %q", got, want)
+			}
+			return time.Since(begun)
+		})
 	}
 	waitParked(t, g, 2)
 	c.Close()
@@ -55,6 +59,12 @@ func TestASilentSessionParksAndGoesOn(t *testing.T) {
 }
 
 func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
+	posterntest.Within(t, "the end", 5*time.Second, func() time.Duration { return upstreamLeaves(t) })
+}
+
+// upstreamLeaves returns how long its client takes to notice.
+func upstreamLeaves(t *testing.T) time.Duration {
+	t.Helper()
 	leave := make(chan struct{})
 	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
 		io.WriteString(c, posterntest.IMAPGreeting)
@@ -67,14 +77,17 @@ func TestAParkedSessionNoticesThatTheUpstreamLeaves(t *testing.T) {
 	c := loggedIn(t, g)
 	waitParked(t, g, 2)
 	close(leave)
-	c.SetDeadline(time.Now().Add(time.Minute))
+	begun := time.Now()
+	c.SetDeadline(begun.Add(time.Minute))
 	if rest, err := io.ReadAll(c); err != nil || string(rest) != "* BYE gone\r\n" {
 		t.Errorf("told %q, %v", rest, err)
 	}
+	took := time.Since(begun)
 	c.Close()
 	if end := g.WaitClosed(t, 1); end.Reason != ReasonUpstream {
 		t.Errorf("ended for %s", end.Reason)
 	}
+	return took
 }
 
 func TestAParkedSessionEndsAfterTheIdleTime(t *testing.T) {

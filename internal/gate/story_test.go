@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/internal/demo"
+	"postern/internal/posterntest"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -443,7 +444,7 @@ func (st *stage) changesAreLogged(rule string) {
 }
 
 // goBack puts back.yaml in the place of the story's file: within two seconds old
-// clients are let in again. A machine that is busy with other things has ten tries.
+// clients are let in again.
 func (st *stage) goBack() {
 	st.Helper()
 	knock := func() string {
@@ -461,25 +462,22 @@ func (st *stage) goBack() {
 		}
 		return line.Mode + " by " + line.Rule
 	}
-	within := func(text []byte, want string, limit time.Duration) bool {
+	until := func(text []byte, want string) time.Duration {
 		st.put(text)
-		for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			if knock() == want {
-				return true
+		begun := time.Now()
+		for met := knock(); met != want; met = knock() {
+			if time.Since(begun) > time.Minute {
+				st.Fatalf("clients still meet %s, want %s", met, want)
 			}
+			time.Sleep(20 * time.Millisecond)
 		}
-		return false
+		return time.Since(begun)
 	}
-	const back = "observe by way back"
 	text := st.entries.on(st.T, "back.yaml")
-	for try := 1; !within(text, back, 2*time.Second); try++ {
-		if try == 10 {
-			st.Fatal("after two seconds old clients are still refused")
-		}
-		if !within(st.text, off, time.Minute) {
-			st.Fatal("the story's file does not come back")
-		}
-	}
+	posterntest.Within(st, "to let old clients in again", 2*time.Second, func() time.Duration {
+		until(st.text, off)
+		return until(text, "observe by way back")
+	})
 	if modes := st.series("postern_policy_mode"); modes["imaps observe"] != 1 || modes["imaps enforce"] != 0 {
 		st.Errorf("postern_policy_mode: %v", modes)
 	}
