@@ -6,6 +6,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -21,11 +22,11 @@ import (
 
 // Store holds the certificates that were loaded together. It is immutable.
 type Store struct {
-	exact     map[string]*Set // by lower-case name
-	wildcards map[string]*Set // by what follows "*."
-	fallback  *Set
-	infos     []Info
-	strays    []string
+	// sets are by lower-case name, without the asterisk of a wildcard; the default one has
+	// none.
+	sets   map[string]*Set
+	infos  []Info
+	strays []string
 }
 
 // Info describes one certificate.
@@ -47,22 +48,23 @@ func (i Info) Hostnames() []string { return names(i.Leaf) }
 // those of the name itself, else those with a wildcard for its first label
 // (RFC 9525, Section 6.3), else the default ones. It never returns nil.
 func (s *Store) Lookup(serverName string) *Set {
-	name := strings.ToLower(serverName)
-	if set := s.exact[name]; set != nil {
-		return set
+	return cmp.Or(s.find(strings.ToLower(serverName)), s.sets[""])
+}
+
+// find returns the certificates of a lower-case name, or of a wildcard for it; nil if
+// there are none.
+func (s *Store) find(name string) *Set {
+	if strings.HasPrefix(name, ".") {
+		return nil
 	}
-	if set := s.wildcardFor(name); set != nil {
-		return set
-	}
-	return s.fallback
+	return cmp.Or(s.sets[name], s.wildcardFor(name))
 }
 
 func (s *Store) wildcardFor(name string) *Set {
-	first, rest, found := strings.Cut(name, ".")
-	if !found || first == "" {
-		return nil
+	if dot := strings.IndexByte(name, '.'); dot > 0 {
+		return s.sets[name[dot:]]
 	}
-	return s.wildcards[rest]
+	return nil
 }
 
 // Certificates lists the certificates in the order in which they were named.
@@ -127,7 +129,7 @@ func (s *Set) join(other *Set, keys policy.KeyTypes) {
 
 // newStore indexes the certificates; there must be at least one.
 func newStore(pairs []*Info) *Store {
-	s := &Store{exact: map[string]*Set{}, wildcards: map[string]*Set{}, fallback: &Set{}}
+	s := &Store{sets: map[string]*Set{}}
 	for _, p := range pairs {
 		s.infos = append(s.infos, *p)
 		for _, name := range names(p.Leaf) {
@@ -136,7 +138,7 @@ func newStore(pairs []*Info) *Store {
 	}
 	// An RSA certificate for *.example.org serves those who cannot use the
 	// ECDSA one for mail.example.org, and everybody once that has expired.
-	for name, set := range s.exact {
+	for name, set := range s.sets {
 		if wildcard := s.wildcardFor(name); wildcard != nil {
 			set.join(wildcard, wildcard.keys)
 		}
@@ -147,34 +149,32 @@ func newStore(pairs []*Info) *Store {
 
 // setFor returns the set of a name as it stands in a certificate.
 func (s *Store) setFor(name string) *Set {
-	index := s.exact
-	if suffix, ok := strings.CutPrefix(name, "*."); ok {
-		index, name = s.wildcards, suffix
+	if strings.HasPrefix(name, "*.") {
+		name = name[1:]
 	}
-	set := index[name]
-	if set == nil {
-		set = &Set{}
-		index[name] = set
+	if s.sets[name] == nil {
+		s.sets[name] = &Set{}
 	}
-	return set
+	return s.sets[name]
 }
 
 // makeFallback makes the set for clients that send no name or an unknown one.
 // Old clients send none and need RSA, so it has every type of key, preferably
 // for the same name.
 func (s *Store) makeFallback(pairs []*Info) {
+	fallback := s.setFor("")
 	for _, name := range names(pairs[0].Leaf) {
 		set := s.setFor(name)
-		s.fallback.join(set, set.keys)
+		fallback.join(set, set.keys)
 	}
 	for _, p := range pairs {
-		if s.fallback.keys&p.key != 0 {
+		if fallback.keys&p.key != 0 {
 			continue
 		}
 		for _, name := range names(p.Leaf) {
-			s.fallback.join(s.setFor(name), p.key)
+			fallback.join(s.setFor(name), p.key)
 		}
-		s.fallback.add(p)
+		fallback.add(p)
 	}
 }
 
@@ -201,11 +201,9 @@ func isHostname(s string) bool {
 // order in which they were named.
 func (s *Store) Served(now time.Time) []Info {
 	served := make(map[*tls.Certificate]bool)
-	for _, index := range []map[string]*Set{s.exact, s.wildcards, {"": s.fallback}} {
-		for _, set := range index {
-			for _, c := range set.certs {
-				served[set.Certificate(c.key, now)] = true
-			}
+	for _, set := range s.sets {
+		for _, c := range set.certs {
+			served[set.Certificate(c.key, now)] = true
 		}
 	}
 	return slices.DeleteFunc(s.Certificates(), func(i Info) bool { return !served[i.cert] })
@@ -306,10 +304,7 @@ func invalid(i Info, now time.Time) error {
 func (s *Store) replaces(p Info, now time.Time) bool {
 	list := names(p.Leaf)
 	for _, name := range list {
-		set := s.exact[name]
-		if set == nil {
-			set = s.wildcardFor(name)
-		}
+		set := s.find(name)
 		if set == nil || set.keys&p.key == 0 || untimely(set.Certificate(p.key, now).Leaf, now) != "" {
 			return false
 		}

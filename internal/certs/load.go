@@ -39,16 +39,10 @@ type loader struct {
 	pool     map[string]*poolKey // by public key
 	order    []*poolKey
 	problems []error
-	strays   []stray
+	whole    bool // everything could be read
 
 	pairs  []*Info
 	byLeaf map[string]*Info
-}
-
-// stray is something in a directory that is of no use.
-type stray struct {
-	dir *folder
-	err error
 }
 
 // poolKey is a private key and where it was found.
@@ -59,7 +53,7 @@ type poolKey struct {
 }
 
 func newLoader(v variables, keyFiles []string) *loader {
-	return &loader{variables: v, keyFiles: keyFiles, pool: map[string]*poolKey{}, byLeaf: map[string]*Info{}}
+	return &loader{variables: v, keyFiles: keyFiles, whole: true, pool: map[string]*poolKey{}, byLeaf: map[string]*Info{}}
 }
 
 // Load reads PEM certificates and keys. certFiles may hold files and
@@ -83,7 +77,7 @@ func load(v variables, certFiles, keyFiles []string) (*Store, error) {
 	for _, name := range keyFiles {
 		l.readFile(name, nil, true)
 	}
-	whole := len(l.problems)+len(l.strays) == 0 // otherwise what is missing may be in what could not be read
+	whole := l.whole // otherwise what is missing may be in what could not be read
 	var keyless []*file
 	for _, f := range l.files {
 		switch err := l.match(f); {
@@ -129,18 +123,16 @@ func (l *loader) report(keyless []*file) {
 // checkFolders finds named directories without a pair: then what is of no use in
 // them is why. It returns the strays in the others.
 func (l *loader) checkFolders() (strays []string) {
-	told := make(map[*folder]bool)
-	for _, s := range l.strays {
-		if s.dir.pairs == 0 {
-			told[s.dir] = true
-			l.problems = append(l.problems, s.err)
-		} else {
-			strays = append(strays, s.err.Error())
-		}
-	}
 	for _, d := range l.folders {
-		if d.pairs == 0 && !told[d] {
+		switch {
+		case d.pairs == 0 && len(d.strays) == 0:
 			l.problem(d.name, nil, errFolder)
+		case d.pairs == 0:
+			l.problems = append(l.problems, d.strays...)
+		default:
+			for _, err := range d.strays {
+				strays = append(strays, err.Error())
+			}
 		}
 	}
 	return strays

@@ -70,7 +70,7 @@ func parse(name string, data []byte) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	var f file
+	f := &file{name: name}
 	var other error
 	for _, block := range list {
 		switch {
@@ -91,7 +91,7 @@ func parse(name string, data []byte) (*file, error) {
 	if other != nil && len(f.chain)+len(f.keys) == 0 {
 		return nil, other
 	}
-	return &f, nil
+	return f, nil
 }
 
 // otherBlock tells of a block that is taken for a certificate or a key.
@@ -204,19 +204,20 @@ type file struct {
 
 // folder is a directory that was named, with the directories in it.
 type folder struct {
-	name  string
-	pairs int // that were found in it
+	name   string
+	pairs  int     // that were found in it
+	strays []error // of what is of no use in it
 }
 
 // problem notes a problem with a file or directory. In a directory it is a stray,
 // unless it has nothing to do with the file.
 func (l *loader) problem(name string, dir *folder, err error) {
-	err = text.FileError(name, err)
+	l.whole, err = false, text.FileError(name, err)
 	if dir == nil || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		l.problems = append(l.problems, err)
 		return
 	}
-	l.strays = append(l.strays, stray{dir, err})
+	dir.strays = append(dir.strays, err)
 }
 
 // levels of directories are read, the one that was named and those in it: certbot and
@@ -293,12 +294,7 @@ func readPEM(name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := parse(name, data)
-	if err != nil {
-		return nil, err
-	}
-	f.name = name
-	return f, nil
+	return parse(name, data)
 }
 
 func readBounded(name string) ([]byte, error) {
