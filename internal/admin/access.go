@@ -132,12 +132,9 @@ func onlyLocal(next http.Handler) http.Handler {
 type Token struct{ sum [sha256.Size]byte }
 
 // ReadToken reads the file of ADMIN_TOKEN_FILE: one token, and at most one line
-// ending. Without a name there is no token, and no error. The error is one line
-// that names variable and file, and never holds any of the token.
+// ending. The error is one line that names variable and file, and never holds any
+// of the token.
 func ReadToken(name string) (*Token, error) {
-	if name == "" {
-		return nil, nil
-	}
 	text, err := config.ReadSecret("ADMIN_TOKEN_FILE", name, "token", func(text []byte) error {
 		if bytes.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) { // it goes into an HTTP header
 			return errors.New("the token is not one line of printable ASCII without blanks")

@@ -63,7 +63,4 @@ func TestATokenFileThatCannotBeRead(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	if token, err := ReadToken(""); token != nil || err != nil {
-		t.Errorf("without a name: %v, %v", token, err)
-	}
 }

@@ -65,12 +65,8 @@ func subjectOf(der []byte) string {
 	return " (" + text.Clean(subject.String(), 200) + ")"
 }
 
-// LoadPool reads CA certificates, as [ReadCertificates] does. Without a name
-// there is no pool, and no error.
+// LoadPool reads CA certificates, as [ReadCertificates] does.
 func LoadPool(name string) (*x509.CertPool, error) {
-	if name == "" {
-		return nil, nil
-	}
 	list, _, err := ReadCertificates(name)
 	if err != nil {
 		return nil, err
@@ -82,12 +78,9 @@ func LoadPool(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// LoadPair reads one certificate with its key, which may be in the same file.
-// Without a certificate's name there is no store, and no error.
+// LoadPair reads one certificate with its key, which may be in the same file: then there
+// is no other.
 func LoadPair(certFile, keyFile string) (*Store, error) {
-	if certFile == "" {
-		return nil, nil
-	}
 	return load(admins, []string{certFile}, slices.DeleteFunc([]string{keyFile}, func(s string) bool { return s == "" }))
 }
 
@@ -95,13 +88,9 @@ func LoadPair(certFile, keyFile string) (*Store, error) {
 const ticketKeyBytes = 32
 
 // LoadTicketKeys reads session ticket keys: base64 of 32 bytes each, one a
-// line, newest first, skipping empty lines and those that begin with #. Without
-// a name there are none, and no error. The error names the file and the lines,
-// one line of text each, and never holds any of a key.
+// line, newest first, skipping empty lines and those that begin with #. The error
+// names the file and the lines, one line of text each, and never holds any of a key.
 func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
-	if name == "" {
-		return nil, nil
-	}
 	data, err := readBounded(name)
 	if err != nil {
 		return nil, text.FileError(name, err)

@@ -4,7 +4,6 @@ package check
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -17,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/ledger"
@@ -47,13 +45,15 @@ type Report struct {
 func Run(ctx context.Context, environ []string, offline bool, running func(context.Context, *config.Config) string) *Report {
 	cfg, problems := config.Inspect(environ)
 	r := &Report{Errors: problems, Warnings: cfg.Warnings()}
-	roots, unusable := r.files(cfg, time.Now())
-	r.api(cfg)
+	files := r.files(cfg, time.Now())
+	if cfg.APIOff() {
+		r.Fine = append(r.Fine, variable("ADMIN_LISTEN")+": not on loopback, so page and API are off; they need "+variable("ADMIN_TOKEN_FILE"))
+	}
 	r.listeners(cfg, func() bool { return !offline && strings.HasPrefix(running(ctx, cfg), "listeners: ") }, offline)
 	own := r.own(ctx, cfg, offline)
 	r.ledger(ctx, cfg, offline)
 	if !offline {
-		r.servers(ctx, cfg, roots, unusable, own)
+		r.servers(ctx, cfg, files.UpstreamRoots.Load(), own)
 		r.started(cfg, environ, "", "POLICY_")
 	}
 	return r
@@ -64,14 +64,7 @@ func Run(ctx context.Context, environ []string, offline bool, running func(conte
 func Reload(environ []string, pid string) *Report {
 	cfg, problems := config.Inspect(environ)
 	r := new(Report)
-	_, err := r.files(cfg, time.Now())
-	r.addError(err)
-	_, err = admin.ReadToken(cfg.AdminTokenFile)
-	r.addError(err)
-	if cfg.LedgerIdentity == "hashed" {
-		_, err = cfg.IdentityKey()
-		r.addError(err)
-	}
+	r.files(cfg, time.Now())
 	r.Warnings = slices.Concat(problems, r.Invalid, r.Warnings)
 	r.Invalid = nil
 	before := len(r.Warnings)
@@ -170,47 +163,23 @@ func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) (own
 
 func variable(name string) string { return config.Prefix + name }
 
-// api checks who could use the page and the API.
-func (r *Report) api(cfg *config.Config) {
-	_, err := admin.ReadToken(cfg.AdminTokenFile)
-	r.addError(err)
-	if cfg.APIOff() {
-		r.Fine = append(r.Fine, variable("ADMIN_LISTEN")+": not on loopback, so page and API are off; they need "+variable("ADMIN_TOKEN_FILE"))
-	}
-}
-
-// files reads all files, and returns the roots for upstreams.
-func (r *Report) files(cfg *config.Config, now time.Time) (*x509.CertPool, error) {
-	var store *certs.Store
-	if len(cfg.TLSCertFile) > 0 {
-		var err error
-		store, err = certs.Load(cfg.TLSCertFile, cfg.TLSKeyFile)
-		r.addError(err)
-		if store != nil {
-			r.Certificates(store, now)
+// files reads all files.
+func (r *Report) files(cfg *config.Config, now time.Time) *Files {
+	var f Files
+	for _, set := range f.Sets(cfg) {
+		if err := set.Read(); err != nil {
+			r.addError(err)
+		} else {
+			set.Check(r)
 		}
 	}
-	r.policy(cfg, store, now)
-	admin, err := certs.LoadPair(cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile)
-	r.addError(err)
-	if admin != nil {
-		r.Certificates(admin, now)
-	}
-	_, err = certs.LoadTicketKeys(cfg.TLSTicketKeysFile)
-	r.addError(err)
-	r.Authorities(cfg.TLSClientCAFile, now)
-	r.Authorities(cfg.UpstreamCAFile, now)
-	roots, err := certs.LoadPool(cfg.UpstreamCAFile)
-	return roots, err
+	r.policy(cfg, f.Certificates.Load(), now)
+	return &f
 }
 
 // ledger checks whether the ledger can be opened and written. A database that cannot
 // now is no error: Postern runs without it.
 func (r *Report) ledger(ctx context.Context, cfg *config.Config, offline bool) {
-	if cfg.LedgerIdentity == "hashed" {
-		_, err := cfg.IdentityKey()
-		r.addError(err)
-	}
 	isFile := strings.HasPrefix(cfg.LedgerURL, "sqlite:")
 	if ledger.Check(cfg.LedgerURL) != "" || cfg.LedgerURL == ledger.Memory || offline && !isFile {
 		return // it did not parse, which was said, or there is nothing to open

@@ -249,6 +249,29 @@ func TestAReloadIsAboutFilesAlone(t *testing.T) {
 	expectLine(t, "error", Reload(append(env, "POSTERN_ADMIN_TOKEN_FILE="+token), "").Errors, token)
 }
 
+// TestAFileIsComplainedOfOnce: neither of one that cannot be read, nor of a key whose
+// certificate is not named, is there more than one error.
+func TestAFileIsComplainedOfOnce(t *testing.T) {
+	for name, env := range map[string][]string{
+		"a CA":                environ(t, "TLS_CLIENT_CA_FILE=/nowhere/ca.pem"),
+		"an upstream's CA":    environ(t, "UPSTREAM_CA_FILE=/nowhere/ca.pem"),
+		"a key":               {"POSTERN_UPSTREAM_IMAP=imap://127.0.0.1:1", "POSTERN_TLS_KEY_FILE=/nowhere/key.pem"},
+		"an admin port's key": environ(t, "ADMIN_TLS_KEY_FILE=/nowhere/key.pem"),
+		"a key of hashes":     environ(t, "LEDGER_IDENTITY=hashed", "LEDGER_IDENTITY_KEY_FILE=/nowhere/key"),
+	} {
+		r := Reload(env, "")
+		var said []string
+		for _, line := range slices.Concat(r.Errors, r.Warnings) {
+			if strings.Contains(line, "/nowhere/") || strings.Contains(line, "_CERT_FILE: ") || strings.Contains(line, "KEY_FILE: ") {
+				said = append(said, line)
+			}
+		}
+		if len(said) != 1 {
+			t.Errorf("%s: %q", name, said)
+		}
+	}
+}
+
 func TestAMissingIssuerIsWarnedOf(t *testing.T) {
 	// A public CA says where its own certificate is; a private one does not.
 	missingIssuer(t, []string{"http://ca.example.org/issuer.der"}, "most mail programs will not trust it")

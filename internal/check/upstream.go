@@ -36,9 +36,9 @@ type finding struct {
 var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used: mend that first")
 
 // servers checks all upstreams and old servers at once, and reports in their
-// order, but for those that are Postern itself. If the roots cannot be used, TLS to
+// order, but for those that are Postern itself. If the roots could not be read, TLS to
 // upstreams is not tried.
-func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.CertPool, unusable error, own []string) {
+func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.CertPool, own []string) {
 	pc := proxy.Config{
 		UpstreamRoots:         roots,
 		UpstreamProxyProtocol: cfg.ProxyVersion(),
@@ -49,7 +49,7 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.Ce
 	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
 		t := target{u, cfg.ForProxy(u), pc}
 		s := server{u.Variable() + ": " + u.String(), t.ask}
-		if u.Scheme.TLS != proxy.LinePlain && unusable != nil {
+		if u.Scheme.TLS != proxy.LinePlain && roots == nil && cfg.UpstreamCAFile != "" {
 			s.ask = func(context.Context) finding { return finding{err: errRoots} }
 		}
 		list = append(list, s)

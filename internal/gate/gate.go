@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/internal/admin"
+	"postern/internal/check"
 	"postern/internal/config"
 	"postern/internal/handover"
 	"postern/internal/logging"
@@ -39,11 +40,11 @@ type Runtime struct {
 	server *proxy.Server
 	ledger *ledgerRunner
 
-	material        material
-	sets            []fileSet
+	material        check.Files
+	sets            []check.Set
 	files           *watch.Watcher  // of the material
 	newCertificates []string        // since the last time, with their ends
-	failing         map[string]bool // by fileSet.what: it could not be read again
+	failing         map[string]bool // by Set.What: it could not be read again
 	signals         atomic.Int64    // that have asked for it
 
 	policy       atomic.Pointer[running]

@@ -65,7 +65,7 @@ func (g *Runtime) identity() func(string) string {
 	case "plain":
 		return func(account string) string { return account }
 	case "hashed":
-		return func(account string) string { return ledger.HashAccount(*g.material.identityKey.Load(), account) }
+		return func(account string) string { return ledger.HashAccount(g.material.IdentityKey.Load(), account) }
 	}
 	return nil
 }

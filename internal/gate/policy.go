@@ -42,10 +42,10 @@ func (g *Runtime) reloadPolicy() error {
 
 // warnOfPolicy logs the warnings of the policy, and of what goes with it.
 func (g *Runtime) warnOfPolicy() {
-	for _, w := range policyfile.Warnings(g.cfg, g.policy.Load().Policy, g.material.certificates.Load(), g.now()) {
+	for _, w := range policyfile.Warnings(g.cfg, g.policy.Load().Policy, g.material.Certificates.Load(), g.now()) {
 		g.log.Warn("configuration warning", "warning", w+afterRestart)
 	}
-	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.material.certificates.Load())) {
+	for _, w := range g.policy.Load().Warnings(g.now(), policyfile.Site(g.cfg, g.material.Certificates.Load())) {
 		g.log.Warn("policy warning", "file", g.cfg.PolicyFile, "line", w.Line, "rule", w.Rule, "warning", w.Text)
 	}
 }

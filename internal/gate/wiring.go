@@ -31,8 +31,8 @@ func (g *Runtime) proxyConfig() proxy.Config {
 		observers = append(observers, newSources(g.warnOfSources))
 	}
 	return proxy.Config{
-		Certificates: m.certificates.Load(), ClientCAs: m.clientCAs, TicketKeys: m.ticketKeys,
-		Upstreams: upstreams(cfg), UpstreamRoots: m.upstreamRoots,
+		Certificates: m.Certificates.Load(), ClientCAs: m.ClientCAs.Load(), TicketKeys: m.TicketKeys.Load(),
+		Upstreams: upstreams(cfg), UpstreamRoots: m.UpstreamRoots.Load(),
 		UpstreamClientID:      cfg.UpstreamClientID == "id",
 		UpstreamProxyProtocol: cfg.ProxyVersion(),
 		Passthrough:           passthrough(cfg),
@@ -84,11 +84,11 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	if !g.cfg.APIOff() {
 		ao.Page = g.page()
 	}
-	if g.material.adminToken.Load() != nil {
-		ao.Token = g.material.adminToken.Load
+	if g.material.Token.Load() != nil {
+		ao.Token = g.material.Token.Load
 	}
-	if g.material.admin.Load() != nil {
-		ao.Certificate = func() *tls.Certificate { return g.material.admin.Load().Lookup("").Certificate(0, time.Now()) }
+	if g.material.Admin.Load() != nil {
+		ao.Certificate = func() *tls.Certificate { return g.material.Admin.Load().Lookup("").Certificate(0, time.Now()) }
 	}
 	g.admin = admin.New(ao)
 }
