@@ -16,7 +16,10 @@ import (
 // os.Environ; where a key comes twice the last one counts. The error is of
 // type [Problems] and holds everything that is wrong at once.
 func Load(environ []string) (*Config, error) {
-	c, problems := Inspect(environ)
+	return whole(Inspect(environ))
+}
+
+func whole(c *Config, problems Problems) (*Config, error) {
 	if len(problems) > 0 {
 		return nil, problems
 	}
@@ -26,16 +29,14 @@ func Load(environ []string) (*Config, error) {
 // Inspect is Load for a caller that continues in spite of problems. Variables
 // with a problem may have a zero field.
 func Inspect(environ []string) (*Config, Problems) {
-	c := new(Config)
-	l := load(c, environ)
-	c.given = l.given
-	l.check(c)
+	c, problems := inspect(environ, []string{""}, (*loader).check)
 	for _, entry := range environ {
 		if value, ok := strings.CutPrefix(entry, goMemoryLimit+"="); ok && !goMemoryLimits.MatchString(value) {
-			l.add(goMemoryLimit, badValue{value, "Go does not start with it: write a number of bytes with B, KiB, MiB, GiB or TiB behind it, as in 1800MiB"}.Error())
+			bad := badValue{value, "Go does not start with it: write a number of bytes with B, KiB, MiB, GiB or TiB behind it, as in 1800MiB"}
+			problems = append(Problems{goMemoryLimit + ": " + bad.Error()}, problems...)
 		}
 	}
-	return c, l.problems.sorted()
+	return c, problems
 }
 
 // goMemoryLimit is a variable of Go's own. The Go runtime ends a process at once in whose
@@ -48,24 +49,24 @@ var goMemoryLimits = regexp.MustCompile(`^(|off|[0-9]{1,18}(B|[KMGT]iB)?)$`)
 // of a running Postern. Problems of other variables do not matter.
 // The error is of type [Problems].
 func LoadAdmin(environ []string) (*Config, error) {
-	return loadSome(environ, []string{"ADMIN_LISTEN=", "ADMIN_TLS_CERT_FILE="}, (*loader).checkAdmin)
+	return whole(inspect(environ, []string{"ADMIN_LISTEN=", "ADMIN_TLS_CERT_FILE="}, (*loader).checkAdmin))
 }
 
 // LoadPolicy reads the POLICY_ and LISTEN_ variables. Problems of others do not
 // matter. The error is of type [Problems].
 func LoadPolicy(environ []string) (*Config, error) {
-	return loadSome(environ, []string{"POLICY_", "LISTEN_"}, (*loader).checkPolicy)
+	return whole(inspect(environ, []string{"POLICY_", "LISTEN_"}, (*loader).checkPolicy))
 }
 
 // LoadLedger reads the ADMIN_, LEDGER_, POLICY_ and LISTEN_ variables. Problems
 // of others do not matter. The error is of type [Problems].
 func LoadLedger(environ []string) (*Config, error) {
-	return loadSome(environ, []string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_"},
-		(*loader).checkAdmin, (*loader).checkPolicy, (*loader).checkLedger)
+	return whole(inspect(environ, []string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_"},
+		(*loader).checkAdmin, (*loader).checkPolicy, (*loader).checkLedger))
 }
 
-// loadSome is Load for the entries that begin with one of the given texts.
-func loadSome(environ, begin []string, checks ...func(*loader, *Config)) (*Config, error) {
+// inspect is Inspect for the entries that begin with one of the given texts.
+func inspect(environ, begin []string, checks ...func(*loader, *Config)) (*Config, Problems) {
 	c := new(Config)
 	l := load(c, slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		return !slices.ContainsFunc(begin, func(s string) bool { return strings.HasPrefix(entry, Prefix+s) })
@@ -74,10 +75,8 @@ func loadSome(environ, begin []string, checks ...func(*loader, *Config)) (*Confi
 	for _, check := range checks {
 		check(l, c)
 	}
-	if len(l.problems) > 0 {
-		return nil, l.problems.sorted()
-	}
-	return c, nil
+	slices.Sort(l.problems)
+	return c, l.problems
 }
 
 // check finds problems that a single value cannot show. It skips variables that

@@ -395,7 +395,8 @@ func TestASecretIsNeverEchoed(t *testing.T) {
 		"POSTERN_WAIT: not a duration above zero: write one such as 10s, 30m, 36h or 90d",
 		"POSTERN_WORD: not one of a, b",
 	}
-	if got := l.problems.sorted(); !slices.Equal(got, want) {
+	got := slices.Sorted(slices.Values(l.problems))
+	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

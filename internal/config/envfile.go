@@ -24,6 +24,9 @@ type EnvFile struct {
 
 	path  string
 	lines map[string]int // by variable
+
+	rest string // of the file while it is read, from a line on
+	line int
 }
 
 const mostEnvFile = 1 << 20
@@ -42,10 +45,9 @@ func ReadEnvFile(path string) (*EnvFile, error) {
 		n := bytes.IndexFunc(data, func(r rune) bool { return r == utf8.RuneError })
 		return nil, fmt.Errorf("%s:%d: not UTF-8, so that systemd does not read the file: save it as UTF-8", path, 1+bytes.Count(data[:n], []byte("\n")))
 	}
-	f := &EnvFile{path: path, lines: make(map[string]int)}
-	r := envReader{rest: string(data), line: 1, add: f.add, odd: f.odd}
-	for r.rest != "" {
-		r.entry()
+	f := &EnvFile{path: path, lines: make(map[string]int), rest: string(data), line: 1}
+	for f.rest != "" {
+		f.entry()
 	}
 	for _, entry := range f.Entries {
 		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, Prefix) && strings.Contains(value, "\n") {
@@ -139,17 +141,10 @@ func (f *EnvFile) naming(message string) (variable string) {
 	return variable
 }
 
-// envReader reads entries as systemd's parser does: quotes only at the start of a
+// The parts of a file, as systemd's parser takes them: quotes only at the start of a
 // value or after another quoted part, a backslash before a line end joins lines,
-// before anything else it is taken away (but see inQuotes). Nothing is expanded.
-type envReader struct {
-	rest string
-	line int
-	add  func(line int, key, value string)
-	odd  func(line int, problem string)
-}
-
-// The parts of a file. Of a value without quotes blanks at the end are no part.
+// before anything else it is taken away (but see inQuotes). Nothing is expanded. Of a value
+// without quotes blanks at the end are no part.
 var (
 	envBlanks  = regexp.MustCompile(`^[ \t\n\r]+`)
 	envComment = regexp.MustCompile(`^[#;][^\n\r]*`)
@@ -161,44 +156,44 @@ var (
 )
 
 // take takes what an expression finds at the beginning, if anything.
-func (r *envReader) take(expr *regexp.Regexp) (found []string) {
-	if found = expr.FindStringSubmatch(r.rest); found != nil {
-		r.rest = r.rest[len(found[0]):]
-		r.line += strings.Count(found[0], "\n")
+func (f *EnvFile) take(expr *regexp.Regexp) (found []string) {
+	if found = expr.FindStringSubmatch(f.rest); found != nil {
+		f.rest = f.rest[len(found[0]):]
+		f.line += strings.Count(found[0], "\n")
 	}
 	return found
 }
 
 // entry reads one entry, a comment, or a blank.
-func (r *envReader) entry() {
-	line := r.line
-	if r.take(envBlanks) != nil {
+func (f *EnvFile) entry() {
+	line := f.line
+	if f.take(envBlanks) != nil {
 		return
 	}
-	if comment := r.take(envComment); comment != nil {
+	if comment := f.take(envComment); comment != nil {
 		if strings.HasSuffix(comment[0], `\`) {
-			r.odd(line, "the comment ends in a backslash: take it away, as systemd before version 254 takes the next line for a part of it")
+			f.odd(line, "the comment ends in a backslash: take it away, as systemd before version 254 takes the next line for a part of it")
 		}
 		return
 	}
-	key := r.take(envKey)
+	key := f.take(envKey)
 	if key[2] != "=" {
-		r.odd(line, "passed over, as systemd does: there is no = in this line: write NAME=value")
+		f.odd(line, "passed over, as systemd does: there is no = in this line: write NAME=value")
 		return
 	}
-	r.add(line, strings.TrimRight(key[1], " \t"), r.value())
+	f.add(line, strings.TrimRight(key[1], " \t"), f.value())
 }
 
 // value reads what stands behind the "=": parts in quotes, and a plain one to the end of
 // the line, in which quotes mean themselves.
-func (r *envReader) value() (value string) {
+func (f *EnvFile) value() (value string) {
 	for {
-		if single := r.take(envSingle); single != nil {
+		if single := f.take(envSingle); single != nil {
 			value += single[1]
-		} else if double := r.take(envDouble); double != nil {
+		} else if double := f.take(envDouble); double != nil {
 			value += envEscape.ReplaceAllStringFunc(double[1], inQuotes)
 		} else {
-			return value + envEscape.ReplaceAllStringFunc(r.take(envPlain)[1], func(s string) string { return strings.Trim(s[1:], "\n\r") })
+			return value + envEscape.ReplaceAllStringFunc(f.take(envPlain)[1], func(s string) string { return strings.Trim(s[1:], "\n\r") })
 		}
 	}
 }

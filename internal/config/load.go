@@ -22,11 +22,6 @@ type Problems []string
 // Error returns the problems, one a line.
 func (p Problems) Error() string { return strings.Join(p, "\n") }
 
-func (p Problems) sorted() Problems {
-	slices.Sort(p)
-	return p
-}
-
 // variable is one field of a configuration struct.
 type variable struct {
 	reflect.StructField

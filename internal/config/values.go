@@ -123,9 +123,6 @@ type Endpoint string
 // UnmarshalText reads host:port.
 func (e *Endpoint) UnmarshalText(b []byte) error {
 	s := string(b)
-	if strings.Contains(s, "://") {
-		return badValue{s, noScheme}
-	}
 	host, port, problem := ParseAddr(s, true, 0)
 	if problem != "" {
 		return badValue{s, problem}
@@ -167,9 +164,6 @@ const (
 
 // listenAddr returns the canonical form of a listen address, or its problem.
 func listenAddr(s string) (addr, problem string) {
-	if strings.Contains(s, "://") {
-		return "", noScheme
-	}
 	if _, err := strconv.ParseUint(s, 10, 16); err == nil {
 		return "", "not host:port: write :" + s + " for every address"
 	}
@@ -184,9 +178,14 @@ func listenAddr(s string) (addr, problem string) {
 // must name a server; otherwise an empty host means every address, and port 0
 // any port. A missing port is the given one, unless that is 0.
 func ParseAddr(s string, dial bool, defaultPort int) (host string, port int, problem string) {
-	host, digits, problem := splitHostPort(s)
+	for _, not := range notAddresses {
+		if not.form.MatchString(s) {
+			return "", 0, not.problem
+		}
+	}
+	parts := address.FindStringSubmatch(s)
+	host, digits := parts[1], parts[2]
 	switch {
-	case problem != "":
 	case digits == "" && defaultPort == 0:
 		problem = noPort
 	case host == "" && dial:
@@ -209,63 +208,52 @@ func ParseAddr(s string, dial bool, defaultPort int) (host string, port int, pro
 	return host, int(n), problem
 }
 
-// splitHostPort takes host, host:port or [IPv6]:port apart. Unlike
-// net.SplitHostPort it lets the port be absent, and keeps the brackets on.
-func splitHostPort(s string) (host, port, problem string) {
-	if strings.HasPrefix(s, "[") {
-		end := strings.IndexByte(s, ']')
-		if end < 0 {
-			return "", "", "the bracket is not closed: write it as in [::1]:993"
-		}
-		host, rest := s[:end+1], s[end+1:]
-		if port, found := strings.CutPrefix(rest, ":"); rest == "" || found && port != "" {
-			return host, port, ""
-		}
-		return "", "", "after the bracket comes :port, as in [::1]:993"
-	}
-	host, port, found := strings.Cut(s, ":")
-	if strings.Contains(port, ":") {
-		return "", "", "an IPv6 address stands in brackets, as in [::1]:993"
-	}
-	if found && port == "" {
-		return "", "", noPort
-	}
-	return host, port, ""
+// address is host, host:port or [IPv6]:port; a name has 63 characters in a label at most.
+// The underscore is not valid in a host name, but container networks use it.
+var (
+	address  = regexp.MustCompile(`(?s)^(\[[^\]]*\]|[^:]*)(?::(.+))?$`)
+	hostName = regexp.MustCompile(`^[\w-]{1,63}(\.[\w-]{1,63})*$`)
+	zoneName = regexp.MustCompile(`^[\w-]*$`)
+)
+
+// notAddresses are what people write in the place of an address.
+var notAddresses = []struct {
+	form    *regexp.Regexp
+	problem string
+}{
+	{regexp.MustCompile(`://`), noScheme},
+	{regexp.MustCompile(`^\[[^\]]*$`), "the bracket is not closed: write it as in [::1]:993"},
+	{regexp.MustCompile(`^\[[^\]]*\](:$|[^:])`), "after the bracket comes :port, as in [::1]:993"},
+	{regexp.MustCompile(`(?s)^([^\[:][^:]*)?:.*:`), "an IPv6 address stands in brackets, as in [::1]:993"},
+	{regexp.MustCompile(`(?s)^([^\[].*)?:$`), noPort},
 }
 
 // parseHost checks a host name or an IP address, the latter in brackets where
 // it is IPv6, and returns it without them.
 func parseHost(s string) (host, problem string) {
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		ip, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
-		if err != nil || !ip.Is6() {
-			return "", "not an IPv6 address in the brackets: brackets are for such as [::1]:993 alone"
-		}
-		if strings.Trim(ip.Zone(), nameBytes) != "" {
-			return "", "not a zone of an IPv6 address: write its interface, as in [fe80::1%eth0]"
-		}
-		if ip.IsLinkLocalUnicast() && ip.Zone() == "" {
-			return "", "a link-local address needs its interface, as in [fe80::1%eth0]"
-		}
-		return ip.Unmap().String(), ""
-	}
-	if strings.Trim(s, "0123456789.") == "" {
-		ip, err := netip.ParseAddr(s)
-		if err != nil {
-			return "", "not an IPv4 address: write four numbers from 0 to 255, as in 192.0.2.7"
-		}
-		return ip.String(), ""
+	ip, err := netip.ParseAddr(s)
+	inner, bracketed := strings.CutPrefix(s, "[")
+	if bracketed {
+		ip, err = netip.ParseAddr(strings.TrimSuffix(inner, "]"))
 	}
 	name := strings.TrimSuffix(s, ".")
-	if len(name) > 253 {
-		return "", "the host name is too long: 253 characters are the most"
+	switch {
+	case bracketed && !ip.Is6():
+		problem = "not an IPv6 address in the brackets: brackets are for such as [::1]:993 alone"
+	case !zoneName.MatchString(ip.Zone()):
+		problem = "not a zone of an IPv6 address: write its interface, as in [fe80::1%eth0]"
+	case ip.Is6() && ip.IsLinkLocalUnicast() && ip.Zone() == "":
+		problem = "a link-local address needs its interface, as in [fe80::1%eth0]"
+	case err == nil:
+		return ip.Unmap().String(), ""
+	case strings.Trim(s, "0123456789.") == "":
+		problem = "not an IPv4 address: write four numbers from 0 to 255, as in 192.0.2.7"
+	case len(name) > 253:
+		problem = "the host name is too long: 253 characters are the most"
+	case !hostName.MatchString(name):
+		problem = "not a host name or an IP address: write one such as mail.example.org, 192.0.2.7 or [2001:db8::7]"
 	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || strings.Trim(label, nameBytes) != "" {
-			return "", "not a host name or an IP address: write one such as mail.example.org, 192.0.2.7 or [2001:db8::7]"
-		}
-	}
-	return strings.ToLower(s), ""
+	return strings.ToLower(s), problem
 }
 
 // serverName checks a name that a certificate can have, and returns it without
@@ -277,10 +265,6 @@ func serverName(s string) (name, problem string) {
 	name, problem = parseHost(s)
 	return strings.TrimSuffix(name, "."), problem
 }
-
-// nameBytes are the bytes of a label. The underscore is not valid in a host
-// name, but container networks use it.
-const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 // Scheme is the meaning of an upstream URL's scheme.
 type Scheme struct {
