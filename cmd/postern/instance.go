@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -32,6 +33,7 @@ const instanceTimeout = 5 * time.Minute
 // instance is the admin port of a running proxy.
 type instance struct {
 	base      string // of the URL
+	addr      string // to dial, whatever the URL says; "" for that of the URL
 	where     string // for people
 	token     string
 	transport *http.Transport
@@ -64,7 +66,7 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 		}
 		i.base = strings.TrimSuffix(u.String(), "/")
 		i.where = i.base
-		i.transport.DialContext, i.transport.TLSClientConfig = nil, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: rootsAnd(own)}
+		i.addr, i.transport.TLSClientConfig = "", &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: rootsAnd(own)}
 	} else if own != nil {
 		i.transport.TLSClientConfig = pinned(own[0], cfg)
 	}
@@ -73,11 +75,9 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 
 // localInstance is the proxy on this host, whose certificate is yet to be judged.
 func localInstance(cfg *config.Config) *instance {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		// Where that is every address, this host is dialled.
-		return new(net.Dialer).DialContext(ctx, "tcp", cfg.AdminListen)
-	}
-	i := &instance{base: "http://localhost", where: cfg.AdminListen, transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
+	// Where that is every address, this host is dialled.
+	i := &instance{base: "http://localhost", addr: cfg.AdminListen, where: cfg.AdminListen}
+	i.transport = &http.Transport{DisableKeepAlives: true, DialContext: i.dial}
 	if cfg.AdminTLSCertFile != "" {
 		i.base = "https://localhost"
 	}
@@ -143,36 +143,27 @@ func (i *instance) ask(ctx context.Context, path string) (*http.Response, error)
 	return resp, nil
 }
 
+func (i *instance) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, cmp.Or(i.addr, addr))
+	return patient{conn}, err
+}
+
+// patient is a connection whose answer may take long, as long as some of it comes.
+type patient struct{ net.Conn }
+
+func (c patient) Read(p []byte) (int, error) {
+	c.SetReadDeadline(time.Now().Add(instanceTimeout))
+	return c.Conn.Read(p)
+}
+
 // do requests a path, and returns an answer with status 200.
 func (i *instance) do(ctx context.Context, path string, query url.Values) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	slow := time.AfterFunc(instanceTimeout, cancel)
 	resp, err := i.ask(ctx, path+"?"+query.Encode())
-	if err != nil {
-		return nil, err
-	}
-	resp.Body = &answer{resp.Body, slow}
-	if resp.StatusCode != http.StatusOK {
+	if err == nil && resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		return nil, i.refused(resp)
 	}
-	return resp, nil
-}
-
-// answer is one that may take long, as long as some of it comes.
-type answer struct {
-	io.ReadCloser
-	slow *time.Timer
-}
-
-func (a *answer) Read(p []byte) (int, error) {
-	a.slow.Reset(instanceTimeout)
-	return a.ReadCloser.Read(p)
-}
-
-func (a *answer) Close() error {
-	a.slow.Reset(0) // which lets go of the context
-	return a.ReadCloser.Close()
+	return resp, err
 }
 
 // get requests a path and decodes the JSON answer.
@@ -456,11 +447,8 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 	if err != nil {
 		return false, "", i.brokeOff(err)
 	}
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return true, string(body), nil
-	case http.StatusServiceUnavailable:
-		return false, string(body), nil
+	if ready = resp.StatusCode == http.StatusOK; ready || resp.StatusCode == http.StatusServiceUnavailable {
+		return ready, string(body), nil
 	}
 	return false, "", fmt.Errorf("asking %s: %w", cfg.AdminListen, unexpected(resp))
 }

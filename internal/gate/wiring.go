@@ -63,13 +63,12 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	for _, l := range g.cfg.Listeners() {
 		o.Listeners = append(o.Listeners, proxy.Listener(l.Name))
 	}
-	behind := upstreams(g.cfg)
-	for _, u := range slices.Concat(behind[proxy.ProtocolIMAP], behind[proxy.ProtocolPOP3]) {
-		o.Upstreams = append(o.Upstreams, u.Name)
+	for _, u := range slices.Concat(g.cfg.UpstreamIMAP, g.cfg.UpstreamPOP3) {
+		o.Upstreams = append(o.Upstreams, u.String())
 	}
 	o.Passthrough = slices.Collect(maps.Values(passthrough(g.cfg)))
 	g.metrics = metrics.New(o)
-	g.readiness = admin.NewReadiness(slices.Collect(maps.Keys(behind)))
+	g.readiness = admin.NewReadiness(slices.Collect(maps.Keys(upstreams(g.cfg))))
 	g.readiness.Ledger = g.ledger.recorder.Backlog
 	g.policy.Store(&running{p, g.now()})
 	g.readiness.Certificate(g.earliestEnd)
@@ -143,12 +142,9 @@ func mailSockets(all handover.Sockets) map[proxy.Listener][]net.Listener {
 
 func upstreams(cfg *config.Config) map[proxy.Protocol][]proxy.UpstreamConfig {
 	m := make(map[proxy.Protocol][]proxy.UpstreamConfig)
-	for p, list := range map[proxy.Protocol]config.Upstreams{
-		proxy.ProtocolIMAP: cfg.UpstreamIMAP, proxy.ProtocolPOP3: cfg.UpstreamPOP3,
-	} {
-		for _, u := range list {
-			m[p] = append(m[p], cfg.ForProxy(u))
-		}
+	for _, u := range slices.Concat(cfg.UpstreamIMAP, cfg.UpstreamPOP3) {
+		p := proxy.Protocol(u.Scheme.Protocol)
+		m[p] = append(m[p], cfg.ForProxy(u))
 	}
 	return m
 }

@@ -113,38 +113,36 @@ func (s *Suppression) nextSecond(now time.Time) {
 
 // Tick writes the lines of the periods that have ended by now, up to the rest of
 // this second's allowance. The others wait for the next call.
-func (s *Suppression) Tick(now time.Time) {
+func (s *Suppression) Tick(now time.Time) { s.end(now, false) }
+
+// end writes the lines of the periods that have ended, and of all at last. Those get the
+// allowance of one second; the rest is lost.
+func (s *Suppression) end(now time.Time, all bool) {
 	s.mu.Lock()
 	s.nextSecond(now)
+	if s.owed, s.closed = false, all; all {
+		s.used = 0
+	}
 	var due []*clientPeriod
-	s.owed = false
-	for len(s.queue) > 0 && now.Sub(s.queue[0].start) >= period {
-		if s.queue[0].suppressed > 0 {
-			if s.used == linesPerSecond {
-				s.owed = true
-				break
-			}
-			s.used++
-			due = append(due, s.queue[0])
+	for len(s.queue) > 0 && (all || now.Sub(s.queue[0].start) >= period) {
+		p, full := s.queue[0], s.used == linesPerSecond
+		if s.owed = p.suppressed > 0 && full && !all; s.owed {
+			break
 		}
-		s.pop()
+		switch {
+		case p.suppressed == 0:
+		case full:
+			s.lost += p.suppressed
+		default:
+			s.used++
+			due = append(due, p)
+		}
+		s.queue[0], s.queue = nil, s.queue[1:]
+		if s.current[p.client] == p {
+			delete(s.current, p.client)
+		}
 	}
 	s.mu.Unlock()
-	s.write(due)
-}
-
-// pop removes the oldest period.
-func (s *Suppression) pop() *clientPeriod {
-	p := s.queue[0]
-	s.queue[0] = nil
-	s.queue = s.queue[1:]
-	if s.current[p.client] == p {
-		delete(s.current, p.client)
-	}
-	return p
-}
-
-func (s *Suppression) write(due []*clientPeriod) {
 	for _, p := range due {
 		s.flush(p.client, p.suppressed)
 	}
@@ -159,25 +157,8 @@ func (s *Suppression) Run(ctx context.Context) {
 		case <-ticker.C:
 			s.Tick(s.now())
 		case <-ctx.Done():
-			s.finish()
+			s.end(s.now(), true)
 			return
 		}
 	}
-}
-
-// finish writes the lines of all periods, ended or not. They get the allowance of
-// one second; the rest is lost.
-func (s *Suppression) finish() {
-	s.mu.Lock()
-	s.closed = true
-	var due []*clientPeriod
-	for len(s.queue) > 0 {
-		if p := s.pop(); p.suppressed > 0 && len(due) < linesPerSecond {
-			due = append(due, p)
-		} else {
-			s.lost += p.suppressed
-		}
-	}
-	s.mu.Unlock()
-	s.write(due)
 }
