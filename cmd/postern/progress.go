@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -51,27 +52,23 @@ func (p *progress) clear() {
 
 // waiting says every second for how long, until stop is called.
 func (p *progress) waiting(what string) (stop func()) {
-	if p == nil {
-		return func() {}
-	}
-	begun, tick, done := time.Now(), time.NewTicker(time.Second), make(chan struct{})
+	waits, cancel := context.WithCancel(context.Background())
 	var said sync.WaitGroup
 	said.Go(func() {
-		for {
+		begun := time.Now()
+		for tick := time.Tick(time.Second); waits.Err() == nil; {
 			select {
-			case <-tick.C:
+			case <-tick:
 				p.say("%s: %d s", what, int(time.Since(begun).Seconds()))
-			case <-done:
-				return
+			case <-waits.Done():
 			}
 		}
 	})
-	return sync.OnceFunc(func() {
-		tick.Stop()
-		close(done)
+	return func() {
+		cancel()
 		said.Wait()
 		p.clear()
-	})
+	}
 }
 
 // behind writes once something has ended.

@@ -89,21 +89,15 @@ func (r *Report) listeners(cfg *config.Config, running func() bool, offline bool
 	admin := config.Holder(cfg.AdminListen)
 	ours := sync.OnceValue(running)
 	var held []string
-	try := func(variable, addr string) {
-		nl, err := net.Listen(config.Network(addr), addr)
-		if err == nil {
-			nl.Close()
-		} else if r.heldByPostern(variable, addr, err, offline, func(holder string) bool { return holder == admin && ours() }) {
-			held = append(held, variable+" "+addr)
-		}
-	}
-	for _, l := range cfg.Listeners() {
+	for _, l := range cfg.Bound() {
 		for _, addr := range l.Addrs {
-			try(l.Variable, addr)
+			nl, err := net.Listen(config.Network(addr), addr)
+			if err == nil {
+				nl.Close()
+			} else if r.heldByPostern(l.Variable, addr, err, offline, func(holder string) bool { return holder == admin && ours() }) {
+				held = append(held, l.Variable+" "+addr)
+			}
 		}
-	}
-	if cfg.AdminListen != "" {
-		try(variable("ADMIN_LISTEN"), cfg.AdminListen)
 	}
 	if len(held) > 0 {
 		r.Fine = append(r.Fine, "in use by the Postern that runs: "+strings.Join(held, ", "))

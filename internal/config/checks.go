@@ -187,37 +187,32 @@ func (l *loader) checkListeners(c *Config) {
 	const another = ": choose another port for one of them"
 	type taken struct{ name, addr string }
 	var all []taken
-	claim := func(name, addr string) {
-		i := slices.IndexFunc(all, func(t taken) bool { return overlap(t.addr, addr) })
-		switch {
-		case addr == "" || strings.HasSuffix(addr, ":0"):
-			return
-		case i < 0:
-		case all[i].addr != addr:
-			l.add(name, show(addr)+": taken by "+all[i].name+" with "+show(all[i].addr)+another)
-		case all[i].name == name:
-			l.add(name, show(addr)+": listed twice: leave one out")
-		default:
-			l.add(name, show(addr)+": taken by "+all[i].name+another)
+	for _, way := range c.Bound() {
+		for _, addr := range way.Addrs {
+			name := way.Variable
+			i := slices.IndexFunc(all, func(t taken) bool { return overlap(t.addr, addr) })
+			switch {
+			case strings.HasSuffix(addr, ":0"):
+				continue
+			case i < 0:
+			case all[i].addr != addr:
+				l.add(name, show(addr)+": taken by "+all[i].name+" with "+show(all[i].addr)+another)
+			case all[i].name == name:
+				l.add(name, show(addr)+": listed twice: leave one out")
+			default:
+				l.add(name, show(addr)+": taken by "+all[i].name+another)
+			}
+			all = append(all, taken{name, addr})
 		}
-		all = append(all, taken{name, addr})
 	}
-	off, parsed, open := true, true, false
-	upstreams := len(c.UpstreamIMAP)+len(c.UpstreamPOP3) > 0
+	off, parsed := true, len(c.UpstreamIMAP)+len(c.UpstreamPOP3) > 0
 	for _, way := range c.listeners() {
 		off = off && len(way.Addrs) == 0 && !l.bad[way.Variable]
 		parsed = parsed && !l.bad[way.Variable] && !l.bad[way.upstreamVariable]
-		open = open || way.open()
-		for _, addr := range way.Addrs {
-			if way.open() {
-				claim(way.Variable, addr)
-			}
-		}
 	}
-	claim(Prefix+"ADMIN_LISTEN", c.AdminListen)
 	if off {
 		l.add(Prefix+"LISTEN_IMAPS", "all four listeners are off: give one an address, such as :993")
-	} else if upstreams && parsed && !open {
+	} else if parsed && len(c.Listeners()) == 0 {
 		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream: open one, or set "+Prefix+"UPSTREAM_IMAP or "+Prefix+"UPSTREAM_POP3")
 	}
 }

@@ -139,6 +139,16 @@ func (c *Config) Listeners() []Listener {
 	return slices.DeleteFunc(c.listeners(), func(l Listener) bool { return !l.open() })
 }
 
+// Bound returns all that is bound: the listeners to open, and the admin port as another
+// one, named admin, where its address did parse.
+func (c *Config) Bound() []Listener {
+	all := c.Listeners()
+	if c.AdminListen != "" {
+		all = append(all, Listener{Name: "admin", Variable: Prefix + "ADMIN_LISTEN", Addrs: Addrs{c.AdminListen}})
+	}
+	return all
+}
+
 // PassingThrough returns the listeners to open that have an old server.
 func (c *Config) PassingThrough() []Listener {
 	return slices.DeleteFunc(c.Listeners(), func(l Listener) bool { return l.Passthrough == "" })

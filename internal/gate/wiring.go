@@ -97,24 +97,24 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 func listen(cfg *config.Config, given handover.Sockets) (handover.Sockets, error) {
 	all, left := make(handover.Sockets), maps.Clone(given)
 	var problems []error
-	bind := func(lc net.ListenConfig, name, variable string, addrs ...string) {
-		if list, have := left[name]; have {
-			all[name], addrs = list, nil
-			delete(left, name)
+	for _, l := range cfg.Bound() {
+		if list, have := left[l.Name]; have {
+			all[l.Name], l.Addrs = list, nil
+			delete(left, l.Name)
 		}
-		for _, addr := range addrs {
+		var lc net.ListenConfig
+		if l.Name != adminSocket {
+			lc = netpoll.ListenConfig(proxy.Listener(l.Name).ImplicitTLS())
+		}
+		for _, addr := range l.Addrs {
 			nl, err := lc.Listen(context.Background(), config.Network(addr), addr)
 			if err != nil {
-				problems = append(problems, config.BindError(variable, addr, err))
+				problems = append(problems, config.BindError(l.Variable, addr, err))
 				continue
 			}
-			all[name] = append(all[name], nl)
+			all[l.Name] = append(all[l.Name], nl)
 		}
 	}
-	for _, l := range cfg.Listeners() {
-		bind(netpoll.ListenConfig(proxy.Listener(l.Name).ImplicitTLS()), l.Name, l.Variable, l.Addrs...)
-	}
-	bind(net.ListenConfig{}, adminSocket, config.Prefix+"ADMIN_LISTEN", cfg.AdminListen)
 	for _, name := range slices.Sorted(maps.Keys(left)) {
 		problems = append(problems, fmt.Errorf("LISTEN_FDNAMES: %s: there is no %sUPSTREAM_%s: set that, or hand over no such socket",
 			name, config.Prefix, strings.ToUpper(strings.TrimSuffix(name, "s"))))
