@@ -86,9 +86,6 @@ func localInstance(cfg *config.Config) *instance {
 
 // rootsAnd returns the system's CAs and some more certificates.
 func rootsAnd(own []*x509.Certificate) *x509.CertPool {
-	if own == nil {
-		return nil
-	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()

@@ -11,13 +11,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"unicode"
 	"unicode/utf16"
-	"unicode/utf8"
 )
 
 // timeFormat is RFC 3339 with milliseconds; times are in UTC.
@@ -69,6 +68,16 @@ func stamp(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
+// unprintable is what [unicode.IsPrint] does not hold to be, but for ASCII.
+var unprintable = regexp.MustCompile(`[^\pL\pM\pN\pP\pS\x00-\x7e]`)
+
+func escape(char []byte) (escaped []byte) {
+	for _, unit := range utf16.Encode([]rune(string(char))) {
+		escaped = fmt.Appendf(escaped, `\u%04x`, unit)
+	}
+	return escaped
+}
+
 // escaper writes unprintable characters as \uXXXX. A client may put them into a
 // server name to manipulate the terminal of the log's reader. The JSON handler
 // does not escape DEL, C1 controls and bidirectional overrides, the text handler
@@ -79,23 +88,12 @@ type escaper struct {
 }
 
 func (e escaper) Write(line []byte) (int, error) {
-	if !e.journal && !slices.ContainsFunc(line, func(b byte) bool { return b >= 0x7f }) {
-		return e.w.Write(line)
+	out := line
+	if slices.ContainsFunc(line, func(b byte) bool { return b >= 0x7f }) {
+		out = unprintable.ReplaceAllFunc(line, escape)
 	}
-	out := make([]byte, 0, len(line)+64)
 	if e.journal {
-		out = append(out, priority(line)...)
-	}
-	for i := 0; i < len(line); {
-		r, size := utf8.DecodeRune(line[i:])
-		if r < 0x7f || unicode.IsPrint(r) {
-			out = append(out, line[i:i+size]...)
-		} else {
-			for _, unit := range utf16.Encode([]rune{r}) {
-				out = fmt.Appendf(out, `\u%04x`, unit)
-			}
-		}
-		i += size
+		out = append([]byte(priority(line)), out...)
 	}
 	if _, err := e.w.Write(out); err != nil {
 		return 0, err

@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"time"
 )
 
@@ -205,27 +206,21 @@ type reader struct {
 	sessions func() int
 }
 
-var names = []string{
-	"/gc/heap/live:bytes",
-	"/gc/scan/stack:bytes",
-	"/gc/scan/globals:bytes",
-	"/memory/classes/heap/objects:bytes",
-	"/memory/classes/heap/free:bytes",
-	"/memory/classes/heap/stacks:bytes",
-	"/memory/classes/heap/released:bytes",
-	"/memory/classes/total:bytes",
-	"/gc/heap/allocs:bytes",
-	"/gc/cycles/total:gc-cycles",
-	"/sched/goroutines:goroutines",
+var samples = []metrics.Sample{
+	{Name: "/gc/heap/live:bytes"},
+	{Name: "/gc/scan/stack:bytes"},
+	{Name: "/gc/scan/globals:bytes"},
+	{Name: "/memory/classes/heap/objects:bytes"},
+	{Name: "/memory/classes/heap/free:bytes"},
+	{Name: "/memory/classes/heap/stacks:bytes"},
+	{Name: "/memory/classes/heap/released:bytes"},
+	{Name: "/memory/classes/total:bytes"},
+	{Name: "/gc/heap/allocs:bytes"},
+	{Name: "/gc/cycles/total:gc-cycles"},
+	{Name: "/sched/goroutines:goroutines"},
 }
 
-func newReader(sessions func() int) *reader {
-	r := &reader{make([]metrics.Sample, len(names)), sessions}
-	for i, name := range names {
-		r.samples[i].Name = name
-	}
-	return r
-}
+func newReader(sessions func() int) *reader { return &reader{slices.Clone(samples), sessions} }
 
 // now reads. Only one goroutine may call it at a time.
 func (r *reader) now() reading {

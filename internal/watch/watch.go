@@ -67,14 +67,6 @@ func (w *Watcher) Trigger() (done <-chan struct{}) {
 	return w.waiting
 }
 
-// triggered ends what Trigger's callers share: later ones wait for another read.
-func (w *Watcher) triggered() (done chan<- struct{}) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	done, w.waiting = w.waiting, nil
-	return done
-}
-
 // Run watches until the context ends.
 func (w *Watcher) Run(ctx context.Context) {
 	tick := time.NewTicker(w.every)
@@ -88,7 +80,10 @@ func (w *Watcher) Run(ctx context.Context) {
 				s.check()
 			}
 		case <-w.wake:
-			done := w.triggered()
+			w.mu.Lock()
+			done := w.waiting
+			w.waiting = nil // later callers of Trigger wait for another read
+			w.mu.Unlock()
 			for _, s := range w.sets {
 				s.read(stateOf(s.paths))
 			}
