@@ -260,7 +260,11 @@ func (l *loader) readFolder(name string, d *folder, levels int) {
 // readFile reads a certificate or key file, or any file of a directory. It skips
 // certificates in a key file: only those named as such are served.
 func (l *loader) readFile(name string, d *folder, asKey bool) {
-	f, err := readPEM(name)
+	var f *file
+	data, err := readBounded(name)
+	if err == nil {
+		f, err = parse(name, data)
+	}
 	switch {
 	case errors.Is(err, errNoPEM) && d != nil:
 		return // a README, say
@@ -287,14 +291,6 @@ func (l *loader) swapped(err error, is bool, what, lacks, variable, other string
 		return fmt.Errorf("%w: name the file that has one", err)
 	}
 	return fmt.Errorf("%w but %s: name it in %s, and %s in %s", err, what, variable, lacks, other)
-}
-
-func readPEM(name string) (*file, error) {
-	data, err := readBounded(name)
-	if err != nil {
-		return nil, err
-	}
-	return parse(name, data)
 }
 
 func readBounded(name string) ([]byte, error) {

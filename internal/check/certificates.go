@@ -29,7 +29,9 @@ func (r *Report) Certificates(store *certs.Store, now time.Time) {
 	for _, info := range store.Served(now) {
 		before := len(r.Invalid) + len(r.Warnings)
 		r.validity(info.Name, "the certificate", info.Leaf, now)
-		r.strength(info)
+		if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < leastRSA {
+			r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d: have a certificate issued for a longer key", key.N.BitLen(), leastRSA)
+		}
 		r.chain(info, now)
 		switch {
 		case len(info.Leaf.DNSNames)+len(info.Leaf.IPAddresses) > 0:
@@ -57,13 +59,6 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 		r.Invalid = append(r.Invalid, fmt.Sprintf("%s: %s is not valid before %s, and clients refuse it: set the clock right, or name one that is valid", name, which, c.NotBefore.UTC().Format(time.RFC3339)))
 	case left < min(expiresSoon, c.NotAfter.Sub(c.NotBefore)/expiresShare):
 		r.warn(name, "%s expires at %s, %s: look at what renews it", which, c.NotAfter.UTC().Format(time.RFC3339), text.Ahead(left))
-	}
-}
-
-// strength reports keys that clients refuse.
-func (r *Report) strength(info certs.Info) {
-	if key, ok := info.Leaf.PublicKey.(*rsa.PublicKey); ok && key.N.BitLen() < leastRSA {
-		r.warn(info.Name, "an RSA key of %d bits: clients refuse fewer than %d: have a certificate issued for a longer key", key.N.BitLen(), leastRSA)
 	}
 }
 

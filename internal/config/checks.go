@@ -162,15 +162,13 @@ func (l *loader) checkAdmin(c *Config) {
 
 func (l *loader) checkUpstreams(c *Config) {
 	imap, pop3 := Prefix+"UPSTREAM_IMAP", Prefix+"UPSTREAM_POP3"
-	protocols := func(name, protocol string, upstreams Upstreams) {
+	for protocol, upstreams := range map[string]Upstreams{"imap": c.UpstreamIMAP, "pop3": c.UpstreamPOP3} {
 		for _, u := range upstreams {
 			if u.Scheme.Protocol != protocol {
-				l.add(name, show(u.String())+": not an address of this protocol; write "+protocol+"://host:port, or move it to "+map[string]string{"imap": pop3, "pop3": imap}[protocol])
+				l.add(Prefix+"UPSTREAM_"+strings.ToUpper(protocol), show(u.String())+": not an address of this protocol; write "+protocol+"://host:port, or move it to "+u.Variable())
 			}
 		}
 	}
-	protocols(imap, "imap", c.UpstreamIMAP)
-	protocols(pop3, "pop3", c.UpstreamPOP3)
 	if len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[imap] && !l.bad[pop3] {
 		l.add(imap, "must be set, or "+pop3+": the mail server behind Postern, such as imap://127.0.0.1:10143")
 	}

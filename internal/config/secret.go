@@ -22,7 +22,10 @@ const (
 // check, unless nil, may reject it. The error is one line that names variable
 // and file, and never holds any of the secret.
 func ReadSecret(variable, file, what string, check func([]byte) error) ([]byte, error) {
-	secret, err := readLine(file)
+	secret, err := text.ReadFile(file, mostSecret+len("\r\n"))
+	if line, ok := bytes.CutSuffix(secret, []byte("\n")); ok {
+		secret = bytes.TrimSuffix(line, []byte("\r"))
+	}
 	if err == nil && check != nil {
 		err = check(secret)
 	}
@@ -49,12 +52,4 @@ func (c *Config) IdentityKey() ([]byte, error) {
 		return nil, nil
 	}
 	return ReadSecret("LEDGER_IDENTITY_KEY_FILE", c.LedgerIdentityKeyFile, "key", nil)
-}
-
-func readLine(file string) ([]byte, error) {
-	secret, err := text.ReadFile(file, mostSecret+len("\r\n"))
-	if line, ok := bytes.CutSuffix(secret, []byte("\n")); ok {
-		secret, _ = bytes.CutSuffix(line, []byte("\r"))
-	}
-	return secret, err
 }

@@ -30,13 +30,8 @@ func (g *Runtime) watchdog() {
 		if g.server.Accepts() {
 			notify(daemon.SdNotifyWatchdog)
 		}
-		notify("STATUS=" + g.status())
+		open := fmt.Sprintf("STATUS=open connections: %d", g.metrics.Open())
+		notify(strings.Join(append([]string{open}, g.readiness.Lacks()...), "; "))
 		time.Sleep(every)
 	}
-}
-
-// status says in a line how things stand.
-func (g *Runtime) status() string {
-	open := fmt.Sprintf("open connections: %d", g.metrics.Open())
-	return strings.Join(append([]string{open}, g.readiness.Lacks()...), "; ")
 }
