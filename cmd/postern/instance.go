@@ -189,24 +189,20 @@ const patience = 10 * time.Minute
 func (i *instance) report(ctx context.Context, q *report.Query, w io.Writer, mailTo func(identity string) error, p *progress) (*report.Report, error) {
 	stop := p.waiting("waiting for the instance")
 	defer stop()
-	var resp *http.Response
-	for begun := time.Now(); ; {
-		var err error
-		if resp, err = i.do(ctx, "/api/v1/report", q.Values()); err == nil {
-			break
-		}
-		if !errors.Is(err, errBusy) || time.Since(begun) > patience {
-			return nil, err
-		}
+	resp, err := i.do(ctx, "/api/v1/report", q.Values())
+	for begun := time.Now(); errors.Is(err, errBusy) && time.Since(begun) <= patience; {
 		select {
 		case <-time.After(time.Second):
+			resp, err = i.do(ctx, "/api/v1/report", q.Values())
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			err = ctx.Err()
 		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	defer resp.Body.Close()
 	r := new(report.Report)
-	var err error
 	if _, ends := resp.Trailer[report.Trailer]; w != nil && !ends {
 		return nil, errOlder
 	}

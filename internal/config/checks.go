@@ -84,15 +84,20 @@ func inspect(environ, begin []string, checks ...func(*loader, *Config)) (*Config
 func (l *loader) check(c *Config) {
 	l.checkPolicy(c)
 	l.checkUpstreams(c)
-	if len(c.TLSCertFile) == 0 && !l.bad[Prefix+"TLS_CERT_FILE"] {
-		l.add(Prefix+"TLS_CERT_FILE", "must be set: a certificate in PEM, or a directory of them")
-	}
+	l.refuse(len(c.TLSCertFile) == 0, "TLS_CERT_FILE", "must be set: a certificate in PEM, or a directory of them")
 	if err := policy.CheckExplainText(c.ExplainText); err != nil {
 		l.checkValue(Prefix+"EXPLAIN_TEXT", c.ExplainText, err.Error())
 	}
 	l.checkAdmin(c)
 	l.checkListeners(c)
 	l.checkLedger(c)
+}
+
+// refuse adds a problem, if it holds, to a variable that did parse, named without Prefix.
+func (l *loader) refuse(holds bool, name, problem string) {
+	if holds && !l.bad[Prefix+name] {
+		l.add(Prefix+name, problem)
+	}
 }
 
 // checkValue adds a problem, if there is one, to a variable that did parse.
@@ -112,17 +117,14 @@ func (l *loader) checkLedger(c *Config) {
 		problem = "write " + ledger.Memory + " with its colon"
 	}
 	l.checkValue(Prefix+"LEDGER_URL", "", problem)
-	key := Prefix + "LEDGER_IDENTITY_KEY_FILE"
-	if c.LedgerIdentity == "hashed" && c.LedgerIdentityKeyFile == "" && !l.bad[key] {
-		l.add(key, "must be set, since "+Prefix+"LEDGER_IDENTITY is hashed: name a file that openssl rand -base64 32 has written")
-	}
+	l.refuse(c.LedgerIdentity == "hashed" && c.LedgerIdentityKeyFile == "", "LEDGER_IDENTITY_KEY_FILE",
+		"must be set, since "+Prefix+"LEDGER_IDENTITY is hashed: name a file that openssl rand -base64 32 has written")
 }
 
 // checkPolicy ensures that the policy is stated in one place.
 func (l *loader) checkPolicy(c *Config) {
-	if fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain") {
-		l.add(Prefix+"POLICY_MODE", "FIPS 140 mode forbids TLS 1.0 and 1.1: set it to enforce")
-	}
+	l.refuse(fips140.Enabled() && (c.PolicyMode == "observe" || c.PolicyMode == "explain"), "POLICY_MODE",
+		"FIPS 140 mode forbids TLS 1.0 and 1.1: set it to enforce")
 	file := l.given[Prefix+"POLICY_FILE"]
 	if file == "" {
 		return
@@ -155,13 +157,11 @@ func (l *loader) checkAdmin(c *Config) {
 	}
 	l.checkValue(Prefix+"ADMIN_LISTEN", c.AdminListen, problem)
 	c.AdminListen = addr
-	if c.AdminTLSKeyFile != "" && c.AdminTLSCertFile == "" {
-		l.add(Prefix+"ADMIN_TLS_KEY_FILE", "set without "+Prefix+"ADMIN_TLS_CERT_FILE: name its certificate there, or take this away")
-	}
+	l.refuse(c.AdminTLSKeyFile != "" && c.AdminTLSCertFile == "", "ADMIN_TLS_KEY_FILE",
+		"set without "+Prefix+"ADMIN_TLS_CERT_FILE: name its certificate there, or take this away")
 }
 
 func (l *loader) checkUpstreams(c *Config) {
-	imap, pop3 := Prefix+"UPSTREAM_IMAP", Prefix+"UPSTREAM_POP3"
 	for protocol, upstreams := range map[string]Upstreams{"imap": c.UpstreamIMAP, "pop3": c.UpstreamPOP3} {
 		for _, u := range upstreams {
 			if u.Scheme.Protocol != protocol {
@@ -169,9 +169,8 @@ func (l *loader) checkUpstreams(c *Config) {
 			}
 		}
 	}
-	if len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[imap] && !l.bad[pop3] {
-		l.add(imap, "must be set, or "+pop3+": the mail server behind Postern, such as imap://127.0.0.1:10143")
-	}
+	l.refuse(len(c.UpstreamIMAP)+len(c.UpstreamPOP3) == 0 && !l.bad[Prefix+"UPSTREAM_POP3"], "UPSTREAM_IMAP",
+		"must be set, or "+Prefix+"UPSTREAM_POP3: the mail server behind Postern, such as imap://127.0.0.1:10143")
 	if c.UpstreamServerName != "" {
 		name, problem := serverName(c.UpstreamServerName)
 		l.checkValue(Prefix+"UPSTREAM_SERVER_NAME", c.UpstreamServerName, problem)
@@ -208,9 +207,7 @@ func (l *loader) checkListeners(c *Config) {
 		off = off && len(way.Addrs) == 0 && !l.bad[way.Variable]
 		parsed = parsed && !l.bad[way.Variable] && !l.bad[way.upstreamVariable]
 	}
-	if off {
-		l.add(Prefix+"LISTEN_IMAPS", "all four listeners are off: give one an address, such as :993")
-	} else if parsed && len(c.Listeners()) == 0 {
-		l.add(Prefix+"LISTEN_IMAPS", "every listener is off or has no upstream: open one, or set "+Prefix+"UPSTREAM_IMAP or "+Prefix+"UPSTREAM_POP3")
-	}
+	l.refuse(off, "LISTEN_IMAPS", "all four listeners are off: give one an address, such as :993")
+	l.refuse(parsed && len(c.Listeners()) == 0, "LISTEN_IMAPS",
+		"every listener is off or has no upstream: open one, or set "+Prefix+"UPSTREAM_IMAP or "+Prefix+"UPSTREAM_POP3")
 }
