@@ -3,6 +3,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/netpoll"
 	"postern/internal/policyfile"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -201,14 +203,8 @@ func (r *Report) policy(cfg *config.Config, certificates *certs.Store, now time.
 	}
 	warnings := p.Warnings(now, policyfile.Site(cfg, certificates))
 	for _, w := range warnings {
-		place := cfg.PolicyFile + ":"
-		if cfg.PolicyFile == "" {
-			place = variable("POLICY_FLOOR") + ":"
-		}
-		if w.Line == 0 {
-			place += " " // it is about no line
-		}
-		r.Warnings = append(r.Warnings, place+w.String())
+		blank := text.Either(w.Line == 0, " ", "") // else it begins with the line
+		r.Warnings = append(r.Warnings, cmp.Or(cfg.PolicyFile, variable("POLICY_FLOOR"))+":"+blank+w.String())
 	}
 	r.Warnings = append(r.Warnings, policyfile.Warnings(cfg, p, certificates, now)...)
 	if cfg.PolicyFile != "" && len(warnings) == 0 {

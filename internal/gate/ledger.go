@@ -120,7 +120,7 @@ const (
 func (g *Runtime) upgrade(ctx context.Context) {
 	begun := time.Now()
 	said, upgraded := begun, false
-	for ctx.Err() == nil {
+	for on := ctx.Err() == nil; on; on = pause(ctx, upgradeRetry) {
 		err := g.ledger.store.Upgrade(ctx, func(done float64) {
 			if !upgraded || time.Since(said) > upgradeSaid {
 				g.log.Info("bringing the ledger up to this version", "done", fmt.Sprintf("%.0f %%", 100*done))
@@ -137,27 +137,26 @@ func (g *Runtime) upgrade(ctx context.Context) {
 		case ctx.Err() == nil && !errors.Is(err, ledger.ErrAway):
 			g.log.Error("bringing the ledger up to this version failed, trying again", "error", err.Error())
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(upgradeRetry):
-		}
 	}
 }
 
 // prune deletes clients that were not seen for LEDGER_RETENTION, every hour.
 func (g *Runtime) prune(ctx context.Context) {
-	tick := time.NewTicker(pruneEvery)
-	defer tick.Stop()
-	for ctx.Err() == nil {
+	for on := ctx.Err() == nil; on; on = pause(ctx, pruneEvery) {
 		err := g.ledger.store.Prune(ctx, g.now().Add(-g.cfg.LedgerRetention))
 		if err != nil && ctx.Err() == nil {
 			g.log.Error("pruning the ledger failed", "error", err.Error())
 		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
 	}
+}
+
+// pause waits, and reports whether to go on after that.
+func pause(ctx context.Context, d time.Duration) (on bool) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+	return ctx.Err() == nil
 }
 
 // countClients sets the gauges of distinct clients.

@@ -56,16 +56,9 @@ const clockEvery = time.Second
 
 // followClock logs the rules that begin and end by their dates.
 func (g *Runtime) followClock(ctx context.Context) {
-	tick := time.NewTicker(clockEvery)
-	defer tick.Stop()
 	followed := g.policy.Load()
 	last := followed.At(g.now())
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for pause(ctx, clockEvery) {
 		p, now := g.policy.Load(), g.now()
 		if p == followed && last.Valid(now) {
 			continue

@@ -26,12 +26,11 @@ func (g *Runtime) watchdog() {
 	}
 	limit, _ := daemon.SdWatchdogEnabled(false) // a bad value is not systemd's
 	every := min(cmp.Or(limit/3, statusEvery), statusEvery)
-	for g.serving.Err() == nil {
+	for on := g.serving.Err() == nil; on; on = pause(g.serving, every) {
 		if g.server.Accepts() {
 			notify(daemon.SdNotifyWatchdog)
 		}
 		open := fmt.Sprintf("STATUS=open connections: %d", g.metrics.Open())
 		notify(strings.Join(append([]string{open}, g.readiness.Lacks()...), "; "))
-		time.Sleep(every)
 	}
 }
