@@ -313,21 +313,20 @@ func (c *Config) ProxyVersion() int {
 // problem. net/url would accept too much.
 func parseUpstream(s string) (u Upstream, problem string) {
 	name, rest, found := strings.Cut(s, "://")
-	if strings.HasPrefix(s, "/") || strings.HasPrefix(strings.ToLower(s), "unix:") {
-		return u, "a Unix socket cannot be used: let the server listen on a port of loopback, and write {protocol}://127.0.0.1:port"
-	}
-	if !found {
-		return u, "the scheme is missing: put {protocol}:// before it where the server speaks in plaintext, {protocol}+starttls:// where it has STARTTLS, or {protocol}s:// where it begins with TLS"
-	}
 	i := slices.IndexFunc(schemes, func(k Scheme) bool { return k.Name == strings.ToLower(name) })
-	if i < 0 {
-		return u, "unknown scheme: write {protocol}://, {protocol}+starttls:// or {protocol}s://"
+	switch {
+	case strings.HasPrefix(s, "/") || strings.HasPrefix(strings.ToLower(s), "unix:"):
+		problem = "a Unix socket cannot be used: let the server listen on a port of loopback, and write {protocol}://127.0.0.1:port"
+	case !found:
+		problem = "the scheme is missing: put {protocol}:// before it where the server speaks in plaintext, {protocol}+starttls:// where it has STARTTLS, or {protocol}s:// where it begins with TLS"
+	case i < 0:
+		problem = "unknown scheme: write {protocol}://, {protocol}+starttls:// or {protocol}s://"
+	case strings.ContainsAny(rest, "/?#"):
+		problem = "a URL holds only scheme, host and port: take away what follows them"
+	default:
+		u.Scheme = schemes[i]
+		u.Host, u.Port, problem = ParseAddr(rest, true, u.Scheme.DefaultPort)
 	}
-	if strings.ContainsAny(rest, "/?#") {
-		return u, "a URL holds only scheme, host and port: take away what follows them"
-	}
-	u.Scheme = schemes[i]
-	u.Host, u.Port, problem = ParseAddr(rest, true, u.Scheme.DefaultPort)
 	return u, problem
 }
 
