@@ -50,19 +50,17 @@ func ReadCertificates(name string) (list []*x509.Certificate, warnings []string,
 // subjectOf returns the subject of a certificate that cannot be used, in
 // brackets; empty where that cannot be read either.
 func subjectOf(der []byte) string {
-	const inTBS = 5 // behind version, serial, signature, issuer and validity
-	var cert, tbs []asn1.RawValue
-	var subject pkix.RDNSequence
-	if _, err := asn1.Unmarshal(der, &cert); err != nil || len(cert) == 0 {
+	var cert struct { // RFC 5280, Section 4.1, as far as the subject
+		TBS struct {
+			Version                             int `asn1:"optional,explicit,default:0,tag:0"`
+			Serial, Algorithm, Issuer, Validity asn1.RawValue
+			Subject                             pkix.RDNSequence
+		}
+	}
+	if _, err := asn1.Unmarshal(der, &cert); err != nil {
 		return ""
 	}
-	if _, err := asn1.Unmarshal(cert[0].FullBytes, &tbs); err != nil || len(tbs) <= inTBS {
-		return ""
-	}
-	if _, err := asn1.Unmarshal(tbs[inTBS].FullBytes, &subject); err != nil {
-		return ""
-	}
-	return " (" + text.Clean(subject.String(), 200) + ")"
+	return " (" + text.Clean(cert.TBS.Subject.String(), 200) + ")"
 }
 
 // LoadPool reads CA certificates, as [ReadCertificates] does.
