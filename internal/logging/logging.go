@@ -177,15 +177,10 @@ func (q *Writer) run() {
 			// End the line that was cut short, to keep this one intact.
 			line = append([]byte{'\n'}, line...)
 		}
-		n, err := q.w.Write(line)
-		if err == nil && n < len(line) {
-			err = io.ErrShortWrite
+		n, _ := q.w.Write(line)
+		if n < len(line) {
+			q.dropped.Add(1)
 		}
-		if err == nil {
-			torn = false
-			continue
-		}
-		q.dropped.Add(1)
 		torn = n > 0 && n < len(line) || torn && n == 0
 	}
 }

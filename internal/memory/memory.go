@@ -169,9 +169,7 @@ func (k *keeper) handed(r reading, took time.Duration) {
 // goroutines' share of the memory that was live then.
 func (k *keeper) worth(r reading) bool {
 	back := r.free + gone(r.live, k.sessions, r.sessions) + gone(r.stacks, k.goroutines, r.goroutines)
-	if r.objects > r.live {
-		back += r.objects - r.live
-	}
+	back += max(r.objects, r.live) - r.live
 	return back >= worthAtLeast && back >= r.mapped/worthPart
 }
 
