@@ -73,10 +73,10 @@ func (f *Files) Sets(cfg *config.Config) []Set {
 		newSet("certificates", &f.Certificates, certificates, (*proxy.Server).SetCertificates, served, certFiles...),
 		newSet("client CA", &f.ClientCAs, certs.LoadPool, (*proxy.Server).SetClientCAs, authorities, cfg.TLSClientCAFile),
 		newSet("upstream CA", &f.UpstreamRoots, certs.LoadPool, (*proxy.Server).SetUpstreamRoots, authorities, cfg.UpstreamCAFile),
-		newSet("ticket keys", &f.TicketKeys, certs.LoadTicketKeys, (*proxy.Server).SetTicketKeys, nil, cfg.TLSTicketKeysFile),
-		newSet("admin certificate", &f.Admin, adminPair, nil, served, cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile),
-		newSet("admin token", &f.Token, admin.ReadToken, nil, nil, cfg.AdminTokenFile),
-		newSet("identity key", &f.IdentityKey, identityKey, nil, nil, key),
+		newSet("ticket keys", &f.TicketKeys, certs.LoadTicketKeys, (*proxy.Server).SetTicketKeys, unjudged, cfg.TLSTicketKeysFile),
+		newSet("admin certificate", &f.Admin, adminPair, unused, served, cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile),
+		newSet("admin token", &f.Token, admin.ReadToken, unused, unjudged, cfg.AdminTokenFile),
+		newSet("identity key", &f.IdentityKey, identityKey, unused, unjudged, key),
 	}
 	return slices.DeleteFunc(all, func(s Set) bool { return s.Read == nil })
 }
@@ -105,15 +105,11 @@ func newSet[T any](what string, part *Part[T], read func(string) (T, error), use
 			}
 			return err
 		},
-		Use: func(s *proxy.Server) {
-			if use != nil {
-				use(s, part.Load())
-			}
-		},
-		Check: func(r *Report) {
-			if check != nil {
-				check(r, part.Load(), file)
-			}
-		},
+		Use:   func(s *proxy.Server) { use(s, part.Load()) },
+		Check: func(r *Report) { check(r, part.Load(), file) },
 	}
 }
+
+// unused is for what no proxy takes, and unjudged for what clients do not see.
+func unused[T any](*proxy.Server, T)     {}
+func unjudged[T any](*Report, T, string) {}
