@@ -100,7 +100,7 @@ var mutants = []mutant{
 	{"a modern client is remembered", "internal/ledger Recorder.Handshake", part("Legacy", 1), never, "internal/ledger TestModernHandshakesAreNotRemembered"},
 	{"what was written is written again", "internal/ledger Recorder.commit", call("acknowledge", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
 	{"a commit in doubt is written twice", "internal/ledger Recorder.write", call("acknowledge", 1), skipped, "internal/ledger TestACommitInDoubtIsAskedFor"},
-	{"a client that was pruned is lost", "internal/ledger writer.known", part("exec", 1), never, "internal/ledger TestAClientThatWasPrunedComesBack"},
+	{"a client that was pruned is lost", "internal/ledger writer.known", part("run", 1), never, "internal/ledger TestAClientThatWasPrunedComesBack"},
 	{"go is said though clients are not written", "internal/report Report.judge", part("Unwritten", 1), always, "internal/report TestClientsThatAreNotWrittenAreNoGo"},
 	{"logins are not written", "internal/ledger Store.add", call("logins", 1), skipped, "internal/ledger TestAClientWhoseLoginsAllFailedIsNoise/sqlite"},
 	{"the end does not write the rest", "internal/ledger Recorder.Close", body, first("return nil"), "internal/ledger TestTheEndWritesTheRest"},
