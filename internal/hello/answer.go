@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -46,7 +45,7 @@ type Answer struct {
 // maxText bounds a plaintext answer, in bytes.
 const maxText = 1024
 
-var errMalformed = errors.New("malformed answer")
+var errMalformed = errors.New("the answer is malformed")
 
 // ReadFlight reads a server's answer to the end of its first flight: up to TLS 1.2
 // that is the ServerHelloDone, and a server that gives up before has refused. It may read
@@ -70,10 +69,7 @@ func ReadFlight(r io.Reader) (f Flight, err error) {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	if err != nil {
-		return f, fmt.Errorf("reading answer: %w", err)
-	}
-	return f, nil
+	return f, err
 }
 
 func readRecord(r io.Reader) (kind byte, payload []byte, err error) {

@@ -76,6 +76,9 @@ func buildBinary(flags []string) (dir, path string, err error) {
 	args := append([]string{"build"}, flags...)
 	cmd := exec.Command("go", append(args, "-buildvcs=false", "-o", path, "./cmd/postern")...)
 	cmd.Dir = root
+	if len(flags) == 0 {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static, as documented and released
+	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return dir, "", fmt.Errorf("running go build: %w\n%s", err, out)
 	}

@@ -2,7 +2,6 @@ package probe
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -49,7 +48,7 @@ func (l *Listener) see(der [][]byte) {
 	case *ecdsa.PublicKey:
 		c.Key += " " + key.Curve.Params().Name
 	}
-	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), DNSName: cmp.Or(l.sni, l.Address)}
+	o := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), DNSName: l.sni}
 	for _, other := range chain[1:] {
 		o.Intermediates.AddCert(other)
 	}

@@ -85,13 +85,15 @@ func (r *Result) take(f hello.Flight) {
 		r.Alert = &f.Alert
 		r.Answer = fmt.Sprintf("alert %d, %s", f.Alert, strings.TrimPrefix(tls.AlertError(f.Alert).Error(), "tls: "))
 	case hello.Text:
-		r.Answer = "answers in plaintext: " + Quoted(f.Text)
+		r.Answer = "answers in plaintext (see -starttls): " + Quoted(f.Text)
 	case hello.SSLv2Server:
 		if r.Taken = f.Kinds > 0; !r.Taken {
 			r.Answer += ", no cipher kind shared"
 		}
 	default:
-		r.Taken, r.reaches = r.Version == r.version, reached(f)
+		if r.Taken, r.reaches = r.Version == r.version, reached(f); !r.Taken {
+			r.Answer = "answers with " + r.Answer
+		}
 		r.CipherSuite = policy.CipherSuiteName(f.CipherSuite)
 		switch {
 		case f.Prime != 0:

@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"postern/internal/config"
@@ -120,14 +119,15 @@ func Listeners(ctx context.Context, targets []string, o Options) (all []*Listene
 	return all, nil
 }
 
-// Run probes listeners side by side, and tells after each how many are done, from many
-// goroutines.
+// Run probes listeners side by side, and tells after each how many are done, one call at
+// a time.
 func Run(ctx context.Context, all []*Listener, o Options, progress func(done int)) {
 	slots, hosts := make(chan struct{}, parallel), make(map[string]chan struct{})
 	for _, l := range all {
 		hosts[l.Address] = make(chan struct{}, perHost)
 	}
-	var done atomic.Int64
+	var mu sync.Mutex
+	done := 0
 	var wg sync.WaitGroup
 	for _, l := range all {
 		wg.Go(func() {
@@ -139,7 +139,10 @@ func Run(ctx context.Context, all []*Listener, o Options, progress func(done int
 			l.conclude(o.Floor)
 			<-slots
 			<-hosts[l.Address]
-			progress(int(done.Add(1)))
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			progress(done)
 		})
 	}
 	wg.Wait()

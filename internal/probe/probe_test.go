@@ -104,7 +104,7 @@ func TestSummaries(t *testing.T) {
 		"aead":   {floor(policy.FloorTLS12AEAD, ecdsa), "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; knows hybrid groups: tls1.2-aead", 1},
 		"1.2":    {floor(policy.FloorTLS12, ecdsa, rsa), "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; knows hybrid groups: tls1.2", 1},
 		"compat": {floor(policy.FloorTLS12Compat, ecdsa, rsa), "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; takes RSA key exchange; knows hybrid groups: tls1.2-compat", 2},
-		"old": {old, "* BYE [ALERT] go\r\n", `refuses SSL 2.0, SSL 3.0 and TLS 1.3; takes 3DES, RC4 and RSA key exchange; ` +
+		"old": {old, "* BYE [ALERT] go\r\n", `refuses SSL 2.0, SSL 3.0 and TLS 1.3; takes RSA key exchange, 3DES and RC4; ` +
 			`takes TLS 1.0, 1.1 and 1.2, but turns their clients away: "* BYE [ALERT] go": below every floor`, 2},
 		"pq": {floor(policy.FloorTLS13PQ, ecdsa), "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0, 1.1, 1.2 and 1.3; knows hybrid groups: tls1.3-pq", 1},
 	} {

@@ -3,6 +3,7 @@ package probe
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -44,7 +45,10 @@ func (l *Listener) conclude(floor policy.Floor) {
 	list := func(verb string, which func(Result) bool, behind string) {
 		var titles []string
 		for _, r := range l.Results {
-			if which(r) {
+			switch {
+			case which(r) && r.isVersion(): // the newest is asked for first
+				titles = slices.Insert(titles, 0, r.title)
+			case which(r):
 				titles = append(titles, r.title)
 			}
 		}
@@ -60,13 +64,12 @@ func (l *Listener) conclude(floor policy.Floor) {
 	list("does not heed the signal of a", func(r Result) bool { return r.Offer == fallback && r.Taken }, "")
 	say(slices.ContainsFunc(l.Results, func(r Result) bool { return r.Offer == hybrid && r.Taken }), "knows hybrid groups")
 	say(l.Login != nil && *l.Login, "offers login before TLS")
-	say(l.Injected != nil && *l.Injected, "obeys inside TLS a command that came before it")
+	say(l.Injected != nil, text.Either(l.Injected != nil && *l.Injected, "obeys inside TLS a command that came before it", "obeys nothing that came before TLS"))
 	l.Summary = strings.Join(parts, "; ") + reached
 }
 
-// and joins a sorted list, in which TLS stands once.
+// and joins a list, in which TLS stands once.
 func and(list []string) string {
-	slices.Sort(list)
 	s := strings.Join(list, ", ")
 	if i := strings.LastIndex(s, ", "); i >= 0 {
 		s = s[:i] + " and" + s[i+1:]
@@ -77,29 +80,43 @@ func and(list []string) string {
 
 // Write writes a table for each listener, and at the end their summaries and certificates.
 func Write(w io.Writer, color bool, all []*Listener, floor policy.Floor) error {
-	var summaries, certificates []string
+	var lines []string
+	seen := make(map[string][]string) // where, by certificate
 	for _, l := range all {
 		var rows [][]text.Cell
 		for _, r := range l.Results {
-			rows = append(rows, []text.Cell{{Text: r.title}, {Text: text.Either(r.Taken, "taken: ", "") + r.Answer, Color: r.color(floor)}})
+			rows = append(rows, []text.Cell{{Text: r.title}, {Text: r.verdict() + r.Answer, Color: r.color(floor)}})
 		}
 		if len(rows) > 0 {
 			if err := text.WriteTable(w, color, []string{l.name, ""}, append(rows, nil)); err != nil {
 				return err
 			}
 		}
-		summaries = append(summaries, l.name+": "+l.Summary)
+		lines = append(lines, l.name+": "+l.Summary)
 		for _, c := range l.Chains {
-			certificates = append(certificates, c.String())
+			seen[c.String()] = append(seen[c.String()], l.Addr())
 		}
 	}
-	slices.Sort(certificates)
-	for _, line := range append(summaries, slices.Compact(certificates)...) {
+	for _, c := range slices.Sorted(maps.Keys(seen)) {
+		lines = append(lines, c+"; seen at "+strings.Join(seen[c], ", "))
+	}
+	for _, line := range lines {
 		if _, err := fmt.Fprintln(w, strings.Join(text.Wrap(line, "  ", text.Width), "\n")); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// verdict stands before the answer.
+func (r Result) verdict() string {
+	switch {
+	case r.Taken:
+		return "taken: "
+	case r.Unknown:
+		return ""
+	}
+	return "refused: "
 }
 
 func (r Result) color(floor policy.Floor) text.Color {

@@ -4,7 +4,6 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,16 +21,15 @@ func TestFourPortsTakeLittleTimeAndMemory(t *testing.T) {
 	})
 	var took time.Duration
 	for _, args := range []string{g.Addr("imaps") + " " + g.Addr("pop3s"), "-starttls imap " + g.Addr("imap"), "-starttls pop3 " + g.Addr("pop3")} {
-		cmd := exec.Command(bin, strings.Fields("probe "+args)...)
-		begun := time.Now()
-		out, err := cmd.CombinedOutput()
-		took += time.Since(begun)
-		if err != nil || strings.Count(string(out), ": refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; ") != strings.Count(args, ":") {
-			t.Errorf("%q: %v\n%s", args, err, out)
+		r := measure(t, strings.Fields("probe "+args)...)
+		took += r.took
+		if r.code != 0 || strings.Count(r.out, ": refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; ") != strings.Count(args, ":") {
+			t.Errorf("%q: exit code %d\n%s", args, r.code, r.out)
 		}
-		if memory := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; memory > mostMemory {
-			t.Errorf("%q: %d KB", args, memory)
+		if r.memory > mostMemory {
+			t.Errorf("%q: %d KB", args, r.memory)
 		}
+		t.Log(args, r.memory)
 	}
 	if took > most {
 		t.Errorf("four ports took %v", took)
