@@ -23,7 +23,7 @@ func probeServers(ctx context.Context, sys system) error {
 	floor := fs.String("floor", "tls1.2", "exit code 1 says that something below this floor is taken: tls1.2-compat, tls1.2, tls1.2-aead, tls1.3 or tls1.3-pq")
 	fs.StringVar(&o.StartTLS, "starttls", "", "how TLS begins on ports other than 993, 995, 143 and 110: behind `imap` STARTTLS or pop3 STLS (default at once)")
 	file := fs.String("targets", "", "more targets in this `file`, one a line")
-	fs.DurationVar(&o.Timeout, "timeout", 20*time.Second, "for one listener; each connection may take a quarter of it")
+	fs.DurationVar(&o.Timeout, "timeout", 20*time.Second, "for one listener; each connection may take a quarter of it, 10s at most")
 	fs.BoolVar(&o.Injection, "injection", false, "also send a NOOP in one piece with STARTTLS or STLS, and see whether it is obeyed inside TLS; for servers of your own")
 	asJSON := fs.Bool("json", false, "write JSON")
 	var targets []string
@@ -81,7 +81,8 @@ func (sys system) concludeProbe(all []*probe.Listener, floor policy.Floor, asJSO
 		return fmt.Errorf("writing: %w", err)
 	case slices.ContainsFunc(all, func(l *probe.Listener) bool { return l.Below(floor) }):
 		return exitError{code: exitNo}
-	case !slices.ContainsFunc(all, func(l *probe.Listener) bool { return l.Error == "" }):
+	case !slices.ContainsFunc(all, func(l *probe.Listener) bool { return l.Error == "" }),
+		slices.ContainsFunc(all, func(l *probe.Listener) bool { return l.Incomplete }):
 		return exitError{code: exitBroken}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/internal/posterntest"
 	"postern/policy"
@@ -87,5 +88,21 @@ func TestProbePrintsATableAndJSON(t *testing.T) {
 	}
 	if o := l.Offers[3]; o.Taken || o.Alert != 70 {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestProbeThatRunsOutOfTimeIsNoYes has a server that refuses each hello, but late.
+func TestProbeThatRunsOutOfTimeIsNoYes(t *testing.T) {
+	slow := posterntest.StartRawUpstream(t, func(c net.Conn) {
+		c.Read(make([]byte, 4096))
+		time.Sleep(250 * time.Millisecond)
+		io.WriteString(c, "\x15\x03\x01\x00\x02\x02\x28")
+	}).Addr()
+	for timeout, code := range map[string]int{"2s": 3, "20s": 0} {
+		o := runCommand(t, nil, "probe", "-json", "-timeout", timeout, slow)
+		unknown := strings.Contains(o.stdout, `"incomplete": true`) && !strings.Contains(o.stdout, `"floor": "tls1.3-pq"`) && strings.Contains(o.stdout, "leaves no time for ")
+		if o.code != code || unknown != (code == 3) {
+			t.Errorf("-timeout %s: exit code %d, want %d:\n%s", timeout, o.code, code, o.stdout)
+		}
 	}
 }

@@ -29,8 +29,10 @@ const (
 	// perHost bounds the connections to one address at once, parallel those in all.
 	perHost  = 4
 	parallel = 64
-	// share of a listener's time that one of its connections may take.
-	share = 4
+	// share of a listener's time that one of its connections may take, and the most.
+	share, longest = 4, 10 * time.Second
+	// noTime is the answer to an offer that there was no time left to make.
+	noTime = "no time left"
 )
 
 // Options are what all listeners have in common.
@@ -55,13 +57,16 @@ type Listener struct {
 	StartTLS string `json:"starttls,omitempty"`
 	// Error is why nothing could be found.
 	Error string `json:"error,omitempty"`
+	// Incomplete: there was no time left for some of the offers.
+	Incomplete bool `json:"incomplete,omitempty"`
 	// Login: it offers login, or allows it, before TLS; nil where TLS begins at once.
 	Login *bool `json:"login_before_tls,omitempty"`
 	// Injected: it obeys inside TLS what was sent before; nil where nobody asked.
 	Injected *bool    `json:"injected,omitempty"`
 	Results  []Result `json:"offers,omitempty"`
 	Chains   []*Chain `json:"certificates,omitempty"`
-	// Floor is the highest that nothing it takes is below, or none.
+	// Floor is the highest that nothing it takes is below, or none; empty where that is
+	// not known.
 	Floor   string `json:"floor,omitempty"`
 	Summary string `json:"summary"`
 
@@ -152,7 +157,7 @@ func Run(ctx context.Context, all []*Listener, o Options, progress func(done int
 func (l *Listener) probe(ctx context.Context, o Options) {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	p := Port{Addr: l.Addr(), StartTLS: l.StartTLS, Timeout: o.Timeout / share}
+	p := Port{Addr: l.Addr(), StartTLS: l.StartTLS, Timeout: min(o.Timeout/share, longest)}
 	if err := l.talk(ctx, p); err != nil {
 		l.Error = diagnose(ctx, p, err)
 		return
@@ -185,7 +190,7 @@ func (l *Listener) ask(ctx context.Context, p Port, of offer) (Result, error) {
 		r.take(f)
 		l.see(f.Certificates)
 	case ctx.Err() != nil:
-		r.Answer = "no time left"
+		r.Answer, l.Incomplete = noTime, true
 	default:
 		r.Answer = words(err, p.Timeout)
 	}

@@ -129,6 +129,7 @@ func TestWhatNoLibraryShows(t *testing.T) {
 	for want, l := range map[string]*Listener{
 		"does not heed the signal of a fallback to TLS 1.2: tls1.3": {Results: []Result{sound, result(offer{Offer: fallback, title: "fallback to TLS 1.2"}, Result{Taken: true})}},
 		"does not answer TLS 1.2: tls1.3":                           {Results: []Result{sound, result(of12, Result{Unknown: true})}},
+		"leaves no time for TLS 1.2 (see -timeout): tls1.3 at most": {Results: []Result{sound, result(of12, Result{Unknown: true, Answer: noTime})}, Incomplete: true},
 		"offers login before TLS; obeys inside TLS a command that came before it: tls1.3": {
 			Results: []Result{sound}, Login: &yes, Injected: &yes},
 		"takes TLS 1.2: below every floor": {Results: []Result{sound, result(of12, Result{Taken: true})}},

@@ -33,6 +33,9 @@ func (l *Listener) conclude(floor policy.Floor) {
 			reached = ": " + l.Floor
 		}
 	}
+	if l.Incomplete && l.Floor != "none" {
+		l.Floor, reached = "", reached+" at most"
+	}
 	if len(l.taken()) == 0 {
 		reached = ", and takes no version"
 	}
@@ -56,7 +59,8 @@ func (l *Listener) conclude(floor policy.Floor) {
 	}
 	away := slices.IndexFunc(l.Results, func(r Result) bool { return r.Refusal != "" })
 	list("refuses", func(r Result) bool { return r.isVersion() && !r.Taken && !r.Unknown }, "")
-	list("does not answer", func(r Result) bool { return r.Unknown }, "")
+	list("does not answer", func(r Result) bool { return r.Unknown && r.Answer != noTime }, "")
+	list("leaves no time for", func(r Result) bool { return r.Answer == noTime }, " (see -timeout)")
 	list("takes", func(r Result) bool { return r.under(floor) && r.Refusal == "" }, "")
 	if away >= 0 {
 		list("takes", func(r Result) bool { return r.Refusal != "" }, ", but turns their clients away: "+l.Results[away].Refusal)
