@@ -10,9 +10,12 @@ import (
 	"errors"
 	"io"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
 // TestAnswersOfARealServer reads what crypto/tls says to each generation.
@@ -87,5 +90,27 @@ func TestAServerThatGivesUpAfterItsHelloRefuses(t *testing.T) {
 	}
 	if f, err := ReadFlight(bytes.NewReader(serverHello(0x0303, 0xc02f, 0))); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("half a flight is %+v, %v", f, err)
+	}
+}
+
+// TestFiniteFieldDiffieHellmanShowsItsPrime plays what crypto/tls does not have.
+func TestFiniteFieldDiffieHellmanShowsItsPrime(t *testing.T) {
+	for version, scheme := range map[uint16]tls.SignatureScheme{tls.VersionTLS12: tls.PSSWithSHA256, tls.VersionTLS11: 0} {
+		var b cryptobyte.Builder
+		b.AddUint8(typeServerKeyExchange)
+		b.AddUint24LengthPrefixed(func(b *cryptobyte.Builder) {
+			for _, part := range []string{"\x00" + strings.Repeat("p", 256), "\x02", strings.Repeat("y", 256)} {
+				b.AddUint16LengthPrefixed(raw(part))
+			}
+			if scheme != 0 {
+				b.AddUint16(uint16(scheme))
+			}
+			b.AddUint16LengthPrefixed(raw("signature"))
+		})
+		whole := slices.Concat(serverHello(version, 0x9e, 0), records(append(b.BytesOrPanic(), typeServerHelloDone, 0, 0, 0), version))
+		f, err := ReadFlight(bytes.NewReader(whole))
+		if err != nil || f.Prime != 2048 || f.Scheme != scheme || f.Group != 0 || f.Version != version {
+			t.Errorf("%#x: %+v, %v", version, f, err)
+		}
 	}
 }
