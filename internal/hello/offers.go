@@ -24,6 +24,7 @@ var (
 // that a refusal is one of the version.
 func Wide(version uint16) Spec {
 	s := Typical(version)
+	s.Groups = append(s.Groups, tls.CurveP521)
 	if version >= tls.VersionTLS12 {
 		s.SignatureSchemes = append(s.SignatureSchemes, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512, tls.Ed25519,
 			tls.PSSWithSHA512, tls.PKCS1WithSHA512, tls.ECDSAWithSHA1)

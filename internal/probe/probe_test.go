@@ -94,6 +94,8 @@ func TestSummaries(t *testing.T) {
 	}
 	old := policy.LenientTLSConfig()
 	old.Certificates, old.MaxVersion = []tls.Certificate{ecdsa, rsa}, tls.VersionTLS12
+	p521 := floor(policy.FloorTLS12AEAD, ecdsa)
+	p521.CurvePreferences = []tls.CurveID{tls.CurveP521}
 	for name, c := range map[string]struct {
 		config    *tls.Config
 		says      string
@@ -106,7 +108,8 @@ func TestSummaries(t *testing.T) {
 		"compat": {floor(policy.FloorTLS12Compat, ecdsa, rsa), "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; takes RSA key exchange; knows hybrid groups: tls1.2-compat", 2},
 		"old": {old, "* BYE [ALERT] go\r\n", `refuses SSL 2.0, SSL 3.0 and TLS 1.3; takes RSA key exchange, 3DES and RC4; ` +
 			`takes TLS 1.0, 1.1 and 1.2, but turns their clients away: "* BYE [ALERT] go": below every floor`, 2},
-		"pq": {floor(policy.FloorTLS13PQ, ecdsa), "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0, 1.1, 1.2 and 1.3; knows hybrid groups: tls1.3-pq", 1},
+		"pq":   {floor(policy.FloorTLS13PQ, ecdsa), "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0, 1.1 and 1.2; takes TLS 1.3 with hybrid groups alone: tls1.3-pq", 1},
+		"p521": {p521, "* OK ready\r\n", "refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1: tls1.2-aead", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := ask(t, serve(t, c.config, c.says), posterntest.DefaultNames[0], Options{Floor: policy.FloorTLS12})

@@ -58,7 +58,13 @@ func (l *Listener) conclude(floor policy.Floor) {
 		say(len(titles) > 0, verb+" "+and(titles)+behind)
 	}
 	away := slices.IndexFunc(l.Results, func(r Result) bool { return r.Refusal != "" })
-	list("refuses", func(r Result) bool { return r.isVersion() && !r.Taken && !r.Unknown }, "")
+	takes := func(offer string) bool {
+		return slices.ContainsFunc(l.Results, func(r Result) bool { return r.Offer == offer && r.Taken })
+	}
+	pq := takes(hybrid) && !takes(policy.TLS13.String())
+	list("refuses", func(r Result) bool {
+		return r.isVersion() && !r.Taken && !r.Unknown && !(pq && r.version == policy.TLS13)
+	}, "")
 	list("does not answer", func(r Result) bool { return r.Unknown && r.Answer != noTime }, "")
 	list("leaves no time for", func(r Result) bool { return r.Answer == noTime }, " (see -timeout)")
 	list("takes", func(r Result) bool { return r.under(floor) && r.Refusal == "" }, "")
@@ -66,7 +72,7 @@ func (l *Listener) conclude(floor policy.Floor) {
 		list("takes", func(r Result) bool { return r.Refusal != "" }, ", but turns their clients away: "+l.Results[away].Refusal)
 	}
 	list("does not heed the signal of a", func(r Result) bool { return r.Offer == fallback && r.Taken }, "")
-	say(slices.ContainsFunc(l.Results, func(r Result) bool { return r.Offer == hybrid && r.Taken }), "knows hybrid groups")
+	say(takes(hybrid), text.Either(pq, "takes TLS 1.3 with hybrid groups alone", "knows hybrid groups"))
 	say(l.Login != nil && *l.Login, "offers login before TLS")
 	say(l.Injected != nil, text.Either(l.Injected != nil && *l.Injected, "obeys inside TLS a command that came before it", "obeys nothing that came before TLS"))
 	l.Summary = strings.Join(parts, "; ") + reached
