@@ -15,6 +15,7 @@ import (
 
 // Chain is a certificate with what was sent beside it.
 type Chain struct {
+	// Names are the alternative ones, or the subject where there are none.
 	Names    []string  `json:"names"`
 	Key      string    `json:"key"`
 	NotAfter time.Time `json:"not_after"`
@@ -42,6 +43,9 @@ func (l *Listener) see(der [][]byte) {
 	for _, ip := range leaf.IPAddresses {
 		c.Names = append(c.Names, ip.String())
 	}
+	if len(c.Names) == 0 {
+		c.Names = []string{leaf.Subject.String()}
+	}
 	switch key := leaf.PublicKey.(type) {
 	case *rsa.PublicKey:
 		c.Key += fmt.Sprintf(" %d", key.N.BitLen())
@@ -53,19 +57,26 @@ func (l *Listener) see(der [][]byte) {
 		o.Intermediates.AddCert(other)
 	}
 	o.Roots.AddCert(last)
+	issued := slices.ContainsFunc(chain[1:], func(other *x509.Certificate) bool { return bytes.Equal(other.RawSubject, leaf.RawIssuer) })
+	if !issued {
+		o.Roots.AddCert(leaf)
+	}
 	_, err = leaf.Verify(o)
 	switch {
 	case err != nil:
 		c.Problem = strings.TrimPrefix(err.Error(), "x509: ")
 	case bytes.Equal(leaf.RawSubject, leaf.RawIssuer):
 		c.Problem = "it is signed by itself"
-	case last == leaf:
+	case !issued:
 		c.Problem = "the certificate of its issuer is not sent: " + leaf.Issuer.String()
 	}
 }
 
 // String describes a chain in one line.
 func (c *Chain) String() string {
+	if c.Key == "" {
+		return text.Clean("certificate: "+c.Problem, 1000)
+	}
 	return text.Clean(fmt.Sprintf("certificate for %s: %s, until %s%s%s", strings.Join(c.Names, ", "), c.Key,
 		c.NotAfter.UTC().Format(time.DateOnly), text.Either(c.Problem == "", "", "; "), c.Problem), 1000)
 }
