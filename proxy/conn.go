@@ -34,6 +34,8 @@ type session struct {
 	reconnects   int  // upstreams that were replaced by another one
 	loggingOut   bool // the last command was LOGOUT or QUIT
 	failedLogins int  // logins that upstreams have refused
+	// speech is how a legacy client speaks, until its login; nil for others.
+	speech *mailproto.Speech
 
 	toClient, toUpstream atomic.Int64           // bytes that went through
 	tunnel               atomic.Pointer[tunnel] // from login on, or once a client is passed through
@@ -80,12 +82,14 @@ func (s *session) serve() (*tunnel, CloseReason) {
 	if limit := s.admit(); limit != "" {
 		return nil, s.rejectOverLimit(limit)
 	}
+	var said []byte
 	if !s.Listener.ImplicitTLS() {
-		if err := s.startTLS(); err != nil {
+		var err error
+		if said, err = s.startTLS(); err != nil {
 			return nil, s.startTLSFailed(err)
 		}
 	}
-	outcome, passedThrough := s.handshake()
+	outcome, passedThrough := s.handshake(said)
 	if passedThrough != nil {
 		return passedThrough, ""
 	}
@@ -121,6 +125,7 @@ func (s *session) login() (*tunnel, CloseReason) {
 		if login != nil {
 			s.srv.upstreamServes(s.upstream.up)
 			s.srv.cfg.Observer.Login(login)
+			s.speech = nil
 			return newTunnel(s, login, client.Buffered(), s.upstream.lines.Buffered()), ""
 		}
 		if commands.replaceable(err) {
@@ -216,6 +221,7 @@ func (s *session) end(reason CloseReason) {
 	s.srv.cfg.Observer.Closed(&Closed{
 		Conn: &s.Conn, Reason: reason, Duration: time.Since(s.Accepted),
 		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
+		Pattern: s.speech.Pattern(),
 	})
 	s.srv.remove(s)
 }

@@ -80,6 +80,8 @@ type Handshake struct {
 	Resumed     bool
 	// StartTLS: the handshake followed STARTTLS or STLS.
 	StartTLS bool
+	// Pattern is how a legacy client has spoken before it, as [mailproto.Speech] has it.
+	Pattern string
 }
 
 // PassedThrough reports that the client was let in, but that an old server has its TLS:
@@ -107,6 +109,8 @@ type Login struct {
 	// Config.Identity, and only for a legacy client; else they are empty, as they are
 	// where they are not known. They are a stranger's text: they may hold any bytes.
 	Account, Software string
+	// Pattern is how a legacy client has spoken up to its login.
+	Pattern string
 }
 
 // Software is the ID of a client that has sent none before its login.
@@ -125,6 +129,8 @@ type Closed struct {
 	// FailedLogins is how many logins the upstream has refused; one that the
 	// client itself has cancelled is none.
 	FailedLogins int
+	// Pattern is how a legacy client has spoken that has not logged in.
+	Pattern string
 	// Reason is one of a few constant phrases.
 	Reason CloseReason
 }

@@ -9,6 +9,7 @@ import (
 
 	"postern/internal/certs"
 	"postern/internal/legacyhello"
+	"postern/internal/mailproto"
 	"postern/policy"
 )
 
@@ -16,6 +17,7 @@ import (
 type handshake struct {
 	begun    time.Time
 	startTLS bool
+	said     []byte // before TLS
 	hello    policy.Hello
 	// legacyVersion is the version that the hello names as its own, whatever
 	// supported_versions says.
@@ -31,8 +33,8 @@ type handshake struct {
 // handshake does TLS with the client and reports how it ended: accepted, observed and
 // explained connections go on. For one that is passed through it returns the tunnel to
 // the old server as well.
-func (s *session) handshake() (Outcome, *tunnel) {
-	s.hs = &handshake{begun: time.Now(), startTLS: !s.Listener.ImplicitTLS()}
+func (s *session) handshake(said []byte) (Outcome, *tunnel) {
+	s.hs = &handshake{begun: time.Now(), startTLS: !s.Listener.ImplicitTLS(), said: said}
 	defer func() { s.hs = nil }()
 	deadline := s.hs.begun.Add(s.srv.cfg.TimeoutHandshake)
 	s.setDeadline(deadline)
@@ -234,6 +236,10 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	}
 	if hs.verdict.Legacy() {
 		s.Legacy, s.JA4 = true, hs.hello.Fingerprint()
+		if o == Observed || len(hs.said) > 0 {
+			s.speech = mailproto.NewSpeech(string(s.Listener), hs.said)
+			event.Pattern = s.speech.Pattern()
+		}
 	}
 	if s.tls != nil && (o == Accepted || o == Observed || o == Explained) {
 		state := s.tls.ConnectionState()

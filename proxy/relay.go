@@ -146,13 +146,14 @@ func (c *commandSide) relayUntilLogin() (*Login, error) {
 			return nil, err
 		}
 		c.busy = true
+		c.s.speech.Line(line)
 		loggedIn, err := c.s.dialect.relayCommand(c, line)
 		if err != nil {
 			return nil, err
 		}
 		if loggedIn {
 			<-c.over
-			l := &Login{Conn: &c.s.Conn}
+			l := &Login{Conn: &c.s.Conn, Pattern: c.s.speech.Pattern()}
 			if c.s.identified() {
 				l.Account, l.Software = c.identity.Account, c.identity.Software
 			}

@@ -41,33 +41,35 @@ type stage struct {
 }
 
 // startTLS is the stage, until the OK to STARTTLS or STLS is sent; an error ends
-// the connection.
-func (s *session) startTLS() error {
+// the connection. It returns what the client has said, if that was short and held no
+// login: a Speech begins with it.
+func (s *session) startTLS() (said []byte, err error) {
 	st := &stage{s: s, in: mailproto.NewLineReader(s.raw), out: s.raw}
+	st.in.Keep = true
 	s.setDeadline(s.loginDeadline())
 	if _, err := s.raw.Write(s.dialect.greetBeforeTLS()); err != nil {
-		return err
+		return nil, err
 	}
 	for {
 		line, err := st.readLine()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		begin, err := s.dialect.commandBeforeTLS(st, line)
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case begin == nil && st.bad > maxBadCommands:
-			return errBadCommands
+			return nil, errBadCommands
 		case begin == nil:
 			continue
 		case len(st.in.Buffered()) > 0 || s.raw.hasInput():
-			return errInjection
+			return nil, errInjection
 		case !s.srv.clients.allowHandshake(s.Client.Addr(), time.Now()):
-			return errHandshakeLimit
+			return nil, errHandshakeLimit
 		}
 		_, err = s.raw.Write(begin)
-		return err
+		return st.in.HandedOut(), err
 	}
 }
 
@@ -99,6 +101,7 @@ func (st *stage) reply(format string, args ...any) error {
 
 // cleartextLogin reports a login that is refused.
 func (st *stage) cleartextLogin(command mailproto.Keyword, args []byte) {
+	st.in.Keep = false
 	st.s.srv.cfg.Metrics.CleartextLogin(st.s.Listener)
 	st.s.srv.cfg.Observer.LoginFailed(&LoginFailed{Conn: &st.s.Conn, BeforeTLS: true, Mechanism: mailproto.Mechanism(command, args)})
 }
@@ -185,6 +188,7 @@ func (pop3Dialect) commandBeforeTLS(st *stage, line []byte) (begin []byte, err e
 	case cmd.Name.Is("USER", "APOP", "AUTH", "PASS"):
 		// One count for an attempt: a PASS follows its USER, and an AUTH that
 		// names no mechanism only asks which there are.
+		st.in.Keep = st.in.Keep && len(cmd.Args) == 0
 		if !cmd.Name.Is("PASS") && len(cmd.Args) > 0 {
 			st.cleartextLogin(cmd.Name, cmd.Args)
 		}

@@ -33,6 +33,8 @@ type LineReader struct {
 	src   io.Reader
 	buf   []byte // of which start bytes have been handed out
 	start int
+	// Keep keeps what is handed out, until that takes more room than the buffer has.
+	Keep bool
 }
 
 // NewLineReader returns a LineReader that reads from src.
@@ -40,6 +42,14 @@ func NewLineReader(src io.Reader) *LineReader { return &LineReader{src: src} }
 
 // Buffered returns what was read from the stream and not handed out yet.
 func (r *LineReader) Buffered() []byte { return r.buf[r.start:] }
+
+// HandedOut returns all that was handed out, or nothing where it was not kept.
+func (r *LineReader) HandedOut() []byte {
+	if !r.Keep {
+		return nil
+	}
+	return r.buf[:r.start]
+}
 
 // Wait returns when there is something to read, or the error for which nothing is.
 func (r *LineReader) Wait() error {
@@ -107,7 +117,8 @@ func (r *LineReader) Octets(dst []byte, n int) ([]byte, error) {
 // fill reads once, making room as needed. The buffer never grows beyond twice
 // MaxLine.
 func (r *LineReader) fill() error {
-	if len(r.buf) == cap(r.buf) || r.start == len(r.buf) {
+	full := len(r.buf) == cap(r.buf)
+	if r.Keep = r.Keep && !(full && r.start > 0); full || r.start == len(r.buf) && !r.Keep {
 		r.buf = r.buf[:copy(r.buf, r.Buffered())]
 		r.start = 0
 	}
