@@ -85,11 +85,11 @@ def family(library):
         return f"GnuTLS {m[1]}", "13"
     if re.match(r"NSS", library):
         return "NSS", "13"
-    if m := re.match(r"OpenJDK (\d+)", library):
+    if m := re.match(r"OpenJDK (?:1\.)?(\d+)", library):  # Debian's package says 1.17
         return f"Java {m[1]}", "12" if m[1] == "8" else "13"
     if re.match(r"Go\b", library):
         return "Go", "13"
-    return re.sub(r" \d.*", "", library), "13"
+    return re.sub(r" [\d(].*", "", library), "13"
 
 
 def bare(ja4):
