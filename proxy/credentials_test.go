@@ -17,6 +17,7 @@ import (
 
 	"postern/internal/certs"
 	"postern/internal/hello"
+	"postern/internal/ledger"
 	"postern/internal/logging"
 	"postern/internal/posterntest"
 	"postern/metrics"
@@ -109,7 +110,7 @@ func (s *spy) Software(e *proxy.Software) { fmt.Fprintf(&s.named, "software %+v 
 func (s *spy) Closed(c *proxy.Closed)     { fmt.Fprintf(&s.others, "%+v %+v\n", *c, *c.Conn) }
 
 // Identify knows nobody.
-func (s *spy) Identify(netip.Addr, policy.JA4) (int, string, string) { return 0, "", "" }
+func (s *spy) Identify(*proxy.Handshake) (known ledger.Known) { return known }
 
 // listening has all that can listen to a proxy do so: the log at its finest, the
 // metrics, and a spy.

@@ -22,6 +22,7 @@ import (
 	"postern/internal/certs"
 	"postern/internal/config"
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/internal/report"
 	"postern/policy"
 )
@@ -323,7 +324,7 @@ func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *
 			if c.Last.Before(since) {
 				continue
 			}
-			c.Logins = logins(c.Accounts, c.Software)
+			c.Logins = logins(&c)
 			all = append(all, c)
 		}
 		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
@@ -336,16 +337,23 @@ func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *
 
 // logins returns the logins of a client. The API does not say which of several
 // accounts uses which program.
-func logins(accounts, software []string) (list []ledger.Identity) {
-	for _, a := range accounts {
-		list = append(list, ledger.Identity{Account: a})
+func logins(c *ledger.Client) (list []ledger.Identity) {
+	for _, s := range c.Software {
+		list = append(list, ledger.Identity{Software: s})
 	}
-	for _, s := range software {
-		l := ledger.Identity{Software: s}
-		if len(accounts) == 1 {
-			l.Account = accounts[0]
+	if len(list) == 0 || len(c.Accounts) != 1 {
+		for _, s := range c.SpeaksLike {
+			list = append(list, ledger.Identity{SpeaksLike: s})
 		}
-		list = append(list, l)
+	}
+	if len(list) == 0 || len(c.Accounts) != 1 {
+		for _, a := range c.Accounts {
+			list = append(list, ledger.Identity{Account: a})
+		}
+		return list
+	}
+	for i := range list {
+		list[i].Account = c.Accounts[0]
 	}
 	return list
 }
@@ -372,10 +380,15 @@ func openForReading(ctx context.Context, cfg *config.Config) (*ledger.Store, err
 		return nil, fmt.Errorf(nobody+", and %[2]sLEDGER_URL is memory:, which only a running instance has: start it, "+
 			"set %[2]sADMIN_LISTEN to its admin port, or name that with -from", cfg.AdminListen, config.Prefix)
 	}
+	table, err := programs.Load(cfg.ProgramsFile)
+	if err != nil {
+		return nil, exitError{err, exitUsage}
+	}
 	store, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
 	if err != nil {
 		return nil, fmt.Errorf(nobody+"; %sLEDGER_URL: %w", cfg.AdminListen, config.Prefix, err)
 	}
+	store.SetPrograms(table)
 	return store, nil
 }
 

@@ -171,6 +171,7 @@ func nextLink(u *url.URL, cursor string) string {
 var clientsHeader = []string{
 	"client", "listener", "endpoint", "version", "reason", "ja4", "first_seen", "last_seen",
 	"observed", "explained", "rejected", "failed", "accounts", "software", "login", "noise", "rule", "owner", "until", "meets",
+	"speaks_like", "library", "advice",
 }
 
 // writeCSV answers with a line for each client (RFC 4180), page by page to save
@@ -230,5 +231,6 @@ func (c *clientJSON) cells() []string {
 		number(c.Counts.Observed), number(c.Counts.Explained), number(c.Counts.Rejected), number(c.Counts.Failed),
 		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), string(c.Login), strconv.FormatBool(c.Noise),
 		c.Rule, c.Owner, until, strings.Join(meets, "; "),
+		strings.Join(c.SpeaksLike, "; "), c.Library, strings.Join(c.Advice, "; "),
 	}
 }

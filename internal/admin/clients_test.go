@@ -99,7 +99,7 @@ func village(t testing.TB) *testLedger {
 	b.comes(sixth, 3, proxy.Rejected)
 	b.logsIn(named, "anna@example.org", "Outlook 14.0")
 	b.logsIn(named, "Anton@example.org", "Outlook 14.0")
-	b.logsIn(nameless, "bert@example.org", "")
+	b.speaks(nameless, "bert@example.org", "pop3 CAPA STLS TLS AUTH:other")
 	b.flush(t)
 	b.now = noon
 	return b

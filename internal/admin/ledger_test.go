@@ -87,3 +87,11 @@ func (b *testLedger) comes(v visitor, times int, outcome proxy.Outcome) {
 func (b *testLedger) logsIn(v visitor, account, software string) {
 	b.Login(&proxy.Login{Conn: v.conn(), Account: account, Software: software})
 }
+
+// outlook is what the page says of Outlook.
+const outlook = "Outlook 14.0 what to do Outlook: On Windows 7 install KB3140245 and set DefaultSecureProtocols and the SCHANNEL keys for TLS 1.2; on Windows 10 it offers TLS 1.2 by itself (https://learn.microsoft.com/en-us/archive/blogs/schrimsher/enabling-tls-1-1-and-1-2-in-outlook-on-windows-7, 2016-07-08)"
+
+// speaks has a client log in whose program does not say its name.
+func (b *testLedger) speaks(v visitor, account, pattern string) {
+	b.Login(&proxy.Login{Conn: v.conn(), Account: account, Pattern: pattern})
+}

@@ -17,7 +17,7 @@ func TestAClientHasAPage(t *testing.T) {
 	w, page := showAt(t, b.page(t, someRules, nil).Handler(), "/client?address=192.0.2.7", 200)
 	says(t, page,
 		"Client 192.0.2.7", "First seen 6 Jun 2026, 12:00 UTC, last seen 16 Jun 2026, 10:30 UTC, 90 minutes ago. 12 observed, 1 failed.",
-		"imaps imap.example.org:993 TLS 1.0 anna@example.org anton@example.org Outlook 14.0 t10d020200_f54dd463d39b_a8f3e973773c 10 days ago 90 minutes ago 12 observed 1 failed observe by warehouse scanners until 31 Dec 2026 facilities@example.org",
+		"imaps imap.example.org:993 TLS 1.0 anna@example.org anton@example.org "+outlook+" t10d020200_f54dd463d39b_a8f3e973773c 10 days ago 90 minutes ago 12 observed 1 failed observe by warehouse scanners until 31 Dec 2026 facilities@example.org",
 		"Now observe by warehouse scanners (owner facilities@example.org )", "in 197 days Thu 31 Dec 2026, 00:00 UTC observe Nothing else",
 		"16 Jun 2026 11 0 0 1 6 Jun 2026 1 0 0 0",
 		"Versions tls1.0 Cipher suites TLS_RSA_WITH_AES_128_CBC_SHA , TLS_RSA_WITH_AES_256_CBC_SHA Groups none Signatures none",

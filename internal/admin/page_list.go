@@ -211,6 +211,7 @@ func (c *Clients) rows(ctx context.Context, list []ledger.Client) ([]clientRow, 
 	rows := make([]clientRow, len(list))
 	for i, client := range views {
 		r := clientRow{clientJSON: client, At: c.Now()}
+		r.SpeaksLike, r.Advice = r.SpeaksLike[:min(len(r.SpeaksLike), namesShown)], r.Advice[:min(len(r.Advice), namesShown)]
 		r.Names, r.Programs = client.Accounts[:min(len(client.Accounts), namesShown)], client.Software[:min(len(client.Software), namesShown)]
 		if r.More = len(client.Accounts) - len(r.Names); len(r.Programs) == 0 {
 			accounts = append(accounts, r.Names...)

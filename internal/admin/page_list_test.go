@@ -200,7 +200,7 @@ func TestAProgramThatTheAccountUsesElsewhereIsShownAsSuch(t *testing.T) {
 	b.logsIn(modern, "bert@example.org", "")
 	b.flush(t)
 	_, page := show(t, b.page(t, someRules, nil))
-	says(t, page, "192.0.2.7 TLS 1.0 anna@example.org Outlook 14.0 imaps", "192.0.2.8 TLS 1.1 anna@example.org Outlook 14.0 (by account) pop3",
+	says(t, page, "192.0.2.7 TLS 1.0 anna@example.org "+outlook+" imaps", "192.0.2.8 TLS 1.1 anna@example.org Outlook 14.0 (by account) pop3",
 		"bert@example.org not known")
 	answer, _ := listed(t, b.clients(t, someRules), "listener=pop3")
 	if got := answer.Clients[0].Software; len(got) != 0 {

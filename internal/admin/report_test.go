@@ -57,7 +57,7 @@ func TestTheReportOverHTTP(t *testing.T) {
 		{"?format=csv", 200, "text/csv; charset=utf-8; header=present", "account,status,", report.Options{Since: fortnight}},
 		{"?since=14", 400, "", `since: "14" is neither a date nor a duration`, report.Options{}},
 		{"?since=4000d", 400, "", "since: ", report.Options{}},
-		{"?by=color", 400, "", `by: "color" is none of account, domain, network, software`, report.Options{}},
+		{"?by=color", 400, "", `by: "color" is none of account, domain, network, program, software`, report.Options{}},
 		{"?format=pdf", 400, "", "format: ", report.Options{}},
 		{"?noise=yes", 400, "", `noise: "yes": write noise=include`, report.Options{}},
 		{"?max=-1", 400, "", "max: ", report.Options{}},

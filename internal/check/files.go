@@ -9,6 +9,7 @@ import (
 	"postern/internal/admin"
 	"postern/internal/certs"
 	"postern/internal/config"
+	"postern/internal/programs"
 	"postern/internal/text"
 	"postern/proxy"
 )
@@ -22,6 +23,7 @@ type Files struct {
 	Admin                    Part[*certs.Store] // nil: no TLS on the admin port
 	Token                    Part[*admin.Token] // nil: none
 	IdentityKey              Part[[]byte]
+	Programs                 Part[*programs.Table] // nil: the built-in ones alone
 
 	// Renewed judges certificates that are to replace others.
 	Renewed func(old, fresh *certs.Store) error
@@ -77,6 +79,7 @@ func (f *Files) Sets(cfg *config.Config) []Set {
 		newSet("admin certificate", &f.Admin, adminPair, unused, served, cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile),
 		newSet("admin token", &f.Token, admin.ReadToken, unused, unjudged, cfg.AdminTokenFile),
 		newSet("identity key", &f.IdentityKey, identityKey, unused, unjudged, key),
+		newSet("programs", &f.Programs, programs.Load, unused, unjudged, cfg.ProgramsFile),
 	}
 	return slices.DeleteFunc(all, func(s Set) bool { return s.Read == nil })
 }

@@ -58,10 +58,10 @@ func LoadPolicy(environ []string) (*Config, error) {
 	return whole(inspect(environ, []string{"POLICY_", "LISTEN_"}, (*loader).checkPolicy))
 }
 
-// LoadLedger reads the ADMIN_, LEDGER_, POLICY_ and LISTEN_ variables. Problems
+// LoadLedger reads the ADMIN_, LEDGER_, POLICY_, LISTEN_ and PROGRAMS_ variables. Problems
 // of others do not matter. The error is of type [Problems].
 func LoadLedger(environ []string) (*Config, error) {
-	return whole(inspect(environ, []string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_"},
+	return whole(inspect(environ, []string{"ADMIN_", "LEDGER_", "POLICY_", "LISTEN_", "PROGRAMS_"},
 		(*loader).checkAdmin, (*loader).checkPolicy, (*loader).checkLedger))
 }
 

@@ -76,6 +76,8 @@ type Config struct {
 	LedgerIdentity        string        `env:"LEDGER_IDENTITY" envDefault:"off" oneof:"off hashed plain" desc:"what is remembered of accounts and mail programs behind legacy clients that log in: off, plain, or hashed, which keeps a hash of the part before the @"`
 	LedgerIdentityKeyFile string        `env:"LEDGER_IDENTITY_KEY_FILE" desc:"key for hashed, 16 bytes at least"`
 
+	ProgramsFile string `env:"PROGRAMS_FILE" desc:"patterns of how mail programs speak and their names, beside the built-in ones, as postern report -patterns prints those without a name"`
+
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" oneof:"debug info warn error" desc:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" oneof:"json text" desc:"json or text"`
 

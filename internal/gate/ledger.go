@@ -43,6 +43,7 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
+	store.SetPrograms(g.material.Programs.Load())
 	b := &ledgerRunner{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
 	b.last.Store(&counted{})
 	g.ledger = b

@@ -42,6 +42,7 @@ func (g *Runtime) reloading(set check.Set) func() error {
 		if err == nil {
 			logged = ""
 			set.Use(g.server)
+			g.ledger.store.SetPrograms(g.material.Programs.Load())
 			attrs := []any{"what", set.What, "files", set.Paths}
 			if g.newCertificates != nil {
 				attrs = append(attrs, "new", g.newCertificates)

@@ -28,8 +28,14 @@ type Client struct {
 	// Accounts and Software are sorted, from Logins, without repetition.
 	Accounts []string `json:"accounts"`
 	Software []string `json:"software"`
-	Login    Login    `json:"login"`
-	Noise    bool     `json:"noise"`
+	// SpeaksLike and Library are inferred, by the Store's table of programs: whom its
+	// sessions at this listener speak like, sorted, or in which pattern, and the TLS
+	// library with its hello. Advice is what to do about them, a line each.
+	SpeaksLike []string `json:"speaks_like"`
+	Library    string   `json:"library"`
+	Advice     []string `json:"advice"`
+	Login      Login    `json:"login"`
+	Noise      bool     `json:"noise"`
 
 	Logins []Identity `json:"-"`
 	// Days are those of a Scope, in order.
@@ -116,8 +122,20 @@ func countsOf(r row, first int) Counts {
 	return Counts{r.int(first), r.int(first + 1), r.int(first + 2), r.int(first + 3)}
 }
 
-// Identity is an account and the program that it used; Software may be empty.
-type Identity struct{ Account, Software string }
+// Identity is an account and a program that it used: by what that has said or, where that
+// is not known, by how it speaks, as in Client. Each may be empty.
+type Identity struct{ Account, Software, SpeaksLike string }
+
+// known orders what is known of the program: its name before how it speaks.
+func (l Identity) known() int {
+	switch {
+	case l.Software != "":
+		return 2
+	case l.SpeaksLike != "":
+		return 1
+	}
+	return 0
+}
 
 // Login is how the logins of a client have ended.
 type Login string

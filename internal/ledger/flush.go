@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"postern/policy"
@@ -204,9 +205,6 @@ func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
 		}
 		r.queue.loadFingerprints(known)
 	}
-	if r.identity == nil {
-		return nil
-	}
 	stamp, err := r.store.stamp(ctx, "accounts", "last_seen")
 	if err != nil || stamp == r.loaded.stamp {
 		return err
@@ -215,7 +213,7 @@ func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
 	if err != nil {
 		return err
 	}
-	r.queue.loadAccounts(list)
+	r.queue.loadAccounts(slices.DeleteFunc(list, func(a account) bool { return r.identity == nil && a.account != "" })) // once it is off
 	r.loaded.stamp = stamp
 	return nil
 }
@@ -238,7 +236,7 @@ type account struct {
 // first.
 func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, error) {
 	return query(ctx, s.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
-		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown}, func(r row) (a account) {
+		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, 2 * maxKnown}, func(r row) (a account) {
 		a.client, _ = netip.ParseAddr(string(r.text(0)))
 		copy(a.ja4[:], r.text(1))
 		a.account, a.software, a.first, a.last = string(r.text(2)), string(r.text(3)), r.int(4), r.int(5)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/programs"
 	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
@@ -113,15 +114,15 @@ func (d *dialect) where(f *Filter) (condition string, args []any) {
 	}
 	if f.Software != "" {
 		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(text.Clean(f.Software, maxSoftware)))
-		add(logins+"folded IN ("+programs+" WHERE folded LIKE $%d ESCAPE '!'))", storable("%"+like+"%"))
+		add(logins+"folded IN ("+distinctPrograms+" WHERE folded LIKE $%d ESCAPE '!'))", storable("%"+like+"%"))
 		add("s.listener IN ($%d, $%d)", string(proxy.IMAPS), string(proxy.IMAP))
 		add("NOT EXISTS (SELECT 1 FROM accounts a WHERE a.owner = s.owner AND a.software = $%d)", noID)
 	}
 	return strings.Join(parts, " AND "), args
 }
 
-// programs finds the distinct programs by one look-up in the index for each.
-const programs = `WITH RECURSIVE program(folded) AS (SELECT min(folded) FROM accounts UNION ALL
+// distinctPrograms finds the distinct programs by one look-up in the index for each.
+const distinctPrograms = `WITH RECURSIVE program(folded) AS (SELECT min(folded) FROM accounts UNION ALL
 	SELECT (SELECT min(a.folded) FROM accounts a WHERE a.folded > p.folded) FROM program p WHERE p.folded IS NOT NULL) SELECT folded FROM program`
 
 // storable makes a text acceptable to PostgreSQL as a parameter. No stored text
@@ -339,13 +340,13 @@ func (s *Store) addLogins(ctx context.Context, list []Client) error {
 		logins := make(map[int64][]Identity)
 		if err := read(ctx, s.db, "reading accounts", `SELECT owner, account, software FROM accounts WHERE owner IN (`+
 			numbers(part, func(c *Client) int64 { return c.owner })+`) ORDER BY owner, account, software`, nil, func(r row) error {
-			logins[r.int(0)] = append(logins[r.int(0)], Identity{string(r.text(1)), string(r.text(2))})
+			logins[r.int(0)] = append(logins[r.int(0)], Identity{Account: string(r.text(1)), Software: string(r.text(2))})
 			return nil
 		}); err != nil {
 			return err
 		}
 		for i := range part {
-			part[i].addLogins(logins[part[i].owner])
+			part[i].addLogins(logins[part[i].owner], s.Table())
 		}
 	}
 	return nil
@@ -360,19 +361,42 @@ func numbers[T any](list []T, number func(*T) int64) string {
 	return strings.TrimPrefix(string(b), ",")
 }
 
-// addLogins adds what is known of the client's address and fingerprint. Software of
-// POP3, which has no ID, and of those that may be several programs is left out.
-func (c *Client) addLogins(logins []Identity) {
-	c.Accounts, c.Software, c.Logins = []string{}, []string{}, nil
-	nameless := c.Listener.Protocol() != proxy.ProtocolIMAP || slices.ContainsFunc(logins, func(l Identity) bool { return l.Software == noID })
-	for _, l := range logins {
-		if nameless {
+// addLogins adds what is known of the client's address and fingerprint, by rows. Software
+// of POP3, which has no ID, and of those that may be several programs is left out, and
+// patterns of other listeners.
+func (c *Client) addLogins(rows []Identity, t *programs.Table) {
+	c.Accounts, c.Software, c.SpeaksLike, c.Advice, c.Logins = []string{}, []string{}, []string{}, []string{}, nil
+	nameless := c.Listener.Protocol() != proxy.ProtocolIMAP || slices.ContainsFunc(rows, func(l Identity) bool { return l.Software == noID })
+	all := make([]Identity, 0, len(rows))
+	for _, l := range rows {
+		pattern, is := strings.CutPrefix(l.Software, asPattern)
+		if is || nameless {
 			l.Software = ""
 		}
-		if !slices.Contains(c.Logins, l) {
-			c.Logins = append(c.Logins, l)
+		if is && strings.HasPrefix(pattern, string(c.Listener)+" ") {
+			l.SpeaksLike = t.SpeaksLike(pattern)
 		}
-		c.Accounts, c.Software = appendNew(c.Accounts, l.Account), appendNew(c.Software, l.Software)
+		c.Accounts, c.Software, c.SpeaksLike = appendNew(c.Accounts, l.Account), appendNew(c.Software, l.Software), appendNew(c.SpeaksLike, l.SpeaksLike)
+		all = append(all, l)
+	}
+	slices.Sort(c.SpeaksLike)
+	slices.SortFunc(all, func(a, b Identity) int {
+		return cmp.Or(cmp.Compare(a.Account, b.Account), b.known()-a.known(), cmp.Compare(a.Software, b.Software), cmp.Compare(a.SpeaksLike, b.SpeaksLike))
+	})
+	var last Identity
+	for _, l := range all { // of an account those of which most is known come first
+		if l != last && (l.Account != last.Account || l.known() >= last.known()) {
+			c.Logins, last = append(c.Logins, l), l
+		}
+	}
+	var ja4 policy.JA4
+	copy(ja4[:], c.JA4)
+	c.Library = t.Library(ja4)
+	for _, l := range c.Logins {
+		c.Advice = appendNew(c.Advice, t.Advise(l.Software, l.SpeaksLike, c.Library))
+	}
+	if len(c.Logins) == 0 {
+		c.Advice = appendNew(c.Advice, t.Advise("", "", c.Library))
 	}
 }
 
@@ -427,7 +451,7 @@ func (s *Store) Programs(ctx context.Context, accounts []string) (map[string][]s
 		args = append(args, storable(a))
 	}
 	return programs, read(ctx, s.db, "reading programs", `SELECT DISTINCT account, software FROM accounts
-		WHERE software <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
+		WHERE folded <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
 		func(r row) error {
 			account := string(r.text(0))
 			programs[account] = append(programs[account], string(r.text(1)))

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"unique"
 
 	"postern/policy"
 )
@@ -16,10 +17,10 @@ const (
 	knownFor = int64(30 * secondsADay)
 	// maxKnown bounds the clients whose accounts are in memory, maxAccounts the
 	// accounts of each (only their number is logged), and maxPrograms the
-	// programs of each account.
+	// programs of each account, by name and by pattern.
 	maxKnown    = 100_000
 	maxAccounts = 8
-	maxPrograms = 8
+	maxPrograms = 32
 	// maxHellos is how many hellos are kept.
 	maxHellos = 10_000
 )
@@ -38,8 +39,18 @@ type queue struct {
 
 	// known and fingerprints are the accounts and hellos in the store and in
 	// this queue.
-	known        map[clientKey][]knownAccount
+	known        *knownClients
 	fingerprints map[policy.JA4]bool
+}
+
+// knownClients are accounts by client, and the fingerprints that an address has there.
+type knownClients struct {
+	accounts map[clientKey][]knownAccount
+	at       map[netip.Addr][]policy.JA4
+}
+
+func newKnownClients() *knownClients {
+	return &knownClients{make(map[clientKey][]knownAccount), make(map[netip.Addr][]policy.JA4)}
 }
 
 // clientKey identifies a client for accounts: its address and fingerprint.
@@ -58,18 +69,30 @@ type accountKey struct {
 
 // noID stands for the program of a session over IMAP that has ended without an
 // ID. Programs share fingerprints: once one of a client has logged in without an
-// ID, the names of others may not be its own. No client can send this name.
-const noID = "\x1f"
+// ID, the names of others may not be its own. Behind asPattern stands how a program
+// speaks. No client can send such a name.
+const (
+	noID      = "\x1f"
+	asPattern = "\x1e"
+)
 
 // span is when an account has logged in, in seconds since 1970.
 type span struct{ first, last int64 }
 
-// knownAccount is an account that has logged in.
+// knownAccount is an account that has logged in; without a name, clients of none that is
+// known.
 type knownAccount struct {
 	name     string
-	programs []string // that are not empty
-	noID     bool     // it has logged in without an ID, too
+	programs []knownProgram
+	noID     bool // it has logged in without an ID, too
 	last     int64
+}
+
+// knownProgram is what an account has used: a name that is not empty, or a pattern behind
+// asPattern.
+type knownProgram struct {
+	name string
+	last int64
 }
 
 func (q *queue) init() {
@@ -77,35 +100,8 @@ func (q *queue) init() {
 	q.accounts = make(map[accountKey]span)
 	q.hellos = make(map[policy.JA4]string)
 	q.unnamed = make(map[uint64]accountKey)
-	q.known = make(map[clientKey][]knownAccount)
+	q.known = newKnownClients()
 	q.fingerprints = make(map[policy.JA4]bool)
-}
-
-// only returns how many accounts of a client have logged in since a time, and
-// the account if there is only one.
-func (q *queue) only(k clientKey, since int64) (accounts int, account, software string) {
-	q.mu.RLock()
-	defer q.mu.RUnlock()
-	mixed := false
-	for i := range q.known[k] {
-		a := &q.known[k][i]
-		mixed = mixed || a.noID
-		if a.last < since {
-			continue
-		}
-		accounts++
-		account, software = a.name, ""
-		if len(a.programs) == 1 {
-			software = a.programs[0]
-		}
-	}
-	if accounts != 1 {
-		return accounts, "", ""
-	}
-	if mixed {
-		software = ""
-	}
-	return 1, account, software
 }
 
 // addLogins reports false where there is no room.
@@ -120,12 +116,27 @@ func (q *queue) addLogins(k clientKey, ok, failed int) bool {
 	return true
 }
 
+// addPattern reports false where there is no room. One that is known is written once a day.
+func (q *queue) addPattern(k accountKey, now int64) bool {
+	q.mu.RLock()
+	known := slices.ContainsFunc(q.known.accounts[k.clientKey], func(a knownAccount) bool {
+		return a.name == k.account && slices.ContainsFunc(a.programs, func(p knownProgram) bool {
+			return p.name == k.software && p.last/secondsADay == now/secondsADay
+		})
+	})
+	q.mu.RUnlock()
+	return known || q.addAccount(k, now)
+}
+
 // addAccount reports false where there is no room.
 func (q *queue) addAccount(k accountKey, now int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !learn(q.known, k, now) {
-		k.software = "" // it gives itself new names all the time
+	if !q.known.learn(k, now) { // it gives itself new names, or speaks in new ways, all the time
+		if k.account == "" {
+			return true
+		}
+		k.software = ""
 	}
 	s, waits := q.accounts[k]
 	if without := (accountKey{k.clientKey, k.account, ""}); k.software == noID && !waits {
@@ -146,7 +157,7 @@ func (q *queue) addAccount(k accountKey, now int64) bool {
 func (q *queue) withoutID(k accountKey) bool {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	return slices.ContainsFunc(q.known[k.clientKey], func(a knownAccount) bool { return a.name == k.account && a.noID })
+	return slices.ContainsFunc(q.known.accounts[k.clientKey], func(a knownAccount) bool { return a.name == k.account && a.noID })
 }
 
 // begun notes that an IMAP session has not said what its program is.
@@ -169,16 +180,19 @@ func (q *queue) named(conn uint64) (k accountKey, unnamed bool) {
 
 // learn adds a known account. It reports false if the account has too many
 // programs already.
-func learn(known map[clientKey][]knownAccount, k accountKey, last int64) bool {
-	list := known[k.clientKey]
+func (c *knownClients) learn(k accountKey, last int64) bool {
+	list := c.accounts[k.clientKey]
 	i := slices.IndexFunc(list, func(a knownAccount) bool { return a.name == k.account })
 	switch {
 	case i >= 0:
-	case len(list) == 0 && len(known) >= maxKnown:
+	case len(list) == 0 && len(c.accounts) >= maxKnown:
 		return true
 	case len(list) < maxAccounts:
+		if len(list) == 0 {
+			c.at[k.client] = append(c.at[k.client], k.ja4)
+		}
 		list = append(list, knownAccount{name: k.account})
-		known[k.clientKey] = list
+		c.accounts[k.clientKey] = list
 		i = len(list) - 1
 	default: // the one that was not seen for longest makes room
 		i = 0
@@ -194,13 +208,16 @@ func learn(known map[clientKey][]knownAccount, k accountKey, last int64) bool {
 	if a.noID = a.noID || k.software == noID; k.software == noID {
 		return true
 	}
-	if k.software == "" || slices.Contains(a.programs, k.software) {
-		return true
-	}
-	if len(a.programs) >= maxPrograms {
+	i = slices.IndexFunc(a.programs, func(p knownProgram) bool { return p.name == k.software })
+	switch {
+	case i >= 0:
+		a.programs[i].last = max(a.programs[i].last, last)
+	case k.software == "":
+	case len(a.programs) >= maxPrograms:
 		return false
+	default:
+		a.programs = append(a.programs, knownProgram{unique.Make(k.software).Value(), last}) // one copy for many clients
 	}
-	a.programs = append(a.programs, k.software)
 	return true
 }
 
@@ -220,14 +237,14 @@ func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
 // loadAccounts replaces the known accounts by those in the store, latest first,
 // and those that wait.
 func (q *queue) loadAccounts(stored []account) {
-	known := make(map[clientKey][]knownAccount)
+	known := newKnownClients()
 	for _, a := range stored {
-		learn(known, a.accountKey, a.last)
+		known.learn(a.accountKey, a.last)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for k, s := range q.accounts {
-		learn(known, k, s.last)
+		known.learn(k, s.last)
 	}
 	q.known = known
 }
@@ -284,10 +301,11 @@ func (q *queue) acknowledge(b *batch) {
 func (q *queue) erase(account func(string) bool, client netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for k, list := range q.known {
+	for k, list := range q.known.accounts {
 		list = slices.DeleteFunc(list, func(a knownAccount) bool { return k.client == client || account(a.name) })
-		if q.known[k] = list; len(list) == 0 {
-			delete(q.known, k)
+		if q.known.accounts[k] = list; len(list) == 0 {
+			delete(q.known.accounts, k)
+			q.known.at[k.client] = slices.DeleteFunc(q.known.at[k.client], func(j policy.JA4) bool { return j == k.ja4 })
 		}
 	}
 	maps.DeleteFunc(q.accounts, func(k accountKey, _ span) bool { return k.client == client || account(k.account) })

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"postern/internal/text"
-	"postern/policy"
 	"postern/proxy"
 )
 
@@ -162,14 +161,23 @@ func (r *Recorder) LoginFailed(*proxy.LoginFailed) {}
 func (r *Recorder) Login(l *proxy.Login) {
 	if l.Legacy {
 		r.count(r.queue.addLogins(r.clientKey(l.Client.Addr(), l.JA4), 1, 0))
-		r.identify(l.Conn, l.Account, l.Software)
+		account := r.stored(l.Account)
+		r.speaks(l.Conn, account, l.Pattern)
+		r.identify(l.Conn, account, l.Software)
+	}
+}
+
+// speaks records how an account's program speaks, or one of which none is known.
+func (r *Recorder) speaks(c *proxy.Conn, account, pattern string) {
+	if pattern != "" {
+		r.count(r.queue.addPattern(accountKey{r.clientKey(c.Client.Addr(), c.JA4), account, asPattern + pattern}, r.now().Unix()))
 	}
 }
 
 // Software records the name that a client has sent after its login.
 func (r *Recorder) Software(s *proxy.Software) {
 	if s.Legacy {
-		r.identify(s.Conn, s.Account, s.Software)
+		r.identify(s.Conn, r.stored(s.Account), s.Software)
 	}
 }
 
@@ -178,6 +186,9 @@ func (r *Recorder) Software(s *proxy.Software) {
 func (r *Recorder) Closed(c *proxy.Closed) {
 	if c.Legacy && c.FailedLogins > 0 {
 		r.count(r.queue.addLogins(r.clientKey(c.Client.Addr(), c.JA4), 0, c.FailedLogins))
+	}
+	if c.Legacy {
+		r.speaks(c.Conn, "", c.Pattern)
 	}
 	if c.Legacy && r.identity != nil {
 		if k, unnamed := r.queue.named(c.ID); unnamed {
@@ -200,12 +211,17 @@ const (
 	maxAccount  = 254
 )
 
-func (r *Recorder) identify(c *proxy.Conn, account, software string) {
-	if r.identity == nil {
-		return
+// stored returns the stored form of an account, if it is known and stored at all.
+func (r *Recorder) stored(account string) string {
+	if account = strings.ToLower(text.Clean(account, maxAccount)); account == "" || r.identity == nil {
+		return ""
 	}
-	if account = strings.ToLower(text.Clean(account, maxAccount)); account != "" {
-		k := accountKey{r.clientKey(c.Client.Addr(), c.JA4), r.identity(account), text.Clean(software, maxSoftware)}
+	return r.identity(account)
+}
+
+func (r *Recorder) identify(c *proxy.Conn, account, software string) {
+	if account != "" {
+		k := accountKey{r.clientKey(c.Client.Addr(), c.JA4), account, text.Clean(software, maxSoftware)}
 		switch {
 		case k.software != "":
 			r.queue.named(c.ID)
@@ -218,12 +234,10 @@ func (r *Recorder) identify(c *proxy.Conn, account, software string) {
 	}
 }
 
-// Identify returns how many accounts have logged in from the address with the
-// fingerprint within the last 30 days. For a single account it returns the
-// name, and the software if that was always the same, and said with every login
-// over IMAP.
-func (r *Recorder) Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string) {
-	return r.queue.only(clientKey{client.WithZone(""), ja4}, r.now().Unix()-knownFor)
+// Identify returns what is known of a legacy client. It does not block.
+func (r *Recorder) Identify(h *proxy.Handshake) Known {
+	k := clientKey{h.Client.Addr().WithZone(""), h.JA4}
+	return r.queue.identify(k, string(h.Listener), h.Pattern, r.now().Unix()-knownFor, r.store.Table())
 }
 
 // erase removes what has not been written yet, and known accounts.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"postern/internal/programs"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -56,7 +57,7 @@ func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Clien
 		return err
 	}
 	return chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) ([]Client, int, error) {
-		c := chunk{ctx: ctx, reader: r, first: first, last: last, texts: make(interned), clients: make([]Client, 0, chunkRows+chunkRows/2)}
+		c := chunk{ctx: ctx, reader: r, first: first, last: last, programs: s.Table(), texts: make(interned), clients: make([]Client, 0, chunkRows+chunkRows/2)}
 		c.sightings(scope.Since)
 		if scope.Logins {
 			c.logins()
@@ -151,6 +152,7 @@ type chunk struct {
 	reader      reader
 	first, last int64 // keys
 	clients     []Client
+	programs    *programs.Table
 	texts       interned
 	err         error
 }
@@ -243,11 +245,11 @@ func (c *chunk) logins() {
 	found := make([][]Identity, len(c.clients))
 	c.rows(`SELECT owner, account, software FROM accounts WHERE owner BETWEEN $1 AND $2 ORDER BY owner, account, software`, func(r row) {
 		if i, wanted := places[r.int(0)]; wanted {
-			found[i] = append(found[i], Identity{string(r.text(1)), c.texts.get(r.text(2))})
+			found[i] = append(found[i], Identity{Account: string(r.text(1)), Software: c.texts.get(r.text(2))})
 		}
 	})
 	for i := range c.clients {
-		c.clients[i].addLogins(found[places[c.clients[i].owner]])
+		c.clients[i].addLogins(found[places[c.clients[i].owner]], c.programs)
 	}
 }
 

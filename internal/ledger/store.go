@@ -22,6 +22,8 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // registers pgx
 	modernc "modernc.org/sqlite"       // registers sqlite
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"postern/internal/programs"
 )
 
 // Store is a ledger in a database. Safe for concurrent use.
@@ -36,6 +38,7 @@ type Store struct {
 	// migrated: the tables are those of this version; current: and so are all rows.
 	migrated, current atomic.Bool
 	erased            atomic.Uint64 // how often something has been erased here
+	programs          atomic.Pointer[programs.Table]
 
 	// writing is held from copying a batch until the write has ended, and while
 	// something is erased. So a pending batch cannot bring back erased rows.
@@ -383,6 +386,13 @@ var errReadOnly = errors.New("the ledger was opened to be read")
 // errInDoubt reports that a transaction may have been committed, as the answer
 // was lost.
 var errInDoubt = errors.New("committing")
+
+// SetPrograms sets what names programs and libraries, from now on, in place of
+// [programs.Builtin].
+func (s *Store) SetPrograms(t *programs.Table) { s.programs.Store(t) }
+
+// Table returns what SetPrograms has set.
+func (s *Store) Table() *programs.Table { return cmp.Or(s.programs.Load(), programs.Builtin) }
 
 // inWords says what helps against an error at the opening of a database.
 func inWords(err error) error {

@@ -360,7 +360,8 @@ func (g *replica) session(h *proxy.Handshake, account, software string) {
 // asks is what is known about the client of a handshake at its end.
 func (g *replica) asks(h *proxy.Handshake) (known int, account, software string) {
 	g.meet(h)
-	return g.Identify(h.Client.Addr(), h.JA4)
+	n := g.Identify(h)
+	return n.Accounts, n.Account, n.Software
 }
 
 // wait waits for something.

@@ -393,7 +393,11 @@ var accountColumns = []string{"client", "ja4", "account", "software", "folded", 
 func (w *writer) accounts(seen map[accountKey]span) {
 	list := make([]storedAccount, 0, len(seen))
 	for k, s := range seen {
-		list = append(list, storedAccount{k.client.String(), ja4Text(k.ja4), k.account, k.software, strings.ToLower(k.software), s})
+		folded := strings.ToLower(k.software)
+		if strings.HasPrefix(folded, asPattern) { // which nobody looks for as a program
+			folded = ""
+		}
+		list = append(list, storedAccount{k.client.String(), ja4Text(k.ja4), k.account, k.software, folded, s})
 	}
 	w.storeAccounts(list)
 }

@@ -2,10 +2,10 @@ package logging
 
 import (
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 
+	"postern/internal/ledger"
 	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
@@ -24,11 +24,9 @@ type Observer struct {
 	Account func(account string) string
 }
 
-// An Identifier knows which accounts have logged in from an address with a TLS
-// fingerprint. For a single account, Identify returns its name, and its program
-// if that is known. It must not block.
+// An Identifier knows clients. It must not block.
 type Identifier interface {
-	Identify(client netip.Addr, ja4 policy.JA4) (accounts int, account, software string)
+	Identify(*proxy.Handshake) ledger.Known
 }
 
 // LegacyHandshake is the message of a legacy handshake's line, HandshakeFailed that of
@@ -77,15 +75,23 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 	if h.Outcome == proxy.Failed {
 		attrs = append(attrs, "failure", h.Failure)
 	}
-	switch accounts, account, software := o.Clients.Identify(h.Client.Addr(), h.JA4); {
-	case accounts > 1:
-		attrs = append(attrs, "accounts_known", accounts)
-	case accounts == 1 && (software == "" || h.Listener.Protocol() != proxy.ProtocolIMAP): // a name is learnt from IMAP
-		attrs = append(attrs, "account", account)
-	case accounts == 1:
-		attrs = append(attrs, "account", account, "software", software)
+	o.Log.Info(LegacyHandshake, append(attrs, known(h, o.Clients.Identify(h))...)...)
+}
+
+// known are the attributes of what is known of a client.
+func known(h *proxy.Handshake, n ledger.Known) (attrs []any) {
+	add := func(is bool, name string, value any) {
+		if is {
+			attrs = append(attrs, name, value)
+		}
 	}
-	o.Log.Info(LegacyHandshake, attrs...)
+	add(n.Accounts > 1, "accounts_known", n.Accounts)
+	add(n.Account != "", "account", n.Account)
+	add(n.Inferred && n.Account != "", "account_inferred", true)
+	add(n.Software != "" && h.Listener.Protocol() == proxy.ProtocolIMAP, "software", n.Software) // a name is learnt from IMAP
+	add(n.SpeaksLike != "", "speaks_like", n.SpeaksLike)
+	add(n.Library != "", "library", n.Library)
+	return attrs
 }
 
 // offered are the attributes of a hello.

@@ -9,19 +9,15 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/policy"
 	"postern/proxy"
 )
 
 // registry knows the same of every client.
-type registry struct {
-	accounts          int
-	account, software string
-}
+type registry ledger.Known
 
-func (r registry) Identify(netip.Addr, policy.JA4) (int, string, string) {
-	return r.accounts, r.account, r.software
-}
+func (r registry) Identify(*proxy.Handshake) ledger.Known { return ledger.Known(r) }
 
 // A hello that offers enough and cannot be read is told of at info, by the same bounds as
 // legacy ones; any other failure is nobody's matter.
@@ -57,9 +53,12 @@ func TestALegacyHandshakeNamesTheOnlyAccount(t *testing.T) {
 		want    string
 	}{
 		{registry{}, ""},
-		{registry{1, "anna@example.org", ""}, `,"account":"anna@example.org"`},
-		{registry{1, "anna@example.org", "Outlook 14.0"}, `,"account":"anna@example.org","software":"Outlook 14.0"`},
-		{registry{3, "", ""}, `,"accounts_known":3`},
+		{registry{Accounts: 1, Account: "anna@example.org"}, `,"account":"anna@example.org"`},
+		{registry{Accounts: 1, Account: "anna@example.org", Software: "Outlook 14.0", SpeaksLike: "JavaMail", Library: "Java 8"},
+			`,"account":"anna@example.org","software":"Outlook 14.0","speaks_like":"JavaMail","library":"Java 8"`},
+		{registry{Accounts: 1, Account: "anna@example.org", Inferred: true}, `,"account":"anna@example.org","account_inferred":true`},
+		{registry{Accounts: 3}, `,"accounts_known":3`},
+		{registry{Accounts: 3, Inferred: true}, `,"accounts_known":3`},
 	} {
 		var b bytes.Buffer
 		o := Observer{

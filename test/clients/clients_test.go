@@ -29,6 +29,7 @@ type listed struct {
 		LastSeen                                         time.Time `json:"last_seen"`
 		Counts                                           map[string]int
 		Accounts, Software                               []string
+		SpeaksLike                                       []string `json:"speaks_like"`
 		Login, Rule, Owner, Until                        string
 		Noise                                            bool
 	}
@@ -136,10 +137,16 @@ func TestRemainingClientsAreReportedWithinSeconds(t *testing.T) {
 }
 
 // wait is for what was seen to be written.
-func wait(t *testing.T, g *posterntest.Proxy, clients int) (l listed) {
+func wait(t *testing.T, g *posterntest.Proxy, clients int) listed {
+	t.Helper()
+	return waitFor(t, g, "", clients)
+}
+
+// waitFor is wait for the clients of a filter.
+func waitFor(t *testing.T, g *posterntest.Proxy, query string, clients int) (l listed) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if l = ask(t, g, ""); l.Total == clients && len(l.Clients) == clients {
+		if l = ask(t, g, query); l.Total == clients && len(l.Clients) == clients {
 			return l
 		}
 	}

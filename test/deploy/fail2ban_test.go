@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/internal/logging"
 	"postern/internal/posterntest"
 	"postern/policy"
@@ -181,7 +182,7 @@ func withoutBeforeTLS(t *testing.T) string {
 // nobody is known to have logged in.
 type nobody struct{}
 
-func (nobody) Identify(netip.Addr, policy.JA4) (accounts int, account, software string) { return }
+func (nobody) Identify(*proxy.Handshake) (known ledger.Known) { return known }
 
 // Each way to log in, refused by the mail server or before TLS, through the program itself.
 func TestFail2banReadsWhatServeWrites(t *testing.T) {

@@ -1,0 +1,85 @@
+package ledger
+
+import (
+	"slices"
+	"strings"
+
+	"postern/internal/programs"
+	"postern/policy"
+)
+
+// Known is what is known of a legacy client.
+type Known struct {
+	// Accounts is how many have logged in from its address with its fingerprint within
+	// 30 days. Account is the only one; Software is its program, if that was always the
+	// same, and said with every login over IMAP.
+	Accounts          int
+	Account, Software string
+	// Inferred: none has, but Accounts have from the address. Account is the only one,
+	// with the same library or a program that speaks alike.
+	Inferred bool
+	// SpeaksLike and Library are as in Client; the former is empty where there are several.
+	SpeaksLike, Library string
+}
+
+// identify returns what is known of a client that has spoken in a pattern so far, or not
+// at all.
+func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *programs.Table) Known {
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	n := Known{Library: t.Library(k.ja4)}
+	mixed, said, speaks := false, []string(nil), appendNew(nil, t.SpeaksLike(pattern))
+	for _, a := range q.known.accounts[k] {
+		mixed = mixed || a.noID
+		if a.last < since {
+			continue
+		}
+		if a.name != "" {
+			n.Accounts++
+			n.Account = a.name
+		}
+		for _, p := range a.programs {
+			spoken, is := strings.CutPrefix(p.name, asPattern)
+			switch {
+			case !is:
+				said = append(said, p.name)
+			case pattern == "" && strings.HasPrefix(spoken, listener+" "):
+				speaks = appendNew(speaks, t.SpeaksLike(spoken))
+			}
+		}
+	}
+	if len(speaks) == 1 {
+		n.SpeaksLike = speaks[0]
+	}
+	if n.Accounts == 1 && len(said) == 1 && !mixed {
+		n.Software = said[0]
+	}
+	if n.Accounts == 0 {
+		q.infer(&n, k, pattern, since, t)
+	}
+	if n.Accounts != 1 {
+		n.Account = ""
+	}
+	return n
+}
+
+// infer finds the accounts of an address where one of them agrees with a client: one
+// program may have several fingerprints.
+func (q *queue) infer(n *Known, k clientKey, pattern string, since int64, t *programs.Table) {
+	var accounts []string
+	agrees := false
+	library := programs.Stable(k.ja4)
+	for _, ja4 := range q.known.at[k.client] {
+		for _, a := range q.known.accounts[clientKey{k.client, ja4}] {
+			if a.name == "" || a.last < since {
+				continue
+			}
+			accounts = appendNew(accounts, a.name)
+			agrees = agrees || library == programs.Stable(ja4) && ja4 != (policy.JA4{}) ||
+				slices.ContainsFunc(a.programs, func(p knownProgram) bool { return t.Alike(strings.TrimPrefix(p.name, asPattern), pattern) })
+		}
+	}
+	if agrees {
+		n.Accounts, n.Account, n.Inferred = len(accounts), accounts[0], true
+	}
+}

@@ -1,0 +1,188 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/programs"
+	"postern/policy"
+	"postern/proxy"
+)
+
+const (
+	curl   = "imaps A001 CAPABILITY AUTHENTICATE:PLAIN:ir"
+	device = "imaps aaa.01 LOGIN:quoted:quoted"
+)
+
+// spoken has a store know curl, and not the device.
+func spoken(t *testing.T, g *replica) {
+	table, err := programs.New("programs.txt", []byte(curl+"\tcurl\nimap A001 CAPABILITY STARTTLS TLS CAPABILITY LOGIN:atom:atom\tcurl\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.store.SetPrograms(table)
+}
+
+// speaks is a session, with a login unless the account is empty.
+func (g *replica) speaks(h *proxy.Handshake, account, pattern string) {
+	outcome(proxy.Observed)(h)
+	g.meet(h)
+	if account == "" {
+		g.Closed(&proxy.Closed{Conn: h.Conn, Pattern: pattern})
+		return
+	}
+	g.Login(&proxy.Login{Conn: h.Conn, Account: account, Pattern: pattern})
+	g.Closed(&proxy.Closed{Conn: h.Conn})
+}
+
+// TestWhomAClientSpeaksLikeIsKnown with each of its accounts, and by the table of whoever
+// reads.
+func TestWhomAClientSpeaksLikeIsKnown(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		g.restart(func(account string) string { return account })
+		spoken(t, g)
+		const nat = "192.0.2.7"
+		g.speaks(hello(nat), "anna", curl)
+		g.speaks(hello(nat), "bert", device)
+		g.speaks(hello(nat), "", "imap aaa.01 STARTTLS") // at another listener
+		g.flush()
+		c := g.only(Filter{})
+		if fmt.Sprint(c.SpeaksLike) != "[curl "+device+"]" || len(c.Software) != 0 {
+			t.Errorf("it speaks like %q, and has said %q", c.SpeaksLike, c.Software)
+		}
+		if want := []Identity{{Account: "anna", SpeaksLike: "curl"}, {Account: "bert", SpeaksLike: device}}; !slices.Equal(c.Logins, want) {
+			t.Errorf("logins %q, want %q", c.Logins, want)
+		}
+		table, _ := programs.New("", []byte(device+"\tscanner\n"))
+		g.store.SetPrograms(table)
+		if c := g.only(Filter{}); fmt.Sprint(c.SpeaksLike) != "[curl scanner]" {
+			t.Errorf("by a newer table it speaks like %q", c.SpeaksLike)
+		}
+		if list := g.clients(Filter{Software: "scanner"}); len(list) != 0 {
+			t.Error("what is inferred is found as a program that has said its name")
+		}
+		if _, err := g.store.Forget(t.Context(), "bert"); err != nil {
+			t.Fatal(err)
+		}
+		if c := g.only(Filter{}); fmt.Sprint(c.SpeaksLike) != "[curl]" {
+			t.Errorf("once bert is forgotten it speaks like %q", c.SpeaksLike)
+		}
+	})
+}
+
+// TestPatternsAreKeptWithoutIdentity: they name nobody.
+func TestPatternsAreKeptWithoutIdentity(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		g.restart(nil)
+		spoken(t, g)
+		g.speaks(hello("192.0.2.7"), "anna", curl)
+		g.speaks(hello("192.0.2.7"), "", device)
+		g.flush()
+		c := g.only(Filter{})
+		if fmt.Sprint(c.SpeaksLike) != "[curl "+device+"]" || len(c.Accounts) != 0 {
+			t.Errorf("it speaks like %q, accounts %q", c.SpeaksLike, c.Accounts)
+		}
+		g.restart(nil)
+		spoken(t, g)
+		g.Recorder.refresh(t.Context())
+		if n := g.Identify(hello("192.0.2.7")); n.SpeaksLike != "" || n.Accounts != 0 {
+			t.Errorf("of two ways to speak one is told: %+v", n)
+		}
+	})
+}
+
+// TestNobodyIsNamedOnceIdentityIsOff, though the ledger has an account from before.
+func TestNobodyIsNamedOnceIdentityIsOff(t *testing.T) {
+	g := newReplica(t, Memory)
+	g.speaks(hello("192.0.2.7"), "anna", curl)
+	g.flush()
+	for _, tt := range []struct {
+		identity func(string) string
+		want     int
+	}{{func(account string) string { return account }, 1}, {nil, 0}} {
+		g.restart(tt.identity)
+		g.Recorder.refresh(t.Context())
+		if n := g.Identify(hello("192.0.2.7")); n.Accounts != tt.want {
+			t.Errorf("%+v, want %d accounts", n, tt.want)
+		}
+	}
+}
+
+// TestWhoSaysItsNameSpeaksForItself.
+func TestWhoSaysItsNameSpeaksForItself(t *testing.T) {
+	g := newReplica(t, Memory)
+	h := hello("192.0.2.7")
+	outcome(proxy.Observed)(h)
+	g.meet(h)
+	g.Login(&proxy.Login{Conn: h.Conn, Account: "anna", Software: "Outlook 14.0", Pattern: curl})
+	g.Closed(&proxy.Closed{Conn: h.Conn})
+	g.flush()
+	c := g.only(Filter{})
+	if want := []Identity{{Account: "anna", Software: "Outlook 14.0"}}; !slices.Equal(c.Logins, want) || len(c.SpeaksLike) != 1 {
+		t.Errorf("logins %q, speaks like %q", c.Logins, c.SpeaksLike)
+	}
+}
+
+// TestAClientThatSpeaksInManyWaysFillsNoLedger.
+func TestAClientThatSpeaksInManyWaysFillsNoLedger(t *testing.T) {
+	g := newReplica(t, Memory)
+	for i := range 500 {
+		g.speaks(hello("192.0.2.7"), "", "imaps"+strings.Repeat(" NOOP", i%30+1)+strings.Repeat(" ID", i/30))
+		g.later(time.Minute)
+	}
+	g.flush()
+	if c := g.only(Filter{Noise: true}); len(c.SpeaksLike) != maxPrograms {
+		t.Errorf("%d ways are kept, want %d", len(c.SpeaksLike), maxPrograms)
+	}
+}
+
+// TestAnAccountIsInferred at a listener where its program has another fingerprint.
+func TestAnAccountIsInferred(t *testing.T) {
+	as := func(ja4 string, h *proxy.Handshake) *proxy.Handshake {
+		h.JA4 = policy.JA4([]byte(ja4))
+		return h
+	}
+	const (
+		withALPN = "t10d0409ip_aaaaaaaaaaaa_bbbbbbbbbbbb"
+		without  = "t10d040800_aaaaaaaaaaaa_bbbbbbbbbbbb"
+		noSNI    = "t10i040700_aaaaaaaaaaaa_bbbbbbbbbbbb"
+		other    = "t10i040700_cccccccccccc_bbbbbbbbbbbb"
+	)
+	for _, tt := range []struct {
+		name       string
+		known      []string // accounts, each with its fingerprint and pattern
+		asks, says string
+		want       Known
+	}{
+		{"without ALPN", []string{"anna", withALPN, device}, without, "", Known{Accounts: 1, Account: "anna", Inferred: true}},
+		{"without ALPN and SNI", []string{"anna", withALPN, device}, noSNI, "", Known{Accounts: 1, Account: "anna", Inferred: true}},
+		{"with the same fingerprint", []string{"anna", without, device}, without, "", Known{Accounts: 1, Account: "anna"}},
+		{"another library", []string{"anna", withALPN, device}, other, "", Known{}},
+		{"another library, the same program", []string{"anna", withALPN, curl}, other, "imap A001 CAPABILITY STARTTLS", Known{Accounts: 1, Account: "anna", Inferred: true, SpeaksLike: "curl"}},
+		{"another library, another program", []string{"anna", withALPN, curl}, other, "imap aaa.01 STARTTLS", Known{SpeaksLike: "imap aaa.01 STARTTLS"}},
+		{"another library, the same pattern so far", []string{"anna", withALPN, "imap aaa.07 STARTTLS TLS LOGIN:atom:atom"}, other, "imap aaa.07 STARTTLS", Known{Accounts: 1, Account: "anna", Inferred: true, SpeaksLike: "imap aaa.07 STARTTLS"}},
+		{"another account", []string{"anna", withALPN, device, "bert", other, device}, noSNI, "", Known{Accounts: 2, Inferred: true}},
+		{"nobody who has logged in", []string{"", withALPN, device}, noSNI, "", Known{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := newReplica(t, Memory)
+			spoken(t, g)
+			for k := tt.known; len(k) > 0; k = k[3:] {
+				g.speaks(as(k[1], hello("192.0.2.7")), k[0], k[2])
+			}
+			h := as(tt.asks, hello("192.0.2.7", outcome(proxy.Rejected), listener(proxy.IMAP, 143)))
+			h.Pattern = tt.says
+			g.meet(h)
+			if got := g.Identify(h); got != tt.want {
+				t.Errorf("%+v, want %+v", got, tt.want)
+			}
+			h = as(tt.asks, hello("192.0.2.8", outcome(proxy.Rejected)))
+			if got := g.Identify(h); got.Accounts != 0 {
+				t.Errorf("at another address %+v", got)
+			}
+		})
+	}
+}
