@@ -27,7 +27,7 @@ func replayPolicy(ctx context.Context, sys system) error {
 	fs.StringVar(&f.policy, "policy", "", "the policy in this `file`; needed")
 	fs.StringVar(&f.at, "at", "", "what it does at this `time` (default after its last dated change, or now)")
 	fs.StringVar(&f.since, "since", "30d", "clients that were seen in this `time`, such as 36h or 30d, or since a date")
-	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
+	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
 		"there are any, else network: an address, or an IPv6 /64)")
 	fs.StringVar(&f.format, "format", "text", "text, json or csv")
 	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")

@@ -25,6 +25,7 @@ import (
 // reportFlags are the values of the flags, as they were written.
 type reportFlags struct {
 	source
+	patterns                                  bool
 	since, by, format, accounts, forget, from string
 	q                                         report.Query
 	given                                     flagValues
@@ -35,7 +36,7 @@ func reportLedger(ctx context.Context, sys system) error {
 	var f reportFlags
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
 	fs.StringVar(&f.since, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d, or since a date")
-	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network or software (default account where\n"+
+	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
 		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)")
 	fs.StringVar(&f.format, "format", "text", "text, markdown, csv or json")
 	fs.BoolVar(&f.q.Noise, "noise", false, "list noise too")
@@ -50,6 +51,7 @@ func reportLedger(ctx context.Context, sys system) error {
 		"of its exemption; with -format csv for a mail merge")
 	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
 	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
+	fs.BoolVar(&f.patterns, "patterns", false, "print how the programs speak that are not known, as POSTERN_PROGRAMS_FILE has it, and nothing\nelse")
 	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
 	f.flags(fs)
 	f.q.Style.Width = sys.width()
@@ -139,11 +141,14 @@ func (sys system) top(format report.Format) int {
 // options parses the flags.
 func (f *reportFlags) options(now time.Time) (err error) {
 	f.q.Style.Mail = f.q.Mail
+	if f.patterns {
+		f.by, f.format, f.q.Noise = string(report.ByProgram), string(report.Patterns), true
+	}
 	if f.q.Since, err = report.ParseSince(f.since, now); err != nil {
 		return flagError{"since", err.Error()}
 	}
 	if f.q.By, err = report.ParseBy(f.by); err != nil || f.by == "" && f.given.has("by") {
-		return flagError{"by", fmt.Sprintf("%q is none of account, domain, network, software", f.by)}
+		return flagError{"by", fmt.Sprintf("%q is none of account, domain, network, program, software", f.by)}
 	}
 	if f.q.Style.Format, err = report.ParseFormat(f.format); err != nil {
 		return flagError{"format", err.Error()}

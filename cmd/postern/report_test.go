@@ -44,6 +44,7 @@ type visit struct {
 	version  policy.Version
 	account  string
 	software string
+	pattern  string
 	failed   int // logins
 	ago      time.Duration
 	outcome  proxy.Outcome
@@ -75,7 +76,7 @@ func remember(t *testing.T, store *ledger.Store, identity func(string) string, v
 		}
 		r.Handshake(&proxy.Handshake{Conn: conn, Hello: hello, Outcome: outcome, Version: served, Verdict: policy.Verdict{Version: v.version, Reason: policy.ReasonVersion}})
 		if v.account != "" {
-			r.Login(&proxy.Login{Conn: conn, Account: v.account, Software: v.software})
+			r.Login(&proxy.Login{Conn: conn, Account: v.account, Software: v.software, Pattern: v.pattern})
 		}
 		r.Closed(&proxy.Closed{Conn: conn, FailedLogins: v.failed})
 	}
@@ -316,6 +317,56 @@ func TestTheListToWriteTo(t *testing.T) {
 }
 
 // A reader that has seen enough is no fault.
+// TestAnOperatorNamesPatterns that a report prints, and the next one has the name.
+func TestAnOperatorNamesPatterns(t *testing.T) {
+	device, curl := annaComes, bertComes
+	device.software, device.pattern = "", "imaps aaa.01 LOGIN:quoted:quoted"
+	curl.software, curl.pattern = "", "imaps A001 CAPABILITY AUTHENTICATE:PLAIN:ir"
+	_, environ := sqliteWith(t, plainly, device, curl, scannerComes)
+	report := func(args ...string) string {
+		t.Helper()
+		o := runAt(t, reportNow, environ, append([]string{"report"}, args...)...)
+		if o.code != 0 {
+			t.Fatalf("%q: exit code %d: %s", args, o.code, o.stderr)
+		}
+		return o.stdout
+	}
+	const head = "# Write the names in the place of ?: pattern, names, versions, last seen, clients.\n"
+	printed := report("-patterns")
+	if want := head + device.pattern + "\t?\t\t2026-11-25\t1 client, left\n"; printed != want {
+		t.Errorf("printed is\n%swant\n%s", printed, want)
+	}
+	file := filepath.Join(t.TempDir(), "programs.txt")
+	environ = append(environ, "POSTERN_PROGRAMS_FILE="+file)
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(printed) // nothing is named so far
+	if again := report("-patterns"); again != printed {
+		t.Errorf("printed again is\n%s", again)
+	}
+	write(strings.Replace(printed, "?\t", "Scan-o-mat\t", 1))
+	if got := report("-patterns"); got != head {
+		t.Errorf("once it has a name: %s", got)
+	}
+	for args, want := range map[string]string{
+		"-by program":             "like Scan-o-mat  1         1.0  1 ",
+		"-by software":            "Without a known program: ",
+		"-by account":             "anna@example.org  like Scan-o-mat  1.0  1 ",
+		"-by program -format csv": "like Scan-o-mat,left,1,1,ok,anna@example.org,,",
+	} {
+		if got := report(strings.Fields(args)...); !strings.Contains(got, want) {
+			t.Errorf("%s has no %q:\n%s", args, want, got)
+		}
+	}
+	write("imaps 1 X\n")
+	if o := runAt(t, reportNow, environ, "report"); o.code != 2 || !strings.Contains(o.stderr, file+":1: the name is missing") {
+		t.Errorf("a wrong file: exit code %d, %s", o.code, o.stderr)
+	}
+}
+
 func TestAReportIntoAPipeThatCloses(t *testing.T) {
 	_, environ := sqliteWith(t, plainly, annaComes)
 	plan := "plan -policy " + policyFile(t, "mode: enforce\n")
@@ -399,7 +450,7 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		{nil, []string{"-from", "127.0.0.1:9993"}, 2, "postern report: -from: not the URL of an admin port: write one such as http://127.0.0.1:9993\n"},
 		{nil, []string{"-from", ""}, 2, "postern report: -from: its value is missing: write it behind the flag" + more},
 		{nil, []string{"-since", "2w"}, 2, `postern report: -since: "2w" is neither a date nor a duration: write a date as 2026-11-01, or how far to look back as 36h or 30d` + more},
-		{nil, []string{"-by", "color"}, 2, `postern report: -by: "color" is none of account, domain, network, software` + more},
+		{nil, []string{"-by", "color"}, 2, `postern report: -by: "color" is none of account, domain, network, program, software` + more},
 		{nil, []string{"-format", "pdf"}, 2, `postern report: -format: "pdf" is none of text, markdown, csv, json` + more},
 		{nil, []string{"-max", "-1"}, 2, "postern report: -max: below 0: write a whole number from 0 on" + more},
 		{nil, []string{"-forget", "a", "-ready"}, 2, "postern report: -forget: does not go with -ready: leave that out" + more},

@@ -123,7 +123,7 @@ func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (outc
 func (g *Runtime) facts(ctx context.Context) (report.Facts, error) {
 	f := ReportFacts(g.cfg, g.now())
 	f.Policy = g.policy.Load().Policy
-	f.Backlog = g.ledger.recorder.Backlog()
+	f.Backlog, f.Programs = g.ledger.recorder.Backlog(), g.ledger.store.Table().Own
 	return f, f.Of(ctx, g.ledger.store)
 }
 

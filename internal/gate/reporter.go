@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/internal/report"
 )
 
@@ -89,6 +90,11 @@ func runReporter(ctx context.Context, stdin io.Reader, stdout io.Writer) (*repor
 		return nil, err
 	}
 	defer store.Close()
+	table, err := programs.New("", job.Facts.Programs)
+	if err != nil {
+		return nil, err
+	}
+	store.SetPrograms(table)
 	if err := job.Facts.Of(ctx, store); err != nil {
 		return nil, err
 	}

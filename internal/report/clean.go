@@ -81,7 +81,7 @@ func (r *Report) Clean() {
 
 func clean(g *Group) {
 	g.Name = oneLine(g.Name)
-	for _, list := range [][]string{g.Addresses, g.Accounts, g.Software, g.Endpoints} {
+	for _, list := range [][]string{g.Addresses, g.Accounts, g.Software, g.SpeaksLike, g.Endpoints} {
 		cleanList(list, oneLine)
 	}
 	cleanList(g.Versions, versionWord)

@@ -240,8 +240,8 @@ const notKnown = "(not known)"
 // columnsOf returns the columns that are not empty.
 func columnsOf(list []Group, by By) []column {
 	accounts := column{heading: "accounts", count: func(g *Group) int { return g.Distinct.Accounts }}
-	programs := column{heading: "programs", count: func(g *Group) int { return g.Distinct.Software }, share: 10,
-		items: func(g *Group) []string { return g.Software }}
+	programs := column{heading: "programs", count: func(g *Group) int { return cmp.Or(g.Distinct.Software, g.Distinct.SpeaksLike) }, share: 10,
+		items: saidOrInferred}
 	of := column{heading: "clients", count: func(g *Group) int { return g.Clients }}
 	if by == ByNetwork {
 		accounts.items = func(g *Group) []string { return g.Accounts }
@@ -257,6 +257,19 @@ func columnsOf(list []Group, by By) []column {
 			return c.text != nil && c.text(&g) != "" || c.text == nil && c.count(&g) > 0
 		})
 	})
+}
+
+// saidOrInferred are programs by the names that they have said or, where there are none,
+// by how they speak.
+func saidOrInferred(g *Group) []string {
+	if len(g.Software) > 0 {
+		return g.Software
+	}
+	var all []string
+	for _, s := range g.SpeaksLike {
+		all = append(all, inferredName(s))
+	}
+	return all
 }
 
 func (by By) heading() string {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/programs"
 	"postern/internal/text"
 )
 
@@ -25,13 +26,16 @@ const (
 	Markdown Format = "markdown"
 	CSV      Format = "csv"
 	JSON     Format = "json"
+	// Patterns are those of a report by program whose programs are not known, as an
+	// operator's file has them ([programs.Load]).
+	Patterns Format = "patterns"
 )
 
 // ContentType returns the format's media type.
 func (f Format) ContentType() string {
 	return map[Format]string{
 		Text: "text/plain; charset=utf-8", Markdown: "text/markdown; charset=utf-8",
-		CSV: "text/csv; charset=utf-8; header=present", JSON: "application/json",
+		CSV: "text/csv; charset=utf-8; header=present", JSON: "application/json", Patterns: "text/tab-separated-values; charset=utf-8",
 	}[f]
 }
 
@@ -69,7 +73,7 @@ func (s *Style) bound(n int) int {
 	switch {
 	case s.Summary:
 		return 0
-	case s.Top == 0, s.Top == DefaultTop && (s.Format == CSV || s.Format == JSON):
+	case s.Top == 0, s.Top == DefaultTop && s.Format != Text && s.Format != Markdown:
 		return n
 	case s.Top == DefaultTop:
 		return min(n, Shown)
@@ -153,7 +157,9 @@ func (o *output) head() {
 	case o.style.Format == CSV && o.style.Mail:
 		o.record(mailHeader)
 	case o.style.Format == CSV:
-		o.record(slices.Concat([]string{string(o.By), "status"}, groupHeader, []string{"rule", "owner", "until"}))
+		o.record(slices.Concat([]string{string(o.By), "status"}, groupHeader, []string{"rule", "owner", "until"}, inferredHeader))
+	case o.style.Format == Patterns:
+		o.WriteString("# Write the names in the place of " + programs.Unnamed + ": pattern, names, versions, last seen, clients.\n")
 	case o.style.Format == JSON:
 		o.Write(o.headJSON())
 	}
@@ -180,7 +186,7 @@ func (o *output) rest() {
 		o.restOfJSON()
 	case o.style.Format == CSV && o.style.Mail:
 		o.groups(o.mail)
-	case o.style.Format == CSV:
+	case o.style.Format == CSV, o.style.Format == Patterns:
 		o.groups(o.left)
 		for _, e := range o.Exempted {
 			o.groups(e.section)
@@ -264,10 +270,12 @@ func (o *output) groups(s *section) {
 	}
 }
 
-// groupHeader names the fields of a group.
+// groupHeader and inferredHeader name the fields of a group.
 var groupHeader = []string{"clients", "remaining", "login", "accounts", "software", "versions", "listeners", "endpoints", "addresses",
 	"first_seen", "last_seen", "observed", "explained", "rejected", "failed",
 	"accounts_in_all", "software_in_all", "endpoints_in_all", "addresses_in_all"}
+
+var inferredHeader = []string{"speaks_like", "speaks_like_in_all", "library", "advice"}
 
 func (g *Group) fields() []string {
 	list := func(s []string) string { return strings.Join(s, "; ") }
@@ -277,12 +285,19 @@ func (g *Group) fields() []string {
 		list(g.Listeners), list(g.Endpoints), list(g.Addresses), g.FirstSeen.Format(time.RFC3339), g.LastSeen.Format(time.RFC3339),
 		fmt.Sprint(h.Observed), fmt.Sprint(h.Explained), fmt.Sprint(h.Rejected), fmt.Sprint(h.Failed),
 		strconv.Itoa(g.Distinct.Accounts), strconv.Itoa(g.Distinct.Software), strconv.Itoa(g.Distinct.Endpoints), strconv.Itoa(g.Distinct.Addresses),
+		list(g.SpeaksLike), strconv.Itoa(g.Distinct.SpeaksLike), list(g.Library), list(g.Advice),
 	}
 }
 
 // appendGroup appends a group of a section as it is written.
 func (s *Style) appendGroup(b []byte, of *section, g *Group) []byte {
-	if s.Format != CSV {
+	switch {
+	case s.Format == Patterns && !programs.IsPattern(g.Name):
+		return b
+	case s.Format == Patterns:
+		return fmt.Appendf(b, "%s\t%s\t\t%s\t%s, %s\n", g.Name, programs.Unnamed, g.LastSeen.Format(time.DateOnly),
+			text.Number(g.Clients, "client"), of.status)
+	case s.Format != CSV:
 		return appendGroup(b, g)
 	}
 	name := g.Name
@@ -297,7 +312,8 @@ func (s *Style) appendGroup(b []byte, of *section, g *Group) []byte {
 	if of.answer { // only a report says how many clients remain
 		return text.AppendRecord(b, slices.Concat([]string{name, of.status}, fields[:1], fields[2:]))
 	}
-	return text.AppendRecord(b, slices.Concat([]string{name, of.status}, fields, more))
+	n := len(groupHeader)
+	return text.AppendRecord(b, slices.Concat([]string{name, of.status}, fields[:n], more, fields[n:]))
 }
 
 func (s *Style) appendLetter(b []byte, l *Letter) []byte {
@@ -358,10 +374,12 @@ func appendGroup(b []byte, g *Group) []byte {
 		l = l.number("remaining", int64(g.Remaining))
 	}
 	l = l.texts("addresses", g.Addresses).texts("accounts", g.Accounts).texts("software", g.Software)
+	l = l.texts("speaks_like", g.SpeaksLike).texts("library", g.Library).texts("advice", g.Advice)
 	l = l.texts("versions", g.Versions).texts("listeners", g.Listeners).texts("endpoints", g.Endpoints)
 	d := &g.Distinct
 	l = append(l.key("distinct"), '{').number("addresses", int64(d.Addresses)).number("accounts", int64(d.Accounts))
-	l = append(l.number("software", int64(d.Software)).number("endpoints", int64(d.Endpoints)), '}')
+	l = l.number("software", int64(d.Software)).number("speaks_like", int64(d.SpeaksLike))
+	l = append(l.number("endpoints", int64(d.Endpoints)), '}')
 	if g.Elsewhere {
 		l = append(l.key("elsewhere"), "true"...)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/internal/text"
 	"postern/policy"
 )
@@ -22,14 +23,16 @@ const (
 	ByDomain   By = "domain"
 	ByNetwork  By = "network"
 	BySoftware By = "software"
+	// ByProgram is by what it has said or, as inferredName has it, by how it speaks.
+	ByProgram By = "program"
 )
 
 // ParseBy reads one of them; an empty text stays empty.
 func ParseBy(s string) (By, error) {
-	if by := By(s); slices.Contains([]By{"", ByAccount, ByDomain, ByNetwork, BySoftware}, by) {
+	if by := By(s); slices.Contains([]By{"", ByAccount, ByDomain, ByNetwork, BySoftware, ByProgram}, by) {
 		return by, nil
 	}
-	return "", fmt.Errorf("%.40q is none of account, domain, network, software", s)
+	return "", fmt.Errorf("%.40q is none of account, domain, network, program, software", s)
 }
 
 // Group is some clients together.
@@ -44,10 +47,15 @@ type Group struct {
 	Addresses []string `json:"addresses"`
 	Accounts  []string `json:"accounts"`
 	Software  []string `json:"software"`
-	Versions  []string `json:"versions"`
-	Listeners []string `json:"listeners"`
-	Endpoints []string `json:"endpoints"`
-	Distinct  Distinct `json:"distinct"`
+	// SpeaksLike, Library and Advice are as in ledger.Client, and as long; SpeaksLike is
+	// of programs that have not said their names.
+	SpeaksLike []string `json:"speaks_like"`
+	Library    []string `json:"library"`
+	Advice     []string `json:"advice"`
+	Versions   []string `json:"versions"`
+	Listeners  []string `json:"listeners"`
+	Endpoints  []string `json:"endpoints"`
+	Distinct   Distinct `json:"distinct"`
 	// Elsewhere: all clients of a group without a name are in others, too. Such
 	// groups overlap, and must not be added up.
 	Elsewhere bool `json:"elsewhere,omitempty"`
@@ -64,10 +72,11 @@ type Group struct {
 
 // Distinct counts what a group lists.
 type Distinct struct {
-	Addresses int `json:"addresses"`
-	Accounts  int `json:"accounts"`
-	Software  int `json:"software"`
-	Endpoints int `json:"endpoints"`
+	Addresses  int `json:"addresses"`
+	Accounts   int `json:"accounts"`
+	Software   int `json:"software"`
+	SpeaksLike int `json:"speaks_like"`
+	Endpoints  int `json:"endpoints"`
 }
 
 // maxListed bounds the lists of a group.
@@ -85,7 +94,19 @@ func nameOf(l *ledger.Identity, by By) string {
 		}
 		return strings.ToLower(l.Account[at+1:])
 	}
+	if by == ByProgram && l.Software == "" {
+		return inferredName(l.SpeaksLike)
+	}
 	return l.Software
+}
+
+// inferredName marks the name of a program that has not said it. A pattern stands for
+// itself.
+func inferredName(speaksLike string) string {
+	if speaksLike == "" || programs.IsPattern(speaksLike) {
+		return speaksLike
+	}
+	return "like " + speaksLike
 }
 
 // visit is a row of the ledger in a group, with one of its logins.
@@ -99,8 +120,9 @@ type visit struct {
 	handshakes  ledger.Counts
 	// until is when the policy no longer lets it in, 0 if never, and rule the
 	// number of the exemption that ends then, or 0; for letters alone.
-	until, rule                                 int64
-	listener, addr, endpoint, account, software string
+	until, rule                       int64
+	listener, addr, endpoint, library string
+	ledger.Identity
 }
 
 // visitOf is what all visits of a row have.
@@ -108,14 +130,15 @@ func visitOf(net, row int64, c *ledger.Client, handshakes ledger.Counts) visit {
 	return visit{
 		net: net, row: row, login: int64(slices.Index(ledger.Logins, c.Login)), version: int64(c.Version), first: c.First.Unix(), last: c.Last.Unix(),
 		handshakes: handshakes, listener: listenerWord(string(c.Listener)), addr: c.Addr.String(), endpoint: c.Endpoint.String(),
+		library: c.Library,
 	}
 }
 
 // fields are what a visit is encoded as, but for its row.
-func (v *visit) fields() ([12]*int64, [5]*string) {
+func (v *visit) fields() ([12]*int64, [7]*string) {
 	h := &v.handshakes
 	return [...]*int64{&v.net, &v.counts, &v.login, &v.version, &v.first, &v.last, &h.Observed, &h.Explained, &h.Rejected, &h.Failed, &v.until, &v.rule},
-		[...]*string{&v.listener, &v.addr, &v.endpoint, &v.account, &v.software}
+		[...]*string{&v.listener, &v.addr, &v.endpoint, &v.library, &v.Account, &v.Software, &v.SpeaksLike}
 }
 
 // append encodes a visit so that visits are in the order of rows.
@@ -159,6 +182,7 @@ type gathering struct {
 	counted                       bool  // its network is among those remaining
 	addr                          string
 	accounts, software, endpoints values
+	speaksLike, library, advice   values
 	until, rule                   int64 // as in visit, the first of all
 }
 
@@ -168,6 +192,7 @@ func (g *gathering) reset(name string) {
 		Group:    Group{Name: name, Addresses: g.Addresses[:0], Versions: g.Versions[:0], Listeners: g.Listeners[:0]},
 		scratch:  g.scratch,
 		accounts: values{few: g.accounts.few[:0]}, software: values{few: g.software.few[:0]}, endpoints: values{few: g.endpoints.few[:0]},
+		speaksLike: values{few: g.speaksLike.few[:0]}, library: values{few: g.library.few[:0]}, advice: values{few: g.advice.few[:0]},
 	}
 }
 
@@ -184,8 +209,11 @@ func (g *gathering) add(v *visit) {
 		g.addRow(v)
 		g.endpoints.add(g.scratch, v.endpoint)
 	}
-	g.accounts.add(g.scratch, v.account)
-	g.software.add(g.scratch, v.software)
+	g.accounts.add(g.scratch, v.Account)
+	g.software.add(g.scratch, v.Software)
+	g.speaksLike.add(g.scratch, v.SpeaksLike)
+	g.library.add(g.scratch, v.library)
+	g.advice.add(g.scratch, programs.Builtin.Advise(v.Software, v.SpeaksLike, v.library))
 }
 
 func (g *gathering) addRow(v *visit) {
@@ -224,6 +252,9 @@ func (g *gathering) done() *Group {
 	g.Accounts, g.Distinct.Accounts = g.accounts.done()
 	g.Software, g.Distinct.Software = g.software.done()
 	g.Endpoints, g.Distinct.Endpoints = g.endpoints.done()
+	g.SpeaksLike, g.Distinct.SpeaksLike = g.speaksLike.done()
+	g.Library, _ = g.library.done()
+	g.Advice, _ = g.advice.done()
 	slices.Sort(g.Versions)
 	slices.Sort(g.Listeners)
 	clean(&g.Group)

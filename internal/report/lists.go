@@ -113,7 +113,7 @@ func (l *lists) put(s *section, v *visit, logins []ledger.Identity) {
 			continue
 		}
 		hasName = true
-		v.account, v.software = logins[i].Account, logins[i].Software
+		v.Identity = logins[i]
 		b := binary.BigEndian.AppendUint16(append(l.buffer[:0], 0, 0, 0, 0, 0, 0, 0, 0), s.number)
 		b = append(binary.AppendUvarint(b, uint64(len(name))), name...)
 		binary.BigEndian.PutUint64(b, maphash.Bytes(l.seed, b[8:]))
@@ -139,7 +139,7 @@ func (l *lists) putNameless(s *section, v *visit, logins []ledger.Identity) {
 		l.put(s.members, v, logins)
 	}
 	for i := range logins {
-		v.account, v.software = logins[i].Account, logins[i].Software
+		v.Identity = logins[i]
 		into.add(v)
 	}
 }

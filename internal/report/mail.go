@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/internal/text"
 	"postern/policy"
 )
@@ -30,6 +31,9 @@ type Letter struct {
 	Versions      []string  `json:"versions"`
 	Clients       int       `json:"clients"`
 	LastSeen      time.Time `json:"last_seen"`
+	// SpeaksLike and Advice are as in Group.
+	SpeaksLike []string `json:"speaks_like"`
+	Advice     []string `json:"advice"`
 }
 
 // ends finds when a policy no longer lets clients in.
@@ -78,7 +82,7 @@ func (e *ends) of(c *ledger.Client) int64 {
 func (l *lists) letter(g *gathering) *Letter {
 	letter := &Letter{
 		Account: g.Name, DaysLeft: -1, Software: g.Software, SoftwareInAll: g.Distinct.Software, Versions: g.Versions,
-		Clients: g.Clients, LastSeen: g.LastSeen,
+		Clients: g.Clients, LastSeen: g.LastSeen, SpeaksLike: g.SpeaksLike, Advice: g.Advice,
 	}
 	if g.until != 0 {
 		letter.Until = new(time.Unix(g.until, 0).UTC())
@@ -95,10 +99,12 @@ func (l *Letter) clean() {
 		*s = oneLine(*s)
 	}
 	cleanList(l.Software, oneLine)
+	cleanList(l.SpeaksLike, oneLine)
 	cleanList(l.Versions, versionWord)
 }
 
-var mailHeader = []string{"account", "days_left", "until", "owner", "rule", "software", "versions", "clients", "last_seen", "software_in_all"}
+var mailHeader = []string{"account", "days_left", "until", "owner", "rule", "software", "versions", "clients", "last_seen", "software_in_all",
+	"speaks_like", "advice"}
 
 // cells are in the order of the header.
 func (l *Letter) cells() []string {
@@ -107,7 +113,8 @@ func (l *Letter) cells() []string {
 		days, until = strconv.Itoa(l.DaysLeft), l.Until.Format(time.RFC3339)
 	}
 	return []string{l.Account, days, until, l.Owner, l.Rule, strings.Join(l.Software, "; "), strings.Join(l.Versions, "; "),
-		strconv.Itoa(l.Clients), l.LastSeen.Format(time.RFC3339), strconv.Itoa(l.SoftwareInAll)}
+		strconv.Itoa(l.Clients), l.LastSeen.Format(time.RFC3339), strconv.Itoa(l.SoftwareInAll),
+		strings.Join(l.SpeaksLike, "; "), strings.Join(l.Advice, "; ")}
 }
 
 // row is the letter in a table for people.
@@ -116,11 +123,18 @@ func (l *Letter) row(markdown bool) []string {
 	if l.Until != nil {
 		days, until = text.Number(l.DaysLeft, "day"), l.Until.Format(time.DateOnly)
 	}
-	programs := cmp.Or(strings.Join(l.Software, ", "), "-")
-	if more := l.SoftwareInAll - len(l.Software); more > 0 {
-		programs += fmt.Sprintf(" and %d more", more)
+	const shown = 18
+	used := strings.Join(l.Software, ", ")
+	for _, s := range l.SpeaksLike {
+		if used == "" && !programs.IsPattern(s) {
+			used = text.Clip(inferredName(s), shown, "...")
+		}
 	}
-	row := []string{l.Account, days, until, cmp.Or(l.Owner, "-"), programs, versions(l.Versions)}
+	used = cmp.Or(used, "-")
+	if more := l.SoftwareInAll - len(l.Software); more > 0 {
+		used += fmt.Sprintf(" and %d more", more)
+	}
+	row := []string{l.Account, days, until, cmp.Or(l.Owner, "-"), used, versions(l.Versions)}
 	if markdown {
 		row[0], row[3], row[4] = code(row[0]), code(row[3]), code(row[4])
 	}

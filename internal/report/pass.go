@@ -52,7 +52,7 @@ func begin(f *Facts, o Options, s *Style) *pass {
 	p.Report = &Report{
 		Head: Head{Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
 			NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()}},
-		Left: []Group{}, Tell: []Group{}, Exempted: []*Exemption{}, Noise: []Group{}, Mail: s.letters(), Notes: []string{},
+		Left: []Group{}, Tell: []Group{}, Exempted: []*Exemption{}, Noise: []Group{}, Mail: s.letters(), Advice: []string{}, Notes: []string{},
 	}
 	p.Totals.ByPlace, p.Trend.Periods = []*PlaceTotal{}, []Period{}
 	p.Young = p.Began.After(p.Since)
@@ -198,6 +198,11 @@ func (p *pass) client(c *ledger.Client, all *seen) {
 		return
 	}
 	all.left = true
+	for _, a := range c.Advice {
+		if at, found := slices.BinarySearch(p.Advice, a); !found {
+			p.Advice = slices.Insert(p.Advice, at, a)
+		}
+	}
 	// At an old server nobody can see who logs in.
 	counts := c.Login == ledger.LoginOK || c.Login == ledger.LoginUnseen || !keepsNames(p.Identity)
 	switch {

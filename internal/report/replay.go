@@ -147,7 +147,8 @@ func (t *Trial) chooseBy(ctx context.Context) error {
 	known := errors.New("an account is known")
 	err := t.Source(ctx, ledger.Scope{Since: t.Since, Logins: true}, func(clients []ledger.Client) error {
 		for i := range clients {
-			if len(clients[i].Logins) > 0 && (t.Noise || !clients[i].Noise) {
+			named := func(l ledger.Identity) bool { return l.Account != "" }
+			if slices.ContainsFunc(clients[i].Logins, named) && (t.Noise || !clients[i].Noise) {
 				t.By = ByAccount
 				return known
 			}
@@ -289,7 +290,7 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 		}
 		out.object(indented(j), lists)
 	case CSV:
-		out.record(slices.Concat([]string{string(j.By), "answer"}, groupHeader[:1], groupHeader[2:]))
+		out.record(slices.Concat([]string{string(j.By), "answer"}, groupHeader[:1], groupHeader[2:], inferredHeader))
 		for _, a := range j.Answers {
 			out.groups(a.section)
 		}

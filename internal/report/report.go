@@ -42,6 +42,8 @@ type Report struct {
 	Noise []Group `json:"noise"`
 	// Mail is empty unless requested: the accounts to write to.
 	Mail []Letter `json:"mail,omitzero"`
+	// Advice is what to do about the programs and libraries of those left, a line each.
+	Advice []string `json:"advice"`
 	// Notes say what the ledger cannot know.
 	Notes []string `json:"notes"`
 }
@@ -206,8 +208,9 @@ type Facts struct {
 	Identity   string // LEDGER_IDENTITY
 	// Memory: the ledger ends with the process.
 	Memory bool
-	// Backlog is what the ledger was not told.
-	Backlog ledger.Backlog
+	// Backlog is what the ledger was not told, and Programs the operator's file of them.
+	Backlog  ledger.Backlog
+	Programs []byte
 	// Began is the beginning of the ledger; zero where that is not known.
 	Began time.Time
 	// Retention is the ledger's; 0 is unknown.
@@ -262,7 +265,7 @@ func keepsNames(identity string) bool { return identity == "hashed" || identity 
 // note adds notes on what the numbers leave out.
 func (r *Report) note(f *Facts, o Options) {
 	if !keepsNames(f.Identity) {
-		r.Notes = append(r.Notes, "POSTERN_LEDGER_IDENTITY is off: accounts and programs are not known, and every address counts, "+
+		r.Notes = append(r.Notes, "POSTERN_LEDGER_IDENTITY is off: accounts, and what programs say of themselves, are not known, and every address counts, "+
 			"whether it has logged in or not.")
 	}
 	if n := r.Readiness.Unknown; n > 0 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -29,12 +30,42 @@ func came(addr string, listener proxy.Listener, version policy.Version, ja4 stri
 	if logins == nil {
 		login = ledger.LoginNone
 	}
-	return ledger.Client{
+	c := ledger.Client{
 		Addr: netip.MustParseAddr(addr), Listener: listener,
 		Endpoint: ledger.Endpoint{Name: "imap.example.org", Port: map[proxy.Listener]uint16{"imaps": 993, "pop3s": 995, "imap": 143, "pop3": 110}[listener]},
 		Version:  version, Reason: policy.ReasonVersion, JA4: ja4, First: last.Add(-70 * 24 * time.Hour), Last: last, Login: login,
 		Counts: ledger.Counts{Observed: 400, Rejected: 3},
 		Days:   []ledger.Day{{Number: last.Unix() / secondsADay, Counts: ledger.Counts{Observed: 40, Rejected: 1}}}, Logins: logins,
+	}
+	advise(&c)
+	return c
+}
+
+// advise sets what to do about a client, as the ledger does.
+func advise(c *ledger.Client) {
+	c.Advice = nil
+	for _, l := range c.Logins {
+		if a := programs.Builtin.Advise(l.Software, l.SpeaksLike, c.Library); a != "" {
+			c.Advice = append(c.Advice, a)
+		}
+	}
+}
+
+// device speaks like no program that is known.
+const device = "imap SCAN.001 CAPABILITY STARTTLS TLS LOGIN:atom:quoted"
+
+// inferredPrograms has some of the sample's programs not say their names.
+func inferredPrograms(f *facts) {
+	for i, name := range map[int]string{1: "fetchmail", 2: "fetchmail", 3: "Python imaplib, getmail", 4: device, 5: device, 7: device, 9: device} {
+		c := &f.Clients[i]
+		if c.Logins == nil {
+			c.Logins = []ledger.Identity{{}}
+		}
+		for j := range c.Logins {
+			c.Logins[j].Software, c.Logins[j].SpeaksLike = "", name
+		}
+		c.Library = "OpenSSL 1.0.1 limited to TLS 1.0"
+		advise(c)
 	}
 }
 

@@ -73,7 +73,7 @@ func (c *counted) distinct() Distinct {
 		delete(m, "")
 		return len(m)
 	}
-	return Distinct{known(c.addresses), known(c.accounts), known(c.software), known(c.endpoints)}
+	return Distinct{Addresses: known(c.addresses), Accounts: known(c.accounts), Software: known(c.software), Endpoints: known(c.endpoints)}
 }
 
 // countAll counts the groups of a section.
