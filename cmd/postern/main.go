@@ -340,8 +340,11 @@ func words(fs *flag.FlagSet, err error) string {
 			return fmt.Sprintf("-%s: its value is missing: write -%[1]s %s", name, strings.ToUpper(value))
 		}
 		said := strings.Replace(err.Error(), "parse error", reason, 1)
-		if strings.Contains(said, " for flag -top:") {
+		switch {
+		case strings.Contains(said, " for flag -top:"):
 			said += ", 0 for all"
+		case strings.Contains(said, " for flag -timeout:"):
+			said = strings.Replace(said, reason, "write a duration, as in 20s", 1)
 		}
 		return said
 	}

@@ -39,11 +39,11 @@ func probeServers(ctx context.Context, sys system) error {
 		return flagError{"floor", err.Error()}
 	}
 	if *file != "" {
-		b, err := text.ReadFile(*file, maxTargets)
+		more, err := targetsIn(*file)
 		if err != nil {
-			return flagError{"targets", text.FileError(*file, err).Error()}
+			return flagError{"targets", err.Error()}
 		}
-		targets = append(targets, strings.Fields(string(b))...)
+		targets = append(targets, more...)
 	}
 	switch {
 	case len(targets) == 0:
@@ -67,6 +67,27 @@ func probeServers(ctx context.Context, sys system) error {
 	probe.Run(ctx, all, o, tell)
 	progress.clear()
 	return sys.concludeProbe(all, o.Floor, *asJSON)
+}
+
+// targetsIn reads a file of targets; a comment begins with #.
+func targetsIn(file string) (targets []string, err error) {
+	b, err := text.ReadFile(file, maxTargets)
+	switch {
+	case err != nil:
+		return nil, text.FileError(file, err)
+	case len(b) > maxTargets:
+		return nil, fmt.Errorf("%s: longer than 1 MB: split it", file)
+	}
+	for i, line := range strings.Split(string(b), "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		for _, target := range strings.Fields(line) {
+			if _, _, err := probe.ParseTarget(target); err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", file, i+1, err)
+			}
+			targets = append(targets, target)
+		}
+	}
+	return targets, nil
 }
 
 // concludeProbe prints what was found; the error is the exit code.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/internal/hello"
 	"postern/internal/legacyhello"
@@ -168,7 +169,7 @@ func TestEveryAddressOfANameStandsApart(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	all, err := Listeners(t.Context(), []string{"localhost"}, Options{})
+	all, err := Listeners(t.Context(), []string{"localhost"}, Options{Timeout: 5 * time.Second})
 	if err != nil || len(all) != len(mailPorts)*len(addresses) {
 		t.Fatalf("%d listeners at %v, %v", len(all), addresses, err)
 	}
@@ -176,6 +177,13 @@ func TestEveryAddressOfANameStandsApart(t *testing.T) {
 		if l.Address != addresses[i/len(mailPorts)].Unmap().String() || l.Port != mailPorts[i%len(mailPorts)].number || l.sni != "localhost" {
 			t.Errorf("%+v", l)
 		}
+	}
+}
+
+func TestALookupEndsWithTheTimeOut(t *testing.T) {
+	all, err := Listeners(t.Context(), []string{"name.invalid"}, Options{Timeout: time.Nanosecond})
+	if err != nil || len(all) != 1 || !strings.HasPrefix(all[0].Error, "no answer in ") {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
 

@@ -52,7 +52,7 @@ type Options struct {
 type Listener struct {
 	Target  string `json:"target"`
 	Address string `json:"address,omitempty"`
-	Port    int    `json:"port"`
+	Port    int    `json:"port,omitempty"`
 	// StartTLS is imap or pop3, or empty.
 	StartTLS string `json:"starttls,omitempty"`
 	// Error is why nothing could be found.
@@ -89,24 +89,35 @@ const anyPort = -1
 // mailPorts are those known by number.
 var mailPorts = []mailPort{{993, "imaps", ""}, {995, "pop3s", ""}, {143, "imap", "imap"}, {110, "pop3", "pop3"}}
 
+// ParseTarget reads HOST or HOST:PORT; without a port it is -1.
+func ParseTarget(target string) (host string, port int, err error) {
+	spelt := target
+	if _, err := netip.ParseAddr(target); err == nil && strings.Contains(target, ":") {
+		spelt = "[" + target + "]"
+	}
+	host, port, problem := config.ParseAddr(spelt, true, anyPort)
+	if problem != "" {
+		err = fmt.Errorf("%s: %s", Quoted(target), problem)
+	}
+	return host, port, err
+}
+
 // Listeners lists what targets stand for, HOST or HOST:PORT: every address of a name
 // on its own, and without a port all four of mail. A name that cannot be resolved is
 // one with that Error; err is a target that cannot be read.
 func Listeners(ctx context.Context, targets []string, o Options) (all []*Listener, err error) {
 	for _, target := range targets {
-		spelt := target
-		if _, err := netip.ParseAddr(target); err == nil && strings.Contains(target, ":") {
-			spelt = "[" + target + "]"
-		}
-		host, port, problem := config.ParseAddr(spelt, true, anyPort)
-		if problem != "" {
-			return nil, fmt.Errorf("%s: %s", Quoted(target), problem)
+		host, port, err := ParseTarget(target)
+		if err != nil {
+			return nil, err
 		}
 		ports := slices.DeleteFunc(slices.Clone(mailPorts), func(p mailPort) bool { return port != anyPort && p.number != port })
 		if len(ports) == 0 {
 			ports = []mailPort{{port, cmp.Or(o.StartTLS, "tls"), o.StartTLS}}
 		}
-		addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		lookup, cancel := context.WithTimeout(ctx, o.Timeout)
+		addresses, err := net.DefaultResolver.LookupNetIP(lookup, "ip", host)
+		cancel()
 		if err != nil {
 			all = append(all, &Listener{Target: target, name: host, Error: words(err, o.Timeout)})
 		}
@@ -185,11 +196,12 @@ func (l *Listener) ask(ctx context.Context, p Port, of offer) (Result, error) {
 		err = io.EOF
 	}
 	r := Result{offer: of, Unknown: timedOut(err)}
+	end, _ := ctx.Deadline()
 	switch {
 	case err == nil:
 		r.take(f)
 		l.see(f.Certificates)
-	case ctx.Err() != nil:
+	case !time.Now().Before(end): // the context may hear of it later
 		r.Answer, l.Incomplete = noTime, true
 	default:
 		r.Answer = words(err, p.Timeout)

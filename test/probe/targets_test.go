@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"bytes"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -22,7 +24,12 @@ func refuses(c net.Conn) {
 func TestTargetsMayStandInAFile(t *testing.T) {
 	bin, addr := posterntest.Shipped(t), listen(t, refuses)
 	file := filepath.Join(t.TempDir(), "servers.txt")
-	if err := os.WriteFile(file, []byte(addr+"\r\n\n127.0.0.1:1\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(addr+" # ours\r\n\n# 127.0.0.1:2\n127.0.0.1:1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	slip, long := file+".slip", file+".long"
+	if err := errors.Join(os.WriteFile(slip, []byte(addr+"\nimaps://mail.example.org\n"), 0o600),
+		os.WriteFile(long, bytes.Repeat([]byte("127.0.0.1:1\n"), 1<<17), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -33,6 +40,9 @@ func TestTargetsMayStandInAFile(t *testing.T) {
 		{"-targets " + file, 0, []string{addr + " tls: refuses ", "127.0.0.1:1 tls: nothing listens there"}},
 		{"-targets " + file + ".gone", 2, []string{"-targets", "servers.txt.gone"}},
 		{"-targets " + filepath.Dir(file), 2, []string{"-targets"}},
+		{"-targets " + slip, 2, []string{"-targets: " + slip + `:2: "imaps://mail.example.org": `}},
+		{"-targets " + long, 2, []string{"-targets: " + long + ": longer than 1 MB"}},
+		{"-timeout 5 " + addr, 2, []string{`"5"`, "-timeout", "a duration, as in 20s"}},
 		{"", 2, []string{"HOST:PORT"}},
 		{"-starttls smtp " + addr, 2, []string{"-starttls", "imap or pop3"}},
 		{"-floor tls1.1 " + addr, 2, []string{"-floor", "tls1.2"}},
