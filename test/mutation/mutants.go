@@ -104,7 +104,7 @@ var mutants = []mutant{
 	{"go is said though clients are not written", "internal/report Report.judge", part("Unwritten", 1), always, "internal/report TestClientsThatAreNotWrittenAreNoGo"},
 	{"logins are not written", "internal/ledger Store.add", call("logins", 1), skipped, "internal/ledger TestAClientWhoseLoginsAllFailedIsNoise/sqlite"},
 	{"the end does not write the rest", "internal/ledger Recorder.Close", body, first("return nil"), "internal/ledger TestTheEndWritesTheRest"},
-	{"an account is kept by its name", "internal/ledger Recorder.identify", call("identity", 1), becomes("account"), "internal/ledger TestAHashIsKeptInPlaceOfTheAccount/sqlite"},
+	{"an account is kept by its name", "internal/ledger Recorder.stored", call("identity", 1), becomes("account"), "internal/ledger TestAHashIsKeptInPlaceOfTheAccount/sqlite"},
 	{"what is erased comes back", "internal/ledger Recorder.erase", call("erase", 1), skipped, "internal/ledger TestAForgottenAccountIsGoneEverywhere/sqlite"},
 	{"a scanner is a client", "internal/ledger scanMarks", body, first("return 0"), "internal/ledger TestAScannerIsNoise/sqlite"},
 
