@@ -19,22 +19,25 @@ func TestFourPortsTakeLittleTimeAndMemory(t *testing.T) {
 		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"),
 		"UPSTREAM_POP3": posterntest.StartUpstream(t, posterntest.POP3Greeting, posterntest.POP3Reply).URL("pop3"),
 	})
-	var took time.Duration
-	for _, args := range []string{g.Addr("imaps") + " " + g.Addr("pop3s"), "-starttls imap " + g.Addr("imap"), "-starttls pop3 " + g.Addr("pop3")} {
-		r := measure(t, strings.Fields("probe "+args)...)
-		took += r.took
-		if r.code != 0 || strings.Count(r.out, ": refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; ") != strings.Count(args, ":") {
-			t.Errorf("%q: exit code %d\n%s", args, r.code, r.out)
+	least := time.Hour
+	for range 3 { // what else this machine does only adds to the time
+		var took time.Duration
+		for _, args := range []string{g.Addr("imaps") + " " + g.Addr("pop3s"), "-starttls imap " + g.Addr("imap"), "-starttls pop3 " + g.Addr("pop3")} {
+			r := measure(t, strings.Fields("probe "+args)...)
+			took += r.took
+			if r.code != 0 || strings.Count(r.out, ": refuses SSL 2.0, SSL 3.0, TLS 1.0 and 1.1; ") != strings.Count(args, ":") {
+				t.Errorf("%q: exit code %d\n%s", args, r.code, r.out)
+			}
+			if r.memory > mostMemory {
+				t.Errorf("%q: %d KB", args, r.memory)
+			}
+			t.Log(args, took, r.memory)
 		}
-		if r.memory > mostMemory {
-			t.Errorf("%q: %d KB", args, r.memory)
-		}
-		t.Log(args, r.memory)
+		least = min(least, took)
 	}
-	if took > most {
-		t.Errorf("four ports took %v", took)
+	if least > most {
+		t.Errorf("four ports took %v", least)
 	}
-	t.Log(took)
 }
 
 // TestPosternObeysNothingFromBeforeTLS asks Postern's own guard: a command behind STARTTLS
