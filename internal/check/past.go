@@ -43,7 +43,7 @@ func (r *Report) past(ctx context.Context, cfg *config.Config, timeout time.Dura
 	probe.Run(ctx, all, o, func(int) {})
 	for _, l := range all {
 		if l.Below(o.Floor) {
-			r.warn(variables[l.Addr()], "%s is a way past Postern for whoever reaches it; it %s: close it to clients, or raise what it takes", l.Addr(), l.Summary)
+			r.warn(variables[l.Addr()], "%s is a way past Postern for whoever reaches it: close it to clients, or raise what it takes; it %s", l.Addr(), l.Summary)
 		}
 	}
 }

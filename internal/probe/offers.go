@@ -44,10 +44,10 @@ func offers() (all []offer) {
 		offer{"rc4", "RC4", policy.TLS12, tls12.Only(hello.RC4...)},
 		offer{"cbc", "CBC with ECDHE", policy.TLS12, tls12.Only(hello.CBC...)},
 		offer{"sha1", "SHA-1 signatures alone", policy.TLS12, sha1},
-		offer{"no-signatures", "no signatures named", policy.TLS12, unsigned},
+		offer{"no-signatures", "hellos without signature algorithms", policy.TLS12, unsigned},
 		offer{fallback, "fallback to an older version", policy.NoVersion, tls12}, // of which version is seen later
 		offer{hybrid, "hybrid groups alone", policy.TLS13, hybrids},
-		offer{noName, "no server name", policy.TLS12, tls12},
+		offer{noName, "hellos without a server name", policy.TLS12, tls12},
 	)
 }
 

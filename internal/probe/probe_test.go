@@ -127,7 +127,7 @@ func TestSummaries(t *testing.T) {
 func TestWhatNoLibraryShows(t *testing.T) {
 	yes := true
 	result := func(o offer, r Result) Result { r.offer = o; return r }
-	of12, of13 := offers()[1], offers()[0]
+	of12, of13, unsigned, unnamed := offers()[1], offers()[0], offers()[12], offers()[15]
 	sound := result(of13, Result{Taken: true, reaches: policy.Floors[:4]})
 	for want, l := range map[string]*Listener{
 		"does not heed the signal of a fallback to TLS 1.2: tls1.3": {Results: []Result{sound, result(offer{Offer: fallback, title: "fallback to TLS 1.2"}, Result{Taken: true})}},
@@ -135,6 +135,8 @@ func TestWhatNoLibraryShows(t *testing.T) {
 		"leaves no time for TLS 1.2 (see -timeout): tls1.3 at most": {Results: []Result{sound, result(of12, Result{Unknown: true, Answer: noTime})}, Incomplete: true},
 		"offers login before TLS; obeys inside TLS a command that came before it: tls1.3": {
 			Results: []Result{sound}, Login: &yes, Injected: &yes},
+		"takes hellos without signature algorithms and hellos without a server name: below every floor": {
+			Results: []Result{sound, result(unsigned, Result{Taken: true}), result(unnamed, Result{Taken: true})}},
 		"takes TLS 1.2: below every floor": {Results: []Result{sound, result(of12, Result{Taken: true})}},
 	} {
 		if l.conclude(policy.FloorTLS12); l.Summary != want {
