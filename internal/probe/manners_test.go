@@ -197,3 +197,11 @@ func TestWhatIsBelowTheFloorIsRed(t *testing.T) {
 		}
 	}
 }
+
+func TestAConnectionHasAQuarterOfTheTimeAndTenSecondsAtMost(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{20 * time.Second: 5 * time.Second, 5 * time.Minute: 10 * time.Second} {
+		if got := (Options{Timeout: timeout}).connection(); got != want {
+			t.Errorf("of %v: %v, want %v", timeout, got, want)
+		}
+	}
+}

@@ -48,6 +48,9 @@ type Options struct {
 	Injection bool
 }
 
+// connection is the time that one connection may take.
+func (o Options) connection() time.Duration { return min(o.Timeout/share, longest) }
+
 // Listener is one port at one address of a target, and what was found.
 type Listener struct {
 	Target  string `json:"target"`
@@ -168,7 +171,7 @@ func Run(ctx context.Context, all []*Listener, o Options, progress func(done int
 func (l *Listener) probe(ctx context.Context, o Options) {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	p := Port{Addr: l.Addr(), StartTLS: l.StartTLS, Timeout: min(o.Timeout/share, longest)}
+	p := Port{Addr: l.Addr(), StartTLS: l.StartTLS, Timeout: o.connection()}
 	if err := l.talk(ctx, p); err != nil {
 		l.Error = diagnose(ctx, p, err)
 		return
