@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"unique"
 
@@ -266,7 +267,13 @@ func (q *queue) loadFingerprints(stored []policy.JA4) {
 func (q *queue) waiting() int {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	return max(len(q.logins), len(q.accounts))
+	accounts := 0
+	for k := range q.accounts {
+		if !strings.HasPrefix(k.software, asPattern) { // which is a second row of its client
+			accounts++
+		}
+	}
+	return max(len(q.logins), accounts)
 }
 
 func (q *queue) gather(b *batch) {

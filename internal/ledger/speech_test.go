@@ -126,6 +126,16 @@ func TestWhoSaysItsNameSpeaksForItself(t *testing.T) {
 	}
 }
 
+// TestAPatternIsNoFurtherClientThatWaits to be written.
+func TestAPatternIsNoFurtherClientThatWaits(t *testing.T) {
+	g := newReplica(t, Memory)
+	g.speaks(hello("192.0.2.7"), "anna", curl)
+	g.speaks(hello("192.0.2.7"), "anna", device)
+	if n := g.Backlog().Clients; n != 1 {
+		t.Errorf("%d clients wait, want 1", n)
+	}
+}
+
 // TestAClientThatSpeaksInManyWaysFillsNoLedger.
 func TestAClientThatSpeaksInManyWaysFillsNoLedger(t *testing.T) {
 	g := newReplica(t, Memory)
