@@ -14,7 +14,7 @@ import (
 //	imap a0000 CAPABILITY STARTTLS TLS CAPABILITY AUTHENTICATE:PLAIN:ir
 //
 // The listener comes first and, in IMAP, the shape of the first tag: A and a for letters,
-// the digits at its end if they begin with 0 or are 1, 10 and so on, and 9 for any other;
+// the digits at its end if they are 0 to 99 behind a 0, or 1, 10 and so on, and 9 for any other;
 // * alone where letters and digits are mixed, as only random ones are. The commands follow in the case in which they were sent, X for one that is not known. Tags
 // are taken to count up: ^ is before a command whose tag is the first one again, and ?
 // before one with any other tag. LOGIN has the form of its arguments, and AUTHENTICATE and
@@ -164,7 +164,9 @@ func appendShape(b, tag []byte) []byte {
 		}
 	}
 	digits := len(bytes.TrimRight(tag, "0123456789"))
-	if n := string(tag[digits:]); strings.HasPrefix(n, "0") || strings.TrimRight(n, "0") == "1" { // others are random, as Thunderbird's
+	n := string(tag[digits:])
+	value := strings.TrimLeft(n, "0")
+	if n != value && len(value) <= 2 || strings.TrimRight(n, "0") == "1" { // others are random, as Thunderbird's
 		copy(b[begin+digits:], n)
 	}
 	return b
