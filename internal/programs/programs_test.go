@@ -111,4 +111,9 @@ func TestAdviceIsOfTheProgramOrElseOfItsLibrary(t *testing.T) {
 	if got := Builtin.Advise("curl 7.1", "", ""); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	for _, said := range []string{"Mac OS X Mail 9.3 (3124)", "iPhone Mail 13G36"} { // as Apple's programs call themselves
+		if got := Builtin.Advise(said, "", ""); !strings.Contains(got, "macOS 10.12 and iOS 10") {
+			t.Errorf("%s: %q", said, got)
+		}
+	}
 }
