@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -18,7 +19,8 @@ type Known struct {
 	// Inferred: none has, but Accounts have from the address. Account is the only one,
 	// with the same library or a program that speaks alike.
 	Inferred bool
-	// SpeaksLike and Library are as in Client; the former is empty where there are several.
+	// SpeaksLike and Library are as in Client. Where its sessions have gone on in one way
+	// only from what it has said so far, SpeaksLike is by that.
 	SpeaksLike, Library string
 }
 
@@ -28,7 +30,8 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	n := Known{Library: t.Library(k.ja4)}
-	mixed, said, speaks := false, []string(nil), appendNew(nil, t.SpeaksLike(pattern))
+	n.SpeaksLike = t.SpeaksLike(pattern)
+	mixed, said, speaks := false, []string(nil), []string(nil)
 	for _, a := range q.known.accounts[k] {
 		mixed = mixed || a.noID
 		if a.last < since {
@@ -43,7 +46,7 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 			switch {
 			case !is:
 				said = append(said, p.name)
-			case pattern == "" && strings.HasPrefix(spoken, listener+" "):
+			case strings.HasPrefix(spoken, cmp.Or(pattern, listener)+" "):
 				speaks = appendNew(speaks, t.SpeaksLike(spoken))
 			}
 		}

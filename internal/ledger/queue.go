@@ -18,8 +18,10 @@ const (
 	knownFor = int64(30 * secondsADay)
 	// maxKnown bounds the clients whose accounts are in memory, maxAccounts the
 	// accounts of each (only their number is logged), and maxPrograms the
-	// programs of each account, by name and by pattern.
+	// programs of each account, by name and by pattern. maxStrange bounds the
+	// patterns of no account: anybody can add to them, and takes no room of the others.
 	maxKnown    = 100_000
+	maxStrange  = 200_000
 	maxAccounts = 8
 	maxPrograms = 32
 	// maxHellos is how many hellos are kept.
@@ -48,10 +50,11 @@ type queue struct {
 type knownClients struct {
 	accounts map[clientKey][]knownAccount
 	at       map[netip.Addr][]policy.JA4
+	strange  int // patterns of no account
 }
 
 func newKnownClients() *knownClients {
-	return &knownClients{make(map[clientKey][]knownAccount), make(map[netip.Addr][]policy.JA4)}
+	return &knownClients{accounts: make(map[clientKey][]knownAccount), at: make(map[netip.Addr][]policy.JA4)}
 }
 
 // clientKey identifies a client for accounts: its address and fingerprint.
@@ -179,14 +182,16 @@ func (q *queue) named(conn uint64) (k accountKey, unnamed bool) {
 	return k, unnamed
 }
 
-// learn adds a known account. It reports false if the account has too many
-// programs already.
+// learn adds a known account. It reports false if the account, or all that are none, have
+// too many programs already.
 func (c *knownClients) learn(k accountKey, last int64) bool {
 	list := c.accounts[k.clientKey]
 	i := slices.IndexFunc(list, func(a knownAccount) bool { return a.name == k.account })
 	switch {
 	case i >= 0:
-	case len(list) == 0 && len(c.accounts) >= maxKnown:
+	case k.account == "" && c.strange >= maxStrange:
+		return false
+	case len(list) == 0 && len(c.accounts) >= maxKnown+maxStrange:
 		return true
 	case len(list) < maxAccounts:
 		if len(list) == 0 {
@@ -214,9 +219,12 @@ func (c *knownClients) learn(k accountKey, last int64) bool {
 	case i >= 0:
 		a.programs[i].last = max(a.programs[i].last, last)
 	case k.software == "":
-	case len(a.programs) >= maxPrograms:
+	case len(a.programs) >= maxPrograms, k.account == "" && c.strange >= maxStrange:
 		return false
 	default:
+		if k.account == "" {
+			c.strange++
+		}
 		a.programs = append(a.programs, knownProgram{unique.Make(k.software).Value(), last}) // one copy for many clients
 	}
 	return true

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +137,45 @@ func TestAPatternIsNoFurtherClientThatWaits(t *testing.T) {
 	}
 }
 
+// TestOneThatIsRefusedIsNamedByWhatItSaidBefore: at a refusal after STARTTLS there is less
+// to go by, which fits more programs.
+func TestOneThatIsRefusedIsNamedByWhatItSaidBefore(t *testing.T) {
+	const refused, accepted = "imap A001 CAPABILITY STARTTLS", "imap A001 CAPABILITY STARTTLS TLS CAPABILITY LOGIN:atom:atom"
+	for _, account := range []string{"anna", ""} {
+		g := newReplica(t, Memory)
+		table, _ := programs.New("", []byte(accepted+"\tcurl\n"+refused+" TLS LOGIN:quoted:quoted\tscanner\n"))
+		g.store.SetPrograms(table)
+		imap := func(o proxy.Outcome) *proxy.Handshake {
+			h := hello("192.0.2.7", outcome(o), listener(proxy.IMAP, 143))
+			h.Pattern = refused
+			return h
+		}
+		refuse := func(want string) {
+			t.Helper()
+			h := imap(proxy.Rejected)
+			g.meet(h)
+			if n := g.Identify(h); n.SpeaksLike != want {
+				t.Errorf("in the log it speaks like %q, want %q", n.SpeaksLike, want)
+			}
+			g.Closed(&proxy.Closed{Conn: h.Conn, Pattern: refused})
+			g.flush()
+		}
+		refuse("curl, scanner")
+		g.speaks(imap(proxy.Observed), account, accepted)
+		refuse("curl")
+		if c := g.only(Filter{Noise: true}); fmt.Sprint(c.SpeaksLike) != "[curl]" {
+			t.Errorf("it speaks like %q", c.SpeaksLike)
+		}
+		for _, l := range g.only(Filter{Noise: true}).Logins {
+			if want := (Identity{Account: account, SpeaksLike: "curl"}); l != want {
+				t.Errorf("a login %q, want %q", l, want)
+			}
+		}
+		g.speaks(imap(proxy.Observed), account, refused+" TLS LOGIN:quoted:quoted")
+		refuse("curl, scanner") // of two programs it may be either
+	}
+}
+
 // TestAClientThatSpeaksInManyWaysFillsNoLedger.
 func TestAClientThatSpeaksInManyWaysFillsNoLedger(t *testing.T) {
 	g := newReplica(t, Memory)
@@ -146,6 +186,29 @@ func TestAClientThatSpeaksInManyWaysFillsNoLedger(t *testing.T) {
 	g.flush()
 	if c := g.only(Filter{Noise: true}); len(c.SpeaksLike) != maxPrograms {
 		t.Errorf("%d ways are kept, want %d", len(c.SpeaksLike), maxPrograms)
+	}
+}
+
+// TestStrangersTakeNoRoomOfThoseWhoLogIn: their patterns are bounded, in memory and in the
+// ledger, and an account is known all the same.
+func TestStrangersTakeNoRoomOfThoseWhoLogIn(t *testing.T) {
+	var q queue
+	q.init()
+	at := func(i int) clientKey {
+		return clientKey{client: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}
+	}
+	for i := range maxStrange {
+		q.known.learn(accountKey{at(i), "", asPattern + device}, 1)
+	}
+	if q.addPattern(accountKey{at(maxStrange), "", asPattern + device}, 1); len(q.accounts) != 0 {
+		t.Errorf("a stranger's pattern is one too many, and to be written")
+	}
+	if q.addPattern(accountKey{at(0), "", asPattern + curl}, 1); len(q.accounts) != 0 {
+		t.Errorf("one more of a stranger that is known is to be written")
+	}
+	q.addPattern(accountKey{at(maxStrange), "anna", asPattern + device}, 1)
+	if n := q.identify(at(maxStrange), "imaps", "", 0, programs.Builtin); n.Account != "anna" || n.SpeaksLike != device {
+		t.Errorf("who logs in is %+v", n)
 	}
 }
 
