@@ -15,6 +15,9 @@ import (
 	"postern/proxy"
 )
 
+// reachedFromHere reports an address that only this host reaches; a test has another.
+var reachedFromHere = netip.Addr.IsLoopback
+
 // past warns of ports at the upstreams' addresses, those of mail and the upstreams' own,
 // that take handshakes below the floor: whoever reaches them gets in past Postern. Only
 // this host reaches those on loopback.
@@ -35,7 +38,7 @@ func (r *Report) past(ctx context.Context, cfg *config.Config, timeout time.Dura
 		for _, l := range found {
 			ip, err := netip.ParseAddr(l.Address)
 			port := strconv.Itoa(l.Port)
-			if err == nil && !ip.IsLoopback() && variables[l.Addr()]+variables[net.JoinHostPort(u.Host, port)]+cfg.OwnListener([]netip.Addr{ip}, port) == "" {
+			if err == nil && !reachedFromHere(ip) && variables[l.Addr()]+variables[net.JoinHostPort(u.Host, port)]+cfg.OwnListener([]netip.Addr{ip}, port) == "" {
 				all, variables[l.Addr()] = append(all, l), u.Variable()
 			}
 		}
