@@ -316,7 +316,6 @@ func TestTheListToWriteTo(t *testing.T) {
 	}
 }
 
-// A reader that has seen enough is no fault.
 // TestAnOperatorNamesPatterns that a report prints, and the next one has the name.
 func TestAnOperatorNamesPatterns(t *testing.T) {
 	device, curl := annaComes, bertComes
@@ -367,6 +366,7 @@ func TestAnOperatorNamesPatterns(t *testing.T) {
 	}
 }
 
+// A reader that has seen enough is no fault.
 func TestAReportIntoAPipeThatCloses(t *testing.T) {
 	_, environ := sqliteWith(t, plainly, annaComes)
 	plan := "plan -policy " + policyFile(t, "mode: enforce\n")

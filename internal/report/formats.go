@@ -292,7 +292,7 @@ func (g *Group) fields() []string {
 // appendGroup appends a group of a section as it is written.
 func (s *Style) appendGroup(b []byte, of *section, g *Group) []byte {
 	switch {
-	case s.Format == Patterns && !programs.IsPattern(g.Name):
+	case s.Format == Patterns && !slices.Contains(g.SpeaksLike, g.Name): // but a name that is said, or known
 		return b
 	case s.Format == Patterns:
 		return fmt.Appendf(b, "%s\t%s\t\t%s\t%s, %s\n", g.Name, programs.Unnamed, g.LastSeen.Format(time.DateOnly),
