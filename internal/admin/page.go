@@ -263,10 +263,15 @@ func number(n int) string { return humanize.Comma(int64(n)) }
 
 const (
 	// keptWait is how long the page waits for what was never read, freshWait for
-	// what is known already, and keptTimeout how long reading may take.
+	// what is known already, overdueWait for what nobody has asked for in a while, and
+	// keptTimeout how long reading may take.
 	keptWait    = 250 * time.Millisecond
 	freshWait   = 40 * time.Millisecond
+	overdueWait = 3 * time.Second
 	keptTimeout = 2 * time.Minute
+	// overdueAfter is how long what is known may be shown once it could be read again:
+	// an old go might be none now.
+	overdueAfter = 5 * time.Second
 	// It is read again after keptRest times as long as reading took, and after an
 	// error not before retryAfter.
 	keptRest   = 20
@@ -289,7 +294,7 @@ type kept[T any] struct {
 }
 
 // get returns what was read last; where reading has failed, or takes too long,
-// what was read earlier, or nothing. It has it read where the state is another one.
+// what was read a moment earlier, or nothing. It has it read where the state is another one.
 func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, err error) {
 	if due, limit := k.due(state); due {
 		ctx, cancel := context.WithTimeout(ctx, limit)
@@ -301,14 +306,21 @@ func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, e
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.value, k.known, k.err
+	return k.value, k.known && !(k.state != state && k.overdue()), k.err
 }
+
+func (k *kept[T]) overdue() bool { return time.Since(k.until) > overdueAfter }
 
 // due reports whether it is to be read, and how long to wait for that.
 func (k *kept[T]) due(state string) (due bool, limit time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if limit = keptWait; k.known {
+	switch {
+	case !k.known:
+		limit = keptWait
+	case k.overdue():
+		limit = overdueWait
+	default:
 		limit = freshWait
 	}
 	return (!k.known || k.err != nil || k.state != state) && time.Now().After(k.until), limit

@@ -324,6 +324,37 @@ func TestWhatIsKeptIsReadOnceAState(t *testing.T) {
 	})
 }
 
+// TestWhatIsOldIsNotShownAsNew: the first who looks after a while waits for what is true
+// now, and gets nothing rather than a go of long ago.
+func TestWhatIsOldIsNotShownAsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var took time.Duration
+		var n int
+		k := &kept[int]{read: func(context.Context) (int, error) {
+			time.Sleep(took)
+			n++
+			return n, nil
+		}}
+		for i, step := range []struct {
+			pause, took time.Duration
+			want        int
+			known       bool
+		}{
+			{0, 0, 1, true},
+			{time.Second, time.Second, 1, true}, // a moment ago
+			{time.Hour, time.Second, 3, true},
+			{time.Hour, 4 * time.Second, 3, false},
+			{2 * time.Second, 0, 4, true},
+		} {
+			time.Sleep(step.pause)
+			took = step.took
+			if got, known, err := k.get(t.Context(), string(rune(i))); got != step.want || known != step.known || err != nil {
+				t.Errorf("step %d: %v, known %v, %v", i, got, known, err)
+			}
+		}
+	})
+}
+
 // The first page has what takes long to read, as nobody waits for it before.
 func TestThePageIsReadyBeforeItIsAskedFor(t *testing.T) {
 	p := village(t).page(t, someRules, nil)
