@@ -370,8 +370,8 @@ func (c *Client) addLogins(rows []Identity, t *programs.Table) {
 	all := make([]Identity, 0, len(rows))
 	for _, l := range rows {
 		pattern, is := strings.CutPrefix(l.Software, asPattern)
-		if is && l.Account == "" && slices.ContainsFunc(rows, func(r Identity) bool { return strings.HasPrefix(r.Software, l.Software+" TLS ") }) {
-			continue // another time it was let say more
+		if is && l.Account == "" && slices.ContainsFunc(rows, func(r Identity) bool { return strings.HasPrefix(r.Software, l.Software+" ") }) {
+			continue // another time it has said more
 		}
 		if is || nameless {
 			l.Software = ""

@@ -176,11 +176,31 @@ func TestOneThatIsRefusedIsNamedByWhatItSaidBefore(t *testing.T) {
 	}
 }
 
+// TestOneThatBreaksOffIsNamedByWhatItSaidAnotherTime: the beginning of what it says fits
+// many programs, refused or not.
+func TestOneThatBreaksOffIsNamedByWhatItSaidAnotherTime(t *testing.T) {
+	const all = "pop3 CAPA STLS TLS CAPA AUTH:PLAIN:ir"
+	g := newReplica(t, Memory)
+	pop3 := func(o proxy.Outcome) *proxy.Handshake {
+		return hello("192.0.2.7", outcome(o), listener(proxy.POP3, 110))
+	}
+	g.speaks(pop3(proxy.Observed), "anna", all)
+	g.speaks(pop3(proxy.Observed), "", "pop3 CAPA STLS TLS CAPA")
+	h := pop3(proxy.Rejected)
+	g.meet(h)
+	g.Closed(&proxy.Closed{Conn: h.Conn, Pattern: "pop3 CAPA STLS"})
+	g.flush()
+	c := g.only(Filter{})
+	if want := programs.Builtin.SpeaksLike(all); len(c.SpeaksLike) != 1 || c.SpeaksLike[0] != want || len(c.Logins) != 1 || c.Logins[0].SpeaksLike != want {
+		t.Errorf("it speaks like %q, logins %q, want %q", c.SpeaksLike, c.Logins, want)
+	}
+}
+
 // TestAClientThatSpeaksInManyWaysFillsNoLedger.
 func TestAClientThatSpeaksInManyWaysFillsNoLedger(t *testing.T) {
 	g := newReplica(t, Memory)
 	for i := range 500 {
-		g.speaks(hello("192.0.2.7"), "", "imaps"+strings.Repeat(" NOOP", i%30+1)+strings.Repeat(" ID", i/30))
+		g.speaks(hello("192.0.2.7"), "", "imaps"+strings.Repeat(" NOOP", i%30+1)+strings.Repeat(" ID", i/30)+" LOGOUT")
 		g.later(time.Minute)
 	}
 	g.flush()
