@@ -62,7 +62,8 @@ func (p Port) dial(ctx context.Context) (*Line, error) {
 	if err == nil && p.StartTLS != "" {
 		var greeting string
 		if greeting, err = l.Greeting(); err == nil && (l.IMAP != (p.StartTLS == "imap") || !mailproto.Positive(strings.TrimPrefix(greeting, "* "))) {
-			err = refusal("greets with " + Quoted(greeting))
+			hint := text.Either(l.IMAP != (p.StartTLS == "imap"), protocolHint(greeting), "")
+			err = refusal("greets with " + Quoted(greeting) + hint)
 		}
 	}
 	if err != nil {
@@ -70,6 +71,17 @@ func (p Port) dial(ctx context.Context) (*Line, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// protocolHint says which -starttls a server needs that begins with that line.
+func protocolHint(greeting string) string {
+	switch {
+	case strings.HasPrefix(greeting, "* "):
+		return " (try -starttls imap)"
+	case strings.HasPrefix(greeting, "+OK"):
+		return " (try -starttls pop3)"
+	}
+	return ""
 }
 
 // Refused reports whether a line turns a client away.

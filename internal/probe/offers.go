@@ -85,7 +85,7 @@ func (r *Result) take(f hello.Flight) {
 		r.Alert = &f.Alert
 		r.Answer = fmt.Sprintf("alert %d, %s", f.Alert, strings.TrimPrefix(tls.AlertError(f.Alert).Error(), "tls: "))
 	case hello.Text:
-		r.Answer = "answers in plaintext (see -starttls): " + Quoted(f.Text)
+		r.Answer = "answers in plaintext" + protocolHint(f.Text) + ": " + Quoted(f.Text)
 	case hello.SSLv2Server:
 		if r.Taken = f.Kinds > 0; !r.Taken {
 			r.Answer += ", no cipher kind shared"
