@@ -88,7 +88,7 @@ func New(o Options) *Metrics {
 		reloads: f.grid("certificate_reload_failures_total",
 			"Changed certificates, keys, CAs or ticket keys that could not be used, so that the old ones stay."),
 		reloaded: f.grid("certificate_last_reload_successful",
-			"1 while the last reading of every certificate, key, CA, token and ticket key file was successful, else 0."),
+			"1 while the last reading of every file of certificates, keys, CAs, tokens, ticket keys and programs was successful, else 0."),
 	}
 	m.reloaded.set(1)
 	r.MustRegister(prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) { certificates(o.Certificates(), ch) }))
