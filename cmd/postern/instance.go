@@ -324,7 +324,9 @@ func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *
 			if c.Last.Before(since) {
 				continue
 			}
-			c.Logins = logins(&c)
+			if c.Logins == nil {
+				c.Logins = logins(&c)
+			}
 			all = append(all, c)
 		}
 		if page.NextCursor == "" || page.NextCursor == query.Get("cursor") {
@@ -335,8 +337,8 @@ func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *
 	}
 }
 
-// logins returns the logins of a client. The API does not say which of several
-// accounts uses which program.
+// logins returns the logins of a client of an instance whose version does not say which of
+// several accounts uses which program.
 func logins(c *ledger.Client) (list []ledger.Identity) {
 	for _, s := range c.Software {
 		list = append(list, ledger.Identity{Software: s})

@@ -3,15 +3,19 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"postern/internal/admin"
 	"postern/internal/ledger"
 	"postern/internal/posterntest"
+	"postern/policy"
 )
 
 // adminAPI is an admin port as the API describes it, with a client in each
@@ -129,7 +133,38 @@ func TestWhatAReplayCannotAnswer(t *testing.T) {
 	}
 }
 
-// Several accounts of a client are not said to use a program that one of them does.
+// Of several accounts behind one address, an instance and its store name each one's program,
+// by how it speaks, as a report does.
+func TestAReplayNamesProgramsAsAReportDoes(t *testing.T) {
+	curl, device, known := annaComes, annaComes, annaComes
+	curl.software, curl.pattern = "", "imaps A001 CAPABILITY AUTHENTICATE:PLAIN:ir"
+	device.account, device.software, device.pattern = "zoe@example.org", "", "imaps aaa.01 LOGIN:quoted:quoted"
+	known.client, known.account, known.pattern = "192.0.2.8", "bert@example.org", curl.pattern
+	url, environ := sqliteWith(t, plainly, curl, device, known)
+	store, err := ledger.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	clients := &admin.Clients{Store: store, Policy: func() *policy.Policy { return policy.New(policy.FloorTLS12, policy.Observe) }, Now: func() time.Time { return reportNow }}
+	mux := http.NewServeMux()
+	mux.Handle("GET /api/v1/legacy-clients", clients.Handler())
+	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(slog.New(slog.DiscardHandler), store.Hellos))
+	api := httptest.NewServer(mux)
+	defer api.Close()
+	next := policyFile(t, "mode: enforce\n")
+	for _, args := range []string{"", "-by program", "-format csv", "-format csv -by program"} {
+		stored := runAt(t, reportNow, environ, append([]string{"replay", "-policy", next}, strings.Fields(args)...)...)
+		asked := runAt(t, reportNow, environ, append([]string{"replay", "-policy", next, "-from", api.URL}, strings.Fields(args)...)...)
+		for _, want := range []string{"curl", device.pattern[:20], "Outlook 14.0"} {
+			if stored.stdout != asked.stdout || !strings.Contains(asked.stdout, want) {
+				t.Errorf("%s: the instance, without %q or unlike its store:\n%s%s\nthe store:\n%s", args, want, asked.stdout, asked.stderr, stored.stdout)
+			}
+		}
+	}
+}
+
+// Of an older version, several accounts of a client are not said to use a program that one of them does.
 func TestProgramsOfAnInstanceAreNotMixedUp(t *testing.T) {
 	for want, accounts := range map[string][]string{
 		"[{anna Outlook }]":                        {"anna"},

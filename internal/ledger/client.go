@@ -37,7 +37,8 @@ type Client struct {
 	Login      Login    `json:"login"`
 	Noise      bool     `json:"noise"`
 
-	Logins []Identity `json:"-"`
+	// Logins say which account uses which program, each of them once.
+	Logins []Identity `json:"logins,omitempty"`
 	// Days are those of a Scope, in order.
 	Days []Day `json:"-"`
 
@@ -124,7 +125,11 @@ func countsOf(r row, first int) Counts {
 
 // Identity is an account and a program that it used: by what that has said or, where that
 // is not known, by how it speaks, as in Client. Each may be empty.
-type Identity struct{ Account, Software, SpeaksLike string }
+type Identity struct {
+	Account    string `json:"account,omitempty"`
+	Software   string `json:"software,omitempty"`
+	SpeaksLike string `json:"speaks_like,omitempty"`
+}
 
 // known orders what is known of the program: its name before how it speaks.
 func (l Identity) known() int {
