@@ -118,6 +118,21 @@ func TestARightConfigurationIsFine(t *testing.T) {
 	expectLine(t, "line", r.Fine, "pair.pem: valid until ")
 }
 
+func TestAFileOfPatternsIsReported(t *testing.T) {
+	good, bad := filepath.Join(t.TempDir(), "good"), filepath.Join(t.TempDir(), "bad")
+	for name, text := range map[string]string{good: "imaps 1 X\tscanner\nimaps 2 X\t?\n", bad: "# Read this\nplease.\nNow.\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := Run(t.Context(), environ(t, "PROGRAMS_FILE="+good), true, nobody)
+	expectLine(t, "line", r.Fine, good+": 1 pattern with names")
+	r = Run(t.Context(), environ(t, "PROGRAMS_FILE="+bad), true, nobody)
+	if expectLine(t, "error", r.Errors, bad+":2: POSTERN_PROGRAMS_FILE: it is not a file of patterns"); len(r.Errors) != 1 {
+		t.Errorf("errors: %q", r.Errors)
+	}
+}
+
 func TestEverythingIsReportedAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	keys := filepath.Join(dir, "tickets")

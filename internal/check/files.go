@@ -71,6 +71,9 @@ func (f *Files) Sets(cfg *config.Config) []Set {
 	identityKey := func(string) ([]byte, error) { return cfg.IdentityKey() }
 	served := func(r *Report, s *certs.Store, _ string) { r.Certificates(s, time.Now()) }
 	authorities := func(r *Report, _ *x509.CertPool, name string) { r.Authorities(name, time.Now()) }
+	named := func(r *Report, t *programs.Table, name string) {
+		r.Fine = append(r.Fine, name+": "+text.Number(t.Named, "pattern")+" with names")
+	}
 	all := []Set{
 		newSet("certificates", &f.Certificates, certificates, (*proxy.Server).SetCertificates, served, certFiles...),
 		newSet("client CA", &f.ClientCAs, certs.LoadPool, (*proxy.Server).SetClientCAs, authorities, cfg.TLSClientCAFile),
@@ -79,7 +82,7 @@ func (f *Files) Sets(cfg *config.Config) []Set {
 		newSet("admin certificate", &f.Admin, adminPair, unused, served, cfg.AdminTLSCertFile, cfg.AdminTLSKeyFile),
 		newSet("admin token", &f.Token, admin.ReadToken, unused, unjudged, cfg.AdminTokenFile),
 		newSet("identity key", &f.IdentityKey, identityKey, unused, unjudged, key),
-		newSet("programs", &f.Programs, programs.Load, unused, unjudged, cfg.ProgramsFile),
+		newSet("programs", &f.Programs, programs.Load, unused, named, cfg.ProgramsFile),
 	}
 	return slices.DeleteFunc(all, func(s Set) bool { return s.Read == nil })
 }

@@ -33,8 +33,9 @@ var (
 // Table is what is known of programs by pattern, each sorted, and of libraries by
 // [Stable] JA4.
 type Table struct {
-	// Own are the operator's patterns, as they were read.
-	Own []byte
+	// Own are the operator's patterns, as they were read, and Named is how many have names.
+	Own   []byte
+	Named int
 
 	patterns  map[string][]string
 	libraries map[policy.JA4]string
@@ -69,21 +70,40 @@ func New(file string, own []byte) (*Table, error) {
 	t := &Table{Own: own, patterns: make(map[string][]string), libraries: make(map[policy.JA4]string), advice: make(map[[2]string]string)}
 	return t, errors.Join(
 		rows("patterns.txt", patterns, 2, t.addPattern),
-		rows("libraries.txt", libraries, 2, func(c []string) error {
+		rows("libraries.txt", libraries, 2, func(_ int, c []string) error {
 			ja4, err := policy.ParseJA4(c[0])
 			t.libraries[Stable(ja4)] = c[1]
 			return err
 		}),
-		rows("advice.txt", advice, 5, func(c []string) error {
+		rows("advice.txt", advice, 5, func(_ int, c []string) error {
 			t.advice[[2]string{c[0], c[1]}] = fmt.Sprintf("%s: %s (%s, %s)", c[1], strings.TrimSuffix(c[2], "."), c[3], c[4])
 			return nil
 		}),
-		rows(file, own, 2, t.addPattern))
+		rows(file, own, 2, t.addOwn()))
+}
+
+// addOwn returns what adds an operator's patterns. The names of each stand in one line.
+func (t *Table) addOwn() func(int, []string) error {
+	names, lines := make(map[string]string), make(map[string]int)
+	return func(n int, c []string) error {
+		if first := lines[c[0]]; first > 0 {
+			if names[c[0]] == c[1] {
+				return nil
+			}
+			return fmt.Errorf("line %d has other names for this pattern: write all of them in one line, with a comma between two", first)
+		}
+		names[c[0]], lines[c[0]] = c[1], n
+		err := t.addPattern(n, c)
+		if err == nil {
+			t.Named++
+		}
+		return err
+	}
 }
 
 // addPattern adds the names in a line to those that its pattern has. What precedes TLS is
 // all that is known of one that is refused.
-func (t *Table) addPattern(c []string) error {
+func (t *Table) addPattern(_ int, c []string) error {
 	if !IsPattern(c[0]) {
 		return fmt.Errorf("%.40q is no pattern: write one as postern report -patterns does", c[0])
 	}
@@ -98,27 +118,47 @@ func (t *Table) addPattern(c []string) error {
 // passed over.
 const Unnamed = "?"
 
-// rows calls each for the columns of every line.
-func rows(file string, lines []byte, least int, each func([]string) error) error {
+// noPatterns is said once of a file whose lines are something else, as in a file that was
+// not meant. None of it is told: it may be secret.
+const noPatterns = "POSTERN_PROGRAMS_FILE: it is not a file of patterns: each line is a pattern, a tab and names, as postern report -patterns prints them"
+
+// rows calls each for the number and the columns of every line.
+func rows(file string, lines []byte, least int, each func(int, []string) error) error {
 	var problems []error
-	n := 0
+	n, first, patterns, others := 0, 0, 0, 0
 	for line := range bytes.Lines(bytes.TrimPrefix(lines, []byte("\ufeff"))) {
 		n++
 		columns := strings.Split(strings.TrimRight(string(line), "\r\n"), "\t")
-		if strings.TrimSpace(columns[0]) == "" && len(columns) == 1 || strings.HasPrefix(columns[0], "#") ||
-			len(columns) > 1 && columns[1] == Unnamed {
+		if strings.TrimSpace(columns[0]) == "" && len(columns) == 1 || strings.HasPrefix(columns[0], "#") {
+			continue
+		}
+		if IsPattern(columns[0]) {
+			patterns++
+		} else {
+			others++
+		}
+		if len(columns) > 1 && columns[1] == Unnamed {
 			continue
 		}
 		for i, c := range columns {
 			columns[i] = text.Clean(strings.TrimSpace(c), 1024)
 		}
-		err := errors.New("the name is missing: write it behind the pattern and a tab")
-		if len(columns) >= least && columns[1] != "" {
-			err = each(columns)
+		var err error
+		switch {
+		case len(columns) >= least && columns[1] != "":
+			err = each(n, columns)
+		case len(columns) == 1 && strings.Contains(strings.TrimSpace(string(line)), "  "):
+			err = errors.New("there are blanks in the place of the tab between the pattern and its names: write a tab")
+		default:
+			err = errors.New("the name is missing: write it behind the pattern and a tab")
 		}
 		if err != nil {
+			first = cmp.Or(first, n)
 			problems = append(problems, fmt.Errorf("%s:%d: %w", file, n, err))
 		}
+	}
+	if len(problems) > 0 && patterns < others {
+		return fmt.Errorf("%s:%d: %s", file, first, noPatterns)
 	}
 	return errors.Join(problems...)
 }

@@ -67,6 +67,27 @@ func TestAnOperatorsPatternsStandBesideTheOthers(t *testing.T) {
 	}
 }
 
+// TestAFileThatIsMeantOtherwiseIsToldOfInItsOwnWords.
+func TestAFileThatIsMeantOtherwiseIsToldOfInItsOwnWords(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"# Postern\n\nRead this.\n\n\tmake\n", "f:3: " + noPatterns},
+		{"-----BEGIN PRIVATE KEY-----\nMIGHAgEA\nAAAA\n-----END PRIVATE KEY-----\n", "f:1: " + noPatterns},
+		{"mode: observe\nrules:\n  - name: x\n", "f:1: " + noPatterns},
+		{"imaps and pop3s are for mail.\nHere is more,\nand more.\n", "f:1: " + noPatterns},
+		{"fax\timaps 1 X\n", "f:1: " + noPatterns},
+		{"imaps 1 X    scanner\n", "f:1: there are blanks in the place of the tab between the pattern and its names: write a tab"},
+		{"imaps 1 X\tscanner\nimaps 1 X\t?\n\nimaps 1 X\tfax\nimaps 1 X\tscanner\t2019\n",
+			"f:4: line 1 has other names for this pattern: write all of them in one line, with a comma between two"},
+		{"imaps 1 X\tscanner, fax\nimaps 1 ID\t?\nimaps 2 X\tcopier\n", ""},
+		{"", ""},
+	} {
+		table, err := New("f", []byte(tt.text))
+		if err == nil && (tt.want != "" || tt.text != "" && table.Named != 2) || err != nil && err.Error() != tt.want {
+			t.Errorf("%q: %d patterns, %v, want %s", tt.text, table.Named, err, tt.want)
+		}
+	}
+}
+
 // TestALibraryIsKnownWithAndWithoutServerNameAndALPN.
 func TestALibraryIsKnownWithAndWithoutServerNameAndALPN(t *testing.T) {
 	for a, same := range map[string]string{
