@@ -31,7 +31,8 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 	defer q.mu.RUnlock()
 	n := Known{Library: t.Library(k.ja4)}
 	n.SpeaksLike = t.SpeaksLike(pattern)
-	mixed, said, speaks := false, []string(nil), []string(nil)
+	var said, speaks distinct
+	mixed := false
 	for _, a := range q.known.accounts[k] {
 		mixed = mixed || a.noID
 		if a.last < since {
@@ -45,17 +46,17 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 			spoken, is := strings.CutPrefix(p.name, asPattern)
 			switch {
 			case !is:
-				said = append(said, p.name)
+				said.add(p.name)
 			case strings.HasPrefix(spoken, cmp.Or(pattern, listener)+" "):
-				speaks = appendNew(speaks, t.SpeaksLike(spoken))
+				speaks.add(t.SpeaksLike(spoken))
 			}
 		}
 	}
-	if len(speaks) == 1 {
-		n.SpeaksLike = speaks[0]
+	if speaks.n == 1 {
+		n.SpeaksLike = speaks.last
 	}
-	if n.Accounts == 1 && len(said) == 1 && !mixed {
-		n.Software = said[0]
+	if n.Accounts == 1 && said.n == 1 && !mixed {
+		n.Software = said.last
 	}
 	if n.Accounts == 0 {
 		q.infer(&n, k, pattern, since, t)
@@ -64,6 +65,18 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 		n.Account = ""
 	}
 	return n
+}
+
+// distinct counts texts that are not empty; those that repeat the last one count once.
+type distinct struct {
+	last string
+	n    int
+}
+
+func (d *distinct) add(s string) {
+	if s != "" && s != d.last {
+		d.last, d.n = s, d.n+1
+	}
 }
 
 // infer finds the accounts of an address where one of them agrees with a client: one
