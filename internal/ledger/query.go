@@ -23,7 +23,8 @@ import (
 type Filter struct {
 	Version  policy.Version
 	Listener proxy.Listener
-	// Account is a whole name, Software a part of one, both without regard to case.
+	// Account is a whole name, Software a part of one that is said or inferred, both
+	// without regard to case.
 	Account, Software string
 	// Network is a range of addresses: a single one, a prefix of IPv4, or one of
 	// IPv6 that is not longer than /64.
@@ -77,7 +78,7 @@ func (f *Filter) plain() bool {
 func (f *Filter) few() bool { return f.Account != "" || f.Software != "" || f.Network.IsValid() }
 
 // where returns the condition of a filter on sightings s.
-func (d *dialect) where(f *Filter) (condition string, args []any) {
+func (s *Store) where(f *Filter) (condition string, args []any) {
 	parts := []string{"1 = 1"}
 	add := func(format string, values ...any) {
 		var marks []any
@@ -106,7 +107,7 @@ func (d *dialect) where(f *Filter) (condition string, args []any) {
 		add("s.last_seen >= $%d", f.Since.Unix())
 	}
 	if !f.Noise {
-		add(d.noIndex + "s.noise = 0")
+		add(s.noIndex + "s.noise = 0")
 	}
 	const logins = "s.owner IN (SELECT owner FROM accounts WHERE "
 	if f.Account != "" { // a hash may have capitals
@@ -114,9 +115,11 @@ func (d *dialect) where(f *Filter) (condition string, args []any) {
 	}
 	if f.Software != "" {
 		like := strings.NewReplacer(`!`, `!!`, `%`, `!%`, `_`, `!_`).Replace(strings.ToLower(text.Clean(f.Software, maxSoftware)))
-		add(logins+"folded IN ("+distinctPrograms+" WHERE folded LIKE $%d ESCAPE '!'))", storable("%"+like+"%"))
-		add("s.listener IN ($%d, $%d)", string(proxy.IMAPS), string(proxy.IMAP))
-		add("NOT EXISTS (SELECT 1 FROM accounts a WHERE a.owner = s.owner AND a.software = $%d)", noID)
+		values := []any{storable("%" + like + "%"), string(proxy.IMAPS), string(proxy.IMAP), noID}
+		condition := logins + "folded IN (" + distinctPrograms + " WHERE folded LIKE $%d ESCAPE '!')) AND s.listener IN ($%d, $%d) AND " +
+			"NOT EXISTS (SELECT 1 FROM accounts a WHERE a.owner = s.owner AND a.software = $%d)"
+		inferred, patterns := speaksLike(s.Table().PatternsOf(f.Software))
+		add("("+condition+inferred+")", append(values, patterns...)...)
 	}
 	return strings.Join(parts, " AND "), args
 }

@@ -62,8 +62,12 @@ func TestWhomAClientSpeaksLikeIsKnown(t *testing.T) {
 		if c := g.only(Filter{}); fmt.Sprint(c.SpeaksLike) != "[curl scanner]" {
 			t.Errorf("by a newer table it speaks like %q", c.SpeaksLike)
 		}
-		if list := g.clients(Filter{Software: "scanner"}); len(list) != 0 {
-			t.Error("what is inferred is found as a program that has said its name")
+		g.only(Filter{Software: "SCAN"})
+		g.only(Filter{Software: "curl"}) // of another account, by the built-in table
+		for _, name := range []string{"copier", device} {
+			if list := g.clients(Filter{Software: name}); len(list) != 0 {
+				t.Errorf("%d speak like %s", len(list), name)
+			}
 		}
 		if _, err := g.store.Forget(t.Context(), "bert"); err != nil {
 			t.Fatal(err)
@@ -179,8 +183,11 @@ func TestOneThatIsRefusedIsNamedByWhatItSaidBefore(t *testing.T) {
 // TestOneThatBreaksOffIsNamedByWhatItSaidAnotherTime: the beginning of what it says fits
 // many programs, refused or not.
 func TestOneThatBreaksOffIsNamedByWhatItSaidAnotherTime(t *testing.T) {
+	each(t, breaksOff)
+}
+
+func breaksOff(t *testing.T, g *replica) {
 	const all = "pop3 CAPA STLS TLS CAPA AUTH:PLAIN:ir"
-	g := newReplica(t, Memory)
 	pop3 := func(o proxy.Outcome) *proxy.Handshake {
 		return hello("192.0.2.7", outcome(o), listener(proxy.POP3, 110))
 	}
@@ -193,6 +200,12 @@ func TestOneThatBreaksOffIsNamedByWhatItSaidAnotherTime(t *testing.T) {
 	c := g.only(Filter{})
 	if want := programs.Builtin.SpeaksLike(all); len(c.SpeaksLike) != 1 || c.SpeaksLike[0] != want || len(c.Logins) != 1 || c.Logins[0].SpeaksLike != want {
 		t.Errorf("it speaks like %q, logins %q, want %q", c.SpeaksLike, c.Logins, want)
+	}
+	g.only(Filter{Software: "imtest"})
+	for _, f := range []Filter{{Software: "fetchmail"}, {Software: "imtest", Listener: proxy.IMAPS}} {
+		if list := g.clients(f); len(list) != 0 {
+			t.Errorf("%+v finds %q", f, list[0].SpeaksLike)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -173,6 +174,19 @@ func IsPattern(s string) bool {
 // are none.
 func (t *Table) SpeaksLike(pattern string) string {
 	return cmp.Or(strings.Join(t.patterns[pattern], ", "), pattern)
+}
+
+// maxNamed bounds the patterns of a name, which an operator may give to any number.
+const maxNamed = 1000
+
+// PatternsOf returns the patterns whose names contain a text, in any case.
+func (t *Table) PatternsOf(part string) (list []string) {
+	for _, p := range slices.Sorted(maps.Keys(t.patterns)) {
+		if len(list) < maxNamed && strings.Contains(strings.ToLower(t.SpeaksLike(p)), strings.ToLower(part)) {
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // Alike reports whether two patterns may be of one program: one goes on where the other
