@@ -100,11 +100,14 @@ func nameOf(l *ledger.Identity, by By) string {
 	return l.Software
 }
 
-// inferredName marks the name of a program that has not said it. A pattern stands for
-// itself.
+// inferredName marks the name of a program that has not said it, which may be that of
+// several. A pattern stands for itself.
 func inferredName(speaksLike string) string {
 	if speaksLike == "" || programs.IsPattern(speaksLike) {
 		return speaksLike
+	}
+	if last := strings.LastIndex(speaksLike, ", "); last >= 0 {
+		speaksLike = speaksLike[:last] + " or " + speaksLike[last+len(", "):]
 	}
 	return "like " + speaksLike
 }

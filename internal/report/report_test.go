@@ -139,3 +139,11 @@ func TestTheReportsOfTheDocumentsAreReal(t *testing.T) {
 		}
 	}
 }
+
+// TestSeveralThatSpeakAlikeAreOneOrTheOther: a comma stands between those of several clients.
+func TestSeveralThatSpeakAlikeAreOneOrTheOther(t *testing.T) {
+	g := &Group{SpeaksLike: []string{"curl, fetchmail, mutt", "getmail", "imaps 1 X"}}
+	if got, want := strings.Join(saidOrInferred(g), ", "), "like curl, fetchmail or mutt, like getmail, imaps 1 X"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
