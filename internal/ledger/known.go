@@ -47,7 +47,7 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 			switch {
 			case !is:
 				said.add(p.name)
-			case strings.HasPrefix(spoken, cmp.Or(pattern, listener)+" "):
+			case strings.HasPrefix(spoken, cmp.Or(pattern, listener)+" ") && (a.name != "" || !goneOn(q.known.accounts[k], p.name)):
 				speaks.add(t.SpeaksLike(spoken))
 			}
 		}
@@ -77,6 +77,19 @@ func (d *distinct) add(s string) {
 	if s != "" && s != d.last {
 		d.last, d.n = s, d.n+1
 	}
+}
+
+// goneOn reports that one of some accounts has said more than a pattern another time: see
+// Client.addLogins.
+func goneOn(accounts []knownAccount, pattern string) bool {
+	for _, a := range accounts {
+		for _, p := range a.programs {
+			if rest, begins := strings.CutPrefix(p.name, pattern); begins && strings.HasPrefix(rest, " ") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // infer finds the accounts of an address where one of them agrees with a client: one

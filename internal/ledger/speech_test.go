@@ -194,7 +194,11 @@ func breaksOff(t *testing.T, g *replica) {
 	g.speaks(pop3(proxy.Observed), "anna", all)
 	g.speaks(pop3(proxy.Observed), "", "pop3 CAPA STLS TLS CAPA")
 	h := pop3(proxy.Rejected)
+	h.Pattern = "pop3 CAPA STLS"
 	g.meet(h)
+	if n := g.Identify(h); n.SpeaksLike != programs.Builtin.SpeaksLike(all) {
+		t.Errorf("in the log it speaks like %q", n.SpeaksLike)
+	}
 	g.Closed(&proxy.Closed{Conn: h.Conn, Pattern: "pop3 CAPA STLS"})
 	g.flush()
 	c := g.only(Filter{})
