@@ -21,12 +21,15 @@ type Dialogue struct {
 
 // NewDialogue begins a dialogue.
 func NewDialogue(stream io.ReadWriter) *Dialogue {
-	return &Dialogue{LineReader: NewLineReader(stream), stream: stream}
+	d := &Dialogue{}
+	d.Inside(stream)
+	return d
 }
 
 // Inside goes on in TLS. What came before counts for nothing there.
 func (d *Dialogue) Inside(stream io.ReadWriter) {
-	d.LineReader, d.stream = NewLineReader(stream), stream
+	// Nothing that it asks for is answered with a literal.
+	d.LineReader, d.stream = &LineReader{src: stream, maxLiterals: MaxLine}, stream
 }
 
 // Greeting reads the line that a server says first, and returns it with its end.

@@ -195,7 +195,7 @@ func (r *LineReader) IMAPResponse() ([]byte, error) {
 	}
 	whole := bytes.Clone(line)
 	for literals := 0; more; lit, more = LiteralAtEnd(line) {
-		if literals += lit.Size; literals > MaxLiterals {
+		if literals += lit.Size; literals > r.maxLiterals {
 			return nil, ErrLiterals
 		}
 		if whole, err = r.Octets(whole, lit.Size); err != nil {

@@ -33,12 +33,14 @@ type LineReader struct {
 	src   io.Reader
 	buf   []byte // of which start bytes have been handed out
 	start int
+	// maxLiterals bounds those of one response.
+	maxLiterals int
 	// Keep keeps what is handed out, until that takes more room than the buffer has.
 	Keep bool
 }
 
 // NewLineReader returns a LineReader that reads from src.
-func NewLineReader(src io.Reader) *LineReader { return &LineReader{src: src} }
+func NewLineReader(src io.Reader) *LineReader { return &LineReader{src: src, maxLiterals: MaxLiterals} }
 
 // Buffered returns what was read from the stream and not handed out yet.
 func (r *LineReader) Buffered() []byte { return r.buf[r.start:] }
