@@ -328,16 +328,14 @@ func TestWhatIsKeptIsReadOnceAState(t *testing.T) {
 // now, and gets nothing rather than a go of long ago.
 func TestWhatIsOldIsNotShownAsNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var took time.Duration
-		var n int
-		k := &kept[int]{read: func(context.Context) (int, error) {
-			time.Sleep(took)
-			n++
-			return n, nil
+		var took, n atomic.Int64
+		k := &kept[int64]{read: func(context.Context) (int64, error) {
+			time.Sleep(time.Duration(took.Load()))
+			return n.Add(1), nil
 		}}
 		for i, step := range []struct {
 			pause, took time.Duration
-			want        int
+			want        int64
 			known       bool
 		}{
 			{0, 0, 1, true},
@@ -347,7 +345,7 @@ func TestWhatIsOldIsNotShownAsNew(t *testing.T) {
 			{2 * time.Second, 0, 4, true},
 		} {
 			time.Sleep(step.pause)
-			took = step.took
+			took.Store(int64(step.took))
 			if got, known, err := k.get(t.Context(), string(rune(i))); got != step.want || known != step.known || err != nil {
 				t.Errorf("step %d: %v, known %v, %v", i, got, known, err)
 			}
