@@ -171,6 +171,9 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	always := false // to the old server
 	if o.Rule != nil {
 		v.Mode, v.Rule, always = o.Mode, o.Rule.Name, o.Rule.PassThrough
+		if v.Mode == Enforce && o.Rule.Grace > 0 && s.policy.graced != nil && s.policy.graced(o.Rule, at.Client, t) {
+			v.Mode = Explain
+		}
 	}
 	if v.Mode == Enforce || h.Fallback() {
 		return v
