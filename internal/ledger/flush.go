@@ -56,13 +56,15 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// Close writes the rest, and tries again until it succeeds or the context ends.
+// Close writes the rest, and tries again until it succeeds or the context ends; refusals
+// once.
 // Nothing may be recorded after it. The store stays open.
 func (r *Recorder) Close(ctx context.Context) error {
 	for {
 		err := r.Flush(ctx)
 		if err == nil {
-			return nil
+			_, err = r.Exchange(ctx)
+			return err
 		}
 		select {
 		case <-ctx.Done():

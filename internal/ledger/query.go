@@ -33,6 +33,8 @@ type Filter struct {
 	Outcome proxy.Outcome
 	// Since leaves out clients that were not seen since then.
 	Since time.Time
+	// Tripped selects clients that have tripped a guard; nil for all.
+	Tripped *policy.GuardState
 	// Noise includes noise.
 	Noise bool
 	// Keep selects further, by what no database knows; nil for all. It gets clients
@@ -71,7 +73,7 @@ var Keys = []Key{ByFirstSeen, ByLastSeen, ByHandshakes, ByClient}
 // plain reports that at most Since selects.
 func (f *Filter) plain() bool {
 	return f.Version == policy.NoVersion && f.Listener == "" && f.Account == "" && f.Software == "" && !f.Network.IsValid() && f.Outcome == "" &&
-		!f.Noise && f.Keep == nil
+		f.Tripped == nil && !f.Noise && f.Keep == nil
 }
 
 // few reports that another index finds the clients sooner than that of their order.
@@ -105,6 +107,10 @@ func (s *Store) where(f *Filter) (condition string, args []any) {
 	}
 	if !f.Since.IsZero() {
 		add("s.last_seen >= $%d", f.Since.Unix())
+	}
+	if g := f.Tripped; g != nil {
+		add("s.login_ok > 0 AND s.network IN (SELECT network FROM refusals WHERE rule = $%d AND last_seen > $%d AND first_seen <= $%d)",
+			g.Rule, max(g.Tripped.Add(-g.Guard.Within).Unix(), g.Released.Unix()), g.Tripped.Unix())
 	}
 	if !f.Noise {
 		add(s.noIndex + "s.noise = 0")

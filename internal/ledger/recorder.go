@@ -26,10 +26,11 @@ type Recorder struct {
 	identity func(account string) string
 	flushed  func()
 
-	shards  [shardCount]shard
-	queue   queue
-	pending atomic.Int64 // entries that hold something to be written
-	dropped atomic.Uint64
+	shards   [shardCount]shard
+	queue    queue
+	refusals refusals
+	pending  atomic.Int64 // entries that hold something to be written
+	dropped  atomic.Uint64
 
 	// failing: the last attempt to write failed.
 	failing atomic.Bool
@@ -119,6 +120,7 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 	}
 	t := r.now()
 	now := t.Unix()
+	r.count(r.refusals.add(h, now))
 	k := entryKey{
 		client: h.Client.Addr().WithZone(""), listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
 		version: h.Verdict.Version, port: h.Local.Port(), reason: h.Verdict.Reason, name: hostName(h.Hello.ServerName),
@@ -244,6 +246,7 @@ func (r *Recorder) Identify(h *proxy.Handshake) Known {
 func (r *Recorder) erase(account func(string) bool, client netip.Addr) {
 	r.queue.erase(account, client)
 	if client.IsValid() {
+		r.refusals.erase(client)
 		r.pending.Add(-r.shardOf(client).drop(func(k entryKey, _ *entry) bool { return k.client == client }))
 	}
 }

@@ -1,0 +1,400 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/policy"
+	"postern/proxy"
+)
+
+// byRule makes a handshake one that a rule has decided on.
+func byRule(name string) func(*proxy.Handshake) {
+	return func(h *proxy.Handshake) { h.Verdict.Rule = name }
+}
+
+func guardedBy(t *testing.T, text string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// exchange is one of replica's, and returns the guards by rule.
+func (g *replica) exchange(p *policy.Policy) map[string]policy.GuardState {
+	g.t.Helper()
+	g.Watch(p)
+	g.refusals.due = time.Time{} // as if it had been a while
+	states, err := g.Exchange(context.Background())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	all := make(map[string]policy.GuardState)
+	for _, s := range states {
+		all[s.Rule] = s
+	}
+	return all
+}
+
+const twoGuards = `
+mode: enforce
+guard: {clients: 2, within: 30m, then: observe}
+rules:
+  - {name: cutover, mode: enforce, match: {listener: [imaps]}, guard: {clients: 3, within: 1h, then: observe}}
+  - {name: plain, mode: enforce, match: {listener: [pop3s]}}
+`
+
+// known has clients log in, three hours ago.
+func (g *replica) known(n int) (addresses []string) {
+	for i := range n {
+		addresses = append(addresses, fmt.Sprintf("192.0.2.%d", 1+i))
+		g.session(hello(addresses[i]), "anna", "")
+	}
+	g.flush()
+	g.later(3 * time.Hour)
+	return addresses
+}
+
+func TestGuardsCountClientsThatHadLoggedIn(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, twoGuards)
+		g.Watch(p)
+		clients := append(g.known(4), "2001:db8::1", "2001:db8::2")
+		g.session(hello("2001:db8::3"), "anna", "") // the same network, which is one client
+		g.flush()
+		for i := range 2000 { // scanners, and others who never logged in
+			g.meet(hello(fmt.Sprintf("198.51.%d.%d", i/200, i%200), byRule("cutover")))
+		}
+		for range 1000 {
+			g.meet(hello(clients[0], byRule("cutover")))
+		}
+		for _, c := range clients {
+			g.meet(hello(c, byRule("plain")))                            // has no guard
+			g.meet(hello(c, byRule("cutover"), outcome(proxy.Observed))) // was let in
+			g.meet(hello(c, byRule("cutover"), outcome(proxy.Failed)))   // has left
+		}
+		g.meet(hello(clients[1], byRule("cutover"), outcome(proxy.Explained)))
+		g.meet(hello(clients[4], byRule("cutover")))
+		g.meet(hello(clients[5], byRule("cutover")))
+		if s := g.exchange(p)["cutover"]; s.Seen != 3 || !s.Tripped.IsZero() {
+			t.Errorf("three clients: %+v", s)
+		}
+		g.meet(hello(clients[2], byRule("cutover")))
+		if s := g.exchange(p)["cutover"]; s.Seen != 4 || !s.Tripped.Equal(g.now()) {
+			t.Errorf("four clients: %+v", s)
+		}
+		// The other guard, of the policy's own mode, at once.
+		for _, c := range clients[:3] {
+			g.meet(hello(c))
+		}
+		all := g.exchange(p)
+		if s := all[policy.PolicyGuard]; s.Seen != 3 || !s.Tripped.Equal(g.now()) || all["cutover"].Tripped.IsZero() {
+			t.Errorf("two guards: %+v", all)
+		}
+		cutover := all["cutover"]
+		hit, _, err := g.store.Clients(t.Context(), Filter{Tripped: &cutover, Noise: true}, Order{By: ByClient}, "", 0)
+		var networks []string
+		for i := range hit {
+			networks = append(networks, hit[i].Network())
+		}
+		if want := []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::/64"}; err != nil || !slices.Equal(slices.Compact(networks), want) {
+			t.Errorf("%v, %v, want %v", networks, err, want)
+		}
+		since := g.now()
+		g.later(48 * time.Hour) // it stays, also for another replica and after a restart
+		if s := g.another().exchange(p)["cutover"]; s.Seen != 0 || !s.Tripped.Equal(since) {
+			t.Errorf("two days later, elsewhere: %+v", s)
+		}
+		if err := g.store.Release(t.Context(), "cutover", g.now()); err != nil {
+			t.Fatal(err)
+		}
+		all = g.exchange(p)
+		if s := all["cutover"]; !s.Tripped.IsZero() || all[policy.PolicyGuard].Tripped.IsZero() {
+			t.Errorf("one is released: %+v", all)
+		}
+	})
+}
+
+func TestAReleasedGuardBeginsAnew(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, twoGuards)
+		g.Watch(p)
+		clients := g.known(9)
+		refuse := func(some []string) {
+			for _, c := range some {
+				g.meet(hello(c, byRule("cutover")))
+			}
+		}
+		refuse(clients[:4])
+		if s := g.exchange(p)["cutover"]; s.Tripped.IsZero() {
+			t.Fatalf("%+v", s)
+		}
+		until := g.now().Add(time.Hour)
+		if err := g.store.Release(t.Context(), "cutover", until); err != nil {
+			t.Fatal(err)
+		}
+		g.later(10 * time.Minute)
+		refuse(clients)
+		if s := g.exchange(p)["cutover"]; s.Seen != 0 || !s.Tripped.IsZero() || !s.Released.Equal(until) {
+			t.Errorf("while nothing counts: %+v", s)
+		}
+		g.later(time.Hour)
+		refuse(clients[5:8])
+		if s := g.exchange(p)["cutover"]; s.Seen != 3 || !s.Tripped.IsZero() {
+			t.Errorf("three of afterwards: %+v", s)
+		}
+		g.later(40 * time.Minute)
+		refuse(clients[8:])
+		if s := g.exchange(p)["cutover"]; s.Seen != 4 || s.Tripped.IsZero() {
+			t.Errorf("a fourth: %+v", s)
+		}
+		if err := g.store.Release(t.Context(), "cutover", g.now()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 8 { // one an hour never makes four within one
+			g.later(59 * time.Minute)
+			refuse(clients[i : i+1])
+			if s := g.exchange(p)["cutover"]; s.Seen > 2 || !s.Tripped.IsZero() {
+				t.Fatalf("a client an hour: %+v", s)
+			}
+		}
+	})
+}
+
+// TestAGraceSurvivesAClockThatJumps ahead and back: it lasts as long as it should.
+func TestAGraceSurvivesAClockThatJumps(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, "rules: [{name: cutover, mode: enforce, grace: 7d}]")
+		g.known(1)
+		g.exchange(p)
+		right := g.now()
+		for _, at := range []time.Time{right.Add(30 * 24 * time.Hour), right} {
+			g.at(at)
+			g.meet(hello("192.0.2.1", byRule("cutover"), outcome(proxy.Explained)))
+			g.exchange(p)
+		}
+		g.later(8 * 24 * time.Hour)
+		g.exchange(p)
+		other := g.another()
+		other.exchange(p)
+		for _, r := range []*replica{g, other} {
+			if r.Graced(p.Rule("cutover"), netip.MustParseAddr("192.0.2.1"), g.now()) {
+				t.Error("a grace of more than seven days")
+			}
+		}
+	})
+}
+
+// A clock that jumps ahead and back leaves no refusals in the future that count.
+func TestAClockThatJumpsTripsNoGuard(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, twoGuards)
+		g.Watch(p)
+		clients := g.known(4)
+		right := g.now()
+		g.later(30 * 24 * time.Hour)
+		for _, c := range clients[:3] {
+			g.meet(hello(c, byRule("cutover")))
+		}
+		g.exchange(p)
+		g.at(right)
+		g.meet(hello(clients[3], byRule("cutover")))
+		if s := g.exchange(p)["cutover"]; s.Seen != 1 || !s.Tripped.IsZero() {
+			t.Errorf("%+v", s)
+		}
+		g.later(24 * time.Hour)
+		if s := g.exchange(p)["cutover"]; s.Seen != 0 {
+			t.Errorf("a day later: %+v", s)
+		}
+	})
+}
+
+func TestAGraceBeginsWithTheFirstRefusal(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, "rules: [{name: cutover, mode: enforce, grace: 7d}]")
+		rule := p.Rule("cutover")
+		known, stranger := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.9")
+		g.known(1)
+		g.Watch(p)
+		graced := func(g *replica, client netip.Addr) bool { return g.Graced(rule, client, g.now()) }
+		if graced(g, known) {
+			t.Error("before the ledger was asked")
+		}
+		g.exchange(p)
+		if !graced(g, known) || graced(g, stranger) {
+			t.Errorf("known %v, stranger %v", graced(g, known), graced(g, stranger))
+		}
+		first := g.now()
+		g.meet(hello("192.0.2.1", byRule("cutover"), outcome(proxy.Explained)))
+		g.meet(hello("198.51.100.9", byRule("cutover")))
+		g.exchange(p)
+		g.later(6 * 24 * time.Hour)
+		g.meet(hello("192.0.2.1", byRule("cutover"), outcome(proxy.Explained)))
+		g.exchange(p)
+		other := g.another()
+		other.Watch(p)
+		other.exchange(p)
+		for _, r := range []*replica{g, other} {
+			if !graced(r, known) || graced(r, stranger) {
+				t.Errorf("on the sixth day: known %v, stranger %v", graced(r, known), graced(r, stranger))
+			}
+		}
+		g.later(24 * time.Hour)
+		for _, r := range []*replica{g, other} {
+			if graced(r, known) {
+				t.Error("on the seventh day")
+			}
+		}
+		since, err := g.store.Refusals(t.Context(), known)
+		if err != nil || len(since) != 1 || !since["cutover"].Equal(first) {
+			t.Errorf("%v, %v, want %v", since, err, first)
+		}
+		if _, err := g.store.Forget(t.Context(), "192.0.2.1"); err != nil {
+			t.Fatal(err)
+		}
+		if since, err := g.store.Refusals(t.Context(), known); err != nil || len(since) != 0 {
+			t.Errorf("once it is forgotten: %v, %v", since, err)
+		}
+	})
+}
+
+// What waits is kept while the ledger is away, and the handshakes do not wait for it.
+func TestRefusalsAreKeptWhileTheLedgerIsAway(t *testing.T) {
+	g := newReplica(t, newURL(t, "sqlite"))
+	p := guardedBy(t, twoGuards)
+	g.Watch(p)
+	clients := g.known(4)
+	for _, c := range clients {
+		g.meet(hello(c, byRule("cutover")))
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if states, err := g.Exchange(ended); err == nil {
+		t.Fatalf("%+v", states)
+	}
+	if s := g.exchange(p)["cutover"]; s.Seen != 4 || s.Tripped.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	if err := g.store.Prune(t.Context(), g.now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if s := g.exchange(p)["cutover"]; s.Seen != 0 || s.Tripped.IsZero() {
+		t.Errorf("pruned: %+v", s)
+	}
+}
+
+// TestLoginsAreKnownElsewhere: a login that another replica has written before a refusal
+// counts, however shortly before; and who is forgotten has neither.
+func TestLoginsAreKnownElsewhere(t *testing.T) {
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			a := newReplica(t, newURL(t, kind))
+			p := guardedBy(t, "rules: [{name: cutover, mode: enforce, grace: 7d, guard: {clients: 0, within: 1h, then: observe}}]")
+			b := a.another()
+			b.exchange(p)
+			a.session(hello("192.0.2.1"), "anna", "")
+			a.flush()
+			b.refusals.due = time.Now().Add(time.Hour)
+			b.meet(hello("192.0.2.1", byRule("cutover")))
+			b.meet(hello("198.51.100.9", byRule("cutover")))
+			if states, err := b.Exchange(t.Context()); err != nil || states[0].Seen != 0 {
+				t.Errorf("%+v, %v", states, err)
+			}
+			b.later(2 * time.Second)
+			if s := b.exchange(p)["cutover"]; s.Seen != 1 || s.Tripped.IsZero() {
+				t.Errorf("%+v", s)
+			}
+			if n := len(b.refusals.pending); n != 0 {
+				t.Errorf("%d refusals wait", n)
+			}
+			client := netip.MustParseAddr("192.0.2.1")
+			if !b.Graced(p.Rule("cutover"), client, b.now()) {
+				t.Error("no grace")
+			}
+			b.meet(hello("192.0.2.1", byRule("cutover")))
+			if _, err := b.store.Forget(t.Context(), "192.0.2.1"); err != nil {
+				t.Fatal(err)
+			}
+			a.exchange(p)
+			if s := b.exchange(p)["cutover"]; s.Seen != 0 {
+				t.Errorf("what was forgotten is back: %+v", s)
+			}
+			for name, g := range map[string]*replica{"here": b, "elsewhere": a} {
+				if g.Graced(p.Rule("cutover"), client, b.now()) {
+					t.Errorf("forgotten, and known %s", name)
+				}
+			}
+		})
+	}
+}
+
+// TestALedgerOfAnEarlierVersionHasNoGuards: commands that read it say so, and an instance
+// of this version makes the tables.
+func TestALedgerOfAnEarlierVersionHasNoGuards(t *testing.T) {
+	for _, kind := range []string{"sqlite", "postgres"} {
+		t.Run(kind, func(t *testing.T) {
+			g := newReplica(t, newURL(t, kind))
+			clients := g.known(4)
+			for _, table := range []string{"refusals", "guards"} {
+				if _, err := g.store.db.Exec("DROP TABLE " + table); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := guardedBy(t, twoGuards)
+			reader, err := OpenReadOnly(t.Context(), g.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			states, err := reader.Guards(t.Context(), p, g.now())
+			if err != nil || len(states) != 2 || states[1].Rule != "cutover" || states[1].Clients != 3 {
+				t.Errorf("%+v, %v", states, err)
+			}
+			if first, err := reader.Refusals(t.Context(), netip.MustParseAddr("192.0.2.1")); err != nil || len(first) != 0 {
+				t.Errorf("%v, %v", first, err)
+			}
+			g.restart(plainIdentity)
+			g.Watch(p)
+			for _, c := range clients {
+				g.meet(hello(c, byRule("cutover")))
+			}
+			if err := g.Close(t.Context()); err != nil { // which writes what waits
+				t.Fatal(err)
+			}
+			if states, err := reader.Guards(t.Context(), p, g.now()); err != nil || states[1].Seen != 4 || states[1].Tripped.IsZero() {
+				t.Errorf("%+v, %v", states, err)
+			}
+		})
+	}
+}
+
+// TestTheLogSaysThatGuardsAreBlind once, while the ledger does not answer.
+func TestTheLogSaysThatGuardsAreBlind(t *testing.T) {
+	g := newReplica(t, newURL(t, "sqlite"))
+	var log strings.Builder
+	g.log = slog.New(slog.NewTextHandler(&log, nil))
+	g.Watch(guardedBy(t, twoGuards))
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	for range 3 {
+		if _, err := g.Exchange(late); err == nil {
+			t.Fatal("it answers")
+		}
+	}
+	for range 3 {
+		if _, err := g.Exchange(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, again := strings.Count(log.String(), "guards and graces stay as they are"), strings.Count(log.String(), "is asked for guards and graces again"); n != 1 || again != 1 {
+		t.Error(log.String())
+	}
+}
