@@ -86,6 +86,7 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	var others sync.WaitGroup
 	others.Go(func() { b.recorder.Run(ctx) })
+	others.Go(func() { g.followGuards(ctx) })
 	others.Go(func() {
 		g.upgrade(g.serving)
 		g.prune(g.serving)
