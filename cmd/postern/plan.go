@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,8 +95,9 @@ func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
 		ask = f.question
 	}
 	defaults, err := config.LoadPolicy(nil)
+	var asked printable
 	if err == nil {
-		_, err = ask(defaults, nil, sys.clock()) // flags come before the policy
+		asked, err = ask(defaults, nil, sys.clock()) // flags come before the policy
 	}
 	if err != nil {
 		return nil, err
@@ -111,17 +113,27 @@ func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ask(cfg, p, sys.clock())
+	var known guardsKnown
+	if f.policy == "" && p.WatchesAny() {
+		var client netip.Addr
+		if q, _ := asked.(*plan.Question); q != nil {
+			client = q.Client.Client
+		}
+		if known, err = sys.guards(ctx, "", client); err != nil {
+			sys.errorf("warning: which guards have tripped, and whose grace has begun, is not known: %v", err)
+		}
+	}
+	answer, err := ask(cfg, p.Guarded(known.Guards, nil), sys.clock())
+	if q, _ := answer.(*plan.Question); q != nil {
+		q.FirstRefused = known.FirstRefused
+	}
+	return answer, err
 }
 
 // runningPolicy returns the policy's part of the configuration of the running
 // instance, for a host where the environment says nothing.
 func runningPolicy(ctx context.Context, sys system) (*config.Config, error) {
-	cfg, err := config.LoadLedger(sys.environ)
-	if err != nil {
-		return nil, err
-	}
-	running, err := findInstance(cfg, "")
+	_, running, err := sys.instance("")
 	if err != nil {
 		return nil, err
 	}
