@@ -16,6 +16,9 @@ func (r *Report) all(f func(*Group)) {
 	for _, e := range r.Exempted {
 		lists = append(lists, e.Groups)
 	}
+	for _, t := range r.Guards {
+		lists = append(lists, t.Groups)
+	}
 	for _, list := range lists {
 		for i := range list {
 			f(&list[i])
