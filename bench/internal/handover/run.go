@@ -296,6 +296,17 @@ func (r *run) last() error {
 	if err != nil {
 		return fmt.Errorf("reading the ledger: %w", err)
 	}
+	// A handshake that a restart has cut is one that failed there, and a reset or an end here.
+	cut := 0
+	maps.DeleteFunc(ledger, func(k kind, n int) bool {
+		if k.outcome == "failed" {
+			cut += n
+		}
+		return k.outcome == "failed"
+	})
+	if noticed := len(r.failures); cut > noticed {
+		r.result.Problems = append(r.result.Problems, fmt.Sprintf("the ledger has %d handshakes that failed, the clients noticed %d", cut, noticed))
+	}
 	r.result.LedgerLegacy = sum(ledger)
 	r.result.Problems = append(r.result.Problems, differ(legacy(counts), ledger, "the ledger")...)
 	return nil
