@@ -304,10 +304,11 @@ func (r *run) last() error {
 		}
 		return k.outcome == "failed"
 	})
-	if noticed := len(r.failures); cut > noticed {
-		r.result.Problems = append(r.result.Problems, fmt.Sprintf("the ledger has %d handshakes that failed, the clients noticed %d", cut, noticed))
-	}
 	r.result.LedgerLegacy = sum(ledger)
+	if noticed := len(r.failures); cut > noticed { // then they count, and the sums differ
+		r.problem("the ledger has %d handshakes that failed, the clients noticed %d", cut, noticed)
+		r.result.LedgerLegacy += cut
+	}
 	r.result.Problems = append(r.result.Problems, differ(legacy(counts), ledger, "the ledger")...)
 	return nil
 }
