@@ -32,23 +32,28 @@ type Schedule struct {
 	anyDay bool
 }
 
+// MarshalText is the expression.
+func (s *Schedule) MarshalText() ([]byte, error) { return []byte(s.Cron), nil }
+
 // cronFields describes the five fields to gronx, which counts seconds too.
 var cronFields = []struct {
 	name     string
-	position int
 	min, max int
 	names    func() *regexp.Regexp
-	// moment is one at which the field has that value.
-	moment func(v int) time.Time
 }{
-	{"minute", 1, 0, 59, nil, func(v int) time.Time { return time.Date(2023, 1, 1, 0, v, 0, 0, time.UTC) }},
-	{"hour", 2, 0, 23, nil, func(v int) time.Time { return time.Date(2023, 1, 1, v, 0, 0, 0, time.UTC) }},
-	{"day of the month", 3, 1, 31, nil, func(v int) time.Time { return time.Date(2023, 1, v, 0, 0, 0, 0, time.UTC) }},
-	{"month", 4, 1, 12, form(`(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\b`),
-		func(v int) time.Time { return time.Date(2023, time.Month(v), 1, 0, 0, 0, 0, time.UTC) }},
+	{"minute", 0, 59, nil},
+	{"hour", 0, 23, nil},
+	{"day of the month", 1, 31, nil},
+	{"month", 1, 12, form(`(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)\b`)},
+	{"day of the week", 0, 7, form(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)\b`)},
+}
+
+// cronMoment is a moment at which a field has that value.
+func cronMoment(i, v int) time.Time {
+	at := [...]int{0, 0, 1, 1, 0}
+	at[i] = v
 	// 1 January 2023 was a Sunday; so is the seventh day after it.
-	{"day of the week", 5, 0, 7, form(`(?i)\b(sun|mon|tue|wed|thu|fri|sat)\b`),
-		func(v int) time.Time { return time.Date(2023, 1, 1+v, 0, 0, 0, 0, time.UTC) }},
+	return time.Date(2023, time.Month(at[3]), at[2]+at[4], at[1], at[0], 0, 0, time.UTC)
 }
 
 // cronItem is an entry of a field's list, names aside; it finds the first value.
@@ -102,8 +107,8 @@ func cronSet(i int, field string) (set uint64, err error) {
 		}
 		var checker gronx.SegmentChecker
 		for v := f.min; v <= f.max; v++ {
-			checker.SetRef(f.moment(v))
-			due, err := checker.CheckDue(segments[f.position], f.position)
+			checker.SetRef(cronMoment(i, v))
+			due, err := checker.CheckDue(segments[1+i], 1+i)
 			if err != nil && strings.Contains(item, "-") {
 				return 0, fmt.Errorf("%s: %q is out of its range, or ends before it begins: past the end write two, as in fri-sat,sun-mon or 22-23,0-6", f.name, clip(item))
 			} else if err != nil {

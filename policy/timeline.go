@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"encoding/json"
 	"slices"
 	"time"
 )
@@ -36,29 +35,19 @@ type Moment struct {
 
 // Event is something that happens to one rule at some time.
 type Event struct {
-	Rule *Rule
-	Kind EventKind
+	Rule *Rule     `json:"rule"`
+	Kind EventKind `json:"event"`
+	Mode Mode      `json:"mode"`
 	// Share is the part that the rule takes of what it matches, at that time; at
 	// its end, before that time. For a rule with a schedule, while it is open.
-	Share float64
+	Share float64   `json:"share"`
+	Until time.Time `json:"until,omitzero"`
 	// Windows are those that come from then on; nil for a rule without a
 	// schedule and at its end.
-	Windows *Windows
-}
-
-// MarshalJSON adds what the rule says.
-func (e Event) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Rule    *Rule     `json:"rule"`
-		Event   EventKind `json:"event"`
-		Mode    Mode      `json:"mode"`
-		Share   float64   `json:"share"`
-		Until   time.Time `json:"until,omitzero"`
-		Windows *Windows  `json:"windows,omitempty"`
-		// PassThrough: to the old server, also where Postern could serve.
-		PassThrough bool   `json:"pass_through,omitempty"`
-		Floor       string `json:"floor,omitempty"`
-	}{e.Rule, e.Kind, e.Rule.Mode, e.Share, e.Rule.Until, e.Windows, e.Rule.PassThrough, e.Rule.OwnFloorName()})
+	Windows     *Windows `json:"windows,omitempty"`
+	PassThrough bool     `json:"pass_through,omitempty"`
+	// Floor is the name of the rule's own.
+	Floor string `json:"floor,omitempty"`
 }
 
 // EventKind is what happens to a rule.
@@ -101,20 +90,11 @@ type Meeting struct {
 }
 
 // Layer is an outcome of a rule.
-type Layer Outcome
-
-// MarshalJSON adds when the rule is open.
-func (l Layer) MarshalJSON() ([]byte, error) {
-	cron := ""
-	if l.Rule.Schedule != nil {
-		cron = l.Rule.Schedule.Cron
-	}
-	return json.Marshal(struct {
-		Rule     *Rule   `json:"rule"`
-		Mode     Mode    `json:"mode"`
-		Part     float64 `json:"part"`
-		Schedule string  `json:"schedule,omitempty"`
-	}{l.Rule, l.Mode, l.Part, cron})
+type Layer struct {
+	Rule     *Rule     `json:"rule"`
+	Mode     Mode      `json:"mode"`
+	Part     float64   `json:"part"`
+	Schedule *Schedule `json:"schedule,omitempty"`
 }
 
 // Parts is what the clients meet while a rule of the layers has its schedule
@@ -164,7 +144,7 @@ func (r *Rule) happens(t time.Time) (EventKind, bool) {
 }
 
 func (r *Rule) event(kind EventKind, t, limit time.Time) Event {
-	e := Event{Rule: r, Kind: kind, Share: r.share(t)}
+	e := Event{Rule: r, Kind: kind, Mode: r.Mode, Share: r.share(t), Until: r.Until, PassThrough: r.PassThrough, Floor: r.OwnFloorName()}
 	if r.Schedule != nil && kind != Ends {
 		e.Windows = r.windows(t, limit)
 	}
@@ -195,7 +175,7 @@ func (p *Policy) meeting(t time.Time, listener string) Meeting {
 			break
 		}
 		if o.Part > 0 || o.Rule.Share.Changes() {
-			m.Layers = append(m.Layers, Layer(o))
+			m.Layers = append(m.Layers, Layer{o.Rule, o.Mode, o.Part, o.Rule.Schedule})
 		}
 	}
 	for n := len(m.Layers); n > 0 && m.Layers[n-1].Rule.Mode == m.Rest; n-- {
