@@ -18,10 +18,12 @@ class Program:
     needs: tuple = ()
     roots: tuple = ()
     apop: bool = False
+    ways: dict | None = None  # by server: what the recipe gets as WAY, one run for each
     seconds: int = 20
     grace: float = 0.3
 
 
+EVOLUTION = {"full": ("", "PLAIN"), "sasl": ("", "PLAIN", "LOGIN", "CRAM-MD5"), "apop": ("+APOP",)}
 PASSWORD = {"(?i)password": "PASSWORD\r"}
 PROGRAMS = {
     "curl": Program("curl", "openssl", ALL, apop=True),
@@ -89,10 +91,10 @@ PROGRAMS = {
     "perdition": Program("perdition", "openssl", ALL, needs=("python3",)),
     "imapproxy": Program("imapproxy", "openssl", ("imap",)),
     "javamail": Program("libmail-java", "java", ALL, shown="JavaMail", seconds=30, needs=("default-jdk-headless",)),
-    "claws-mail": Program("claws-mail", "gnutls", ALL, seconds=40, grace=1, needs=("xvfb", "xdotool")),
-    "sylpheed": Program("sylpheed", "openssl", ALL, shown="Sylpheed", seconds=40, grace=1, needs=("xvfb", "xdotool")),
+    "claws-mail": Program("claws-mail", "gnutls", ALL, apop=True, seconds=40, grace=1, needs=("xvfb", "xdotool")),
+    "sylpheed": Program("sylpheed", "openssl", ALL, shown="Sylpheed", apop=True, seconds=40, grace=1, needs=("xvfb", "xdotool")),
+    "balsa": Program("balsa", "gnutls", ALL, shown="Balsa", apop=True, seconds=50, grace=4, needs=("xvfb", "xdotool", "gnome-keyring")),
     "thunderbird": Program("thunderbird", "nss", ALL, shown="Thunderbird", seconds=50, grace=2, needs=("xvfb", "xdotool")),
-    "evolution": Program("evolution", "gnutls", ALL, shown="Evolution", seconds=50, grace=1, needs=("xvfb", "xdotool", "gnome-keyring")),
+    "evolution": Program("evolution", "gnutls", ALL, shown="Evolution", apop=True, ways=EVOLUTION, seconds=50, grace=5, needs=("xvfb", "xdotool", "gnome-keyring")),
     "geary": Program("geary", "gnutls", IMAP, shown="Geary", seconds=50, grace=1, needs=("xvfb", "xdotool", "gnome-keyring")),
-    "trojita": Program("trojita", "openssl", IMAP, shown="Trojita", seconds=40, grace=1, needs=("xvfb", "xdotool")),
 }

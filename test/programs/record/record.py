@@ -5,6 +5,7 @@ test/programs/record/run starts it, in network and process namespaces of its own
 import argparse
 import datetime
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -23,13 +24,14 @@ from programs import POP3, PORTS, PROGRAMS, Program
 
 HERE = pathlib.Path(__file__).parent
 STATE = pathlib.Path("/run/postern-record")
-RECIPES = (HERE.parent / "recipes.sh").read_text().replace('\n"$1"\n', "\n") + (HERE / "recipes.sh").read_text()
+RECIPES = (HERE.parent / "recipes.sh").read_text().replace('\n"$1"\n', "\n") + (HERE / "windows.sh").read_text() + (HERE / "recipes.sh").read_text()
 # Of each server, one run with words that need no quotes and one with words that do.
 RUNS = {1: ("anna", "Sesame4711"), 2: ("anna@example.org", "Sesame(4711)")}
 SERVERS = {"full": "127.0.0.11", "bare": "127.0.0.12", "sasl": "127.0.0.14", "apop": "127.0.0.13"}
 DEBIAN = {"bullseye": "11", "bookworm": "12", "trixie": "13", "forky": "testing"}
 HOSTNAME = "record.example.org"
 USER = 4711  # anna's, in every root
+SHOTS = os.environ.get("SHOTS")  # a folder inside the roots, for pictures of the screen
 SLOWER = float(os.environ.get("SLOWER", 1))  # than the machine that the programs' seconds were found on
 
 
@@ -42,8 +44,14 @@ def sh(command, **options):
 
 
 def prepare(keys, roots, hosts):
-    """Certificates, and what every root has to know of the hosts."""
-    sh(f"""ip link set lo up; hostname {HOSTNAME}; mkdir -p {STATE}/sessions {keys}; cd {keys}
+    """Certificates, and what every root has to know of the hosts; and a network with nobody
+    on it, since some programs stay offline where there is none."""
+    sh(f"""ip link set lo up
+    if ! ip route show default | grep -q .; then
+      ip link add out type veth peer name nobody; ip addr add 192.0.2.1/24 dev out; ip link set nobody up; ip link set out up
+      ip route add default via 192.0.2.2
+    fi
+    hostname {HOSTNAME}; mkdir -p {STATE}/sessions {keys}; cd {keys}
     if [ -e rsa.pem ]; then exit; fi
     openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=recording CA' -addext keyUsage=critical,keyCertSign \
       -keyout ca.key -out ca.pem
@@ -71,6 +79,9 @@ def prepare(keys, roots, hosts):
             shutil.copy(STATE / "ca.pem", ours)
             sh(f"chroot {root} update-ca-certificates --fresh")
         sh(f"chroot {root} sh -c 'getent passwd anna || useradd -u {USER} -s /bin/bash anna'")
+        if SHOTS:
+            (root / SHOTS[1:]).mkdir(parents=True, exist_ok=True)
+            (root / SHOTS[1:]).chmod(0o777)
         for file in ("openssl.cnf", "gnutls", "ca.pem"):
             (root / "run/postern-record").mkdir(exist_ok=True)
             shutil.copy(STATE / file, root / "run/postern-record")
@@ -133,6 +144,8 @@ def environment(host, listener, account, password, limited):
         "URL_ACCOUNT": urllib.parse.quote(account, safe=""), "URL_PASSWORD": urllib.parse.quote(password, safe=""),
         "XDG_RUNTIME_DIR": "/home/anna/run/xdg", "RUBYOPT": "-W0",
     }
+    if SHOTS:
+        env["SHOTS"] = f"{SHOTS}/{host}-{listener}"
     if limited:
         env["OPENSSL_CONF"] = "/run/postern-record/openssl.cnf"
         env["GNUTLS_SYSTEM_PRIORITY_FILE"] = "/run/postern-record/gnutls"
@@ -185,10 +198,10 @@ def drive(name, root, env, password, finished, log, prefix=()):
     log.flush()
 
 
-def attempt(name, root, listener, server, run, limited, log):
+def attempt(name, root, listener, server, run, way, limited, log):
     """Runs the program once against a server; gives the sessions that it had."""
     clear()
-    env = environment(f"{server}.example.org", listener, *RUNS[run], limited)
+    env = environment(f"{server}.example.org", listener, *RUNS[run], limited) | {"WAY": way}
     drive(name, root, env, RUNS[run][1], lambda: any(s.logged_in() for s in sessions()), log)
     return sessions()
 
@@ -237,27 +250,32 @@ def installed(name, root):
     return True
 
 
+def dialogues(program, args):
+    """Yields each listener, server, run and way of logging in that the program is recorded with."""
+    for listener, server, run in itertools.product(program.listeners, SERVERS, RUNS):
+        if listener not in args.on or server not in args.servers or run > args.runs:
+            continue
+        if run == 2 and server in ("sasl", "apop") or server == "apop" and not (listener in POP3 and program.apop):
+            continue
+        for way in (program.ways or {}).get(server, ("",)):
+            yield listener, server, run, way
+
+
 def record(name, root, args, log):
     program = PROGRAMS[name]
     number, source = version(name, root)
     parts, hellos = [], {}
-    for listener in program.listeners:
-        for server in SERVERS:
-            for run in RUNS:
-                if listener not in args.on or server not in args.servers or run > args.runs:
-                    continue
-                if run == 2 and server in ("sasl", "apop") or server == "apop" and not (listener in POP3 and program.apop):
-                    continue
-                found = attempt(name, root, listener, server, run, run == 2, log)
-                if not any(s.logged_in() for s in found):  # not every program can be limited, and some have to be
-                    found = attempt(name, root, listener, server, run, run != 2, log) or found
-                said = [s.text(run) for s in found if s.inside]
-                parts += dict.fromkeys(said)
-                for s in found:
-                    if s.ja4:
-                        hellos.setdefault(s.ja4, s.hello)
-                say(f"{name} {number} ({root.name}) {listener} {server} {run}: {sum(s.logged_in() for s in found)} logins, "
-                    f"{len(found)} sessions {' '.join(dict.fromkeys(s.ja4[:3] for s in found))}")
+    for listener, server, run, way in dialogues(program, args):
+        found = attempt(name, root, listener, server, run, way, run == 2, log)
+        if not any(s.logged_in() for s in found):  # not every program can be limited, and some have to be
+            found = attempt(name, root, listener, server, run, way, run != 2, log) or found
+        said = [s.text(run) for s in found if s.inside]
+        parts += dict.fromkeys(said)
+        for s in found:
+            if s.ja4:
+                hellos.setdefault(s.ja4, s.hello)
+        say(f"{name} {number} ({root.name}) {listener} {server} {run} {way}: {sum(s.logged_in() for s in found)} logins, "
+            f"{len(found)} sessions {' '.join(dict.fromkeys(s.ja4[:3] for s in found))}")
     if not parts:
         say(f"{name} {number} ({root.name}): NOTHING")
         return
