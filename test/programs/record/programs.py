@@ -23,7 +23,7 @@ class Program:
     grace: float = 0.3
 
 
-EVOLUTION = {"full": ("", "PLAIN"), "sasl": ("", "PLAIN", "LOGIN", "CRAM-MD5"), "apop": ("+APOP",)}
+WAYS = {"full": ("", "PLAIN"), "sasl": ("", "PLAIN", "LOGIN", "CRAM-MD5"), "apop": ("+APOP",)}
 PASSWORD = {"(?i)password": "PASSWORD\r"}
 PROGRAMS = {
     "curl": Program("curl", "openssl", ALL, apop=True),
@@ -95,6 +95,7 @@ PROGRAMS = {
     "sylpheed": Program("sylpheed", "openssl", ALL, shown="Sylpheed", apop=True, seconds=40, grace=1, needs=("xvfb", "xdotool")),
     "balsa": Program("balsa", "gnutls", ALL, shown="Balsa", apop=True, seconds=50, grace=4, needs=("xvfb", "xdotool", "gnome-keyring")),
     "thunderbird": Program("thunderbird", "nss", ALL, shown="Thunderbird", seconds=50, grace=2, needs=("xvfb", "xdotool")),
-    "evolution": Program("evolution", "gnutls", ALL, shown="Evolution", apop=True, ways=EVOLUTION, seconds=50, grace=5, needs=("xvfb", "xdotool", "gnome-keyring")),
+    "evolution": Program("evolution", "gnutls", ALL, shown="Evolution", apop=True, ways=WAYS, seconds=50, grace=5, needs=("xvfb", "xdotool", "gnome-keyring")),
+    "kmail": Program("kmail", "openssl", ALL, shown="KMail", apop=True, ways=WAYS, seconds=60, grace=1, needs=("xvfb", "xdotool", "akonadi-backend-sqlite", "gnome-keyring")),
     "geary": Program("geary", "gnutls", IMAP, shown="Geary", seconds=50, grace=1, needs=("xvfb", "xdotool", "gnome-keyring")),
 }

@@ -233,3 +233,42 @@ thunderbird() {
 	fi
 	windowed thunderbird --no-remote --profile "$HOME/profile"
 }
+
+# KMail's mail is fetched by an agent of Akonadi, which is all that has to run, and is asked
+# to fetch. WAY is as for Evolution.
+kmail() {
+	local agent=akonadi_${PROTO}_resource_0 method=7 key=akonadi_${PROTO}_resource_0
+	case ${WAY:-} in
+	LOGIN) method=0 ;;
+	PLAIN) method=1 ;;
+	CRAM-MD5) method=2 ;;
+	+APOP) method=6 ;;
+	esac
+	if [ "$PROTO" = imap ]; then key+=rc; fi
+	mkdir -p .config/akonadi
+	printf '[%%General]\nDriver=QSQLITE%s\n' \
+		"$([ -e /usr/lib/x86_64-linux-gnu/qt5/plugins/sqldrivers/libqsqlite3.so ] && echo 3)" >.config/akonadi/akonadiserverrc
+	printf '[Instances]\n%s\\AgentType=%s\n' "$agent" "${agent%_0}" >.config/akonadi/agentsrc
+	cat >".config/${agent}rc" <<-END
+		[network]
+		ImapServer=$HOST
+		ImapPort=$PORT
+		UserName=$ACCOUNT
+		Safety=$([ "$SECURITY" = tls ] && echo SSL || echo STARTTLS)
+		Authentication=$method
+		[General]
+		host=$HOST
+		port=$PORT
+		login=$ACCOUNT
+		useSSL=$([ "$SECURITY" = tls ] && echo true || echo false)
+		useTLS=$([ "$SECURITY" = tls ] && echo false || echo true)
+		authenticationMethod=$method
+	END
+	printf '[Wallet]\nEnabled=false\n' >.config/kwalletrc
+	# shellcheck disable=SC2016 # for the inner shell
+	with_secret "server $PROTO user $key type plaintext xdg:schema org.qt.keychain" \
+		bash -c 'akonadictl start
+			while sleep 4; do
+				dbus-send --print-reply --dest="org.freedesktop.Akonadi.Resource.$0" / org.freedesktop.Akonadi.Resource.synchronize
+			done' "$agent"
+}
