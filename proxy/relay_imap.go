@@ -153,7 +153,7 @@ func (f *forwarding) forward(line []byte) (answer, error) {
 				return answer{}, err
 			}
 		}
-		if err := f.pass(line, (*mailproto.IDFilter).Line, !more || lit.Sync); err != nil {
+		if err := f.pass(line, !more || lit.Sync); err != nil {
 			return answer{}, err
 		}
 		if !more {
@@ -205,7 +205,7 @@ func (f *forwarding) forwardLiteral(lit mailproto.Literal) (line []byte, err err
 		return nil, errProtocol
 	}
 	f.identity.Line(line)
-	return line, f.pass(octets, (*mailproto.IDFilter).Literal, false)
+	return line, f.pass(octets, false)
 }
 
 // smuggled finds, in the octets of a literal without synchronization and the line behind
@@ -215,9 +215,9 @@ var smuggled = regexp.MustCompile(`(?i)(?:^|[\r\n])[ \t]*[^ \t\r\n]+[ \t]+(?:(?:
 
 // pass sends a part of the command, a line or the octets of a literal. Of an ID
 // the filter takes it, and is flushed wherever the upstream has to answer.
-func (f *forwarding) pass(p []byte, take func(*mailproto.IDFilter, []byte), flush bool) (err error) {
+func (f *forwarding) pass(p []byte, flush bool) (err error) {
 	if f.id != nil {
-		take(f.id, p)
+		f.id.Add(p)
 		if p = nil; flush {
 			p, err = f.id.Flush()
 		}

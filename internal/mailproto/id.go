@@ -15,166 +15,148 @@ var ErrID = errors.New("malformed ID")
 // MaxSoftware is where the name of a mail program is cut, in bytes.
 const MaxSoftware = 128
 
+const (
+	// maxID bounds the arguments of an ID, in bytes.
+	maxID = MaxLine + MaxLiterals
+	// maxFlushes bounds the synchronizing literals in it: a client may send 30 fields
+	// (RFC 2971, Section 3.3).
+	maxFlushes = 100
+)
+
 // IDFilter reads the arguments of one ID command (RFC 2971, Section 3.1). It
 // removes the fields that only a proxy may send, since Dovecot and its kin
 // believe what a trusted peer says there; and it finds the name of the mail
 // program.
 //
-// The arguments go in by Line and Literal, in the order in which they come, and
-// come out of Flush. A server must ask for a synchronizing literal before it is
-// sent, so there the filter is flushed: a field that ends in one cannot be taken
-// back, and is made meaningless instead.
+// The arguments go in by Add, as they come, and come out of Flush. A server must ask for
+// a synchronizing literal before it is sent, so there the filter is flushed: a field that
+// ends in one cannot be taken back, and is made meaningless instead.
 type IDFilter struct {
-	out   []byte
-	state idState
-	// name is that of the field whose value is next, and field what has come of that and
-	// is not in out yet; forbidden: it may not go in.
-	name      Keyword
-	field     []byte
-	forbidden bool
-	// sent: the header of a synchronizing literal in it has gone in.
-	sent bool
-	// gap is the one before that field. removed: it was taken out, and the next field
-	// comes in its place. kept: one before it was not.
-	gap           []byte
-	removed, kept bool
-	// literal is the one whose octets are next.
-	literal token
-
-	program, version string
+	// head is the tag and the name of the command, until they have come out.
+	head, args []byte
+	// sent is how much of what is kept of the arguments has come out, by so many flushes.
+	sent, flushes int
 }
-
-// idState is what an IDFilter waits for.
-type idState uint8
-
-const (
-	idBegin idState = iota
-	idName          // or the end of the list
-	idValue
-	idEnded
-	idBroken
-)
 
 // forbiddenID reports whether an ID field is one that only a proxy may send.
 func forbiddenID(name []byte) bool { return proxyFields.Match(name) }
 
 var proxyFields = regexp.MustCompile(`(?i)^(x-(originating|connected)-(ip|port)|x-proxy-ttl|x-session-(ext-)?id)$|^x-forward-`)
 
-// placeholder stands for a forbidden name whose value cannot be taken back.
-const placeholder = `"x-removed"`
-
 // NewIDFilter returns the filter of a command; what it lets through begins with
 // tag and name, and what it takes is Args and whatever follows.
 func NewIDFilter(cmd IMAPCommand) *IDFilter {
-	return &IDFilter{out: slices.Concat(cmd.Tag, []byte(" "), cmd.Name)}
+	return &IDFilter{head: slices.Concat(cmd.Tag, []byte(" "), cmd.Name)}
 }
 
-// Line takes a line, with the header of a literal that it may end in.
-func (f *IDFilter) Line(line []byte) {
-	lit, more := LiteralAtEnd(line)
-	text, header := line[:len(line)-lit.Header], line[len(line)-lit.Header:]
-	tok, rest := nextToken(text, idArguments)
-	for ; tok.kind != tokenEnd; tok, rest = nextToken(rest, idArguments) {
-		f.token(tok)
-	}
-	switch {
-	case more && lit.Sync:
-		f.token(token{kind: tokenSyncHeader, gap: tok.gap, raw: header})
-		f.literal = token{kind: tokenSyncLiteral}
-	case more:
-		f.literal = token{kind: tokenQuoted, gap: bytes.Clone(tok.gap), raw: bytes.Clone(header)}
-	case f.state != idEnded:
-		f.state = idBroken
-	default:
-		f.out = append(f.out, tok.gap...)
-	}
-}
-
-// Literal takes the octets of the literal in whose header the last line ended.
-func (f *IDFilter) Literal(octets []byte) {
-	tok := f.literal
-	tok.raw, tok.value = append(tok.raw, octets...), octets
-	f.token(tok)
-}
-
-func (f *IDFilter) token(tok token) {
-	if f.removed && tok.kind != tokenClose {
-		tok.gap, f.removed = f.gap, false
-	}
-	switch {
-	case f.state == idBegin && tok.kind == tokenOpen:
-		f.state = idName
-	case f.state == idBegin && tok.isNIL(), f.state == idName && tok.kind == tokenClose:
-		f.state = idEnded
-	case f.state != idName && f.state != idValue, tok.kind < tokenAtom, len(tok.raw) > MaxLine+MaxLiterals-len(f.out):
-		f.state = idBroken
-		return
-	case tok.kind == tokenSyncHeader:
-		if f.state == idValue && f.forbidden && !f.sent {
-			f.field = slices.Concat(f.gap, []byte(placeholder))
-		}
-		f.sent = true
-	case f.state == idName:
-		f.state, f.name, f.gap, f.forbidden = idValue, bytes.Clone(tok.value), bytes.Clone(tok.gap), forbiddenID(tok.value)
-		if f.forbidden && f.sent {
-			tok.raw = bytes.Repeat([]byte("x"), len(tok.raw))
-		}
-		f.field = slices.Concat(tok.gap, tok.raw)
-		return
-	default:
-		f.endField(&tok)
-	}
-	f.out = append(append(append(f.out, f.field...), tok.gap...), tok.raw...)
-	f.field = nil
-}
-
-// endField takes a value. One that is forbidden goes, and its field with it; or becomes
-// meaningless, where that cannot be taken back.
-func (f *IDFilter) endField(tok *token) {
-	software := ""
-	if !tok.isNIL() {
-		software = text.Cut(string(tok.value), MaxSoftware)
-	}
-	switch {
-	case f.name.Is("name"):
-		f.program = software
-	case f.name.Is("version"):
-		f.version = software
-	case f.forbidden && !f.sent:
-		if f.kept && len(f.gap) == 0 {
-			f.gap = []byte(" ") // or two atoms might become one
-		}
-		f.field, f.removed, tok.gap, tok.raw = nil, true, nil, nil
-	case f.forbidden && tok.kind == tokenSyncLiteral:
-		tok.raw = bytes.Repeat([]byte(" "), len(tok.raw))
-	case f.forbidden:
-		tok.raw = []byte("NIL")
-	}
-	f.state, f.sent, f.kept = idName, false, f.kept || !f.removed
+// Add takes a line, or the octets of the literal in whose header the last line ended.
+func (f *IDFilter) Add(p []byte) {
+	f.args = append(f.args, p[:min(len(p), maxID+1-len(f.args))]...)
 }
 
 // Flush returns what the filter has let through since the last call: after a
-// line that ends in the header of a synchronizing literal, after the literal,
-// and at the end. It returns ErrID where that is no ID.
+// line that ends in the header of a synchronizing literal, and at the end. It returns
+// ErrID where that is no ID.
 func (f *IDFilter) Flush() ([]byte, error) {
-	if f.state == idBroken {
+	kept, _, err := readID(f.args)
+	if f.flushes++; err != nil || len(f.args) > maxID || f.flushes > maxFlushes {
 		return nil, ErrID
 	}
-	out := f.out
-	f.out = nil
+	out := append(f.head, kept[f.sent:]...)
+	f.head, f.sent = nil, len(kept)
 	return out, nil
 }
 
 // Software returns the name and the version of the mail program; it is empty
 // where the ID names none, is malformed, or has not ended yet.
 func (f *IDFilter) Software() string {
-	switch {
-	case f.state != idEnded:
-		return ""
-	case f.program == "" || f.version == "":
-		return f.program
+	_, software, _ := readID(f.args)
+	return software
+}
+
+// readID returns what may go in of the arguments of an ID and, where they are whole, the
+// software that they name. Where they end in the header of a synchronizing literal, it
+// returns the beginning of what it will return once there are more.
+func readID(args []byte) (kept []byte, software string, err error) {
+	keep := func(tok token) { kept = append(append(kept, tok.gap...), tok.raw...) }
+	tok, rest := nextIDToken(args)
+	if keep(tok); tok.kind != tokenOpen && !tok.isNIL() {
+		return nil, "", ErrID
 	}
-	return text.Cut(f.program+" "+f.version, MaxSoftware)
+	var version string
+	var gap []byte // before a field that was removed: the next one comes in its place
+	for begin := len(kept); tok.kind == tokenOpen; {
+		name, behind := nextIDToken(rest)
+		if name.kind == tokenClose {
+			keep(name)
+			rest = behind
+			break
+		}
+		var value token
+		if value, rest = nextIDToken(behind); name.kind < tokenAtom || value.kind < tokenAtom && name.kind != tokenSyncHeader {
+			return nil, "", ErrID
+		}
+		if gap != nil {
+			name.gap, gap = gap, nil
+		}
+		switch forbidden := forbiddenID(name.value); {
+		case Keyword(name.value).Is("name"):
+			software = text.Cut(string(value.value), MaxSoftware)
+		case Keyword(name.value).Is("version"):
+			version = text.Cut(string(value.value), MaxSoftware)
+		case forbidden && max(name.kind, value.kind) < tokenSyncHeader:
+			if gap = name.gap; len(gap) == 0 && len(kept) > begin {
+				gap = []byte(" ") // or two atoms might become one
+			}
+			continue
+		case forbidden:
+			name.raw, value.raw = name.blanked("x", `"x-removed"`), value.blanked(" ", "NIL")
+		}
+		keep(name)
+		if keep(value); name.kind == tokenSyncHeader || value.kind == tokenSyncHeader {
+			return kept, "", nil
+		}
+	}
+	if tok, _ = nextIDToken(rest); tok.kind != tokenEnd {
+		return nil, "", ErrID
+	}
+	if software != "" && version != "" {
+		software = text.Cut(software+" "+version, MaxSoftware)
+	}
+	return append(kept, tok.gap...), software, nil
+}
+
+var idLiteral = regexp.MustCompile(`^( *)(~?\{[0-9]+\+?\}\r\n)`)
+
+// nextIDToken is nextToken for the arguments of an ID, with their literals.
+func nextIDToken(in []byte) (tok token, rest []byte) {
+	m := idLiteral.FindSubmatch(in)
+	if m == nil {
+		if tok, rest = nextToken(in, idArguments); tok.isNIL() {
+			tok.value = nil
+		}
+		return tok, rest
+	}
+	tok, rest = token{kind: tokenSyncHeader, gap: m[1], raw: m[2]}, in[len(m[0]):]
+	lit, _ := LiteralAtEnd(tok.raw)
+	if len(rest) <= lit.Size { // a line is behind each
+		return tok, nil
+	}
+	tok.raw, tok.value, rest = in[len(tok.gap):len(m[0])+lit.Size], rest[:lit.Size], rest[lit.Size:]
+	if tok.kind = tokenSyncLiteral; !lit.Sync {
+		tok.kind = tokenQuoted
+	}
+	return tok, rest
+}
+
+// blanked returns a token that cannot be taken back, a synchronizing literal, filled with
+// something else, and another one as something else.
+func (t token) blanked(filling, otherwise string) []byte {
+	if t.kind < tokenSyncHeader {
+		return []byte(otherwise)
+	}
+	header := t.raw[:len(t.raw)-len(t.value)]
+	return slices.Concat(header, bytes.Repeat([]byte(filling), len(t.value)))
 }
 
 // maxSniffed is how much of what a client sends behind its login is read, in
@@ -222,14 +204,12 @@ func (s *Sniffer) Sniff(p []byte) (software string, more bool) {
 // command, or what is behind it, cannot be followed.
 func (s *Sniffer) readCommand(b []byte) (size int, software string) {
 	var cmd IMAPCommand
-	var id *IDFilter
 	for {
 		end := size + bytes.IndexByte(b[size:], '\n') + 1
 		if end == size {
 			return 0, ""
 		}
 		line := b[size:end]
-		args := line
 		switch c := line[0]; {
 		case !strictLineEnd(line), size > 0 && c != ' ' && c != ')' && c != '\r': // what came before was no literal
 			s.over = true
@@ -239,9 +219,6 @@ func (s *Sniffer) readCommand(b []byte) (size int, software string) {
 			var ok bool
 			cmd, ok = ParseIMAPCommand(line)
 			s.over = !ok || unfollowable(cmd)
-			if args = cmd.Args; cmd.Name.Is("ID") {
-				id = NewIDFilter(cmd)
-			}
 		}
 		lit, literal := LiteralAtEnd(line)
 		size = end + lit.Size
@@ -254,17 +231,13 @@ func (s *Sniffer) readCommand(b []byte) (size int, software string) {
 		if s.over || size > len(b) {
 			return 0, ""
 		}
-		if id != nil {
-			id.Line(args)
+		if literal {
+			continue
 		}
-		switch {
-		case literal && id != nil:
-			id.Literal(b[end:size])
-		case id != nil:
-			return size, id.Software()
-		case !literal:
-			return size, ""
+		if cmd.Name.Is("ID") {
+			_, software, _ = readID(b[len(cmd.Tag)+len(" ")+len(cmd.Name) : size])
 		}
+		return size, software
 	}
 }
 

@@ -18,7 +18,7 @@ func filterID(in string) (string, error) {
 	for more := true; more; {
 		end := strings.IndexByte(in, '\n') + 1
 		line, rest := in[:end], in[end:]
-		f.Line([]byte(line))
+		f.Add([]byte(line))
 		var lit Literal
 		if lit, more = LiteralAtEnd([]byte(line)); !more {
 			break
@@ -28,7 +28,7 @@ func filterID(in string) (string, error) {
 				return "", err
 			}
 		}
-		f.Literal([]byte(rest[:lit.Size]))
+		f.Add([]byte(rest[:lit.Size]))
 		in = rest[lit.Size:]
 	}
 	err := flush()
@@ -113,16 +113,26 @@ func TestMalformedIDsAreRefused(t *testing.T) {
 // send them for as long as it likes.
 func TestAnIDThatDoesNotEndTakesLittleMemory(t *testing.T) {
 	f := NewIDFilter(IMAPCommand{Tag: []byte("a"), Name: Keyword("ID")})
-	f.Line([]byte(" (\"os\" {0+}\r\n"))
+	f.Add([]byte(" (\"os\" {0+}\r\n"))
 	field := []byte(" \"" + strings.Repeat("x", 1000) + "\" {0+}\r\n")
 	for range 2000 {
-		f.Literal(nil)
-		f.Line(field)
+		f.Add(nil)
+		f.Add(field)
 	}
-	if n := cap(f.out); n > 2*(MaxLine+MaxLiterals) {
+	if n := cap(f.args); n > 2*(MaxLine+MaxLiterals) {
 		t.Errorf("it holds %d bytes", n)
 	}
 	if _, err := f.Flush(); err != ErrID {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Each is asked for by the server, and has the whole ID read again.
+func TestAnIDHasAHundredSynchronizingLiteralsAtMost(t *testing.T) {
+	field := "\"os\" {1}\r\nx "
+	for fields, want := range map[int]error{maxFlushes - 1: nil, maxFlushes: ErrID} {
+		if out, err := filterID(" (" + strings.Repeat(field, fields) + ")\r\n"); err != want {
+			t.Errorf("%d fields became %d bytes, %v, want %v", fields, len(out), err, want)
+		}
 	}
 }
