@@ -39,8 +39,8 @@ type clientConn struct {
 	recordwise bool
 	// recorder has the hello until it is judged.
 	recorder recorder
-	// gathers is set where crypto/tls makes two records of one write.
-	gathers *gatheredWrite
+	// splits: crypto/tls makes two records of one write.
+	splits bool
 }
 
 // The fatal alerts that Postern tells apart (RFC 8446, Section 6).
@@ -169,8 +169,6 @@ func (r *records) advance(p []byte) {
 // may stand behind other records.
 func (c *clientConn) Write(p []byte) (int, error) {
 	switch {
-	case c.gathers != nil:
-		return c.gathers.write(&c.Conn, p)
 	case !c.handshaking:
 		return c.Conn.Write(p)
 	case c.recorder.holding:
@@ -206,7 +204,8 @@ func (c *clientConn) writeAlert(p []byte) (int, error) {
 // tlsConn is the client's TLS on top of its clientConn.
 type tlsConn struct {
 	*tls.Conn
-	raw *clientConn
+	raw     *clientConn
+	writers sync.Mutex // one write of two records at a time
 }
 
 // Write writes p. In TLS 1.0 crypto/tls makes two records of it where the suite is one of
@@ -214,59 +213,12 @@ type tlsConn struct {
 // (CVE-2011-3389). They leave together: there are programs that take what one read
 // returns for a line, and OpenSSL's servers send one record.
 func (c *tlsConn) Write(p []byte) (int, error) {
-	if c.raw.gathers == nil {
+	if !c.raw.splits {
 		return c.Conn.Write(p)
 	}
-	return c.raw.gathers.around(&c.raw.Conn, func() (int, error) { return c.Conn.Write(p) })
-}
-
-// gatheredWrite sends the records of one write together.
-type gatheredWrite struct {
-	writers sync.Mutex // one Write of tlsConn at a time
-
-	mu  sync.Mutex      // one write to the socket at a time
-	buf *netpoll.Buffer // nil but during a Write of tlsConn
-	n   int             // bytes in it
-}
-
-func (w *gatheredWrite) around(c *netpoll.Conn, write func() (int, error)) (int, error) {
-	w.writers.Lock()
-	defer w.writers.Unlock()
-	w.mu.Lock()
-	w.buf = netpoll.GetBuffer()
-	w.mu.Unlock()
-	n, err := write()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if failed := w.flush(c); err == nil && failed != nil {
-		n, err = 0, failed
-	}
-	w.buf.Put()
-	w.buf = nil
-	return n, err
-}
-
-// flush sends what has been gathered; mu is held.
-func (w *gatheredWrite) flush(c *netpoll.Conn) error {
-	_, err := c.Write(w.buf[:w.n])
-	w.n = 0
-	return err
-}
-
-// write is what crypto/tls calls for each record.
-func (w *gatheredWrite) write(c *netpoll.Conn, p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.buf == nil {
-		return c.Write(p)
-	}
-	if w.n+len(p) > len(w.buf) {
-		if err := w.flush(c); err != nil {
-			return 0, err
-		}
-	}
-	w.n += copy(w.buf[w.n:], p)
-	return len(p), nil
+	c.writers.Lock()
+	defer c.writers.Unlock()
+	return c.raw.Together(func() (int, error) { return c.Conn.Write(p) })
 }
 
 // endedWithAlert reports whether the last bytes that came are a fatal alert in

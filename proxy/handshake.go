@@ -56,7 +56,7 @@ func (s *session) tlsHandshake() (Outcome, *tunnel) {
 	s.raw.handshaking, s.raw.answered = true, false
 	s.raw.records = records{} // earlier bytes were no TLS records, or will be read again
 	first := s.raw.unread[0]
-	s.tls = &tlsConn{tls.Server(s.raw, s.srv.tls.base), s.raw}
+	s.tls = &tlsConn{Conn: tls.Server(s.raw, s.srv.tls.base), raw: s.raw}
 	err := s.tls.Handshake()
 	s.raw.handshaking = false
 	if s.raw.recorder.holding {
@@ -248,9 +248,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 		if !event.Resumed {
 			event.Key = keyType(hs.presented)
 		}
-		if state.Version == tls.VersionTLS10 {
-			s.raw.gathers = new(gatheredWrite)
-		}
+		s.raw.splits = state.Version == tls.VersionTLS10
 	}
 	s.srv.cfg.Observer.Handshake(&event)
 	return o

@@ -1,6 +1,9 @@
 package netpoll
 
-import "sync"
+import (
+	"sync"
+	"syscall"
+)
 
 // bufferSize fits four full TLS records: one call reads them all.
 const bufferSize = 64 << 10
@@ -16,12 +19,6 @@ func GetBuffer() *Buffer { return buffers.Get().(*Buffer) }
 // Put gives the buffer back.
 func (b *Buffer) Put() { buffers.Put(b) }
 
-type wouldBlock struct{}
-
 // ErrWouldBlock ends a read that found nothing. It is temporary, which keeps
 // crypto/tls from remembering it.
-var ErrWouldBlock error = wouldBlock{}
-
-func (wouldBlock) Error() string   { return "nothing to read now" }
-func (wouldBlock) Timeout() bool   { return true }
-func (wouldBlock) Temporary() bool { return true }
+var ErrWouldBlock error = syscall.EAGAIN

@@ -194,6 +194,18 @@ func (c *Conn) WriteLast(p []byte) {
 	})
 }
 
+// Together sends what write writes in as few segments as it takes.
+func (c *Conn) Together(write func() (int, error)) (int, error) {
+	cork := func(on int) {
+		if raw, err := c.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, on) })
+		}
+	}
+	cork(1)
+	defer cork(0)
+	return write()
+}
+
 // waitError names what ends a wait: a deadline, or that the connection was closed
 // here, for which package os exports no error.
 func waitError(err error) error {

@@ -44,6 +44,9 @@ func (c *Conn) WriteLast(p []byte) {
 	c.CloseWrite()
 }
 
+// Together is write: whether its segments leave together is for the kernel to say.
+func (c *Conn) Together(write func() (int, error)) (int, error) { return write() }
+
 // ReadAvailable reads nothing: what is there cannot be told without a descriptor.
 func (c *Conn) ReadAvailable(p []byte) (int, error) { return 0, ErrWouldBlock }
 
