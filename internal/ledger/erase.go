@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -59,29 +58,17 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 			return err
 		}
 	}
-	kept, err := s.fingerprints(ctx)
-	if err != nil || len(kept) == 0 {
-		return err
-	}
-	unseen := make(map[any]bool, len(kept))
-	for _, ja4 := range kept {
-		unseen[ja4Text(ja4)] = true
-	}
 	today := time.Now().Unix()/secondsADay - 1
-	if err := chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) (list []string, n int, err error) {
-		err = r.rows(ctx, `SELECT ja4, count(*) FROM sightings WHERE id BETWEEN $1 AND $2 GROUP BY ja4`, func(r row) {
-			list, n = append(list, string(r.text(0))), n+int(r.int(1))
-		}, first, last)
-		return list, n, err
-	}, func(list []string, _ float64) error {
-		for _, ja4 := range list {
-			delete(unseen, ja4)
-		}
-		return nil
-	}); err != nil {
+	var unseen []any
+	var err error
+	Background(func() {
+		unseen, err = query(ctx, s.db, "reading hellos", `SELECT ja4 FROM hellos EXCEPT SELECT ja4 FROM sightings`, nil,
+			func(r row) any { return string(r.text(0)) })
+	})
+	if err != nil {
 		return err
 	}
-	for gone := range slices.Chunk(slices.Collect(maps.Keys(unseen)), 500) {
+	for gone := range slices.Chunk(unseen, 500) {
 		if _, err := s.prune(ctx, fmt.Sprintf(`DELETE FROM hellos WHERE ja4 IN (%s)
 			AND ja4 NOT IN (SELECT ja4 FROM sightings WHERE noise IN (0, 1) AND last_day >= %d)`, marks(1, len(gone)), today), gone...); err != nil {
 			return fmt.Errorf("pruning hellos: %w", err)

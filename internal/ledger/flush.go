@@ -187,7 +187,10 @@ func (r *Recorder) refresh(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	err := r.load(ctx, now, erased != r.loaded.erased)
+	if erased != r.loaded.erased {
+		r.queue.forgetHellos()
+	}
+	err := r.load(ctx, now)
 	if err == nil {
 		r.loaded.erased = erased
 	} else if ctx.Err() == nil && !r.loaded.failed {
@@ -196,15 +199,8 @@ func (r *Recorder) refresh(ctx context.Context) {
 	r.loaded.at, r.loaded.failed = now, err != nil
 }
 
-// load reads the names, and with all the fingerprints too.
-func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
-	if all {
-		known, err := r.store.fingerprints(ctx)
-		if err != nil {
-			return err
-		}
-		r.queue.loadFingerprints(known)
-	}
+// load reads the names.
+func (r *Recorder) load(ctx context.Context, now time.Time) error {
 	stamp, err := r.store.stamp(ctx, "accounts", "last_seen")
 	if err != nil || stamp == r.loaded.stamp {
 		return err
@@ -216,14 +212,6 @@ func (r *Recorder) load(ctx context.Context, now time.Time, all bool) error {
 	r.queue.loadAccounts(slices.DeleteFunc(list, func(a account) bool { return r.identity == nil && a.account != "" })) // once it is off
 	r.loaded.stamp = stamp
 	return nil
-}
-
-// fingerprints lists those whose hellos are kept.
-func (s *Store) fingerprints(ctx context.Context) ([]policy.JA4, error) {
-	return query(ctx, s.db, "reading hellos", `SELECT ja4 FROM hellos`, nil, func(r row) (ja4 policy.JA4) {
-		copy(ja4[:], r.text(0))
-		return ja4
-	})
 }
 
 // account is a row of accounts.

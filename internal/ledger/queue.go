@@ -40,8 +40,8 @@ type queue struct {
 	// program has not said what it is so far.
 	unnamed map[uint64]accountKey
 
-	// known and fingerprints are the accounts and hellos in the store and in
-	// this queue.
+	// known are the accounts in the store and in this queue, and fingerprints those whose
+	// hellos have been in this queue.
 	known        *knownClients
 	fingerprints map[policy.JA4]bool
 }
@@ -230,7 +230,7 @@ func (c *knownClients) learn(k accountKey, last int64) bool {
 	return true
 }
 
-// addHello keeps the hello of a fingerprint that is new.
+// addHello keeps the hello of a fingerprint that is new here.
 func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -258,17 +258,11 @@ func (q *queue) loadAccounts(stored []account) {
 	q.known = known
 }
 
-// loadFingerprints does the same for fingerprints.
-func (q *queue) loadFingerprints(stored []policy.JA4) {
+// forgetHellos has each hello written again, as what is in the store may be gone.
+func (q *queue) forgetHellos() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	clear(q.fingerprints)
-	for _, ja4 := range stored {
-		q.fingerprints[ja4] = true
-	}
-	for ja4 := range q.hellos {
-		q.fingerprints[ja4] = true
-	}
 }
 
 // waiting returns how many clients have logins that are not written.

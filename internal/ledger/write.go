@@ -314,9 +314,16 @@ func (w *writer) hellos(list map[policy.JA4]string) {
 	if len(list) == 0 {
 		return
 	}
-	room := maxHellos - int(w.number(`SELECT count(*) FROM hellos`))
-	fresh := slices.Collect(maps.Keys(list))
-	fresh = fresh[:min(len(fresh), max(0, room))]
+	kept := found(w, "reading hellos", `SELECT ja4 FROM hellos`, nil, func(r row) (ja4 policy.JA4) {
+		copy(ja4[:], r.text(0))
+		return ja4
+	})
+	missing := maps.Clone(list)
+	for _, ja4 := range kept {
+		delete(missing, ja4)
+	}
+	fresh := slices.Collect(maps.Keys(missing))
+	fresh = fresh[:min(len(fresh), max(0, maxHellos-len(kept)))]
 	w.insert("hellos", []string{"ja4", "hello"}, nil, len(fresh), "ON CONFLICT (ja4) DO NOTHING", func(i int, to []any) []any {
 		return append(to, ja4Text(fresh[i]), list[fresh[i]])
 	})
