@@ -224,12 +224,14 @@ type account struct {
 // first.
 func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, error) {
 	return query(ctx, s.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
-		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown + maxStrange}, func(r row) (a account) {
-		a.client, _ = netip.ParseAddr(string(r.text(0)))
-		copy(a.ja4[:], r.text(1))
-		a.account, a.software, a.first, a.last = string(r.text(2)), string(r.text(3)), r.int(4), r.int(5)
-		return a
-	})
+		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown + maxStrange}, accountOf)
+}
+
+func accountOf(r row) (a account) {
+	a.client, _ = netip.ParseAddr(string(r.text(0)))
+	copy(a.ja4[:], r.text(1))
+	a.account, a.software, a.first, a.last = string(r.text(2)), string(r.text(3)), r.int(4), r.int(5)
+	return a
 }
 
 // stamp is a text that changes whenever a table does.

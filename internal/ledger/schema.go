@@ -265,11 +265,11 @@ func (w *writer) fillAccounts(u *upgrade) {
 		return
 	}
 	last := clients[len(clients)-1]
-	list := found(w, "reading accounts", `SELECT client, ja4, account, software, folded, first_seen, last_seen
-		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last}, func(r row) storedAccount {
-		text := func(column int) string { return string(r.text(column)) }
-		return storedAccount{text(0), text(1), text(2), text(3), text(4), span{r.int(5), r.int(6)}}
-	})
-	w.storeAccounts(list)
-	u.place, u.done = last, u.done+int64(len(list))
+	seen := make(map[accountKey]span)
+	for _, a := range found(w, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen
+		FROM accounts WHERE client > $1 AND client <= $2`, []any{u.place, last}, accountOf) {
+		seen[a.accountKey] = a.span
+	}
+	w.accounts(seen)
+	u.place, u.done = last, u.done+int64(len(seen))
 }

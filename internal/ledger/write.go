@@ -356,12 +356,6 @@ func (w *writer) marks(rows []*sighting) {
 	}
 }
 
-// storedAccount is a row of accounts.
-type storedAccount struct {
-	client, ja4, account, software, folded string
-	span
-}
-
 // ofAddress is the condition on rows of an address, its first key and its last. Rows
 // of an earlier version may have no owner yet.
 const ofAddress = `client = %s AND (owner BETWEEN %s AND %s OR owner = 0)`
@@ -398,22 +392,15 @@ func networkOf(client string) int64 {
 var accountColumns = []string{"client", "ja4", "account", "software", "folded", "first_seen", "last_seen", "owner"}
 
 func (w *writer) accounts(seen map[accountKey]span) {
-	list := make([]storedAccount, 0, len(seen))
-	for k, s := range seen {
-		folded := strings.ToLower(k.software)
-		if strings.HasPrefix(folded, asPattern) { // which nobody looks for as a program
-			folded = ""
-		}
-		list = append(list, storedAccount{k.client.String(), ja4Text(k.ja4), k.account, k.software, folded, s})
-	}
-	w.storeAccounts(list)
-}
-
-func (w *writer) storeAccounts(list []storedAccount) {
-	w.insert("accounts", accountColumns, nil, len(list), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+fmt.Sprintf(widen, "accounts")+", owner = excluded.owner",
+	keys := slices.Collect(maps.Keys(seen))
+	w.insert("accounts", accountColumns, nil, len(keys), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+fmt.Sprintf(widen, "accounts")+", owner = excluded.owner",
 		func(i int, to []any) []any {
-			a := &list[i]
-			return append(to, a.client, a.ja4, a.account, a.software, a.folded, a.first, a.last, ownerOf(a.client, a.ja4))
+			k, s := keys[i], seen[keys[i]]
+			client, ja4, folded := k.client.String(), ja4Text(k.ja4), strings.ToLower(k.software)
+			if strings.HasPrefix(folded, asPattern) { // which nobody looks for as a program
+				folded = ""
+			}
+			return append(to, client, ja4, k.account, k.software, folded, s.first, s.last, ownerOf(client, ja4))
 		})
 }
 
