@@ -55,9 +55,8 @@ type Store struct {
 // dialect holds the differences between the databases.
 type dialect struct {
 	driver string
-	// columns: one statement has whole columns of many rows, since each takes a
-	// round trip. Without round trips, one row at a time costs least: see
-	// writer.
+	// columns: it generates columns, and one statement has many rows, since each takes
+	// a round trip. Without round trips, one row at a time costs least: see writer.
 	columns bool
 	// noIndex stands before a column that no index is to find. PostgreSQL would have no
 	// statistics of such an expression: it chooses better by itself.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -181,7 +182,7 @@ func (w *writer) number(statement string, args ...any) (n int64) {
 // another column.
 type column struct{ name, is string }
 
-// rowsAtOnce is how many rows one statement takes in whole columns.
+// rowsAtOnce is how many rows one statement takes.
 const rowsAtOnce = 1000
 
 // insert adds n rows to a table: columns have the values that row appends to
@@ -190,14 +191,12 @@ func (w *writer) insert(table string, columns []string, computed []column, n int
 	if n == 0 || w.err != nil {
 		return
 	}
-	names, values, types := slices.Clone(columns), []string(nil), []string(nil)
-	pairs := make([]string, 0, 2*len(columns))
+	names, values, pairs := slices.Clone(columns), []string(nil), make([]string, 0, 2*len(columns))
 	for i, v := range row(0, nil) {
 		value := fmt.Sprintf("$%d", i+1)
-		_, isText := v.(string)
-		types = append(types, value+text.Either(isText, "::text[]", "::bigint[]"))
 		if w.d.columns {
-			value = "n." + columns[i]
+			_, isText := v.(string)
+			value = fmt.Sprintf("(n ->> %d)%s", i, text.Either(isText, "", "::bigint"))
 		}
 		values, pairs = append(values, value), append(pairs, "@"+columns[i], value)
 	}
@@ -206,9 +205,7 @@ func (w *writer) insert(table string, columns []string, computed []column, n int
 	}
 	statement := "INSERT INTO " + table + " (" + strings.Join(names, ", ") + ") "
 	if w.d.columns {
-		statement += "SELECT " + strings.Join(values, ", ") + " FROM unnest(" + strings.Join(types, ", ") + ") AS n (" +
-			strings.Join(columns, ", ") + ") " + rest
-		w.insertColumns(statement, len(columns), n, row)
+		w.insertMany(statement+"SELECT "+strings.Join(values, ", ")+" FROM jsonb_array_elements($1::jsonb) n "+rest, n, row)
 		return
 	}
 	statement += "VALUES (" + strings.Join(values, ", ") + ") " + rest
@@ -218,27 +215,14 @@ func (w *writer) insert(table string, columns []string, computed []column, n int
 	}
 }
 
-func (w *writer) insertColumns(statement string, columns, n int, row func(i int, to []any) []any) {
-	args := make([]any, 0, columns)
-	for begin := 0; begin < n && w.err == nil; begin += rowsAtOnce {
-		numbers, texts := make([][]int64, columns), make([][]string, columns)
+func (w *writer) insertMany(statement string, n int, row func(i int, to []any) []any) {
+	for begin := 0; begin < n; begin += rowsAtOnce {
+		var rows [][]any
 		for i := begin; i < min(n, begin+rowsAtOnce); i++ {
-			for c, v := range row(i, args[:0]) {
-				switch v := v.(type) {
-				case int64:
-					numbers[c] = append(numbers[c], v)
-				case string:
-					texts[c] = append(texts[c], v)
-				}
-			}
+			rows = append(rows, row(i, nil))
 		}
-		values := make([]any, columns)
-		for c := range columns {
-			if values[c] = texts[c]; texts[c] == nil {
-				values[c] = numbers[c]
-			}
-		}
-		w.run(statement, values...)
+		list, _ := json.Marshal(rows) // of numbers and texts
+		w.run(statement, string(list))
 	}
 }
 
