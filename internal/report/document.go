@@ -71,14 +71,8 @@ func (d *document) paragraph(words, indent string) {
 	}
 }
 
-// table writes a table behind an empty line.
+// table writes a table.
 func (d *document) table(header []string, rows [][]string) {
-	d.WriteByte('\n')
-	d.plainTable(header, rows)
-}
-
-// plainTable writes a table.
-func (d *document) plainTable(header []string, rows [][]string) {
 	if d.markdown {
 		line := func(cells []string) { d.WriteString("| " + strings.Join(cells, " | ") + " |\n") }
 		line(header)
@@ -141,6 +135,7 @@ func (d *document) groups(s *section) {
 		for _, c := range columns {
 			header = append(header, c.heading)
 		}
+		d.WriteByte('\n')
 		d.table(header, d.rows(list, columns, by))
 	})
 	if more := s.count - shown; more > 0 && d.markdown {
@@ -163,7 +158,7 @@ func (d *document) letters() {
 		for i := range letters {
 			rows = append(rows, letters[i].row(d.markdown))
 		}
-		d.plainTable([]string{"account", "left", "until", "owner", "programs", "TLS"}, rows)
+		d.table([]string{"account", "left", "until", "owner", "programs", "TLS"}, rows)
 	})
 }
 
