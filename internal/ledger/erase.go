@@ -39,10 +39,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 			if deleted < pruneRows {
 				break
 			}
-			select {
-			case <-ctx.Done(): // which the next piece says
-			case <-time.After(prunePause):
-			}
+			time.Sleep(prunePause)
 		}
 	}
 	return s.pruneHellos(ctx)

@@ -66,7 +66,7 @@ func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Clien
 		c.gather()
 		return c.clients, len(c.clients), c.err
 	}, func(list []Client, done float64) error {
-		for clients := range runs(list, func(c *Client) int64 { return c.network }) {
+		for clients := range Runs(list, func(c *Client) int64 { return c.network }) {
 			if err := each(clients); err != nil {
 				return err
 			}
@@ -314,7 +314,7 @@ func (c *chunk) days(list string) {
 // gather puts the clients of each network side by side. Those of one hash of the
 // network are so already, and most often there are few of them.
 func (c *chunk) gather() {
-	for list := range runs(c.clients, func(c *Client) int64 { return c.id >> (63 - bucketBits) }) {
+	for list := range Runs(c.clients, func(c *Client) int64 { return c.id >> (63 - bucketBits) }) {
 		if len(list) > 32 {
 			slices.SortStableFunc(list, func(a, b Client) int { return cmp.Compare(a.network, b.network) })
 			continue
@@ -332,8 +332,8 @@ func (c *chunk) gather() {
 	}
 }
 
-// runs splits a list where a key of its elements changes.
-func runs[T any](list []T, key func(*T) int64) iter.Seq[[]T] {
+// Runs splits a list where a key of its elements changes.
+func Runs[T any, K comparable](list []T, key func(*T) K) iter.Seq[[]T] {
 	return func(yield func([]T) bool) {
 		for len(list) > 0 {
 			n, first := 1, key(&list[0])
@@ -386,15 +386,6 @@ func inBackground() (end func()) {
 // process had ended (PR_SET_PDEATHSIG).
 var idleWorkers = make(chan func())
 
-// inLowPriority begins f on a thread of low priority.
-func inLowPriority(f func()) {
-	select {
-	case idleWorkers <- f:
-	default:
-		go work(f)
-	}
-}
-
 func work(f func()) {
 	lowPriority()
 	for {
@@ -409,11 +400,16 @@ func Background(f func()) {
 	defer inBackground()()
 	var panicked any
 	done := make(chan struct{})
-	inLowPriority(func() {
+	job := func() {
 		defer close(done)
 		defer func() { panicked = recover() }()
 		f()
-	})
+	}
+	select {
+	case idleWorkers <- job:
+	default:
+		go work(job)
+	}
 	if <-done; panicked != nil {
 		panic(panicked)
 	}

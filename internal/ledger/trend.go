@@ -102,7 +102,7 @@ func (s *Store) count(ctx context.Context, now time.Time) (*tally, error) {
 // add adds what is known of some networks.
 func (t *tally) add(list []lastSeen) {
 	slices.SortFunc(list, func(a, b lastSeen) int { return cmp.Compare(a.network, b.network) })
-	for sightings := range runs(list, func(l *lastSeen) int64 { return l.network }) {
+	for sightings := range Runs(list, func(l *lastSeen) int64 { return l.network }) {
 		clear(t.last)
 		for i := range sightings {
 			for _, of := range t.groupsOf(sightings[i].group) {

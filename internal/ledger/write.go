@@ -91,7 +91,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.id, b.id)) })
 	return s.within(ctx, func(w *writer) {
 		w.batch(b)
-		for ofDay := range runs(rows, func(r **sighting) int64 { return int64((*r).day) }) {
+		for ofDay := range Runs(rows, func(r **sighting) int64 { return int64((*r).day) }) {
 			w.sightings(ofDay)
 		}
 		w.marks(rows)

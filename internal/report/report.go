@@ -236,15 +236,10 @@ func SourceOf(clients []ledger.Client) Source {
 		list := slices.DeleteFunc(slices.Clone(clients), func(c ledger.Client) bool { return c.Last.Before(scope.Since) })
 		network := func(c *ledger.Client) netip.Addr { return policy.ClientPrefix(c.Addr).Addr() }
 		slices.SortStableFunc(list, func(a, b ledger.Client) int { return network(&a).Compare(network(&b)) })
-		for len(list) > 0 {
-			n := 1
-			for n < len(list) && network(&list[n]) == network(&list[0]) {
-				n++
-			}
-			if err := each(list[:n]); err != nil {
+		for ofNetwork := range ledger.Runs(list, network) {
+			if err := each(ofNetwork); err != nil {
 				return err
 			}
-			list = list[n:]
 		}
 		return ctx.Err()
 	}
