@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Bounds on the lines about legacy handshakes, and on those about refused logins.
@@ -16,8 +18,8 @@ const (
 	// linesPerClient bounds the lines of one client in a period. The rest becomes
 	// one line at its end.
 	linesPerClient = 20
-	// linesPerSecond bounds the lines of all clients in one second of the clock,
-	// those at the end of a period included.
+	// linesPerSecond bounds the lines of all clients, those at the end of a period
+	// included. Lines of one second that were not written may follow in the next.
 	linesPerSecond = 1000
 	// maxPeriods bounds the memory. Only a written line starts a period, so there
 	// are at most 60,000 a minute while Tick is called.
@@ -38,13 +40,11 @@ type Suppression struct {
 	current map[netip.Addr]*clientPeriod
 	// queue has all periods whose line may be due. They are equally long, so the
 	// first one ends first.
-	queue   []*clientPeriod
-	second  int64
-	used    int  // lines written in this second
-	owed    bool // the last Tick could not write all that was due
-	reserve int  // lines of this second that only Tick may use
-	closed  bool // nobody will call Tick again
-	lost    uint64
+	queue  []*clientPeriod
+	lines  *rate.Limiter
+	owed   bool // the last Tick could not write all that was due
+	closed bool // nobody will call Tick again
+	lost   uint64
 }
 
 // clientPeriod is one period of one client.
@@ -59,7 +59,7 @@ type clientPeriod struct {
 // client's line at its period's end. Several goroutines may call it at once. It
 // must not block.
 func NewSuppression(now func() time.Time, flush func(client netip.Addr, suppressed uint64)) *Suppression {
-	return &Suppression{now: now, flush: flush, current: map[netip.Addr]*clientPeriod{}}
+	return &Suppression{now: now, flush: flush, current: map[netip.Addr]*clientPeriod{}, lines: rate.NewLimiter(linesPerSecond, linesPerSecond)}
 }
 
 // Lost returns the number of events that no line accounts for.
@@ -85,8 +85,9 @@ func (s *Suppression) Allow(client netip.Addr) bool {
 		p.suppressed++
 		return false
 	}
-	s.nextSecond(now)
-	if full || s.used >= linesPerSecond-s.reserve || p == nil && len(s.queue) == maxPeriods {
+	// Waiting lines get half of the allowance, or they would have to wait for the end of a storm.
+	owed := s.owed && s.lines.TokensAt(now) <= linesPerSecond/2
+	if full || owed || p == nil && len(s.queue) == maxPeriods || !s.lines.AllowN(now, 1) {
 		s.lost++
 		return false
 	}
@@ -96,46 +97,33 @@ func (s *Suppression) Allow(client netip.Addr) bool {
 		s.queue = append(s.queue, p)
 	}
 	p.written++
-	s.used++
 	return true
 }
 
-// nextSecond starts a new allowance in a new second. Waiting lines get half of
-// it, or they would have to wait for the end of a storm.
-func (s *Suppression) nextSecond(now time.Time) {
-	if second := now.Unix(); second != s.second {
-		s.second, s.used, s.reserve = second, 0, 0
-		if s.owed {
-			s.reserve = linesPerSecond / 2
-		}
-	}
-}
-
 // Tick writes the lines of the periods that have ended by now, up to the rest of
-// this second's allowance. The others wait for the next call.
+// the allowance. The others wait for the next call.
 func (s *Suppression) Tick(now time.Time) { s.end(now, false) }
 
 // end writes the lines of the periods that have ended, and of all at last. Those get the
 // allowance of one second; the rest is lost.
 func (s *Suppression) end(now time.Time, all bool) {
 	s.mu.Lock()
-	s.nextSecond(now)
-	if s.owed, s.closed = false, all; all {
-		s.used = 0
+	if s.closed = all; all {
+		s.lines = rate.NewLimiter(linesPerSecond, linesPerSecond)
 	}
+	s.owed = false
 	var due []*clientPeriod
-	for len(s.queue) > 0 && (all || now.Sub(s.queue[0].start) >= period) {
-		p, full := s.queue[0], s.used == linesPerSecond
-		if s.owed = p.suppressed > 0 && full && !all; s.owed {
-			break
-		}
+	for !s.owed && len(s.queue) > 0 && (all || now.Sub(s.queue[0].start) >= period) {
+		p := s.queue[0]
 		switch {
 		case p.suppressed == 0:
-		case full:
+		case s.lines.AllowN(now, 1):
+			due = append(due, p)
+		case all:
 			s.lost += p.suppressed
 		default:
-			s.used++
-			due = append(due, p)
+			s.owed = true
+			continue
 		}
 		s.queue[0], s.queue = nil, s.queue[1:]
 		if s.current[p.client] == p {
