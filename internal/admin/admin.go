@@ -39,7 +39,7 @@ type Options struct {
 	// Pprof serves /debug/pprof/ to loopback peers.
 	Pprof bool
 	// API answers GET and HEAD below /api/v1/, with the whole path, to those with
-	// access. Nil leaves that off.
+	// access.
 	API http.Handler
 	// Page answers GET and HEAD for / and /client to the same.
 	Page http.Handler
@@ -52,8 +52,7 @@ type Options struct {
 	// Now is the clock by which wrong tokens are counted.
 	Now func() time.Time
 	// Log gets the HTTP server's own errors, at level debug: they are about
-	// clients that misbehave. It also names addresses that try tokens. Nil
-	// logs nothing.
+	// clients that misbehave. It also names addresses that try tokens.
 	Log *slog.Logger
 }
 
@@ -80,17 +79,12 @@ func New(o Options) *Server {
 		}
 		writeText(w, status, report)
 	})
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	guard := &access{Options: o, loopback: config.OnLoopback(o.Listen), guesses: guesses{wrong: make(map[netip.Prefix][]time.Time)}}
 	if o.Token != nil || guard.loopback { // else no request can pass
 		for path, h := range map[string]http.Handler{"/api/v1/": o.API, "/{$}": o.Page, "/client": o.Page} {
-			if h != nil {
-				protected := http.NewServeMux()
-				protected.Handle("GET "+path, h)
-				mux.Handle(path, guard.protect(protected))
-			}
+			protected := http.NewServeMux()
+			protected.Handle("GET "+path, h)
+			mux.Handle(path, guard.protect(protected))
 		}
 	}
 	if o.Pprof {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,7 +25,11 @@ var tomorrow = time.Now().Add(24 * time.Hour)
 // metrics stands for the real handler.
 var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "postern_up 1\n") })
 
-func newServer(r *Readiness) *Server { return New(Options{Metrics: metrics, Readiness: r}) }
+var silent = slog.New(slog.DiscardHandler)
+
+func newServer(r *Readiness) *Server {
+	return New(Options{Log: silent, Metrics: metrics, Readiness: r})
+}
 
 func ask(t *testing.T, s *Server, method, path string) *httptest.ResponseRecorder {
 	t.Helper()
@@ -155,7 +160,7 @@ func serve(t *testing.T, s *Server) (addr string, done <-chan error) {
 
 func TestCloseLetsARunningRequestEnd(t *testing.T) {
 	begun, finish := make(chan struct{}), make(chan struct{})
-	s := New(Options{Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := New(Options{Log: silent, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(begun)
 		<-finish
 		fmt.Fprint(w, "all of it")
@@ -192,7 +197,7 @@ func TestCloseLetsARunningRequestEnd(t *testing.T) {
 
 func TestCloseCutsOffWhatOutlastsItsContext(t *testing.T) {
 	begun, gone := make(chan struct{}), make(chan struct{})
-	s := New(Options{Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s := New(Options{Log: silent, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(begun)
 		<-r.Context().Done()
 		close(gone)

@@ -29,9 +29,9 @@ type Clients struct {
 	// the name itself.
 	Hash func(account string) string
 	// OldServer reports whether a listener has a server to pass clients through
-	// to; nil for none.
+	// to.
 	OldServer func(proxy.Listener) bool
-	// Backlog returns what is not written yet; nil where all is.
+	// Backlog returns what is not written yet.
 	Backlog func() ledger.Backlog
 	// Log gets the errors of the ledger.
 	Log *slog.Logger
@@ -84,21 +84,19 @@ type partJSON struct {
 }
 
 func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQuery) {
-	found, err := c.Store.Find(r.Context(), q.filter, q.order, q.cursor, q.limit)
+	ctx, cancel := context.WithTimeout(r.Context(), apiTimeout)
+	defer cancel()
+	found, err := c.Store.Find(ctx, q.filter, q.order, q.cursor, q.limit)
+	answer := clientsJSON{Total: found.Total, NextCursor: found.Next}
+	if err == nil {
+		answer.Clients, err = c.views(ctx, found.Clients)
+	}
 	if err != nil {
 		c.failed(w, r, err)
 		return
 	}
-	list, err := c.views(r.Context(), found.Clients)
-	if err != nil {
-		c.failed(w, r, err)
-		return
-	}
-	answer := clientsJSON{Total: found.Total, NextCursor: found.Next, Clients: list}
-	if c.Backlog != nil {
-		if b := c.Backlog(); b.Stuck {
-			answer.Unwritten = b.Clients
-		}
+	if b := c.Backlog(); b.Stuck {
+		answer.Unwritten = b.Clients
 	}
 	writeJSON(w, answer)
 }
@@ -133,7 +131,7 @@ func (c *Clients) views(ctx context.Context, list []ledger.Client) ([]clientJSON
 func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos map[string]policy.Hello) clientJSON {
 	v := clientJSON{Client: *client}
 	for _, o := range outcomes {
-		v.Meets = report.Meets(client, o, hellos, c.OldServer != nil && c.OldServer(client.Listener))
+		v.Meets = report.Meets(client, o, hellos, c.OldServer(client.Listener))
 		part := partJSON{Meets: v.Meets, Part: o.Part, Rule: o.Rule}
 		if o.Rule != nil {
 			part.Name = o.Rule.Name

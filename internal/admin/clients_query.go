@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -23,6 +24,9 @@ const (
 	// parameter, and maxLimit its bound.
 	defaultLimit = 100
 	maxLimit     = 1000
+	// apiTimeout bounds the wait of a program for the ledger, but for CSV and
+	// reports, which take as long as their reader does.
+	apiTimeout = 20 * time.Second
 )
 
 // clientsQuery is a query for clients.

@@ -49,7 +49,7 @@ func (b *testLedger) clients(t testing.TB, rules string) http.Handler {
 func (b *testLedger) api(p *policy.Policy) *Clients {
 	return &Clients{
 		Store: b.Store, Policy: func() *policy.Policy { return p }, Now: func() time.Time { return b.now },
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), Backlog: b.Backlog, OldServer: func(proxy.Listener) bool { return false },
 	}
 }
 

@@ -27,9 +27,8 @@ import (
 type Page struct {
 	// Clients are those of the API.
 	Clients *Clients
-	// Counts returns the distinct clients, and when they were counted; the zero
-	// time before the first count.
-	Counts func() ([]ledger.Distinct, time.Time)
+	// Counts returns the distinct clients; nil before the first count.
+	Counts func() *[]ledger.Distinct
 	// Dropped returns how many sightings the ledger had no room for.
 	Dropped func() uint64
 	State   func() PolicyState
@@ -127,7 +126,7 @@ func (p *Page) state(ctx context.Context) (string, error) {
 	written, err := p.Clients.Store.State(ctx)
 	s := p.State()
 	snapshot, stuck := s.Policy.At(s.Now), ""
-	if b := p.Readiness.backlog(); b.Stuck {
+	if b := p.Readiness.Ledger(); b.Stuck {
 		stuck = b.String()
 	}
 	return fmt.Sprintf("%s %v %s %p %q %s", written, err, s.Now.UTC().Format(time.DateOnly), s.Policy, snapshot.InForce(), stuck), err
@@ -187,7 +186,7 @@ func (p *Page) view(r *http.Request) *pageView {
 	if n := p.Dropped(); n > 0 {
 		v.Alerts = append(v.Alerts, number(int(n))+" sightings found no room in the ledger: there are more clients than it tells of.")
 	}
-	if b := p.Readiness.backlog(); b.Stuck {
+	if b := p.Readiness.Ledger(); b.Stuck {
 		v.Unwritten = b.Clients
 		v.Alerts = append(v.Alerts, "The ledger cannot be written: "+b.String()+". None of the numbers below has them; the log says why.")
 	}
@@ -227,10 +226,12 @@ type countRow struct {
 // count fills in the numbers of remaining clients: all of them for the headline,
 // and by version and listener.
 func (v *pageView) count() {
-	counts, at := v.Counts()
-	v.Counted = !at.IsZero()
+	counts := v.Counts()
+	if v.Counted = counts != nil; !v.Counted {
+		return
+	}
 	byKind := make(map[[2]string][4]int)
-	for _, d := range counts {
+	for _, d := range *counts {
 		byKind[[2]string{d.Listener, d.Version}] = d.ByWindow
 	}
 	for i, w := range ledger.Windows {

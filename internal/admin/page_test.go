@@ -40,10 +40,10 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 	ready.UpstreamState("imap://127.0.0.1:10143", nil)
 	state := PolicyState{Policy: policyOf(t, rules), File: "/etc/postern/policy.yaml", Now: b.now, Listeners: policy.ListenerNames}
 	p := &Page{
-		Clients: b.api(state.Policy), Counts: func() ([]ledger.Distinct, time.Time) { return counts, b.now }, Dropped: func() uint64 { return 0 },
+		Clients: b.api(state.Policy), Counts: func() *[]ledger.Distinct { return &counts }, Dropped: func() uint64 { return 0 },
 		Readiness: ready, Names: true, Version: "v1.2.3",
 		Report: func(ctx context.Context) (*report.Report, error) {
-			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.backlog(), Source: b.Scan}
+			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.Ledger(), Source: b.Scan}
 			return report.Build(ctx, f, report.Options{Since: 14 * day, Days: ChartDays, Brief: true})
 		},
 	}
@@ -187,7 +187,7 @@ func TestThePageOfAnEmptyLedgerIsFriendly(t *testing.T) {
 	says(t, page, "0 in the last hour 0 in 24 hours", "No client below tls1.2 has come in the last 30 days.", "openssl s_client",
 		"Nobody, in the last 30 days.", "enforce refused on imaps, pop3s, imap, pop3", "no change ahead", "Nothing changes by itself",
 		"POSTERN_LEDGER_IDENTITY", "gone at a restart")
-	p.Counts = func() ([]ledger.Distinct, time.Time) { return nil, time.Time{} }
+	p.Counts = func() *[]ledger.Distinct { return nil }
 	_, page = show(t, p)
 	says(t, page, "They are being counted")
 }

@@ -21,8 +21,7 @@ const maxProblem = 300
 // connection. Safe for concurrent use.
 type Readiness struct {
 	protocols []proxy.Protocol
-	// Ledger returns what is not written yet; nil where nothing is kept. It is
-	// set before the first report.
+	// Ledger returns what is not written yet. It is set before the first report.
 	Ledger func() ledger.Backlog
 
 	mu        sync.Mutex
@@ -39,6 +38,7 @@ type Readiness struct {
 func NewReadiness(protocols []proxy.Protocol) *Readiness {
 	return &Readiness{
 		protocols: slices.Sorted(slices.Values(protocols)),
+		Ledger:    func() (none ledger.Backlog) { return none },
 		answered:  map[proxy.Protocol]bool{},
 		upstreams: map[string]error{},
 	}
@@ -85,13 +85,6 @@ func (r *Readiness) set(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change()
-}
-
-func (r *Readiness) backlog() (b ledger.Backlog) {
-	if r.Ledger != nil {
-		b = r.Ledger()
-	}
-	return b
 }
 
 // A Condition is one that has to hold, or something else that does not work now.
@@ -142,7 +135,7 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 		}
 	}
 	list = append(list, down...)
-	if b := r.backlog(); b.Stuck {
+	if b := r.Ledger(); b.Stuck {
 		list = append(list, Condition{"ledger", b.String(), false})
 	}
 	add("draining", !r.draining, "no", "yes")

@@ -107,7 +107,9 @@ func (r *reader) Write(p []byte) (n int, err error) {
 // told where that fails.
 func HellosHandler(log *slog.Logger, read func(context.Context) (map[string]policy.Hello, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		all, err := read(r.Context())
+		ctx, cancel := context.WithTimeout(r.Context(), apiTimeout)
+		defer cancel()
+		all, err := read(ctx)
 		if err != nil {
 			answerUnread(w, r, log, err)
 			return

@@ -25,23 +25,7 @@ func (g *Runtime) api() http.Handler {
 	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
 	mux.Handle("GET /api/v1/report", admin.ReportHandler(g.log, g.cfg.LedgerIdentity, g.Report))
 	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(g.log, g.ledger.store.Hellos))
-	return withTimeout(mux)
-}
-
-// apiTime bounds one API request to the ledger, except for a CSV of all clients and
-// for reports, which take as long as their reader does.
-const apiTime = 20 * time.Second
-
-// withTimeout answers with an error if the ledger's database hangs.
-func withTimeout(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("format") != "csv" && r.URL.Path != "/api/v1/report" {
-			ctx, cancel := context.WithTimeout(r.Context(), apiTime)
-			defer cancel()
-			r = r.WithContext(ctx)
-		}
-		next.ServeHTTP(w, r)
-	})
+	return mux
 }
 
 func (g *Runtime) legacyClients() *admin.Clients {
@@ -77,7 +61,7 @@ func (g *Runtime) hasOldServer(l proxy.Listener) bool { return passthrough(g.cfg
 // page returns the contents of / and /client.
 func (g *Runtime) page() http.Handler {
 	p := &admin.Page{
-		Clients: g.legacyClients(), Counts: g.ledger.counts, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
+		Clients: g.legacyClients(), Counts: g.ledger.counts.Load, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
 		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version,
 		Report: func(ctx context.Context) (*report.Report, error) {
 			since, _ := report.ParseSince(report.DefaultSince, g.now())

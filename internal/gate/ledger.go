@@ -18,20 +18,8 @@ type ledgerRunner struct {
 	// due starts a count of the distinct clients.
 	due  chan struct{}
 	done chan struct{}
-	// last is the last count, or an empty one.
-	last atomic.Pointer[counted]
-}
-
-// counted holds the numbers of distinct clients at a time.
-type counted struct {
-	list []ledger.Distinct
-	at   time.Time
-}
-
-// counts returns the last count.
-func (b *ledgerRunner) counts() ([]ledger.Distinct, time.Time) {
-	c := b.last.Load()
-	return c.list, c.at
+	// counts are those of the last count; nil before the first.
+	counts atomic.Pointer[[]ledger.Distinct]
 }
 
 // openLedger opens what LEDGER_URL names.
@@ -45,7 +33,6 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 	}
 	store.SetPrograms(g.material.Programs.Load())
 	b := &ledgerRunner{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
-	b.last.Store(&counted{})
 	g.ledger = b
 	b.recorder = ledger.NewRecorder(ledger.Options{
 		Store: store, Log: g.log, Now: g.now, Identity: g.identity(), Flushed: b.wake,
@@ -173,7 +160,9 @@ func (g *Runtime) countClients(ctx context.Context) {
 		return
 	}
 	g.metrics.SetLegacyClients(counts)
-	g.ledger.last.Store(&counted{counts, at})
+	if !at.IsZero() { // another replica has counted
+		g.ledger.counts.Store(&counts)
+	}
 }
 
 // close writes the rest.
