@@ -1,9 +1,8 @@
 package admin
 
 import (
-	"bufio"
 	"context"
-	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -92,7 +91,7 @@ func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQue
 		answer.Clients, err = c.views(ctx, found.Clients)
 	}
 	if err != nil {
-		c.failed(w, r, err)
+		answerUnread(w, r, c.Log, err)
 		return
 	}
 	if b := c.Backlog(); b.Stuck {
@@ -150,15 +149,6 @@ func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos 
 	return v
 }
 
-// failed answers if the ledger cannot be read. A bad cursor is the client's fault.
-func (c *Clients) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, ledger.ErrCursor) {
-		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())
-		return
-	}
-	answerUnread(w, r, c.Log, err)
-}
-
 // nextLink returns the link to the next page (RFC 8288).
 func nextLink(u *url.URL, cursor string) string {
 	q := u.Query()
@@ -173,43 +163,35 @@ var clientsHeader = []string{
 }
 
 // writeCSV answers with a line for each client (RFC 4180), page by page to save
-// memory. After an error it aborts the connection, so that the client can see
-// that the answer is incomplete.
+// memory.
 func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuery) {
 	all := q.limit == 0
 	if all {
 		q.limit = maxLimit
 	}
-	list, next, err := c.page(r.Context(), q)
-	if err != nil {
-		c.failed(w, r, err)
-		return
-	}
-	w.Header().Set("Content-Type", "text/csv; charset=utf-8; header=present")
-	w.Header().Set("Content-Disposition", `attachment; filename="legacy-clients.csv"`)
-	if !all && next != "" {
-		w.Header().Set("Link", nextLink(r.URL, next))
-	}
-	if r.Method == http.MethodHead {
-		return
-	}
-	out := bufio.NewWriter(w)
-	_, _ = out.Write(text.AppendRecord(nil, clientsHeader)) // an error stays until Flush
-	for {
-		// Each page gets the time limit of a whole answer.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
-		for i := range list {
-			_, _ = out.Write(text.AppendRecord(nil, list[i].cells()))
+	header := map[string]string{"Content-Type": "text/csv; charset=utf-8; header=present", "Content-Disposition": `attachment; filename="legacy-clients.csv"`}
+	stream(w, r, c.Log, header, 0, func(out io.Writer) error {
+		lines := text.AppendRecord(nil, clientsHeader)
+		for {
+			list, next, err := c.page(r.Context(), q)
+			if err != nil {
+				return err
+			}
+			if !all && next != "" {
+				header["Link"] = nextLink(r.URL, next)
+			}
+			for i := range list {
+				lines = text.AppendRecord(lines, list[i].cells())
+			}
+			if r.Method == http.MethodHead {
+				lines, all = nil, false
+			}
+			if _, err := out.Write(lines); err != nil || !all || next == "" {
+				return err
+			}
+			q.cursor, lines = next, lines[:0]
 		}
-		if out.Flush() != nil || !all || next == "" {
-			return
-		}
-		q.cursor = next
-		if list, next, err = c.page(r.Context(), q); err != nil {
-			logUnread(r.Context(), c.Log, err)
-			panic(http.ErrAbortHandler)
-		}
-	}
+	})
 }
 
 // cells are in the order of the header.

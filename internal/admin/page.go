@@ -60,7 +60,7 @@ var (
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
 			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
 			"number": number, "tls": policy.Version.Name, "met": metWords, "ago": text.Ago,
-			"ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
+			"shown": shown, "modes": func() []policy.Mode { return policy.Modes }, "ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
 		})
 		return template.Must(template.Must(t.Parse(pageHTML)).Parse(clientHTML))
 	})

@@ -57,13 +57,16 @@ type head struct{ Name, Link, Sort string }
 // clientRow is a client in the table.
 type clientRow struct {
 	clientJSON
-	// Names and Programs are the shown accounts and software, and More is the
-	// number of the other accounts. ByAccount are programs of the accounts that
-	// are known from elsewhere, where this fingerprint's is not.
-	Names, Programs, ByAccount []string
-	More                       int
-	At                         time.Time // now
+	// ByAccount are programs of the shown accounts that are known from elsewhere.
+	ByAccount []string
+	At        time.Time // now
 }
+
+// shown are the first of some names.
+func shown(names []string) []string { return names[:min(len(names), namesShown)] }
+
+// More is the number of accounts that are not shown.
+func (r clientRow) More() int { return len(r.Accounts) - len(shown(r.Accounts)) }
 
 // readList reads the query, and the clients that it is for.
 func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) error {
@@ -208,27 +211,21 @@ func (c *Clients) rows(ctx context.Context, list []ledger.Client) ([]clientRow, 
 		return nil, err
 	}
 	var accounts []string
-	rows := make([]clientRow, len(list))
-	for i, client := range views {
-		r := clientRow{clientJSON: client, At: c.Now()}
-		r.SpeaksLike, r.Advice = r.SpeaksLike[:min(len(r.SpeaksLike), namesShown)], r.Advice[:min(len(r.Advice), namesShown)]
-		r.Names, r.Programs = client.Accounts[:min(len(client.Accounts), namesShown)], client.Software[:min(len(client.Software), namesShown)]
-		if r.More = len(client.Accounts) - len(r.Names); len(r.Programs) == 0 {
-			accounts = append(accounts, r.Names...)
+	for _, client := range views {
+		if len(client.Software) == 0 {
+			accounts = append(accounts, shown(client.Accounts)...)
 		}
-		rows[i] = r
 	}
 	slices.Sort(accounts)
 	programs, err := c.Store.Programs(ctx, slices.Compact(accounts))
-	for i := range rows {
-		r := &rows[i]
-		for _, name := range r.Names {
-			for _, program := range programs[name] {
-				if len(r.Programs) == 0 && len(r.ByAccount) < namesShown && !slices.Contains(r.ByAccount, program) {
-					r.ByAccount = append(r.ByAccount, program)
-				}
-			}
+	rows := make([]clientRow, len(list))
+	for i, client := range views {
+		rows[i] = clientRow{clientJSON: client, At: c.Now()}
+		for _, name := range shown(client.Accounts) {
+			rows[i].ByAccount = append(rows[i].ByAccount, programs[name]...)
 		}
+		slices.Sort(rows[i].ByAccount)
+		rows[i].ByAccount = slices.Compact(rows[i].ByAccount)
 	}
 	return rows, err
 }

@@ -28,13 +28,7 @@ type policyPart struct {
 // meeting is what old clients under no special rule meet on some listeners.
 type meeting struct {
 	Listeners string
-	Parts     []modePart
-}
-
-// modePart is a mode and the share that meets it.
-type modePart struct {
-	Mode  policy.Mode
-	Share float64
+	Parts     policy.Parts
 }
 
 // changeRow is a moment at which rules begin or end.
@@ -120,14 +114,7 @@ func meetings(p *policy.Policy, t time.Time, listeners []string) []meeting {
 				break
 			}
 		}
-		parts := m.Parts(open)
-		v := meeting{Listeners: strings.Join(m.Listeners, ", ")}
-		for _, mode := range policy.Modes {
-			if parts[mode] > 0 {
-				v.Parts = append(v.Parts, modePart{mode, parts[mode]})
-			}
-		}
-		list = append(list, v)
+		list = append(list, meeting{strings.Join(m.Listeners, ", "), m.Parts(open)})
 	}
 	return list
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,9 +26,8 @@ const (
 )
 
 // ReportHandler answers with the report that write writes, one at a time: each takes
-// memory and a processor beside the mail. Log is told where that fails.
-// An error in the middle of an answer aborts the connection, so that nobody takes
-// it for a whole one. Identity is LEDGER_IDENTITY.
+// memory and a processor beside the mail. Log is told where that fails. Identity is
+// LEDGER_IDENTITY.
 func ReportHandler(log *slog.Logger, identity string, write func(context.Context, io.Writer, report.Query) (outcome string, err error)) http.Handler {
 	one := semaphore.NewWeighted(1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -49,43 +49,54 @@ func ReportHandler(log *slog.Logger, identity string, write func(context.Context
 			return
 		}
 		defer one.Release(1)
-		out := &reader{ResponseWriter: w, header: map[string]string{
-			"Content-Type": q.Style.Format.ContentType(), "Trailer": report.Trailer, report.IdentityHeader: identity}}
-		outcome, err := write(r.Context(), out, q)
-		switch {
-		case err == nil:
-			h.Set(report.Trailer, outcome)
-		case out.err != nil:
-			panic(http.ErrAbortHandler) // the reader is gone
-		case out.begun:
-			logUnread(r.Context(), log, err)
-			panic(http.ErrAbortHandler)
-		default:
-			out.extend()
-			answerUnread(w, r, log, err)
-		}
+		header := map[string]string{"Content-Type": q.Style.Format.ContentType(), "Trailer": report.Trailer, report.IdentityHeader: identity}
+		stream(w, r, log, header, longestAnswer, func(out io.Writer) error {
+			outcome, err := write(r.Context(), out, q)
+			if err == nil {
+				h.Set(report.Trailer, outcome)
+			}
+			return err
+		})
 	})
+}
+
+// stream answers with what write writes. An error in the middle of an answer aborts the
+// connection, so that nobody takes it for a whole one.
+func stream(w http.ResponseWriter, r *http.Request, log *slog.Logger, header map[string]string, longest time.Duration, write func(io.Writer) error) {
+	out := &reader{ResponseWriter: w, header: header, longest: longest}
+	switch err := write(out); {
+	case err == nil:
+	case out.err != nil:
+		panic(http.ErrAbortHandler) // the reader is gone
+	case out.begun:
+		logUnread(r.Context(), log, err)
+		panic(http.ErrAbortHandler)
+	default:
+		out.extend()
+		answerUnread(w, r, log, err)
+	}
 }
 
 // longestAnswer bounds how long a slow reader keeps others from a report.
 const longestAnswer = 10 * time.Minute
 
 // reader is the client, which has writeTimeout for each piece of an answer that
-// takes long, and longestAnswer for all of it.
+// takes long, and no longer than longest for all of it, unless that is zero.
 type reader struct {
 	http.ResponseWriter
-	header map[string]string // set at the first write
-	begun  bool
-	end    time.Time // of the answer
-	err    error     // of the last write
+	header  map[string]string // set at the first write
+	longest time.Duration
+	begun   bool
+	end     time.Time // of the answer
+	err     error     // of the last write
 }
 
 func (r *reader) extend() {
-	now := time.Now()
-	if r.end.IsZero() {
-		r.end = now.Add(longestAnswer)
+	piece := time.Now().Add(writeTimeout)
+	if r.end.IsZero() && r.longest > 0 {
+		r.end = time.Now().Add(r.longest)
 	}
-	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(text.Earlier(now.Add(writeTimeout), r.end))
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(text.Earlier(piece, cmp.Or(r.end, piece)))
 }
 
 func (r *reader) Write(p []byte) (n int, err error) {
@@ -133,7 +144,13 @@ func writeError(w http.ResponseWriter, status int, text string) {
 // log alone.
 const unread = "ledger cannot be read now; the log says why"
 
+// answerUnread answers where the ledger cannot be read. A bad cursor is the client's
+// fault.
 func answerUnread(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	if errors.Is(err, ledger.ErrCursor) {
+		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())
+		return
+	}
 	if errors.Is(err, ledger.ErrUpgrading) { // which is in the log already
 		w.Header().Set("Retry-After", "10")
 		writeError(w, http.StatusServiceUnavailable, ledger.ErrUpgrading.Error())
