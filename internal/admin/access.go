@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"maps"
 	"math"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -178,17 +178,15 @@ const (
 	// maxClients bounds the remembered clients. All others count as one client,
 	// so that many addresses are no way around the limit.
 	maxClients = 10_000
-	// sweepEvery bounds the work of making room.
-	sweepEvery = time.Second
 )
 
 // guesses remembers wrong tokens.
 type guesses struct {
 	mu sync.Mutex
-	// wrong has the times of a client's last maxWrong wrong tokens, oldest
-	// first. The zero prefix stands for all clients over maxClients.
-	wrong map[netip.Prefix][]time.Time
-	swept time.Time
+	// recent and older have the times of wrong tokens, since a time and from
+	// guessMemory before it. The zero prefix stands for all clients over maxClients.
+	recent, older map[netip.Prefix][]time.Time
+	since         time.Time
 }
 
 // try returns how long a client has to wait before its token counts. If it need
@@ -197,8 +195,14 @@ type guesses struct {
 func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time.Duration, last bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	client = g.key(client, now)
-	times := g.wrong[client]
+	if now.Sub(g.since) >= guessMemory {
+		g.older, g.recent, g.since = g.recent, make(map[netip.Prefix][]time.Time), now
+	}
+	if g.recent[client] == nil && len(g.recent) >= maxClients {
+		client = netip.Prefix{}
+	}
+	times := slices.Concat(g.older[client], g.recent[client])
+	times = times[max(0, len(times)-maxWrong):]
 	if len(times) == maxWrong {
 		if wait = guessMemory - now.Sub(times[0]); wait > 0 {
 			return wait, false
@@ -207,24 +211,7 @@ func (g *guesses) try(client netip.Prefix, wrong bool, now time.Time) (wait time
 	if !wrong {
 		return 0, false
 	}
-	times = append(times[max(0, len(times)+1-maxWrong):], now)
-	g.wrong[client] = times
-	return 0, len(times) == maxWrong && now.Sub(times[0]) < guessMemory
-}
-
-// key returns the client if it is remembered or can be, else the zero prefix.
-func (g *guesses) key(client netip.Prefix, now time.Time) netip.Prefix {
-	if _, known := g.wrong[client]; known || len(g.wrong) < maxClients {
-		return client
-	}
-	if now.Sub(g.swept) >= sweepEvery {
-		g.swept = now
-		maps.DeleteFunc(g.wrong, func(_ netip.Prefix, times []time.Time) bool {
-			return now.Sub(times[len(times)-1]) >= guessMemory
-		})
-	}
-	if len(g.wrong) < maxClients {
-		return client
-	}
-	return netip.Prefix{}
+	g.recent[client] = append(g.recent[client], now)
+	tenth := len(times) - (maxWrong - 1) // with this one
+	return 0, tenth >= 0 && now.Sub(times[tenth]) < guessMemory
 }

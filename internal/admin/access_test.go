@@ -417,15 +417,13 @@ func TestHTTPOneWithoutAHostIsMisdirected(t *testing.T) {
 	}
 }
 
-func newGuesses() *guesses { return &guesses{wrong: make(map[netip.Prefix][]time.Time)} }
-
 // address is one of many networks.
 func address(i int) netip.Prefix {
 	return policy.ClientPrefix(netip.AddrFrom16([16]byte{0x20, 1, byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}))
 }
 
 func TestManyAddressesAreRememberedInBoundedMemory(t *testing.T) {
-	g, now := newGuesses(), time.Unix(0, 0)
+	g, now := new(guesses), time.Unix(0, 0)
 	for i := range maxClients {
 		g.try(address(i), true, now)
 	}
@@ -438,7 +436,7 @@ func TestManyAddressesAreRememberedInBoundedMemory(t *testing.T) {
 	if tried != maxWrong {
 		t.Errorf("those who found no room had %d tries, want %d", tried, maxWrong)
 	}
-	if n := len(g.wrong); n != maxClients+1 {
+	if n := len(g.recent); n != maxClients+1 {
 		t.Errorf("%d addresses are remembered", n)
 	}
 	if wait, _ := g.try(address(0), true, now); wait != 0 {
@@ -448,13 +446,13 @@ func TestManyAddressesAreRememberedInBoundedMemory(t *testing.T) {
 	if wait, _ := g.try(address(1<<20), true, now); wait != 0 {
 		t.Error("a minute later there is no room")
 	}
-	if n := len(g.wrong); n != 1 {
+	if n := len(g.recent); n != 1 {
 		t.Errorf("%d addresses are remembered a minute later", n)
 	}
 }
 
 func TestAMinuteOfGuessesNeverHoldsMoreThanTen(t *testing.T) {
-	g, now := newGuesses(), time.Unix(0, 0)
+	g, now := new(guesses), time.Unix(0, 0)
 	var tries []time.Time
 	for i := range 10_000 {
 		now = now.Add(time.Duration(i*7919%5000) * time.Millisecond)
@@ -467,7 +465,7 @@ func TestAMinuteOfGuessesNeverHoldsMoreThanTen(t *testing.T) {
 			t.Fatalf("%d tries in %v", maxWrong+1, d)
 		}
 	}
-	if n := cap(g.wrong[address(1)]); len(tries) < 1000 || n > 4*maxWrong {
+	if n := cap(g.recent[address(1)]); len(tries) < 1000 || n > 4*maxWrong {
 		t.Errorf("%d tries, room for %d", len(tries), n)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // at http.DefaultServeMux
-	"net/netip"
 	"time"
 
 	"postern/internal/config"
@@ -79,7 +78,7 @@ func New(o Options) *Server {
 		}
 		writeText(w, status, report)
 	})
-	guard := &access{Options: o, loopback: config.OnLoopback(o.Listen), guesses: guesses{wrong: make(map[netip.Prefix][]time.Time)}}
+	guard := &access{Options: o, loopback: config.OnLoopback(o.Listen)}
 	if o.Token != nil || guard.loopback { // else no request can pass
 		for path, h := range map[string]http.Handler{"/api/v1/": o.API, "/{$}": o.Page, "/client": o.Page} {
 			protected := http.NewServeMux()
