@@ -60,7 +60,7 @@ var (
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
 			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
 			"number": number, "tls": policy.Version.Name, "met": metWords, "ago": text.Ago,
-			"shown": shown, "modes": func() []policy.Mode { return policy.Modes }, "ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
+			"windows": func() any { return ledger.Windows }, "shown": shown, "modes": func() []policy.Mode { return policy.Modes }, "ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
 		})
 		return template.Must(template.Must(t.Parse(pageHTML)).Parse(clientHTML))
 	})
@@ -141,28 +141,32 @@ type frame struct {
 	// RuleFloors: a rule has another one.
 	RuleFloors bool
 
-	Ready bool
-	Title string
+	Ready      bool
+	Conditions []Condition
+	Title      string
 	// Refresh: the page looks again every minute.
 	Refresh bool
 }
 
 func (p *Page) frame(s PolicyState) frame {
-	ready, _ := p.Readiness.Conditions()
-	return frame{Page: p, CSS: template.CSS(pageCSS), At: s.Now.UTC(), Floor: s.Policy.Floor(), RuleFloors: len(s.Policy.Floors()) > 1, Ready: ready}
+	ready, conditions := p.Readiness.Conditions()
+	return frame{
+		Page: p, CSS: template.CSS(pageCSS), At: s.Now.UTC(), Floor: s.Policy.Floor(), RuleFloors: len(s.Policy.Floors()) > 1,
+		Ready: ready, Conditions: conditions,
+	}
 }
 
 // pageView is the data of the template.
 type pageView struct {
 	frame
-	Conditions []Condition
-	Alerts     []string
-	Unwritten  int
+	Alerts    []string
+	Unwritten int
 	// Standing is the report of the last two weeks; nil where that is not known.
 	Standing *report.Report
 
+	// All are the distinct clients, by window.
 	Counted               bool
-	Windows               [4]window
+	All                   [4]int
 	ByVersion, ByListener []countRow
 
 	// Chart is nil where the days are not known.
@@ -178,7 +182,6 @@ func (p *Page) view(r *http.Request) *pageView {
 	defer cancel()
 	s := p.State()
 	v := &pageView{frame: p.frame(s), Policy: policyPartOf(s)}
-	_, v.Conditions = p.Readiness.Conditions()
 	if len(s.Failed) > 0 {
 		v.Alerts = append(v.Alerts, "The policy file has changed, and cannot be used; the policy below is the one before:")
 		v.Alerts = append(v.Alerts, s.Failed...)
@@ -192,7 +195,7 @@ func (p *Page) view(r *http.Request) *pageView {
 	}
 	v.count()
 	if v.Title = "Old clients"; v.Counted {
-		v.Title = "Old clients in 7 days: " + number(v.Windows[2].Clients)
+		v.Title = "Old clients in 7 days: " + number(v.All[2])
 	}
 	state, stateErr := p.state(ctx)
 	standing, known, standingErr := p.standing.get(ctx, state)
@@ -209,12 +212,6 @@ func (p *Page) view(r *http.Request) *pageView {
 		logUnread(ctx, p.Clients.Log, err)
 	}
 	return v
-}
-
-// window is a headline number.
-type window struct {
-	Label   string
-	Clients int
 }
 
 // countRow has the numbers of one kind of clients, by window.
@@ -234,9 +231,7 @@ func (v *pageView) count() {
 	for _, d := range *counts {
 		byKind[[2]string{d.Listener, d.Version}] = d.ByWindow
 	}
-	for i, w := range ledger.Windows {
-		v.Windows[i] = window{w.Label, byKind[[2]string{ledger.Any, ledger.Any}][i]}
-	}
+	v.All = byKind[[2]string{ledger.Any, ledger.Any}]
 	for _, version := range policy.Versions {
 		if n := byKind[[2]string{ledger.Any, version.String()}]; n != [4]int{} {
 			v.ByVersion = append(v.ByVersion, countRow{version, n})
