@@ -56,10 +56,9 @@ func (a *access) protect(next http.Handler) http.Handler {
 // 429 also how long its address has to wait. It decides by the connection and by
 // Host, and ignores forwarding headers.
 func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
-	var token *Token
-	given := ""
-	if a.Token != nil {
-		token, given = a.Token(), tokenIn(r)
+	token, given := a.Token(), ""
+	if token != nil {
+		given = tokenIn(r)
 	}
 	if given == "" {
 		// Without the token only this check keeps out a web page whose own

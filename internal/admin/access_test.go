@@ -49,13 +49,12 @@ func newPort(t *testing.T, listen, password string) *port {
 	p := &port{now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)}
 	o := Options{
 		Metrics: metrics, Readiness: NewReadiness(nil), Listen: listen, Now: func() time.Time { return p.now },
-		Log: slog.New(slog.NewTextHandler(&p.log, nil)),
+		Log: slog.New(slog.NewTextHandler(&p.log, nil)), Token: p.token.Load,
 	}
 	o.API = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "api %s", r.URL.Path) })
 	o.Page = o.API
 	if password != "" {
 		p.setToken(t, password)
-		o.Token = p.token.Load
 	}
 	p.Server = New(o)
 	return p

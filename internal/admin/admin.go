@@ -45,8 +45,7 @@ type Options struct {
 	// Listen is the configured host:port, not the bound address. Unless it is
 	// on loopback, page and API need the token.
 	Listen string
-	// Token is called for each request, as the token may change. It never
-	// returns nil; a nil function means that there is no token.
+	// Token is called for each request, as the token may change; nil is none.
 	Token func() *Token
 	// Now is the clock by which wrong tokens are counted.
 	Now func() time.Time
@@ -79,7 +78,7 @@ func New(o Options) *Server {
 		writeText(w, status, report)
 	})
 	guard := &access{Options: o, loopback: config.OnLoopback(o.Listen)}
-	if o.Token != nil || guard.loopback { // else no request can pass
+	if o.Token() != nil || guard.loopback { // else no request can pass
 		for path, h := range map[string]http.Handler{"/api/v1/": o.API, "/{$}": o.Page, "/client": o.Page} {
 			protected := http.NewServeMux()
 			protected.Handle("GET "+path, h)

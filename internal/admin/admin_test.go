@@ -27,8 +27,10 @@ var metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fm
 
 var silent = slog.New(slog.DiscardHandler)
 
+func noToken() *Token { return nil }
+
 func newServer(r *Readiness) *Server {
-	return New(Options{Log: silent, Metrics: metrics, Readiness: r})
+	return New(Options{Log: silent, Token: noToken, Metrics: metrics, Readiness: r})
 }
 
 func ask(t *testing.T, s *Server, method, path string) *httptest.ResponseRecorder {
@@ -160,7 +162,7 @@ func serve(t *testing.T, s *Server) (addr string, done <-chan error) {
 
 func TestCloseLetsARunningRequestEnd(t *testing.T) {
 	begun, finish := make(chan struct{}), make(chan struct{})
-	s := New(Options{Log: silent, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := New(Options{Log: silent, Token: noToken, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(begun)
 		<-finish
 		fmt.Fprint(w, "all of it")
@@ -197,7 +199,7 @@ func TestCloseLetsARunningRequestEnd(t *testing.T) {
 
 func TestCloseCutsOffWhatOutlastsItsContext(t *testing.T) {
 	begun, gone := make(chan struct{}), make(chan struct{})
-	s := New(Options{Log: silent, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s := New(Options{Log: silent, Token: noToken, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(begun)
 		<-r.Context().Done()
 		close(gone)

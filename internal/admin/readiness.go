@@ -27,8 +27,7 @@ type Readiness struct {
 	mu        sync.Mutex
 	listening bool
 	draining  bool
-	loaded    bool
-	notAfter  func() time.Time
+	notAfter  func() time.Time // nil: no certificate is loaded
 	answered  map[proxy.Protocol]bool
 	upstreams map[string]error // by URL
 }
@@ -50,7 +49,7 @@ func (r *Readiness) Listening() { r.set(func() { r.listening = true }) }
 // Certificate: certificates are loaded, and the first of those that are served
 // to expire does so at notAfter.
 func (r *Readiness) Certificate(notAfter func() time.Time) {
-	r.set(func() { r.loaded, r.notAfter = true, notAfter })
+	r.set(func() { r.notAfter = notAfter })
 }
 
 // UpstreamGreeted: an upstream has greeted, which answers for its protocol once and for all.
@@ -109,8 +108,8 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 		list = append(list, Condition{name, good, holds})
 	}
 	add("listeners", r.listening, "ok", "not bound yet")
-	add("certificate", r.loaded, "ok", "not loaded")
-	if r.loaded {
+	add("certificate", r.notAfter != nil, "ok", "not loaded")
+	if r.notAfter != nil {
 		if end := r.notAfter(); time.Now().After(end) {
 			list[1] = Condition{"certificate", "ok, but expired at " + end.UTC().Format(time.RFC3339), false}
 		}

@@ -78,13 +78,10 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.suppression, g.failedLogins = suppress(logging.LegacyHandshake), suppress(logging.FailedLogin)
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
-		API: g.api(), Listen: g.cfg.AdminListen, Now: time.Now,
+		API: g.api(), Listen: g.cfg.AdminListen, Token: g.material.Token.Load, Now: time.Now,
 	}
 	if !g.cfg.APIOff() {
 		ao.Page = g.page()
-	}
-	if g.material.Token.Load() != nil {
-		ao.Token = g.material.Token.Load
 	}
 	if g.material.Admin.Load() != nil {
 		ao.Certificate = func() *tls.Certificate { return g.material.Admin.Load().Lookup("").Certificate(0, time.Now()) }
