@@ -119,7 +119,7 @@ func listening(log io.Writer, s *spy, m *metrics.Metrics) func(*proxy.Config) {
 	suppression := logging.NewSuppression(time.Now, func(netip.Addr, uint64) {})
 	return func(c *proxy.Config) {
 		c.Log, c.Metrics = logger, m
-		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Suppression: suppression, Clients: s, Logins: suppression, Account: func(a string) string { return "account " + a }}, m}
+		c.Observer = chain{c.Observer, s, &logging.Observer{Log: logger, Suppression: suppression, Identify: s.Identify, Logins: suppression, Account: func(a string) string { return "account " + a }}, m}
 	}
 }
 

@@ -62,13 +62,7 @@ type dateFlag struct {
 	At     float64 // on the scale of the line
 	X      float64 // in percent
 	Y      int     // in pixels
-	Events []flagEvent
-}
-
-type flagEvent struct {
-	Time         time.Time
-	Zone         *time.Location
-	Begun, Ended []string
+	Events []changeRow
 }
 
 // newChart draws a trend by days.
@@ -156,7 +150,7 @@ const (
 func (c *chart) flags(moments []policy.Moment, at func(time.Time) float64) {
 	var rows [flagRows]*dateFlag // the last one in each
 	for _, m := range moments {
-		e := flagEvent{Time: m.Time, Zone: m.Events[0].Rule.Zone}
+		e := changeRow{Time: m.Time, Zone: m.Events[0].Rule.Zone}
 		if e.Begun, e.Ended = turning(m); e.Begun == nil && e.Ended == nil {
 			continue
 		}
@@ -166,7 +160,7 @@ func (c *chart) flags(moments []policy.Moment, at func(time.Time) float64) {
 			c.Flags[n-1].Events = append(c.Flags[n-1].Events, e)
 			continue
 		}
-		f := &dateFlag{Number: len(c.Flags) + 1, At: at(m.Time), X: x, Y: row*flagHeight + flagHeight/2, Events: []flagEvent{e}}
+		f := &dateFlag{Number: len(c.Flags) + 1, At: at(m.Time), X: x, Y: row*flagHeight + flagHeight/2, Events: []changeRow{e}}
 		rows[row] = f
 		c.Flags, c.Height = append(c.Flags, f), max(c.Height, (row+1)*flagHeight)
 	}

@@ -151,15 +151,12 @@ func (v *clientPage) readOthers(ctx context.Context, addr netip.Addr) error {
 	}
 	list, _, err := v.Clients.Store.Clients(ctx, ledger.Filter{Network: v.Network, Noise: true}, ledger.Order{By: ledger.ByLastSeen, Descending: true}, "", maxLimit)
 	for _, c := range list {
-		if c.Addr == addr || slices.Contains(v.Others, c.Addr) {
-			continue
+		if c.Addr != addr && !slices.Contains(v.Others, c.Addr) {
+			v.Others = append(v.Others, c.Addr)
 		}
-		if v.OthersMore = len(v.Others) == othersShown; v.OthersMore {
-			break
-		}
-		v.Others = append(v.Others, c.Addr)
 	}
-	v.OthersMore = v.OthersMore || len(list) == maxLimit
+	v.OthersMore = len(v.Others) > othersShown || len(list) == maxLimit
+	v.Others = v.Others[:min(len(v.Others), othersShown)]
 	return err
 }
 

@@ -36,7 +36,8 @@ type changeRow struct {
 	Time         time.Time
 	Zone         *time.Location // of the last rule that is named
 	Begun, Ended []string
-	// Again counts further changes of this kind; AtLeast: there may be more.
+	// On the page alone: Again counts further changes of this kind; AtLeast: there may
+	// be more; Meets is what is met then.
 	Again   int
 	AtLeast bool
 	Meets   []meeting

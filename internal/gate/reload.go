@@ -64,13 +64,9 @@ func (g *Runtime) reloading(set check.Set) func() error {
 
 // newCertificates describes the certificates that were not there before.
 func newCertificates(before, after []certs.Info) []string {
-	known := make(map[string]bool)
-	for _, info := range before {
-		known[string(info.Leaf.Raw)] = true
-	}
 	list := []string{}
 	for _, info := range after {
-		if !known[string(info.Leaf.Raw)] {
+		if !slices.ContainsFunc(before, func(old certs.Info) bool { return old.Leaf.Equal(info.Leaf) }) {
 			list = append(list, fmt.Sprintf("%s: %s, valid until %s",
 				info.Name, strings.Join(info.Hostnames(), " "), info.Leaf.NotAfter.UTC().Format(time.RFC3339)))
 		}

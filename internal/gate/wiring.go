@@ -25,7 +25,7 @@ import (
 // proxyConfig returns the proxy's configuration, without its listeners.
 func (g *Runtime) proxyConfig() proxy.Config {
 	cfg, m := g.cfg, &g.material
-	log := &logging.Observer{Log: g.log, Suppression: g.suppression, Clients: g.ledger.recorder, Logins: g.failedLogins, Account: g.identity()}
+	log := &logging.Observer{Log: g.log, Suppression: g.suppression, Identify: g.ledger.recorder.Identify, Logins: g.failedLogins, Account: g.identity()}
 	observers := chain{g.ledger.recorder, log, g.metrics}
 	if len(cfg.ProxyProtocolFrom) == 0 {
 		observers = append(observers, newSources(g.warnOfSources))

@@ -17,16 +17,12 @@ import (
 type Observer struct {
 	Log         *slog.Logger
 	Suppression *Suppression
-	Clients     Identifier
+	// Identify tells what is known of a client. It must not block.
+	Identify func(*proxy.Handshake) ledger.Known
 	// Logins is for logins that were refused, and Account the form in which the account of
 	// one is kept; nil keeps none.
 	Logins  *Suppression
 	Account func(account string) string
-}
-
-// An Identifier knows clients. It must not block.
-type Identifier interface {
-	Identify(*proxy.Handshake) ledger.Known
 }
 
 // LegacyHandshake is the message of a legacy handshake's line, HandshakeFailed that of
@@ -75,7 +71,7 @@ func (o *Observer) Handshake(h *proxy.Handshake) {
 	if h.Outcome == proxy.Failed {
 		attrs = append(attrs, "failure", h.Failure)
 	}
-	o.Log.Info(LegacyHandshake, append(attrs, known(h, o.Clients.Identify(h))...)...)
+	o.Log.Info(LegacyHandshake, append(attrs, known(h, o.Identify(h))...)...)
 }
 
 // known are the attributes of what is known of a client.

@@ -24,7 +24,7 @@ func (r registry) Identify(*proxy.Handshake) ledger.Known { return ledger.Known(
 func TestAMalformedHelloIsLogged(t *testing.T) {
 	var b bytes.Buffer
 	o := Observer{
-		Log: New(&b, slog.LevelInfo, "json"), Clients: registry{},
+		Log: New(&b, slog.LevelInfo, "json"), Identify: registry{}.Identify,
 		Suppression: NewSuppression(time.Now, func(netip.Addr, uint64) {}),
 	}
 	h := proxy.Handshake{
@@ -62,7 +62,7 @@ func TestALegacyHandshakeNamesTheOnlyAccount(t *testing.T) {
 	} {
 		var b bytes.Buffer
 		o := Observer{
-			Log: New(&b, slog.LevelInfo, "json"), Clients: tt.clients,
+			Log: New(&b, slog.LevelInfo, "json"), Identify: tt.clients.Identify,
 			Suppression: NewSuppression(time.Now, func(netip.Addr, uint64) {}),
 		}
 		o.Handshake(&proxy.Handshake{

@@ -99,7 +99,7 @@ func TestFail2banFindsEveryRefusedLoginAndNothingElse(t *testing.T) {
 		l := logging.New(&log, slog.LevelDebug, format)
 		folded := logging.NewSuppression(now, func(c netip.Addr, n uint64) { l.Info(logging.FailedLogin, "client", c, "suppressed", n) })
 		observers = append(observers, &logging.Observer{
-			Log: l, Logins: folded, Suppression: folded, Clients: nobody{}, Account: func(a string) string { return a },
+			Log: l, Logins: folded, Suppression: folded, Identify: nobody, Account: func(a string) string { return a },
 		})
 	}
 	for i := range 3 * ofEach {
@@ -180,9 +180,7 @@ func withoutBeforeTLS(t *testing.T) string {
 }
 
 // nobody is known to have logged in.
-type nobody struct{}
-
-func (nobody) Identify(*proxy.Handshake) (known ledger.Known) { return known }
+func nobody(*proxy.Handshake) (known ledger.Known) { return known }
 
 // Each way to log in, refused by the mail server or before TLS, through the program itself.
 func TestFail2banReadsWhatServeWrites(t *testing.T) {
