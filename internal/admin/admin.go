@@ -56,8 +56,8 @@ type Options struct {
 
 // Server is the admin server.
 type Server struct {
-	http *http.Server
-	tls  bool
+	http  *http.Server
+	serve func(net.Listener) error
 }
 
 // New makes a server. Serve starts it.
@@ -88,7 +88,7 @@ func New(o Options) *Server {
 	if o.Pprof {
 		mux.Handle("/debug/pprof/", onlyLocal(http.DefaultServeMux)) // as net/http/pprof registers there
 	}
-	s := &Server{tls: o.Certificate != nil, http: &http.Server{
+	s := &Server{http: &http.Server{
 		Handler:           harmless(mux),
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
@@ -97,7 +97,9 @@ func New(o Options) *Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}}
-	if s.tls {
+	s.serve = s.http.Serve
+	if o.Certificate != nil {
+		s.serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
 		s.http.TLSConfig = &tls.Config{
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return o.Certificate(), nil },
@@ -109,11 +111,7 @@ func New(o Options) *Server {
 // Serve answers on the listener until Close, and then returns nil. It may be
 // called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
-	serve := s.http.Serve
-	if s.tls {
-		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") }
-	}
-	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
