@@ -329,24 +329,21 @@ func helpOf(command string) string {
 	return strings.Replace(string(text), "{variables}\n", variables.String(), 1) + "\n"
 }
 
+// invalidValue is what the flag package says of a value that was read in vain.
+var invalidValue = regexp.MustCompile(`(?s)^invalid value "(?:[^"\\]|\\.)*" for flag -([^:]*): (.*)$`)
+
 // words says what the flag package means.
 func words(fs *flag.FlagSet, err error) string {
-	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	said := err.Error()
+	if m := invalidValue.FindStringSubmatch(said); m != nil {
+		return "-" + m[1] + ": " + m[2]
+	}
+	if name, alone := strings.CutPrefix(said, "flag needs an argument: -"); alone {
+		return "-" + name + ": " + missing(fs, name)
+	}
+	name, unknown := strings.CutPrefix(said, "flag provided but not defined: -")
 	if !unknown {
-		reason := text.Either(strings.HasPrefix(err.Error(), "invalid boolean value"),
-			"neither true nor false: the flag alone says true", "write a whole number, as in 5")
-		if name, missing := strings.CutPrefix(err.Error(), "flag needs an argument: -"); missing {
-			value, _ := flag.UnquoteUsage(fs.Lookup(name))
-			return fmt.Sprintf("-%s: its value is missing: write -%[1]s %s", name, strings.ToUpper(value))
-		}
-		said := strings.Replace(err.Error(), "parse error", reason, 1)
-		switch {
-		case strings.Contains(said, " for flag -top:"):
-			said += ", 0 for all"
-		case strings.Contains(said, " for flag -timeout:"):
-			said = strings.Replace(said, reason, "write a duration, as in 20s", 1)
-		}
-		return said
+		return strings.Replace(said, "parse error", "neither true nor false: the flag alone says true", 1)
 	}
 	names := []string{"h"}
 	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })

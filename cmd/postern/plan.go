@@ -15,17 +15,17 @@ import (
 	"postern/internal/config"
 	"postern/internal/plan"
 	"postern/internal/policyfile"
-	"postern/internal/text"
 	"postern/policy"
 )
 
-// planFlags are the values of the flags, as they were written.
+// planFlags are the values of the flags.
 type planFlags struct {
 	source
-	span, from, at string
-	client         []string // by policy.Keys
-	json           bool
-	given          flagValues
+	span     time.Duration
+	from, at time.Time
+	client   policy.Client
+	json     bool
+	given    flagValues
 }
 
 // clientFlags are for what a client has for each key of a match.
@@ -49,15 +49,14 @@ type printable interface {
 func planPolicy(ctx context.Context, sys system) error {
 	var f planFlags
 	fs := flag.NewFlagSet("plan", flag.ContinueOnError)
-	fs.StringVar(&f.span, "for", "90d", "how far to look: a `duration` such as 36h or 90d; ten years at most")
-	fs.StringVar(&f.from, "from", "", "begin at this `time` (default now)")
+	define(fs, "for", "90d", "how far to look: a `duration` such as 36h or 90d; ten years at most", into(&f.span, readDuration))
+	define(fs, "from", "", "begin at this `time` (default now)", into(&f.from, readTime))
 	f.flags(fs)
 	fs.BoolVar(&f.json, "json", false, "write JSON")
-	fs.StringVar(&f.at, "at", "", "explain a decision at this `time` (default now)")
-	f.client = make([]string, len(policy.Keys))
+	define(fs, "at", "", "explain a decision at this `time` (default now)", into(&f.at, readTime))
 	for i, name := range clientFlags() {
 		usual := map[string]string{"version": "tls1.0", "listener": "imaps"}
-		fs.StringVar(&f.client[i], name, usual[name], "... "+policy.Keys[i].Usage)
+		define(fs, name, usual[name], "... "+policy.Keys[i].Usage, func(s string) error { return f.client.Set(policy.Keys[i], s) })
 	}
 	if err := sys.configure(fs, &f.source); err != nil {
 		return err
@@ -90,15 +89,10 @@ func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
 	switch {
 	case about >= 0 && over >= 0:
 		return nil, flagError{timeline[over], "does not go with -" + decision[about] + ", which asks about one decision: leave one of them out (-at is its time)"}
+	case f.span > longestPlan:
+		return nil, flagError{"for", "longer than 3660d, the most"}
 	case about >= 0:
 		ask = f.question
-	}
-	defaults, err := config.LoadPolicy(nil)
-	if err == nil {
-		_, err = ask(defaults, nil, sys.clock()) // flags come before the policy
-	}
-	if err != nil {
-		return nil, err
 	}
 	cfg, err := config.LoadPolicy(sys.environ)
 	if err == nil && !sys.has("POLICY_", "LISTEN_", "UPSTREAM_") {
@@ -156,55 +150,26 @@ func runningPolicy(ctx context.Context, sys system) (*config.Config, error) {
 }
 
 func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
-	span, err := text.ParseDuration(f.span)
-	switch {
-	case err != nil:
-		return nil, flagError{"for", fmt.Sprintf("%q is %v", f.span, err)}
-	case span > longestPlan:
-		return nil, flagError{"for", "longer than 3660d, the most"}
-	}
-	from := now.Truncate(time.Minute)
-	if f.given.has("from") {
-		if from, err = flagTime("from", f.from); err != nil {
-			return nil, err
-		}
+	from := f.from
+	if from.IsZero() {
+		from = now.Truncate(time.Minute)
 	}
 	listeners := openListeners(cfg)
 	if len(listeners) == 0 {
 		return nil, errors.New(config.Prefix + "LISTEN_IMAPS: all four listeners are off: give one an address, such as :993")
 	}
-	return &plan.Plan{Source: cfg.PolicyFile, Policy: p, From: from, Until: from.Add(span), Listeners: listeners}, nil
+	return &plan.Plan{Source: cfg.PolicyFile, Policy: p, From: from, Until: from.Add(f.span), Listeners: listeners}, nil
 }
 
 func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
-	q := &plan.Question{Source: cfg.PolicyFile, Policy: p, Time: now.Truncate(time.Second)}
-	for i, name := range clientFlags() {
-		if f.client[i] == "" && !f.given.has(name) {
-			continue
-		}
-		if err := q.Client.Set(policy.Keys[i], f.client[i]); err != nil {
-			return nil, flagError{name, err.Error()}
-		}
+	q := &plan.Question{Source: cfg.PolicyFile, Policy: p, Time: f.at, Client: f.client}
+	if q.Time.IsZero() {
+		q.Time = now.Truncate(time.Second)
 	}
 	if q.Client.Port == 0 {
 		q.Client.Port = listenerPort(cfg, q.Client.Listener)
 	}
-	if f.given.has("at") {
-		var err error
-		if q.Time, err = flagTime("at", f.at); err != nil {
-			return nil, err
-		}
-	}
 	return q, nil
-}
-
-// flagTime reads a time as people write it; without a zone it is UTC.
-func flagTime(name, s string) (time.Time, error) {
-	t, _, err := text.ParseTime(s)
-	if err == nil && t.Year() < 9000 {
-		return t, nil
-	}
-	return time.Time{}, flagError{name, fmt.Sprintf("%q is not a time: write one such as 2026-07-01, \"2026-07-01 10:30\" (both UTC) or 2026-07-01T10:30:00+02:00", s)}
 }
 
 // listenerAddrs returns the addresses of each listener; none if it is off.

@@ -20,10 +20,11 @@ const maxTargets = 1 << 20
 func probeServers(ctx context.Context, sys system) error {
 	var o probe.Options
 	fs := flag.NewFlagSet("probe", flag.ContinueOnError)
-	floor := fs.String("floor", "tls1.2", "exit code 1 says that something below this floor is taken: tls1.2-compat, tls1.2, tls1.2-aead, tls1.3 or tls1.3-pq")
+	define(fs, "floor", "tls1.2", "exit code 1 says that something below this `floor` is taken: tls1.2-compat, tls1.2, tls1.2-aead, tls1.3 or tls1.3-pq", into(&o.Floor, policy.ParseFloor))
 	fs.StringVar(&o.StartTLS, "starttls", "", "how TLS begins on ports other than 993, 995, 143 and 110: behind `imap` STARTTLS or pop3 STLS (default at once)")
-	file := fs.String("targets", "", "more targets in this `file`, one a line")
-	fs.DurationVar(&o.Timeout, "timeout", 20*time.Second, "for one listener; each connection may take a quarter of it, 10s at most")
+	var more []string
+	define(fs, "targets", "", "more targets in this `file`, one a line", into(&more, targetsIn))
+	define(fs, "timeout", "20s", "a `duration` for one listener; each connection may take a quarter of it, 10s at most", into(&o.Timeout, readDuration))
 	fs.BoolVar(&o.Injection, "injection", false, "also send a NOOP in one piece with STARTTLS or STLS, and see whether it is obeyed inside TLS; for servers of your own")
 	asJSON := fs.Bool("json", false, "write JSON")
 	var targets []string
@@ -35,16 +36,7 @@ func probeServers(ctx context.Context, sys system) error {
 	if err != nil {
 		return err
 	}
-	if o.Floor, err = policy.ParseFloor(*floor); err != nil {
-		return flagError{"floor", err.Error()}
-	}
-	if *file != "" {
-		more, err := targetsIn(*file)
-		if err != nil {
-			return flagError{"targets", err.Error()}
-		}
-		targets = append(targets, more...)
-	}
+	targets = append(targets, more...)
 	switch {
 	case len(targets) == 0:
 		return flagError{reason: "whom? Write postern probe HOST or HOST:PORT"}

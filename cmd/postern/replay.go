@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"time"
 
 	"postern/internal/config"
@@ -13,10 +14,12 @@ import (
 	"postern/internal/report"
 )
 
-// replayFlags are the values of the flags, as they were written.
+// replayFlags are the values of the flags.
 type replayFlags struct {
-	policy, at, since, by, format, from string
-	noise                               bool
+	report.Trial
+	since  time.Duration
+	format report.Format
+	from   string
 }
 
 // replayPolicy prints which known clients another policy refuses.
@@ -24,14 +27,14 @@ func replayPolicy(ctx context.Context, sys system) error {
 	var f replayFlags
 	var src source
 	fs := flag.NewFlagSet("replay", flag.ContinueOnError)
-	fs.StringVar(&f.policy, "policy", "", "the policy in this `file`; needed")
-	fs.StringVar(&f.at, "at", "", "what it does at this `time` (default after its last dated change, or now)")
-	fs.StringVar(&f.since, "since", "30d", "clients that were seen in this `time`, such as 36h or 30d, or since a date")
-	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
-		"there are any, else network: an address, or an IPv6 /64)")
-	fs.StringVar(&f.format, "format", "text", "text, json or csv")
-	fs.BoolVar(&f.noise, "noise", false, "ask about noise too")
-	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
+	define(fs, "policy", "", "the policy in this `file`; needed", into(&f.PolicyFile, readText))
+	define(fs, "at", "", "what it does at this `time` (default after its last dated change, or now)", into(&f.At, readTime))
+	define(fs, "since", "30d", "clients that were seen in this `time`, such as 36h or 30d, or since a date", into(&f.since, sys.readSince))
+	define(fs, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
+		"there are any, else network: an address, or an IPv6 /64)", into(&f.By, report.ParseBy))
+	define(fs, "format", "text", "`text`, json or csv", into(&f.format, report.ParseFormat))
+	fs.BoolVar(&f.Noise, "noise", false, "ask about noise too")
+	define(fs, "from", "", "ask the instance with its admin port at this `URL`", into(&f.from, readText))
 	src.envFlag(fs)
 	if err := sys.configure(fs, &src); err != nil {
 		return err
@@ -41,81 +44,59 @@ func replayPolicy(ctx context.Context, sys system) error {
 }
 
 func (f *replayFlags) run(ctx context.Context, sys system) error {
-	now := sys.clock()
-	t, err := f.trial(now)
-	if err != nil {
-		return err
+	switch {
+	case f.PolicyFile == "":
+		return flagError{"policy", "the name of the file is missing: write -policy FILE"}
+	case !slices.Contains([]report.Format{report.Text, report.JSON, report.CSV}, f.format):
+		return flagError{"format", fmt.Sprintf("%q: use text, json or csv", f.format)}
 	}
+	now := sys.clock()
+	f.Since = now.Add(-f.since).Truncate(time.Second)
 	cfg, err := config.LoadLedger(sys.environ)
 	if err != nil {
 		return err
 	}
-	if t.Policy, err = policyfile.Load(f.policy); err != nil {
+	if f.Policy, err = policyfile.Load(f.PolicyFile); err != nil {
 		return exitError{err, exitUsage}
 	}
-	if f.at == "" {
-		t.At = report.LastDate(t.Policy, now)
+	if f.At.IsZero() {
+		f.At = report.LastDate(f.Policy, now)
 	}
 	p := sys.progress()
-	store, err := f.remember(ctx, cfg, t, p)
+	store, err := f.remember(ctx, cfg, p)
 	if store != nil {
 		defer store.Close()
 	}
 	if err != nil {
 		return err
 	}
-	if now.Sub(t.Since) > cfg.LedgerRetention+time.Second {
-		t.Notes = []string{report.Forgets(cfg.LedgerRetention)}
+	if now.Sub(f.Since) > cfg.LedgerRetention+time.Second {
+		f.Notes = []string{report.Forgets(cfg.LedgerRetention)}
 	}
-	err = report.Judge(ctx, &behind{sys.stdout, p.clear}, *t, report.Format(f.format))
+	err = report.Judge(ctx, &behind{sys.stdout, p.clear}, f.Trial, f.format)
 	p.clear()
 	return err
 }
 
-// trial reads the flags.
-func (f *replayFlags) trial(now time.Time) (*report.Trial, error) {
-	t := &report.Trial{PolicyFile: f.policy, Noise: f.noise}
-	if f.policy == "" {
-		return nil, flagError{"policy", "the name of the file is missing: write -policy FILE"}
-	}
-	since, err := report.ParseSince(f.since, now)
-	if err != nil {
-		return nil, flagError{"since", err.Error()}
-	}
-	t.Since = now.Add(-since).Truncate(time.Second)
-	if t.By, err = report.ParseBy(f.by); err != nil {
-		return nil, flagError{"by", err.Error()}
-	}
-	if f.format != "text" && f.format != "json" && f.format != "csv" {
-		return nil, flagError{"format", fmt.Sprintf("%q: use text, json or csv", f.format)}
-	}
-	if f.at != "" {
-		if t.At, err = flagTime("at", f.at); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
-}
-
 // remember asks the running proxy or, if none runs, its store, which is to be
 // closed.
-func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, t *report.Trial, p *progress) (*ledger.Store, error) {
+func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, p *progress) (*ledger.Store, error) {
 	running, err := findInstance(cfg, f.from)
 	if err != nil {
 		return nil, err
 	}
-	clients, err := running.clients(ctx, t.Since, f.noise, p)
+	clients, err := running.clients(ctx, f.Since, f.Noise, p)
 	if err == nil {
-		t.Hellos, err = running.Hellos(ctx)
+		f.Hellos, err = running.Hellos(ctx)
 	}
-	if t.Source, t.Unwritten = report.SourceOf(clients), running.unwritten; err == nil || f.from != "" || !notRunning(err) {
+	if f.Source, f.Unwritten = report.SourceOf(clients), running.unwritten; err == nil || f.from != "" || !notRunning(err) {
 		return nil, err
 	}
 	store, err := openForReading(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	t.Source, t.Dir, t.Progress = store.Scan, gate.ScratchDir(cfg), p.share
-	t.Hellos, err = store.Hellos(ctx)
+	f.Source, f.Dir, f.Progress = store.Scan, gate.ScratchDir(cfg), p.share
+	f.Hellos, err = store.Hellos(ctx)
 	return store, err
 }

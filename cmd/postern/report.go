@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -22,37 +21,37 @@ import (
 	"postern/internal/text"
 )
 
-// reportFlags are the values of the flags, as they were written.
+// reportFlags are the values of the flags.
 type reportFlags struct {
 	source
-	patterns                                  bool
-	since, by, format, accounts, forget, from string
-	q                                         report.Query
-	given                                     flagValues
+	patterns               bool
+	accounts, forget, from string
+	q                      report.Query
+	given                  flagValues
 }
 
 // reportLedger prints the remaining clients and whether old TLS can be cut.
 func reportLedger(ctx context.Context, sys system) error {
 	var f reportFlags
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
-	fs.StringVar(&f.since, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d, or since a date")
-	fs.StringVar(&f.by, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
-		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)")
-	fs.StringVar(&f.format, "format", "text", "text, markdown, csv or json")
+	define(fs, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d, or since a date", into(&f.q.Since, sys.readSince))
+	define(fs, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
+		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)", into(&f.q.By, report.ParseBy))
+	define(fs, "format", "text", "`text`, markdown, csv or json", into(&f.q.Style.Format, report.ParseFormat))
 	fs.BoolVar(&f.q.Noise, "noise", false, "list noise too")
 	fs.BoolVar(&f.q.Style.Ready, "ready", false, "say whether it can be cut: exit code 1 while more than -max clients remain")
-	fs.IntVar(&f.q.Max, "max", 0, "how many clients may remain")
-	fs.IntVar(&f.q.MaxUnknown, "max-unknown", 0, "how many clients may be left that were never let in, so that nobody knows who they\n"+
-		"are (where POSTERN_LEDGER_IDENTITY keeps who logs in)")
-	fs.IntVar(&f.q.Style.Top, "top", report.Shown, "the first `N` of each list, 0 for all; unless told otherwise a text has as many as fit\n"+
-		"the terminal, csv and json have all")
+	define(fs, "max", "0", "the `number` of clients that may remain", into(&f.q.Max, readCount))
+	define(fs, "max-unknown", "0", "the `number` of clients that may be left that were never let in, so that nobody knows who they\n"+
+		"are (where POSTERN_LEDGER_IDENTITY keeps who logs in)", into(&f.q.MaxUnknown, readCount))
+	define(fs, "top", strconv.Itoa(report.Shown), "the first `N` of each list, 0 for all; unless told otherwise a text has as many as fit\n"+
+		"the terminal, csv and json have all", into(&f.q.Style.Top, readCount))
 	fs.BoolVar(&f.q.Style.Summary, "summary", false, "leave the lists out")
 	fs.BoolVar(&f.q.Mail, "mail", false, "list the accounts to write to: a line each, with the days that are left, by the owner\n"+
 		"of its exemption; with -format csv for a mail merge")
-	fs.StringVar(&f.accounts, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE")
-	fs.StringVar(&f.forget, "forget", "", "erase this `account or IP address` from the ledger")
+	define(fs, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE", into(&f.accounts, readText))
+	define(fs, "forget", "", "erase this `account or IP address` from the ledger", into(&f.forget, readText))
 	fs.BoolVar(&f.patterns, "patterns", false, "print how the programs speak that are not known, as POSTERN_PROGRAMS_FILE has it, and nothing\nelse")
-	fs.StringVar(&f.from, "from", "", "ask the instance with its admin port at this `URL`")
+	define(fs, "from", "", "ask the instance with its admin port at this `URL`", into(&f.from, readText))
 	f.flags(fs)
 	f.q.Style.Width = sys.width()
 	if err := sys.configure(fs, &f.source); err != nil {
@@ -64,7 +63,7 @@ func reportLedger(ctx context.Context, sys system) error {
 }
 
 func (f *reportFlags) run(ctx context.Context, sys system) error {
-	if err := f.options(sys.clock()); err != nil {
+	if err := f.options(); err != nil {
 		return err
 	}
 	cfg, err := config.LoadLedger(sys.environ)
@@ -79,7 +78,7 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 		return err
 	}
 	format := f.q.Style.Format
-	if f.given["top"] == "" {
+	if !f.given.has("top") {
 		f.q.Style.Top = sys.top(format)
 	}
 	p := sys.progress()
@@ -138,30 +137,11 @@ func (sys system) top(format report.Format) int {
 	return report.DefaultTop
 }
 
-// options parses the flags.
-func (f *reportFlags) options(now time.Time) (err error) {
+// options judges the flags together.
+func (f *reportFlags) options() error {
 	f.q.Style.Mail = f.q.Mail
 	if f.patterns {
-		f.by, f.format, f.q.Noise = string(report.ByProgram), string(report.Patterns), true
-	}
-	if f.q.Since, err = report.ParseSince(f.since, now); err != nil {
-		return flagError{"since", err.Error()}
-	}
-	if f.q.By, err = report.ParseBy(f.by); err != nil || f.by == "" && f.given.has("by") {
-		return flagError{"by", fmt.Sprintf("%q is none of account, domain, network, program, software", f.by)}
-	}
-	if f.q.Style.Format, err = report.ParseFormat(f.format); err != nil {
-		return flagError{"format", err.Error()}
-	}
-	for _, name := range []string{"max", "max-unknown", "top"} {
-		if strings.HasPrefix(f.given[name], "-") {
-			return flagError{name, "below 0: write a whole number from 0 on"}
-		}
-	}
-	for _, name := range []string{"accounts", "forget", "from"} {
-		if f.given.has(name) && f.given[name] == "" {
-			return flagError{name, "its value is missing: write it behind the flag"}
-		}
+		f.q.By, f.q.Style.Format, f.q.Noise = report.ByProgram, report.Patterns, true
 	}
 	if f.forget != "" {
 		if _, err := netip.ParsePrefix(f.forget); err == nil {

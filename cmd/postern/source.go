@@ -17,12 +17,12 @@ type source struct {
 
 func (s *source) flags(fs *flag.FlagSet) {
 	s.envFlag(fs)
-	fs.StringVar(&s.policy, "policy", "", "the policy in this `file`, in place of the configured one")
+	define(fs, "policy", "", "the policy in this `file`, in place of the configured one", into(&s.policy, readText))
 }
 
 func (s *source) envFlag(fs *flag.FlagSet) {
-	fs.StringVar(&s.env, "env", "", "the variables in this `file`, read as systemd reads an EnvironmentFile, in place\n"+
-		"of those of the environment")
+	define(fs, "env", "", "the variables in this `file`, read as systemd reads an EnvironmentFile, in place\n"+
+		"of those of the environment", into(&s.env, readText))
 }
 
 // configure reads a command's flags, and makes the source that they name its
@@ -31,11 +31,6 @@ func (s *source) envFlag(fs *flag.FlagSet) {
 func (sys *system) configure(fs *flag.FlagSet, s *source) error {
 	if err := sys.parse(fs); err != nil {
 		return err
-	}
-	for name, value := range given(fs) {
-		if value == "" && (name == "env" || name == "policy") {
-			return flagError{name, "the name of the file is missing: write -" + name + " FILE"}
-		}
 	}
 	if s.env != "" {
 		file, err := config.ReadEnvFile(s.env)

@@ -21,13 +21,15 @@ import (
 	"postern/internal/handover"
 	"postern/internal/report"
 	"postern/internal/text"
+	"postern/policy"
 )
 
 // Options are the options of the command line.
 type Options struct {
 	// Mode is for old clients on every listener. Empty means enforce on imaps
 	// and pop3s, and observe on imap and pop3.
-	Mode, Floor string
+	Mode  string
+	Floor policy.Floor
 	// Once leaves after the report.
 	Once  bool
 	Build gate.Build
@@ -54,12 +56,12 @@ func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (ri
 	if err := s.start(ctx); err != nil {
 		return false, err
 	}
-	policy := "mode " + o.Mode
+	mode := "mode " + o.Mode
 	if o.Mode == "" {
-		policy = "mode enforce on imaps and pop3s, observe on imap and pop3"
+		mode = "mode enforce on imaps and pop3s, observe on imap and pop3"
 	}
 	fmt.Fprintf(w, "Postern in front of an embedded mail server, %s, floor %s; SSL 2.0 and 3.0 are rejected in every mode.\n"+
-		"One client of each generation knocks at each listener:\n\n", policy, o.Floor)
+		"One client of each generation knocks at each listener:\n\n", mode, o.Floor)
 	rows := s.visitAll()
 	if err := text.WriteTable(w, text.ColorOK(w), header, cells(rows)); err != nil {
 		return false, fmt.Errorf("writing the table: %w", err)
@@ -143,7 +145,7 @@ func (s *stage) environ() ([]string, error) {
 		"POSTERN_TIMEOUT_DRAIN=2s",
 	}
 	if s.Mode != "" {
-		environ = append(environ, "POSTERN_POLICY_MODE="+s.Mode, "POSTERN_POLICY_FLOOR="+s.Floor)
+		environ = append(environ, "POSTERN_POLICY_MODE="+s.Mode, "POSTERN_POLICY_FLOOR="+s.Floor.String())
 	} else {
 		if err := os.WriteFile(s.file("policy.yaml"), fmt.Appendf(nil, firstStep, s.Floor), 0o600); err != nil {
 			return nil, err

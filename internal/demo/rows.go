@@ -76,13 +76,12 @@ func await[T comparable](ask func() T) (answer T) {
 // expected returns the outcome for a generation, derived from the mode and the
 // floor's version alone.
 func (s *stage) expected(l proxy.Listener, g policy.Version) proxy.Outcome {
-	floor, _ := policy.ParseFloor(s.Floor)
 	mode, _ := policy.ParseMode(s.Mode)
 	if s.Mode == "" && !l.ImplicitTLS() {
 		mode = policy.Observe
 	}
 	switch {
-	case g >= floor.MinVersion():
+	case g >= s.Floor.MinVersion():
 		return proxy.Accepted
 	case mode == policy.Enforce || g < policy.TLS10: // Go cannot serve SSL
 		return proxy.Rejected
