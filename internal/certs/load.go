@@ -11,15 +11,9 @@ import (
 )
 
 var (
-	errNothing       = errors.New("no certificate is named")
 	errNoCertificate = errors.New("no certificate in it")
-	errNoKey         = errors.New("no private key in it")
 	errTooLarge      = errors.New("larger than any certificate: name the file that holds it alone")
-	errMismatch      = errors.New("the certificate and the key in it do not belong together: put both of one renewal into it")
-	errOrder         = errors.New("the server's own certificate must come first in it")
 	errKeyless       = errors.New("none of the keys belongs to this certificate")
-	errKeyAlone      = errors.New("the key belongs to none of the certificates: take it away, or name its certificate")
-	errFolder        = errors.New("no certificate with its key in this directory: put both into it, in PEM")
 )
 
 // variables are those that name the files of a loader.
@@ -68,7 +62,7 @@ func Load(certFiles, keyFiles []string) (*Store, error) { return load(served, ce
 
 func load(v variables, certFiles, keyFiles []string) (*Store, error) {
 	if len(certFiles) == 0 {
-		return nil, errNothing
+		return nil, errors.New("no certificate is named")
 	}
 	l := newLoader(v, keyFiles)
 	for _, name := range certFiles {
@@ -116,7 +110,7 @@ func (l *loader) report(keyless []*file) {
 		l.problem(f.name, f.dir, fmt.Errorf("%w: %s", errKeyless, mend))
 	}
 	for _, k := range alone {
-		l.problem(k.file.name, k.file.dir, errKeyAlone)
+		l.problem(k.file.name, k.file.dir, errors.New("the key belongs to none of the certificates: take it away, or name its certificate"))
 	}
 }
 
@@ -126,7 +120,7 @@ func (l *loader) checkFolders() (strays []string) {
 	for _, d := range l.folders {
 		switch {
 		case d.pairs == 0 && len(d.strays) == 0:
-			l.problem(d.name, nil, errFolder)
+			l.problem(d.name, nil, errors.New("no certificate with its key in this directory: put both into it, in PEM"))
 		case d.pairs == 0:
 			l.problems = append(l.problems, d.strays...)
 		default:
@@ -200,7 +194,7 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 		}
 		if k := l.keyOf(cert); k != nil {
 			k.used = true
-			return errOrder
+			return errors.New("the server's own certificate must come first in it")
 		}
 	}
 	if _, err := keyType(leaf.PublicKey); err != nil && f.dir == nil {
@@ -209,7 +203,7 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 	switch {
 	case len(f.keys) > 0:
 		l.spend(f)
-		return errMismatch
+		return errors.New("the certificate and the key in it do not belong together: put both of one renewal into it")
 	case f.dir == nil && len(l.keyFiles) == 0:
 		return fmt.Errorf("the key to this certificate is missing: name it in %s, which is not set, or append it to the file", l.variables.keys)
 	case f.dir != nil && leaf.IsCA:

@@ -164,8 +164,6 @@ func parseKey(name string, block *pem.Block) (crypto.Signer, error) {
 // leastRSA is the shortest key that Go signs with, in bits.
 const leastRSA = 1024
 
-var errShortKey = errors.New("an RSA key of less than 1024 bits cannot be used: make one of 2048 bits or more")
-
 var errKeyType = errors.New("the key is of a type that cannot be used: use ECDSA with P-256, P-384 or P-521, Ed25519 or RSA")
 
 var curves = map[elliptic.Curve]policy.KeyTypes{
@@ -183,7 +181,7 @@ func keyType(public crypto.PublicKey) (policy.KeyTypes, error) {
 		return policy.Ed25519, nil
 	case *rsa.PublicKey:
 		if k.N.BitLen() < leastRSA {
-			return 0, errShortKey
+			return 0, errors.New("an RSA key of less than 1024 bits cannot be used: make one of 2048 bits or more")
 		}
 		return policy.RSA, nil
 	}
@@ -269,7 +267,7 @@ func (l *loader) readFile(name string, d *folder, asKey bool) {
 	case errors.Is(err, errNoPEM) && d != nil:
 		return // a README, say
 	case err == nil && asKey && len(f.keys) == 0:
-		err = l.swapped(errNoKey, len(f.chain) > 0, "certificates", "its key", l.certs, l.keys)
+		err = l.swapped(errors.New("no private key in it"), len(f.chain) > 0, "certificates", "its key", l.certs, l.keys)
 	case err == nil && !asKey && d == nil && len(f.chain) == 0:
 		err = l.swapped(errNoCertificate, len(f.keys) > 0, "a key", "its certificate", l.keys, l.certs)
 	}

@@ -15,8 +15,6 @@ import (
 	"postern/internal/text"
 )
 
-var errNoTicketKey = errors.New("no key in it: put one there with openssl rand -base64 32")
-
 // ReadCertificates reads the certificates in a PEM file; there must be at least
 // one that can be used. Of each of the others there is a warning. Error and
 // warnings name the file.
@@ -118,7 +116,7 @@ func LoadTicketKeys(name string) ([][ticketKeyBytes]byte, error) {
 	case len(problems) > 0:
 		return nil, errors.Join(problems...)
 	case len(keys) == 0:
-		return nil, text.FileError(name, errNoTicketKey)
+		return nil, text.FileError(name, errors.New("no key in it: put one there with openssl rand -base64 32"))
 	}
 	return keys, nil
 }

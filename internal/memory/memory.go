@@ -25,7 +25,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"slices"
 	"time"
 )
 
@@ -41,7 +40,7 @@ func Run(ctx context.Context, sessions func() int) {
 
 func run(ctx context.Context, sessions func() int, every time.Duration, pace bool) {
 	if pace {
-		p := &pacer{read: newReader(sessions), percent: defaultPercent, done: ctx.Done()}
+		p := &pacer{read: newReader(sessions), percent: defaultPercent, ended: ctx.Err}
 		p.collected()
 	}
 	read := newReader(sessions)
@@ -74,16 +73,14 @@ const defaultPercent = 100
 type pacer struct {
 	read    *reader
 	percent int
-	done    <-chan struct{}
+	ended   func() error // of the context
 }
 
 // collected runs after each collection: the runtime calls it once nothing refers
 // to the last sentinel.
 func (p *pacer) collected() {
-	select {
-	case <-p.done:
+	if p.ended() != nil {
 		return
-	default:
 	}
 	// Setting it stops the world for some microseconds.
 	if percent := percentFor(p.read.now()); percent > p.percent+p.percent/8 || percent < p.percent-p.percent/8 {
@@ -204,21 +201,21 @@ type reader struct {
 	sessions func() int
 }
 
-var samples = []metrics.Sample{
-	{Name: "/gc/heap/live:bytes"},
-	{Name: "/gc/scan/stack:bytes"},
-	{Name: "/gc/scan/globals:bytes"},
-	{Name: "/memory/classes/heap/objects:bytes"},
-	{Name: "/memory/classes/heap/free:bytes"},
-	{Name: "/memory/classes/heap/stacks:bytes"},
-	{Name: "/memory/classes/heap/released:bytes"},
-	{Name: "/memory/classes/total:bytes"},
-	{Name: "/gc/heap/allocs:bytes"},
-	{Name: "/gc/cycles/total:gc-cycles"},
-	{Name: "/sched/goroutines:goroutines"},
+func newReader(sessions func() int) *reader {
+	return &reader{[]metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/gc/scan/stack:bytes"},
+		{Name: "/gc/scan/globals:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/stacks:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/gc/heap/allocs:bytes"},
+		{Name: "/gc/cycles/total:gc-cycles"},
+		{Name: "/sched/goroutines:goroutines"},
+	}, sessions}
 }
-
-func newReader(sessions func() int) *reader { return &reader{slices.Clone(samples), sessions} }
 
 // now reads. Only one goroutine may call it at a time.
 func (r *reader) now() reading {

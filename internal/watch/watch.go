@@ -98,9 +98,7 @@ func (s *set) check() {
 	switch {
 	case now == unknown:
 		return
-	case now == s.loaded:
-		s.last = now
-	case now != s.last:
+	case now == s.loaded, now != s.last:
 		s.last = now
 	default:
 		s.read(now)
@@ -110,12 +108,10 @@ func (s *set) check() {
 // read notes the state before it reads the files, so that the next check sees
 // changes during the read.
 func (s *set) read(now state) {
-	s.last = now
-	if err := s.reload(); noDescriptors(err) {
+	s.last, s.loaded = now, now
+	if noDescriptors(s.reload()) {
 		s.loaded = unknown
-		return
 	}
-	s.loaded = now
 }
 
 // state describes files from outside: times, size, inode and rights of each, or
