@@ -130,7 +130,11 @@ func (l *loader) addParseErrors(err error) {
 			continue
 		}
 		v := l.vars[slices.IndexFunc(l.vars, func(v variable) bool { return v.Name == parse.Name })]
-		for _, err := range flatten(parse.Err) {
+		parts := []error{parse.Err}
+		if joined, ok := parse.Err.(interface{ Unwrap() []error }); ok {
+			parts = joined.Unwrap()
+		}
+		for _, err := range parts {
 			bad, ok := errors.AsType[badValue](err)
 			if !ok {
 				// The parsers of the env package put the whole value into their errors.
@@ -139,13 +143,6 @@ func (l *loader) addParseErrors(err error) {
 			l.add(v.name, v.text(bad))
 		}
 	}
-}
-
-func flatten(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // badValue is the error of a value that does not parse. The reason never holds

@@ -20,86 +20,75 @@ const (
 	pop3Idle = 10 * time.Minute // RFC 1939, Section 3
 )
 
-// Warnings returns settings that are allowed but probably not meant, one line
-// each, naming the variable.
-func (c *Config) Warnings() []string {
-	w := append(c.upstreamWarnings(), c.passthroughWarnings()...)
+// Warnings are lines, each of which begins with a variable.
+type Warnings []string
+
+// Add adds words about a variable, if they hold.
+func (w *Warnings) Add(holds bool, variable, words string) {
+	if holds {
+		*w = append(*w, variable+": "+words)
+	}
+}
+
+// Warnings returns settings that are allowed but probably not meant.
+func (c *Config) Warnings() (w Warnings) {
+	for _, u := range slices.Concat(c.UpstreamIMAP, c.UpstreamPOP3) {
+		w.Add(u.Scheme.TLS == proxy.LinePlain && !OnLoopback(u.Addr()), u.Variable(), "passwords go to "+show(u.String())+" unencrypted; "+
+			"that is meant for loopback or the same pod: to another host write "+u.Scheme.Name+"+starttls:// or "+u.Scheme.Name+"s://")
+	}
+	c.warnOfPassthrough(&w)
 	for _, l := range c.listeners() {
-		if c.given[l.Variable] != "" && len(l.Addrs) > 0 && len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "" {
-			w = append(w, l.Variable+": not opened, since "+l.upstreamVariable+" is not set: set that, or this to off")
-		}
+		w.Add(c.given[l.Variable] != "" && len(l.Addrs) > 0 && len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "",
+			l.Variable, "not opened, since "+l.upstreamVariable+" is not set: set that, or this to off")
 	}
 	for _, l := range c.Listeners() {
 		for _, addr := range l.Addrs {
-			if host, port, _ := net.SplitHostPort(addr); Network(addr) == "tcp6" && netip.MustParseAddr(host).IsUnspecified() && !slices.Contains(l.Addrs, "0.0.0.0:"+port) {
-				w = append(w, l.Variable+": "+show(addr)+" is IPv6 alone; for IPv4 as well write :"+port)
-			}
+			host, port, _ := net.SplitHostPort(addr)
+			ip, _ := netip.ParseAddr(host)
+			w.Add(ip == netip.IPv6Unspecified() && !slices.Contains(l.Addrs, "0.0.0.0:"+port), l.Variable,
+				show(addr)+" is IPv6 alone; for IPv4 as well write :"+port)
 		}
 	}
-	for entry := range strings.SplitSeq(c.given[Prefix+"PROXY_PROTOCOL_FROM"], ",") {
-		if problem := text.HostBits(strings.TrimSpace(entry)); problem != "" {
-			w = append(w, Prefix+"PROXY_PROTOCOL_FROM: "+problem)
-		}
+	const from = Prefix + "PROXY_PROTOCOL_FROM"
+	for entry := range strings.SplitSeq(c.given[from], ",") {
+		problem := text.HostBits(strings.TrimSpace(entry))
+		w.Add(problem != "", from, problem)
 	}
 	for _, p := range c.ProxyProtocolFrom {
-		if p.Bits() == 0 {
-			w = append(w, Prefix+"PROXY_PROTOCOL_FROM: "+p.String()+" lets everybody claim any address: name the load balancers alone")
-		}
+		w.Add(p.Bits() == 0, from, p.String()+" lets everybody claim any address: name the load balancers alone")
 	}
 	// The zero value of a variable stands for one that did not parse.
 	encrypted := slices.ContainsFunc(slices.Concat(c.UpstreamIMAP, c.UpstreamPOP3), func(u Upstream) bool { return u.Scheme.TLS != proxy.LinePlain })
+	const unused = "not used, since no upstream has TLS: take it away, or write imaps:// or imap+starttls://"
+	w.Add(!encrypted && c.UpstreamCAFile != "", Prefix+"UPSTREAM_CA_FILE", unused)
+	w.Add(!encrypted && c.UpstreamServerName != "", Prefix+"UPSTREAM_SERVER_NAME", unused)
+	w.Add(c.UpstreamClientID == "id" && len(c.UpstreamIMAP) == 0, Prefix+"UPSTREAM_CLIENT_ID", "not used, since "+Prefix+"UPSTREAM_IMAP is not set: take it away")
+	w.Add(len(c.UpstreamIMAP) > 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < imapIdle, Prefix+"TIMEOUT_IDLE",
+		"under 30m, the least that RFC 9051, Section 5.4 allows: write 30m or more")
+	w.Add(len(c.UpstreamIMAP) == 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < pop3Idle, Prefix+"TIMEOUT_IDLE",
+		"under 10m, the least that RFC 1939, Section 3 allows: write 10m or more")
+	w.Add(0 < c.TimeoutHandshake && c.TimeoutHandshake < time.Second, Prefix+"TIMEOUT_HANDSHAKE", "under 1s, too short for clients that are far away or slow: write 10s")
+	w.Add(c.AdminListen != "" && !OnLoopback(c.AdminListen) && c.AdminTokenFile != "" && c.AdminTLSCertFile == "", Prefix+"ADMIN_TOKEN_FILE",
+		"the token comes unencrypted, since "+Prefix+"ADMIN_LISTEN is not on loopback: set "+Prefix+"ADMIN_TLS_CERT_FILE")
+	w.Add(c.LedgerIdentityKeyFile != "" && c.LedgerIdentity != "hashed" && c.LedgerIdentity != "", Prefix+"LEDGER_IDENTITY_KEY_FILE",
+		"not used, since "+Prefix+"LEDGER_IDENTITY is "+c.LedgerIdentity+": take it away, or set that to hashed")
 	limit := limitWarning(c.given[Prefix+"LIMIT_CONNECTIONS"] != "", int(c.LimitConnections), Descriptors())
-	for _, about := range []struct {
-		holds         bool
-		name, problem string
-	}{
-		{!encrypted && c.UpstreamCAFile != "", "UPSTREAM_CA_FILE", "not used, since no upstream has TLS: take it away, or write imaps:// or imap+starttls://"},
-		{!encrypted && c.UpstreamServerName != "", "UPSTREAM_SERVER_NAME", "not used, since no upstream has TLS: take it away, or write imaps:// or imap+starttls://"},
-		{c.UpstreamClientID == "id" && len(c.UpstreamIMAP) == 0, "UPSTREAM_CLIENT_ID", "not used, since " + Prefix + "UPSTREAM_IMAP is not set: take it away"},
-		{len(c.UpstreamIMAP) > 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < imapIdle, "TIMEOUT_IDLE", "under 30m, the least that RFC 9051, Section 5.4 allows: write 30m or more"},
-		{len(c.UpstreamIMAP) == 0 && 0 < c.TimeoutIdle && c.TimeoutIdle < pop3Idle, "TIMEOUT_IDLE", "under 10m, the least that RFC 1939, Section 3 allows: write 10m or more"},
-		{0 < c.TimeoutHandshake && c.TimeoutHandshake < time.Second, "TIMEOUT_HANDSHAKE", "under 1s, too short for clients that are far away or slow: write 10s"},
-		{c.AdminListen != "" && !OnLoopback(c.AdminListen) && c.AdminTokenFile != "" && c.AdminTLSCertFile == "", "ADMIN_TOKEN_FILE",
-			"the token comes unencrypted, since " + Prefix + "ADMIN_LISTEN is not on loopback: set " + Prefix + "ADMIN_TLS_CERT_FILE"},
-		{c.LedgerIdentityKeyFile != "" && c.LedgerIdentity != "hashed" && c.LedgerIdentity != "", "LEDGER_IDENTITY_KEY_FILE",
-			"not used, since " + Prefix + "LEDGER_IDENTITY is " + c.LedgerIdentity + ": take it away, or set that to hashed"},
-		{limit != "", "LIMIT_CONNECTIONS", limit},
-	} {
-		if about.holds {
-			w = append(w, Prefix+about.name+": "+about.problem)
-		}
-	}
+	w.Add(limit != "", Prefix+"LIMIT_CONNECTIONS", limit)
 	return w
 }
 
-func (c *Config) upstreamWarnings() (w []string) {
-	for _, u := range slices.Concat(c.UpstreamIMAP, c.UpstreamPOP3) {
-		if u.Scheme.TLS == proxy.LinePlain && !OnLoopback(u.Addr()) {
-			protocol, _, _ := strings.Cut(u.String(), ":")
-			w = append(w, u.Variable()+": passwords go to "+show(u.String())+" unencrypted; that is meant for loopback or the same pod: "+
-				"to another host write "+protocol+"+starttls:// or "+protocol+"s://")
-		}
-	}
-	return w
-}
-
-func (c *Config) passthroughWarnings() (w []string) {
+func (c *Config) warnOfPassthrough(w *Warnings) {
 	for _, l := range c.listeners() {
 		if l.Passthrough == "" {
 			continue
 		}
-		switch {
-		case len(l.upstreams) == 0 && c.given[l.upstreamVariable] == "":
-			w = append(w, l.PassthroughVariable()+": not used, since "+l.upstreamVariable+" is not set: take it away")
-		case l.Addrs != nil && len(l.Addrs) == 0:
-			w = append(w, l.PassthroughVariable()+": not used, since "+l.Variable+" is off: take it away")
-		}
+		without := len(l.upstreams) == 0 && c.given[l.upstreamVariable] == ""
+		w.Add(without, l.PassthroughVariable(), "not used, since "+l.upstreamVariable+" is not set: take it away")
+		w.Add(!without && l.Addrs != nil && len(l.Addrs) == 0, l.PassthroughVariable(), "not used, since "+l.Variable+" is off: take it away")
 		_, port, _ := net.SplitHostPort(string(l.Passthrough))
-		if port == map[string]string{"imaps": "995", "pop3s": "993"}[l.Name] {
-			w = append(w, l.PassthroughVariable()+": "+port+" is the port of the other protocol: name that of "+l.Name)
-		}
+		w.Add(port == map[string]string{"imaps": "995", "pop3s": "993"}[l.Name], l.PassthroughVariable(),
+			port+" is the port of the other protocol: name that of "+l.Name)
 	}
-	return w
 }
 
 const (

@@ -90,26 +90,19 @@ func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 // Warnings says what does not go together in the configuration and its policy:
 // what is learnt of old clients and will be lost, old clients that cannot be served, and
 // what is not used. Certificates may be nil.
-func Warnings(cfg *config.Config, p *policy.Policy, certificates *certs.Store, now time.Time) (w []string) {
-	if certificates != nil && p.MayServeLegacy(now) && certificates.Lookup("").Keys()&policy.RSA == 0 {
-		mode := text.Either(cfg.PolicyFile != "", "observe and explain", "mode "+p.Mode().String())
-		w = append(w, config.Prefix+"TLS_CERT_FILE: no RSA certificate, without which old clients cannot be served: "+mode+" will refuse most of them: add one beside it")
-	}
-	if cfg.LedgerURL == ledger.Memory && p.MayServeLegacy(now) {
-		w = append(w, config.Prefix+"LEDGER_URL: memory: is gone at a restart, and with it who the old clients are; "+
-			"sqlite:/path/file.db keeps them")
-	}
-	if !cfg.Given("LEDGER_IDENTITY") && p.MayServeLegacy(now) {
-		w = append(w, config.Prefix+"LEDGER_IDENTITY: not set, so that nobody will know whose the old clients are (report -mail): "+
-			"plain or hashed remembers, off says that you do not want to")
-	}
+func Warnings(cfg *config.Config, p *policy.Policy, certificates *certs.Store, now time.Time) (w config.Warnings) {
+	legacy := p.MayServeLegacy(now)
+	mode := text.Either(cfg.PolicyFile != "", "observe and explain", "mode "+p.Mode().String())
+	w.Add(legacy && certificates != nil && certificates.Lookup("").Keys()&policy.RSA == 0, config.Prefix+"TLS_CERT_FILE",
+		"no RSA certificate, without which old clients cannot be served: "+mode+" will refuse most of them: add one beside it")
+	w.Add(legacy && cfg.LedgerURL == ledger.Memory, config.Prefix+"LEDGER_URL",
+		"memory: is gone at a restart, and with it who the old clients are; sqlite:/path/file.db keeps them")
+	w.Add(legacy && !cfg.Given("LEDGER_IDENTITY"), config.Prefix+"LEDGER_IDENTITY",
+		"not set, so that nobody will know whose the old clients are (report -mail): plain or hashed remembers, off says that you do not want to")
 	for _, l := range cfg.PassingThrough() {
-		if !p.MayServeLegacy(now) {
-			w = append(w, l.PassthroughVariable()+": not used, since the policy lets in no old client: take it away")
-		}
+		w.Add(!legacy, l.PassthroughVariable(), "not used, since the policy lets in no old client: take it away")
 	}
-	if p.ExplainText() != "" && cfg.Given("EXPLAIN_TEXT") {
-		w = append(w, config.Prefix+"EXPLAIN_TEXT: not used, since explain_text in "+cfg.PolicyFile+" takes its place: take one of them away")
-	}
+	w.Add(p.ExplainText() != "" && cfg.Given("EXPLAIN_TEXT"), config.Prefix+"EXPLAIN_TEXT",
+		"not used, since explain_text in "+cfg.PolicyFile+" takes its place: take one of them away")
 	return w
 }
