@@ -64,6 +64,7 @@ func (r *Report) validity(name, which string, c *x509.Certificate, now time.Time
 
 // chain checks the signatures of the chain, and its other certificates.
 func (r *Report) chain(info certs.Info, now time.Time) {
+	issued := selfSigned(info.Leaf)
 	for i, der := range info.Chain {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -72,6 +73,7 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 		}
 		if i > 0 {
 			r.validity(info.Name, fmt.Sprintf("certificate %d in it (%s)", i+1, c.Subject.CommonName), c, now)
+			issued = issued || bytes.Equal(c.RawSubject, info.Leaf.RawIssuer)
 		}
 		switch c.SignatureAlgorithm {
 		case x509.SHA1WithRSA, x509.ECDSAWithSHA1, x509.MD5WithRSA, x509.MD2WithRSA:
@@ -80,23 +82,17 @@ func (r *Report) chain(info certs.Info, now time.Time) {
 			}
 		}
 	}
-	r.issuer(info)
+	if !issued {
+		r.issuer(info)
+	}
 }
 
 func selfSigned(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
 
-// issuer looks for the certificate that clients need to verify the leaf. What
-// that one's issuer is cannot be told from here: the root is left out for good
-// reason.
+// issuer tells of a chain without the certificate that clients need to verify the
+// leaf. What that one's issuer is cannot be told from here: the root is left out for
+// good reason.
 func (r *Report) issuer(info certs.Info) {
-	if selfSigned(info.Leaf) {
-		return
-	}
-	for _, der := range info.Chain[1:] {
-		if c, err := x509.ParseCertificate(der); err == nil && bytes.Equal(c.RawSubject, info.Leaf.RawIssuer) {
-			return
-		}
-	}
 	roots, err := x509.SystemCertPool()
 	if err == nil {
 		_, err = info.Leaf.Verify(x509.VerifyOptions{

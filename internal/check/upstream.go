@@ -33,8 +33,6 @@ type finding struct {
 	fine, warnings []string
 }
 
-var errRoots = errors.New("not asked, since " + config.Prefix + "UPSTREAM_CA_FILE cannot be used: mend that first")
-
 // servers checks all upstreams and old servers at once, and reports in their
 // order, but for those that are Postern itself. If the roots could not be read, TLS to
 // upstreams is not tried.
@@ -50,7 +48,8 @@ func (r *Report) servers(ctx context.Context, cfg *config.Config, roots *x509.Ce
 		t := target{u, cfg.ForProxy(u), pc}
 		s := server{u.Variable() + ": " + u.String(), t.ask}
 		if u.Scheme.TLS != proxy.LinePlain && roots == nil && cfg.UpstreamCAFile != "" {
-			s.ask = func(context.Context) finding { return finding{err: errRoots} }
+			unusable := errors.New("not asked, since " + variable("UPSTREAM_CA_FILE") + " cannot be used: mend that first")
+			s.ask = func(context.Context) finding { return finding{err: unusable} }
 		}
 		list = append(list, s)
 	}
