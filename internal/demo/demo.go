@@ -51,7 +51,7 @@ type stage struct {
 // Without Once it stays up until a signal arrives on stop or ctx ends. It reports
 // whether everything was as the policy says.
 func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (right bool, err error) {
-	s := &stage{Options: o, addrs: make(map[string]string), log: legacyLog{lines: make(map[uint16]legacyLine)}}
+	s := &stage{Options: o, addrs: make(map[string]string)}
 	defer s.close()
 	if err := s.start(ctx); err != nil {
 		return false, err

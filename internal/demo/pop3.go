@@ -107,14 +107,11 @@ func (s *pop3Session) readLine() (string, error) {
 	for err == bufio.ErrBufferFull {
 		_, err = s.r.ReadSlice('\n')
 	}
-	switch {
-	case err != nil:
-		return "", err
-	case tooLong:
-		return "", bufio.ErrBufferFull
+	if tooLong && err == nil {
+		err = bufio.ErrBufferFull
 	}
 	// A lone LF is taken too: people type here, through openssl s_client.
-	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"), nil
+	return strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r"), err
 }
 
 func (s *pop3Session) command(line string) {

@@ -49,7 +49,7 @@ func (s *stage) visitAll() []row {
 			}
 			r := row{listener: l, generation: g, want: s.expected(l, g)}
 			before := s.handshakes(l, g)
-			s.log.clear()
+			s.log.lines.Clear() // another client may have the port that one had before
 			r.met, r.err = c.Visit(s.addrs[string(l)], string(l.Protocol()), !l.ImplicitTLS())
 			r.counted = await(func() proxy.Outcome { return moved(before, s.handshakes(l, g)) })
 			r.logged = s.log.about(r.met.LocalPort)
@@ -189,8 +189,7 @@ func sumUp(w io.Writer, rows []row) bool {
 
 // legacyLog is Postern's stderr: it keeps the lines about legacy handshakes.
 type legacyLog struct {
-	mu    sync.Mutex
-	lines map[uint16]legacyLine // by the client's port
+	lines sync.Map // legacyLine by the client's port
 }
 
 type legacyLine struct {
@@ -204,23 +203,14 @@ type legacyLine struct {
 func (l *legacyLog) Write(p []byte) (int, error) {
 	var line legacyLine
 	if err := json.Unmarshal(bytes.TrimSpace(p), &line); err == nil && line.Msg == logging.LegacyHandshake {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.lines[line.ClientPort] = line
+		l.lines.Store(line.ClientPort, line)
 	}
 	return len(p), nil
 }
 
 // about returns the log line about the client with that port.
 func (l *legacyLog) about(port uint16) legacyLine {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines[port]
-}
-
-// clear forgets all lines: another client may have the port that one had before.
-func (l *legacyLog) clear() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	clear(l.lines)
+	line, _ := l.lines.Load(port)
+	found, _ := line.(legacyLine)
+	return found
 }

@@ -84,12 +84,12 @@ func TestLongStoriesAreCut(t *testing.T) {
 // TestAPortThatIsUsedAgain: the system gives a client the port that another one with
 // another address had before.
 func TestAPortThatIsUsedAgain(t *testing.T) {
-	l := legacyLog{lines: make(map[uint16]legacyLine)}
+	var l legacyLog
 	fmt.Fprintf(&l, `{"msg":%q,"client":"127.0.0.11","client_port":40001,"outcome":"observed"}`, logging.LegacyHandshake)
 	if got := l.about(40001).Outcome; got != "observed" {
 		t.Errorf("%q", got)
 	}
-	l.clear()
+	l.lines.Clear()
 	if got := l.about(40001).Outcome; got != "" {
 		t.Errorf("%q is of the client before", got)
 	}

@@ -255,8 +255,7 @@ func (l *Listener) talk(ctx context.Context, p Port) error {
 		lines = said
 	}
 	mechanisms, refused := mailproto.Logins(lines, c.IMAP)
-	allowed := !refused || slices.Contains(mechanisms, "PLAIN") || slices.Contains(mechanisms, "LOGIN")
-	l.Login = &allowed
+	l.Login = new(!refused || slices.Contains(mechanisms, "PLAIN") || slices.Contains(mechanisms, "LOGIN"))
 	c.leave()
 	if command := c.Verb("STARTTLS", "STLS"); !slices.Contains(said, command) {
 		return refusal("offers no " + command)
