@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"slices"
 
 	"postern/internal/demo"
 	"postern/policy"
@@ -18,7 +19,7 @@ func runDemo(ctx context.Context, sys system) error {
 	if err := sys.parse(fs); err != nil {
 		return err
 	}
-	if given(fs).has("mode") {
+	if slices.Contains(given(fs), "mode") {
 		o.Mode = mode.String()
 	}
 	right, err := demo.Run(ctx, o, sys.stdout, sys.stop)

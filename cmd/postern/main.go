@@ -353,18 +353,10 @@ func words(fs *flag.FlagSet, err error) string {
 	return fmt.Sprintf("no such flag -%s: there are -%s", name, strings.Join(names, ", -"))
 }
 
-// flagValues are those of the flags that were set, by name.
-type flagValues map[string]string
-
-func (v flagValues) has(name string) bool {
-	_, given := v[name]
-	return given
-}
-
-func given(fs *flag.FlagSet) flagValues {
-	values := make(flagValues)
-	fs.Visit(func(f *flag.Flag) { values[f.Name] = f.Value.String() })
-	return values
+// given returns the names of the flags that were set.
+func given(fs *flag.FlagSet) (names []string) {
+	fs.Visit(func(f *flag.Flag) { names = append(names, f.Name) })
+	return names
 }
 
 // A flagError is a problem with one flag, or with the command line.

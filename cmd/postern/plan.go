@@ -25,7 +25,7 @@ type planFlags struct {
 	from, at time.Time
 	client   policy.Client
 	json     bool
-	given    flagValues
+	given    []string
 }
 
 // clientFlags are for what a client has for each key of a match.
@@ -83,8 +83,8 @@ func planPolicy(ctx context.Context, sys system) error {
 // answer returns the plan or the decision.
 func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
 	timeline, decision := []string{"for", "from"}, append([]string{"at"}, clientFlags()...)
-	about := slices.IndexFunc(decision, f.given.has)
-	over := slices.IndexFunc(timeline, f.given.has)
+	given := func(name string) bool { return slices.Contains(f.given, name) }
+	about, over := slices.IndexFunc(decision, given), slices.IndexFunc(timeline, given)
 	ask := f.plan
 	switch {
 	case about >= 0 && over >= 0:

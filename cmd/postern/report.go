@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +28,7 @@ type reportFlags struct {
 	patterns               bool
 	accounts, forget, from string
 	q                      report.Query
-	given                  flagValues
+	given                  []string
 }
 
 // reportLedger prints the remaining clients and whether old TLS can be cut.
@@ -78,7 +79,7 @@ func (f *reportFlags) run(ctx context.Context, sys system) error {
 		return err
 	}
 	format := f.q.Style.Format
-	if !f.given.has("top") {
+	if !slices.Contains(f.given, "top") {
 		f.q.Style.Top = sys.top(format)
 	}
 	p := sys.progress()
@@ -147,7 +148,7 @@ func (f *reportFlags) options() error {
 		if _, err := netip.ParsePrefix(f.forget); err == nil {
 			return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
 		}
-		for name := range f.given {
+		for _, name := range f.given {
 			if name != "forget" && name != "env" {
 				return flagError{"forget", "does not go with -" + name + ": leave that out"}
 			}
@@ -302,13 +303,11 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 			names = append(names, ledger.HashAccount(key, f.forget))
 		}
 	}
-	// Open would create a missing file.
-	there, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL)
-	if err != nil {
-		return fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
+	store, err := ledger.OpenReadOnly(ctx, cfg.LedgerURL) // Open would create a missing file
+	if err == nil {
+		store.Close()
+		store, err = ledger.Open(ctx, cfg.LedgerURL)
 	}
-	there.Close()
-	store, err := ledger.Open(ctx, cfg.LedgerURL)
 	if err != nil {
 		return fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
 	}
