@@ -340,22 +340,17 @@ func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *
 // logins returns the logins of a client of an instance whose version does not say which of
 // several accounts uses which program.
 func logins(c *ledger.Client) (list []ledger.Identity) {
+	account := ""
+	if len(c.Accounts) == 1 {
+		account = c.Accounts[0]
+	}
 	for _, s := range c.Software {
-		list = append(list, ledger.Identity{Software: s})
+		list = append(list, ledger.Identity{Account: account, Software: s})
 	}
-	if len(list) == 0 || len(c.Accounts) != 1 {
-		for _, s := range c.SpeaksLike {
-			list = append(list, ledger.Identity{SpeaksLike: s})
-		}
-	}
-	if len(list) == 0 || len(c.Accounts) != 1 {
+	if account == "" || list == nil {
 		for _, a := range c.Accounts {
 			list = append(list, ledger.Identity{Account: a})
 		}
-		return list
-	}
-	for i := range list {
-		list[i].Account = c.Accounts[0]
 	}
 	return list
 }
