@@ -139,14 +139,12 @@ func parseKey(name string, block *pem.Block) (crypto.Signer, error) {
 	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
 		return nil, converted("the key is encrypted, and nobody can type its password here", "pkey", name)
 	}
-	var key any
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		if k, e := x509.ParsePKCS1PrivateKey(block.Bytes); e == nil {
-			key, err = k, nil
-		} else if k, e := x509.ParseECPrivateKey(block.Bytes); e == nil {
-			key, err = k, nil
-		}
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	}
+	if err != nil {
+		key, err = x509.ParseECPrivateKey(block.Bytes)
 	}
 	if err != nil {
 		return nil, converted("the private key cannot be read", "pkey", name)

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"reflect"
 	"regexp"
@@ -194,7 +193,7 @@ func (l *loader) refuseUnknown() {
 		if strings.Contains(name, "SMTP") {
 			problem += "; take it away: Postern stands before IMAP and POP3 alone"
 		} else if near := l.nearest(name); near != "" {
-			problem += fmt.Sprintf("; did you mean %s?", near)
+			problem += "; did you mean " + Prefix + near + "?"
 		} else if regexp.MustCompile(kubernetesLink).MatchString(name) {
 			problem += "; if Kubernetes set it, put enableServiceLinks: false into the pod"
 		} else {
@@ -214,7 +213,7 @@ func fromKubernetes(name string) bool {
 	return name == Prefix+"PORT" || strings.HasPrefix(name, Prefix+"PORT_") || strings.HasPrefix(name, Prefix+"SERVICE_")
 }
 
-// nearest returns the variable that name probably means, or "".
+// nearest returns the variable that name probably means, without Prefix, or "".
 func (l *loader) nearest(name string) string {
 	name = strings.TrimPrefix(strings.ToUpper(text.Cut(name, 100)), Prefix) // ours are shorter
 	names := make([]string, len(l.vars))
@@ -225,8 +224,5 @@ func (l *loader) nearest(name string) string {
 	if i := slices.IndexFunc(names, func(n string) bool { return len(name) >= 4 && strings.Contains(n, name) }); near == "" && i >= 0 {
 		near = names[i] // a part of it
 	}
-	if near == "" {
-		return ""
-	}
-	return Prefix + near
+	return near
 }

@@ -65,17 +65,13 @@ func Of(cfg *config.Config) (*policy.Policy, error) {
 func Site(cfg *config.Config, certificates *certs.Store) policy.Site {
 	s := policy.Site{Ports: []uint16{}, Listeners: []policy.SiteListener{}}
 	for _, l := range cfg.Listeners() {
-		first := len(s.Ports)
+		at := policy.SiteListener{Name: l.Name, OldServer: l.Passthrough != ""}
 		for _, addr := range l.Addrs {
 			_, port, _ := net.SplitHostPort(addr)
-			if n, err := strconv.ParseUint(port, 10, 16); err == nil {
-				s.Ports = append(s.Ports, uint16(n))
-			}
+			n, _ := strconv.ParseUint(port, 10, 16) // config has seen to it that it is one
+			at.Ports = append(at.Ports, uint16(n))
 		}
-		s.Listeners = append(s.Listeners, policy.SiteListener{
-			Name: l.Name, Ports: s.Ports[first:len(s.Ports):len(s.Ports)],
-			OldServer: l.Passthrough != "",
-		})
+		s.Ports, s.Listeners = append(s.Ports, at.Ports...), append(s.Listeners, at)
 	}
 	if certificates == nil {
 		return s
