@@ -103,12 +103,15 @@ func (t *Table) addOwn() func(int, []string) error {
 }
 
 // addPattern adds the names in a line to those that its pattern has. What precedes TLS is
-// all that is known of one that is refused.
+// all that is known of one that is refused; in POP3, any probe says the same there.
 func (t *Table) addPattern(_ int, c []string) error {
 	if !IsPattern(c[0]) {
 		return fmt.Errorf("%.40q is no pattern: write one as postern report -patterns does", c[0])
 	}
 	before, _, _ := strings.Cut(c[0], " TLS ")
+	if strings.HasPrefix(before, "pop3 ") {
+		before = c[0]
+	}
 	for _, p := range []string{before, c[0]} {
 		t.patterns[p] = slices.Compact(slices.Sorted(slices.Values(append(t.patterns[p], strings.Split(c[1], ", ")...))))
 	}

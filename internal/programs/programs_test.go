@@ -67,6 +67,18 @@ func TestAnOperatorsPatternsStandBesideTheOthers(t *testing.T) {
 	}
 }
 
+// TestNobodyIsNamedForWhatAnyProbeSays: postern probe, health checks of load balancers,
+// openssl s_client and gnutls-cli.
+func TestNobodyIsNamedForWhatAnyProbeSays(t *testing.T) {
+	for _, pattern := range []string{"imaps a1 LOGOUT", "imaps a1 CAPABILITY LOGOUT", "imaps A01 CAPABILITY ?LOGOUT", "imaps 1 CAPABILITY ^LOGOUT",
+		"imaps a ID ^CAPABILITY ^LOGOUT", "imap . CAPABILITY ^STARTTLS", "imap a STARTTLS", "pop3s CAPA QUIT", "pop3s QUIT", "pop3s CAPA",
+		"pop3 STLS", "pop3 CAPA STLS", "pop3 CAPA STLS TLS CAPA QUIT", "pop3 STLS TLS QUIT"} {
+		if got := Builtin.SpeaksLike(pattern); got != pattern {
+			t.Errorf("%s: it speaks like %s", pattern, got)
+		}
+	}
+}
+
 // TestAFileThatIsMeantOtherwiseIsToldOfInItsOwnWords.
 func TestAFileThatIsMeantOtherwiseIsToldOfInItsOwnWords(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{

@@ -90,7 +90,7 @@ func read(text string) (header map[string]string, sessions []session, err error)
 		if len(words) != 3 {
 			return nil, nil, fmt.Errorf("a session without listener, server and run: %.60q", part)
 		}
-		if p := pattern(words[0], strings.Split(part, "\n")); p != "" {
+		if p := pattern(words[0], strings.Split(part, "\n")); logsIn(p) {
 			sessions = append(sessions, session{p, words[1]})
 		}
 	}
@@ -130,6 +130,14 @@ func pattern(listener string, lines []string) string {
 		_, literal = mailproto.LiteralAtEnd([]byte(line))
 	}
 	return s.Pattern()
+}
+
+// logsIn reports whether a pattern ends with a login. What has none names nobody: any
+// probe, health check or scanner may speak so.
+func logsIn(pattern string) bool {
+	last := strings.TrimLeft(pattern[strings.LastIndexByte(pattern, ' ')+1:], "^?")
+	name, how, _ := strings.Cut(strings.ToUpper(last), ":")
+	return slices.Contains([]string{"LOGIN", "AUTHENTICATE", "USER", "PASS", "APOP"}, name) || name == "AUTH" && how != ""
 }
 
 // octets are what a line of a transcript stands for.
