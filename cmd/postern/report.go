@@ -148,9 +148,11 @@ func (f *reportFlags) options() error {
 		if _, err := netip.ParsePrefix(f.forget); err == nil {
 			return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
 		}
+	}
+	for flag, along := range map[string][]string{"forget": {"env"}, "patterns": {"env", "from", "since"}} {
 		for _, name := range f.given {
-			if name != "forget" && name != "env" {
-				return flagError{"forget", "does not go with -" + name + ": leave that out"}
+			if slices.Contains(f.given, flag) && name != flag && !slices.Contains(along, name) {
+				return flagError{flag, "does not go with -" + name + ": leave that out"}
 			}
 		}
 	}

@@ -454,6 +454,8 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		{nil, []string{"-format", "pdf"}, 2, `postern report: -format: "pdf" is none of text, markdown, csv, json` + more},
 		{nil, []string{"-max", "-1"}, 2, `postern report: -max: "-1": write a whole number from 0 on, as in 5` + more},
 		{nil, []string{"-forget", "a", "-ready"}, 2, "postern report: -forget: does not go with -ready: leave that out" + more},
+		{nil, []string{"-patterns", "-summary"}, 2, "postern report: -patterns: does not go with -summary: leave that out" + more},
+		{nil, []string{"-patterns", "-since", "3d", "-by", "account"}, 2, "postern report: -patterns: does not go with -by: leave that out" + more},
 		{[]string{"POSTERN_LEDGER_URL=memory:"}, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten\n"},
 		{[]string{"POSTERN_LEDGER_URL=sqlite:" + gone}, []string{"-forget", "a"}, 3, "postern report: POSTERN_LEDGER_URL: "},
 		{nil, []string{"-accounts", gone}, 2, "postern report: -accounts: set POSTERN_LEDGER_IDENTITY_KEY_FILE to the file of the key that accounts are hashed with, as serve has it (-env FILE)\n"},
