@@ -130,13 +130,9 @@ func (d *document) groups(s *section) {
 		nameless = []Group{s.nameless.Group}
 	}
 	tables(d, s, shown, nameless, func(list []Group) {
-		columns := columnsOf(list, by)
-		var header []string
-		for _, c := range columns {
-			header = append(header, c.heading)
-		}
+		rows := d.rows(list, columnsOf(list, by), by)
 		d.WriteByte('\n')
-		d.table(header, d.rows(list, columns, by))
+		d.table(rows[0], rows[1:])
 	})
 	if more := s.count - shown; more > 0 && d.markdown {
 		fmt.Fprintf(d, "\nand %d more\n", more)
@@ -154,11 +150,16 @@ func (d *document) groups(s *section) {
 // letters writes them as tables.
 func (d *document) letters() {
 	tables(d, d.mail, math.MaxInt, nil, func(letters []Letter) {
-		var rows [][]string
-		for i := range letters {
-			rows = append(rows, letters[i].row(d.markdown))
+		rows := func(widest int) [][]string {
+			rows := [][]string{{"account", "left", "until", "owner", "programs", "TLS"}}
+			for i := range letters {
+				rows = append(rows, letters[i].row(d.markdown, widest))
+			}
+			return rows
 		}
-		d.table([]string{"account", "left", "until", "owner", "programs", "TLS"}, rows)
+		const programs, least = 4, 18
+		table := rows(max(d.room(rows(0), programs), least))
+		d.table(table[0], table[1:])
 	})
 }
 
@@ -218,7 +219,7 @@ type column struct {
 	items   func(*Group) []string
 	// count is how many items there are, of which the list may lack some.
 	count func(*Group) int
-	// share is a list's part of the free width, in tenths.
+	// share is a list's part of the width that is still free, in tenths.
 	share int
 }
 
@@ -240,7 +241,7 @@ func columnsOf(list []Group, by By) []column {
 	of := column{heading: "clients", count: func(g *Group) int { return g.Clients }}
 	if by == ByNetwork {
 		accounts.items = func(g *Group) []string { return g.Accounts }
-		accounts.share, programs.share = 6, 4
+		accounts.share = 8
 		of = column{heading: "listener", text: func(g *Group) string { return strings.Join(g.Listeners, ", ") }}
 	}
 	return slices.DeleteFunc([]column{
@@ -282,16 +283,17 @@ const (
 	leastList  = 12
 )
 
-// rows returns groups as cells. In a text they are cut to its width.
+// rows returns the headings, and groups as cells. In a text they are cut to its width.
 func (d *document) rows(list []Group, columns []column, by By) [][]string {
-	rows := make([][]string, len(list))
-	room := d.width
+	rows := make([][]string, 1+len(list))
 	widestName := widestName + max(0, d.width-text.Width)
 	for k, c := range columns {
-		widest := utf8.RuneCountInString(c.heading)
+		rows[0] = append(rows[0], c.heading)
 		for i := range list {
 			g, cell := &list[i], ""
 			switch {
+			case c.items != nil && d.markdown:
+				cell = codes(c.items(g), c.count(g))
 			case c.items != nil: // below
 			case !d.markdown:
 				cell = text.Clip(c.cell(g), widestName, "...")
@@ -302,25 +304,31 @@ func (d *document) rows(list []Group, columns []column, by By) [][]string {
 			default:
 				cell = code(c.cell(g))
 			}
-			widest = max(widest, utf8.RuneCountInString(cell))
-			rows[i] = append(rows[i], cell)
-		}
-		if c.items == nil {
-			room -= widest
-		}
-		if k > 0 {
-			room -= 2
+			rows[1+i] = append(rows[1+i], cell)
 		}
 	}
 	for k, c := range columns {
+		if c.items == nil || d.markdown {
+			continue
+		}
+		widest := max(d.room(rows, k)*c.share/10, leastList)
 		for i := range list {
-			switch g := &list[i]; {
-			case c.items != nil && d.markdown:
-				rows[i][k] = codes(c.items(g), c.count(g))
-			case c.items != nil:
-				rows[i][k] = cmp.Or(some(c.items(g), c.count(g), max(room*c.share/10, leastList)), "-")
-			}
+			rows[1+i][k] = cmp.Or(some(c.items(&list[i]), c.count(&list[i]), widest), "-")
 		}
 	}
 	return rows
+}
+
+// room returns how many columns of a text a table leaves to one of its own.
+func (d *document) room(table [][]string, own int) int {
+	room, widths := d.width, make([]int, len(table[0]))
+	for _, row := range table {
+		for k, cell := range row {
+			if n := utf8.RuneCountInString(cell) + 2; k != own && n > widths[k] {
+				room -= n - widths[k]
+				widths[k] = n
+			}
+		}
+	}
+	return room
 }

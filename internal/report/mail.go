@@ -117,17 +117,16 @@ func (l *Letter) cells() []string {
 		strings.Join(l.SpeaksLike, "; "), strings.Join(l.Advice, "; ")}
 }
 
-// row is the letter in a table for people.
-func (l *Letter) row(markdown bool) []string {
+// row is the letter in a table for people, whose widest inferred name is so long.
+func (l *Letter) row(markdown bool, widest int) []string {
 	days, until := "no date", "-"
 	if l.Until != nil {
 		days, until = text.Number(l.DaysLeft, "day"), l.Until.Format(time.DateOnly)
 	}
-	const shown = 18
 	used := strings.Join(l.Software, ", ")
 	for _, s := range l.SpeaksLike {
 		if used == "" && !programs.IsPattern(s) {
-			used = text.Clip(inferredName(s), shown, "...")
+			used = text.Clip(inferredName(s), widest, "...")
 		}
 	}
 	used = cmp.Or(used, "-")
