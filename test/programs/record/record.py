@@ -291,18 +291,28 @@ def record(name, root, args, log):
 def stack(root, kind, how, command, out, log):
     """Records the hello of a TLS library, unless the root does not have it."""
     tools = {"openssl": "openssl", "gnutls": "gnutls-cli", "nss": "tstclnt", "java": "javac", "erlang": "erl"}
+    packages = {"wolfssl": ("wolfSSL", "libwolfssl-dev"), "mbedtls": ("Mbed TLS", "libmbedtls-dev"), "bearssl": ("BearSSL", "libbearssl-dev"),
+                "botan": ("Botan", "botan"), "mono": ("Mono", "mono-devel"), "bouncycastle": ("Bouncy Castle", "libbctls-java")}
     if kind in tools and subprocess.run(["chroot", str(root), "which", tools[kind]], capture_output=True).returncode:
         return
     if kind in tools:
         label = library(Program("", "java" if kind == "java" else kind, ()), root)
+    if kind in packages:
+        name, package = packages[kind]
+        found = subprocess.run(["chroot", str(root), "dpkg-query", "-W", "-f", "${Version}", package], capture_output=True, text=True)
+        if found.returncode or not found.stdout:
+            return
+        label = f"{name} {re.sub(r'^[0-9]+:|[-+~].*$', '', found.stdout)}"
     if kind == "java":
         label = "OpenJDK " + re.search(r"[\d.]+(_\d+)?", sh(f"chroot {root} java -version 2>&1"))[0]
+    if kind in ("rustls", "boringssl"):
+        label = {"rustls": "rustls (Deno 2.9.6)", "boringssl": "BoringSSL (Bun 1.4.4)"}[kind]
     if kind == "erlang":
         label = "Erlang/OTP"
     if kind == "go":
         label = "Go " + re.search(r"go(\d\S+)", sh(f"strings {root}/go/maxversion | grep -m1 -E '^go1\.[0-9.]+$'"))[1]
     if kind.startswith("node-"):
-        label = "OpenSSL " + sh(f"chroot {root} /npm/node_modules/{kind}/bin/node -p process.versions.openssl").strip() + f", Node {kind[5:]}"
+        label = "OpenSSL " + sh(f"chroot {root} /npm/node_modules/{kind}/bin/node -e 'console.log(process.versions.openssl)'").strip() + f", Node {kind[5:]}"
     home = root / "home/anna/run"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
@@ -322,7 +332,7 @@ def stack(root, kind, how, command, out, log):
     say(f"{label} ({root.name}) {how}: {' '.join(found) or 'nothing'}")
     with open(pathlib.Path(out, "hellos.new"), "a") as f:
         for ja4, hello in found.items():
-            f.write("\t".join([ja4, datetime.date.today().isoformat(), f"{label} (Debian {DEBIAN[root.name]})".replace(" (Debian 12)", "") if kind[:4] in ("node", "go")
+            f.write("\t".join([ja4, datetime.date.today().isoformat(), f"{label} (Debian {DEBIAN[root.name]})".replace(" (Debian 12)", "") if kind[:4] in ("node", "go", "rust", "bori")
                                 else f"{label} (Debian {DEBIAN[root.name]})", how, hello]) + "\n")
 
 
