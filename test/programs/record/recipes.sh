@@ -27,7 +27,8 @@ net-imap-client() {
 pop3client() {
 	command perl -MMail::POP3Client -e '
 		my $pop = Mail::POP3Client->new(USER => $ENV{ACCOUNT}, PASSWORD => $ENV{PASSWORD}, HOST => $ENV{HOST},
-			PORT => $ENV{PORT}, USESSL => 1);
+			PORT => $ENV{PORT}, USESSL => 1,
+			SSL_ca_file => "'"$roots"'", SSL_ca_path => "/etc/ssl/certs");
 		print $pop->Count, "\n"; $pop->Close;'
 }
 
@@ -285,10 +286,8 @@ meli() {
 		use_starttls = $([ "$SECURITY" = tls ] && echo false || echo true)
 		danger_accept_invalid_certs = true
 		identity = "anna@example.org"
-		subscribed_mailboxes = ["*"]
-		[composing]
 		send_mail = "false"
-		mailer_command = "false"
+		subscribed_mailboxes = ["*"]
 	END
 	chmod 600 .config/meli/config.toml
 	command meli
@@ -381,12 +380,7 @@ perdition() {
 	command perdition -f /dev/null --protocol "$([ "$PROTO" = imap ] && echo IMAP4 || echo POP3)" --bind_address 127.0.0.1 --listen_port 2143 \
 		--no_daemon --outgoing_server "$HOST" --outgoing_port "$PORT" --ssl_mode "$([ "$SECURITY" = tls ] && echo ssl_outgoing || echo tls_outgoing)" \
 		--ssl_no_cert_verify --ssl_no_cn_verify --no_lookup -M '' --pid_file "$HOME/pid" --log_facility - --username anna --group anna -d &
-	sleep 1
-	if [ "$PROTO" = imap ]; then
-		PYTHONPATH= python3 -c "import imaplib, os; i = imaplib.IMAP4('127.0.0.1', 2143); i.login(os.environ['ACCOUNT'], os.environ['PASSWORD'])"
-	else
-		PYTHONPATH= python3 -c "import poplib, os; p = poplib.POP3('127.0.0.1', 2143); p.user(os.environ['ACCOUNT']); p.pass_(os.environ['PASSWORD'])"
-	fi
+	log_in
 }
 
 imapproxy() {
@@ -409,9 +403,238 @@ imapproxy() {
 		enable_admin_commands no
 		tls_ca_file $roots
 	END
-	imapproxyd -f imapproxy.conf &
-	sleep 1
-	PYTHONPATH= python3 -c "import imaplib, os; i = imaplib.IMAP4('127.0.0.1', 2143); i.login(os.environ['ACCOUNT'], os.environ['PASSWORD'])"
+	# It insists on giving up groups, which root alone may do.
+	echo 'int setgroups(void) { return 0; }' | cc -shared -o nobody.so -x c -
+	LD_PRELOAD=$HOME/nobody.so imapproxyd -f imapproxy.conf &
+	log_in
+}
+
+# once NAME COMMAND... builds a client as /tmp/NAME, if it is not there yet.
+once() {
+	local built=/tmp/$1
+	shift
+	[ -e "$built" ] || "${@:1:2}" -o "$built" "${@:3}"
+}
+
+etpan() {
+	cat >client.c <<-'END'
+		#include <libetpan/libetpan.h>
+		#include <stdio.h>
+		#include <stdlib.h>
+		#include <string.h>
+		int main(void) {
+			char *host = getenv("HOST"), *user = getenv("ACCOUNT"), *password = getenv("PASSWORD");
+			int port = atoi(getenv("PORT"));
+			int how = strcmp(getenv("SECURITY"), "tls") ? CONNECTION_TYPE_STARTTLS : CONNECTION_TYPE_TLS;
+			struct mailstorage *storage = mailstorage_new(NULL);
+			if (strcmp(getenv("PROTO"), "imap"))
+				pop3_mailstorage_init(storage, host, port, NULL, how, POP3_AUTH_TYPE_PLAIN, user, password, 0, NULL, NULL);
+			else
+				imap_mailstorage_init(storage, host, port, NULL, how, IMAP_AUTH_TYPE_PLAIN, user, password, 0, NULL);
+			int r = mailstorage_connect(storage);
+			printf("%d\n", r);
+			if (r == 0)
+				mailstorage_disconnect(storage);
+			return r;
+		}
+	END
+	once etpan cc client.c -letpan && /tmp/etpan
+}
+
+vmime() {
+	cat >client.cpp <<-'END'
+		#include <cstdlib>
+		#include <iostream>
+		#include <vmime/platforms/posix/posixHandler.hpp>
+		#include <vmime/vmime.hpp>
+		struct trusting : vmime::security::cert::certificateVerifier {
+			void verify(vmime::shared_ptr<vmime::security::cert::certificateChain>, const vmime::string &) {}
+		};
+		int main() {
+			vmime::platform::setHandler<vmime::platforms::posix::posixHandler>();
+			bool tls = std::string(getenv("SECURITY")) == "tls";
+			vmime::utility::url url(std::string(getenv("PROTO")) + (tls ? "s" : "") + "://" + getenv("HOST") + ":" + getenv("PORT"));
+			auto store = vmime::net::session::create()->getStore(url);
+			store->setProperty("auth.username", getenv("ACCOUNT"));
+			store->setProperty("auth.password", getenv("PASSWORD"));
+			store->setProperty("connection.tls", !tls);
+			store->setProperty("connection.tls.required", !tls);
+			store->setCertificateVerifier(vmime::make_shared<trusting>());
+			try {
+				store->connect();
+				store->disconnect();
+			} catch (std::exception &err) {
+				std::cerr << err.what() << "\n";
+			}
+		}
+	END
+	once vmime c++ client.cpp -lvmime && /tmp/vmime
+}
+
+commons-net() {
+	cat >Client.java <<-'END'
+		import org.apache.commons.net.imap.IMAPSClient;
+		import org.apache.commons.net.pop3.POP3SClient;
+		public class Client {
+			public static void main(String[] args) throws Exception {
+				String host = System.getenv("HOST"), user = System.getenv("ACCOUNT"), password = System.getenv("PASSWORD");
+				int port = Integer.parseInt(System.getenv("PORT"));
+				boolean tls = System.getenv("SECURITY").equals("tls");
+				if (System.getenv("PROTO").equals("imap")) {
+					IMAPSClient imap = new IMAPSClient(tls);
+					imap.connect(host, port);
+					if (!tls) imap.execTLS();
+					System.out.println(imap.login(user, password));
+					imap.logout();
+				} else {
+					POP3SClient pop = new POP3SClient(tls);
+					pop.connect(host, port);
+					if (!tls) pop.execTLS();
+					System.out.println(pop.login(user, password));
+					pop.logout();
+				}
+			}
+		}
+	END
+	printf 'jdk.tls.disabledAlgorithms=\n' >security
+	local limit=
+	if [ "${OPENSSL_CONF:-}" ]; then limit=-Djdk.tls.client.protocols=TLSv1; fi
+	javac -cp /usr/share/java/commons-net.jar Client.java
+	java $limit -Djava.security.properties=security -Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts -cp /usr/share/java/commons-net.jar:. Client
+}
+
+dovecot_of_anna='
+	base_dir = $HOME/run
+	state_dir = $HOME/run
+	log_path = /dev/stderr
+	default_internal_user = anna
+	default_login_user = anna
+	default_internal_group = anna
+	first_valid_uid = 8
+	mail_uid = anna
+	mail_gid = anna
+	mail_home = $HOME/mail'
+
+pop3c() {
+	cat >dovecot.conf <<-END
+		${dovecot_of_anna//\$HOME/$HOME}
+		protocols =
+		service anvil {
+		  chroot =
+		}
+		service dns-client {
+		  chroot =
+		}
+		mail_location = pop3c:$HOME/mail
+		pop3c_host = $(getent hosts "$HOST" | cut -d ' ' -f 1)
+		pop3c_port = $PORT
+		pop3c_user = $ACCOUNT
+		pop3c_password = $PASSWORD
+		pop3c_ssl = $([ "$SECURITY" = tls ] && echo pop3s || echo starttls)
+		pop3c_ssl_verify = no
+		ssl_client_ca_file = $roots
+	END
+	/usr/sbin/dovecot -F -c dovecot.conf &
+	sleep 2
+	doveadm -c dovecot.conf mailbox status messages INBOX
+}
+
+imapc24() {
+	cat >dovecot.conf <<-END
+		dovecot_config_version = 2.4.0
+		dovecot_storage_version = 2.4.0
+		${dovecot_of_anna//\$HOME/$HOME}
+		mail_driver = imapc
+		mail_path = $HOME/mail
+		imapc_host = $(getent hosts "$HOST" | cut -d ' ' -f 1)
+		imapc_port = $PORT
+		imapc_user = $ACCOUNT
+		imapc_password = $PASSWORD
+		imapc_ssl = $([ "$SECURITY" = tls ] && echo imaps || echo starttls)
+		ssl_client_ca_file = $roots
+		ssl_client_require_valid_cert = no
+	END
+	doveadm -c dovecot.conf mailbox status --no-userdb-lookup messages INBOX
+}
+
+# log_in logs in to a proxy of this machine, which then logs in to $HOST.
+log_in() {
+	for _ in $(seq 1 30); do
+		if (echo >/dev/tcp/127.0.0.1/2143) 2>/dev/null; then break; fi
+		sleep 0.3
+	done
+	if [ "$PROTO" = imap ]; then
+		PYTHONPATH= python3 -c "import imaplib, os; i = imaplib.IMAP4('127.0.0.1', 2143); i.login(os.environ['ACCOUNT'], os.environ['PASSWORD'])"
+	else
+		PYTHONPATH= python3 -c "import poplib, os; p = poplib.POP3('127.0.0.1', 2143); p.user(os.environ['ACCOUNT']); p.pass_(os.environ['PASSWORD'])"
+	fi
+}
+
+dovecot-proxy() {
+	local how=ssl=any-cert
+	if [ "$SECURITY" = starttls ]; then how=starttls=any-cert; fi
+	cat >dovecot.conf <<-END
+		${dovecot_of_anna//\$HOME/$HOME}
+		protocols = $PROTO
+		listen = 127.0.0.1
+		ssl = no
+		ssl_client_ca_file = $roots
+		disable_plaintext_auth = no
+		passdb {
+		  driver = static
+		  args = nopassword=y proxy=y host=$(getent hosts "$HOST" | cut -d ' ' -f 1) port=$PORT $how
+		}
+		userdb {
+		  driver = static
+		  args = uid=anna gid=anna home=$HOME/mail
+		}
+		service anvil {
+		  chroot =
+		}
+		service $PROTO-login {
+		  chroot =
+		  inet_listener $PROTO {
+		    port = 2143
+		  }
+		  inet_listener ${PROTO}s {
+		    port = 0
+		  }
+		}
+	END
+	/usr/sbin/dovecot -F -c dovecot.conf &
+	log_in
+}
+
+interimap() {
+	local end="type = $([ "$SECURITY" = tls ] && echo imaps || echo imap)
+		host = $HOST
+		port = $PORT
+		username = $ACCOUNT
+		password = $PASSWORD
+		SSL_CAfile = $roots"
+	mkdir -p .config/interimap .local/share/interimap
+	printf 'database = a.db\n[local]\n%s\n[remote]\n%s\n' "$end" "$end" | sed 's/^\t*//' >.config/interimap/config
+	chmod 600 .config/interimap/config
+	command interimap
+}
+
+cyradm() {
+	command cyradm --user "$ACCOUNT" --port "$PORT" --password "$PASSWORD" "$HOST"
+}
+
+# What tries passwords, as it comes.
+hydra() {
+	local how=
+	if [ "$SECURITY" = tls ]; then how=-S; fi
+	command hydra -I -t 1 $how -l "$ACCOUNT" -p "$PASSWORD" -s "$PORT" "$PROTO://$HOST$([ "$SECURITY" = tls ] || echo /TLS)"
+}
+
+medusa() {
+	command medusa -s -t 1 -h "$HOST" -n "$PORT" -u "$ACCOUNT" -p "$PASSWORD" -M "$PROTO"
+}
+
+ncrack() {
+	command ncrack --user "$ACCOUNT" --pass "$PASSWORD" "$PROTO://$HOST:$PORT,ssl"
 }
 
 node_limit='const limited = process.env.OPENSSL_CONF ? old : {};'

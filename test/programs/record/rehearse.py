@@ -24,7 +24,8 @@ CAST = """curl imaps, fetchmail imap, python imaps, python-pop3 pop3s, mutt imap
 offlineimap imap, fdm imaps, imapfilter imaps, mpop pop3, s-nail imap, alpine imaps, php imap, perl imap, perl-pop3 pop3s, ruby imap,
 ruby-pop3 pop3s, mail imaps, goimap imap, goimap1 imaps, mxk imaps, imapflow imaps, node-imap imap, emailjs imaps, yapople pop3s,
 node-pop3 pop3s, aerc imaps, gnus imap, imaptalk imaps, net-imap-simple imaps, net-imap-client imaps, pop3client pop3s, imtest imaps,
-perdition imaps, javamail imap, roundcube imaps, horde imaps, pullimap imaps, imaplib2 imaps, tcllib imaps, inbox imaps"""
+perdition imaps, javamail imap, roundcube imaps, horde imaps, pullimap imaps, imaplib2 imaps, tcllib imaps, inbox imaps,
+etpan imap, vmime imaps, commons-net imap, imapproxy imap, interimap imaps, cyradm imap"""
 CAST = [tuple(entry.split()) for entry in CAST.replace("\n", " ").split(",")]
 
 DOVECOT = """
