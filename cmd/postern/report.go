@@ -144,10 +144,8 @@ func (f *reportFlags) options() error {
 	if f.patterns {
 		f.q.By, f.q.Style.Format, f.q.Noise = report.ByProgram, report.Patterns, true
 	}
-	if f.forget != "" {
-		if _, err := netip.ParsePrefix(f.forget); err == nil {
-			return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
-		}
+	if _, err := netip.ParsePrefix(f.forget); err == nil {
+		return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
 	}
 	for flag, along := range map[string][]string{"forget": {"env"}, "patterns": {"env", "from", "since"}} {
 		for _, name := range f.given {

@@ -108,10 +108,7 @@ func (t *Table) addPattern(_ int, c []string) error {
 	if !IsPattern(c[0]) {
 		return fmt.Errorf("%.40q is no pattern: write one as postern report -patterns does", c[0])
 	}
-	before, _, _ := strings.Cut(c[0], " TLS ")
-	if strings.HasPrefix(before, "pop3 ") {
-		before = c[0]
-	}
+	before := text.Either(strings.HasPrefix(c[0], "imap "), strings.Split(c[0], " TLS ")[0], c[0])
 	for _, p := range []string{before, c[0]} {
 		t.patterns[p] = slices.Compact(slices.Sorted(slices.Values(append(t.patterns[p], strings.Split(c[1], ", ")...))))
 	}
@@ -129,17 +126,16 @@ const noPatterns = "POSTERN_PROGRAMS_FILE: it is not a file of patterns: each li
 // rows calls each for the number and the columns of every line.
 func rows(file string, lines []byte, least int, each func(int, []string) error) error {
 	var problems []error
-	n, first, patterns, others := 0, 0, 0, 0
+	n, first, patterns, filled := 0, 0, 0, 0
 	for line := range bytes.Lines(bytes.TrimPrefix(lines, []byte("\ufeff"))) {
 		n++
 		columns := strings.Split(strings.TrimRight(string(line), "\r\n"), "\t")
 		if strings.TrimSpace(columns[0]) == "" && len(columns) == 1 || strings.HasPrefix(columns[0], "#") {
 			continue
 		}
+		filled++
 		if IsPattern(columns[0]) {
 			patterns++
-		} else {
-			others++
 		}
 		if len(columns) > 1 && columns[1] == Unnamed {
 			continue
@@ -161,7 +157,7 @@ func rows(file string, lines []byte, least int, each func(int, []string) error) 
 			problems = append(problems, fmt.Errorf("%s:%d: %w", file, n, err))
 		}
 	}
-	if len(problems) > 0 && patterns < others {
+	if len(problems) > 0 && 2*patterns < filled {
 		return fmt.Errorf("%s:%d: %s", file, first, noPatterns)
 	}
 	return errors.Join(problems...)

@@ -157,8 +157,7 @@ func (d *document) letters() {
 			}
 			return rows
 		}
-		const programs, least = 4, 18
-		table := rows(max(d.room(rows(0), programs), least))
+		table := rows(max(d.room(rows(0), 4), 18)) // 4 is programs
 		d.table(table[0], table[1:])
 	})
 }

@@ -88,11 +88,10 @@ func nameOf(l *ledger.Identity, by By) string {
 	case ByAccount:
 		return l.Account
 	case ByDomain:
-		at := strings.LastIndexByte(l.Account, '@')
-		if at < 0 {
-			return ""
+		if at := strings.LastIndexByte(l.Account, '@'); at >= 0 {
+			return strings.ToLower(l.Account[at+1:])
 		}
-		return strings.ToLower(l.Account[at+1:])
+		return ""
 	}
 	if by == ByProgram && l.Software == "" {
 		return inferredName(l.SpeaksLike)

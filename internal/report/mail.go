@@ -123,13 +123,10 @@ func (l *Letter) row(markdown bool, widest int) []string {
 	if l.Until != nil {
 		days, until = text.Number(l.DaysLeft, "day"), l.Until.Format(time.DateOnly)
 	}
-	used := strings.Join(l.Software, ", ")
-	for _, s := range l.SpeaksLike {
-		if used == "" && !programs.IsPattern(s) {
-			used = text.Clip(inferredName(s), widest, "...")
-		}
+	used := cmp.Or(strings.Join(l.Software, ", "), "-")
+	if i := slices.IndexFunc(l.SpeaksLike, func(s string) bool { return !programs.IsPattern(s) }); i >= 0 && len(l.Software) == 0 {
+		used = text.Clip(inferredName(l.SpeaksLike[i]), widest, "...")
 	}
-	used = cmp.Or(used, "-")
 	if more := l.SoftwareInAll - len(l.Software); more > 0 {
 		used += fmt.Sprintf(" and %d more", more)
 	}
