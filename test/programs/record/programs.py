@@ -93,7 +93,7 @@ PROGRAMS = {
     "etpan": Program("libetpan-dev", "gnutls", ALL, shown="libEtPan", needs=("g++",), seconds=30),
     "vmime": Program("libvmime-dev", "gnutls", ALL, shown="VMime", needs=("g++",), seconds=90),
     "commons-net": Program("libcommons-net-java", "java", ALL, shown="Apache Commons Net", seconds=30, needs=("default-jdk-headless",)),
-    "pop3c": Program("dovecot-pop3d", "openssl", POP3, shown="Dovecot pop3c", roots=("bullseye", "bookworm")),
+    "pop3c": Program("dovecot-pop3d", "openssl", ("pop3s",), shown="Dovecot pop3c", roots=("bullseye", "bookworm")),
     "imapc24": Program("dovecot-imapd", "openssl", IMAP, shown="Dovecot imapc", roots=("trixie", "forky")),
     "dovecot-proxy": Program("dovecot-imapd", "openssl", ALL, shown="Dovecot proxy", needs=("dovecot-pop3d", "python3"), roots=("bullseye", "bookworm")),
     "interimap": Program("interimap", "openssl", IMAP, shown="InterIMAP"),
