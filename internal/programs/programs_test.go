@@ -144,6 +144,12 @@ func TestAdviceIsOfTheProgramOrElseOfItsLibrary(t *testing.T) {
 	if got := Builtin.Advise("curl 7.1", "", ""); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	line := Builtin.Advise("", "", "OpenSSL 3.0 limited to TLS 1.0")
+	for _, library := range []string{"OpenSSL 1.0.1", "OpenSSL 1.0.2 limited to TLS 1.1", "OpenSSL 1.1.1, 3.0, 3.5 limited to TLS 1.0"} {
+		if got := Builtin.Advise("", "", library); line == "" || got != line { // a report lists what differs
+			t.Errorf("%s: %q, want %q as for others", library, got, line)
+		}
+	}
 	for _, said := range []string{"Mac OS X Mail 9.3 (3124)", "iPhone Mail 13G36"} { // as Apple's programs call themselves
 		if got := Builtin.Advise(said, "", ""); !strings.Contains(got, "macOS 10.12 and iOS 10") {
 			t.Errorf("%s: %q", said, got)
