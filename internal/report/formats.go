@@ -171,10 +171,12 @@ func (r *Report) headJSON() []byte { return bytes.TrimSuffix(indented(r.Head), [
 func (o *output) record(cells []string) { o.Write(text.AppendRecord(nil, cells)) }
 
 // indented returns the JSON of a value.
-func indented(v any) []byte {
-	b, err := json.MarshalIndent(v, "", "  ")
+func indented(v any) []byte { return must(json.MarshalIndent(v, "", "  ")) }
+
+// must returns the JSON of a value that is known to have one.
+func must(b []byte, err error) []byte {
 	if err != nil {
-		panic(err) // all values are known to have a JSON
+		panic(err)
 	}
 	return b
 }
@@ -320,11 +322,7 @@ func (s *Style) appendLetter(b []byte, l *Letter) []byte {
 	if s.Format == CSV {
 		return text.AppendRecord(b, l.cells())
 	}
-	letter, err := json.Marshal(l)
-	if err != nil {
-		panic(err) // it has a JSON
-	}
-	return append(b, letter...)
+	return append(b, must(json.Marshal(l))...)
 }
 
 // line is a JSON object on one line, as encoding/json would write it; that takes

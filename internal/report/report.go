@@ -119,14 +119,10 @@ const (
 func (r *Report) Outcome() string {
 	readiness := r.Readiness
 	readiness.Reasons = nil
-	b, err := json.Marshal(struct {
+	return string(must(json.Marshal(struct {
 		Unwritten *Unwritten `json:"unwritten,omitempty"`
 		Readiness Readiness  `json:"readiness"`
-	}{r.Unwritten, readiness})
-	if err != nil {
-		panic(err) // it has a JSON
-	}
-	return string(b)
+	}{r.Unwritten, readiness})))
 }
 
 // Totals are distinct clients (IPv4 address or IPv6 /64) and handshakes in the
