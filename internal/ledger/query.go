@@ -421,21 +421,15 @@ func (s *Store) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
 
 // HellosOf returns the hellos of clients, as far as they are kept.
 func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.Hello, error) {
-	var args []any
-	for i := range list {
-		if j := any(list[i].JA4); !slices.Contains(args, j) {
-			args = append(args, j)
-		}
-	}
-	if args == nil {
+	if len(list) == 0 {
 		return nil, nil
 	}
-	return s.hellos(ctx, "WHERE ja4 IN ("+marks(1, len(args))+")", args...)
+	return s.hellos(ctx, "WHERE ja4 IN (SELECT ja4 FROM sightings WHERE id IN ("+numbers(list, func(c *Client) int64 { return c.id })+"))")
 }
 
-func (s *Store) hellos(ctx context.Context, where string, args ...any) (map[string]policy.Hello, error) {
+func (s *Store) hellos(ctx context.Context, where string) (map[string]policy.Hello, error) {
 	all := make(map[string]policy.Hello)
-	return all, read(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, args, func(r row) error {
+	return all, read(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, nil, func(r row) error {
 		var h policy.Hello
 		err := json.Unmarshal(r.text(1), &h)
 		if all[string(r.text(0))] = h; err != nil {
