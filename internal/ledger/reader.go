@@ -17,8 +17,8 @@ import (
 // reader is a connection that reads many rows. Through database/sql each value
 // costs several allocations, and a million clients five times as long.
 type reader interface {
-	// rows calls each for every row. All arguments are numbers.
-	rows(ctx context.Context, statement string, each func(row), args ...int64) error
+	// rows calls each for every row. All arguments are of type int64.
+	rows(ctx context.Context, statement string, each func(row), args ...any) error
 	close()
 }
 
@@ -66,14 +66,14 @@ type sqliteReader struct {
 	bufs [16][]byte // one for each column of text
 }
 
-func (r *sqliteReader) rows(ctx context.Context, statement string, each func(row), args ...int64) (err error) {
+func (r *sqliteReader) rows(ctx context.Context, statement string, each func(row), args ...any) (err error) {
 	r.conn.SetInterrupt(ctx.Done())
 	if r.stmt, err = r.conn.Prepare(statement); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.stmt.Reset()) }()
 	for i, a := range args {
-		r.stmt.BindInt64(i+1, a)
+		r.stmt.BindInt64(i+1, a.(int64))
 	}
 	for {
 		if more, err := r.stmt.Step(); err != nil || !more {
@@ -101,14 +101,10 @@ type postgresReader struct {
 	pgx.Rows
 }
 
-func (r *postgresReader) rows(ctx context.Context, statement string, each func(row), args ...int64) error {
-	values := make([]any, len(args))
-	for i, a := range args {
-		values[i] = a
-	}
+func (r *postgresReader) rows(ctx context.Context, statement string, each func(row), args ...any) error {
 	return r.conn.Raw(func(c any) error {
 		var err error
-		if r.Rows, err = c.(*stdlib.Conn).Conn().Query(ctx, statement, values...); err != nil {
+		if r.Rows, err = c.(*stdlib.Conn).Conn().Query(ctx, statement, args...); err != nil {
 			return err
 		}
 		defer r.Rows.Close()

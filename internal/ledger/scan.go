@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"math"
 	"net/netip"
 	"os"
 	"runtime"
@@ -211,20 +210,16 @@ func (t interned) get(b []byte) string {
 	return s
 }
 
-func (c *chunk) rows(statement string, each func(row), args ...int64) {
+func (c *chunk) rows(statement string, each func(row), args ...any) {
 	if c.err == nil {
-		c.err = c.reader.rows(c.ctx, statement, each, append([]int64{c.first, c.last}, args...)...)
+		c.err = c.reader.rows(c.ctx, statement, each, append([]any{c.first, c.last}, args...)...)
 	}
 }
 
 func (c *chunk) sightings(since time.Time) {
-	oldest := int64(math.MinInt64)
-	if !since.IsZero() {
-		oldest = since.Unix()
-	}
 	c.rows("SELECT "+clientColumns+" FROM sightings s WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id", func(r row) {
 		c.clients = append(c.clients, c.texts.client(r))
-	}, oldest)
+	}, since.Unix())
 }
 
 // addressOf returns the address of a row, which a number of IPv4 says.
