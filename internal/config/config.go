@@ -128,8 +128,6 @@ func (c *Config) listeners() []Listener {
 	return list
 }
 
-func (l *Listener) open() bool { return len(l.Addrs) > 0 && len(l.upstreams) > 0 }
-
 // PassthroughVariable names the listener's old server.
 func (l *Listener) PassthroughVariable() string {
 	return Prefix + "UPSTREAM_PASSTHROUGH_" + strings.ToUpper(l.Name)
@@ -138,7 +136,7 @@ func (l *Listener) PassthroughVariable() string {
 // Listeners returns the listeners to open, in a fixed order. It leaves out
 // those that are off or whose protocol has no upstream.
 func (c *Config) Listeners() []Listener {
-	return slices.DeleteFunc(c.listeners(), func(l Listener) bool { return !l.open() })
+	return slices.DeleteFunc(c.listeners(), func(l Listener) bool { return len(l.Addrs) == 0 || len(l.upstreams) == 0 })
 }
 
 // Bound returns all that is bound: the listeners to open, and the admin port as another

@@ -186,7 +186,7 @@ const kubernetesLink = `_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_[0-9]+
 func (l *loader) refuseUnknown() {
 	for _, name := range slices.Sorted(maps.Keys(l.given)) {
 		known := slices.ContainsFunc(l.vars, func(v variable) bool { return v.name == name })
-		if known || fromKubernetes(name) || name == Binary {
+		if known || fromKubernetes.MatchString(name) || name == Binary {
 			continue
 		}
 		problem := "unknown variable"
@@ -207,11 +207,8 @@ func (l *loader) refuseUnknown() {
 // They hand their environment on to it, so it is ignored.
 const Binary = Prefix + "BIN"
 
-// fromKubernetes reports a variable that the kubelet sets for a Service named
-// postern.
-func fromKubernetes(name string) bool {
-	return name == Prefix+"PORT" || strings.HasPrefix(name, Prefix+"PORT_") || strings.HasPrefix(name, Prefix+"SERVICE_")
-}
+// fromKubernetes matches variables that the kubelet sets for a Service named postern.
+var fromKubernetes = regexp.MustCompile(`^` + Prefix + `(SERVICE_|PORT_|PORT$)`)
 
 // nearest returns the variable that name probably means, without Prefix, or "".
 func (l *loader) nearest(name string) string {

@@ -54,16 +54,11 @@ func run(ctx context.Context, sessions func() int, every time.Duration, pace boo
 		case <-tick.C:
 		}
 		if r := read.now(); k.due(r) {
-			handBack()
+			runtime.GC() // and once more, since a sync.Pool outlives one collection
+			debug.FreeOSMemory()
 			k.handed(read.now(), time.Since(r.at))
 		}
 	}
-}
-
-// handBack collects twice, since a sync.Pool outlives one collection.
-func handBack() {
-	runtime.GC()
-	debug.FreeOSMemory()
 }
 
 // defaultPercent is the runtime's without GOGC.
