@@ -113,13 +113,14 @@ const (
 // width returns how many columns a text may have: those of COLUMNS or of the
 // terminal, or 0 if neither is known.
 func (sys system) width() int {
-	if n, err := strconv.Atoi(sys.getenv("COLUMNS")); err == nil && n > 0 {
-		return max(n, leastWidth)
+	columns, _ := strconv.Atoi(sys.getenv("COLUMNS"))
+	if columns <= 0 {
+		columns, _ = sys.terminal()
 	}
-	if columns, _ := sys.terminal(); columns > 0 {
-		return max(columns, leastWidth)
+	if columns > 0 {
+		columns = max(columns, leastWidth)
 	}
-	return 0
+	return columns
 }
 
 // terminal returns the size of that of stdout; 0 if it is none.
