@@ -33,7 +33,7 @@ type listView struct {
 	Fields []field
 	// Problems are those of parameters without a field.
 	Problems []string
-	Heads    []head
+	Heads    map[string]head // by what they sort by
 	Rows     []clientRow
 	// From and To number the rows, out of Total.
 	From, To, Total int
@@ -51,7 +51,7 @@ type field struct {
 	Options []string
 }
 
-// head is a column's; Link sorts by it, or is empty.
+// head is that of a column by which Link sorts; Sort says how it is sorted now.
 type head struct{ Name, Link, Sort string }
 
 // clientRow is a client in the table.
@@ -180,23 +180,17 @@ func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Po
 
 // links fills in the links for the order, and for the CSV of the same clients.
 func (l *listView) links(asked url.Values, order ledger.Order) {
-	for _, column := range []struct {
-		name string
-		ledger.Order
-	}{
-		{"Client", ledger.Order{By: ledger.ByClient}}, {name: "Offers"}, {name: "Account"}, {name: "Program"}, {name: "Came to"},
-		{"First seen", ledger.Order{By: ledger.ByFirstSeen, Descending: true}}, {"Last seen", ledger.Order{By: ledger.ByLastSeen, Descending: true}},
-		{"Handshakes", ledger.Order{By: ledger.ByHandshakes, Descending: true}}, {name: "Meets now"},
+	l.Heads = make(map[string]head)
+	for by, name := range map[ledger.Key]string{
+		ledger.ByClient: "Client", ledger.ByFirstSeen: "First seen", ledger.ByLastSeen: "Last seen", ledger.ByHandshakes: "Handshakes",
 	} {
-		h, o := head{Name: column.name}, column.Order
-		if cmp.Or(order.By, ledger.ByFirstSeen) == o.By {
+		h, o := head{Name: name}, ledger.Order{By: by, Descending: by != ledger.ByClient}
+		if cmp.Or(order.By, ledger.ByFirstSeen) == by {
 			o.Descending = !order.Descending
-			h.Sort = map[bool]string{true: "ascending", false: "descending"}[o.Descending]
+			h.Sort = text.Either(o.Descending, "ascending", "descending")
 		}
-		if o.By != "" {
-			h.Link = pageLink(asked, "sort", o.String())
-		}
-		l.Heads = append(l.Heads, h)
+		h.Link = pageLink(asked, "sort", o.String())
+		l.Heads[string(by)] = h
 	}
 	all := maps.Clone(asked)
 	delete(all, "cursor")

@@ -109,11 +109,8 @@ func meetings(p *policy.Policy, t time.Time, listeners []string) []meeting {
 	var list []meeting
 	for _, m := range p.Timeline(t, t, listeners).Meets {
 		var open *policy.Rule
-		for _, l := range m.Layers {
-			if l.Rule.Schedule != nil && l.Rule.InForce(t) {
-				open = l.Rule
-				break
-			}
+		if i := slices.IndexFunc(m.Layers, func(l policy.Layer) bool { return l.Rule.Schedule != nil && l.Rule.InForce(t) }); i >= 0 {
+			open = m.Layers[i].Rule
 		}
 		list = append(list, meeting{strings.Join(m.Listeners, ", "), m.Parts(open)})
 	}
