@@ -24,8 +24,7 @@ type Clients struct {
 	// Policy returns the running policy.
 	Policy func() *policy.Policy
 	Now    func() time.Time
-	// Hash returns the ledger's form of an account's name; nil if it stores
-	// the name itself.
+	// Hash returns the ledger's form of an account's name; nil if it stores none.
 	Hash func(account string) string
 	// OldServer reports whether a listener has a server to pass clients through
 	// to.

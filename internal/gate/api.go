@@ -29,14 +29,10 @@ func (g *Runtime) api() http.Handler {
 }
 
 func (g *Runtime) legacyClients() *admin.Clients {
-	c := &admin.Clients{
+	return &admin.Clients{
 		Store: g.ledger.store, Policy: func() *policy.Policy { return g.policy.Load().Policy }, Now: g.now, Log: g.log,
-		Backlog: g.ledger.recorder.Backlog, OldServer: g.hasOldServer,
+		Backlog: g.ledger.recorder.Backlog, OldServer: g.hasOldServer, Hash: g.identity(),
 	}
-	if g.cfg.LedgerIdentity == "hashed" {
-		c.Hash = g.identity()
-	}
-	return c
 }
 
 // policyState returns the policy in force.

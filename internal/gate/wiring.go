@@ -54,14 +54,12 @@ func (g *Runtime) proxyConfig() proxy.Config {
 func (g *Runtime) makeObservers(p *policy.Policy) {
 	o := metrics.Options{
 		Version: g.build.Version, Revision: g.build.Revision,
-		Policy: p, Now: g.now, Certificates: g.servedCertificates,
+		Listeners: slices.Sorted(maps.Keys(mailSockets(g.given.Sockets))),
+		Policy:    p, Now: g.now, Certificates: g.servedCertificates,
 		LedgerDropped: g.ledger.recorder.Dropped,
 		LedgerPending: func() float64 { return float64(g.ledger.recorder.Backlog().Clients) },
 		LedgerWritten: func() float64 { return float64(g.ledger.recorder.Backlog().Written) },
 		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.failedLogins.Lost() + g.logWriter.Dropped() },
-	}
-	for _, l := range g.cfg.Listeners() {
-		o.Listeners = append(o.Listeners, proxy.Listener(l.Name))
 	}
 	for _, u := range slices.Concat(g.cfg.UpstreamIMAP, g.cfg.UpstreamPOP3) {
 		o.Upstreams = append(o.Upstreams, u.String())
