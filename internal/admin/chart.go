@@ -108,11 +108,7 @@ func chartEnd(first time.Time, s PolicyState) time.Time {
 			last = t.Add(day)
 		}
 	}
-	end := last.UTC().Truncate(day).Add(day)
-	if least := first.Add(ChartDays * day); end.Before(least) {
-		return least
-	}
-	return end
+	return text.Later(last.UTC().Truncate(day).Add(day), first.Add(ChartDays*day))
 }
 
 // draw draws a rule for everybody that has dates, or a schedule.

@@ -125,10 +125,8 @@ func (p *Page) answer(w http.ResponseWriter, status int, name string, view any) 
 func (p *Page) state(ctx context.Context) (string, error) {
 	written, err := p.Clients.Store.State(ctx)
 	s := p.State()
-	snapshot, stuck := s.Policy.At(s.Now), ""
-	if b := p.Readiness.Ledger(); b.Stuck {
-		stuck = b.String()
-	}
+	snapshot, b := s.Policy.At(s.Now), p.Readiness.Ledger()
+	stuck := text.Either(b.Stuck, b.String(), "")
 	return fmt.Sprintf("%s %v %s %p %q %s", written, err, s.Now.UTC().Format(time.DateOnly), s.Policy, snapshot.InForce(), stuck), err
 }
 

@@ -109,10 +109,8 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	}
 	add("listeners", r.listening, "ok", "not bound yet")
 	add("certificate", r.notAfter != nil, "ok", "not loaded")
-	if r.notAfter != nil {
-		if end := r.notAfter(); time.Now().After(end) {
-			list[1] = Condition{"certificate", "ok, but expired at " + end.UTC().Format(time.RFC3339), false}
-		}
+	if r.notAfter != nil && time.Now().After(r.notAfter()) {
+		list[1] = Condition{"certificate", "ok, but expired at " + r.notAfter().UTC().Format(time.RFC3339), false}
 	}
 	var down []Condition
 	for _, p := range r.protocols {

@@ -113,8 +113,8 @@ type Writer struct {
 	done    chan struct{} // closed when the goroutine has ended
 	dropped atomic.Uint64
 
-	mu     sync.RWMutex
-	closed bool // lines is closed; guarded by mu
+	mu sync.RWMutex
+	in chan<- []byte // lines; nil once that is closed; guarded by mu
 }
 
 // NewWriter returns a Writer to w whose queue holds capacity lines. One
@@ -125,6 +125,7 @@ func NewWriter(w io.Writer, capacity int) *Writer {
 		lines: make(chan []byte, capacity),
 		done:  make(chan struct{}),
 	}
+	q.in = q.lines
 	go q.run()
 	return q
 }
@@ -133,12 +134,8 @@ func NewWriter(w io.Writer, capacity int) *Writer {
 func (q *Writer) Write(line []byte) (int, error) {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	if q.closed {
-		q.dropped.Add(1)
-		return len(line), nil
-	}
 	select {
-	case q.lines <- append([]byte(nil), line...):
+	case q.in <- append([]byte(nil), line...):
 	default:
 		q.dropped.Add(1)
 	}
@@ -153,8 +150,8 @@ func (q *Writer) Dropped() uint64 { return q.dropped.Load() }
 // second Close waits like the first.
 func (q *Writer) Close(ctx context.Context) error {
 	q.mu.Lock()
-	if !q.closed {
-		q.closed = true
+	if q.in != nil {
+		q.in = nil
 		close(q.lines)
 	}
 	q.mu.Unlock()
