@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"postern/policy"
@@ -48,11 +49,7 @@ type Client struct {
 
 // Network returns the address or its IPv6 /64, which counts as one client.
 func (c *Client) Network() string {
-	p := policy.ClientPrefix(c.Addr)
-	if p.Addr().Is6() {
-		return p.String()
-	}
-	return p.Addr().String()
+	return strings.TrimSuffix(policy.ClientPrefix(c.Addr).String(), "/32")
 }
 
 // ForPolicy returns the client as the rules of a policy see it.

@@ -366,10 +366,7 @@ func ownerOf(client, ja4 string) int64 {
 
 // networkOf returns the number of an address as the ledger has it.
 func networkOf(client string) int64 {
-	a, err := netip.ParseAddr(client)
-	if err != nil {
-		return 0
-	}
+	a, _ := netip.ParseAddr(client) // else 0
 	return networkNumber(a)
 }
 
