@@ -320,12 +320,7 @@ func (o Order) cursor(last place) string {
 func (o Order) key() Key { return cmp.Or(o.By, ByFirstSeen) }
 
 // String returns the order as the API has it: -last_seen is descending.
-func (o Order) String() string {
-	if o.Descending {
-		return "-" + string(o.key())
-	}
-	return string(o.key())
-}
+func (o Order) String() string { return text.Either(o.Descending, "-", "") + string(o.key()) }
 
 // ParseOrder reads what String returns.
 func ParseOrder(s string) (Order, error) {
