@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -58,15 +57,11 @@ func Holder(addr string) string {
 // links name them. See proc_pid_net(5).
 func listening(port int) (sockets []string) {
 	const local, state, inode, listen = 1, 3, 9, "0A"
+	digits := fmt.Sprintf(":%04X", port)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
 		lines, _ := os.ReadFile(table)
 		for line := range strings.Lines(string(lines)) {
-			f := strings.Fields(line)
-			if len(f) <= inode || f[state] != listen {
-				continue
-			}
-			_, digits, _ := strings.Cut(f[local], ":")
-			if b, err := hex.DecodeString(digits); err == nil && len(b) == 2 && int(b[0])<<8|int(b[1]) == port {
+			if f := strings.Fields(line); len(f) > inode && f[state] == listen && strings.HasSuffix(f[local], digits) {
 				sockets = append(sockets, "socket:["+f[inode]+"]")
 			}
 		}
