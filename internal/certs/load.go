@@ -166,22 +166,16 @@ func (l *loader) match(f *file) error {
 		f.dir.pairs++
 	}
 	cert := &tls.Certificate{Certificate: f.chain, PrivateKey: k.signer, Leaf: leaf}
-	l.addPair(&Info{Name: f.name, Leaf: leaf, Chain: f.chain, key: bit, cert: cert})
-	return nil
-}
-
-// addPair keeps the longer of two chains for the same certificate: certbot
-// writes the certificate both alone and with its chain.
-func (l *loader) addPair(p *Info) {
-	id := string(p.Leaf.Raw)
-	known := l.byLeaf[id]
-	switch {
+	p := &Info{Name: f.name, Leaf: leaf, Chain: f.chain, key: bit, cert: cert}
+	// certbot writes the certificate both alone and with its chain: the longer counts.
+	switch known := l.byLeaf[string(leaf.Raw)]; {
 	case known == nil:
-		l.byLeaf[id] = p
+		l.byLeaf[string(leaf.Raw)] = p
 		l.pairs = append(l.pairs, p)
 	case len(p.Chain) > len(known.Chain):
 		*known = *p
 	}
+	return nil
 }
 
 // withoutKey returns the problem with a file whose first certificate has no key;
