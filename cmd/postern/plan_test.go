@@ -133,6 +133,7 @@ func TestAPlanSaysWhatIsWrongAndWhere(t *testing.T) {
 		{nil, []string{"-from", "tomorrow"}, `postern plan: -from: "tomorrow" is not a time: write one such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-at", "1969-07-01"}, `postern plan: -at: "1969-07-01" is not a time: write one such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-at", "2026-02-30"}, `postern plan: -at: "2026-02-30" is not a time: write one such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
+		{nil, []string{"-at", `a" for flag -b: c`}, `postern plan: -at: "a\" for flag -b: c" is not a time: write one such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-from", "9999-12-31"}, `postern plan: -from: "9999-12-31" is not a time: write one such as 2026-07-01, "2026-07-01 10:30" (both UTC) or 2026-07-01T10:30:00+02:00` + more},
 		{nil, []string{"-at", ""}, "postern plan: -at: its value is missing: write -at TIME" + more},
 		{nil, []string{"-at", "2026-07-01", "-for", "3d"}, "postern plan: -for: does not go with -at, which asks about one decision: leave one of them out (-at is its time)" + more},
