@@ -27,28 +27,24 @@ func (sys system) progress() *progress {
 	return nil
 }
 
-func (p *progress) say(format string, args ...any) {
+// write puts a line in the place of what is there; an empty one removes it.
+func (p *progress) write(line string) {
 	if p != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.shown = true
-		fmt.Fprintf(p.w, "\r"+format+"\x1b[K", args...)
+		if line != "" || p.shown {
+			fmt.Fprint(p.w, "\r"+line+"\x1b[K")
+		}
+		p.shown = line != ""
 	}
 }
+
+func (p *progress) say(format string, args ...any) { p.write(fmt.Sprintf(format, args...)) }
 
 // share is of the ledger that has been read.
 func (p *progress) share(done float64) { p.say("reading the ledger: %.0f %%", 100*done) }
 
-func (p *progress) clear() {
-	if p != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.shown {
-			fmt.Fprint(p.w, "\r\x1b[K")
-		}
-		p.shown = false
-	}
-}
+func (p *progress) clear() { p.write("") }
 
 // waiting says every second for how long, until stop is called.
 func (p *progress) waiting(what string) (stop func()) {
