@@ -16,6 +16,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/posterntest"
 	"postern/policy"
+	"postern/proxy"
 )
 
 // adminAPI is an admin port as the API describes it, with a client in each
@@ -146,7 +147,8 @@ func TestAReplayNamesProgramsAsAReportDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	clients := &admin.Clients{Store: store, Policy: func() *policy.Policy { return policy.New(policy.FloorTLS12, policy.Observe) }, Now: func() time.Time { return reportNow }}
+	clients := &admin.Clients{Store: store, Policy: func() *policy.Policy { return policy.New(policy.FloorTLS12, policy.Observe) }, Now: func() time.Time { return reportNow },
+		OldServer: func(proxy.Listener) bool { return false }, Backlog: func() (b ledger.Backlog) { return b }}
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/legacy-clients", clients.Handler())
 	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(slog.New(slog.DiscardHandler), store.Hellos))
