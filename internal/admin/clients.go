@@ -35,19 +35,17 @@ type Clients struct {
 	Log *slog.Logger
 }
 
-// Handler answers with the selected clients, as JSON or CSV.
-func (c *Clients) Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q, err := c.query(r.URL.RawQuery)
-		switch {
-		case err != nil:
-			writeError(w, http.StatusBadRequest, err.Error())
-		case q.csv:
-			c.writeCSV(w, r, q)
-		default:
-			c.writeJSON(w, r, q)
-		}
-	})
+// ServeHTTP answers with the selected clients, as JSON or CSV.
+func (c *Clients) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q, err := c.query(r.URL.RawQuery)
+	switch {
+	case err != nil:
+		writeError(w, http.StatusBadRequest, err.Error())
+	case q.csv:
+		c.writeCSV(w, r, q)
+	default:
+		c.writeJSON(w, r, q)
+	}
 }
 
 type clientsJSON struct {

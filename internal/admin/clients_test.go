@@ -43,7 +43,7 @@ func policyOf(t testing.TB, text string) *policy.Policy {
 
 // clients is the API over a ledger.
 func (b *testLedger) clients(t testing.TB, rules string) http.Handler {
-	return b.api(policyOf(t, rules)).Handler()
+	return b.api(policyOf(t, rules))
 }
 
 func (b *testLedger) api(p *policy.Policy) *Clients {

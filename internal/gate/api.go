@@ -22,7 +22,7 @@ import (
 func (g *Runtime) api() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/policy", admin.PolicyHandler(g.policyState))
-	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients().Handler())
+	mux.Handle("GET /api/v1/legacy-clients", g.legacyClients())
 	mux.Handle("GET /api/v1/report", admin.ReportHandler(g.log, g.cfg.LedgerIdentity, g.Report))
 	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(g.log, g.ledger.store.Hellos))
 	return mux
