@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -44,7 +45,8 @@ type Suppression struct {
 	lines  *rate.Limiter
 	owed   bool // the last Tick could not write all that was due
 	closed bool // nobody will call Tick again
-	lost   uint64
+
+	lost atomic.Uint64
 }
 
 // clientPeriod is one period of one client.
@@ -63,11 +65,7 @@ func NewSuppression(now func() time.Time, flush func(client netip.Addr, suppress
 }
 
 // Lost returns the number of events that no line accounts for.
-func (s *Suppression) Lost() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.lost
-}
+func (s *Suppression) Lost() uint64 { return s.lost.Load() }
 
 // Allow reports whether an event of client gets its line now. The caller
 // writes that line itself.
@@ -88,7 +86,7 @@ func (s *Suppression) Allow(client netip.Addr) bool {
 	// Waiting lines get half of the allowance, or they would have to wait for the end of a storm.
 	owed := s.owed && s.lines.TokensAt(now) <= linesPerSecond/2
 	if full || owed || p == nil && len(s.queue) == maxPeriods || !s.lines.AllowN(now, 1) {
-		s.lost++
+		s.lost.Add(1)
 		return false
 	}
 	if p == nil {
@@ -120,7 +118,7 @@ func (s *Suppression) end(now time.Time, all bool) {
 		case s.lines.AllowN(now, 1):
 			due = append(due, p)
 		case all:
-			s.lost += p.suppressed
+			s.lost.Add(p.suppressed)
 		default:
 			s.owed = true
 			continue

@@ -66,8 +66,8 @@ func TestTwentyLinesOfAClientThenOneAtTheMinutesEnd(t *testing.T) {
 	if got := f.allow(client(1), 21); got != 20 {
 		t.Errorf("in the next minute: %d lines, want 20", got)
 	}
-	if f.lost != 0 {
-		t.Errorf("%d lost, want 0: the line accounts for them", f.lost)
+	if f.Lost() != 0 {
+		t.Errorf("%d lost, want 0: the line accounts for them", f.Lost())
 	}
 }
 
@@ -106,13 +106,13 @@ func TestAThousandLinesASecondTheRestCounted(t *testing.T) {
 	for n := range 1500 {
 		yes += f.allow(client(n), 1)
 	}
-	if yes != 1000 || f.lost != 500 {
-		t.Errorf("%d lines and %d lost, want 1000 and 500", yes, f.lost)
+	if yes != 1000 || f.Lost() != 500 {
+		t.Errorf("%d lines and %d lost, want 1000 and 500", yes, f.Lost())
 	}
 	f.clock = f.clock.Add(time.Second)
 	// A client that had no line is not charged for it.
-	if got := f.allow(client(1400), 25); got != 20 || f.lost != 500 {
-		t.Errorf("next second: %d lines, %d lost", got, f.lost)
+	if got := f.allow(client(1400), 25); got != 20 || f.Lost() != 500 {
+		t.Errorf("next second: %d lines, %d lost", got, f.Lost())
 	}
 	if len(f.current) != 1001 {
 		t.Errorf("%d clients tracked, want those with a line", len(f.current))
@@ -167,8 +167,8 @@ func TestMemoryIsBoundedUnderAStorm(t *testing.T) {
 		}
 		f.clock = f.clock.Add(time.Second)
 	}
-	if len(f.queue) != maxPeriods || len(f.current) > maxPeriods || f.lost != 30_000 {
-		t.Errorf("%d tracked, %d lost", len(f.queue), f.lost)
+	if len(f.queue) != maxPeriods || len(f.current) > maxPeriods || f.Lost() != 30_000 {
+		t.Errorf("%d tracked, %d lost", len(f.queue), f.Lost())
 	}
 	f.pass(time.Minute)
 	if len(f.queue) != 0 || len(f.current) != 0 {
