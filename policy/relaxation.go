@@ -49,37 +49,27 @@ func Percent(part float64) string {
 
 // Relaxation is a time at which some legacy clients meet less than before.
 type Relaxation struct {
-	Time time.Time
+	Time time.Time `json:"time"`
 	// Until is when a share stops shrinking; zero where it happens at once.
-	Until time.Time
+	Until time.Time `json:"until,omitzero"`
 	// Rules are those that begin, end or change their share then.
-	Rules []*Rule
+	Rules []*Rule `json:"rules"`
+	// Text is what happens, without the time.
+	Text   string `json:"text"`
+	Before Parts  `json:"before"`
+	After  Parts  `json:"after"`
 	// Of is the rule whose clients it happens to, on Listeners; nil where it
 	// happens to all there that no rule for special clients takes.
-	Of            *Rule
-	Listeners     []string
-	Before, After Parts
+	Of        *Rule    `json:"-"`
+	Listeners []string `json:"-"`
 	// Below is the floor that these clients do not reach, while they reach all that are
 	// more lenient; all the same where rules have no floors of their own.
-	Below Floor
+	Below Floor `json:"-"`
 
 	floors bool // there are several
 }
 
-// MarshalJSON says in words, too, what happens.
-func (x Relaxation) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Time   time.Time `json:"time"`
-		Until  time.Time `json:"until,omitzero"`
-		Rules  []*Rule   `json:"rules"`
-		Text   string    `json:"text"`
-		Before Parts     `json:"before"`
-		After  Parts     `json:"after"`
-	}{x.Time, x.Until, x.Rules, x.String(), x.Before, x.After})
-}
-
-// String returns what happens, without the time.
-func (x Relaxation) String() string {
+func (x *Relaxation) words() string {
 	who := "everybody else"
 	switch {
 	case x.Of != nil:
@@ -133,6 +123,9 @@ func (p *Policy) Relaxations(from, to time.Time) []Relaxation {
 				}
 			}
 		}
+	}
+	for i := range all {
+		all[i].Text = all[i].words()
 	}
 	slices.SortStableFunc(all, func(a, b Relaxation) int { return a.Time.Compare(b.Time) })
 	return all

@@ -81,7 +81,7 @@ rules:
 			if !m.Until.IsZero() {
 				line += "to " + m.Until.Format("01-02 15:04 ")
 			}
-			got = append(got, line+m.String())
+			got = append(got, line+m.Text)
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s:\n got %s\nwant %s", tt.name, strings.Join(got, "\n     "), strings.Join(tt.want, "\n     "))
@@ -130,7 +130,7 @@ func TestAFloorThatGoesIsARelaxation(t *testing.T) {
 			if !x.Time.Equal(instant(t, "2026-07-01T00:00:00Z")) {
 				t.Errorf("%s: at %v", tt.rules, x.Time)
 			}
-			got = append(got, x.String())
+			got = append(got, x.Text)
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.rules, got, tt.want)

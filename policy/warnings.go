@@ -73,7 +73,7 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 	slices.SortStableFunc(all, byPlace)
 	// The past does not matter.
 	for _, m := range p.Relaxations(now, endOfTime) {
-		all = append(all, Problem{Text: "becomes milder at " + m.Time.UTC().Format(time.RFC3339) + ": " + m.String()})
+		all = append(all, Problem{Text: "becomes milder at " + m.Time.UTC().Format(time.RFC3339) + ": " + m.Text})
 	}
 	return all
 }

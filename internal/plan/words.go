@@ -159,9 +159,9 @@ func meetingWords(m policy.Meeting) string {
 // relaxationWords describes how a policy relaxes.
 func relaxationWords(m policy.Relaxation) string {
 	if m.Until.IsZero() {
-		return m.String()
+		return m.Text
 	}
-	return m.String() + ", bit by bit until " + text.Date(m.Until, m.Rules[0].Zone)
+	return m.Text + ", bit by bit until " + text.Date(m.Until, m.Rules[0].Zone)
 }
 
 // matchWords lists the conditions of a rule; empty if there are none.
