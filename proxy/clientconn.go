@@ -69,8 +69,14 @@ const (
 // Read returns what is unread first.
 func (c *clientConn) Read(p []byte) (int, error) {
 	if c.recordwise {
-		if err := c.readAhead(); err != nil {
-			return 0, err
+		if len(c.unread) == 0 && c.readErr == nil {
+			buf := netpoll.GetBuffer()
+			n, err := c.Conn.Read(buf[:])
+			if n == 0 {
+				buf.Put()
+				return 0, err
+			}
+			c.ahead, c.unread = buf, buf[:n]
 		}
 		p = p[:min(len(p), c.records.left())]
 	}
@@ -78,7 +84,10 @@ func (c *clientConn) Read(p []byte) (int, error) {
 		n := copy(p, c.unread)
 		c.took(p[:n])
 		if c.unread = c.unread[n:]; len(c.unread) == 0 {
-			c.dropUnread()
+			if c.ahead != nil {
+				c.ahead.Put()
+			}
+			c.ahead, c.unread = nil, nil
 		}
 		return n, nil
 	}
@@ -91,32 +100,6 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	}
 	c.took(p[:n])
 	return n, err
-}
-
-// readAhead makes sure that something is unread, or returns why nothing is.
-func (c *clientConn) readAhead() error {
-	if len(c.unread) > 0 {
-		return nil
-	}
-	if c.readErr != nil {
-		return c.readErr
-	}
-	buf := netpoll.GetBuffer()
-	n, err := c.Conn.Read(buf[:])
-	if n == 0 {
-		buf.Put()
-		return err
-	}
-	c.ahead, c.unread = buf, buf[:n]
-	return nil
-}
-
-// dropUnread gives the buffer of what was unread back.
-func (c *clientConn) dropUnread() {
-	if c.ahead != nil {
-		c.ahead.Put()
-	}
-	c.ahead, c.unread = nil, nil
 }
 
 // took notes what Read returns.

@@ -103,14 +103,10 @@ func versionsUpTo(v policy.Version) (list []uint16) {
 // parseExtensions reads the extensions that are there, the first of each kind, and
 // reports whether they end where b does.
 func parseExtensions(b cryptobyte.String, h *policy.Hello) bool {
-	var number, length uint16
+	var number uint16
+	var data cryptobyte.String
 	for !b.Empty() {
-		if !b.ReadUint16(&number) || !b.ReadUint16(&length) {
-			return false
-		}
-		data := b[:min(len(b), int(length))]
-		b = b[len(data):]
-		if len(data) < int(length) {
+		if !b.ReadUint16(&number) || !b.ReadUint16LengthPrefixed(&data) {
 			return false
 		}
 		if !slices.Contains(h.Extensions, number) {
