@@ -24,16 +24,11 @@ const (
 var Listeners = []Listener{IMAPS, POP3S, IMAP, POP3}
 
 // ImplicitTLS reports whether TLS begins with the first byte.
-func (l Listener) ImplicitTLS() bool { return l == IMAPS || l == POP3S }
+func (l Listener) ImplicitTLS() bool { return strings.HasSuffix(string(l), "s") }
 
 // Protocol is what the listener speaks inside TLS: imap or pop3, which are also
 // the ALPN names of the two (RFC 7301, IANA registry).
-func (l Listener) Protocol() Protocol {
-	if l == IMAPS || l == IMAP {
-		return ProtocolIMAP
-	}
-	return ProtocolPOP3
-}
+func (l Listener) Protocol() Protocol { return Protocol(strings.TrimSuffix(string(l), "s")) }
 
 // Protocol is a mail access protocol.
 type Protocol string

@@ -119,9 +119,7 @@ func (s *session) oldServerFailed(up *upstream, err error, within time.Duration)
 	hangsUp := reason == UpstreamClosed && up.answered.Load()
 	tooSoon := reason == UpstreamTimeout && within < min(minOldServerTimeout, s.srv.cfg.UpstreamTimeout)
 	if hangsUp || tooSoon {
-		s.srv.cfg.Metrics.UpstreamFailed(up.Name, reason)
-		s.srv.cfg.Log.Debug("upstream does not answer a client", "upstream", up.Name,
-			"reason", string(reason), "error", err.Error(), "conn_id", s.ID)
+		s.srv.refusedClient(up, err, s.ID)
 		return
 	}
 	s.srv.reportFailure(up, err)

@@ -80,28 +80,24 @@ func (srv *Server) tlsSnapshot() (*tlsSnapshot, time.Time) {
 	return srv.tls.snapshot.Load(), now
 }
 
-// rebuild makes a new snapshot; mu is held.
+// rebuild makes a new snapshot; mu is held. It has lenient configurations where the
+// policy may let a client below the floor in, now or later.
 func (srv *Server) rebuild(now time.Time) {
 	p := srv.tls.policy
-	snapshot := &tlsSnapshot{policy: p.At(now), explainText: cmp.Or(p.ExplainText(), srv.cfg.ExplainText), strict: make(map[strictFor]tlsConfig), lenient: srv.lenient(now)}
+	snapshot := &tlsSnapshot{
+		policy: p.At(now), explainText: cmp.Or(p.ExplainText(), srv.cfg.ExplainText),
+		strict: make(map[strictFor]tlsConfig), lenient: make(map[Protocol]tlsConfig),
+	}
+	legacy := p.MayServeLegacy(now)
 	for protocol := range srv.cfg.Upstreams {
 		for _, floor := range p.Floors() {
 			snapshot.strict[strictFor{floor, protocol}] = srv.complete(floor.TLSConfig(), protocol)
 		}
-	}
-	srv.tls.snapshot.Store(snapshot)
-}
-
-// lenient makes the configurations for clients below the floor, where the
-// policy may let one in, at that time or later; mu is held.
-func (srv *Server) lenient(t time.Time) map[Protocol]tlsConfig {
-	m := make(map[Protocol]tlsConfig)
-	if srv.tls.policy.MayServeLegacy(t) {
-		for protocol := range srv.cfg.Upstreams {
-			m[protocol] = srv.complete(policy.LenientTLSConfig(), protocol)
+		if legacy {
+			snapshot.lenient[protocol] = srv.complete(policy.LenientTLSConfig(), protocol)
 		}
 	}
-	return m
+	srv.tls.snapshot.Store(snapshot)
 }
 
 // complete adds to a configuration of the policy what is not its matter.
@@ -172,11 +168,10 @@ func (srv *Server) SetUpstreamRoots(pool *x509.CertPool) {
 		for _, up := range list {
 			// The sessions of each are apart: crypto/tls would know them by the server's
 			// name, which several share.
-			c := &tls.Config{
+			up.config.Store(&tls.Config{
 				MinVersion: tls.VersionTLS12, RootCAs: pool, ServerName: up.ServerName,
 				ClientSessionCache: tls.NewLRUClientSessionCache(1),
-			}
-			up.config.Store(c)
+			})
 		}
 	}
 }

@@ -155,12 +155,12 @@ func (srv *Server) reportFailure(up *upstream, err error) {
 	}
 }
 
-// refusedClient counts an upstream's failure to greet a client whose address it knows:
-// that may be meant for this client alone, which may be banned, or have a name that takes
-// long to look up. The prober finds out.
+// refusedClient counts an upstream's failure to greet a client whose address it knows, or
+// to answer its hello: that may be meant for this client alone, which may be banned, or
+// have a name that takes long to look up. The prober finds out.
 func (srv *Server) refusedClient(up *upstream, err error, conn uint64) {
 	srv.cfg.Metrics.UpstreamFailed(up.Name, reasonOf(err))
-	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "error", err.Error(), "conn_id", conn)
+	srv.cfg.Log.Debug("upstream refuses a client", "upstream", up.Name, "reason", string(reasonOf(err)), "error", err.Error(), "conn_id", conn)
 	up.probeSoon()
 }
 

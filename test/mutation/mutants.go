@@ -31,7 +31,7 @@ var mutants = []mutant{
 	{"a brownout is open all day", "policy Rule.InForce", part("Schedule", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
 
 	// Invariant: crypto/tls enforces.
-	{"a lenient configuration exists under enforce", "proxy Server.lenient", condition("MayServeLegacy", 1), always, "proxy TestNoLenientConfigExistsUnderEnforce"},
+	{"a lenient configuration exists under enforce", "proxy Server.rebuild", condition("legacy", 1), always, "proxy TestNoLenientConfigExistsUnderEnforce"},
 	{"everybody is answered by the lenient configuration", "proxy tlsSnapshot.config", condition("Enforce", 1), always, "test/policy TestTheFirstRuleThatMatchesDecides"},
 	{"another policy is not for the next hello", "proxy Server.SetPolicy", assignment("policy", 1), skipped, "proxy TestAnotherPolicyIsForTheNextHello"},
 	{"a rule comes into force when it likes", "proxy Server.tlsSnapshot", condition("Valid", 1), always, "proxy TestRulesComeAndGoByTheClock"},
