@@ -246,11 +246,6 @@ func (srv *Server) warn(about, message string, attrs ...any) {
 	s.(*rate.Sometimes).Do(func() { srv.cfg.Log.Warn(message, attrs...) })
 }
 
-// full reports whether LIMIT_CONNECTIONS is reached; mu is held.
-func (srv *Server) full() bool {
-	return srv.cfg.Limits.Connections > 0 && srv.served >= srv.cfg.Limits.Connections
-}
-
 // begin gives a connection its session, or closes it while the server drains.
 func (srv *Server) begin(l Listener, c netpoll.Socket) *session {
 	s := &session{
@@ -270,7 +265,7 @@ func (srv *Server) begin(l Listener, c netpoll.Socket) *session {
 	}
 	srv.open[s] = struct{}{}
 	srv.sessions.Add(1)
-	if !srv.full() {
+	if most := srv.cfg.Limits.Connections; most == 0 || srv.served < most {
 		s.admission = countedInTotal
 		srv.served++
 	}

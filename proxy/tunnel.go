@@ -95,12 +95,14 @@ func (t *tunnel) start() {
 }
 
 func (t *tunnel) startPolling() error {
-	s := t.s
+	s, up := t.s, t.s.upstream
 	s.raw.SetDeadline(time.Time{})
-	s.upstream.raw.SetDeadline(time.Time{})
+	up.raw.SetDeadline(time.Time{})
+	netpoll.KeepAlive(up.raw.Socket, netpoll.AddrPort(up.raw.RemoteAddr()).Addr())
+	up.lines = nil
 	s.raw.recordwise = !t.passedThrough()
 	timeout := s.srv.cfg.TimeoutIdle
-	if err := s.upstream.startPolling(timeout, func() { go t.run(ToClient, nil) }); err != nil {
+	if err := up.raw.Start(up.Read, timeout, func() { go t.run(ToClient, nil) }); err != nil {
 		return err
 	}
 	return s.raw.Start(t.client.Read, timeout, func() { go t.run(ToUpstream, nil) })

@@ -50,16 +50,6 @@ func (c *upstreamConn) Close() error {
 	return c.raw.Close()
 }
 
-func (c *upstreamConn) startPolling(writeTimeout time.Duration, resume func()) error {
-	c.lines = nil
-	netpoll.KeepAlive(c.raw.Socket, netpoll.AddrPort(c.raw.RemoteAddr()).Addr())
-	var read func([]byte) (int, error)
-	if c.tls != nil {
-		read = c.tls.Read
-	}
-	return c.raw.Start(read, writeTimeout, resume)
-}
-
 // greeting is an upstream's first line inside TLS, where there is any: as it came, and
 // as a client may see it. said is its first line of all.
 type greeting struct{ line, shown, said []byte }

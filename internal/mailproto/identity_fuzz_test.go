@@ -202,7 +202,9 @@ func FuzzSASLAccount(f *testing.F) {
 				in.imap("a AUTHENTICATE " + mechanism + "\r\n")
 				in.Response([]byte(one + "\r\n"))
 			},
-			"POP3": func(in *Identity) { in.POP3Command(POP3Command{Keyword("AUTH"), []byte(mechanism + " " + one)}) },
+			"POP3": func(in *Identity) {
+				in.POP3Command(POP3Command{Name: Keyword("AUTH"), Args: []byte(mechanism + " " + one)})
+			},
 		}
 		for name, say := range ways {
 			in := &Identity{Wanted: true, Account: "before"}

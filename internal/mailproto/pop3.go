@@ -5,18 +5,14 @@ import (
 	"regexp"
 )
 
-// POP3Command is a command: keyword [SP arguments] (RFC 1939, Section 3). The
-// slices are parts of the line.
-type POP3Command struct {
-	Name Keyword
-	// Args are without the spaces around them and without the CRLF.
-	Args []byte
-}
+// POP3Command is a command: keyword [SP arguments] (RFC 1939, Section 3). It has no tag,
+// and its Args are without the spaces around them and without the CRLF.
+type POP3Command IMAPCommand
 
 // ParsePOP3Command splits a line; ok is false where the keyword is none.
 func ParsePOP3Command(line []byte) (c POP3Command, ok bool) {
 	name, args, _ := bytes.Cut(TrimLineEnd(line), []byte(" "))
-	return POP3Command{name, bytes.TrimSpace(args)}, len(name) > 0 && all(name, isAtomChar)
+	return POP3Command{Name: name, Args: bytes.TrimSpace(args)}, len(name) > 0 && all(name, isAtomChar)
 }
 
 // IsLogin reports whether +OK to the command means that the client is logged

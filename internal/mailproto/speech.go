@@ -61,14 +61,11 @@ func (s *Speech) Line(line []byte) {
 	if s == nil || s.ended {
 		return
 	}
-	var cmd IMAPCommand
-	var ok bool
+	cmd, ok := ParseIMAPCommand(line)
 	if s.pop3 {
 		var c POP3Command
 		c, ok = ParsePOP3Command(line)
-		cmd.Name, cmd.Args = c.Name, c.Args
-	} else {
-		cmd, ok = ParseIMAPCommand(line)
+		cmd = IMAPCommand(c)
 	}
 	if !ok {
 		return

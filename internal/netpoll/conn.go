@@ -69,13 +69,10 @@ type Conn struct {
 	poller
 }
 
-// Start begins polling by way of read, nil meaning c.Read itself. From then on a
+// Start begins polling by way of read, which may be c.Read itself. From then on a
 // write waits no longer than writeTimeout for the peer to take something. resume is
 // called when c is parked no longer.
 func (c *Conn) Start(read func([]byte) (int, error), writeTimeout time.Duration, resume func()) error {
-	if read == nil {
-		read = c.Read
-	}
 	c.writeTimeout.Store(int64(writeTimeout))
 	if err := c.start(read, resume); err != nil {
 		return err

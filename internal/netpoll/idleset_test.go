@@ -21,7 +21,7 @@ func waitResumed(t *testing.T, resumed chan struct{}) {
 func TestAParkedConnectionIsResumed(t *testing.T) {
 	c, peer := pair(t)
 	resumed := make(chan struct{}, 10)
-	if err := c.Start(nil, time.Hour, func() { resumed <- struct{}{} }); err != nil {
+	if err := c.Start(c.Read, time.Hour, func() { resumed <- struct{}{} }); err != nil {
 		t.Fatal(err)
 	}
 	park := func() {
@@ -49,7 +49,7 @@ func TestAParkedConnectionIsResumed(t *testing.T) {
 func TestUnparkKeepsAConnectionFromParking(t *testing.T) {
 	c, _ := pair(t)
 	resumed := make(chan struct{}, 1)
-	c.Start(nil, time.Hour, func() { resumed <- struct{}{} })
+	c.Start(c.Read, time.Hour, func() { resumed <- struct{}{} })
 	if !c.Park() {
 		t.Fatal("does not park")
 	}
@@ -68,7 +68,7 @@ func TestNoConnectionIsLeftInAnIdleSetThatCloses(t *testing.T) {
 	}
 	c.IdleSet = set
 	resumed := make(chan struct{}, 1)
-	c.Start(nil, time.Hour, func() { resumed <- struct{}{} })
+	c.Start(c.Read, time.Hour, func() { resumed <- struct{}{} })
 	if !c.Park() {
 		t.Fatal("does not park")
 	}
