@@ -97,16 +97,6 @@ func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQue
 	writeJSON(w, answer)
 }
 
-// page reads a page of clients, and finds what they meet.
-func (c *Clients) page(ctx context.Context, q clientsQuery) ([]clientJSON, string, error) {
-	list, next, err := c.Store.Clients(ctx, q.filter, q.order, q.cursor, q.limit)
-	if err != nil {
-		return nil, "", err
-	}
-	views, err := c.views(ctx, list)
-	return views, next, err
-}
-
 // views finds what clients meet.
 func (c *Clients) views(ctx context.Context, list []ledger.Client) ([]clientJSON, error) {
 	hellos, err := c.Store.HellosOf(ctx, list)
@@ -170,7 +160,11 @@ func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuer
 	stream(w, r, c.Log, header, 0, func(out io.Writer) error {
 		lines := text.AppendRecord(nil, clientsHeader)
 		for {
-			list, next, err := c.page(r.Context(), q)
+			found, next, err := c.Store.Clients(r.Context(), q.filter, q.order, q.cursor, q.limit)
+			if err != nil {
+				return err
+			}
+			list, err := c.views(r.Context(), found)
 			if err != nil {
 				return err
 			}

@@ -181,8 +181,7 @@ func (p *Page) view(r *http.Request) *pageView {
 	s := p.State()
 	v := &pageView{frame: p.frame(s), Policy: policyPartOf(s)}
 	if len(s.Failed) > 0 {
-		v.Alerts = append(v.Alerts, "The policy file has changed, and cannot be used; the policy below is the one before:")
-		v.Alerts = append(v.Alerts, s.Failed...)
+		v.Alerts = append([]string{"The policy file has changed, and cannot be used; the policy below is the one before:"}, s.Failed...)
 	}
 	if n := p.Dropped(); n > 0 {
 		v.Alerts = append(v.Alerts, number(int(n))+" sightings found no room in the ledger: there are more clients than it tells of.")
