@@ -51,7 +51,7 @@ const (
 var Modes = []Mode{Enforce, Explain, Observe}
 
 // String returns the mode's name in configuration, logs and metrics.
-func (m Mode) String() string { return [...]string{"enforce", "explain", "observe"}[m] }
+func (m Mode) String() string { return [...]string{"enforce", "explain", "observe", "hold"}[m] }
 
 // MarshalText is String.
 func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
@@ -114,6 +114,8 @@ type Verdict struct {
 	Serve Mode
 	// Rule that decided on a legacy handshake; empty where none took it.
 	Rule string
+	// Watched: that rule, or else the policy, has a guard or a grace.
+	Watched bool
 	// Key is the one to answer with: the first with which the configuration that Serve
 	// selects completes the handshake, ECDSA before RSA; zero where there is none.
 	Key KeyTypes
@@ -155,6 +157,7 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	}
 	v.Reason, v.Key, v.RSAKeyExchange = v.Floor.judge(h, at.Keys)
 	if s.policy != nil {
+		v.Watched = s.policy.guard != nil
 		for _, f := range s.policy.judged {
 			v.judged[f], _, _ = f.judge(h, at.Keys)
 		}
@@ -170,7 +173,10 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	}
 	always := false // to the old server
 	if o.Rule != nil {
-		v.Mode, v.Rule, always = o.Mode, o.Rule.Name, o.Rule.PassThrough
+		v.Mode, v.Rule, v.Watched, always = o.Mode, o.Rule.Name, o.Rule.watched(), o.Rule.PassThrough
+		if v.Mode == Enforce && o.Rule.Grace > 0 && s.policy.graced != nil && s.policy.graced(o.Rule, at.Client, t) {
+			v.Mode = Explain
+		}
 	}
 	if v.Mode == Enforce || h.Fallback() {
 		return v

@@ -63,24 +63,24 @@ var badFiles = []struct {
 
 	// Keys.
 	{"unknown keys everywhere", "flor: tls1.2\nrules:\n- {name: r, mode: observe, acount: x, match: {sni: [x]}, share: {from: 1%, to: 2%, for: client}, from: 2026-01-01T00:00:00Z, until: 2026-02-01T00:00:00Z}\ncandidates:\n- {name: c, floor: tls1.3, mode: observe}\n", []string{
-		`1:1: unknown key "flor" in the policy: use candidates, explain_text, floor, mode, rules`,
-		`3:28: rule "r": unknown key "acount" in a rule: use floor, for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`,
+		`1:1: unknown key "flor" in the policy: use candidates, explain_text, floor, guard, mode, rules`,
+		`3:28: rule "r": unknown key "acount" in a rule: use floor, for, from, grace, guard, match, mode, name, owner, pass_through, schedule, share, timezone, until`,
 		`3:47: rule "r": unknown key "sni" in match: use client, ja4, listener, port, server_name, version`,
 		`3:84: rule "r": unknown key "for" in share: use by, from, to`,
 		`5:28: candidate "c": unknown key "mode" in a candidate: use floor, name`}},
-	{"keys in capitals", "Floor: tls1.2\n", []string{`1:1: unknown key "Floor" in the policy: use candidates, explain_text, floor, mode, rules`}},
+	{"keys in capitals", "Floor: tls1.2\n", []string{`1:1: unknown key "Floor" in the policy: use candidates, explain_text, floor, guard, mode, rules`}},
 	{"a key twice", "floor: tls1.2\nfloor: tls1.3\n", []string{`2:1: floor stands twice in the policy: take one of them away`}},
 	{"a key twice in a rule", ruleFile("mode: enforce", "match: {port: [1], port: [2]}"), []string{
 		`4:3: rule "r": mode stands twice in a rule: take one of them away`, `5:22: rule "r": port stands twice in match: take one of them away`}},
 	{"keys that are no words", "1: x\ntrue: x\n~: x\n? [a, b]\n: x\n? {a: b}\n: x\n", []string{
-		`1:1: unknown key "1" in the policy: use candidates, explain_text, floor, mode, rules`,
-		`2:1: unknown key "true" in the policy: use candidates, explain_text, floor, mode, rules`,
-		`3:1: unknown key "~" in the policy: use candidates, explain_text, floor, mode, rules`,
+		`1:1: unknown key "1" in the policy: use candidates, explain_text, floor, guard, mode, rules`,
+		`2:1: unknown key "true" in the policy: use candidates, explain_text, floor, guard, mode, rules`,
+		`3:1: unknown key "~" in the policy: use candidates, explain_text, floor, guard, mode, rules`,
 		`4:3: a key of the policy is a list, not a word`,
 		`6:3: a key of the policy is a mapping, not a word`}},
 	{"a merge key", "rules:\n- &r {name: r, mode: observe}\n- {<<: *r, name: s}\n", []string{
 		`3:3: rule "s": a rule has no mode: add mode: and its value`,
-		`3:4: rule "s": unknown key "<<" in a rule: use floor, for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until`}},
+		`3:4: rule "s": unknown key "<<" in a rule: use floor, for, from, grace, guard, match, mode, name, owner, pass_through, schedule, share, timezone, until`}},
 	{"keys without a value", ruleFile("match:", "until: ~", "share: null", "schedule:", "for: 1m"), []string{
 		`4:3: rule "r": match has no value: write one, or take the key away`,
 		`5:3: rule "r": until has no value: write one, or take the key away`,

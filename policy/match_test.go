@@ -209,15 +209,22 @@ var crowdedRules = map[string]func(i int) string{
 	"ja4":    func(i int) string { return fmt.Sprintf("    ja4: [t10d2306%02d_44099cda8a52_195413a0cc0f]\n", i) },
 	"shares": func(int) string { return "  share: 0%\n" },
 	"floors": func(int) string { return "    listener: [pop3]\n  floor: tls1.3\n" },
+	"guards": func(int) string {
+		return "    listener: [pop3]\n  floor: tls1.3\n  grace: 7d\n  guard: {clients: 20, within: 1h, then: observe}\n"
+	},
 	"everything": func(i int) string {
 		return "    ja4: [t10d230600_44099cda8a52_195413a0cc0f]\n    version: [tls1.0]\n    listener: [imaps]\n  share: 1%\n"
 	},
 }
 
 func crowdedDecision(t testing.TB, kind string, h *Hello) func() Verdict {
-	p := policyOf(t, crowdedFile(crowdedRules[kind]))
+	file := crowdedFile(crowdedRules[kind])
+	if kind == "guards" {
+		file = strings.ReplaceAll(file, "  mode: observe\n", "  mode: enforce\n")
+	}
+	p := policyOf(t, file)
 	at := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	s := p.At(at)
+	s := p.Guarded(nil, func(*Rule, netip.Addr, time.Time) bool { return true }).At(at)
 	place := ConnInfo{Keys: RSA | ECDSAP256, Listener: "imaps", Port: 993, Client: netip.MustParseAddr("::ffff:10.50.5.5")}
 	return func() Verdict { return s.Decide(h, place, at, 1<<63) }
 }
@@ -239,7 +246,7 @@ func TestADecisionWithManyRulesDoesNotAllocate(t *testing.T) {
 
 func BenchmarkDecideWithRules(b *testing.B) {
 	named := with(old, func(h *Hello) { h.ServerName = "a.n100.example.org" })
-	for _, kind := range []string{"nets", "names", "ja4", "shares", "floors", "everything"} {
+	for _, kind := range []string{"nets", "names", "ja4", "shares", "floors", "guards", "everything"} {
 		b.Run(kind, func(b *testing.B) {
 			decision := crowdedDecision(b, kind, &named)
 			b.ReportAllocs()

@@ -44,13 +44,15 @@ type file struct {
 }
 
 func (f *file) top(n *yaml.Node) {
-	f.mapping(n, "the policy", map[string]field{
+	seen := f.mapping(n, "the policy", map[string]field{
 		"floor":        scalar(f, "floor", &f.policy.floor, ParseFloor),
 		"mode":         scalar(f, "mode", &f.policy.mode, ParseMode),
+		"guard":        {read: func(n *yaml.Node) { f.policy.guard = f.readGuard(n) }},
 		"rules":        {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "rules", &f.at.Rule, f.readRule) }},
 		"explain_text": scalar(f, "explain_text", &f.policy.explainText, func(s string) (string, error) { return s, CheckExplainText(s) }),
 		"candidates":   {emptyOK: true, read: func(n *yaml.Node) { f.each(n, "candidates", &f.at.Candidate, f.readCandidate) }},
 	})
+	f.checkGuard(seen["guard"], f.policy.guard, f.policy.mode, nil)
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		f.add(n, "the file is empty: write floor: tls1.2 and mode: enforce into it")
 	}
@@ -130,6 +132,8 @@ func (f *file) readRule(n *yaml.Node) {
 		"floor":        scalar(f, "floor", &r.Floor, ParseFloor),
 		"owner":        scalar(f, "owner", &r.Owner, parseOwner),
 		"pass_through": scalar(f, "pass_through", &r.PassThrough, parseAlways),
+		"guard":        {read: func(n *yaml.Node) { r.Guard = f.readGuard(n) }},
+		"grace":        scalar(f, "grace", &r.Grace, parseOpen),
 		"from":         scalar(f, "from", &r.From, dated(&from)),
 		"until":        scalar(f, "until", &r.Until, dated(&until)),
 		"timezone":     scalar(f, "timezone", &r.Zone, parseZone),
@@ -143,6 +147,10 @@ func (f *file) readRule(n *yaml.Node) {
 	if r.PassThrough && seen["mode"] != nil && r.Mode != Observe {
 		f.add(seen["pass_through"], "pass_through needs mode: observe, since only a client that is let in can go to the old server")
 	}
+	if r.Grace > 0 && seen["mode"] != nil && r.Mode != Enforce {
+		f.add(seen["grace"], "grace needs mode: enforce, since only a client that would be refused is told why for so long")
+	}
+	f.checkGuard(seen["guard"], r.Guard, r.Mode, r.Share)
 	if !r.From.IsZero() && !r.Until.IsZero() && !r.From.Before(r.Until) {
 		f.add(seen["until"], "until is not after from: set a later until")
 	}

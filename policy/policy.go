@@ -17,13 +17,16 @@ type Policy struct {
 	mode       Mode
 	rules      []*Rule
 	candidates []Candidate
+	guard      *Guard // of its own mode
+	graced     Graced
 	// explainText is what explain says to clients whose version is too old; empty
 	// where the file does not say.
 	explainText string
 	source      []byte    // what Parse has read; nil for that of New
 	doubts      []Problem // about how the file is written
 	judged      []Floor   // those of the candidates, each once
-	keys        []index   // as Keys
+	guards      []GuardState
+	keys        []index // as Keys
 	// all are all rules, scheduled those with a schedule, ownFloor those with one.
 	all, scheduled, ownFloor ruleSet
 }
@@ -67,7 +70,9 @@ func compiled(p *Policy) *Policy {
 	for _, k := range Keys {
 		p.keys = append(p.keys, indexOf(k, p.rules))
 	}
+	p.watch(PolicyGuard, p.guard)
 	for i, r := range p.rules {
+		p.watch(r.Name, r.Guard)
 		r.place, r.shuffle = i, shuffleOf(r.Name)
 		p.all.add(i)
 		if r.Schedule != nil {
@@ -189,13 +194,23 @@ func (p *Policy) MayServeLegacy(t time.Time) bool {
 		for _, at := range dates {
 			running := p.only(reached, func(r *Rule) bool { return r.within(at) })
 			for o := range p.outcomes(running, ruleSet{}, share) {
-				if o.Mode != Enforce && o.Part > 0 {
+				if o.Part > 0 && p.mayServe(o) {
 					return true
 				}
 			}
 		}
 		return false
 	})
+}
+
+// mayServe reports whether an outcome lets anybody in, or tells it why, now or once its
+// guard has tripped.
+func (p *Policy) mayServe(o Outcome) bool {
+	guard := p.guard
+	if o.Rule != nil {
+		guard = o.Rule.Guard
+	}
+	return o.Mode != Enforce || guard != nil && guard.Then != hold || o.Rule != nil && o.Rule.Grace > 0
 }
 
 // ParseMode returns the mode of that name.

@@ -21,6 +21,11 @@ type Rule struct {
 	// PassThrough: with Observe, a client goes to the old server also where
 	// crypto/tls could serve it.
 	PassThrough bool
+	// Guard takes the rule back where it hurts; nil does not.
+	Guard *Guard
+	// Grace has Enforce tell a client why, which is known to have logged in, for so long
+	// from its first refusal on.
+	Grace time.Duration
 	// Match narrows the rule down; nil takes every legacy handshake.
 	Match Match
 	// Share narrows it down further, to a part of the clients or connections;
