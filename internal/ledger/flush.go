@@ -34,11 +34,12 @@ type batch struct {
 	hellos         map[policy.JA4]string
 	logins         map[clientKey]loginCount
 	accounts       map[accountKey]span
+	refusals       map[refusal]span
 	suspects       []netip.Addr // may be scanners
 }
 
 func (b *batch) empty() bool {
-	return len(b.sightings)+len(b.hellos)+len(b.logins)+len(b.accounts) == 0
+	return len(b.sightings)+len(b.hellos)+len(b.logins)+len(b.accounts)+len(b.refusals) == 0
 }
 
 // Run writes every few seconds until the context ends; Close writes the rest.
@@ -131,7 +132,7 @@ func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {
 			r.shards[i].gather(b)
 		}
 		if i == shardCount {
-			b.logins, b.accounts, b.hellos = last.logins, last.accounts, last.hellos
+			b.logins, b.accounts, b.hellos, b.refusals = last.logins, last.accounts, last.hellos, last.refusals
 		}
 		if b.empty() {
 			continue

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"postern/internal/postgrestest"
+	"postern/proxy"
 )
 
 func TestReplicasBehindPgBouncer(t *testing.T) {
@@ -31,6 +32,18 @@ func TestReplicasBehindPgBouncer(t *testing.T) {
 		t.Errorf("a report reads %d clients, %v", n, err)
 	}
 	if err := Try(t.Context(), first.url); err != nil {
+		t.Error(err)
+	}
+	p := guardedBy(t, twoGuards)
+	for i := range 4 {
+		first.session(hello(fmt.Sprintf("203.0.113.%d", i)), "anna", "")
+		first.flush()
+		first.meet(hello(fmt.Sprintf("203.0.113.%d", i), byRule("cutover"), outcome(proxy.Rejected)))
+	}
+	if s := first.check(p)["cutover"]; s.Seen != 4 || s.Tripped.IsZero() {
+		t.Errorf("a guard: %+v", s)
+	}
+	if err := first.store.Release(t.Context(), "cutover", first.now()); err != nil {
 		t.Error(err)
 	}
 }

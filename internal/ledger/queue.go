@@ -35,6 +35,7 @@ type queue struct {
 	logins   map[clientKey]loginCount
 	accounts map[accountKey]span
 	hellos   map[policy.JA4]string // one for each fingerprint, as it is stored, to judge it again later
+	refusals map[refusal]span
 
 	// unnamed are the IMAP sessions, by the connection's number, of accounts whose
 	// program has not said what it is so far.
@@ -80,7 +81,8 @@ const (
 	asPattern = "\x1e"
 )
 
-// span is when an account has logged in, in seconds since 1970.
+// span is when an account has logged in, or a rule has refused a client, in seconds since
+// 1970.
 type span struct{ first, last int64 }
 
 // knownAccount is an account that has logged in; without a name, clients of none that is
@@ -103,6 +105,7 @@ func (q *queue) init() {
 	q.logins = make(map[clientKey]loginCount)
 	q.accounts = make(map[accountKey]span)
 	q.hellos = make(map[policy.JA4]string)
+	q.refusals = make(map[refusal]span)
 	q.unnamed = make(map[uint64]accountKey)
 	q.known = newKnownClients()
 	q.fingerprints = make(map[policy.JA4]bool)
@@ -243,6 +246,21 @@ func (q *queue) addHello(ja4 policy.JA4, h *policy.Hello) {
 	q.hellos[ja4] = string(text)
 }
 
+// addRefusal reports false where there is no room.
+func (q *queue) addRefusal(k refusal, now int64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s, waits := q.refusals[k]
+	switch {
+	case !waits && len(q.refusals) >= maxPending:
+		return false
+	case !waits:
+		s.first = now
+	}
+	q.refusals[k] = span{s.first, now}
+	return true
+}
+
 // loadAccounts replaces the known accounts by those in the store, latest first,
 // and those that wait.
 func (q *queue) loadAccounts(stored []account) {
@@ -282,6 +300,7 @@ func (q *queue) gather(b *batch) {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	b.logins, b.accounts, b.hellos = maps.Clone(q.logins), maps.Clone(q.accounts), maps.Clone(q.hellos)
+	b.refusals = maps.Clone(q.refusals)
 }
 
 // acknowledge removes what was written.
@@ -291,6 +310,7 @@ func (q *queue) acknowledge(b *batch) {
 	for ja4 := range b.hellos {
 		delete(q.hellos, ja4)
 	}
+	maps.DeleteFunc(q.refusals, func(k refusal, s span) bool { return b.refusals[k] == s })
 	for k, w := range b.accounts {
 		if q.accounts[k].last == w.last {
 			delete(q.accounts, k)
@@ -320,4 +340,5 @@ func (q *queue) erase(account func(string) bool, client netip.Addr) {
 	maps.DeleteFunc(q.accounts, func(k accountKey, _ span) bool { return k.client == client || account(k.account) })
 	maps.DeleteFunc(q.unnamed, func(_ uint64, k accountKey) bool { return k.client == client || account(k.account) })
 	maps.DeleteFunc(q.logins, func(k clientKey, _ loginCount) bool { return k.client == client })
+	maps.DeleteFunc(q.refusals, func(k refusal, _ span) bool { return client.IsValid() && k.network == networkNumber(client) })
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"postern/internal/text"
+	"postern/policy"
 	"postern/proxy"
 )
 
@@ -46,6 +48,12 @@ type Recorder struct {
 	inDoubt        *batch
 
 	loaded accountsState
+	// loggedIn are the clients that have, without a rule, and for graces when rules have
+	// refused them first, in seconds since 1970. listDue is when to read them again; away:
+	// the ledger could not be asked for guards.
+	loggedIn atomic.Pointer[map[refusal]int64]
+	listDue  time.Time
+	away     bool
 }
 
 // Options configure a Recorder.
@@ -70,6 +78,7 @@ func NewRecorder(o Options) *Recorder {
 		r.shards[i].entries, r.shards[i].today = make(map[entryKey]*entry), make(map[int64]*variants)
 	}
 	r.queue.init()
+	r.loggedIn.Store(new(map[refusal]int64))
 	r.lastGood.Store(r.now().Unix())
 	r.store.writing.Lock()
 	defer r.store.writing.Unlock()
@@ -119,6 +128,10 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 	}
 	t := r.now()
 	now := t.Unix()
+	if h.Verdict.Watched && (h.Outcome == proxy.Rejected || h.Outcome == proxy.Explained) {
+		rule := cmp.Or(h.Verdict.Rule, policy.PolicyGuard)
+		r.count(r.queue.addRefusal(refusal{rule, networkNumber(h.Client.Addr())}, now))
+	}
 	k := entryKey{
 		client: h.Client.Addr().WithZone(""), listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
 		version: h.Verdict.Version, port: h.Local.Port(), reason: h.Verdict.Reason, name: hostName(h.Hello.ServerName),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,7 +64,7 @@ func (w *writer) update() {
 		statements = w.d.statements("tables")
 	}
 	set := fmt.Sprintf(`UPDATE postern_ledger SET version = %[1]d WHERE version <> %[1]d`, schemaVersion)
-	if w.runAll(append(statements, set, begin())); w.err != nil {
+	if w.runAll(slices.Concat(statements, []string{set, begin()}, w.d.statements("guards"))); w.err != nil {
 		w.err = fmt.Errorf("making its tables: %w", w.err)
 	}
 }

@@ -321,7 +321,7 @@ func makeInMemory(c modernc.ExecQuerierContext, dsn string) error {
 	if !strings.Contains(dsn, inMemory) {
 		return nil
 	}
-	for _, statement := range append(sqlite.statements("tables"), begin()) {
+	for _, statement := range slices.Concat(sqlite.statements("tables"), []string{begin()}, sqlite.statements("guards")) {
 		if _, err := c.ExecContext(context.Background(), statement, nil); err != nil {
 			return fmt.Errorf("making its tables: %w", err)
 		}

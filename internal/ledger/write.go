@@ -91,6 +91,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.id, b.id)) })
 	return s.within(ctx, func(w *writer) {
 		w.batch(b)
+		w.refusals(b.refusals) // of clients that had logged in before
 		for ofDay := range Runs(rows, func(r **sighting) int64 { return int64((*r).day) }) {
 			w.sightings(ofDay)
 		}
@@ -186,7 +187,8 @@ type column struct{ name, is string }
 const rowsAtOnce = 1000
 
 // insert adds n rows to a table: columns have the values that row appends to
-// its argument, numbers or texts, and computed are computed there.
+// its argument, numbers or texts, and computed are computed there. The rest of the
+// statement may begin with a condition on a row, in which @name is as in a column.
 func (w *writer) insert(table string, columns []string, computed []column, n int, rest string, row func(i int, to []any) []any) {
 	if n == 0 || w.err != nil {
 		return
@@ -203,12 +205,17 @@ func (w *writer) insert(table string, columns []string, computed []column, n int
 	for _, c := range computed {
 		names, values = append(names, c.name), append(values, strings.NewReplacer(pairs...).Replace(c.is))
 	}
+	rest = strings.NewReplacer(pairs...).Replace(rest)
 	statement := "INSERT INTO " + table + " (" + strings.Join(names, ", ") + ") "
 	if w.d.columns {
 		w.insertMany(statement+"SELECT "+strings.Join(values, ", ")+" FROM jsonb_array_elements($1::jsonb) n "+rest, n, row)
 		return
 	}
-	statement += "VALUES (" + strings.Join(values, ", ") + ") " + rest
+	if strings.HasPrefix(rest, "WHERE") {
+		statement += "SELECT " + strings.Join(values, ", ") + " " + rest
+	} else {
+		statement += "VALUES (" + strings.Join(values, ", ") + ") " + rest
+	}
 	args := make([]any, 0, len(columns))
 	for i := 0; i < n && w.err == nil; i++ {
 		w.run(statement, row(i, args[:0])...)
@@ -382,6 +389,28 @@ func (w *writer) accounts(seen map[accountKey]span) {
 				folded = ""
 			}
 			return append(to, client, ja4, k.account, k.software, folded, s.first, s.last, ownerOf(client, ja4))
+		})
+}
+
+// bucketOf is the first key that a sighting of a network may have, and inBucket how far the
+// last one is from it.
+func bucketOf(network int64) int64 { return keyOf(network, nil) &^ inBucket }
+
+const inBucket = 1<<(63-bucketBits) - 1
+
+// loggedIn is the condition on sightings s of a network, with its bucket, that has.
+var loggedIn = fmt.Sprintf("s.id BETWEEN %%[1]s AND %%[1]s + %d AND s.network = %%[2]s AND s.login_ok > 0", inBucket)
+
+// refusals writes those of clients that have logged in, first and last. A first one that lies
+// ahead is of a clock that was.
+func (w *writer) refusals(seen map[refusal]span) {
+	list := slices.Collect(maps.Keys(seen))
+	w.insert("refusals", []string{"rule", "network", "bucket", "first_seen", "last_seen"}, nil, len(list),
+		"WHERE (SELECT count(*) FROM sightings s WHERE "+fmt.Sprintf(loggedIn, "@bucket", "@network")+`) > 0 ON CONFLICT (rule, network) DO UPDATE SET
+		last_seen = excluded.last_seen, first_seen = CASE WHEN excluded.last_seen < refusals.first_seen THEN excluded.first_seen ELSE refusals.first_seen END`,
+		func(i int, to []any) []any {
+			k := list[i]
+			return append(to, k.rule, k.network, bucketOf(k.network), seen[k].first, seen[k].last)
 		})
 }
 

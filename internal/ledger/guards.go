@@ -1,0 +1,171 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"postern/internal/text"
+	"postern/policy"
+)
+
+// refusal is a client, as networkNumber, and a rule with a guard or a grace that has
+// refused it or told it why.
+type refusal struct {
+	rule    string
+	network int64
+}
+
+const (
+	// listEvery is how often it is read who has logged in, or less often where that takes long: a 20th
+	// of the time.
+	listEvery  = 3 * time.Second
+	listedPart = 20
+	// overlap is how far the clocks of replicas may be apart, in seconds.
+	overlap = 60
+)
+
+// Graced is a [policy.Graced].
+func (r *Recorder) Graced(rule *policy.Rule, client netip.Addr, t time.Time) bool {
+	all, network := *r.loggedIn.Load(), networkNumber(client)
+	first, refused := all[refusal{rule.Name, network}]
+	_, known := all[refusal{network: network}]
+	return known && (!refused || t.Unix()-first < int64(rule.Grace/time.Second))
+}
+
+// Guards returns the guards of a policy as all replicas have them, and has those trip that
+// have met too many clients. It keeps up with who has logged in. After an error, all stays
+// as it is; the log says so. It must not be called twice at once.
+func (r *Recorder) Guards(ctx context.Context, p *policy.Policy) (states []policy.GuardState, err error) {
+	if !p.Watches() {
+		return nil, nil
+	}
+	within, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	if err = r.store.migrate(within); err == nil && slices.ContainsFunc(p.Rules(), func(r *policy.Rule) bool { return r.Grace > 0 }) {
+		err = r.listLoggedIn(within)
+	}
+	now := r.now().UTC().Truncate(time.Second)
+	if err == nil {
+		states, err = r.store.Guards(within, p, now)
+	}
+	for i := range states {
+		g := &states[i]
+		// One that was tripped by a clock ahead of this trips now: a share would grow until then.
+		if g.Tripped.IsZero() && g.Seen > g.Clients || g.Tripped.After(now) {
+			g.Tripped = now
+			err = cmp.Or(err, r.store.trip(within, g))
+		}
+	}
+	if err != nil && !r.away && !errors.Is(ctx.Err(), context.Canceled) {
+		r.log.Error("the ledger cannot be asked, guards and graces stay as they are", "ledger", r.store.name, "error", oneLine{err})
+	}
+	r.away = err != nil
+	return states, err
+}
+
+// listLoggedIn reads, if it is time for that, who has logged in, and since when they are
+// refused.
+func (r *Recorder) listLoggedIn(ctx context.Context) error {
+	begun := time.Now()
+	if begun.Before(r.listDue) {
+		return nil
+	}
+	all := make(map[refusal]int64)
+	err := read(ctx, r.store.db, "reading who has logged in", `SELECT DISTINCT network, '', 0 FROM sightings WHERE login_ok > 0
+		UNION ALL SELECT network, rule, first_seen FROM refusals`, nil, func(row row) error {
+		all[refusal{string(row.text(1)), row.int(0)}] = row.int(2)
+		return nil
+	})
+	if err == nil {
+		r.loggedIn.Store(&all)
+		r.listDue = time.Now().Add(max(listEvery, listedPart*time.Since(begun)))
+	}
+	return err
+}
+
+// Guards returns the guards of a policy as they are at a time.
+func (s *Store) Guards(ctx context.Context, p *policy.Policy, t time.Time) ([]policy.GuardState, error) {
+	// What a clock wrote that was ahead does not count.
+	const statement = `SELECT COALESCE(max(g.tripped), 0), COALESCE(max(g.released), 0), (SELECT count(*) FROM refusals r
+			WHERE r.rule = $1 AND r.last_seen > $2 AND r.last_seen <= $3 AND r.last_seen > COALESCE(max(g.released), 0))
+		FROM guards g WHERE g.rule = $1`
+	all := slices.Clone(p.Guards())
+	for i := range all {
+		g := &all[i]
+		g.Seen, g.Tripped, g.Released = 0, time.Time{}, time.Time{}
+		err := read(ctx, s.db, "reading guards", statement, []any{g.Rule, t.Add(-g.Guard.Within).Unix(), t.Unix() + overlap}, func(r row) error {
+			g.Tripped, g.Released, g.Seen = timeOf(r.int(0)), timeOf(r.int(1)), int(r.int(2))
+			return nil
+		})
+		if err != nil && !noTable(err) { // an earlier version has made the ledger
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// trip has a guard trip, unless it has before that time, or was released meanwhile.
+func (s *Store) trip(ctx context.Context, g *policy.GuardState) error {
+	return s.within(ctx, func(w *writer) {
+		w.run(`INSERT INTO guards VALUES ($1, $2, 0) ON CONFLICT (rule) DO UPDATE SET tripped = excluded.tripped
+			WHERE guards.released = $3 AND (guards.tripped = 0 OR guards.tripped > excluded.tripped)`,
+			g.Rule, g.Tripped.Unix(), max(0, g.Released.Unix()))
+	})
+}
+
+func timeOf(seconds int64) (t time.Time) {
+	if seconds > 0 {
+		t = time.Unix(seconds, 0).UTC()
+	}
+	return t
+}
+
+// Release lets a guard go: refusals up to a time do not count any more. Its error is
+// ErrAway.
+func (s *Store) Release(ctx context.Context, rule string, until time.Time) error {
+	err := s.within(ctx, func(w *writer) {
+		w.run(`INSERT INTO guards VALUES ($1, 0, $2) ON CONFLICT (rule) DO UPDATE SET tripped = 0, released = excluded.released`, rule, until.Unix())
+	})
+	if err != nil {
+		return fmt.Errorf("%w: releasing the guard of %q: %w", ErrAway, rule, oneLine{err})
+	}
+	return nil
+}
+
+// TrippedBy returns the clients that have tripped a guard, by network, with their accounts.
+func (s *Store) TrippedBy(ctx context.Context, g *policy.GuardState) (map[string][]string, error) {
+	all := make(map[string][]string)
+	since := text.Later(g.Tripped.Add(-g.Guard.Within), g.Released)
+	err := read(ctx, s.db, "reading who has tripped a guard", `SELECT DISTINCT s.client, COALESCE(a.account, '') FROM refusals r
+		JOIN sightings s ON `+fmt.Sprintf(loggedIn, "r.bucket", "r.network")+` LEFT JOIN accounts a ON a.owner = s.owner
+		WHERE r.rule = $1 AND r.last_seen > $2 AND r.first_seen <= $3 ORDER BY 2`, []any{g.Rule, since.Unix(), g.Tripped.Unix()}, func(r row) error {
+		addr, err := netip.ParseAddr(string(r.text(0)))
+		network, account := (&Client{Addr: addr}).Network(), string(r.text(1))
+		names := append([]string{}, all[network]...) // which JSON has as a list in any case
+		if account != "" {
+			names = append(names, account)
+		}
+		all[network] = slices.Compact(names)
+		return err
+	})
+	return all, err
+}
+
+// FirstRefused returns when rules with a guard or a grace refused a client first, or told it
+// why, by their names.
+func (s *Store) FirstRefused(ctx context.Context, client netip.Addr) (map[string]time.Time, error) {
+	first := make(map[string]time.Time)
+	err := read(ctx, s.db, "reading refusals", `SELECT rule, first_seen FROM refusals WHERE network = $1`, []any{networkNumber(client)}, func(r row) error {
+		first[string(r.text(0))] = timeOf(r.int(1))
+		return nil
+	})
+	if noTable(err) {
+		return first, nil
+	}
+	return first, err
+}
