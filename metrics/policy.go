@@ -25,7 +25,7 @@ type policySeries struct {
 
 	failures, reloaded, good *grid
 
-	mode, share, exemption *prometheus.Desc
+	mode, share, exemption, tripped *prometheus.Desc
 }
 
 func (f factory) policy(o Options) *policySeries {
@@ -42,14 +42,17 @@ func (f factory) policy(o Options) *policySeries {
 			"Share of the handshakes which it matches that a rule takes now, 0 to 1.", []string{"rule"}, nil),
 		exemption: prometheus.NewDesc(namespace+"_policy_exemption_until_timestamp_seconds",
 			"When an exemption, which is a rule with an owner and an end, ends or has ended, in seconds since 1970.", []string{"rule"}, nil),
+		tripped: prometheus.NewDesc(namespace+"_guard_tripped",
+			"1 while the guard of a rule has tripped, else 0; (policy) is the guard of the policy's own mode.", []string{"rule"}, nil),
 	}
-	s.set(o.Policy)
+	s.set(o.Policy, true)
 	f.r.MustRegister(prometheus.CollectorFunc(s.collect))
 	return s
 }
 
-// set makes the series of a policy; those that the last one had, too, count on.
-func (s *policySeries) set(p *policy.Policy) {
+// set makes the series of a policy, which was read now or before; those that the last one
+// had, too, count on.
+func (s *policySeries) set(p *policy.Policy, read bool) {
 	var rules, candidates []string
 	for _, r := range p.Rules() {
 		rules = append(rules, r.Name)
@@ -64,8 +67,10 @@ func (s *policySeries) set(p *policy.Policy) {
 	s.refusals = newGrid("candidate_refusals_total", "Handshakes that another floor would refuse, by candidate, the highest version offered, and why.",
 		label{"listener", values(s.listeners)}, label{"candidate", candidates},
 		label{"version", values(offeredVersions)}, label{"reason", values(policy.Reasons)}).after(s.refusals)
-	s.reloaded.set(int(s.now().Unix()))
-	s.good.set(1)
+	if read {
+		s.reloaded.set(int(s.now().Unix()))
+		s.good.set(1)
+	}
 }
 
 // handshake counts the rule that decided, and the candidates that would refuse.
@@ -94,6 +99,9 @@ func (s *policySeries) collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(s.mode, prometheus.GaugeValue, float64(oneIf(mode == now)), string(l), mode.String())
 		}
 	}
+	for _, g := range p.Guards() {
+		ch <- prometheus.MustNewConstMetric(s.tripped, prometheus.GaugeValue, float64(oneIf(!g.Tripped.IsZero())), g.Rule)
+	}
 	for _, r := range p.Rules() {
 		ch <- prometheus.MustNewConstMetric(s.share, prometheus.GaugeValue, r.ShareAt(t), r.Name)
 		if r.Exemption() {
@@ -102,8 +110,11 @@ func (s *policySeries) collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// SetPolicy sets the running policy.
-func (m *Metrics) SetPolicy(p *policy.Policy) { m.policy.set(p) }
+// SetPolicy sets the running policy, which was read now.
+func (m *Metrics) SetPolicy(p *policy.Policy) { m.policy.set(p, true) }
+
+// SetGuards sets the running policy where one of its guards has tripped or was released.
+func (m *Metrics) SetGuards(p *policy.Policy) { m.policy.set(p, false) }
 
 // PolicyReloadFailed counts a policy file that has changed and cannot be used.
 func (m *Metrics) PolicyReloadFailed() {

@@ -3,7 +3,9 @@ package admin
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -482,5 +484,68 @@ func TestGuessesAtOnceAreNoMore(t *testing.T) {
 	wg.Wait()
 	if a, b := count[401].Load(), count[429].Load(); a != maxWrong || b != 50-maxWrong {
 		t.Errorf("%d answered, %d refused", a, b)
+	}
+}
+
+// A guard is let go by those with access, and by no page that a browser shows.
+func TestAGuardIsReleasedByThoseWithAccess(t *testing.T) {
+	type released struct{ rule, until string }
+	var got []released
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	handler := GuardHandler(func(_ context.Context, rule, until string) error {
+		if rule != "cutover" {
+			return errors.New("no such guard")
+		}
+		got = append(got, released{rule, until})
+		return nil
+	})
+	token, err := ReadToken(tokenFile(t, password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Options{Metrics: metrics, Readiness: NewReadiness(nil), Listen: "127.0.0.1:9993", Now: func() time.Time { return now },
+		Token: func() *Token { return token }, API: http.NotFoundHandler(), Page: http.NotFoundHandler(), Guard: handler, Log: silent})
+	const path = "/api/v1/guards?release=cutover"
+	elsewhere := New(Options{Metrics: metrics, Readiness: NewReadiness(nil), Listen: "192.0.2.1:9993", Now: func() time.Time { return now },
+		Token: func() *Token { return token }, API: http.NotFoundHandler(), Page: http.NotFoundHandler(), Guard: handler, Log: silent})
+	for given, status := range map[string]int{"": 401, bearer(wrong): 401, bearer(password): 200} {
+		r := httptest.NewRequest("POST", path, nil)
+		r.RemoteAddr, r.Host = "192.0.2.9:4711", "192.0.2.1:9993"
+		r.Header.Set("Authorization", given)
+		w := httptest.NewRecorder()
+		elsewhere.http.Handler.ServeHTTP(w, r)
+		if w.Code != status {
+			t.Errorf("off loopback with %q: status %d, want %d", given, w.Code, status)
+		}
+	}
+	got = nil
+	for _, tt := range []struct {
+		what, method, path, host string
+		header                   map[string]string
+		status                   int
+	}{
+		{"a command", "POST", path, "127.0.0.1:9993", nil, 200},
+		{"with a time", "POST", path + "&until=2026-11-25T13:00:00Z", "127.0.0.1:9993", nil, 200},
+		{"another rule", "POST", "/api/v1/guards?release=x", "127.0.0.1:9993", nil, 400},
+		{"a form", "POST", path, "127.0.0.1:9993", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, 415},
+		{"a page of another site", "POST", path, "127.0.0.1:9993", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		{"an old browser's", "POST", path, "127.0.0.1:9993", map[string]string{"Origin": "https://evil.example"}, 403},
+		{"another name", "POST", path, "evil.example", nil, 421},
+		{"a wrong token", "POST", path, "127.0.0.1:9993", map[string]string{"Authorization": bearer(wrong)}, 401},
+		{"a question", "GET", path, "127.0.0.1:9993", nil, 404},
+	} {
+		r := httptest.NewRequest(tt.method, tt.path, nil)
+		r.RemoteAddr, r.Host = "127.0.0.1:4711", tt.host
+		for k, v := range tt.header {
+			r.Header.Set(k, v)
+		}
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, r)
+		if w.Code != tt.status {
+			t.Errorf("%s: status %d, want %d: %s", tt.what, w.Code, tt.status, w.Body)
+		}
+	}
+	if want := []released{{"cutover", ""}, {"cutover", "2026-11-25T13:00:00Z"}}; !slices.Equal(got[:min(2, len(got))], want) {
+		t.Errorf("%v, want %v first", got, want)
 	}
 }

@@ -40,6 +40,8 @@ type Options struct {
 	// API answers GET and HEAD below /api/v1/, with the whole path, to those with
 	// access.
 	API http.Handler
+	// Guard answers POST for /api/v1/guards, to the same but no other site's pages.
+	Guard http.Handler
 	// Page answers GET and HEAD for / and /client to the same.
 	Page http.Handler
 	// Listen is the configured host:port, not the bound address. Unless it is
@@ -84,6 +86,7 @@ func New(o Options) *Server {
 			protected.Handle("GET "+path, h)
 			mux.Handle(path, guard.protect(protected))
 		}
+		mux.Handle("POST /api/v1/guards", guard.protect(http.NewCrossOriginProtection().Handler(o.Guard)))
 	}
 	if o.Pprof {
 		mux.Handle("/debug/pprof/", onlyLocal(http.DefaultServeMux)) // as net/http/pprof registers there

@@ -390,3 +390,20 @@ func TestThePageHasTheRulesOfTheAPI(t *testing.T) {
 	remote.expect(t, "after ten guesses", token, 429)
 	remote.expect(t, "the API after ten guesses", question{path: "/api/v1/legacy-clients", authorization: bearer(password)}, 429)
 }
+
+func TestThePageSaysThatAGuardHasTripped(t *testing.T) {
+	b := newTestLedger(t)
+	const rules = `rules:
+  - {name: cutover, mode: enforce, guard: {clients: 20, within: 1h, then: observe}}
+  - {name: ramp, mode: enforce, guard: {clients: 50, within: 1d, then: explain}}`
+	p := b.page(t, rules, func(_ *Page, s *PolicyState) {
+		s.Policy = s.Policy.Guarded([]policy.GuardState{{Rule: "cutover", Seen: 21, Tripped: b.now.Add(-time.Hour)}, {Rule: "ramp", Seen: 7}}, nil)
+	})
+	_, body := show(t, p)
+	for _, want := range []string{"Guard of cutover</dt><dd><b class=\"bad\">tripped ", "</b>: observe until <code>postern guard -release</code>",
+		"Guard of ramp</dt><dd>7 of 50 clients within 24h</dd>"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+}

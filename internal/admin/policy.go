@@ -1,10 +1,14 @@
 package admin
 
 import (
+	"context"
+	"errors"
 	"math"
 	"net/http"
+	"net/netip"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/internal/text"
 	"postern/policy"
 )
@@ -20,6 +24,8 @@ type PolicyState struct {
 	Listeners []string
 	Site      policy.Site
 	Now       time.Time
+	// FirstRefused returns when rules refused a client first that had logged in.
+	FirstRefused func(context.Context, netip.Addr) (map[string]time.Time, error)
 }
 
 // Bounds on the next changes.
@@ -29,10 +35,38 @@ const (
 )
 
 // PolicyHandler answers with the policy in force, its next changes and its
-// warnings, as JSON.
+// warnings, as JSON; for client=ADDRESS with what was refused to that client.
 func PolicyHandler(state func() PolicyState) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, policyView(state()))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s := state()
+		view := policyView(s)
+		if client, err := netip.ParseAddr(r.URL.Query().Get("client")); err == nil {
+			if view.FirstRefused, err = s.FirstRefused(r.Context(), client); err != nil {
+				writeError(w, http.StatusServiceUnavailable, unread)
+				return
+			}
+		}
+		writeJSON(w, view)
+	})
+}
+
+// GuardHandler lets the guard of a rule go: release=RULE, and until=TIME, before which
+// nothing counts. It takes no form, which a web page could send.
+func GuardHandler(release func(ctx context.Context, rule, until string) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Content-Type") != "" {
+			writeError(w, http.StatusUnsupportedMediaType, "release and until belong into the query, and nothing into the body")
+			return
+		}
+		query := r.URL.Query()
+		switch err := release(r.Context(), query.Get("release"), query.Get("until")); {
+		case errors.Is(err, ledger.ErrAway):
+			writeError(w, http.StatusServiceUnavailable, err.Error())
+		case err != nil:
+			writeError(w, http.StatusBadRequest, err.Error())
+		default:
+			writeJSON(w, struct{}{})
+		}
 	})
 }
 
@@ -54,6 +88,9 @@ type policyJSON struct {
 	Candidates   []policy.Candidate     `json:"candidates"`
 	NextChanges  []changeJSON           `json:"next_changes"`
 	Warnings     []policy.Problem       `json:"warnings"`
+	Guards       []policy.GuardState    `json:"guards"`
+	// FirstRefused is when rules with a guard or a grace refused the client first.
+	FirstRefused map[string]time.Time `json:"first_refused,omitempty"`
 }
 
 type ruleJSON struct {
@@ -74,6 +111,7 @@ type ruleJSON struct {
 	// PassThrough: to the old server, also where Postern could serve.
 	PassThrough bool   `json:"pass_through,omitempty"`
 	Floor       string `json:"floor,omitempty"` // its own
+	Grace       string `json:"grace,omitempty"`
 }
 
 type shareJSON struct {
@@ -96,7 +134,7 @@ func policyView(s PolicyState) policyJSON {
 		Now: now, File: s.File, Read: s.Read.UTC(), ReloadErrors: s.Failed,
 		Floor: p.Floor(), Mode: p.Mode(), Listeners: modes(&snapshot, s.Listeners),
 		Rules: []ruleJSON{}, Candidates: append([]policy.Candidate{}, p.Candidates()...), NextChanges: []changeJSON{},
-		Warnings: append([]policy.Problem{}, p.Warnings(now, s.Site)...),
+		Warnings: append([]policy.Problem{}, p.Warnings(now, s.Site)...), Guards: append([]policy.GuardState{}, p.Guards()...),
 	}
 	for _, r := range p.Rules() {
 		view.Rules = append(view.Rules, ruleView(r, now))
@@ -119,7 +157,7 @@ func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 	v := ruleJSON{
 		Name: r.Name, Mode: r.Mode, Line: r.Line, InForce: r.InForce(now), ShareNow: rounded(r.ShareAt(now)),
 		From: r.From, Until: r.Until, Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(), Match: r.Match,
-		PassThrough: r.PassThrough, Floor: r.OwnFloorName(),
+		PassThrough: r.PassThrough, Floor: r.OwnFloorName(), Grace: text.Either(r.Grace > 0, r.Grace.String(), ""),
 	}
 	if r.Schedule != nil {
 		v.Schedule, v.For = r.Schedule.Cron, r.Schedule.For.String()

@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"context"
 	"flag"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -30,6 +32,7 @@ rules:
   - {name: brownouts, mode: enforce, schedule: "0 9 * * *", for: 10m, timezone: Europe/Berlin, from: 2026-06-08T00:00:00Z, until: 2026-06-09T00:00:00Z}
   - {name: some, mode: explain, share: {from: 10%, to: 20%, by: connection}, from: 2026-06-01T00:00:00Z, until: 2026-06-11T00:00:00Z}
   - {name: over, mode: enforce, until: 2026-01-01T00:00:00Z}
+  - {name: cutover, mode: enforce, grace: 7d, guard: {clients: 20, within: 1h, then: observe}, from: 2026-07-01T00:00:00Z}
 candidates:
   - {name: new, floor: tls1.3}
 `))
@@ -38,14 +41,17 @@ candidates:
 	}
 	h := PolicyHandler(func() PolicyState {
 		return PolicyState{
-			Policy: p, File: "/etc/postern/policy.yaml", Read: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC),
+			Policy: p.Guarded([]policy.GuardState{{Rule: "cutover", Seen: 21, Tripped: time.Date(2026, 6, 5, 0, 0, 0, 0, time.UTC)}}, nil), File: "/etc/postern/policy.yaml", Read: time.Date(2026, 5, 1, 10, 0, 0, 0, time.UTC),
 			Failed:    []string{"/etc/postern/policy.yaml:1:1: the file is empty: write floor: tls1.2 and mode: enforce into it"},
 			Listeners: []string{"imaps", "pop3s"}, Site: policy.Site{Ports: []uint16{993}, Names: []string{"mail.example.org"}},
 			Now: time.Date(2026, 6, 6, 0, 0, 0, 0, time.UTC),
+			FirstRefused: func(_ context.Context, client netip.Addr) (map[string]time.Time, error) {
+				return map[string]time.Time{"cutover": time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), "over": time.Unix(0, 0)}, nil
+			},
 		}
 	})
 	r := httptest.NewRecorder()
-	h.ServeHTTP(r, httptest.NewRequest("GET", "/api/v1/policy", nil))
+	h.ServeHTTP(r, httptest.NewRequest("GET", "/api/v1/policy?client=192.0.2.7", nil))
 	if got := r.Header().Get("Content-Type"); r.Code != 200 || got != "application/json" {
 		t.Errorf("status %d, type %q", r.Code, got)
 	}
@@ -89,7 +95,8 @@ func TestAPolicyWithoutAFileIsReportedToo(t *testing.T) {
   "rules": [],
   "candidates": [],
   "next_changes": [],
-  "warnings": []
+  "warnings": [],
+  "guards": []
 }
 `
 	if diff := cmp.Diff(want, r.Body.String()); diff != "" {

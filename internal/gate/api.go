@@ -40,7 +40,8 @@ func (g *Runtime) policyState() admin.PolicyState {
 	running := g.policy.Load()
 	s := admin.PolicyState{
 		Policy: running.Policy, File: g.cfg.PolicyFile, Read: running.read, Now: g.now(),
-		Site: policyfile.Site(g.cfg, g.material.Certificates.Load()),
+		Site:         policyfile.Site(g.cfg, g.material.Certificates.Load()),
+		FirstRefused: g.ledger.store.FirstRefused,
 	}
 	if failed := g.policyErrors.Load(); failed != nil {
 		s.Failed = *failed

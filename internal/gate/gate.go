@@ -48,6 +48,8 @@ type Runtime struct {
 	signals         atomic.Int64    // that have asked for it
 
 	policy       atomic.Pointer[running]
+	policyLock   sync.Mutex // held while it is replaced
+	guardLock    sync.Mutex // held while its guards are read
 	policyFiles  *watch.Watcher
 	policyErrors atomic.Pointer[[]string] // of a changed file that is not in force
 	now          func() time.Time         // the policy's clock
@@ -108,12 +110,16 @@ func New(cfg *config.Config, build Build, given handover.Given, stderr io.Writer
 	if err := g.openLedger(context.Background()); err != nil {
 		return nil, fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
 	}
-	g.makeObservers(p)
+	g.policy.Store(g.guarded(p, now(), nil))
+	g.makeObservers(g.policy.Load().Policy)
 	pc := g.proxyConfig()
-	pc.Listeners, pc.Policy, pc.Now = mailSockets(g.given.Sockets), p, now
+	pc.Listeners, pc.Policy, pc.Now = mailSockets(g.given.Sockets), g.policy.Load().Policy, now
 	if g.server, err = proxy.New(pc); err != nil {
 		return nil, err
 	}
+	atStart, cancel := context.WithTimeout(context.Background(), guardsAtStart)
+	defer cancel()
+	g.checkGuards(atStart)
 	return g, nil
 }
 

@@ -74,6 +74,11 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	var others sync.WaitGroup
 	others.Go(func() { b.recorder.Run(ctx) })
 	others.Go(func() {
+		for pause(ctx, guardEvery) {
+			g.checkGuards(ctx)
+		}
+	})
+	others.Go(func() {
 		g.upgrade(g.serving)
 		g.prune(g.serving)
 	})

@@ -14,9 +14,11 @@ import (
 // once two checks have seen the same, within two seconds.
 const policyEvery = 500 * time.Millisecond
 
-// running is the policy in force and its source.
+// running is the policy in force, what it is before any guard has tripped, and when that
+// was read.
 type running struct {
 	*policy.Policy
+	file *policy.Policy
 	read time.Time
 }
 
@@ -32,9 +34,12 @@ func (g *Runtime) reloadPolicy() error {
 		return err
 	}
 	g.policyErrors.Store(nil)
-	g.policy.Store(&running{p, g.now()})
-	g.metrics.SetPolicy(p)
-	g.server.SetPolicy(p)
+	g.policyLock.Lock()
+	now := g.guarded(p, g.now(), g.policy.Load().Guards())
+	g.policy.Store(now)
+	g.metrics.SetPolicy(now.Policy)
+	g.server.SetPolicy(now.Policy)
+	g.policyLock.Unlock()
 	g.log.Info("policy reloaded", "file", g.cfg.PolicyFile, "floor", p.Floor().String(), "mode", p.Mode().String(), "rules", len(p.Rules()))
 	g.warnOfPolicy()
 	return nil
@@ -64,7 +69,7 @@ func (g *Runtime) followClock(ctx context.Context) {
 			continue
 		}
 		snapshot := p.At(now)
-		if p == followed {
+		if p.file == followed.file {
 			g.logChange(&last, &snapshot)
 		}
 		followed, last = p, snapshot

@@ -199,6 +199,7 @@ type storyLine struct {
 	ClientPort                  uint16 `json:"client_port"`
 	Outcome, Mode, Rule, Reason string
 	Begun, Ended                []string
+	Admin                       string
 }
 
 // Write takes one line of JSON.

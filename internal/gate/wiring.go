@@ -68,7 +68,6 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(slices.Collect(maps.Keys(upstreams(g.cfg))))
 	g.readiness.Ledger = g.ledger.recorder.Backlog
-	g.policy.Store(&running{p, g.now()})
 	g.readiness.Certificate(g.earliestEnd)
 	suppress := func(msg string) *logging.Suppression {
 		return logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) { g.log.Info(msg, "client", client, "suppressed", n) })
@@ -76,7 +75,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	g.suppression, g.failedLogins = suppress(logging.LegacyHandshake), suppress(logging.FailedLogin)
 	ao := admin.Options{
 		Metrics: g.metrics.Handler(), Readiness: g.readiness, Log: g.log, Pprof: g.cfg.AdminPprof == "on",
-		API: g.api(), Listen: g.cfg.AdminListen, Token: g.material.Token.Load, Now: time.Now,
+		API: g.api(), Guard: admin.GuardHandler(g.release), Listen: g.cfg.AdminListen, Token: g.material.Token.Load, Now: time.Now,
 	}
 	if !g.cfg.APIOff() {
 		ao.Page = g.page()

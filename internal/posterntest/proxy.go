@@ -385,6 +385,16 @@ func (g *Proxy) Restart(t testing.TB) {
 	}
 }
 
+// Kill ends the process without a word, and starts it anew as Restart does.
+func (g *Proxy) Kill(t testing.TB) {
+	t.Helper()
+	g.cmd.Process.Kill()
+	<-g.exited
+	if err := g.run(); err != nil {
+		t.Fatalf("starting postern again: %v\n%s", err, g.stderr.String())
+	}
+}
+
 // logBuffer is written by the process's copier and read by the test.
 type logBuffer struct {
 	mu  sync.Mutex

@@ -1,0 +1,69 @@
+package gate
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"postern/internal/text"
+	"postern/policy"
+)
+
+// guardEvery is how often refusals are written and guards read, where the policy has any:
+// all gates of one ledger follow a guard within a few seconds.
+const guardEvery = time.Second
+
+// guardsAtStart bounds the wait for them at the start.
+const guardsAtStart = 5 * time.Second
+
+// guarded is the policy of a file with its guards in some states.
+func (g *Runtime) guarded(file *policy.Policy, read time.Time, guards []policy.GuardState) *running {
+	return &running{file.Guarded(guards, g.ledger.recorder.Graced), file, read}
+}
+
+// checkGuards puts the policy in force as its guards have it. Where the ledger is away,
+// all stays as it is.
+func (g *Runtime) checkGuards(ctx context.Context) {
+	g.guardLock.Lock()
+	defer g.guardLock.Unlock()
+	guards, err := g.ledger.recorder.Guards(ctx, g.policy.Load().file)
+	g.policyLock.Lock()
+	defer g.policyLock.Unlock()
+	was := g.policy.Load()
+	now := g.guarded(was.file, was.read, guards)
+	if err != nil || slices.Equal(now.Guards(), was.Guards()) {
+		return
+	}
+	g.policy.Store(now)
+	for i, s := range now.Guards() {
+		switch before := was.Guards()[i]; {
+		case s.Tripped.IsZero() == before.Tripped.IsZero():
+		case s.Tripped.IsZero():
+			g.log.Info("guard released", "rule", s.Rule)
+		default:
+			g.log.Warn("guard tripped", "rule", s.Rule, "clients", s.Seen, "within", s.Within, "then", s.Then, "since", s.Tripped)
+		}
+	}
+	g.metrics.SetGuards(now.Policy)
+	g.server.SetPolicy(now.Policy)
+}
+
+// release lets a guard go. It counts nothing before a time, which is now where that is
+// left out.
+func (g *Runtime) release(ctx context.Context, rule, until string) error {
+	now := g.now().Truncate(time.Second)
+	at, _, err := text.ParseTime(cmp.Or(until, now.Format(time.RFC3339)))
+	if err != nil || at.Before(now) {
+		return fmt.Errorf("until %q: that is over, or no time: write one such as 2026-07-01T10:30:00Z", until)
+	}
+	if !slices.ContainsFunc(g.policy.Load().Guards(), func(s policy.GuardState) bool { return s.Rule == rule }) {
+		return fmt.Errorf("the policy has no guard of %q: postern guard lists them", rule)
+	}
+	if err = g.ledger.store.Release(ctx, rule, at); err == nil {
+		g.log.Info("guard let go", "rule", rule, "until", at)
+		g.checkGuards(ctx)
+	}
+	return err
+}
