@@ -120,8 +120,8 @@ const (
 func notRunning(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
 // ask requests a path.
-func (i *instance) ask(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.base+path, nil)
+func (i *instance) ask(ctx context.Context, method, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, i.base+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("asking %s: %w", i.where, err)
 	}
@@ -155,8 +155,8 @@ func (c patient) Read(p []byte) (int, error) {
 }
 
 // do requests a path, and returns an answer with status 200.
-func (i *instance) do(ctx context.Context, path string, query url.Values) (*http.Response, error) {
-	resp, err := i.ask(ctx, path+"?"+query.Encode())
+func (i *instance) do(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+	resp, err := i.ask(ctx, method, path+"?"+query.Encode())
 	if err == nil && resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		return nil, i.refused(resp)
@@ -166,7 +166,7 @@ func (i *instance) do(ctx context.Context, path string, query url.Values) (*http
 
 // get requests a path and decodes the JSON answer.
 func (i *instance) get(ctx context.Context, path string, query url.Values, into any) error {
-	resp, err := i.do(ctx, path, query)
+	resp, err := i.do(ctx, http.MethodGet, path, query)
 	if err != nil {
 		return err
 	}
@@ -190,11 +190,11 @@ const patience = 10 * time.Minute
 func (i *instance) report(ctx context.Context, q *report.Query, w io.Writer, mailTo func(identity string) error, p *progress) (*report.Report, error) {
 	stop := p.waiting("waiting for the instance")
 	defer stop()
-	resp, err := i.do(ctx, "/api/v1/report", q.Values())
+	resp, err := i.do(ctx, http.MethodGet, "/api/v1/report", q.Values())
 	for begun := time.Now(); errors.Is(err, errBusy) && time.Since(begun) <= patience; {
 		select {
 		case <-time.After(time.Second):
-			resp, err = i.do(ctx, "/api/v1/report", q.Values())
+			resp, err = i.do(ctx, http.MethodGet, "/api/v1/report", q.Values())
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -258,6 +258,8 @@ func (i *instance) refused(resp *http.Response) error {
 			return errBusy
 		case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(answer.Error, "unknown parameter"):
 			return errOlder
+		case resp.StatusCode == http.StatusBadRequest && resp.Request.Method == http.MethodPost:
+			return usageErrorf("%s: %s", i.where, answer.Error)
 		}
 		return fmt.Errorf("asking %s: status %s: %.200q", i.where, resp.Status, answer.Error)
 	}
@@ -438,7 +440,7 @@ func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report s
 		// hold a certificate that Postern has rightly refused to load.
 		i.transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
 	}
-	resp, err := i.ask(ctx, "/readyz")
+	resp, err := i.ask(ctx, http.MethodGet, "/readyz")
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return false, "", fmt.Errorf("%s does not answer in %v: Postern hangs, or %s", cfg.AdminListen, healthTimeout, notAdmin)

@@ -11,6 +11,7 @@
 //	postern probe        find out what TLS a server takes, this one or any other
 //	postern report       say which clients are left, and whether it can be cut
 //	postern replay       say which of those another policy rejects
+//	postern guard        say what the guards of the policy have seen, or let one go
 //	postern healthcheck  ask the running proxy whether it is ready
 //	postern completion   a script that completes commands in a shell
 //	postern version      version, commit and Go version
@@ -101,6 +102,7 @@ func commands() []command {
 		{"probe", "find out what TLS a server takes, this one or any other", probeServers},
 		{"report", "say who is left, and whether it can be cut", reportLedger},
 		{"replay", "say whom of those another policy refuses", replayPolicy},
+		{"guard", "say what the guards of the policy have seen, or let one go", guard},
 		{"healthcheck", "ask the running instance whether it is ready", healthcheck},
 		{"completion", "print a script that completes commands in bash, zsh or fish", completion},
 		{"version", "print version, commit and Go version", version},

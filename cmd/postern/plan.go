@@ -26,6 +26,7 @@ type planFlags struct {
 	client   policy.Client
 	json     bool
 	given    []string
+	known    guardsKnown
 }
 
 // clientFlags are for what a client has for each key of a match.
@@ -105,17 +106,18 @@ func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ask(cfg, p, sys.clock())
+	if f.policy == "" && p.Watches() {
+		if f.known, err = sys.guards(ctx, "", f.client.Client); err != nil {
+			sys.errorf("warning: which guards have tripped, and whose grace has begun, is not known: %v", err)
+		}
+	}
+	return ask(cfg, p.Guarded(f.known.Guards, nil), sys.clock())
 }
 
 // runningPolicy returns the policy's part of the configuration of the running
 // instance, for a host where the environment says nothing.
 func runningPolicy(ctx context.Context, sys system) (*config.Config, error) {
-	cfg, err := config.LoadLedger(sys.environ)
-	if err != nil {
-		return nil, err
-	}
-	running, err := findInstance(cfg, "")
+	_, running, err := sys.instance("")
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +164,7 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 }
 
 func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
-	q := &plan.Question{Source: cfg.PolicyFile, Policy: p, Time: f.at, Client: f.client}
+	q := &plan.Question{FirstRefused: f.known.FirstRefused, Source: cfg.PolicyFile, Policy: p, Time: f.at, Client: f.client}
 	if q.Time.IsZero() {
 		q.Time = now.Truncate(time.Second)
 	}

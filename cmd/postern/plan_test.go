@@ -117,7 +117,7 @@ func TestAPlanSaysWhatIsWrongAndWhere(t *testing.T) {
 	}{
 		{nil, []string{"-policy", bad},
 			bad + `:4:11: rule "ramp": mode: no such mode "lenient": use one of enforce, explain, observe` + "\n" +
-				bad + `:5:5: rule "ramp": unknown key "untill" in a rule: use floor, for, from, match, mode, name, owner, pass_through, schedule, share, timezone, until` + "\n"},
+				bad + `:5:5: rule "ramp": unknown key "untill" in a rule: use floor, for, from, grace, guard, match, mode, name, owner, pass_through, schedule, share, timezone, until` + "\n"},
 		{nil, []string{"-policy", "gone.yaml"}, "gone.yaml: no such file or directory: create it, or mend the name, which counts from the working directory\n"},
 		{[]string{"POSTERN_POLICY_FILE=gone.yaml"}, nil, "gone.yaml: no such file or directory: create it, or mend the name, which counts from the working directory\n"},
 		{[]string{"POSTERN_POLICY_FILE=gone.yaml", "POSTERN_POLICY_MODE=enforce"}, nil,

@@ -77,6 +77,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		"replay": {"postern replay", "-policy", "-at", "candidates", "RFC 3339", "Exit code"},
 
 		"probe":       {"postern probe", "-starttls", "-targets", "-floor", "LOGOUT", "Exit code"},
+		"guard":       {"postern guard", "-release", "-until", "Exit code"},
 		"healthcheck": {"postern healthcheck", "POSTERN_ADMIN_LISTEN"},
 	}
 	for _, c := range commands() {

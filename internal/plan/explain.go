@@ -19,6 +19,17 @@ type Question struct {
 	Policy *policy.Policy
 	Time   time.Time
 	Client policy.Client
+	// FirstRefused is when rules with a grace refused the client first, where it had
+	// logged in, by their names.
+	FirstRefused map[string]time.Time
+}
+
+// graceUntil is when the grace of the client ends; zero where it has not begun.
+func (q *Question) graceUntil(r *policy.Rule) (end time.Time) {
+	if first, begun := q.FirstRefused[r.Name]; begun && r.Grace > 0 {
+		end = first.Add(r.Grace)
+	}
+	return end
 }
 
 // outcomes has several entries if it is open whether a share has the client.
@@ -33,6 +44,7 @@ func (q *Question) WriteText(w io.Writer) error {
 	outcomes := q.outcomes()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
+	b.WriteString(tripped(q.Policy))
 	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), q.who())))
 	if v := q.Client.Version; !q.below() {
 		b.WriteString(lines(fmt.Sprintf("%v reaches the floor: such a client is let in, and the rules are asked only where "+
@@ -146,6 +158,16 @@ func (q *Question) outcomeWords(o policy.Outcome) string {
 	}[o.Mode]
 	if v := q.Client.Version; v >= o.Floor.MinVersion() && (o.Rule == nil || !o.Rule.OwnFloor) && q.below() {
 		words = fmt.Sprintf("%v reaches the floor %v, so it is let in", v, o.Floor)
+	}
+	if r := o.Rule; r != nil && r.Grace > 0 && o.Mode == policy.Enforce {
+		switch until := q.graceUntil(r); {
+		case until.IsZero():
+			words += fmt.Sprintf("; but if it has logged in before, it is told why for %s from its first refusal on", text.Days(r.Grace))
+		case until.After(q.Time):
+			words = "it is told why, then closed (explain), until " + text.Date(until, r.Zone) + ", and refused from then on"
+		default:
+			words += "; its grace ended " + text.Date(until, r.Zone)
+		}
 	}
 	if o.Part < 1 {
 		words = policy.Percent(o.Part) + ": " + words

@@ -53,12 +53,22 @@ func (p *Plan) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(p.Source), p.Policy.Floor())
 	fmt.Fprintf(&b, "What clients below the floor meet from %s to %s\n", text.Unglued(text.Date(p.From, time.UTC)), text.Unglued(text.Date(p.Until, time.UTC)))
-	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n")
+	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n" + tripped(p.Policy))
 	b.WriteString(columns(p.moments(tl, relaxations)))
 	b.WriteByte('\n')
 	b.WriteString(columns(p.summary(tl, relaxations)))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// tripped says which guards have.
+func tripped(p *policy.Policy) (words string) {
+	for _, g := range p.Guards() {
+		if !g.Tripped.IsZero() {
+			words += lines("!! " + g.String())
+		}
+	}
+	return words + text.Either(words != "", "\n", "")
 }
 
 func title(source string) string { return "Policy " + cmp.Or(source, "of the environment") }
@@ -148,8 +158,9 @@ func (p *Plan) nextRow(label string, m *policy.Moment) row {
 // The JSON forms. Times are RFC 3339 in UTC; shares and parts go from 0 to 1.
 type (
 	planJSON struct {
-		Policy string `json:"policy"`
-		Floor  string `json:"floor"`
+		Policy string              `json:"policy"`
+		Floor  string              `json:"floor"`
+		Guards []policy.GuardState `json:"guards,omitempty"`
 		*policy.Timeline
 		Exemptions  []exemptionJSON     `json:"exemptions"`
 		Relaxations []policy.Relaxation `json:"milder"`
@@ -184,6 +195,8 @@ type (
 		// PassThrough: to the old server, also where Postern could serve.
 		PassThrough bool   `json:"pass_through,omitempty"`
 		Floor       string `json:"floor"`
+		// GraceUntil is when the grace of the client ends, where it has begun.
+		GraceUntil time.Time `json:"grace_until,omitzero"`
 	}
 )
 
@@ -199,7 +212,7 @@ func each[T, U any](list []T, f func(T) U) []U {
 // WriteJSON writes the plan for programs.
 func (p *Plan) WriteJSON(w io.Writer) error {
 	return text.WriteJSON(w, planJSON{
-		Policy: p.Source, Floor: p.Policy.Floor().String(), Timeline: p.Policy.Timeline(p.From, p.Until, p.Listeners),
+		Policy: p.Source, Floor: p.Policy.Floor().String(), Guards: p.Policy.Guards(), Timeline: p.Policy.Timeline(p.From, p.Until, p.Listeners),
 		Exemptions: each(p.exemptions(), func(r *policy.Rule) exemptionJSON {
 			return exemptionJSON{r.Name, r.Owner, p.Policy.Ends(r)}
 		}),
@@ -218,7 +231,7 @@ func (q *Question) WriteJSON(w io.Writer) error {
 		Meets: each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
 			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part, Floor: o.Floor.String()}
 			if o.Rule != nil {
-				j.Rule, j.PassThrough = o.Rule.Name, o.Rule.PassThrough
+				j.Rule, j.PassThrough, j.GraceUntil = o.Rule.Name, o.Rule.PassThrough, q.graceUntil(o.Rule)
 			}
 			return j
 		}),

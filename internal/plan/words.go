@@ -91,6 +91,12 @@ func eventWords(e policy.Event) string {
 	if !r.Until.IsZero() && !r.Share.Changes() {
 		words += "; until " + text.Date(r.Until, r.Zone)
 	}
+	if r.Grace > 0 {
+		words += "; clients that had logged in are told why for " + text.Days(r.Grace) + " first"
+	}
+	if g := r.Guard; g != nil {
+		words += fmt.Sprintf("; guard: %v once more than %d clients that had logged in have met it within %s", g.Then, g.Clients, text.Days(g.Within))
+	}
 	if r.Owner != "" {
 		words += "; owner " + r.Owner
 	}

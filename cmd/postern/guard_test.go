@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/internal/ledger"
+)
+
+const guardedPolicy = `
+mode: observe
+rules:
+  - {name: cutover, mode: enforce, grace: 7d, guard: {clients: 20, within: 1h, then: observe}}
+`
+
+// TestGuardsAreReadFromTheLedgerWhereNoInstanceRuns, by guard, plan and plan -client.
+func TestGuardsAreReadFromTheLedgerWhereNoInstanceRuns(t *testing.T) {
+	url, environ := sqliteWith(t, plainly, annaComes)
+	environ = append(environ[:2], "POSTERN_POLICY_FILE="+policyFile(t, guardedPolicy))
+	says := func(want string, args ...string) {
+		t.Helper()
+		o := runAt(t, reportNow, environ, args...)
+		if words := strings.Join(strings.Fields(o.stdout), " "); o.code != exitOK || !strings.Contains(words, want) {
+			t.Errorf("%v: exit code %d, want %q:\n%s%s", args, o.code, want, o.stdout, o.stderr)
+		}
+	}
+	says(`The guard of "cutover" has met 0 known clients within 1h; more than 20 trip it: observe.`, "guard")
+	says("told why for 7 days from its first refusal on", "plan", "-client", "192.0.2.7")
+	store, err := ledger.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if err := store.Release(t.Context(), "cutover", reportNow.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	says("What was before Wed 25 Nov 2026 11:05:30 UTC does not count.", "guard")
+	var known guardsKnown
+	o := runAt(t, reportNow, environ, "guard", "-json")
+	if err := json.Unmarshal([]byte(o.stdout), &known); err != nil || len(known.Guards) != 1 || !known.Guards[0].Released.Equal(reportNow.Add(time.Hour)) {
+		t.Errorf("%v\n%s%s", err, o.stdout, o.stderr)
+	}
+	environ[2] = "POSTERN_POLICY_MODE=enforce"
+	says("The policy has no guard.", "guard")
+}
+
+func TestAGuardIsReleasedByARunningInstanceAlone(t *testing.T) {
+	_, environ := sqliteWith(t, plainly)
+	environ = append(environ[:2], "POSTERN_POLICY_FILE="+policyFile(t, guardedPolicy))
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"-release", "cutover"}, exitBroken, "connection refused"},
+		{[]string{"-until", "2026-12-01"}, exitUsage, "-until: goes with -release RULE"},
+	} {
+		if o := runAt(t, reportNow, environ, append([]string{"guard"}, tt.args...)...); o.code != tt.code || !strings.Contains(o.stderr, tt.want) {
+			t.Errorf("%v: exit code %d, want %d and %q:\n%s", tt.args, o.code, tt.code, tt.want, o.stderr)
+		}
+	}
+}
