@@ -24,6 +24,11 @@ func (r *Report) all(f func(*Group)) {
 			}
 		}
 	}
+	for _, t := range r.Guards {
+		for _, accounts := range t.By {
+			f(&Group{Accounts: accounts})
+		}
+	}
 }
 
 // Resolve replaces hashed accounts by their names in known, and returns how many

@@ -52,7 +52,7 @@ func begin(f *Facts, o Options, s *Style) *pass {
 	p.Report = &Report{
 		Head: Head{Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
 			NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()}},
-		Left: []Group{}, Tell: []Group{}, Exempted: []*Exemption{}, Noise: []Group{}, Mail: s.letters(), Advice: []string{}, Notes: []string{},
+		Left: []Group{}, Tell: []Group{}, Exempted: []*Exemption{}, Noise: []Group{}, Mail: s.letters(), Guards: f.tripped, Advice: []string{}, Notes: []string{},
 	}
 	p.Totals.ByPlace, p.Trend.Periods = []*PlaceTotal{}, []Period{}
 	p.Young = p.Began.After(p.Since)

@@ -11,6 +11,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -42,6 +43,8 @@ type Report struct {
 	Noise []Group `json:"noise"`
 	// Mail is empty unless requested: the accounts to write to.
 	Mail []Letter `json:"mail,omitzero"`
+	// Guards are those that have tripped.
+	Guards []*Tripped `json:"guards_tripped,omitempty"`
 	// Advice is what to do about the programs and libraries of those left, a line each.
 	Advice []string `json:"advice"`
 	// Notes say what the ledger cannot know.
@@ -220,6 +223,8 @@ type Facts struct {
 	Progress func(done float64) `json:"-"`
 
 	budget int // of bytes in memory; 0 for sortBudget
+	// tripped are the guards that have.
+	tripped []*Tripped
 }
 
 // Source calls each once for every network with its clients in the scope, as
@@ -241,11 +246,11 @@ func SourceOf(clients []ledger.Client) Source {
 	}
 }
 
-// Of has the facts come from a ledger.
+// Of has the facts come from a ledger, which knows the guards of the policy.
 func (f *Facts) Of(ctx context.Context, store *ledger.Store) (err error) {
 	f.Source = store.Scan
 	f.Began, err = store.Began(ctx)
-	return err
+	return cmp.Or(err, f.guards(ctx, store))
 }
 
 // maxPeriods is ten years in weeks.
