@@ -31,7 +31,7 @@ rules:
     until: %s
     owner: facilities@example.org
   - {name: told, mode: explain, match: {client: [127.0.4.0/24]}}
-  - {name: pop3s is cut, mode: enforce, match: {listener: [pop3s]}}
+  - {name: pop3s is cut, mode: enforce, match: {listener: [pop3s]}, guard: {clients: 1000, within: 1h, then: observe}}
   - {name: half, mode: explain, match: {version: [tls1.1]}, share: 50%%}
 candidates:
   - {name: aead only, floor: tls1.2-aead}

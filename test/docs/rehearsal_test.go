@@ -200,6 +200,7 @@ func TestKeysOfAPolicyFileAreThoseOfTheTable(t *testing.T) {
 nonsense: 1
 rules:
   - {name: a, mode: observe, nonsense: 1, match: {nonsense: 1}, from: 2027-01-01T00:00:00Z, until: 2027-02-01T00:00:00Z, share: {from: 0%, to: 1%, nonsense: 1}}
+  - {name: c, mode: enforce, guard: {clients: 1, within: 1h, then: observe, nonsense: 1}}
 candidates:
   - {name: b, floor: tls1.3, nonsense: 1}
 `))

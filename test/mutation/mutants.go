@@ -30,6 +30,14 @@ var mutants = []mutant{
 	{"a candidate judges nothing", "policy Snapshot.Decide", assignment("judged", 1), skipped, "policy TestCandidatesAreJudgedBesideTheFloor"},
 	{"a brownout is open all day", "policy Rule.InForce", part("Schedule", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
 
+	{"a guard that has tripped takes no rule back", "policy Policy.Guarded", assignment("rules", 2), skipped, "policy TestATrippedGuardChangesWhatClientsMeet"},
+	{"a guard does not trip", "internal/ledger Recorder.Guards", part("Seen", 1), never, "internal/ledger TestAGateThatIsKilledInTheMiddle/sqlite"},
+	{"a guard trips for one client less", "internal/ledger Recorder.Guards", part("Seen", 1), becomes("g.Seen >= g.Clients"), "internal/ledger TestAReleasedGuardBeginsAnew/sqlite"},
+	{"a share is held by a clock that is ahead", "internal/ledger Recorder.Guards", part("After", 1), never, "internal/ledger TestAShareIsHeldByTheClockThatIsRight/sqlite"},
+	{"a grace does not end", "internal/ledger Recorder.Graced", part("Unix", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
+	{"a stranger has a grace", "internal/ledger Recorder.Graced", part("known", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
+	{"a form lets a guard go", "internal/admin GuardHandler", condition("Get", 1), never, "internal/admin TestAGuardIsReleasedByThoseWithAccess"},
+
 	// Invariant: crypto/tls enforces.
 	{"a lenient configuration exists under enforce", "proxy Server.rebuild", condition("legacy", 1), always, "proxy TestNoLenientConfigExistsUnderEnforce"},
 	{"everybody is answered by the lenient configuration", "proxy tlsSnapshot.config", condition("Enforce", 1), always, "test/policy TestTheFirstRuleThatMatchesDecides"},
