@@ -150,7 +150,7 @@ func TestAReplayNamesProgramsAsAReportDoes(t *testing.T) {
 	clients := &admin.Clients{Store: store, Policy: func() *policy.Policy { return policy.New(policy.FloorTLS12, policy.Observe) }, Now: func() time.Time { return reportNow },
 		OldServer: func(proxy.Listener) bool { return false }, Backlog: func() (b ledger.Backlog) { return b }}
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/legacy-clients", clients.Handler())
+	mux.Handle("GET /api/v1/legacy-clients", clients)
 	mux.Handle("GET /api/v1/hellos", admin.HellosHandler(slog.New(slog.DiscardHandler), store.Hellos))
 	api := httptest.NewServer(mux)
 	defer api.Close()
