@@ -15,12 +15,31 @@ import (
 // all gates of one ledger follow a guard within a few seconds.
 const guardEvery = time.Second
 
-// guardsAtStart bounds the wait for them at the start.
-const guardsAtStart = 5 * time.Second
+// guardsAtStart bounds the wait for them at the start, and guardsBefore that before
+// another policy is put in force.
+const (
+	guardsAtStart = 5 * time.Second
+	guardsBefore  = time.Second
+)
 
 // guarded is the policy of a file with its guards in some states.
 func (g *Runtime) guarded(file *policy.Policy, read time.Time, guards []policy.GuardState) *running {
 	return &running{file.Guarded(guards, g.ledger.recorder.Graced), file, read}
+}
+
+// guardsOf returns the guards of a policy that is to be put in force, and has it known whom
+// its graces are for. Where the ledger takes long, or is asked just now, the guards are as
+// they were last.
+func (g *Runtime) guardsOf(file *policy.Policy) []policy.GuardState {
+	if g.guardLock.TryLock() {
+		defer g.guardLock.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), guardsBefore)
+		defer cancel()
+		if guards, err := g.ledger.recorder.Guards(ctx, file); err == nil {
+			return guards
+		}
+	}
+	return g.policy.Load().Guards()
 }
 
 // checkGuards puts the policy in force as its guards have it. Where the ledger is away,

@@ -34,8 +34,9 @@ func (g *Runtime) reloadPolicy() error {
 		return err
 	}
 	g.policyErrors.Store(nil)
+	guards := g.guardsOf(p)
 	g.policyLock.Lock()
-	now := g.guarded(p, g.now(), g.policy.Load().Guards())
+	now := g.guarded(p, g.now(), guards)
 	g.policy.Store(now)
 	g.metrics.SetPolicy(now.Policy)
 	g.server.SetPolicy(now.Policy)

@@ -149,7 +149,13 @@ func TestAGraceIsTheSameEverywhere(t *testing.T) {
 		defer c.Close()
 		return c.Greeting
 	}
-	f.each(t, "tells why who has logged in", func(g *posterntest.Proxy) bool { return strings.HasPrefix(meets(g, "127.30.0.1"), "* BYE [ALERT]") })
+	f.each(t, "tells why who has logged in", func(g *posterntest.Proxy) bool {
+		met := meets(g, "127.30.0.1")
+		if met == "refused" {
+			t.Fatal("a client that has logged in was refused before it was told why")
+		}
+		return strings.HasPrefix(met, "* BYE [ALERT]")
+	})
 	first := time.Now()
 	if got := meets(f.gates[1], "127.30.0.2"); got != "refused" {
 		t.Errorf("a stranger meets %q", got)
