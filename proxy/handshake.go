@@ -240,6 +240,9 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 			s.speech = mailproto.NewSpeech(string(s.Listener), hs.said)
 			event.Pattern = s.speech.Pattern()
 		}
+		if o == Observed && !s.Listener.ImplicitTLS() {
+			s.speech.StartTLS()
+		}
 	}
 	if s.tls != nil && (o == Accepted || o == Observed || o == Explained) {
 		state := s.tls.ConnectionState()

@@ -28,6 +28,7 @@ func TestHowALegacyClientSpeaksIsReported(t *testing.T) {
 		{"one that says a lot first", IMAP, policy.Observe, false, strings.Repeat("a1 NOOP\n", 200) + "a2 STARTTLS\n", "a3 LOGIN anna secret\n", "", "imap TLS a9 LOGIN:atom:atom", ""},
 		{"no login", IMAPS, policy.Observe, false, "", "a1 NOOP\na2 LOGOUT\n", "", "", "imaps a1 NOOP LOGOUT"},
 		{"a login that is refused", IMAPS, policy.Observe, false, "", "a1 AUTHENTICATE anna secret\na2 LOGOUT\n", "", "", "imaps a1 AUTHENTICATE:other:ir"},
+		{"no word inside TLS", IMAP, policy.Observe, false, "1 STARTTLS\n", "", "imap 1 STARTTLS", "", "imap 1 STARTTLS TLS"},
 		{"refused", IMAP, policy.Enforce, false, "1 STARTTLS\n", "", "imap 1 STARTTLS", "", "imap 1 STARTTLS"},
 		{"told why", POP3, policy.Explain, false, "STLS\n", "USER anna\n", "pop3 STLS", "", "pop3 STLS"},
 		{"refused at once", IMAPS, policy.Enforce, false, "", "", "", "", ""},

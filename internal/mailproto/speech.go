@@ -21,11 +21,9 @@ import (
 // AUTH the mechanism, and ir for an initial response. TLS is where TLS begins. The first
 // login is the last command.
 type Speech struct {
-	text []byte
-	pop3 bool
-	// tls: what comes next is the first inside TLS, after STARTTLS.
-	tls, spoken, ended bool
-	first, next        []byte // the first tag, and the one behind the last
+	text                []byte
+	pop3, spoken, ended bool
+	first, next         []byte // the first tag, and the one behind the last
 }
 
 // maxSpeech is the longest line, and maxShape the longest shape of a tag, in bytes.
@@ -44,9 +42,12 @@ func NewSpeech(listener string, said []byte) *Speech {
 		lit, _ := LiteralAtEnd(line)
 		said = rest[min(lit.Size, len(rest)):]
 	}
-	s.tls = !strings.HasSuffix(listener, "s")
 	return s
 }
+
+// StartTLS adds that TLS begins: what a client has said so far is all that is known of
+// one that is refused, but not of one that is let in and then says nothing.
+func (s *Speech) StartTLS() { s.add(" TLS") }
 
 // Pattern returns the line, empty where the client has said nothing.
 func (s *Speech) Pattern() string {
@@ -70,10 +71,7 @@ func (s *Speech) Line(line []byte) {
 	if !ok {
 		return
 	}
-	if s.tls {
-		s.add(" TLS")
-	}
-	s.tls, s.spoken = false, true
+	s.spoken = true
 	s.add(" ", s.tag(cmd.Tag), spelling(cmd.Name))
 	switch args := bytes.TrimSpace(cmd.Args); {
 	case cmd.Name.Is("LOGIN"):

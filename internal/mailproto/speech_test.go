@@ -29,11 +29,16 @@ func TestHowAProgramSpeaks(t *testing.T) {
 		{"an ID in a literal", "imap", "1 ID (\"name\" {4}|a|b)|2 STARTTLS|", "", "imap 1 ID STARTTLS"},
 		{"POP3", "pop3", "CAPA|STLS|", "CAPA|AUTH|USER anna|PASS secret|", "pop3 CAPA STLS TLS CAPA AUTH USER"},
 		{"POP3 in lower case", "pop3s", "", "capa|auth plain|", "pop3s capa auth:PLAIN"},
-		{"nothing but TLS", "imap", "A STARTTLS|", "", "imap A STARTTLS"},
+		{"one that is refused", "imap", "A STARTTLS|", "", "imap A STARTTLS"},
+		{"nothing but TLS", "imap", "A STARTTLS|", "|", "imap A STARTTLS TLS"},
+		{"nothing at all but TLS", "imap", "", "|", ""},
 		{"nothing", "imaps", "", "", ""},
 		{"no command", "imaps", "", "anna|secret|", ""},
 	} {
 		s := NewSpeech(tt.listener, []byte(strings.ReplaceAll(tt.before, "|", "\r\n")))
+		if tt.inside != "" && !strings.HasSuffix(tt.listener, "s") {
+			s.StartTLS()
+		}
 		for line := range strings.SplitAfterSeq(tt.inside, "|") {
 			s.Line([]byte(strings.ReplaceAll(line, "|", "\r\n")))
 		}
@@ -51,6 +56,9 @@ func FuzzSpeech(f *testing.F) {
 	f.Fuzz(func(t *testing.T, listener, before, inside string) {
 		for _, listener := range []string{"imaps", "imap", "pop3s", "pop3"} {
 			s := NewSpeech(listener, []byte(before))
+			if !strings.HasSuffix(listener, "s") {
+				s.StartTLS()
+			}
 			for line := range strings.Lines(inside) {
 				s.Line([]byte(line))
 			}
@@ -91,6 +99,7 @@ func BenchmarkSpeech(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				s := NewSpeech("imap", before)
+				s.StartTLS()
 				s.Line(capability)
 				s.Line(line)
 				if s.Pattern() == "" {

@@ -71,7 +71,7 @@ func TestAnOperatorsPatternsStandBesideTheOthers(t *testing.T) {
 // openssl s_client and gnutls-cli.
 func TestNobodyIsNamedForWhatAnyProbeSays(t *testing.T) {
 	for _, pattern := range []string{"imaps a1 LOGOUT", "imaps a1 CAPABILITY LOGOUT", "imaps A01 CAPABILITY ?LOGOUT", "imaps 1 CAPABILITY ^LOGOUT",
-		"imaps aaaaaaa ID ^LOGOUT", "imap aaaaaaa CAPABILITY ^LOGOUT", "imap aaaaaaa STARTTLS TLS ^ID ^LOGOUT", "imap . CAPABILITY ^STARTTLS", "pop3s CAPA QUIT", "pop3s QUIT", "pop3s CAPA",
+		"imaps aaaaaaa ID ^LOGOUT", "imap aaaaaaa CAPABILITY ^LOGOUT", "imap aaaaaaa STARTTLS TLS ^ID ^LOGOUT", "imap a001 STARTTLS TLS", "imap A001 CAPABILITY STARTTLS TLS", "imap . CAPABILITY ^STARTTLS", "pop3s CAPA QUIT", "pop3s QUIT", "pop3s CAPA",
 		"pop3 STLS", "pop3 CAPA STLS", "pop3 CAPA STLS TLS CAPA QUIT", "pop3 STLS TLS QUIT"} {
 		if got := Builtin.SpeaksLike(pattern); got != pattern {
 			t.Errorf("%s: it speaks like %s", pattern, got)

@@ -122,6 +122,9 @@ func pattern(listener string, lines []string) string {
 		return all
 	}
 	s := mailproto.NewSpeech(listener, []byte(strings.Join(said(lines[:tls]), "")))
+	if tls < len(lines) && !strings.HasSuffix(listener, "s") {
+		s.StartTLS()
+	}
 	literal := false
 	for _, line := range said(lines[tls:]) {
 		if !literal {
