@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"postern/internal/legacyhello"
+	"postern/internal/programs"
+	"postern/policy"
 )
 
 // A hello of the list is what its JA4 says: the table of TLS libraries is made from it.
@@ -27,6 +29,10 @@ func TestHellosHaveTheirJA4(t *testing.T) {
 		}
 		if parsed, ok := legacyhello.Parse(hello); !ok || parsed.JA4() != fields[0] {
 			t.Errorf("%s %s: the hello is %s", fields[0], fields[3], parsed.JA4())
+		}
+		ja4, err := policy.ParseJA4(fields[0])
+		if library, _, _ := strings.Cut(strings.Replace(fields[2], "OpenJDK", "Java", 1), " "); err != nil || !strings.HasPrefix(programs.Builtin.Library(ja4), library) {
+			t.Errorf("%s of %s: the table of libraries has %q; try record/libraries.py (%v)", fields[0], fields[2], programs.Builtin.Library(ja4), err)
 		}
 	}
 }

@@ -43,7 +43,7 @@ func write(w io.Writer, dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		for _, s := range everyQuoting(sessions) {
+		for _, s := range everyTag(everyQuoting(sessions)) {
 			if table[s.pattern] == nil {
 				table[s.pattern] = make(map[string]*seen)
 			}
@@ -178,6 +178,34 @@ func everyQuoting(sessions []session) []session {
 						all = append(all, session{begin + "LOGIN:" + first + ":" + second, s.server})
 					}
 				}
+			}
+		}
+	}
+	return all
+}
+
+// everyTag adds the shapes of a first tag that is drawn at random from the numbers up to
+// a hundred: who has sent one of two digits may as well send one of one digit, or 10. (1 is
+// too rare among them to be worth that all who begin there speak like it.)
+func everyTag(sessions []session) []session {
+	shapes := []string{"9", "10", "99"}
+	split := func(s session) (listener, shape, rest string) {
+		listener, rest, _ = strings.Cut(s.pattern, " ")
+		shape, rest, _ = strings.Cut(rest, " ")
+		return listener, shape, rest
+	}
+	random := slices.ContainsFunc(sessions, func(s session) bool {
+		_, shape, _ := split(s)
+		return shape == "99"
+	})
+	if !random {
+		return sessions
+	}
+	all := slices.Clone(sessions)
+	for _, s := range sessions {
+		if listener, shape, rest := split(s); slices.Contains(shapes, shape) {
+			for _, other := range shapes {
+				all = append(all, session{listener + " " + other + " " + rest, s.server})
 			}
 		}
 	}
