@@ -1,7 +1,7 @@
 package netpoll
 
 import (
-	"errors"
+	"cmp"
 	"io"
 	"net"
 	"os"
@@ -49,7 +49,7 @@ func (c *Conn) start(read func([]byte) (int, error), resume func()) (err error) 
 func (c *Conn) Next() (*Buffer, int, error) {
 	c.buf, c.n, c.err, c.empty = nil, 0, nil, false
 	if err := c.raw.Read(c.try); err != nil {
-		return nil, 0, waitError(err)
+		return nil, 0, err
 	}
 	if c.n == 0 && c.buf != nil {
 		c.buf.Put()
@@ -107,12 +107,7 @@ func readOnce(fd int, p []byte, flags int) (int, error) {
 // short write does.
 func (c *Conn) write(p []byte) (int, error) {
 	c.out, c.outErr, c.waited = p, nil, false
-	err := c.raw.Write(c.put)
-	if err != nil {
-		err = waitError(err)
-	} else if c.outErr != nil {
-		err = os.NewSyscallError("write", c.outErr)
-	}
+	err := cmp.Or(c.raw.Write(c.put), os.NewSyscallError("write", c.outErr))
 	if c.waited && err == nil {
 		c.SetWriteDeadline(time.Time{})
 	}
@@ -162,23 +157,15 @@ func (c *Conn) Pending() bool {
 }
 
 // receive reads outside of Next, without waiting.
-func (c *Conn) receive(p []byte, flags int) (int, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
+func (c *Conn) receive(p []byte, flags int) (n int, err error) {
+	raw, failed := c.SyscallConn()
+	if failed == nil {
+		failed = raw.Read(func(fd uintptr) bool {
+			n, err = readOnce(int(fd), p, flags)
+			return true
+		})
 	}
-	var got struct {
-		n   int
-		err error
-	}
-	failed := raw.Read(func(fd uintptr) bool {
-		got.n, got.err = readOnce(int(fd), p, flags)
-		return true
-	})
-	if failed != nil {
-		return 0, waitError(failed)
-	}
-	return got.n, got.err
+	return n, cmp.Or(failed, err)
 }
 
 // WriteLast writes p, which is short, and the end of the stream behind it, in one
@@ -204,15 +191,6 @@ func (c *Conn) Together(write func() (int, error)) (int, error) {
 	cork(1)
 	defer cork(0)
 	return write()
-}
-
-// waitError names what ends a wait: a deadline, or that the connection was closed
-// here, for which package os exports no error.
-func waitError(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return os.ErrDeadlineExceeded
-	}
-	return net.ErrClosed
 }
 
 // The two calls that are made for every chunk are ones that the runtime is not told

@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"cmp"
 	"net"
 	"os"
 	"syscall"
@@ -21,12 +22,9 @@ const deferAcceptTime = 1
 // Multipath TCP, which package net turns on, is off: mail programs do not speak it,
 // and each accept would ask for it.
 func ListenConfig(deferAccept bool) net.ListenConfig {
-	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
-		var failed error
-		if err := c.Control(func(fd uintptr) { failed = setOptions(int(fd), deferAccept) }); err != nil {
-			return err
-		}
-		return failed
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) (err error) {
+		failed := c.Control(func(fd uintptr) { err = setOptions(int(fd), deferAccept) })
+		return cmp.Or(failed, err)
 	}}
 	lc.SetMultipathTCP(false)
 	return lc
