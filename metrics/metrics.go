@@ -90,7 +90,7 @@ func New(o Options) *Metrics {
 		reloaded: f.grid("certificate_last_reload_successful",
 			"1 while the last reading of every file of certificates, keys, CAs, tokens, ticket keys and programs was successful, else 0."),
 	}
-	m.reloaded.set(1)
+	m.reloaded.at().Store(1)
 	r.MustRegister(prometheus.CollectorFunc(func(ch chan<- prometheus.Metric) { certificates(o.Certificates(), ch) }))
 	m.series = f.series(o.Listeners, o.Upstreams, m.upstreams)
 	f.counterFunc("ledger_dropped_total", "Legacy handshakes that the ledger could not keep, since there were too many clients at once.", o.LedgerDropped)
@@ -98,7 +98,7 @@ func New(o Options) *Metrics {
 	f.gaugeFunc("ledger_last_write_timestamp_seconds", "When the ledger was written last, in seconds since 1970; 0 for never.", o.LedgerWritten)
 	f.counterFunc("log_suppressed_total", "Log lines that were left out because there were too many.", o.LogSuppressed)
 	f.grid("build_info", "Always 1; the labels say what runs.", label{"version", values([]string{o.Version})},
-		label{"revision", values([]string{o.Revision})}, label{"goversion", []string{runtime.Version()}}).set(1, 0, 0, 0)
+		label{"revision", values([]string{o.Revision})}, label{"goversion", []string{runtime.Version()}}).at(0, 0, 0).Store(1)
 	return m
 }
 
@@ -126,8 +126,8 @@ func (m *Metrics) listener(name proxy.Listener) int { return slices.Index(m.list
 // Opened counts a connection that was accepted.
 func (m *Metrics) Opened(name proxy.Listener) {
 	l := m.listener(name)
-	m.opened.add(1, l)
-	m.open.add(1, l)
+	m.opened.at(l).Add(1)
+	m.open.at(l).Add(1)
 }
 
 // Open returns the number of open connections.
@@ -148,20 +148,20 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 	}
 	m.policy.handshake(h)
 	version := h.Verdict.Version
-	m.handshakes.add(1, l, slices.Index(policy.Versions, version), slices.Index(proxy.Outcomes, h.Outcome))
+	m.handshakes.at(l, slices.Index(policy.Versions, version), slices.Index(proxy.Outcomes, h.Outcome)).Add(1)
 	if h.Verdict.Legacy() {
-		m.legacy.add(1, l, slices.Index(offeredVersions, version), slices.Index(policy.LegacyReasons, h.Verdict.Reason),
-			slices.Index(proxy.LegacyOutcomes, h.Outcome))
+		m.legacy.at(l, slices.Index(offeredVersions, version), slices.Index(policy.LegacyReasons, h.Verdict.Reason),
+			slices.Index(proxy.LegacyOutcomes, h.Outcome)).Add(1)
 	}
 	switch h.Outcome {
 	case proxy.Failed:
-		m.failures.add(1, l, slices.Index(proxy.Failures, cmp.Or(h.Failure, proxy.FailOther)))
+		m.failures.at(l, slices.Index(proxy.Failures, cmp.Or(h.Failure, proxy.FailOther))).Add(1)
 	case proxy.Accepted, proxy.Observed, proxy.Explained:
 		if h.PassedThrough() {
 			return // what becomes of its handshake is not seen here
 		}
-		m.sessions.add(1, l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), oneIf(h.Resumed))
-		m.keyExchanges.add(1, l, slices.Index(proxy.KeyExchanges, h.KeyExchange))
+		m.sessions.at(l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), oneIf(h.Resumed)).Add(1)
+		m.keyExchanges.at(l, slices.Index(proxy.KeyExchanges, h.KeyExchange)).Add(1)
 		m.handshakeTime[l].Observe(h.Duration.Seconds())
 	}
 }
@@ -169,7 +169,7 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 // LoginFailed counts a login that the upstream has refused.
 func (m *Metrics) LoginFailed(l *proxy.LoginFailed) {
 	if !l.BeforeTLS {
-		m.loginFailures.add(1, m.listener(l.Listener))
+		m.loginFailures.at(m.listener(l.Listener)).Add(1)
 	}
 }
 
@@ -180,25 +180,25 @@ func (m *Metrics) Login(*proxy.Login) {}
 func (m *Metrics) Software(*proxy.Software) {}
 
 // Closed counts down what Opened counted up.
-func (m *Metrics) Closed(c *proxy.Closed) { m.open.add(-1, m.listener(c.Listener)) }
+func (m *Metrics) Closed(c *proxy.Closed) { m.open.at(m.listener(c.Listener)).Add(-1) }
 
 // CleartextLogin counts a login attempt before TLS.
-func (m *Metrics) CleartextLogin(name proxy.Listener) { m.cleartextLogins.add(1, m.listener(name)) }
+func (m *Metrics) CleartextLogin(name proxy.Listener) { m.cleartextLogins.at(m.listener(name)).Add(1) }
 
 // Injection counts a connection with bytes pipelined behind STARTTLS or STLS.
-func (m *Metrics) Injection(name proxy.Listener) { m.injections.add(1, m.listener(name)) }
+func (m *Metrics) Injection(name proxy.Listener) { m.injections.at(m.listener(name)).Add(1) }
 
 // LimitRefused counts a connection or handshake that was over a limit.
 func (m *Metrics) LimitRefused(name proxy.Listener, limit proxy.Limit) {
-	m.limits.add(1, m.listener(name), slices.Index(proxy.LimitNames, limit))
+	m.limits.at(m.listener(name), slices.Index(proxy.LimitNames, limit)).Add(1)
 }
 
 // ProxyHeaderFailed counts a connection without the PROXY header that is due.
-func (m *Metrics) ProxyHeaderFailed(name proxy.Listener) { m.proxyHeaders.add(1, m.listener(name)) }
+func (m *Metrics) ProxyHeaderFailed(name proxy.Listener) { m.proxyHeaders.at(m.listener(name)).Add(1) }
 
 // Relayed counts n bytes of application data.
 func (m *Metrics) Relayed(name proxy.Listener, d proxy.Direction, n int) {
-	m.relayed.add(n, m.listener(name), slices.Index(proxy.Directions, d))
+	m.relayed.at(m.listener(name), slices.Index(proxy.Directions, d)).Add(int64(n))
 }
 
 // UpstreamConnected counts a connection to an upstream, greeting included.
@@ -210,7 +210,7 @@ func (m *Metrics) UpstreamConnected(name proxy.Listener, took time.Duration) {
 
 // UpstreamFailed counts a session that an upstream could not serve.
 func (m *Metrics) UpstreamFailed(name string, reason proxy.UpstreamFailure) {
-	m.upstreamFailures.add(1, slices.Index(m.upstreams, name), slices.Index(proxy.UpstreamFailures, reason))
+	m.upstreamFailures.at(slices.Index(m.upstreams, name), slices.Index(proxy.UpstreamFailures, reason)).Add(1)
 }
 
 // UpstreamGreeted counts nothing.
@@ -218,7 +218,7 @@ func (m *Metrics) UpstreamGreeted(string) {}
 
 // UpstreamUp notes whether the upstream serves clients.
 func (m *Metrics) UpstreamUp(name string, problem error) {
-	m.upstreamUp.set(oneIf(problem == nil), slices.Index(m.upstreams, name))
+	m.upstreamUp.at(slices.Index(m.upstreams, name)).Store(int64(oneIf(problem == nil)))
 }
 
 // Handovers counts upgrades in place, and returns how many there were.
@@ -231,9 +231,9 @@ func (m *Metrics) Handovers(ok, failed int) (allOK, allFailed int) {
 // are well too.
 func (m *Metrics) CertificateReload(ok, all bool) {
 	if !ok {
-		m.reloads.add(1)
+		m.reloads.at().Add(1)
 	}
-	m.reloaded.set(oneIf(all))
+	m.reloaded.at().Store(int64(oneIf(all)))
 }
 
 var (

@@ -68,8 +68,8 @@ func (s *policySeries) set(p *policy.Policy, read bool) {
 		label{"listener", values(s.listeners)}, label{"candidate", candidates},
 		label{"version", values(offeredVersions)}, label{"reason", values(policy.Reasons)}).after(s.refusals)
 	if read {
-		s.reloaded.set(int(s.now().Unix()))
-		s.good.set(1)
+		s.reloaded.at().Store(s.now().Unix())
+		s.good.at().Store(1)
 	}
 }
 
@@ -78,9 +78,9 @@ func (s *policySeries) handshake(h *proxy.Handshake) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v := &h.Verdict
-	s.matches.add(1, slices.Index(s.matches.labels[0].values, v.Rule))
+	s.matches.at(slices.Index(s.matches.labels[0].values, v.Rule)).Add(1)
 	for i, c := range s.policy.Candidates() {
-		s.refusals.add(1, slices.Index(s.listeners, h.Listener), i, slices.Index(offeredVersions, v.Version), slices.Index(policy.Reasons, v.RefusedBy(c.Floor)))
+		s.refusals.at(slices.Index(s.listeners, h.Listener), i, slices.Index(offeredVersions, v.Version), slices.Index(policy.Reasons, v.RefusedBy(c.Floor))).Add(1)
 	}
 }
 
@@ -118,6 +118,6 @@ func (m *Metrics) SetGuards(p *policy.Policy) { m.policy.set(p, false) }
 
 // PolicyReloadFailed counts a policy file that has changed and cannot be used.
 func (m *Metrics) PolicyReloadFailed() {
-	m.policy.failures.add(1)
-	m.policy.good.set(0)
+	m.policy.failures.at().Add(1)
+	m.policy.good.at().Store(0)
 }

@@ -125,16 +125,14 @@ func (f factory) durations(name, help string, listeners []proxy.Listener) (all [
 // listed are zero. It must not be called concurrently.
 func (m *Metrics) SetLegacyClients(list []ledger.Distinct) {
 	g := m.clients
-	counts := make([]int64, len(g.values))
+	counts := make(map[*atomic.Int64]int)
 	for _, d := range list {
 		for window, n := range d.ByWindow {
-			if i := g.index(slices.Index(g.labels[0].values, d.Listener), slices.Index(g.labels[1].values, d.Version), window); i >= 0 {
-				counts[i] = int64(n)
-			}
+			counts[g.at(slices.Index(g.labels[0].values, d.Listener), slices.Index(g.labels[1].values, d.Version), window)] = n
 		}
 	}
-	for i, n := range counts {
-		g.values[i].Store(n)
+	for i := range g.values {
+		g.values[i].Store(int64(counts[&g.values[i]]))
 	}
 }
 
@@ -148,6 +146,8 @@ type grid struct {
 	born   time.Time
 	labels []label
 	values []atomic.Int64
+	// unknown is for what is none of them.
+	unknown atomic.Int64
 	// rare: series with the last value of this label appear once they have counted.
 	rare string
 }
@@ -188,32 +188,18 @@ func newGrid(name, help string, labels ...label) *grid {
 	return g
 }
 
-// index returns the place of a series, given the index of each label's value in
-// the order of the labels; -1 if a value is unknown, as an event must never break
-// a connection.
-func (g *grid) index(indices ...int) int {
+// at returns the number of a series, given the index of each label's value in the order
+// of the labels; one that nobody sees if a value is unknown, as an event must never
+// break a connection.
+func (g *grid) at(indices ...int) *atomic.Int64 {
 	n := 0
 	for i, index := range indices {
 		if index < 0 || index >= len(g.labels[i].values) {
-			return -1
+			return &g.unknown
 		}
 		n = n*len(g.labels[i].values) + index
 	}
-	return n
-}
-
-// add adds to the number at these indices, if there is one.
-func (g *grid) add(n int, indices ...int) {
-	if i := g.index(indices...); i >= 0 {
-		g.values[i].Add(int64(n))
-	}
-}
-
-// set sets the number at these indices, if there is one.
-func (g *grid) set(n int, indices ...int) {
-	if i := g.index(indices...); i >= 0 {
-		g.values[i].Store(int64(n))
-	}
+	return &g.values[n]
 }
 
 // after has the numbers of an earlier grid, as far as they are for the same values of the
@@ -229,7 +215,7 @@ func (g *grid) after(last *grid) *grid {
 		for k, l := range g.labels {
 			at[k] = slices.Index(l.values, of[k])
 		}
-		g.add(int(last.values[i].Load()), at...)
+		g.at(at...).Add(last.values[i].Load())
 	}
 	return g
 }

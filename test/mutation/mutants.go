@@ -98,8 +98,8 @@ var mutants = []mutant{
 
 	// The identities of the counters.
 	{"a legacy handshake is counted once", "metrics Metrics.Handshake", condition("Legacy", 1), never, "metrics TestSumsOfHandshakesAgree"},
-	{"a failure has no reason", "metrics Metrics.Handshake", call("add", 3), skipped, "metrics TestSumsOfHandshakesAgree"},
-	{"a connection stays open", "metrics Metrics.Closed", call("add", 1), skipped, "metrics TestEveryEventMovesItsSeriesAlone"},
+	{"a failure has no reason", "metrics Metrics.Handshake", call("Add", 3), skipped, "metrics TestSumsOfHandshakesAgree"},
+	{"a connection stays open", "metrics Metrics.Closed", call("Add", 1), skipped, "metrics TestEveryEventMovesItsSeriesAlone"},
 	{"a line that is left out is not counted", "internal/logging Suppression.Allow", assignment("lost", 1), skipped, "internal/logging TestEveryHandshakeIsAccountedForOnce"},
 	{"a client floods the log", "internal/logging Suppression.Allow", condition("full", 1), never, "internal/logging TestTwentyLinesOfAClientThenOneAtTheMinutesEnd"},
 
