@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -117,7 +118,7 @@ func moved(before, now map[string]int) proxy.Outcome {
 }
 
 // right reports whether everything about the row is what the policy says.
-func (r *row) right() bool {
+func (r row) right() bool {
 	logged := ""
 	if r.want != proxy.Accepted {
 		logged = string(r.want)
@@ -154,7 +155,7 @@ func cells(rows []row) [][]text.Cell {
 const maxStory = 58
 
 // story describes what the client met.
-func (r *row) story() string {
+func (r row) story() string {
 	s := ""
 	switch {
 	case r.err != nil:
@@ -173,13 +174,7 @@ func (r *row) story() string {
 
 // sumUp writes the number of right rows, and reports whether all are.
 func sumUp(w io.Writer, rows []row) bool {
-	wrong := 0
-	for i := range rows {
-		if !rows[i].right() {
-			wrong++
-		}
-	}
-	if wrong > 0 {
+	if wrong := len(slices.DeleteFunc(slices.Clone(rows), row.right)); wrong > 0 {
 		fmt.Fprintf(w, "\n%d of %d rows are NOT what the policy says.\n", wrong, len(rows))
 		return false
 	}
