@@ -151,10 +151,10 @@ func TestAVersionFieldOfSSL3IsRefusedBesideSupportedVersions(t *testing.T) {
 		for _, field := range []uint16{0x0300, 0x02ff, 0x0200, 0x0002, 0} {
 			for offered, outcome := range map[uint16]Outcome{tls.VersionTLS13: Failed, tls.VersionTLS12: Failed, tls.VersionTLS10: Rejected} {
 				s := hello.Typical(tls.VersionTLS13)
-				s.Version, s.RecordVersion, s.SupportedVersions = field, 0x0301, []uint16{offered}
+				s.SupportedVersions = []uint16{offered}
 				s.CipherSuites = append(s.CipherSuites, tls.TLS_RSA_WITH_AES_128_CBC_SHA)
 				whole := hello.ClientHello(s)
-				binary.BigEndian.PutUint16(whole[9:], field) // 0 is TLS 1.2 to a Spec
+				binary.BigEndian.PutUint16(whole[9:], field)
 				for _, flight := range [][]byte{whole, posterntest.Fragment(whole, 3)} {
 					c := g.Dial(t, IMAPS)
 					c.Write(flight)

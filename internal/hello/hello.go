@@ -50,18 +50,12 @@ const (
 // Spec describes a ClientHello. Empty fields are left out; the zero Spec is a
 // TLS 1.2 hello that offers no cipher suite.
 type Spec struct {
-	// SSL2 makes it the hello of SSLv2, whatever the other fields say.
-	SSL2 bool
-	// Version is the legacy_version field, TLS 1.2 where it is 0.
-	Version uint16
-	// RecordVersion is that of the record header; 0 means TLS 1.0, or SSL 3.0
-	// for a Version of SSL 3.0 (RFC 8446, Appendix D.2).
-	RecordVersion uint16
-	CipherSuites  []uint16
+	// Version is the legacy_version field, TLS 1.2 where it is 0. SSL 2.0 makes it the
+	// hello of that, whatever the other fields say.
+	Version      uint16
+	CipherSuites []uint16
 	// SessionID holds at most 32 bytes.
 	SessionID []byte
-	// Compression lists the methods; empty means the null method alone.
-	Compression []byte
 
 	// NoExtensions leaves the whole extensions block out, whatever the fields
 	// below say, as clients of SSL 3.0 and many of TLS 1.0 do.
@@ -85,7 +79,7 @@ type Extension struct {
 // ClientHello returns the hello in as many records as it takes. The random is
 // fresh on every call. It panics if a list does not fit its length field.
 func ClientHello(s Spec) []byte {
-	if s.SSL2 {
+	if s.Version == VersionSSL20 {
 		return SSLv2()
 	}
 	var b cryptobyte.Builder
@@ -95,12 +89,13 @@ func ClientHello(s Spec) []byte {
 		b.AddBytes(random(32))
 		b.AddUint8LengthPrefixed(raw(s.SessionID))
 		b.AddUint16LengthPrefixed(list(s.CipherSuites))
-		b.AddUint8LengthPrefixed(raw(cmp.Or(string(s.Compression), "\x00")))
+		b.AddUint8LengthPrefixed(raw([]byte{0})) // no compression
 		if !s.NoExtensions {
 			b.AddUint16LengthPrefixed(s.extensions)
 		}
 	})
-	return records(b.BytesOrPanic(), s.recordVersion())
+	// RFC 8446, Appendix D.2: a record has the version TLS 1.0, or SSL 3.0 for a client of that.
+	return records(b.BytesOrPanic(), min(max(s.version(), VersionSSL30), tls.VersionTLS10))
 }
 
 func records(message []byte, version uint16) []byte {
@@ -114,16 +109,6 @@ func records(message []byte, version uint16) []byte {
 }
 
 func (s Spec) version() uint16 { return cmp.Or(s.Version, tls.VersionTLS12) }
-
-func (s Spec) recordVersion() uint16 {
-	switch {
-	case s.RecordVersion != 0:
-		return s.RecordVersion
-	case s.version() <= VersionSSL30:
-		return VersionSSL30
-	}
-	return tls.VersionTLS10
-}
 
 func (s Spec) extensions(b *cryptobyte.Builder) {
 	prefixed := func(number uint16, list cryptobyte.BuilderContinuation) {

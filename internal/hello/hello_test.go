@@ -103,7 +103,6 @@ func TestCryptoTLSSeesWhatTheSpecSays(t *testing.T) {
 		Version:           tls.VersionTLS12,
 		CipherSuites:      []uint16{0x1301, 0xc02f, 0x9999, tls.TLS_FALLBACK_SCSV},
 		SessionID:         []byte{1, 2, 3},
-		Compression:       []byte{1, 0},
 		ServerName:        "mail.example.org",
 		Groups:            []tls.CurveID{tls.X25519MLKEM768, tls.X25519, tls.CurveP521},
 		SignatureSchemes:  []tls.SignatureScheme{tls.Ed25519, tls.PSSWithSHA512},
@@ -170,13 +169,13 @@ func message(t *testing.T, flight []byte) []byte {
 }
 
 func TestFragmentKeepsTheMessageAndTheVersion(t *testing.T) {
-	hello := ClientHello(Spec{Version: tls.VersionTLS12, RecordVersion: 0x0302, Extra: []Extension{{21, make([]byte, 20000)}}})
+	hello := ClientHello(Spec{Version: tls.VersionTLS12, Extra: []Extension{{21, make([]byte, 20000)}}})
 	for _, n := range []int{1, 7, 1000, 1 << 20} {
 		cut := posterntest.Fragment(hello, n)
 		if !bytes.Equal(message(t, cut), message(t, hello)) {
 			t.Errorf("cut by %d the message differs", n)
 		}
-		if !bytes.Equal(cut[:3], []byte{22, 3, 2}) || int(binary.BigEndian.Uint16(cut[3:])) != min(n, maxRecord) {
+		if !bytes.Equal(cut[:3], []byte{22, 3, 1}) || int(binary.BigEndian.Uint16(cut[3:])) != min(n, maxRecord) {
 			t.Errorf("cut by %d the first header is % x", n, cut[:5])
 		}
 	}

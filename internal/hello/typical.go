@@ -5,7 +5,7 @@ import "crypto/tls"
 // Typical returns the offer of an ordinary client with that highest version:
 // suites of its time, and extensions from TLS 1.0 on.
 func Typical(version uint16) Spec {
-	s := Spec{SSL2: version == VersionSSL20, Version: min(version, tls.VersionTLS12), CipherSuites: suitesOf(version)}
+	s := Spec{Version: min(version, tls.VersionTLS12), CipherSuites: suitesOf(version)}
 	if version <= VersionSSL30 {
 		s.NoExtensions = true
 		return s

@@ -3,6 +3,7 @@ package legacyhello
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/binary"
 	"encoding/hex"
 	"net"
 	"os"
@@ -148,6 +149,16 @@ func typicalHello(version uint16, change func(*hello.Spec)) []byte {
 	return b
 }
 
+// withCompression has a hello without a session ID offer DEFLATE too, before the null method.
+func withCompression(b []byte) []byte {
+	const suites = 5 + 4 + 2 + 32 + 1 // after headers, version, random and the session ID's length
+	methods := suites + 2 + int(binary.BigEndian.Uint16(b[suites:]))
+	b = slices.Concat(b[:methods], []byte{2, 1, 0}, b[methods+len("\x01\x00"):])
+	binary.BigEndian.PutUint16(b[3:], uint16(len(b)-5))
+	binary.BigEndian.PutUint16(b[7:], uint16(len(b)-5-4))
+	return b
+}
+
 // legacyHellos are what old clients send.
 func legacyHellos(t testing.TB) []namedHello {
 	list := append(capturedHellos(t), namedHello{"Go TLS 1.0", goHello(tls.VersionTLS10)}, namedHello{"Go TLS 1.1", goHello(tls.VersionTLS11)})
@@ -161,17 +172,20 @@ func legacyHellos(t testing.TB) []namedHello {
 			" with ALPN": func(s *hello.Spec) {
 				s.NoExtensions, s.Extra = false, []hello.Extension{{Type: hello.ExtALPN, Data: posterntest.ALPN("imap", "pop3")}}
 			},
-			" with compression":        func(s *hello.Spec) { s.Compression = []byte{1, 0} },
 			" that resumes":            func(s *hello.Spec) { s.SessionID = bytes.Repeat([]byte{7}, 32) },
 			" that falls back":         func(s *hello.Spec) { s.CipherSuites = append(s.CipherSuites, tls.TLS_FALLBACK_SCSV, 0x00ff) },
-			" in a record of SSL 3.0":  func(s *hello.Spec) { s.RecordVersion = 0x0300 },
-			" in a record of TLS 1.2":  func(s *hello.Spec) { s.RecordVersion = 0x0303 },
 			" padded":                  func(s *hello.Spec) { pad(s, 512) },
 			" in supported_versions":   func(s *hello.Spec) { s.NoExtensions, s.SupportedVersions = false, []uint16{version} },
 			" as large as a record is": func(s *hello.Spec) { pad(s, 1<<14) },
 		} {
 			list = append(list, namedHello{name + change, typicalHello(version, f)})
 		}
+		for change, recordVersion := range map[string]uint16{" in a record of SSL 3.0": 0x0300, " in a record of TLS 1.2": 0x0303} {
+			b := typicalHello(version, nil)
+			binary.BigEndian.PutUint16(b[1:], recordVersion)
+			list = append(list, namedHello{name + change, b})
+		}
+		list = append(list, namedHello{name + " with compression", withCompression(typicalHello(version, nil))})
 	}
 	slices.SortFunc(list, func(a, b namedHello) int { return strings.Compare(a.name, b.name) })
 	return list
