@@ -12,28 +12,15 @@ import (
 	"postern/internal/text"
 )
 
-// value is a flag whose value is judged where it is set.
-type value struct {
-	text string
-	set  func(string) error
-}
-
-func (v *value) String() string { return v.text }
-
-func (v *value) Set(s string) error {
-	v.text = s
-	return v.set(s)
-}
-
-// define adds a flag, which cannot be set to nothing.
+// define adds a flag, which is judged where it is set, and cannot be set to nothing.
 func define(fs *flag.FlagSet, name, byDefault, usage string, set func(string) error) {
-	fs.Var(&value{byDefault, func(s string) error {
+	fs.Func(name, usage, func(s string) error {
 		if s == "" {
 			return errors.New(missing(fs, name))
 		}
 		return set(s)
-	}}, name, usage)
-	if byDefault != "" {
+	})
+	if fs.Lookup(name).DefValue = byDefault; byDefault != "" {
 		set(byDefault)
 	}
 }

@@ -237,8 +237,8 @@ func (sys system) parse(fs *flag.FlagSet) error {
 	case err != nil:
 		return flagError{reason: words(fs, err)}
 	case fs.NArg() > 0 && fs.Name() != "probe": // which has arguments
-		before := sys.args[max(0, len(sys.args)-fs.NArg()-1)]
-		return flagError{reason: fmt.Sprintf("unexpected argument %q%s", fs.Arg(0), cmp.Or(clockTime(fs, before, fs.Arg(0)), ": "+flagFor(fs, fs.Arg(0))))}
+		before := strings.Join(sys.args[:len(sys.args)-fs.NArg()], "=")
+		return flagError{reason: fmt.Sprintf("unexpected argument %q%s", fs.Arg(0), cmp.Or(clockTime(before, fs.Arg(0)), ": "+flagFor(fs, fs.Arg(0))))}
 	}
 	return nil
 }
@@ -261,16 +261,20 @@ func kindOf(name string) string {
 	return ""
 }
 
+// flagged is a flag's name and value, with = between them.
+var flagged = regexp.MustCompile(`-([^-=][^=]*)=([^=]*)$`)
+
 // clockTime says how a time of day is written that stands alone behind a flag's date;
 // "" for what is no such thing.
-func clockTime(fs *flag.FlagSet, before, arg string) (mend string) {
-	fs.Visit(func(f *flag.Flag) {
-		day := f.Value.String()
-		if _, _, err := text.ParseTime(day + " " + arg); err == nil && strings.HasSuffix(before, day) {
-			mend = fmt.Sprintf(" behind -%s %s: write -%[1]s \"%[2]s %[3]s\", or with a T: -%[1]s %[2]sT%[3]s", f.Name, day, arg)
-		}
-	})
-	return mend
+func clockTime(before, arg string) string {
+	m := flagged.FindStringSubmatch(before)
+	if m == nil {
+		return ""
+	}
+	if _, _, err := text.ParseTime(m[2] + " " + arg); err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" behind -%s %s: write -%[1]s \"%[2]s %[3]s\", or with a T: -%[1]s %[2]sT%[3]s", m[1], m[2], arg)
 }
 
 // flagFor says how an argument is written that stands alone.
