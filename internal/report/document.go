@@ -98,11 +98,7 @@ const tableRows = 4096
 // tables has write write a section, as far as it is shown, and the last row.
 func tables[T any](d *document, s *section, shown int, last []T, write func([]T)) {
 	var rows []T
-	n := 0
-	for line := range d.written(s) {
-		if n == shown {
-			break
-		}
+	for line := range d.written(s, shown) {
 		if len(rows) == tableRows {
 			write(rows)
 			rows = rows[:0]
@@ -114,9 +110,11 @@ func tables[T any](d *document, s *section, shown int, last []T, write func([]T)
 		if err := json.Unmarshal(line, &rows[len(rows)-1]); err != nil {
 			panic(err) // it is ours
 		}
-		n++
 	}
-	write(append(rows, last[:min(len(last), shown-n)]...))
+	if shown >= s.count {
+		rows = append(rows, last...)
+	}
+	write(rows)
 }
 
 // groups writes tables of groups. Markdown shortens only long lists.

@@ -240,11 +240,7 @@ func (o *output) groups(s *section) {
 	if s.letters {
 		shown = s.count
 	}
-	n := 0
-	for line := range o.written(s) {
-		if n == shown {
-			break
-		}
+	for line := range o.written(s, shown) {
 		if isJSON {
 			o.WriteString(separator)
 			separator = ",\n    "
@@ -252,10 +248,9 @@ func (o *output) groups(s *section) {
 		if _, err := o.Write(line); err != nil {
 			break
 		}
-		n++
 	}
 	switch g := &s.nameless; {
-	case g.row == 0 || n == shown:
+	case g.row == 0 || shown < s.count:
 	case isJSON:
 		b := appendGroup([]byte(separator), &g.Group)
 		o.Write(b[:len(b)-1])

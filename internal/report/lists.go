@@ -192,9 +192,7 @@ func (l *lists) complete(s *section, g *gathering) {
 	group := g.done()
 	key := len(b)
 	if s.letters {
-		letter := l.letter(g)
-		letter.clean()
-		b = l.style.appendLetter(b, letter)
+		b = l.style.appendLetter(b, l.letter(g))
 	} else {
 		b = l.style.appendGroup(b, s, group)
 	}
@@ -233,11 +231,11 @@ func (l *lists) fill(of section, from *[]Group) *section {
 	return s
 }
 
-// encoded yields all of a list as they are written.
+// encoded yields all of a list as they are written, each as it stands behind no key.
 func encoded[T any](all []T, encode func(*T) []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for i := range all {
-			if !yield(encode(&all[i])) {
+			if !yield(binary.BigEndian.AppendUint32(encode(&all[i]), 0)) {
 				return
 			}
 		}
@@ -297,16 +295,18 @@ func (l *lists) completeVisited(ctx context.Context) error {
 
 func (l *lists) close() { l.scratch.close() }
 
-// written yields the groups of a section as they were encoded, but for the one without
-// a name.
-func (l *lists) written(s *section) iter.Seq[[]byte] {
-	if s.inMemory != nil {
-		return s.inMemory
+// written yields the first groups of a section as they were encoded, but for the one
+// without a name.
+func (l *lists) written(s *section, most int) iter.Seq[[]byte] {
+	groups := s.inMemory
+	if groups == nil {
+		groups = s.groups.sorted()
 	}
 	return func(yield func([]byte) bool) {
-		for record := range s.groups.sorted() {
+		n := 0
+		for record := range groups {
 			end := len(record) - 4
-			if !yield(record[binary.BigEndian.Uint32(record[end:]):end]) {
+			if n++; n > most || !yield(record[binary.BigEndian.Uint32(record[end:]):end]) {
 				return
 			}
 		}
