@@ -229,17 +229,16 @@ func (f Floor) pickKey(h *Hello, version Version, keys KeyTypes) (key KeyTypes, 
 			second = k
 		}
 	}
-	if second == 0 && keys&RSA != 0 && version < TLS13 && f.exchanges(staticRSA, h, version) {
+	if second == 0 && keys&RSA != 0 && version < TLS13 &&
+		slices.ContainsFunc(suites12, func(s suite) bool { return s.exchange == staticRSA && f.shares(s, h, version) }) {
 		return RSA, true
 	}
 	return second, false
 }
 
-// exchanges reports whether the client offers a suite with that key exchange.
-func (f Floor) exchanges(e exchange, h *Hello, version Version) bool {
-	return slices.ContainsFunc(suites12, func(s suite) bool {
-		return s.exchange == e && floors[f].suites&s.class != 0 && (!s.only12 || version == TLS12) && slices.Contains(h.CipherSuites, s.id)
-	})
+// shares reports whether the client offers a suite that the floor accepts.
+func (f Floor) shares(s suite, h *Hello, version Version) bool {
+	return floors[f].suites&s.class != 0 && (!s.only12 || version == TLS12) && slices.Contains(h.CipherSuites, s.id)
 }
 
 var curves = map[KeyTypes]tls.CurveID{ECDSAP256: tls.CurveP256, ECDSAP384: tls.CurveP384, ECDSAP521: tls.CurveP521}
@@ -261,18 +260,21 @@ func (f Floor) servesWith(h *Hello, version Version, key KeyTypes) bool {
 	// Point formats without the uncompressed one break RFC 8422, Section
 	// 5.1.2: crypto/tls has an alert of its own for that, so they count as
 	// malformed and not as legacy.
-	ecdhe, accepted := slices.ContainsFunc(h.Groups, groupIn12), floors[f].suites
-	for i := range suites12 {
-		s := &suites12[i]
-		if accepted&s.class == 0 || s.only12 && version < TLS12 || !slices.Contains(h.CipherSuites, s.id) {
-			continue
-		}
-		forRSA, static := s.exchange != ecdheECDSA, s.exchange == staticRSA
-		if forRSA == (key == RSA) && (static || ecdhe) {
-			return static || signs(h, version, key)
-		}
-	}
-	return false
+	ecdhe := slices.ContainsFunc(h.Groups, groupIn12)
+	i := slices.IndexFunc(suites12, func(s suite) bool {
+		return (s.exchange != ecdheECDSA) == (key == RSA) && (ecdhe || s.exchange == staticRSA) && f.shares(s, h, version)
+	})
+	return i >= 0 && (suites12[i].exchange == staticRSA || signs(h, version, key))
+}
+
+// signers are the keys that can sign by a scheme, in TLS 1.2 and in TLS 1.3.
+var signers = map[tls.SignatureScheme]struct{ in12, in13 KeyTypes }{
+	tls.PSSWithSHA256: {RSA, RSA}, tls.PSSWithSHA384: {RSA, RSA}, tls.PSSWithSHA512: {RSA, RSA},
+	tls.PKCS1WithSHA256: {RSA, 0}, tls.PKCS1WithSHA384: {RSA, 0}, tls.PKCS1WithSHA512: {RSA, 0},
+	tls.ECDSAWithP256AndSHA256: {anyECDSA, ECDSAP256},
+	tls.ECDSAWithP384AndSHA384: {anyECDSA, ECDSAP384},
+	tls.ECDSAWithP521AndSHA512: {anyECDSA, ECDSAP521},
+	tls.Ed25519:                {Ed25519, Ed25519},
 }
 
 // signs reports whether the client takes a signature that the key can make.
@@ -289,20 +291,7 @@ func signs(h *Hello, version Version, key KeyTypes) bool {
 		return true
 	}
 	return slices.ContainsFunc(h.SignatureSchemes, func(s tls.SignatureScheme) bool {
-		switch s {
-		case tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512:
-			return key == RSA
-		case tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512:
-			return key == RSA && version == TLS12
-		case tls.ECDSAWithP256AndSHA256:
-			return key == ECDSAP256 || key&anyECDSA != 0 && version == TLS12
-		case tls.ECDSAWithP384AndSHA384:
-			return key == ECDSAP384 || key&anyECDSA != 0 && version == TLS12
-		case tls.ECDSAWithP521AndSHA512:
-			return key == ECDSAP521 || key&anyECDSA != 0 && version == TLS12
-		case tls.Ed25519:
-			return key == Ed25519
-		}
-		return false
+		keys := signers[s]
+		return version == TLS12 && key&keys.in12 != 0 || version == TLS13 && key&keys.in13 != 0
 	})
 }
