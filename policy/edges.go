@@ -126,11 +126,12 @@ func (s *Snapshot) ModeFor(listener string) Mode {
 
 // Change is a moment at which rules come into force or go out of it.
 type Change struct {
-	Time time.Time
+	Time time.Time `json:"time"`
 	// Begun and Ended are the rules' names, in the order of the policy.
-	Begun, Ended []string
+	Begun []string `json:"begun"`
+	Ended []string `json:"ended"`
 	// Now is in force from then on.
-	Now Snapshot
+	Now Snapshot `json:"-"`
 }
 
 // Changes lists the first changes after a time and before another, so many at
@@ -141,7 +142,7 @@ func (p *Policy) Changes(after, before time.Time, most int) []Change {
 	for len(all) < most && last.Until.Before(before) {
 		now := p.At(last.Until)
 		if begun, ended := now.Since(&last); len(begun)+len(ended) > 0 {
-			all = append(all, Change{Time: last.Until, Begun: begun, Ended: ended, Now: now})
+			all = append(all, Change{last.Until.UTC(), begun, ended, now})
 		}
 		last = now
 	}

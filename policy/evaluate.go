@@ -9,11 +9,11 @@ import (
 // Outcome is the treatment of some or all of a group of legacy clients.
 type Outcome struct {
 	// Rule decides; nil is the policy's own mode and floor.
-	Rule  *Rule
-	Mode  Mode
-	Floor Floor
+	Rule  *Rule `json:"rule"`
+	Mode  Mode  `json:"mode"`
+	Floor Floor `json:"-"`
 	// Part is the part of the clients, from 0 to 1.
-	Part float64
+	Part float64 `json:"part"`
 }
 
 // outcomes is the one place where rules are evaluated: the first match wins,
@@ -96,17 +96,18 @@ func (s *Snapshot) Outcomes(c Client, t time.Time) []Outcome {
 
 // Step is one rule's answer to a handshake.
 type Step struct {
-	Rule   *Rule
-	Answer Answer
+	Rule   *Rule  `json:"-"`
+	Answer Answer `json:"answer"`
 	// Key is the first key that does not match.
-	Key string
+	Key string `json:"key,omitempty"`
 	// Time is when a rule begins or has ended; when the next window opens, and
 	// when a growing share will have the client, or zero where that never
 	// happens.
-	Time time.Time
+	Time time.Time `json:"time,omitzero"`
 	// Position is where the client stands, Share the part that the rule takes
 	// now, both from 0 to 1.
-	Position, Share float64
+	Position float64 `json:"position,omitempty"`
+	Share    float64 `json:"share,omitempty"`
 }
 
 // Answer is a rule's answer to a handshake.
@@ -136,6 +137,9 @@ const (
 func (a Answer) String() string {
 	return [...]string{"takes", "not_asked", "begins_later", "has_ended", "between_windows", "no_match", "outside_share", "takes_some"}[a]
 }
+
+// MarshalText is String.
+func (a Answer) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // Explain explains, rule by rule, the [Snapshot.Outcomes] of a legacy client at a
 // time.

@@ -91,9 +91,7 @@ type Meeting struct {
 
 // Layer is an outcome of a rule.
 type Layer struct {
-	Rule     *Rule     `json:"rule"`
-	Mode     Mode      `json:"mode"`
-	Part     float64   `json:"part"`
+	Outcome
 	Schedule *Schedule `json:"schedule,omitempty"`
 }
 
@@ -175,7 +173,7 @@ func (p *Policy) meeting(t time.Time, listener string) Meeting {
 			break
 		}
 		if o.Part > 0 || o.Rule.Share.Changes() {
-			m.Layers = append(m.Layers, Layer{o.Rule, o.Mode, o.Part, o.Rule.Schedule})
+			m.Layers = append(m.Layers, Layer{o, o.Rule.Schedule})
 		}
 	}
 	for n := len(m.Layers); n > 0 && m.Layers[n-1].Rule.Mode == m.Rest; n-- {

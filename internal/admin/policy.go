@@ -121,9 +121,7 @@ type shareJSON struct {
 }
 
 type changeJSON struct {
-	Time      time.Time              `json:"time"`
-	Begun     []string               `json:"begun"`
-	Ended     []string               `json:"ended"`
+	policy.Change
 	Listeners map[string]policy.Mode `json:"listeners"` // from then on
 }
 
@@ -140,7 +138,7 @@ func policyView(s PolicyState) policyJSON {
 		view.Rules = append(view.Rules, ruleView(r, now))
 	}
 	for _, c := range p.Changes(now, now.Add(changesWithin), maxChanges) {
-		view.NextChanges = append(view.NextChanges, changeJSON{c.Time.UTC(), c.Begun, c.Ended, modes(&c.Now, s.Listeners)})
+		view.NextChanges = append(view.NextChanges, changeJSON{c, modes(&c.Now, s.Listeners)})
 	}
 	return view
 }

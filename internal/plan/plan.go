@@ -179,14 +179,10 @@ type (
 		Meets []outcomeJSON `json:"meets"`
 	}
 	stepJSON struct {
-		Rule     string    `json:"rule"`
-		Mode     string    `json:"mode"`
-		Answer   string    `json:"answer"`
-		Key      string    `json:"key,omitempty"`
-		Time     time.Time `json:"time,omitzero"`
-		Position float64   `json:"position,omitempty"`
-		Share    float64   `json:"share,omitempty"`
-		Text     string    `json:"text"`
+		Rule string      `json:"rule"`
+		Mode policy.Mode `json:"mode"`
+		policy.Step
+		Text string `json:"text"`
 	}
 	outcomeJSON struct {
 		Mode string  `json:"mode"`
@@ -226,7 +222,7 @@ func (q *Question) WriteJSON(w io.Writer) error {
 	return text.WriteJSON(w, questionJSON{
 		Policy: q.Source, Floor: q.Policy.Floor(), Time: q.Time.UTC(), Client: q.Client,
 		Rules: each(steps, func(s policy.Step) stepJSON {
-			return stepJSON{s.Rule.Name, s.Rule.Mode.String(), s.Answer.String(), s.Key, s.Time, s.Position, s.Share, text.Unglued(q.stepWords(s))}
+			return stepJSON{s.Rule.Name, s.Rule.Mode, s, text.Unglued(q.stepWords(s))}
 		}),
 		Meets: each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
 			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part, Floor: o.Floor.String()}
