@@ -369,10 +369,7 @@ func given(fs *flag.FlagSet) (names []string) {
 type flagError struct{ flag, reason string }
 
 func (e flagError) Error() string {
-	if e.flag == "" {
-		return e.reason
-	}
-	return "-" + e.flag + ": " + e.reason
+	return text.Either(e.flag == "", "", "-"+e.flag+": ") + e.reason
 }
 
 // An exitError is an error with an exit code. Its error is nil if everything

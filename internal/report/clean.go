@@ -85,10 +85,11 @@ func (r *Report) Clean() {
 }
 
 func clean(g *Group) {
-	g.Name = oneLine(g.Name)
-	for _, list := range [][]string{g.Addresses, g.Accounts, g.Software, g.SpeaksLike, g.Endpoints} {
+	g.Name = inferred(g.Name)
+	for _, list := range [][]string{g.Addresses, g.Accounts, g.Software, g.Endpoints} {
 		cleanList(list, oneLine)
 	}
+	cleanList(g.SpeaksLike, inferred)
 	cleanList(g.Versions, versionWord)
 	cleanList(g.Listeners, listenerWord)
 	g.Versions, g.Listeners = slices.Compact(g.Versions), slices.Compact(g.Listeners)
@@ -104,21 +105,19 @@ func cleanList(list []string, clean func(string) string) {
 }
 
 func versionWord(s string) string {
-	if slices.ContainsFunc(policy.Versions, func(v policy.Version) bool { return v.String() == s }) {
-		return s
-	}
-	return "other"
+	known := slices.ContainsFunc(policy.Versions, func(v policy.Version) bool { return v.String() == s })
+	return text.Either(known, s, "other")
 }
 
 func listenerWord(s string) string {
-	if slices.Contains(policy.ListenerNames, s) {
-		return s
-	}
-	return "other"
+	return text.Either(slices.Contains(policy.ListenerNames, s), s, "other")
 }
 
 // maxText bounds each text from a client, in characters.
 const maxText = 256
+
+// inferred is for names of programs, all of them: many may speak alike.
+func inferred(s string) string { return text.Clean(s, 16*maxText) }
 
 func oneLine(s string) string {
 	return text.Clip(text.Clean(s, utf8.UTFMax*maxText), maxText, "...")

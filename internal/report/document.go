@@ -293,7 +293,7 @@ func (d *document) rows(list []Group, columns []column, by By) [][]string {
 				cell = codes(c.items(g), c.count(g))
 			case c.items != nil: // below
 			case !d.markdown:
-				cell = text.Clip(c.cell(g), widestName, "...")
+				cell = clipNames(c.cell(g), widestName)
 			case k > 0:
 				cell = c.cell(g)
 			case g.Name == "" && by != ByNetwork:

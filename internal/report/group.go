@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"postern/internal/ledger"
 	"postern/internal/programs"
@@ -109,6 +110,19 @@ func inferredName(speaksLike string) string {
 		speaksLike = speaksLike[:last] + " or " + speaksLike[last+len(", "):]
 	}
 	return "like " + speaksLike
+}
+
+// clipNames cuts a name to some columns. Of several that are inferred it has as many as
+// fit, and says how many more there are.
+func clipNames(name string, columns int) string {
+	list := strings.Split(strings.Replace(name, " or ", ", ", 1), ", ")
+	for k := len(list) - 1; k > 0 && strings.HasPrefix(name, "like ") && utf8.RuneCountInString(name) > columns; k-- {
+		cut := fmt.Sprintf("%s or %d more", strings.Join(list[:k], ", "), len(list)-k)
+		if utf8.RuneCountInString(cut) <= columns {
+			return cut
+		}
+	}
+	return text.Clip(name, columns, "...")
 }
 
 // visit is a row of the ledger in a group, with one of its logins.

@@ -99,7 +99,7 @@ func (l *Letter) clean() {
 		*s = oneLine(*s)
 	}
 	cleanList(l.Software, oneLine)
-	cleanList(l.SpeaksLike, oneLine)
+	cleanList(l.SpeaksLike, inferred)
 	cleanList(l.Versions, versionWord)
 }
 
@@ -125,7 +125,7 @@ func (l *Letter) row(markdown bool, widest int) []string {
 	}
 	used := cmp.Or(strings.Join(l.Software, ", "), "-")
 	if i := slices.IndexFunc(l.SpeaksLike, func(s string) bool { return !programs.IsPattern(s) }); i >= 0 && len(l.Software) == 0 {
-		used = text.Clip(inferredName(l.SpeaksLike[i]), widest, "...")
+		used = clipNames(inferredName(l.SpeaksLike[i]), widest)
 	}
 	if more := l.SoftwareInAll - len(l.Software); more > 0 {
 		used += fmt.Sprintf(" and %d more", more)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postern/internal/ledger"
+	"postern/internal/programs"
 	"postern/internal/text"
 )
 
@@ -145,5 +146,37 @@ func TestSeveralThatSpeakAlikeAreOneOrTheOther(t *testing.T) {
 	g := &Group{SpeaksLike: []string{"curl, fetchmail, mutt", "getmail", "imaps 1 X"}}
 	if got, want := strings.Join(saidOrInferred(g), ", "), "like curl, fetchmail or mutt, like getmail, imaps 1 X"; got != want {
 		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestNamesOfManyThatSpeakAlikeAreCutBetweenThem, in what has a width; in CSV and JSON
+// they are whole, as many as there are.
+func TestNamesOfManyThatSpeakAlikeAreCutBetweenThem(t *testing.T) {
+	for _, tt := range []struct {
+		columns    int
+		name, want string
+	}{
+		{40, "like curl, fetchmail or mutt", "like curl, fetchmail or mutt"},
+		{27, "like curl, fetchmail or mutt", "like curl or 2 more"},
+		{18, "like curl, fetchmail or mutt", "like curl, fetc..."},
+		{12, "Outlook Express, or what", "Outlook E..."},
+		{12, "imap a1 NOOP ?STARTTLS", "imap a1 N..."},
+	} {
+		if got := clipNames(tt.name, tt.columns); got != tt.want {
+			t.Errorf("%d columns of %s: %q, want %q", tt.columns, tt.name, got, tt.want)
+		}
+	}
+	many := programs.Builtin.SpeaksLike("pop3s USER") // more than any other
+	f := sampleFacts(t)
+	f.Clients[0].Logins[0].Software, f.Clients[0].Logins[0].SpeaksLike = "", many
+	whole := inferredName(many)
+	for format, want := range map[Format]string{JSON: `"name": "` + whole + `"`, CSV: `"` + whole + `",left,`, Text: "like Apache Commons Net or 2"} {
+		var b bytes.Buffer
+		if err := build(t, f, Options{By: ByProgram, Since: fortnight}).Write(&b, Style{Format: format, Top: DefaultTop}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), want) || format != Text && !strings.Contains(b.String(), `"`+many+`"`) {
+			t.Errorf("%s has no %s:\n%s", format, want, b.String())
+		}
 	}
 }

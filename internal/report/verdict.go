@@ -155,7 +155,7 @@ func versions(labels []string) string {
 // many more there are.
 func some(list []string, n, columns int) string {
 	if all := strings.Join(list, ", "); n < 2 || n == len(list) && utf8.RuneCountInString(all) <= columns {
-		return text.Clip(all, columns, "...")
+		return clipNames(all, columns)
 	}
 	for k := min(len(list), n-1); k > 1; k-- {
 		s := fmt.Sprintf("%s and %d more", strings.Join(list[:k], ", "), n-k)
@@ -168,5 +168,5 @@ func some(list []string, n, columns int) string {
 	if columns-len(more) < least {
 		return fmt.Sprintf("%d of them", n)
 	}
-	return text.Clip(list[0], columns-len(more), "...") + more
+	return clipNames(list[0], columns-len(more)) + more
 }

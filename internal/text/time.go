@@ -42,18 +42,12 @@ func Earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}
 
 // Ahead says how far ahead a time is.
 func Ahead(d time.Duration) string {
-	if d < time.Minute {
-		return "within a minute"
-	}
-	return "in " + span(d)
+	return Either(d < time.Minute, "within a minute", "in "+span(d))
 }
 
 // Ago says how long ago a time was.
 func Ago(d time.Duration) string {
-	if d < time.Minute {
-		return "just now"
-	}
-	return span(d) + " ago"
+	return Either(d < time.Minute, "just now", span(d)+" ago")
 }
 
 // span writes a time in the largest unit of which it has at least two.
