@@ -86,48 +86,16 @@ func (q *Question) who() string {
 
 // stepWords describes a rule's answer.
 func (q *Question) stepWords(s policy.Step) string {
-	r, of := s.Rule, sharers(s.Rule)
-	switch s.Answer {
-	case policy.NotAsked:
-		return "not asked"
-	case policy.BeginsLater:
-		return "passed over: begins " + text.Date(s.Time, r.Zone)
-	case policy.HasEnded:
-		return "passed over: ended " + text.Date(s.Time, r.Zone)
-	case policy.BetweenWindows:
-		if s.Time.IsZero() {
-			return "passed over: no window is open, and none opens any more"
-		}
-		return "passed over: between windows, the next opens " + text.Date(s.Time, r.Zone)
-	case policy.NoMatch:
+	if s.Answer == policy.NoMatch {
 		return "passed over: " + q.mismatchWords(s)
-	case policy.TakesSome:
-		words := fmt.Sprintf("takes %s of %s now: %v", policy.Percent(s.Share), of, r.Mode)
-		if !r.Share.Connection {
-			words += "; -client says whether this one"
-		}
-		return words
-	case policy.OutsideShare:
-		return "passed over: " + q.shareWords(s, of)
 	}
-	words := "decides: " + r.Mode.String()
-	if r.Share != nil && q.Client.Client.IsValid() && !r.Share.Connection {
-		stands, share := apart(s.Position, s.Share)
-		words += fmt.Sprintf("; this client stands at %s, the share now is %s", stands, share)
-	}
-	return words
+	return sentence("step", s)
 }
 
-func (q *Question) shareWords(s policy.Step, of string) string {
-	if s.Share == 0 && s.Position == 0 {
-		return "it takes no " + of + " now"
-	}
-	stands, share := apart(s.Position, s.Share)
-	words := fmt.Sprintf("this client stands at %s, the share now is %s", stands, share)
-	if !s.Time.IsZero() {
-		words += "; its turn comes " + text.Date(s.Time, s.Rule.Zone)
-	}
-	return words
+// stands says where the client is beside a share.
+func stands(s policy.Step) string {
+	position, share := apart(s.Position, s.Share)
+	return fmt.Sprintf("this client stands at %s, the share now is %s", position, share)
 }
 
 // apart writes two parts with enough digits to tell them apart.

@@ -1,9 +1,12 @@
 package plan
 
 import (
+	_ "embed"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"text/template"
 	"unicode/utf8"
 
 	"postern/internal/text"
@@ -55,97 +58,35 @@ func wrap(words string, columns int) []string {
 func lines(words string) string { return strings.Join(wrap(words, text.Width), "\n") + "\n" }
 
 // named quotes a rule's name.
-func named(r *policy.Rule) string { return text.Glued(strconv.Quote(r.Name)) }
+func named(r *policy.Rule) string { return quoted(r.Name) }
+
+func quoted(s string) string { return text.Glued(strconv.Quote(s)) }
+
+//go:embed plan.tmpl
+var sentences string
+
+var templates = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(template.FuncMap{
+		"date": text.Date, "days": text.Days, "duration": text.Duration, "percent": policy.Percent,
+		"named": named, "quoted": quoted, "match": matchWords, "sharers": sharers, "stands": stands,
+	}).Parse(sentences))
+})
+
+// sentence has the words of a template.
+func sentence(name string, of any) string {
+	var b strings.Builder
+	if err := templates().ExecuteTemplate(&b, name, of); err != nil {
+		panic(err) // it is ours
+	}
+	return b.String()
+}
 
 // eventWords describes an event of a rule.
-func eventWords(e policy.Event) string {
-	r := e.Rule
-	name := named(r)
-	switch e.Kind {
-	case policy.Reaches:
-		return name + " reaches " + policy.Percent(e.Share)
-	case policy.Ends:
-		if r.Share != nil {
-			return name + " ends, at " + policy.Percent(e.Share)
-		}
-		return name + " ends"
-	case policy.Begins:
-		name += " begins"
-	}
-	words := fmt.Sprintf("%s: %v", name, r.Mode)
-	if r.OwnFloor {
-		words += " below " + r.Floor.String()
-	}
-	if r.PassThrough {
-		words += " (at the old server)"
-	}
-	if r.Share != nil {
-		words += shareWords(r, e.Share)
-	}
-	if m := matchWords(r.Match); m != "" {
-		words += ", for " + m
-	}
-	if e.Windows != nil {
-		words += windowWords(r, e)
-	}
-	if !r.Until.IsZero() && !r.Share.Changes() {
-		words += "; until " + text.Date(r.Until, r.Zone)
-	}
-	if r.Grace > 0 {
-		words += "; clients that had logged in are told why for " + text.Days(r.Grace) + " first"
-	}
-	if g := r.Guard; g != nil {
-		words += fmt.Sprintf("; guard: %v once more than %d clients that had logged in have met it within %s", g.Then, g.Clients, text.Days(g.Within))
-	}
-	if r.Owner != "" {
-		words += "; owner " + r.Owner
-	}
-	return words
-}
+func eventWords(e policy.Event) string { return sentence("event", e) }
 
 // sharers are what the share of a rule is of.
 func sharers(r *policy.Rule) string {
 	return text.Either(r.Share != nil && r.Share.Connection, "connections", "clients")
-}
-
-// shareWords describes a rule with a share.
-func shareWords(r *policy.Rule, now float64) string {
-	words := fmt.Sprintf(" for %s of %s", policy.Percent(now), sharers(r))
-	if r.Share.Changes() {
-		way := text.Either(r.Share.To < r.Share.From, "shrinking", "growing")
-		words += fmt.Sprintf(", %s to %s by %s", way, policy.Percent(r.Share.To), text.Date(r.Until, r.Zone))
-	}
-	return words
-}
-
-// windowWords sums up the windows of a schedule.
-func windowWords(r *policy.Rule, e policy.Event) string {
-	w := e.Windows
-	words := text.Either(r.Share != nil, ",", "")
-	words += fmt.Sprintf(" for %s at %s (%s)", text.Duration(r.Schedule.For), text.Glued(strconv.Quote(r.Schedule.Cron)), r.Schedule.Zone)
-	switch {
-	case w.Open && !w.Closes.IsZero():
-		words += ", open now until " + text.Date(w.Closes, r.Zone)
-	case w.Open:
-		words += ", open now"
-	}
-	first, more := "the first ", ""
-	if e.Kind == policy.Runs {
-		first, more = "the next ", " more"
-	}
-	words += ", "
-	switch w.Count {
-	case 0:
-		words += "no" + more + " window"
-	case 1:
-		words += "one" + more + " window, " + text.Date(w.First, r.Zone)
-	default:
-		words += fmt.Sprintf("%d%s windows: %s%s, the last %s", w.Count, more, first, text.Date(w.First, r.Zone), text.Date(w.Last, r.Zone))
-	}
-	if !r.Until.Equal(w.Until) {
-		words += " in the time of this plan"
-	}
-	return words
 }
 
 // meetingWords describes what clients meet.
