@@ -224,16 +224,12 @@ func (s *Store) Warnings(now time.Time) []string {
 
 // outdone says why another certificate is served for a name of this one.
 func (s *Store) outdone(p Info, now time.Time) string {
-	leaf := p.Leaf
-	for _, name := range names(leaf) {
+	for _, name := range names(p.Leaf) {
 		other := s.setFor(name).choose(p.key, now)
 		if other.cert == p.cert {
 			continue
 		}
-		why := untimely(leaf, now)
-		if why == "" {
-			why = "ends at " + date(leaf.NotAfter)
-		}
+		why := cmp.Or(untimely(p.Leaf, now), "ends at "+date(p.Leaf.NotAfter))
 		return fmt.Sprintf("not served for %s, since it %s: clients get %s, valid until %s",
 			name, why, other.Name, date(other.Leaf.NotAfter))
 	}
@@ -266,18 +262,15 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 	var problems []error
 	byName := make(map[string]Info, len(fresh.infos))
 	byLeaf := make(map[string]bool, len(fresh.infos))
-	allWorse, anyValid := true, false
+	validNow := func(i Info) bool { return valid(i.Leaf, now) }
 	for _, info := range fresh.infos {
 		byName[info.Name] = info
 		byLeaf[string(info.Leaf.Raw)] = true
-		allWorse = allWorse && untimely(info.Leaf, now) != ""
 	}
 	for _, was := range old.infos {
-		valid := untimely(was.Leaf, now) == ""
-		anyValid = anyValid || valid
 		is, there := byName[was.Name]
 		switch {
-		case there && valid && untimely(is.Leaf, now) != "" && !fresh.replaces(was, now):
+		case there && validNow(was) && !validNow(is) && !fresh.replaces(was, now):
 			problems = append(problems, invalid(is, now))
 		case there || byLeaf[string(was.Leaf.Raw)]:
 		case exists(was.Name) && !fresh.replaces(was, now):
@@ -286,7 +279,7 @@ func Renew(old, fresh *Store, now time.Time) (gone []Info, err error) {
 			gone = append(gone, was)
 		}
 	}
-	if len(problems) == 0 && allWorse && anyValid {
+	if len(problems) == 0 && slices.ContainsFunc(old.infos, validNow) && !slices.ContainsFunc(fresh.infos, validNow) {
 		problems = append(problems, invalid(fresh.infos[0], now))
 	}
 	if len(problems) > 0 {
@@ -305,7 +298,7 @@ func (s *Store) replaces(p Info, now time.Time) bool {
 	list := names(p.Leaf)
 	for _, name := range list {
 		set := s.find(name)
-		if set == nil || set.keys&p.key == 0 || untimely(set.Certificate(p.key, now).Leaf, now) != "" {
+		if set == nil || set.keys&p.key == 0 || !valid(set.Certificate(p.key, now).Leaf, now) {
 			return false
 		}
 	}
