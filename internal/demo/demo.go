@@ -4,6 +4,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	_ "embed"
@@ -12,7 +13,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -56,11 +56,8 @@ func Run(ctx context.Context, o Options, w io.Writer, stop <-chan os.Signal) (ri
 	if err := s.start(ctx); err != nil {
 		return false, err
 	}
-	mode := "mode " + o.Mode
-	if o.Mode == "" {
-		mode = "mode enforce on imaps and pop3s, observe on imap and pop3"
-	}
-	fmt.Fprintf(w, "Postern in front of an embedded mail server, %s, floor %s; SSL 2.0 and 3.0 are rejected in every mode.\n"+
+	mode := cmp.Or(o.Mode, "enforce on imaps and pop3s, observe on imap and pop3")
+	fmt.Fprintf(w, "Postern in front of an embedded mail server, mode %s, floor %s; SSL 2.0 and 3.0 are rejected in every mode.\n"+
 		"One client of each generation knocks at each listener:\n\n", mode, o.Floor)
 	rows := s.visitAll()
 	if err := text.WriteTable(w, text.ColorOK(w), header, cells(rows)); err != nil {
@@ -159,14 +156,12 @@ func (s *stage) environ() ([]string, error) {
 		{"imaps", "LISTEN_IMAPS", 1993}, {"pop3s", "LISTEN_POP3S", 1995},
 		{"imap", "LISTEN_IMAP", 1143}, {"pop3", "LISTEN_POP3", 1110}, {"admin", "ADMIN_LISTEN", 9993},
 	} {
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
 		if err != nil {
-			if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {
-				s.moved += fmt.Sprintf("\n  (port %d is taken here: %s is on %s)", p.port, p.name, l.Addr())
+			if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+				return nil, fmt.Errorf("finding a free port: %w", err)
 			}
-		}
-		if err != nil {
-			return nil, fmt.Errorf("finding a free port: %w", err)
+			s.moved += fmt.Sprintf("\n  (port %d is taken here: %s is on %s)", p.port, p.name, l.Addr())
 		}
 		// All are open at once, so that no two are the same.
 		defer l.Close()
@@ -192,15 +187,9 @@ var tryText string
 // tryIt writes what to do next.
 func (s *stage) tryIt(w io.Writer) {
 	_, imaps, _ := strings.Cut(s.addrs["imaps"], ":")
-	meets := "look for \"SSL alert number 70\""
-	switch s.Mode {
-	case "explain":
-		meets = "its last line says why"
-	case "observe":
-		meets = "it is let in, and counted"
-	}
+	meets := map[string]string{"explain": "its last line says why", "observe": "it is let in, and counted"}[s.Mode]
 	strings.NewReplacer(
 		"{admin}", s.addrs["admin"], "{ca}", s.file("ca.pem"), "{account}", s.mail.Accounts()[0], "{password}", Password,
-		"{imaps}", s.addrs["imaps"], "{imaps port}", imaps, "{meets}", meets, "{moved}", s.moved,
+		"{imaps}", s.addrs["imaps"], "{imaps port}", imaps, "{meets}", cmp.Or(meets, "look for \"SSL alert number 70\""), "{moved}", s.moved,
 	).WriteString(w, tryText)
 }
