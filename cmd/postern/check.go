@@ -50,8 +50,6 @@ func checkConfig(ctx context.Context, sys system) error {
 
 // runningReport returns what /readyz says on the admin port, if a Postern answers there.
 func runningReport(ctx context.Context, cfg *config.Config) string {
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
 	_, report, _ := askReadiness(ctx, cfg) // whatever else answers is no Postern
 	return report
 }

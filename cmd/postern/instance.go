@@ -408,8 +408,6 @@ func healthcheck(ctx context.Context, sys system) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
 	ready, report, err := askReadiness(ctx, cfg)
 	switch {
 	case notRunning(err) && !sys.has("LEDGER_", "POLICY_", "LISTEN_"):
@@ -434,6 +432,8 @@ func healthcheck(ctx context.Context, sys system) error {
 
 // askReadiness asks /readyz on the admin port.
 func askReadiness(ctx context.Context, cfg *config.Config) (ready bool, report string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
 	i := localInstance(cfg)
 	if cfg.AdminTLSCertFile != "" {
 		// The address is on this host and no secret is sent. The file may

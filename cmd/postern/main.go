@@ -387,7 +387,6 @@ func usageErrorf(format string, args ...any) error {
 
 // exit prints the error that a command ends with, and returns its exit code.
 func (sys system) exit(command string, err error) int {
-	var inFlag flagError
 	code := exitBroken
 	if e, ok := errors.AsType[exitError](err); ok {
 		code = e.code
@@ -398,7 +397,7 @@ func (sys system) exit(command string, err error) int {
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return exitOK
-	case errors.As(err, &inFlag):
+	case errors.As(err, new(flagError)):
 		sys.errorf("%s", strings.Replace(fmt.Sprintf("postern %s: %v; postern %[1]s -h says what it takes", command, err), "?; ", "? ", 1))
 		return exitUsage
 	case errors.As(err, new(config.Problems)): // each line begins with a variable or a file

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -157,10 +158,7 @@ func (c *Config) PassingThrough() []Listener {
 // ServerName returns the name that the upstream's certificate must have:
 // UPSTREAM_SERVER_NAME or the URL's host, without a final dot.
 func (c *Config) ServerName(u Upstream) string {
-	if c.UpstreamServerName != "" {
-		return c.UpstreamServerName
-	}
-	return strings.TrimSuffix(u.Host, ".")
+	return cmp.Or(c.UpstreamServerName, strings.TrimSuffix(u.Host, "."))
 }
 
 // OnLoopback reports whether only this host can reach a listen address. A name

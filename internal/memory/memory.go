@@ -44,14 +44,13 @@ func run(ctx context.Context, sessions func() int, every time.Duration, pace boo
 		p.collected()
 	}
 	read := newReader(sessions)
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+	tick := time.Tick(every)
 	k := keeper{last: read.now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 		if r := read.now(); k.due(r) {
 			runtime.GC() // and once more, since a sync.Pool outlives one collection

@@ -69,13 +69,12 @@ func (w *Watcher) Trigger() (done <-chan struct{}) {
 
 // Run watches until the context ends.
 func (w *Watcher) Run(ctx context.Context) {
-	tick := time.NewTicker(w.every)
-	defer tick.Stop()
+	tick := time.Tick(w.every)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 			for _, s := range w.sets {
 				s.check()
 			}
