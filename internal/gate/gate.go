@@ -120,6 +120,7 @@ func New(cfg *config.Config, build Build, given handover.Given, stderr io.Writer
 	atStart, cancel := context.WithTimeout(context.Background(), guardsAtStart)
 	defer cancel()
 	g.checkGuards(atStart)
+	g.ledger.recorder.Graces(atStart, p)
 	return g, nil
 }
 

@@ -11,8 +11,8 @@ import (
 	"postern/policy"
 )
 
-// guardEvery is how often refusals are written and guards read, where the policy has any:
-// all gates of one ledger follow a guard within a few seconds.
+// guardEvery is how often guards are read, where the policy has any: all gates of one ledger
+// follow one within a second of the write of a refusal, which is due every three.
 const guardEvery = time.Second
 
 // guardsAtStart bounds the wait for them at the start, and guardsBefore that before

@@ -79,6 +79,11 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 		}
 	})
 	others.Go(func() {
+		for pause(ctx, guardEvery) {
+			b.recorder.Graces(ctx, g.policy.Load().file)
+		}
+	})
+	others.Go(func() {
 		g.upgrade(g.serving)
 		g.prune(g.serving)
 	})

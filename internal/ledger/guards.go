@@ -29,28 +29,32 @@ const (
 	overlap = 60
 )
 
+// clients are the networks that have logged in, in their order, and when rules with a grace
+// have refused them first, in seconds since 1970.
+type clients struct {
+	loggedIn []int64
+	refused  map[refusal]int64
+}
+
 // Graced is a [policy.Graced].
 func (r *Recorder) Graced(rule *policy.Rule, client netip.Addr, t time.Time) bool {
-	all, network := *r.loggedIn.Load(), networkNumber(client)
-	first, refused := all[refusal{rule.Name, network}]
-	_, known := all[refusal{network: network}]
+	all, network := r.clients.Load(), networkNumber(client)
+	first, refused := all.refused[refusal{rule.Name, network}]
+	_, known := slices.BinarySearch(all.loggedIn, network)
 	return known && (!refused || t.Unix()-first < int64(rule.Grace/time.Second))
 }
 
 // Guards returns the guards of a policy as all replicas have them, and has those trip that
-// have met too many clients. It keeps up with who has logged in. After an error, all stays
-// as it is; the log says so. It must not be called twice at once.
+// have met too many clients. After an error, all stays as it is; the log says so. It must
+// not be called twice at once.
 func (r *Recorder) Guards(ctx context.Context, p *policy.Policy) (states []policy.GuardState, err error) {
 	if !p.Watches() {
 		return nil, nil
 	}
 	within, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	if err = r.store.migrate(within); err == nil && slices.ContainsFunc(p.Rules(), func(r *policy.Rule) bool { return r.Grace > 0 }) {
-		err = r.listLoggedIn(within)
-	}
 	now := r.now().UTC().Truncate(time.Second)
-	if err == nil {
+	if err = r.store.migrate(within); err == nil {
 		states, err = r.store.Guards(within, p, now)
 	}
 	for i := range states {
@@ -61,44 +65,62 @@ func (r *Recorder) Guards(ctx context.Context, p *policy.Policy) (states []polic
 			err = cmp.Or(err, r.store.trip(within, g))
 		}
 	}
-	if err != nil && !r.away && !errors.Is(ctx.Err(), context.Canceled) {
-		r.log.Error("the ledger cannot be asked, guards and graces stay as they are", "ledger", r.store.name, "error", oneLine{err})
-	}
-	r.away = err != nil
+	r.sayBlind(ctx, &r.guardsAway, err)
 	return states, err
 }
 
-// listLoggedIn reads, if it is time for that, who has logged in, and since when they are
-// refused.
-func (r *Recorder) listLoggedIn(ctx context.Context) error {
-	begun := time.Now()
-	if begun.Before(r.listDue) {
-		return nil
+// sayBlind logs the first of several errors.
+func (r *Recorder) sayBlind(ctx context.Context, away *bool, err error) {
+	if err != nil && !*away && !errors.Is(ctx.Err(), context.Canceled) {
+		r.log.Error("the ledger cannot be asked, guards and graces stay as they are", "ledger", r.store.name, "error", oneLine{err})
 	}
-	all := make(map[refusal]int64)
-	err := read(ctx, r.store.db, "reading who has logged in", `SELECT DISTINCT network, '', 0 FROM sightings WHERE login_ok > 0
-		UNION ALL SELECT network, rule, first_seen FROM refusals`, nil, func(row row) error {
-		all[refusal{string(row.text(1)), row.int(0)}] = row.int(2)
-		return nil
-	})
+	*away = err != nil
+}
+
+// Graces keeps up with the clients that have logged in, if a policy has graces and it is time
+// for that. Guards do not wait for so many rows. It must not be called twice at once.
+func (r *Recorder) Graces(ctx context.Context, p *policy.Policy) {
+	begun := time.Now()
+	if begun.Before(r.listDue) || !slices.ContainsFunc(p.Rules(), func(r *policy.Rule) bool { return r.Grace > 0 }) {
+		return
+	}
+	within, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	all := &clients{refused: make(map[refusal]int64)}
+	err := r.store.migrate(within)
+	if err == nil { // many rows are read in less time than a database makes them distinct
+		all.loggedIn, err = query(within, r.store.db, "reading who has logged in",
+			`SELECT network FROM sightings WHERE login_ok > 0`, nil,
+			func(row row) int64 { return row.int(0) })
+	}
 	if err == nil {
-		r.loggedIn.Store(&all)
+		err = read(within, r.store.db, "reading refusals", `SELECT network, rule, first_seen FROM refusals`, nil, func(row row) error {
+			if rule := p.Rule(string(row.text(1))); rule != nil && rule.Grace > 0 {
+				all.refused[refusal{rule.Name, row.int(0)}] = row.int(2)
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		slices.Sort(all.loggedIn)
+		all.loggedIn = slices.Clip(slices.Compact(all.loggedIn))
+		r.clients.Store(all)
 		r.listDue = time.Now().Add(max(listEvery, listedPart*time.Since(begun)))
 	}
-	return err
+	r.sayBlind(ctx, &r.gracesAway, err)
 }
 
 // Guards returns the guards of a policy as they are at a time.
 func (s *Store) Guards(ctx context.Context, p *policy.Policy, t time.Time) ([]policy.GuardState, error) {
-	// What a clock wrote that was ahead does not count.
-	const statement = `SELECT COALESCE(max(g.tripped), 0), COALESCE(max(g.released), 0), (SELECT count(*) FROM refusals r
-			WHERE r.rule = $1 AND r.last_seen > $2 AND r.last_seen <= $3 AND r.last_seen > COALESCE(max(g.released), 0))
-		FROM guards g WHERE g.rule = $1`
+	// What a clock wrote that was ahead does not count. More than would trip a guard are not counted.
+	const statement = `SELECT g.tripped, g.released, (SELECT count(*) FROM (SELECT 1 FROM refusals r WHERE r.rule = $1 AND r.last_seen > $2
+			AND r.last_seen <= $3 AND r.last_seen > g.released LIMIT $4) counted)
+		FROM (SELECT COALESCE(max(tripped), 0) AS tripped, COALESCE(max(released), 0) AS released FROM guards WHERE rule = $1) g`
 	all := slices.Clone(p.Guards())
 	for i := range all {
 		g := &all[i]
 		g.Seen, g.Tripped, g.Released = 0, time.Time{}, time.Time{}
-		err := read(ctx, s.db, "reading guards", statement, []any{g.Rule, t.Add(-g.Guard.Within).Unix(), t.Unix() + overlap}, func(r row) error {
+		err := read(ctx, s.db, "reading guards", statement, []any{g.Rule, t.Add(-g.Guard.Within).Unix(), t.Unix() + overlap, g.Clients + 1}, func(r row) error {
 			g.Tripped, g.Released, g.Seen = timeOf(r.int(0)), timeOf(r.int(1)), int(r.int(2))
 			return nil
 		})

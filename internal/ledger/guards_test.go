@@ -33,6 +33,7 @@ func (g *replica) check(p *policy.Policy) map[string]policy.GuardState {
 	g.t.Helper()
 	g.listDue = time.Time{} // as if it had been a while
 	g.flush()
+	g.Graces(context.Background(), p)
 	states, err := g.Guards(context.Background(), p)
 	if err != nil {
 		g.t.Fatal(err)
@@ -436,6 +437,31 @@ func TestALedgerOfAnEarlierVersionHasNoGuards(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// TestGuardsDoNotWaitForGraces: who has logged in may take long to read, and guards follow
+// within seconds all the same. No more clients are counted than trip one.
+func TestGuardsDoNotWaitForGraces(t *testing.T) {
+	g := newReplica(t, newURL(t, "postgres"))
+	p := guardedBy(t, "rules: [{name: cutover, mode: enforce, grace: 7d, guard: {clients: 3, within: 1h, then: explain}}]")
+	for _, c := range g.known(9) {
+		g.meet(hello(c, byRule("cutover")))
+	}
+	g.flush()
+	slow, err := g.store.db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Rollback()
+	if _, err := slow.Exec("LOCK TABLE sightings"); err != nil {
+		t.Fatal(err)
+	}
+	late, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	states, err := g.Guards(late, p)
+	if err != nil || states[0].Seen != 4 || states[0].Tripped.IsZero() {
+		t.Errorf("%+v, %v", states, err)
 	}
 }
 

@@ -48,12 +48,11 @@ type Recorder struct {
 	inDoubt        *batch
 
 	loaded accountsState
-	// loggedIn are the clients that have, without a rule, and for graces when rules have
-	// refused them first, in seconds since 1970. listDue is when to read them again; away:
-	// the ledger could not be asked for guards.
-	loggedIn atomic.Pointer[map[refusal]int64]
-	listDue  time.Time
-	away     bool
+	// clients are for graces; listDue is when to read them again. Away: the ledger could not
+	// be asked.
+	clients                atomic.Pointer[clients]
+	listDue                time.Time
+	guardsAway, gracesAway bool
 }
 
 // Options configure a Recorder.
@@ -78,7 +77,7 @@ func NewRecorder(o Options) *Recorder {
 		r.shards[i].entries, r.shards[i].today = make(map[entryKey]*entry), make(map[int64]*variants)
 	}
 	r.queue.init()
-	r.loggedIn.Store(new(map[refusal]int64))
+	r.clients.Store(new(clients))
 	r.lastGood.Store(r.now().Unix())
 	r.store.writing.Lock()
 	defer r.store.writing.Unlock()

@@ -178,9 +178,10 @@ part, and clients are recorded meanwhile. Indexes come last, in one go.
 {{- end}}
 
 {{- /*
-What rules with a guard or a grace have refused or told why, of clients ([policy.ClientPrefix]) that had logged in
-before, and which guards have tripped. With its bucket begin the ids of a client's sightings. Refusals up to released do not count. Versions that know no guards leave them
-alone.
+What rules with a guard or a grace have refused or told why, of clients ([policy.ClientPrefix])
+that had logged in before, and which guards have tripped. With its bucket begin the ids of a
+client's sightings. Refusals up to released do not count. Versions that know no guards leave
+them alone.
 */}}
 {{define "guards" -}}
 	CREATE TABLE IF NOT EXISTS refusals (
@@ -190,6 +191,6 @@ alone.
 		first_seen BIGINT NOT NULL,
 		last_seen BIGINT NOT NULL,
 		PRIMARY KEY (rule, network));
-	CREATE INDEX IF NOT EXISTS refusals_by_time ON refusals (last_seen);
+	CREATE INDEX IF NOT EXISTS refusals_by_time ON refusals (rule, last_seen);
 	CREATE TABLE IF NOT EXISTS guards (rule TEXT PRIMARY KEY, tripped BIGINT NOT NULL, released BIGINT NOT NULL);
 {{- end}}
