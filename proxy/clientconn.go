@@ -171,16 +171,15 @@ func (c *clientConn) writeAlert(p []byte) (int, error) {
 	if c.answered || len(p) > alertRecordLen {
 		return c.Conn.Write(p)
 	}
-	if c.s.hs.legacyVersion == policy.NoVersion {
-		c.s.hs.legacyVersion = c.recorder.version()
-	}
-	if hs := c.s.hs; !hs.helloJudged || hs.hello.Unreadable {
+	hs := c.s.hs
+	hs.legacyVersion = cmp.Or(hs.legacyVersion, c.recorder.version())
+	if !hs.helloJudged || hs.hello.Unreadable {
 		c.alertSent = c.s.judgeUnreadable(c.alertSent)
 	}
 	if c.recorder.holding {
 		return len(p), nil
 	}
-	_, err := c.Conn.Write(alertRecord(c.alertSent, c.s.hs.legacyVersion))
+	_, err := c.Conn.Write(alertRecord(c.alertSent, hs.legacyVersion))
 	return len(p), err
 }
 

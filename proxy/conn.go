@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -242,19 +243,25 @@ func (s *session) setDeadline(t time.Time) {
 	}
 }
 
-// relayed counts n application bytes that went through.
-func (s *session) relayed(d Direction, n int) {
-	if n > 0 {
-		s.countBytes(d, n)
-		s.srv.cfg.Metrics.Relayed(s.Listener, d, n)
+// relay writes p, and counts what went through; lost is the error of a write that fails.
+func (s *session) relay(to io.Writer, p []byte, d Direction, lost error) error {
+	n, err := to.Write(p)
+	s.count(d, n)
+	if err != nil {
+		return lost
 	}
+	return nil
 }
 
-// countBytes counts n bytes towards those that Closed reports.
-func (s *session) countBytes(d Direction, n int) {
+// count counts n bytes that went through. Of a client that is passed through only Closed
+// tells of them: they are no application bytes.
+func (s *session) count(d Direction, n int) {
 	if d == ToClient {
 		s.toClient.Add(int64(n))
 	} else {
 		s.toUpstream.Add(int64(n))
+	}
+	if n > 0 && s.tls != nil {
+		s.srv.cfg.Metrics.Relayed(s.Listener, d, n)
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -107,9 +108,7 @@ func (s *session) refusedFor(r policy.Reason) bool {
 func (srv *Server) configForClient(chi *tls.ClientHelloInfo) (*tls.Config, error) {
 	s := chi.Conn.(*clientConn).s
 	snapshot := s.judge(policy.FromClientHello(chi))
-	if s.hs.legacyVersion == policy.NoVersion {
-		s.hs.legacyVersion = s.raw.recorder.version()
-	}
+	s.hs.legacyVersion = cmp.Or(s.hs.legacyVersion, s.raw.recorder.version())
 	// SSL 3.0 has no supported_versions (RFC 8446, Appendix D.5).
 	contradicts := s.hs.legacyVersion <= policy.SSL3 && slices.Contains(chi.Extensions, extensionSupportedVersions)
 	if s.raw.recorder.hold(s.hs.verdict.PassThrough && s.hasOldServer() && !contradicts) {

@@ -99,7 +99,7 @@ func (s *session) passThrough(hello []byte) (Outcome, *tunnel) {
 	if up.down.Swap(false) {
 		s.srv.cfg.Log.Info("upstream answers", "upstream", up.Name)
 	}
-	s.countBytes(ToUpstream, len(hello))
+	s.count(ToUpstream, len(hello))
 	t := newTunnel(s, nil, nil, answer)
 	if alert {
 		return s.report(Failed, FailOther), t

@@ -54,10 +54,7 @@ func (s *session) readProxyHeader() error {
 		return fmt.Errorf("reading the PROXY header: %w", err)
 	}
 	s.raw.unread = s.raw.unread[n:]
-	if h.Command.IsLocal() {
-		return nil
-	}
-	if src, dst, ok := h.TCPAddrs(); ok {
+	if src, dst, ok := h.TCPAddrs(); ok && !h.Command.IsLocal() {
 		s.Client, s.destination = netpoll.AddrPort(src), netpoll.AddrPort(dst)
 	}
 	return nil

@@ -181,12 +181,7 @@ func (c *commandSide) replaceable(err error) bool {
 
 // send passes bytes of the client on.
 func (c *commandSide) send(p []byte) error {
-	n, err := c.s.upstream.Write(p)
-	c.s.relayed(ToUpstream, n)
-	if err != nil {
-		return errUpstreamLost
-	}
-	return nil
+	return c.s.relay(c.s.upstream, p, ToUpstream, errUpstreamLost)
 }
 
 // reply answers a command that is not for the upstream. The session goes on, and
@@ -371,14 +366,7 @@ func (r *replySide) quiet() bool {
 
 // deliver passes bytes of the upstream on, in whole responses: so that what
 // Postern itself says stands between them.
-func (r *relay) deliver(p []byte) error {
-	n, err := r.s.tls.Write(p)
-	r.s.relayed(ToClient, n)
-	if err != nil {
-		return errClientLost
-	}
-	return nil
-}
+func (r *relay) deliver(p []byte) error { return r.s.relay(r.s.tls, p, ToClient, errClientLost) }
 
 // acknowledge hands an answer to the command side.
 func (r *replySide) acknowledge(a answer) error {

@@ -80,11 +80,7 @@ func (t *tunnel) passedThrough() bool { return t.s.tls == nil }
 func (t *tunnel) start() {
 	fromClient, fromUpstream := t.fromClient, t.fromUpstream
 	t.fromClient, t.fromUpstream = nil, nil
-	if err := t.startPolling(); err != nil {
-		t.abort()
-		t.s.end(ReasonClient)
-		return
-	}
+	t.startPolling()
 	t.touch()
 	t.mu.Lock()
 	t.idle = time.AfterFunc(t.s.srv.cfg.TimeoutIdle, t.checkIdle)
@@ -94,7 +90,7 @@ func (t *tunnel) start() {
 	t.run(ToUpstream, fromClient)
 }
 
-func (t *tunnel) startPolling() error {
+func (t *tunnel) startPolling() {
 	s, up := t.s, t.s.upstream
 	s.raw.SetDeadline(time.Time{})
 	up.raw.SetDeadline(time.Time{})
@@ -102,10 +98,8 @@ func (t *tunnel) startPolling() error {
 	up.lines = nil
 	s.raw.recordwise = !t.passedThrough()
 	timeout := s.srv.cfg.TimeoutIdle
-	if err := up.raw.Start(up.Read, timeout, func() { go t.run(ToClient, nil) }); err != nil {
-		return err
-	}
-	return s.raw.Start(t.client.Read, timeout, func() { go t.run(ToUpstream, nil) })
+	up.raw.Start(up.Read, timeout, func() { go t.run(ToClient, nil) })
+	s.raw.Start(t.client.Read, timeout, func() { go t.run(ToUpstream, nil) })
 }
 
 // run copies in one direction, until that has ended or parks. The one that ends
@@ -248,18 +242,9 @@ func (t *tunnel) copy(d Direction, ahead []byte) error {
 func (t *tunnel) write(to io.Writer, b []byte, d Direction) error {
 	t.awaitingReply.Store(d == ToUpstream)
 	t.writing.Add(1)
-	n, err := to.Write(b)
-	t.touch()
-	t.writing.Add(-1)
-	if t.passedThrough() {
-		t.s.countBytes(d, n) // not application bytes: only Closed tells of them
-	} else {
-		t.s.relayed(d, n)
-	}
-	if err != nil {
-		return errWrite
-	}
-	return nil
+	defer t.writing.Add(-1)
+	defer t.touch()
+	return t.s.relay(to, b, d, errWrite)
 }
 
 // touch notes that the tunnel is not idle.

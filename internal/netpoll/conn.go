@@ -49,7 +49,7 @@ import (
 	"time"
 )
 
-// Socket is what a Conn is made of: *net.TCPConn, but for tests.
+// Socket is what a Conn is made of: *net.TCPConn, but for tests. Its SyscallConn never fails.
 type Socket interface {
 	net.Conn
 	CloseWrite() error
@@ -72,13 +72,10 @@ type Conn struct {
 // Start begins polling by way of read, which may be c.Read itself. From then on a
 // write waits no longer than writeTimeout for the peer to take something. resume is
 // called when c is parked no longer.
-func (c *Conn) Start(read func([]byte) (int, error), writeTimeout time.Duration, resume func()) error {
+func (c *Conn) Start(read func([]byte) (int, error), writeTimeout time.Duration, resume func()) {
 	c.writeTimeout.Store(int64(writeTimeout))
-	if err := c.start(read, resume); err != nil {
-		return err
-	}
+	c.start(read, resume)
 	c.polling = true
-	return nil
 }
 
 // Read reads from the socket. After Start it does not wait.
@@ -195,8 +192,7 @@ func Local(ip netip.Addr) bool {
 // onlyIPv6 reports whether a listener for all of IPv6 gets no IPv4.
 func onlyIPv6(l net.Listener) bool {
 	only := 1
-	if raw, err := l.(syscall.Conn).SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { only, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY) })
-	}
+	raw, _ := l.(syscall.Conn).SyscallConn() // it is open
+	raw.Control(func(fd uintptr) { only, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY) })
 	return only != 0
 }

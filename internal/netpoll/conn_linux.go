@@ -38,10 +38,9 @@ type poller struct {
 	known, awake bool
 }
 
-func (c *Conn) start(read func([]byte) (int, error), resume func()) (err error) {
+func (c *Conn) start(read func([]byte) (int, error), resume func()) {
 	c.read, c.resume, c.try, c.put = read, resume, c.tryRead, c.tryWrite
-	c.raw, err = c.SyscallConn()
-	return err
+	c.raw, _ = c.SyscallConn()
 }
 
 // Next waits until there is something to read and returns it in a buffer that
@@ -158,23 +157,18 @@ func (c *Conn) Pending() bool {
 
 // receive reads outside of Next, without waiting.
 func (c *Conn) receive(p []byte, flags int) (n int, err error) {
-	raw, failed := c.SyscallConn()
-	if failed == nil {
-		failed = raw.Read(func(fd uintptr) bool {
-			n, err = readOnce(int(fd), p, flags)
-			return true
-		})
-	}
+	raw, _ := c.SyscallConn()
+	failed := raw.Read(func(fd uintptr) bool {
+		n, err = readOnce(int(fd), p, flags)
+		return true
+	})
 	return n, cmp.Or(failed, err)
 }
 
 // WriteLast writes p, which is short, and the end of the stream behind it, in one
 // segment.
 func (c *Conn) WriteLast(p []byte) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return
-	}
+	raw, _ := c.SyscallConn()
 	raw.Control(func(fd uintptr) {
 		unix.Sendto(int(fd), p, unix.MSG_MORE|unix.MSG_NOSIGNAL, nil)
 		unix.Shutdown(int(fd), unix.SHUT_WR)
@@ -183,10 +177,9 @@ func (c *Conn) WriteLast(p []byte) {
 
 // Together sends what write writes in as few segments as it takes.
 func (c *Conn) Together(write func() (int, error)) (int, error) {
+	raw, _ := c.SyscallConn()
 	cork := func(on int) {
-		if raw, err := c.SyscallConn(); err == nil {
-			raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, on) })
-		}
+		raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, on) })
 	}
 	cork(1)
 	defer cork(0)

@@ -11,10 +11,7 @@ type poller struct {
 	read func([]byte) (int, error)
 }
 
-func (c *Conn) start(read func([]byte) (int, error), _ func()) error {
-	c.read = read
-	return nil
-}
+func (c *Conn) start(read func([]byte) (int, error), _ func()) { c.read = read }
 
 // Next waits until there is something to read and returns it in a buffer that
 // the caller puts back; nil with an error. The read deadline applies.
