@@ -87,26 +87,22 @@ var capabilities = regexp.MustCompile(
 // bindsChannel reports whether a SASL mechanism binds to the TLS channel: it
 // would bind to the client's, of which the server behind knows nothing.
 func bindsChannel(mechanism Keyword) bool {
-	const suffix = "-PLUS"
-	n := len(mechanism) - len(suffix)
-	return n >= 0 && mechanism[n:].Is(suffix)
+	return mechanism[max(0, len(mechanism)-len("-PLUS")):].Is("-PLUS")
 }
 
 // dropTokens returns line without the space-separated tokens of
 // line[start:end] that drop chooses, each with the space before it.
 func dropTokens(line []byte, start, end int, drop func(Keyword) bool) []byte {
-	out := append(make([]byte, 0, len(line)), line[:start]...)
-	for list := line[start:end]; len(list) > 0; {
-		token := bytes.TrimLeft(list, " ")
-		gap := len(list) - len(token)
-		token, _, _ = bytes.Cut(token, []byte(" "))
-		if !drop(token) {
-			out = append(out, list[:gap+len(token)]...)
+	kept := spacedToken.ReplaceAllFunc(line[start:end], func(spaced []byte) []byte {
+		if drop(bytes.TrimLeft(spaced, " ")) {
+			return nil
 		}
-		list = list[gap+len(token):]
-	}
-	return append(out, line[end:]...)
+		return spaced
+	})
+	return slices.Concat(line[:start], kept, line[end:])
 }
+
+var spacedToken = regexp.MustCompile(` *[^ ]+`)
 
 // FilterPOP3Capability returns a line of a CAPA or AUTH listing without what
 // does not hold inside TLS (RFC 2449, RFC 2595, RFC 5034); nil where nothing of

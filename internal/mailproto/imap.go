@@ -159,7 +159,7 @@ func nextToken(in []byte, pattern *regexp.Regexp) (tok token, rest []byte) {
 // nil for any other response.
 func IMAPStatus(line []byte) (tag []byte, word Keyword) {
 	tag, rest, _ := bytes.Cut(TrimLineEnd(line), []byte(" "))
-	if word, _, _ = bytes.Cut(rest, []byte(" ")); !isStatus(word) {
+	if word, _, _ = bytes.Cut(rest, []byte(" ")); !word.Is("OK", "NO", "BAD", "PREAUTH", "BYE") {
 		word = nil
 	}
 	return tag, word
@@ -175,8 +175,6 @@ func RefusalCode(line []byte) string {
 }
 
 var refusalCode = regexp.MustCompile(`(?i)^(?:[^ ]+ (?:NO|BAD)|-ERR) \[([A-Z/-]{1,32})[] ]`)
-
-func isStatus(word Keyword) bool { return word.Is("OK", "NO", "BAD", "PREAUTH", "BYE") }
 
 // IMAPResponse reads one response with its literals (RFC 9051, Section 2.2.2);
 // the slice is valid until the next call. In the text of a status response and
