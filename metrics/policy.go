@@ -46,7 +46,7 @@ func (f factory) policy(o Options) *policySeries {
 			"1 while the guard of a rule has tripped, else 0; (policy) is the guard of the policy's own mode.", []string{"rule"}, nil),
 	}
 	s.set(o.Policy, true)
-	f.r.MustRegister(prometheus.CollectorFunc(s.collect))
+	f.MustRegister(prometheus.CollectorFunc(s.collect))
 	return s
 }
 

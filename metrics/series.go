@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"postern/internal/ledger"
 	"postern/policy"
@@ -85,19 +84,17 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 
 // factory makes and registers metrics. A duplicate name is a bug and panics at
 // the start.
-type factory struct {
-	promauto.Factory
-	r prometheus.Registerer
-}
+type factory struct{ prometheus.Registerer }
 
 // counterFunc makes a counter with a value kept elsewhere.
 func (f factory) counterFunc(name, help string, value func() uint64) {
-	f.NewCounterFunc(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, func() float64 { return float64(value()) })
+	opts := prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}
+	f.MustRegister(prometheus.NewCounterFunc(opts, func() float64 { return float64(value()) }))
 }
 
 // gaugeFunc makes a gauge with a value kept elsewhere.
 func (f factory) gaugeFunc(name, help string, value func() float64) {
-	f.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
+	f.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
 }
 
 // durationBuckets, in seconds: from a handshake on the same host to one that
@@ -106,7 +103,7 @@ var durationBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 
 // durations makes a histogram for each listener.
 func (f factory) durations(name, help string, listeners []proxy.Listener) (all []prometheus.Observer) {
-	v := f.NewHistogramVec(prometheus.HistogramOpts{
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help,
 		Buckets: durationBuckets,
 		// Native histograms stand beside the classic ones. The bounds keep a
@@ -115,6 +112,7 @@ func (f factory) durations(name, help string, listeners []proxy.Listener) (all [
 		NativeHistogramMaxBucketNumber:  160,
 		NativeHistogramMinResetDuration: time.Hour,
 	}, []string{"listener"})
+	f.MustRegister(v)
 	for _, l := range listeners {
 		all = append(all, v.WithLabelValues(string(l)))
 	}
@@ -169,7 +167,7 @@ func values[T any](list []T) []string {
 
 func (f factory) grid(name, help string, labels ...label) *grid {
 	g := newGrid(name, help, labels...)
-	f.r.MustRegister(g)
+	f.MustRegister(g)
 	return g
 }
 
