@@ -173,7 +173,7 @@ func (c *clientConn) writeAlert(p []byte) (int, error) {
 	}
 	hs := c.s.hs
 	hs.legacyVersion = cmp.Or(hs.legacyVersion, c.recorder.version())
-	if !hs.helloJudged || hs.hello.Unreadable {
+	if hs.hello == nil || hs.hello.Unreadable {
 		c.alertSent = c.s.judgeUnreadable(c.alertSent)
 	}
 	if c.recorder.holding {

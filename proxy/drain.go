@@ -21,10 +21,9 @@ const cutTime = 250 * time.Millisecond
 func (srv *Server) Shutdown(ctx context.Context) {
 	srv.stopAccepting()
 	srv.mu.Lock()
-	close(srv.draining)
+	srv.cancel()
 	srv.mu.Unlock()
 	ended := srv.allEnded()
-	srv.cancel()
 	for _, s := range srv.openSessions() {
 		if s.tunnel.Load() == nil {
 			s.raw.SetReadDeadline(past)

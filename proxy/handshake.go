@@ -19,14 +19,13 @@ type handshake struct {
 	begun    time.Time
 	startTLS bool
 	said     []byte // before TLS
-	hello    policy.Hello
+	// hello is what the policy has judged; nil before, and where none could be read.
+	hello *policy.Hello
 	// legacyVersion is the version that the hello names as its own, whatever
 	// supported_versions says.
 	legacyVersion policy.Version
-	// helloJudged: there was a hello that could be read, and the policy has judged it.
-	helloJudged bool
-	verdict     policy.Verdict
-	certs       *certs.Set
+	verdict       policy.Verdict
+	certs         *certs.Set
 	// presented is the key of the certificate that was presented.
 	presented policy.KeyTypes
 }
@@ -84,7 +83,7 @@ func (s *session) tlsOutcome(first byte, err error) Outcome {
 		return Rejected
 	}
 	f := s.failure(err)
-	if f == FailClosed && first == recordAlert && !hs.helloJudged {
+	if f == FailClosed && first == recordAlert && hs.hello == nil {
 		f = FailClientAlert
 	}
 	return s.failed(f)
@@ -133,7 +132,7 @@ func (s *session) judgeUnreadable(a tls.AlertError) tls.AlertError {
 	if a == alertInternalError {
 		a = alertDecodeError // longer than crypto/tls reads
 	}
-	if !s.hs.helloJudged {
+	if s.hs.hello == nil {
 		hello, ok := legacyhello.Parse(s.raw.recorder.bytes)
 		if !ok {
 			return a
@@ -159,13 +158,12 @@ func (s *session) judgeUnreadable(a tls.AlertError) tls.AlertError {
 // judge asks the policy about a hello, and returns the snapshot that has judged it.
 func (s *session) judge(hello policy.Hello) *tlsSnapshot {
 	hs := s.hs
-	hs.hello = hello
+	hs.hello = &hello
 	hs.certs = s.srv.tls.certificates.Load().Lookup(hello.ServerName)
 	snapshot, now := s.srv.tlsSnapshot()
-	hs.verdict = snapshot.policy.Decide(&hs.hello, policy.ConnInfo{
+	hs.verdict = snapshot.policy.Decide(hs.hello, policy.ConnInfo{
 		Keys: hs.certs.Keys(), Listener: string(s.Listener), Port: s.Local.Port(), Client: s.Client.Addr(),
 	}, now, s.random)
-	hs.helloJudged = true
 	return snapshot
 }
 
@@ -179,7 +177,7 @@ func (srv *Server) certificate(chi *tls.ClientHelloInfo) (*tls.Certificate, erro
 // failure names what went wrong where it was not the floor that refused.
 func (s *session) failure(err error) Failure {
 	switch {
-	case s.hs.helloJudged && s.hs.verdict.Version == policy.NoVersion:
+	case s.hs.hello != nil && s.hs.verdict.Version == policy.NoVersion:
 		return FailOther // only versions of the future
 	case s.raw.alertSent == alertNoApplicationProtocol:
 		return FailALPN
@@ -227,11 +225,8 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	hs := s.hs
 	s.verdict = hs.verdict
 	event := Handshake{
-		Conn: &s.Conn, Verdict: hs.verdict, Outcome: o, Failure: f,
+		Conn: &s.Conn, Hello: hs.hello, Verdict: hs.verdict, Outcome: o, Failure: f,
 		Duration: time.Since(hs.begun), StartTLS: hs.startTLS, Key: KeyNone,
-	}
-	if hs.helloJudged {
-		event.Hello = &hs.hello
 	}
 	if hs.verdict.Legacy() {
 		s.Legacy, s.JA4 = true, hs.hello.Fingerprint()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -30,7 +31,7 @@ func (c *sentBytes) SetReadDeadline(time.Time) error { return nil }
 // readHeader reads a header from what a peer has sent, and returns what is
 // left for the rest of the session.
 func readHeader(sent []byte) (s *session, rest []byte, err error) {
-	s = &session{srv: &Server{draining: make(chan struct{})}}
+	s = &session{srv: &Server{ctx: context.Background()}}
 	s.Client = netip.MustParseAddrPort("127.0.0.9:4711")
 	s.destination = netip.MustParseAddrPort("127.0.0.1:993")
 	s.raw = &clientConn{Conn: netpoll.Conn{Socket: &sentBytes{in: bytes.NewReader(sent)}}, s: s}

@@ -204,7 +204,7 @@ func (c *commandSide) await() (answer, error) {
 	case <-time.After(timeout):
 	case <-c.over:
 		err = errUpstreamLost
-	case <-c.s.srv.draining:
+	case <-c.s.srv.ctx.Done():
 		err = errDraining
 	}
 	if err != nil {

@@ -81,10 +81,9 @@ type Server struct {
 	// are not probed: their clients find out whether they answer.
 	passthrough map[Listener]*upstream
 
-	// ctx ends with the server, and with it all that runs beside sessions.
-	ctx      context.Context
-	cancel   context.CancelFunc
-	draining chan struct{}
+	// ctx ends when the server begins to drain, and with it all that runs beside sessions.
+	ctx    context.Context
+	cancel context.CancelFunc
 
 	idleSet *netpoll.IdleSet
 	// started is the origin of the moments at which tunnels are parked together.
@@ -104,7 +103,7 @@ type Server struct {
 // New makes a server; Start lets it accept.
 func New(cfg Config) (*Server, error) {
 	srv := &Server{
-		cfg: cfg, draining: make(chan struct{}),
+		cfg: cfg, tls: tlsState{policy: cfg.Policy, clientCAs: cfg.ClientCAs, keys: cfg.TicketKeys, base: noVersion.Clone()},
 		open: make(map[*session]struct{}), upstreams: make(map[Protocol][]*upstream),
 		clients: newClientLimits(cfg.Limits), passthrough: make(map[Listener]*upstream),
 		started: time.Now(),
@@ -129,9 +128,6 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	srv.tls.certificates.Store(cfg.Certificates)
-	srv.tls.policy = cfg.Policy
-	srv.tls.clientCAs, srv.tls.keys = cfg.ClientCAs, cfg.TicketKeys
-	srv.tls.base = noVersion.Clone()
 	srv.tls.base.GetConfigForClient = srv.configForClient
 	if len(srv.tls.keys) > 0 {
 		srv.tls.base.SetSessionTicketKeys(srv.tls.keys)
@@ -285,7 +281,7 @@ func (srv *Server) remove(s *session) {
 	srv.sessions.Done()
 }
 
-func (srv *Server) isDraining() bool { return isClosed(srv.draining) }
+func (srv *Server) isDraining() bool { return srv.ctx.Err() != nil }
 
 // isClosed reports whether a channel that nothing is sent to is closed.
 func isClosed(c <-chan struct{}) bool {

@@ -11,7 +11,7 @@ var mutants = []mutant{
 	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("least", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange reaches the default floor", "policy floors", word("cbc", 1), becomes("(cbc | rsaAES)"), "policy TestFloorsSpellOutTheirSuites"},
 	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello SoleOld", part("TLS12", 1), always, "internal/legacyhello TestASoleOldHello"},
-	{"a hello that crypto/tls cannot read is nobody's", "proxy clientConn.writeAlert", condition("helloJudged", 1), never, "proxy TestAHelloThatCryptoTLSCannotReadIsNotInvisible"},
+	{"a hello that crypto/tls cannot read is nobody's", "proxy clientConn.writeAlert", condition("Unreadable", 1), never, "proxy TestAHelloThatCryptoTLSCannotReadIsNotInvisible"},
 
 	// Policies: first match, shares, exemptions, dates.
 	{"a rule has no mode", "policy Snapshot.Decide", assignment("Mode", 1), skipped, "policy TestTheFirstRuleThatMatchesDecides"},
