@@ -24,9 +24,13 @@ type Question struct {
 	FirstRefused map[string]time.Time
 }
 
-// graceUntil is when the grace of the client ends; zero where it has not begun.
+// graceUntil is when the grace of the client ends; zero where it has not begun, and
+// without a rule.
 func (q *Question) graceUntil(r *policy.Rule) (end time.Time) {
-	if first, begun := q.FirstRefused[r.Name]; begun && r.Grace > 0 {
+	if r == nil || r.Grace == 0 {
+		return end
+	}
+	if first, begun := q.FirstRefused[r.Name]; begun {
 		end = first.Add(r.Grace)
 	}
 	return end
@@ -45,7 +49,7 @@ func (q *Question) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
 	b.WriteString(tripped(q.Policy))
-	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), q.who())))
+	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), sentence("client", q.Client))))
 	if v := q.Client.Version; !q.below() {
 		b.WriteString(lines(fmt.Sprintf("%v reaches the floor: such a client is let in, and the rules are asked only where "+
 			"its cipher suites, groups or signatures do not reach it.", v)))
@@ -68,20 +72,6 @@ func (q *Question) WriteText(w io.Writer) error {
 // below reports whether the version is below the floor of an outcome.
 func (q *Question) below() bool {
 	return slices.ContainsFunc(q.outcomes(), func(o policy.Outcome) bool { return q.Client.Version < o.Floor.MinVersion() })
-}
-
-// who describes the client.
-func (q *Question) who() string {
-	c := &q.Client
-	from := text.Either(c.Client.IsValid(), c.Client.String(), "any address")
-	words := fmt.Sprintf("a client of %v from %s on %s, port %d", c.Version, from, c.Listener, c.Port)
-	if c.ServerName != "" {
-		words += ", server name " + c.ServerName
-	}
-	if ja4 := c.JA4.String(); ja4 != "" {
-		words += ", ja4 " + ja4
-	}
-	return words
 }
 
 // stepWords describes a rule's answer.
@@ -119,43 +109,15 @@ func (q *Question) mismatchWords(s policy.Step) string {
 
 // outcomeWords describes what the client meets.
 func (q *Question) outcomeWords(o policy.Outcome) string {
-	words := map[policy.Mode]string{
-		policy.Enforce: "it is refused with a TLS alert (enforce)",
-		policy.Explain: "it is told why, then closed (explain)",
-		policy.Observe: "it is let in and counted (observe)",
-	}[o.Mode]
-	if v := q.Client.Version; v >= o.Floor.MinVersion() && (o.Rule == nil || !o.Rule.OwnFloor) && q.below() {
-		words = fmt.Sprintf("%v reaches the floor %v, so it is let in", v, o.Floor)
-	}
-	if r := o.Rule; r != nil && r.Grace > 0 && o.Mode == policy.Enforce {
-		switch until := q.graceUntil(r); {
-		case until.IsZero():
-			words += fmt.Sprintf("; but if it has logged in before, it is told why for %s from its first refusal on", text.Days(r.Grace))
-		case until.After(q.Time):
-			words = "it is told why, then closed (explain), until " + text.Date(until, r.Zone) + ", and refused from then on"
-		default:
-			words += "; its grace ended " + text.Date(until, r.Zone)
-		}
-	}
-	if o.Part < 1 {
-		words = policy.Percent(o.Part) + ": " + words
-	} else {
-		words = "I" + words[1:]
-	}
-	if o.Rule != nil {
-		words += fmt.Sprintf(", by rule %s in line %d", named(o.Rule), o.Rule.Line)
-		if o.Rule.OwnFloor {
-			words += ", whose floor is " + o.Floor.String()
-		}
-	}
-	switch v := q.Client.Version; {
-	case o.Rule != nil && o.Rule.PassThrough && strings.HasSuffix(q.Client.Listener, "s"):
-		words += "; it goes to the old server, where there is one (pass_through)"
-	case v == policy.NoVersion || v > policy.SSL3 || o.Mode == policy.Enforce:
-	case o.Mode == policy.Observe:
-		words += fmt.Sprintf("; but Postern itself cannot serve %v: unless another server does, it is refused", v)
-	default:
-		words += fmt.Sprintf("; but nobody can be told anything in %v: it is refused", v)
-	}
-	return words + "."
+	r, v, until := o.Rule, q.Client.Version, q.graceUntil(o.Rule)
+	return sentence("outcome", struct {
+		policy.Outcome
+		Version                            policy.Version
+		GraceUntil                         time.Time
+		Reaches, Graced, OldServer, TooOld bool
+	}{
+		o, v, until,
+		v >= o.Floor.MinVersion() && (r == nil || !r.OwnFloor) && q.below(), until.After(q.Time),
+		r != nil && r.PassThrough && strings.HasSuffix(q.Client.Listener, "s"), v != policy.NoVersion && v <= policy.SSL3,
+	})
 }

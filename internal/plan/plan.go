@@ -225,9 +225,9 @@ func (q *Question) WriteJSON(w io.Writer) error {
 			return stepJSON{s.Rule.Name, s.Rule.Mode, s, text.Unglued(q.stepWords(s))}
 		}),
 		Meets: each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
-			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part, Floor: o.Floor.String()}
+			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part, Floor: o.Floor.String(), GraceUntil: q.graceUntil(o.Rule)}
 			if o.Rule != nil {
-				j.Rule, j.PassThrough, j.GraceUntil = o.Rule.Name, o.Rule.PassThrough, q.graceUntil(o.Rule)
+				j.Rule, j.PassThrough = o.Rule.Name, o.Rule.PassThrough
 			}
 			return j
 		}),

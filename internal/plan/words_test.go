@@ -59,6 +59,12 @@ func TestAShareWithAFloorOfItsOwnLeavesTheOthersIn(t *testing.T) {
 			t.Errorf("%s is not in %s", want, said)
 		}
 	}
+	if q.Policy, err = policy.Parse([]byte("rules: [{name: half, mode: enforce, floor: tls1.3, share: 50%}, {name: rest, mode: enforce, grace: 7d}]")); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(written(t, q), "first refusal") {
+		t.Errorf("a client that reaches the floor has no use for a grace: %s", written(t, q))
+	}
 	if q.Client.Version = policy.TLS13; !strings.Contains(written(t, q), "reaches the floor: such") {
 		t.Errorf("TLS 1.3: %s", written(t, q))
 	}
