@@ -143,7 +143,7 @@ func (sys system) top(format report.Format) int {
 func (f *reportFlags) options() error {
 	f.q.Style.Mail = f.q.Mail
 	if f.patterns {
-		f.q.By, f.q.Style.Format, f.q.Noise = report.ByProgram, report.Patterns, true
+		f.q.Style.Format = report.Patterns
 	}
 	if _, err := netip.ParsePrefix(f.forget); err == nil {
 		return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}

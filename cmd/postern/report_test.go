@@ -346,6 +346,9 @@ func TestAnOperatorNamesPatterns(t *testing.T) {
 	if again := report("-patterns"); again != printed {
 		t.Errorf("printed again is\n%s", again)
 	}
+	if same := report("-format", "patterns"); same != printed {
+		t.Errorf("as a format it is\n%s", same)
+	}
 	write(strings.Replace(printed, "?\t", "Scan-o-mat\t", 1))
 	if got := report("-patterns"); got != head {
 		t.Errorf("once it has a name: %s", got)

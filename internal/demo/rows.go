@@ -119,10 +119,7 @@ func moved(before, now map[string]int) proxy.Outcome {
 
 // right reports whether everything about the row is what the policy says.
 func (r row) right() bool {
-	logged := ""
-	if r.want != proxy.Accepted {
-		logged = string(r.want)
-	}
+	logged := text.Either(r.want != proxy.Accepted, string(r.want), "")
 	return r.err == nil && r.counted == r.want && r.logged.Outcome == logged && r.met.Is(r.want, r.generation)
 }
 

@@ -41,6 +41,9 @@ type place struct {
 
 // begin starts the report with what is known before the ledger is read.
 func begin(f *Facts, o Options, s *Style) *pass {
+	if s.Format == Patterns {
+		o.By, o.Noise = ByProgram, true
+	}
 	if o.By == "" {
 		o.By = ByNetwork
 		if keepsNames(f.Identity) {
