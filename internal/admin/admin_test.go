@@ -88,7 +88,7 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 	}
 	expect(503, "listeners: not bound yet", "certificate: not loaded",
 		"upstream imap: not answered yet", "upstream pop3: not answered yet", "draining: no")
-	r.Certificate(func() time.Time { return tomorrow })
+	r.NotAfter = func() time.Time { return tomorrow }
 	r.UpstreamGreeted("pop3://127.0.0.1:10110")
 	expect(503, "listeners: not bound yet", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: has greeted, but does not serve now",
@@ -106,7 +106,7 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 
 	// Lost later, and expired: told, but no reason to send clients away.
 	r.UpstreamState("pop3://127.0.0.1:10110", errRefused)
-	r.Certificate(func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) })
+	r.NotAfter = func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 	expect(200, "listeners: ok", "certificate: ok, but expired at 2026-01-02T03:04:05Z",
 		"upstream imap: ok", "upstream pop3: has greeted, but does not serve now",
 		"upstream pop3://127.0.0.1:10110: does not answer now: connection refused", "draining: no")
@@ -119,7 +119,7 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
 	r := NewReadiness([]proxy.Protocol{proxy.ProtocolPOP3})
 	r.Listening()
-	r.Certificate(func() time.Time { return tomorrow })
+	r.NotAfter = func() time.Time { return tomorrow }
 	r.UpstreamGreeted("pop3://127.0.0.1:10110")
 	if ready, text := r.Report(); !ready || strings.Contains(text, "imap") {
 		t.Errorf("ready %v:\n%s", ready, text)
@@ -128,12 +128,12 @@ func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
 
 func TestReadinessIsSafeForConcurrentUse(t *testing.T) {
 	r := NewReadiness([]proxy.Protocol{proxy.ProtocolIMAP})
+	r.NotAfter = func() time.Time { return tomorrow }
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for range 100 {
 				r.UpstreamState(fmt.Sprint("imap://", i), errRefused)
-				r.Certificate(func() time.Time { return tomorrow })
 				r.Listening()
 				r.UpstreamGreeted(fmt.Sprint("imap://", i))
 				r.Report()

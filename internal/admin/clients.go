@@ -94,7 +94,7 @@ func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQue
 	if b := c.Backlog(); b.Stuck {
 		answer.Unwritten = b.Clients
 	}
-	writeJSON(w, answer)
+	writeJSON(w, http.StatusOK, answer)
 }
 
 // views finds what clients meet.

@@ -46,7 +46,8 @@ type listView struct {
 
 // field is one of the filter's.
 type field struct {
-	Name, Label, Value, Hint, Wrong string
+	Name, Label, Value, Hint string
+	Wrong                    error
 	// Options are the values to choose from; nil for any text.
 	Options []string
 }
@@ -158,10 +159,7 @@ func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Po
 	}
 	for i := range l.Fields {
 		f := &l.Fields[i]
-		f.Value = text.Clean(asked.Get(f.Name), maxValue)
-		if err := wrong[f.Name]; err != nil {
-			f.Wrong = err.Error()
-		}
+		f.Value, f.Wrong = text.Clean(asked.Get(f.Name), maxValue), wrong[f.Name]
 		if f.Options != nil && f.Value != "" && !slices.Contains(f.Options, f.Value) {
 			f.Options = append(slices.Clip(f.Options), f.Value)
 		}

@@ -46,7 +46,7 @@ func PolicyHandler(state func() PolicyState) http.Handler {
 				return
 			}
 		}
-		writeJSON(w, view)
+		writeJSON(w, http.StatusOK, view)
 	})
 }
 
@@ -65,14 +65,15 @@ func GuardHandler(release func(ctx context.Context, rule, until string) error) h
 		case err != nil:
 			writeError(w, http.StatusBadRequest, err.Error())
 		default:
-			writeJSON(w, struct{}{})
+			writeJSON(w, http.StatusOK, struct{}{})
 		}
 	})
 }
 
 // writeJSON answers with a value that can always be encoded.
-func writeJSON(w http.ResponseWriter, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
 	_ = text.WriteJSON(w, v) // the client may be gone
 }
 

@@ -21,13 +21,15 @@ const maxProblem = 300
 // connection. Safe for concurrent use.
 type Readiness struct {
 	protocols []proxy.Protocol
-	// Ledger returns what is not written yet. It is set before the first report.
-	Ledger func() ledger.Backlog
+	// Ledger returns what is not written yet, and NotAfter when the first of the
+	// certificates that are served expires; nil: none is loaded. Both are set before the
+	// first report.
+	Ledger   func() ledger.Backlog
+	NotAfter func() time.Time
 
 	mu        sync.Mutex
 	listening bool
 	draining  bool
-	notAfter  func() time.Time // nil: no certificate is loaded
 	answered  map[proxy.Protocol]bool
 	upstreams map[string]error // by URL
 }
@@ -45,12 +47,6 @@ func NewReadiness(protocols []proxy.Protocol) *Readiness {
 
 // Listening: all listeners are bound.
 func (r *Readiness) Listening() { r.set(func() { r.listening = true }) }
-
-// Certificate: certificates are loaded, and the first of those that are served
-// to expire does so at notAfter.
-func (r *Readiness) Certificate(notAfter func() time.Time) {
-	r.set(func() { r.notAfter = notAfter })
-}
 
 // UpstreamGreeted: an upstream has greeted, which answers for its protocol once and for all.
 func (r *Readiness) UpstreamGreeted(url string) {
@@ -102,15 +98,12 @@ func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	ready = true
 	add := func(name string, holds bool, good, bad string) {
 		ready = ready && holds
-		if !holds {
-			good = bad
-		}
-		list = append(list, Condition{name, good, holds})
+		list = append(list, Condition{name, text.Either(holds, good, bad), holds})
 	}
 	add("listeners", r.listening, "ok", "not bound yet")
-	add("certificate", r.notAfter != nil, "ok", "not loaded")
-	if r.notAfter != nil && time.Now().After(r.notAfter()) {
-		list[1] = Condition{"certificate", "ok, but expired at " + r.notAfter().UTC().Format(time.RFC3339), false}
+	add("certificate", r.NotAfter != nil, "ok", "not loaded")
+	if r.NotAfter != nil && time.Now().After(r.NotAfter()) {
+		list[1] = Condition{"certificate", "ok, but expired at " + r.NotAfter().UTC().Format(time.RFC3339), false}
 	}
 	var down []Condition
 	for _, p := range r.protocols {

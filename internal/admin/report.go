@@ -129,15 +129,13 @@ func HellosHandler(log *slog.Logger, read func(context.Context) (map[string]poli
 		for ja4, h := range all {
 			view[ja4] = ledger.HelloOf(&h)
 		}
-		writeJSON(w, view)
+		writeJSON(w, http.StatusOK, view)
 	})
 }
 
 // writeError answers with what is wrong, as JSON.
 func writeError(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	writeJSON(w, map[string]string{"error": text})
+	writeJSON(w, status, map[string]string{"error": text})
 }
 
 // unread is what is said of the ledger where it cannot be read: why is for the

@@ -67,8 +67,7 @@ func (g *Runtime) makeObservers(p *policy.Policy) {
 	o.Passthrough = slices.Collect(maps.Values(passthrough(g.cfg)))
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(slices.Collect(maps.Keys(upstreams(g.cfg))))
-	g.readiness.Ledger = g.ledger.recorder.Backlog
-	g.readiness.Certificate(g.earliestEnd)
+	g.readiness.Ledger, g.readiness.NotAfter = g.ledger.recorder.Backlog, g.earliestEnd
 	suppress := func(msg string) *logging.Suppression {
 		return logging.NewSuppression(time.Now, func(client netip.Addr, n uint64) { g.log.Info(msg, "client", client, "suppressed", n) })
 	}

@@ -12,6 +12,9 @@ import (
 // TestEveryBuiltInLineIsRead, and the columns for people are there. A library has no line
 // that says something else.
 func TestEveryBuiltInLineIsRead(t *testing.T) {
+	if _, err := New("", nil); err != nil {
+		t.Error(err)
+	}
 	for name, columns := range map[string]int{"patterns.txt": 5, "libraries.txt": 4, "advice.txt": 5} {
 		b, err := os.ReadFile(name)
 		if err != nil {
