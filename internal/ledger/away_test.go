@@ -402,7 +402,7 @@ func child(path string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	r := NewRecorder(Options{Store: s, Log: silent})
+	r := NewRecorder(Options{Store: s, Log: silent, Now: time.Now})
 	go r.Run(context.Background())
 	for i := 0; ; i++ {
 		r.Handshake(hello(fmt.Sprintf("10.0.%d.%d", i>>8, i&0xff)))

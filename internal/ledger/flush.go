@@ -206,7 +206,8 @@ func (r *Recorder) load(ctx context.Context, now time.Time) error {
 	if err != nil || stamp == r.loaded.stamp {
 		return err
 	}
-	list, err := r.store.accountsSince(ctx, now.Unix()-knownFor)
+	list, err := query(ctx, r.store.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
+		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{now.Unix() - knownFor, maxKnown + maxStrange}, accountOf)
 	if err != nil {
 		return err
 	}
@@ -219,13 +220,6 @@ func (r *Recorder) load(ctx context.Context, now time.Time) error {
 type account struct {
 	accountKey
 	span
-}
-
-// accountsSince lists the accounts that have logged in since a time, latest
-// first.
-func (s *Store) accountsSince(ctx context.Context, since int64) ([]account, error) {
-	return query(ctx, s.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
-		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{since, maxKnown + maxStrange}, accountOf)
 }
 
 func accountOf(r row) (a account) {

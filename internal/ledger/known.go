@@ -31,7 +31,7 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 	defer q.mu.RUnlock()
 	n := Known{Library: t.Library(k.ja4)}
 	n.SpeaksLike = t.SpeaksLike(pattern)
-	var said, speaks distinct
+	var said, speaks []string
 	mixed := false
 	for _, a := range q.known.accounts[k] {
 		mixed = mixed || a.noID
@@ -46,17 +46,17 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 			spoken, is := strings.CutPrefix(p.name, asPattern)
 			switch {
 			case !is:
-				said.add(p.name)
+				said = appendNew(said, p.name)
 			case strings.HasPrefix(spoken, cmp.Or(pattern, listener)+" ") && (a.name != "" || !goneOn(q.known.accounts[k], p.name)):
-				speaks.add(t.SpeaksLike(spoken))
+				speaks = appendNew(speaks, t.SpeaksLike(spoken))
 			}
 		}
 	}
-	if speaks.n == 1 {
-		n.SpeaksLike = speaks.last
+	if len(speaks) == 1 {
+		n.SpeaksLike = speaks[0]
 	}
-	if n.Accounts == 1 && said.n == 1 && !mixed {
-		n.Software = said.last
+	if n.Accounts == 1 && len(said) == 1 && !mixed {
+		n.Software = said[0]
 	}
 	if n.Accounts == 0 {
 		q.infer(&n, k, pattern, since, t)
@@ -67,29 +67,13 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 	return n
 }
 
-// distinct counts texts that are not empty; those that repeat the last one count once.
-type distinct struct {
-	last string
-	n    int
-}
-
-func (d *distinct) add(s string) {
-	if s != "" && s != d.last {
-		d.last, d.n = s, d.n+1
-	}
-}
-
 // goneOn reports that one of some accounts has said more than a pattern another time: see
 // Client.addLogins.
 func goneOn(accounts []knownAccount, pattern string) bool {
-	for _, a := range accounts {
-		for _, p := range a.programs {
-			if rest, begins := strings.CutPrefix(p.name, pattern); begins && strings.HasPrefix(rest, " ") {
-				return true
-			}
-		}
+	longer := func(p knownProgram) bool {
+		return strings.HasPrefix(p.name, pattern) && strings.HasPrefix(p.name[len(pattern):], " ")
 	}
-	return false
+	return slices.ContainsFunc(accounts, func(a knownAccount) bool { return slices.ContainsFunc(a.programs, longer) })
 }
 
 // infer finds the accounts of an address where one of them agrees with a client: one

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/netip"
@@ -204,12 +205,8 @@ func (c *knownClients) learn(k accountKey, last int64) bool {
 		c.accounts[k.clientKey] = list
 		i = len(list) - 1
 	default: // the one that was not seen for longest makes room
-		i = 0
-		for j := range list {
-			if list[j].last < list[i].last {
-				i = j
-			}
-		}
+		oldest := slices.MinFunc(list, func(a, b knownAccount) int { return cmp.Compare(a.last, b.last) }).last
+		i = slices.IndexFunc(list, func(a knownAccount) bool { return a.last == oldest })
 		list[i] = knownAccount{name: k.account}
 	}
 	a := &list[i]

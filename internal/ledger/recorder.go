@@ -59,7 +59,7 @@ type Recorder struct {
 type Options struct {
 	Store *Store
 	Log   *slog.Logger
-	Now   func() time.Time // nil means the clock
+	Now   func() time.Time
 	// Identity returns the stored form of an account's name, which is in lower
 	// case; nil stores no names.
 	Identity func(account string) string
@@ -70,9 +70,6 @@ type Options struct {
 // NewRecorder makes a recorder; Run lets it write, and Close ends it.
 func NewRecorder(o Options) *Recorder {
 	r := &Recorder{store: o.Store, log: o.Log, now: o.Now, identity: o.Identity, flushed: o.Flushed, writer: rand.Int64()}
-	if r.now == nil {
-		r.now = time.Now
-	}
 	for i := range r.shards {
 		r.shards[i].entries, r.shards[i].today = make(map[entryKey]*entry), make(map[int64]*variants)
 	}
@@ -143,8 +140,7 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 		if s.admit(&k) {
 			r.queue.addHello(h.JA4, h.Hello)
 		} else {
-			a := aggregateKey(k.client)
-			k.client, k.ja4, k.name = a.client, a.ja4, ""
+			k.client, k.ja4, k.name = policy.ClientPrefix(k.client).Addr(), policy.JA4{}, ""
 			e = s.entries[k]
 		}
 	}
@@ -196,17 +192,16 @@ func (r *Recorder) Software(s *proxy.Software) {
 // Closed records that a legacy client has failed to log in, or has not said with
 // which program it did.
 func (r *Recorder) Closed(c *proxy.Closed) {
-	if c.Legacy && c.FailedLogins > 0 {
+	if !c.Legacy {
+		return
+	}
+	if c.FailedLogins > 0 {
 		r.count(r.queue.addLogins(r.clientKey(c.Client.Addr(), c.JA4), 0, c.FailedLogins))
 	}
-	if c.Legacy {
-		r.speaks(c.Conn, "", c.Pattern)
-	}
-	if c.Legacy && r.identity != nil {
-		if k, unnamed := r.queue.named(c.ID); unnamed {
-			k.software = noID
-			r.count(r.queue.addAccount(k, r.now().Unix()))
-		}
+	r.speaks(c.Conn, "", c.Pattern)
+	if k, unnamed := r.queue.named(c.ID); unnamed {
+		k.software = noID
+		r.count(r.queue.addAccount(k, r.now().Unix()))
 	}
 }
 

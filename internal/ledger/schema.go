@@ -58,10 +58,8 @@ func (w *writer) update() {
 	case have > schemaVersion:
 		w.err = errNewer
 		return
-	case have == 1:
-		statements = w.d.statements("from version 1")
-	case have == 0:
-		statements = w.d.statements("tables")
+	case have < schemaVersion:
+		statements = w.d.statements([]string{"tables", "from version 1"}[have])
 	}
 	set := fmt.Sprintf(`UPDATE postern_ledger SET version = %[1]d WHERE version <> %[1]d`, schemaVersion)
 	if w.runAll(slices.Concat(statements, []string{set, begin()}, w.d.statements("guards"))); w.err != nil {

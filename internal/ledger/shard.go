@@ -133,11 +133,6 @@ func (s *shard) admit(k *entryKey) bool {
 	return true
 }
 
-// aggregateKey returns the key of a client with too many variants.
-func aggregateKey(client netip.Addr) clientKey {
-	return clientKey{client: policy.ClientPrefix(client).Addr()}
-}
-
 // clientKey returns the key of a client's logins, aggregated like its
 // handshakes.
 func (r *Recorder) clientKey(client netip.Addr, ja4 policy.JA4) clientKey {
@@ -149,7 +144,7 @@ func (r *Recorder) clientKey(client netip.Addr, ja4 policy.JA4) clientKey {
 	if v == nil || !v.full(client) || slices.ContainsFunc(v.hashes, func(hash uint64) bool { return hash&(1<<ja4Bits-1) == ja4Hash(ja4) }) {
 		return clientKey{client, ja4}
 	}
-	return aggregateKey(client)
+	return clientKey{client: policy.ClientPrefix(client).Addr()}
 }
 
 // gather copies the entries with counts, and notes suspected scanners.
@@ -260,10 +255,7 @@ type firstHello struct {
 func scanMarks(first []firstHello) (marks int64) {
 	slices.SortFunc(first, func(a, b firstHello) int { return cmp.Compare(a.at, b.at) })
 	for ; len(first) >= burstHellos; first = first[1:] {
-		burst := slices.IndexFunc(first, func(h firstHello) bool { return h.at-first[0].at >= burstTime })
-		if burst < 0 {
-			burst = len(first)
-		}
+		burst, _ := slices.BinarySearchFunc(first, first[0].at+burstTime, func(h firstHello, end int64) int { return cmp.Compare(h.at, end) })
 		if burst < burstHellos {
 			continue
 		}

@@ -56,11 +56,8 @@ type lastSeen struct {
 func (s *Store) Distinct(ctx context.Context, now time.Time) (list []Distinct, at time.Time, err error) {
 	s.counting.Lock()
 	defer s.counting.Unlock()
-	if err := s.readable(ctx); err != nil {
-		return nil, now, err
-	}
 	state, err := s.State(ctx)
-	if err != nil {
+	if err = cmp.Or(s.readable(ctx), err); err != nil {
 		return nil, now, err
 	}
 	if s.columns {

@@ -74,13 +74,9 @@ func badParameter(u *url.URL) string {
 
 // passfileProblem returns why a passfile gives no password: pgx goes on without.
 func passfileProblem(dsn string) string {
-	u, err := url.Parse(dsn)
-	if err != nil || u.Query().Get("passfile") == "" {
-		return ""
-	}
+	u, _ := url.Parse(dsn) // which postgresSource has written
 	file := u.Query().Get("passfile")
-	c, err := pgconn.ParseConfig(dsn)
-	if err != nil || c.Password != "" {
+	if c, err := pgconn.ParseConfig(dsn); file == "" || err != nil || c.Password != "" {
 		return ""
 	}
 	if _, err := os.ReadFile(file); err != nil {

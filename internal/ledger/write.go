@@ -68,13 +68,10 @@ const bucketBits = 16
 // keyOf returns a key that begins with a hash of the network.
 func keyOf(network int64, end []byte, texts ...string) int64 {
 	b := make([]byte, 0, 256)
-	for i, s := range texts {
-		if i > 0 {
-			b = append(b, 0)
-		}
-		b = append(b, s...)
+	for _, s := range texts {
+		b = append(append(b, s...), 0)
 	}
-	sum := sha256.Sum256(append(append(b, 0), end...))
+	sum := sha256.Sum256(append(b, end...))
 	return int64((shardNumber(network)>>(64-bucketBits)<<(64-bucketBits) | binary.BigEndian.Uint64(sum[:8])>>bucketBits) >> 1)
 }
 
