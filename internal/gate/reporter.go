@@ -91,11 +91,8 @@ func runReporter(ctx context.Context, stdin io.Reader, stdout io.Writer) (*repor
 	}
 	defer store.Close()
 	table, err := programs.New("", job.Facts.Programs)
-	if err != nil {
-		return nil, err
-	}
 	store.SetPrograms(table)
-	if err := job.Facts.Of(ctx, store); err != nil {
+	if err = cmp.Or(err, job.Facts.Of(ctx, store)); err != nil {
 		return nil, err
 	}
 	return job.Facts.Write(ctx, stdout, job.Query.Options, job.Query.Style)

@@ -58,21 +58,14 @@ type dialect struct {
 	// columns: it generates columns, and one statement has many rows, since each takes
 	// a round trip. Without round trips, one row at a time costs least: see writer.
 	columns bool
-	// noIndex stands before a column that no index is to find. PostgreSQL would have no
-	// statistics of such an expression: it chooses better by itself.
-	noIndex string
-	// lock makes a transaction the only writer until it ends. Replicas write
-	// every few seconds for some milliseconds, so waiting for each other costs
-	// little, and one lock cannot deadlock. A replica that hangs loses its
-	// transaction.
-	lock string
 }
 
-var (
-	sqlite   = dialect{driver: "sqlite", noIndex: "+"}
-	postgres = dialect{driver: "pgx", columns: true,
-		lock: "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"}
-)
+var sqlite, postgres = dialect{driver: "sqlite"}, dialect{driver: "pgx", columns: true}
+
+// lock makes a transaction of PostgreSQL the only writer until it ends. Replicas write
+// every few seconds for some milliseconds, so waiting for each other costs little, and
+// one lock cannot deadlock. A replica that hangs loses its transaction.
+const lock = "SELECT set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(7073737)"
 
 // connectTimeout bounds the wait for a database at the start.
 const connectTimeout = 10 * time.Second
@@ -236,7 +229,6 @@ func Redacted(ledgerURL string) string {
 
 // source returns the driver and its data source for a URL.
 func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
-	const forms = "use memory:, sqlite:/path/file.db or postgres://user@host/database"
 	switch scheme, _, _ := strings.Cut(ledgerURL, ":"); scheme {
 	case "memory":
 		if ledgerURL != Memory {
@@ -257,7 +249,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		dsn, reason = postgresSource(ledgerURL, readOnly)
 		return postgres, dsn, reason
 	}
-	return d, "", forms
+	return d, "", "use memory:, sqlite:/path/file.db or postgres://user@host/database"
 }
 
 // sqlitePath returns the file that the URL names.
@@ -288,9 +280,13 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	}
 	memory := ledgerURL == Memory
 	if !d.columns && !memory && !readOnly {
-		if err := makePrivate(sqlitePath(ledgerURL)); err != nil {
+		// For this user alone: it says who uses which program from where. SQLite's other
+		// files get the same rights.
+		f, err := os.OpenFile(sqlitePath(ledgerURL), os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
 			return nil, fmt.Errorf("opening the ledger %s: %w", Redacted(ledgerURL), inWords(err))
 		}
+		f.Close()
 	}
 	db, err := sql.Open(d.driver, dsn)
 	if err != nil {
@@ -333,23 +329,13 @@ func makeInMemory(c modernc.ExecQuerierContext, dsn string) error {
 // file has no question mark.
 const inMemory = "?vfs=memdb"
 
-// makePrivate makes the file, if there is none, for this user alone: it says
-// who uses which program from where. SQLite's other files get the same rights.
-func makePrivate(path string) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
 // Close closes the database. A ledger in memory is lost.
 func (s *Store) Close() error { return s.db.Close() }
 
 // within has f write in one transaction, as the only one that writes.
 func (s *Store) within(ctx context.Context, f func(*writer)) (err error) {
 	if s.readOnly {
-		return errReadOnly
+		return errors.New("the ledger was opened to be read")
 	}
 	defer func() {
 		if s.columns && away(err) {
@@ -364,8 +350,8 @@ func (s *Store) within(ctx context.Context, f func(*writer)) (err error) {
 		return err
 	}
 	w := &writer{ctx: ctx, tx: tx, d: s.dialect, prepared: make(map[string]*sql.Stmt)}
-	if s.lock != "" {
-		w.run(s.lock)
+	if s.columns {
+		w.run(lock)
 	}
 	if w.err == nil {
 		f(w)
@@ -379,8 +365,6 @@ func (s *Store) within(ctx context.Context, f func(*writer)) (err error) {
 	}
 	return nil
 }
-
-var errReadOnly = errors.New("the ledger was opened to be read")
 
 // errInDoubt reports that a transaction may have been committed, as the answer
 // was lost.
