@@ -254,11 +254,8 @@ func (g *Runtime) reload() {
 // ends, sessions are cut.
 func (g *Runtime) Stop(ctx context.Context) {
 	end := time.Now().Add(g.cfg.TimeoutDrain)
-	before := make(chan struct{}) // which systemd ends as soon as this one has
-	go func() {
-		within(ctx, g.cfg.TimeoutDrain, g.given.Before.End)
-		close(before)
-	}()
+	var before sync.WaitGroup // which systemd ends as soon as this one has
+	before.Go(func() { within(ctx, g.cfg.TimeoutDrain, g.given.Before.End) })
 	g.readiness.Draining()
 	g.server.Shutdown(ctx)
 	// Stop does not wait for the watcher: a network file system that hangs would
@@ -271,7 +268,7 @@ func (g *Runtime) Stop(ctx context.Context) {
 	if err := within(ctx, time.Until(end.Add(-flushAtLeast)), g.ledger.close); err != nil {
 		g.log.Error("the ledger could not be written at the end, clients are lost", "error", err.Error())
 	}
-	<-before
+	before.Wait()
 	g.log.Info("stopped")
 	within(ctx, time.Until(end), g.logWriter.Close)
 }

@@ -29,8 +29,7 @@ type Known struct {
 func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *programs.Table) Known {
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	n := Known{Library: t.Library(k.ja4)}
-	n.SpeaksLike = t.SpeaksLike(pattern)
+	n := Known{Library: t.Library(k.ja4), SpeaksLike: t.SpeaksLike(pattern)}
 	var said, speaks []string
 	mixed := false
 	for _, a := range q.known.accounts[k] {

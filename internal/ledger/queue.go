@@ -151,13 +151,10 @@ func (q *queue) addAccount(k accountKey, now int64) bool {
 		s, waits = q.accounts[without] // one row is enough
 		delete(q.accounts, without)
 	}
-	if !waits {
-		if len(q.accounts) >= maxPending {
-			return false
-		}
-		s.first = now
+	if !waits && len(q.accounts) >= maxPending {
+		return false
 	}
-	q.accounts[k] = span{s.first, max(s.last, now)}
+	q.accounts[k] = span{cmp.Or(s.first, now), max(s.last, now)}
 	return true
 }
 
@@ -248,13 +245,10 @@ func (q *queue) addRefusal(k refusal, now int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s, waits := q.refusals[k]
-	switch {
-	case !waits && len(q.refusals) >= maxPending:
+	if !waits && len(q.refusals) >= maxPending {
 		return false
-	case !waits:
-		s.first = now
 	}
-	q.refusals[k] = span{s.first, now}
+	q.refusals[k] = span{cmp.Or(s.first, now), now}
 	return true
 }
 
