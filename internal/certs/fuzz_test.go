@@ -27,7 +27,7 @@ func FuzzPEM(f *testing.F) {
 			}
 			return
 		}
-		l := newLoader(served, nil)
+		l := newLoader("POSTERN_", nil)
 		one.name = "fuzz.pem"
 		l.addKeys(one)
 		for _, signer := range one.keys {

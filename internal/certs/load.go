@@ -16,24 +16,16 @@ var (
 	errKeyless       = errors.New("none of the keys belongs to this certificate")
 )
 
-// variables are those that name the files of a loader.
-type variables struct{ certs, keys string }
-
-var (
-	served = variables{"POSTERN_TLS_CERT_FILE", "POSTERN_TLS_KEY_FILE"}
-	admins = variables{"POSTERN_ADMIN_TLS_CERT_FILE", "POSTERN_ADMIN_TLS_KEY_FILE"}
-)
-
 // loader collects files, then matches certificates and keys.
 type loader struct {
-	variables
-	keyFiles []string
-	files    []*file
-	folders  []*folder
-	pool     map[string]*poolKey // by public key
-	order    []*poolKey
-	problems []error
-	whole    bool // everything could be read
+	certs, keys string // the variables that name the files
+	keyFiles    []string
+	files       []*file
+	folders     []*folder
+	pool        map[string]*poolKey // by public key
+	order       []*poolKey
+	problems    []error
+	whole       bool // everything could be read
 
 	pairs  []*Info
 	byLeaf map[string]*Info
@@ -46,8 +38,11 @@ type poolKey struct {
 	used   bool
 }
 
-func newLoader(v variables, keyFiles []string) *loader {
-	return &loader{variables: v, keyFiles: keyFiles, whole: true, pool: map[string]*poolKey{}, byLeaf: map[string]*Info{}}
+func newLoader(prefix string, keyFiles []string) *loader {
+	return &loader{
+		certs: prefix + "TLS_CERT_FILE", keys: prefix + "TLS_KEY_FILE",
+		keyFiles: keyFiles, whole: true, pool: map[string]*poolKey{}, byLeaf: map[string]*Info{},
+	}
 }
 
 // Load reads PEM certificates and keys. certFiles may hold files and
@@ -58,13 +53,13 @@ func newLoader(v variables, keyFiles []string) *loader {
 // error holds all problems, a line each, with the name of the file.
 //
 // Expired certificates are loaded too: see [Set.Certificate].
-func Load(certFiles, keyFiles []string) (*Store, error) { return load(served, certFiles, keyFiles) }
+func Load(certFiles, keyFiles []string) (*Store, error) { return load("POSTERN_", certFiles, keyFiles) }
 
-func load(v variables, certFiles, keyFiles []string) (*Store, error) {
+func load(prefix string, certFiles, keyFiles []string) (*Store, error) {
 	if len(certFiles) == 0 {
 		return nil, errors.New("no certificate is named")
 	}
-	l := newLoader(v, keyFiles)
+	l := newLoader(prefix, keyFiles)
 	for _, name := range certFiles {
 		l.read(name, nil, levels)
 	}
@@ -105,7 +100,7 @@ func (l *loader) report(keyless []*file) {
 	for _, f := range keyless {
 		mend := "put its key into the directory"
 		if f.dir == nil {
-			mend = "look for its key, and name it in " + l.variables.keys
+			mend = "look for its key, and name it in " + l.keys
 		}
 		l.problem(f.name, f.dir, fmt.Errorf("%w: %s", errKeyless, mend))
 	}
@@ -199,7 +194,7 @@ func (l *loader) withoutKey(f *file, leaf *x509.Certificate) error {
 		l.spend(f)
 		return errors.New("the certificate and the key in it do not belong together: put both of one renewal into it")
 	case f.dir == nil && len(l.keyFiles) == 0:
-		return fmt.Errorf("the key to this certificate is missing: name it in %s, which is not set, or append it to the file", l.variables.keys)
+		return fmt.Errorf("the key to this certificate is missing: name it in %s, which is not set, or append it to the file", l.keys)
 	case f.dir != nil && leaf.IsCA:
 		return nil
 	}

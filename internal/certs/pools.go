@@ -77,7 +77,7 @@ func LoadPool(name string) (*x509.CertPool, error) {
 // LoadPair reads one certificate with its key, which may be in the same file: then there
 // is no other.
 func LoadPair(certFile, keyFile string) (*Store, error) {
-	return load(admins, []string{certFile}, slices.DeleteFunc([]string{keyFile}, func(s string) bool { return s == "" }))
+	return load("POSTERN_ADMIN_", []string{certFile}, slices.DeleteFunc([]string{keyFile}, func(s string) bool { return s == "" }))
 }
 
 // ticketKeyBytes is the size of a session ticket key of crypto/tls.
