@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"postern/internal/config"
@@ -138,18 +137,15 @@ func Listeners(ctx context.Context, targets []string, o Options) (all []*Listene
 	return all, nil
 }
 
-// Run probes listeners side by side, and tells after each how many are done, one call at
-// a time.
+// Run probes listeners side by side, and tells after each how many are done.
 func Run(ctx context.Context, all []*Listener, o Options, progress func(done int)) {
 	slots, hosts := make(chan struct{}, parallel), make(map[string]chan struct{})
 	for _, l := range all {
 		hosts[l.Address] = make(chan struct{}, perHost)
 	}
-	var mu sync.Mutex
-	done := 0
-	var wg sync.WaitGroup
+	finished := make(chan struct{})
 	for _, l := range all {
-		wg.Go(func() {
+		go func() {
 			hosts[l.Address] <- struct{}{}
 			slots <- struct{}{}
 			if l.Error == "" {
@@ -158,13 +154,13 @@ func Run(ctx context.Context, all []*Listener, o Options, progress func(done int
 			l.conclude(o.Floor)
 			<-slots
 			<-hosts[l.Address]
-			mu.Lock()
-			defer mu.Unlock()
-			done++
-			progress(done)
-		})
+			finished <- struct{}{}
+		}()
 	}
-	wg.Wait()
+	for done := range all {
+		<-finished
+		progress(done + 1)
+	}
 }
 
 // probe asks one connection after the other.
