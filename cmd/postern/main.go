@@ -163,12 +163,8 @@ func run(ctx context.Context, sys system) int {
 	}
 	switch name {
 	case "-h", "-help", "--help", "help":
-		if len(sys.args) == 0 {
-			writeAbout(sys.stdout, "usage")
-			return exitOK
-		}
-		if sys.args[0] == "-man" {
-			writeAbout(sys.stdout, "man")
+		if len(sys.args) == 0 || sys.args[0] == "-man" {
+			writeAbout(sys.stdout, text.Either(len(sys.args) == 0, "usage", "man"))
 			return exitOK
 		}
 		name, sys.args = sys.args[0], []string{"-h"}

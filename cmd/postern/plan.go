@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -152,10 +153,7 @@ func runningPolicy(ctx context.Context, sys system) (*config.Config, error) {
 }
 
 func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
-	from := f.from
-	if from.IsZero() {
-		from = now.Truncate(time.Minute)
-	}
+	from := cmp.Or(f.from, now.Truncate(time.Minute))
 	listeners := openListeners(cfg)
 	if len(listeners) == 0 {
 		return nil, errors.New(config.Prefix + "LISTEN_IMAPS: all four listeners are off: give one an address, such as :993")
@@ -164,13 +162,9 @@ func (f *planFlags) plan(cfg *config.Config, p *policy.Policy, now time.Time) (p
 }
 
 func (f *planFlags) question(cfg *config.Config, p *policy.Policy, now time.Time) (printable, error) {
-	q := &plan.Question{FirstRefused: f.known.FirstRefused, Source: cfg.PolicyFile, Policy: p, Time: f.at, Client: f.client}
-	if q.Time.IsZero() {
-		q.Time = now.Truncate(time.Second)
-	}
-	if q.Client.Port == 0 {
-		q.Client.Port = listenerPort(cfg, q.Client.Listener)
-	}
+	q := &plan.Question{FirstRefused: f.known.FirstRefused, Source: cfg.PolicyFile, Policy: p, Client: f.client}
+	q.Time = cmp.Or(f.at, now.Truncate(time.Second))
+	q.Client.Port = cmp.Or(q.Client.Port, listenerPort(cfg, q.Client.Listener))
 	return q, nil
 }
 

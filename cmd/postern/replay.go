@@ -52,7 +52,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 	}
 	now := sys.clock()
 	f.Since = now.Add(-f.since).Truncate(time.Second)
-	cfg, err := config.LoadLedger(sys.environ)
+	cfg, running, err := sys.instance(f.from)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 		f.At = report.LastDate(f.Policy, now)
 	}
 	p := sys.progress()
-	store, err := f.remember(ctx, cfg, p)
+	store, err := f.remember(ctx, cfg, running, p)
 	if store != nil {
 		defer store.Close()
 	}
@@ -80,11 +80,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 
 // remember asks the running proxy or, if none runs, its store, which is to be
 // closed.
-func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, p *progress) (*ledger.Store, error) {
-	running, err := findInstance(cfg, f.from)
-	if err != nil {
-		return nil, err
-	}
+func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, running *instance, p *progress) (*ledger.Store, error) {
 	clients, err := running.clients(ctx, f.Since, f.Noise, p)
 	if err == nil {
 		f.Hellos, err = running.Hellos(ctx)
