@@ -156,7 +156,7 @@ func ruleView(r *policy.Rule, now time.Time) ruleJSON {
 	v := ruleJSON{
 		Name: r.Name, Mode: r.Mode, Line: r.Line, InForce: r.InForce(now), ShareNow: rounded(r.ShareAt(now)),
 		From: r.From, Until: r.Until, Timezone: r.Zone.String(), Owner: r.Owner, Exemption: r.Exemption(), Match: r.Match,
-		PassThrough: r.PassThrough, Floor: r.OwnFloorName(), Grace: text.Either(r.Grace > 0, r.Grace.String(), ""),
+		PassThrough: r.PassThrough, Floor: r.OwnFloorName(), Grace: text.Either(r.Grace > 0, text.Duration(r.Grace), ""),
 	}
 	if r.Schedule != nil {
 		v.Schedule, v.For = r.Schedule.Cron, r.Schedule.For.String()

@@ -24,10 +24,10 @@ type Question struct {
 	FirstRefused map[string]time.Time
 }
 
-// graceUntil is when the grace of the client ends; zero where it has not begun, and
-// without a rule.
+// graceUntil is when the grace of the client ends; zero where it has not begun, without
+// a rule, and where that does not refuse.
 func (q *Question) graceUntil(r *policy.Rule) (end time.Time) {
-	if r == nil || r.Grace == 0 {
+	if r == nil || r.Grace == 0 || r.Mode != policy.Enforce {
 		return end
 	}
 	if first, begun := q.FirstRefused[r.Name]; begun {
@@ -39,7 +39,13 @@ func (q *Question) graceUntil(r *policy.Rule) (end time.Time) {
 // outcomes has several entries if it is open whether a share has the client.
 func (q *Question) outcomes() []policy.Outcome {
 	now := q.Policy.At(q.Time)
-	return now.Outcomes(q.Client, q.Time)
+	all := now.Outcomes(q.Client, q.Time)
+	for i := range all {
+		if o := &all[i]; q.graceUntil(o.Rule).After(q.Time) {
+			o.Mode = policy.Explain
+		}
+	}
+	return all
 }
 
 // WriteText explains the decision rule by rule for people.

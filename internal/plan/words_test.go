@@ -70,6 +70,49 @@ func TestAShareWithAFloorOfItsOwnLeavesTheOthersIn(t *testing.T) {
 	}
 }
 
+// TestAPlanSaysWhatAGraceAndAGuardDoNow: while the grace of a client lasts, it is told why,
+// and once the guard has tripped there is neither.
+func TestAPlanSaysWhatAGraceAndAGuardDoNow(t *testing.T) {
+	p, err := policy.Parse([]byte("rules: [{name: cut, mode: enforce, grace: 7d, guard: {clients: 1, within: 1h, then: explain}}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	tripped := p.Guarded([]policy.GuardState{{Rule: "cut", Tripped: now}}, nil)
+	first := map[string]time.Time{"cut": now.Add(-time.Hour)}
+	for _, tt := range []struct {
+		policy     *policy.Policy
+		version    policy.Version
+		at         time.Time
+		text, json string
+	}{
+		{p, policy.TLS10, now, "It is told why, then closed (explain), until Sun 7 Jun 2026 23:00 UTC, and refused from then on", `"mode": "explain", "rule": "cut", "part": 1, "floor": "tls1.2", "grace_until"`},
+		{p, policy.SSL3, now, "but nobody can be told anything in ssl3: it is refused", `"mode": "explain"`},
+		{p, policy.TLS10, now.Add(8 * 24 * time.Hour), "its grace ended Sun 7 Jun 2026 23:00 UTC", `"meets": [ { "mode": "enforce"`},
+		{tripped, policy.TLS10, now, `It is told why, then closed (explain), by rule "cut"`, `"meets": [ { "mode": "explain", "rule": "cut", "part": 1, "floor": "tls1.2" }`},
+	} {
+		q := &Question{Policy: tt.policy, Time: tt.at, Client: policy.Client{Version: tt.version}, FirstRefused: first}
+		var b strings.Builder
+		if err := q.WriteJSON(&b); err != nil {
+			t.Fatal(err)
+		}
+		for said, want := range map[string]string{written(t, q): tt.text, b.String(): tt.json} {
+			if said = strings.Join(strings.Fields(strings.ReplaceAll(said, "\u00a0", " ")), " "); !strings.Contains(said, want) {
+				t.Errorf("%s is not in %s", want, said)
+			}
+		}
+	}
+	for p, want := range map[*policy.Policy]bool{p: true, tripped: false} {
+		var b strings.Builder
+		if err := (&Plan{Policy: p, From: now, Until: now.Add(time.Hour)}).WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "clients that had logged in") != want {
+			t.Errorf("%v: %s", want, b.String())
+		}
+	}
+}
+
 func written(t *testing.T, q *Question) string {
 	t.Helper()
 	var b strings.Builder
