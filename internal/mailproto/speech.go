@@ -14,12 +14,13 @@ import (
 //	imap a0000 CAPABILITY STARTTLS TLS CAPABILITY AUTHENTICATE:PLAIN:ir
 //
 // The listener comes first and, in IMAP, the shape of the first tag: A and a for letters,
-// the digits at its end if they are 0 to 99 behind a 0, or 1, 10 and so on, and 9 for any other;
-// * alone where letters and digits are mixed, as only random ones are. The commands follow in the case in which they were sent, X for one that is not known. Tags
-// are taken to count up: ^ is before a command whose tag is the first one again, and ?
-// before one with any other tag. LOGIN has the form of its arguments, and AUTHENTICATE and
-// AUTH the mechanism, and ir for an initial response. TLS is where TLS begins. The first
-// login is the last command.
+// the digits at its end if they are 0 to 99 behind a 0, or 1, 10 and so on, and 9 for any
+// other; * alone where letters and digits are mixed, as only random ones are. The commands
+// follow in the case in which they were sent, X for one that is not known. Tags are taken
+// to count up: ^ is before a command whose tag is the first one again, and ? before one
+// with any other tag. LOGIN has the form of its arguments, and AUTHENTICATE and AUTH the
+// mechanism, and ir for an initial response. TLS is where TLS begins. The first login is
+// the last command.
 type Speech struct {
 	text                []byte
 	pop3, spoken, ended bool
