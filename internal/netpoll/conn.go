@@ -62,7 +62,6 @@ type Conn struct {
 	// IdleSet is where the connection parks.
 	IdleSet *IdleSet
 
-	polling bool
 	// writeTimeout bounds a write that waits, in nanoseconds from the last byte
 	// that was taken.
 	writeTimeout atomic.Int64
@@ -75,12 +74,14 @@ type Conn struct {
 func (c *Conn) Start(read func([]byte) (int, error), writeTimeout time.Duration, resume func()) {
 	c.writeTimeout.Store(int64(writeTimeout))
 	c.start(read, resume)
-	c.polling = true
 }
+
+// polling reports whether Start was called.
+func (c *Conn) polling() bool { return c.read != nil }
 
 // Read reads from the socket. After Start it does not wait.
 func (c *Conn) Read(p []byte) (int, error) {
-	if c.polling {
+	if c.polling() {
 		return c.readNow(p)
 	}
 	return c.Socket.Read(p)
@@ -88,7 +89,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write writes all of p.
 func (c *Conn) Write(p []byte) (int, error) {
-	if c.polling {
+	if c.polling() {
 		return c.write(p)
 	}
 	return c.Socket.Write(p)

@@ -46,13 +46,9 @@ func (c *Conn) start(read func([]byte) (int, error), resume func()) {
 // Next waits until there is something to read and returns it in a buffer that
 // the caller puts back; nil with an error. The read deadline applies.
 func (c *Conn) Next() (*Buffer, int, error) {
-	c.buf, c.n, c.err, c.empty = nil, 0, nil, false
+	c.empty = false
 	if err := c.raw.Read(c.try); err != nil {
 		return nil, 0, err
-	}
-	if c.n == 0 && c.buf != nil {
-		c.buf.Put()
-		c.buf = nil
 	}
 	return c.buf, c.n, c.err
 }
@@ -64,16 +60,16 @@ func (c *Conn) tryRead(fd uintptr) bool {
 	c.fd = int(fd)
 	buf := GetBuffer()
 	n, err := c.read(buf[:])
-	if n == 0 && err == ErrWouldBlock {
+	if n == 0 {
 		buf.Put()
-		c.empty = true
-		return false
+		buf = nil
 	}
+	c.empty = n == 0 && err == ErrWouldBlock
 	if err == ErrWouldBlock {
 		err = nil
 	}
 	c.buf, c.n, c.err = buf, n, err
-	return true
+	return !c.empty
 }
 
 // Drained reports whether the last Next found nothing to read. It may have

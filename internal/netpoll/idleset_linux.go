@@ -37,10 +37,7 @@ func NewIdleSet() (*IdleSet, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	s := &IdleSet{file: os.NewFile(uintptr(fd), "epoll"), parked: make(map[uint64]*Conn)}
-	if s.raw, err = s.file.SyscallConn(); err != nil {
-		s.file.Close()
-		return nil, err
-	}
+	s.raw, _ = s.file.SyscallConn() // it is open
 	return s, nil
 }
 
