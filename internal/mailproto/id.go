@@ -218,7 +218,8 @@ func (s *Sniffer) readCommand(b []byte) (size int, software string) {
 		case size == 0:
 			var ok bool
 			cmd, ok = ParseIMAPCommand(line)
-			s.over = !ok || unfollowable(cmd)
+			// Behind these may be no line with a command, or the session of somebody else.
+			s.over = !ok || cmd.Name.Is("IDLE", "COMPRESS", "LOGIN", "AUTHENTICATE", "UNAUTHENTICATE")
 		}
 		lit, literal := LiteralAtEnd(line)
 		size = end + lit.Size
@@ -239,10 +240,4 @@ func (s *Sniffer) readCommand(b []byte) (size int, software string) {
 		}
 		return size, software
 	}
-}
-
-// unfollowable reports whether what is behind a command may be no line with a
-// command, or the session of somebody else.
-func unfollowable(cmd IMAPCommand) bool {
-	return cmd.Name.Is("IDLE", "COMPRESS", "LOGIN", "AUTHENTICATE", "UNAUTHENTICATE")
 }
