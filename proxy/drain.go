@@ -89,18 +89,15 @@ func (srv *Server) mostIdle() (most *tunnel, n int) {
 
 // cut ends what is left.
 func (srv *Server) cut(ended <-chan struct{}) {
-	left := srv.openSessions()
-	for _, s := range left {
+	for _, s := range srv.openSessions() {
 		if t := s.tunnel.Load(); t != nil {
 			go t.abort() // an upstream may be slow to take a close_notify
 		} else {
 			s.raw.Close()
 		}
 	}
-	if len(left) > 0 {
-		select {
-		case <-ended:
-		case <-time.After(cutTime / 2):
-		}
+	select {
+	case <-ended:
+	case <-time.After(cutTime / 2):
 	}
 }

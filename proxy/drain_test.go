@@ -81,7 +81,7 @@ func shutDown(t *testing.T, g *Proxy) (stopped chan struct{}) {
 	t.Helper()
 	running := g.Server
 	var err error
-	if g.Server, err = New(Config{Policy: running.tls.policy, Log: running.cfg.Log}); err != nil {
+	if g.Server, err = New(Config{Policy: running.tls.policy, Now: time.Now, Log: running.cfg.Log}); err != nil {
 		t.Fatal(err)
 	}
 	stopped = make(chan struct{})

@@ -35,7 +35,7 @@ func StartProxy(t testing.TB, mode policy.Mode, imap, pop3 string, change func(*
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Listeners: make(map[Listener][]net.Listener), Policy: policy.New(policy.FloorTLS12, mode),
+		Listeners: make(map[Listener][]net.Listener), Policy: policy.New(policy.FloorTLS12, mode), Now: time.Now,
 		Certificates: store, Upstreams: make(map[Protocol][]UpstreamConfig),
 		UpstreamTimeout: 10 * time.Second, TimeoutHandshake: time.Minute, TimeoutLogin: time.Minute,
 		TimeoutIdle: time.Minute, TimeoutDrain: 2 * time.Second, ExplainText: DefaultExplainText,

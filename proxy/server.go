@@ -27,7 +27,7 @@ type Config struct {
 	// Listeners that are bound already; the server closes them.
 	Listeners map[Listener][]net.Listener
 	Policy    *policy.Policy
-	// Now is the time that the policy goes by; nil means the clock.
+	// Now is the time that the policy goes by.
 	Now          func() time.Time
 	Certificates *certs.Store
 	Upstreams    map[Protocol][]UpstreamConfig
@@ -118,9 +118,6 @@ func New(cfg Config) (*Server, error) {
 		for _, u := range list {
 			srv.upstreams[p] = append(srv.upstreams[p], &upstream{UpstreamConfig: u, wake: make(chan struct{}, 1)})
 		}
-	}
-	if srv.cfg.Now == nil {
-		srv.cfg.Now = time.Now
 	}
 	for l, addr := range cfg.Passthrough {
 		if l.ImplicitTLS() {
