@@ -129,7 +129,7 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 	if err != nil {
 		return err
 	}
-	j.note(t.Policy)
+	j.note(t.Policy.Rules())
 	j.Notes = append(j.Notes, t.Notes...)
 	if err := j.write(w, l); err != nil {
 		return fmt.Errorf("writing: %w", err)
@@ -249,35 +249,12 @@ func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, o
 }
 
 // note adds notes on what the ledger cannot know.
-func (j *Judgement) note(p *policy.Policy) {
-	j.Notes = append(j.Notes, "The ledger has only clients that the running floor refuses. A higher floor would refuse others too: put it "+
-		"under candidates in the running policy, and postern_candidate_refusals_total counts them.",
-		"Certificates are taken to be ECDSA (P-256) and RSA.")
-	if n := j.Unwritten; n > 0 {
-		j.Notes = append(j.Notes, "The ledger cannot be written: "+text.Number(n, "client")+" that came since "+be(n)+" not among these.")
-	}
-	if n := j.Answers[len(answers)-1].Clients; n > 0 {
-		j.Notes = append(j.Notes, fmt.Sprintf("Of %s the hello is not kept, so what they offer is not known.", text.Number(n, "client")))
-	}
-	for _, r := range p.Rules() {
-		if r.Schedule != nil && (r.Until.IsZero() || j.At.Before(r.Until)) {
-			j.Notes = append(j.Notes, fmt.Sprintf("Rule %q comes and goes by its schedule: another minute may have another answer.", r.Name))
-		}
-	}
-}
-
-// headline sums it up in one sentence.
-func (j *Judgement) headline() string {
-	file := cmp.Or(j.Policy.File, "the policy of the environment")
-	refused := j.Answers[0].Clients
-	if j.Clients == 0 && j.Unwritten > 0 {
-		return fmt.Sprintf("Not known: the ledger has no client since %s, and cannot be written.", date(j.Since))
-	}
-	if j.Clients == 0 {
-		return fmt.Sprintf("The ledger knows no client since %s, so there is none that %s could refuse.", date(j.Since), file)
-	}
-	return fmt.Sprintf("At %s %s (floor %s) refuses %d of %s seen since %s.", date(j.At), file, j.Policy.Floor, refused,
-		text.Number(j.Clients, "legacy client"), date(j.Since))
+func (j *Judgement) note(rules []*policy.Rule) {
+	j.Notes = sentences("replay notes", struct {
+		*Judgement
+		NotKnown int
+		Rules    []*policy.Rule
+	}{j, j.Answers[len(answers)-1].Clients, rules})
 }
 
 func (j *Judgement) write(w io.Writer, l *lists) error {
@@ -296,7 +273,7 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 		}
 	default:
 		d := out.document()
-		d.paragraph(j.headline(), "")
+		d.paragraph(sentence("replayed", j), "")
 		for _, a := range j.Answers {
 			if a.Clients > 0 {
 				fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), text.Number(a.Clients, "client"))
