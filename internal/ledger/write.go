@@ -206,11 +206,8 @@ func (w *writer) insert(table string, columns []string, computed []column, n int
 		w.insertMany(statement+"SELECT "+strings.Join(values, ", ")+" FROM jsonb_array_elements($1::jsonb) n "+rest, n, row)
 		return
 	}
-	if strings.HasPrefix(rest, "WHERE") {
-		statement += "SELECT " + strings.Join(values, ", ") + " " + rest
-	} else {
-		statement += "VALUES (" + strings.Join(values, ", ") + ") " + rest
-	}
+	form := text.Either(strings.HasPrefix(rest, "WHERE"), "SELECT %s ", "VALUES (%s) ")
+	statement += fmt.Sprintf(form, strings.Join(values, ", ")) + rest
 	args := make([]any, 0, len(columns))
 	for i := 0; i < n && w.err == nil; i++ {
 		w.run(statement, row(i, args[:0])...)
