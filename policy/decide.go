@@ -127,6 +127,9 @@ type Verdict struct {
 	// rule has it go to the old server always. Without one, Serve says what it meets.
 	PassThrough bool
 
+	// Remembered are the floors of remembered candidates that refuse what is not legacy.
+	Remembered FloorSet
+
 	// judged holds a reason for each floor that a candidate names.
 	judged [lenient]Reason
 }
@@ -156,14 +159,16 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 		v.Floor = o.Floor
 	}
 	v.Reason, v.Key, v.RSAKeyExchange = v.Floor.judge(h, at.Keys)
+	if h.Unreadable && !v.Legacy() && v.Version != NoVersion {
+		v.Reason = ReasonMalformed
+	}
 	if s.policy != nil {
 		v.Watched = s.policy.guard != nil
 		for _, f := range s.policy.judged {
-			v.judged[f], _, _ = f.judge(h, at.Keys)
+			if v.judged[f], _, _ = f.judge(h, at.Keys); v.judged[f] != NotLegacy && !v.Legacy() {
+				v.Remembered |= s.policy.remembered & (1 << f)
+			}
 		}
-	}
-	if h.Unreadable && !v.Legacy() && v.Version != NoVersion {
-		v.Reason = ReasonMalformed
 	}
 	if !v.Legacy() {
 		return v

@@ -67,7 +67,7 @@ var badFiles = []struct {
 		`3:28: rule "r": unknown key "acount" in a rule: use floor, for, from, grace, guard, match, mode, name, owner, pass_through, schedule, share, timezone, until`,
 		`3:47: rule "r": unknown key "sni" in match: use client, ja4, listener, port, server_name, version`,
 		`3:84: rule "r": unknown key "for" in share: use by, from, to`,
-		`5:28: candidate "c": unknown key "mode" in a candidate: use floor, name`}},
+		`5:28: candidate "c": unknown key "mode" in a candidate: use floor, name, remember`}},
 	{"keys in capitals", "Floor: tls1.2\n", []string{`1:1: unknown key "Floor" in the policy: use candidates, explain_text, floor, guard, mode, rules`}},
 	{"a key twice", "floor: tls1.2\nfloor: tls1.3\n", []string{`2:1: floor stands twice in the policy: take one of them away`}},
 	{"a key twice in a rule", ruleFile("mode: enforce", "match: {port: [1], port: [2]}"), []string{
@@ -118,6 +118,9 @@ var badFiles = []struct {
 		`2:3: a rule has no name: add name: and its value`, `2:3: a rule has no mode: add mode: and its value`, `3:3: rule "r": a rule has no mode: add mode: and its value`, `4:3: a rule has no name: add name: and its value`}},
 	{"candidates without one", "candidates:\n- {name: c}\n- {floor: tls1.3}\n", []string{
 		`2:3: candidate "c": a candidate has no floor: add floor: and its value`, `3:3: a candidate has no name: add name: and its value`}},
+	{"a candidate that remembers a little", "candidates:\n- {name: c, floor: tls1.3, remember: sometimes}\n- {name: d, floor: tls1.3, remember: }\n", []string{
+		`2:38: candidate "c": remember: no such value "sometimes": use true, false`,
+		`3:28: candidate "d": remember has no value: write one, or take the key away`}},
 	{"a name twice", "rules:\n- {name: x, mode: observe}\n- {name: X, mode: observe}\n- {name: x, mode: enforce}\ncandidates:\n- {name: x, floor: tls1.3}\n", []string{
 		`4:3: rule "x": the name is taken by line 2: choose another`, `6:3: candidate "x": the name is taken by line 2: choose another`}},
 	{"names that are none", "rules:\n- {name: '', mode: observe}\n- {name: a/b, mode: observe}\n- {name: \"ü\", mode: observe}\n- {name: " + strings.Repeat("n", 65) + ", mode: observe}\n- {name: \"a\\nb\", mode: observe}\n", []string{

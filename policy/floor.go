@@ -10,6 +10,12 @@ import (
 // TLS 1.2.
 type Floor uint8
 
+// FloorSet is a set of floors.
+type FloorSet uint8
+
+// Has reports whether a floor is in it.
+func (s FloorSet) Has(f Floor) bool { return s&(1<<f) != 0 }
+
 const (
 	// FloorTLS12 is TLS 1.2 with forward secrecy: ECDHE with AES-GCM,
 	// ChaCha20-Poly1305 or AES-CBC-SHA (RFC 9325, Section 4.1). The default.
@@ -53,8 +59,17 @@ func (f Floor) String() string { return floors[f].name }
 // MarshalText is String.
 func (f Floor) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (f *Floor) UnmarshalText(name []byte) (err error) {
+	*f, err = ParseFloor(string(name))
+	return err
+}
+
 // ParseFloor returns the floor of that name.
 func ParseFloor(s string) (Floor, error) { return oneOf("floor", "one of ", Floors, s) }
+
+// Compare orders floors, the most lenient first.
+func (f Floor) Compare(o Floor) int { return slices.Index(Floors, f) - slices.Index(Floors, o) }
 
 // MinVersion is the least version that reaches the floor.
 func (f Floor) MinVersion() Version { return floors[f].least }

@@ -111,8 +111,9 @@ func (f *file) claim(n *yaml.Node, name string) {
 func (f *file) readCandidate(n *yaml.Node) {
 	var c Candidate
 	f.mapping(n, "a candidate", map[string]field{
-		"name":  scalar(f, "name", &c.Name, parseName),
-		"floor": scalar(f, "floor", &c.Floor, ParseFloor),
+		"name":     scalar(f, "name", &c.Name, parseName),
+		"floor":    scalar(f, "floor", &c.Floor, ParseFloor),
+		"remember": scalar(f, "remember", &c.Remember, func(s string) (bool, error) { return oneOf("value", "", []bool{true, false}, s) }),
 	}, "name", "floor")
 	f.claim(n, c.Name)
 	f.policy.candidates = append(f.policy.candidates, c)

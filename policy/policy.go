@@ -25,6 +25,7 @@ type Policy struct {
 	source      []byte    // what Parse has read; nil for that of New
 	doubts      []Problem // about how the file is written
 	judged      []Floor   // those of the candidates, each once
+	remembered  FloorSet  // those of the remembered ones
 	guards      []GuardState
 	keys        []index // as Keys
 	// all are all rules, scheduled those with a schedule, ownFloor those with one.
@@ -36,7 +37,12 @@ type Policy struct {
 type Candidate struct {
 	Name  string `json:"name"`
 	Floor Floor  `json:"floor"`
+	// Remember: the ledger has those whom it would refuse.
+	Remember bool `json:"remember"`
 }
+
+// String is the name.
+func (c Candidate) String() string { return c.Name }
 
 // New makes the policy that POLICY_FLOOR and POLICY_MODE describe, without
 // rules.
@@ -84,6 +90,9 @@ func compiled(p *Policy) *Policy {
 			r.Floor = p.floor
 		}
 	}
+	for _, c := range p.Remembered() {
+		p.remembered |= 1 << c.Floor
+	}
 	p.judged = slices.DeleteFunc(slices.Clone(Floors), func(f Floor) bool {
 		return !slices.ContainsFunc(p.candidates, func(c Candidate) bool { return c.Floor == f })
 	})
@@ -114,6 +123,23 @@ func (p *Policy) Rules() []*Rule { return p.rules }
 // Candidates lists the floors that are judged beside the real one. They are not
 // to be changed.
 func (p *Policy) Candidates() []Candidate { return p.candidates }
+
+// Remembered lists the candidates that the ledger remembers.
+func (p *Policy) Remembered() []Candidate {
+	return slices.DeleteFunc(slices.Clone(p.candidates), func(c Candidate) bool { return !c.Remember })
+}
+
+// NotRemembered is the error where no remembered candidate has a name.
+type NotRemembered struct{ error }
+
+// RememberedFloor returns the floor of a remembered candidate.
+func (p *Policy) RememberedFloor(name string) (Floor, error) {
+	c, err := oneOf("remembered candidate", "", p.Remembered(), name)
+	if err != nil {
+		err = NotRemembered{err}
+	}
+	return c.Floor, err
+}
 
 // ExplainText is what a client is told whose version is too old, with {version}
 // and {floor} to be filled in; empty where the policy does not say.

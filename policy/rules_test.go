@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"slices"
@@ -306,6 +307,44 @@ func TestARuleHasAFloorOfItsOwn(t *testing.T) {
 		if got := now.Outcomes(c, june); len(got) != 1 || got[0].Floor != want {
 			t.Errorf("port %d: %+v, want the floor %s", port, got, want)
 		}
+	}
+}
+
+// Remembered has the floors of remembered candidates alone, and of those who reach the
+// floor alone; it changes nothing else, and costs no memory.
+func TestRememberedCandidatesMarkWhomTheyRefuse(t *testing.T) {
+	tls12 := with(modern, func(h *Hello) { h.Versions = []uint16{0x0303}; h.CipherSuites = []uint16{0xc013} })
+	broken := with(old, func(h *Hello) { h.Unreadable = true })
+	p := policyOf(t, "floor: tls1.2", "mode: observe", "candidates:", "- {name: aead, floor: tls1.2-aead, remember: true}",
+		"- {name: counted, floor: tls1.3-pq, remember: false}", "- {name: tls13, floor: tls1.3, remember: true}")
+	if got := p.Remembered(); len(got) != 2 || got[0].Name != "aead" || got[1].Name != "tls13" || len(p.Candidates()) != 3 {
+		t.Errorf("remembered: %v of %v", got, p.Candidates())
+	}
+	for name, tt := range map[string]struct {
+		hello Hello
+		want  FloorSet
+	}{
+		"modern": {modern, 0}, "TLS 1.2 with CBC": {tls12, 1<<FloorTLS12AEAD | 1<<FloorTLS13}, "TLS 1.0": {old, 0}, "broken": {broken, 0},
+		"TLS 1.2 with GCM": {with(tls12, func(h *Hello) { h.CipherSuites = []uint16{0xc02f} }), 1 << FloorTLS13},
+	} {
+		c := caller{client: "192.0.2.7", hello: &tt.hello}
+		v := decide(p, time.Time{}, c)
+		if v.Remembered != tt.want {
+			t.Errorf("%s: %b, want %b", name, v.Remembered, tt.want)
+		}
+		if plain := decide(policyOf(t, "floor: tls1.2", "mode: observe"), time.Time{}, c); v.Mode != plain.Mode || v.Serve != plain.Serve || v.Reason != plain.Reason {
+			t.Errorf("%s: remembering changes the verdict", name)
+		}
+		snapshot, now := p.At(time.Time{}), time.Time{}
+		if n := testing.AllocsPerRun(100, func() { snapshot.Decide(c.hello, ConnInfo{Keys: RSA}, now, 0) }); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+	if f, err := p.RememberedFloor("tls13"); f != FloorTLS13 || err != nil {
+		t.Errorf("%s, %v", f, err)
+	}
+	if _, err := p.RememberedFloor("counted"); !errors.As(err, new(NotRemembered)) || err.Error() != `no such remembered candidate "counted": use aead, tls13` {
+		t.Errorf("%v", err)
 	}
 }
 
