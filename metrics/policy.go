@@ -17,11 +17,13 @@ type policySeries struct {
 	listeners []proxy.Listener
 	now       func() time.Time
 
-	mu sync.RWMutex // guards these three
+	mu sync.RWMutex // guards these four
 	// policy is the running one. A handshake that an earlier one has judged is counted
 	// if the names are still the same.
 	policy            *policy.Policy
 	matches, refusals *grid
+	// clients are those of remembered candidates.
+	clients *grid
 
 	failures, reloaded, good *grid
 
@@ -53,20 +55,20 @@ func (f factory) policy(o Options) *policySeries {
 // set makes the series of a policy, which was read now or before; those that the last one
 // had, too, count on.
 func (s *policySeries) set(p *policy.Policy, read bool) {
-	var rules, candidates []string
+	var rules []string
 	for _, r := range p.Rules() {
 		rules = append(rules, r.Name)
-	}
-	for _, c := range p.Candidates() {
-		candidates = append(candidates, c.Name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policy = p
 	s.matches = newGrid("policy_rule_matches_total", "Legacy handshakes that a rule of the policy has decided on.", label{"rule", rules}).after(s.matches)
 	s.refusals = newGrid("candidate_refusals_total", "Handshakes that another floor would refuse, by candidate, the highest version offered, and why.",
-		label{"listener", values(s.listeners)}, label{"candidate", candidates},
+		label{"listener", values(s.listeners)}, label{"candidate", values(p.Candidates())},
 		label{"version", values(offeredVersions)}, label{"reason", values(policy.Reasons)}).after(s.refusals)
+	s.clients = newGrid("candidate_clients",
+		"Distinct addresses (IPv6: /64) whom a remembered candidate would refuse, seen within the window, noise left out; never to be added up.",
+		label{"candidate", values(p.Remembered())}, windows()).after(s.clients)
 	if read {
 		s.reloaded.at().Store(s.now().Unix())
 		s.good.at().Store(1)
@@ -88,10 +90,11 @@ func (s *policySeries) handshake(h *proxy.Handshake) {
 // without any traffic.
 func (s *policySeries) collect(ch chan<- prometheus.Metric) {
 	s.mu.RLock()
-	p, t, matches, refusals := s.policy, s.now(), s.matches, s.refusals
+	p, t, matches, refusals, clients := s.policy, s.now(), s.matches, s.refusals, s.clients
 	s.mu.RUnlock()
 	matches.Collect(ch)
 	refusals.Collect(ch)
+	clients.Collect(ch)
 	snapshot := p.At(t)
 	for _, l := range s.listeners {
 		now := snapshot.ModeFor(string(l))
@@ -115,6 +118,19 @@ func (m *Metrics) SetPolicy(p *policy.Policy) { m.policy.set(p, true) }
 
 // SetGuards sets the running policy where one of its guards has tripped or was released.
 func (m *Metrics) SetGuards(p *policy.Policy) { m.policy.set(p, false) }
+
+// SetCandidateClients sets the numbers of distinct clients, by window, of remembered
+// candidates; those that are not listed are zero.
+func (m *Metrics) SetCandidateClients(counts map[string][4]int) {
+	s := m.policy
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i, name := range s.clients.labels[0].values {
+		for window, n := range counts[name] {
+			s.clients.at(i, window).Store(int64(n))
+		}
+	}
+}
 
 // PolicyReloadFailed counts a policy file that has changed and cannot be used.
 func (m *Metrics) PolicyReloadFailed() {

@@ -182,6 +182,42 @@ candidates: [{name: stays, floor: tls1.3}]
 	}
 }
 
+// The clients of remembered candidates have series from the start, and those that are not
+// counted any more are none.
+func TestRememberedCandidatesHaveClients(t *testing.T) {
+	p := parsePolicy(t, "candidates: [{name: aead, floor: tls1.2-aead, remember: true}, {name: new, floor: tls1.3, remember: true}, {name: counted, floor: tls1.3}]")
+	m := newFrom(Options{Listeners: []proxy.Listener{proxy.IMAPS}, Policy: p})
+	series := func(candidate, window string) string {
+		return "candidate_clients{candidate=" + candidate + " window=" + window + "}"
+	}
+	check := func(want map[string]float64) {
+		t.Helper()
+		got := snapshot(t, m)
+		maps.DeleteFunc(got, func(name string, _ float64) bool { return !strings.HasPrefix(name, "candidate_clients") })
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	want := make(map[string]float64)
+	for _, window := range []string{"1h", "24h", "7d", "30d"} {
+		want[series("aead", window)], want[series("new", window)] = 0, 0
+	}
+	check(want)
+	m.SetCandidateClients(map[string][4]int{"new": {1, 2, 3, 4}, "gone": {9, 9, 9, 9}})
+	for i, window := range []string{"1h", "24h", "7d", "30d"} {
+		want[series("new", window)] = float64(i + 1)
+	}
+	check(want)
+	m.SetPolicy(parsePolicy(t, "candidates: [{name: new, floor: tls1.3, remember: true}, {name: counted, floor: tls1.3}]"))
+	maps.DeleteFunc(want, func(name string, _ float64) bool { return strings.Contains(name, "aead") })
+	check(want)
+	m.SetCandidateClients(nil)
+	for name := range want {
+		want[name] = 0
+	}
+	check(want)
+}
+
 // Counting takes no memory, whatever rules and candidates there are.
 func TestCountingAgainstAPolicyDoesNotAllocate(t *testing.T) {
 	p := parsePolicy(t, "rules: [{name: a, mode: observe}]\ncandidates: [{name: new, floor: tls1.3}]")

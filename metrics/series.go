@@ -43,11 +43,7 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 		listeners = label{"listener", values(on)}
 		offered   = label{"version", values(offeredVersions)}
 		reasons   = label{"reason", values(policy.LegacyReasons)}
-		windows   = label{name: "window"}
 	)
-	for _, w := range ledger.Windows {
-		windows.values = append(windows.values, w.Label)
-	}
 	return series{
 		opened: f.grid("connections_total", "Connections accepted.", listeners),
 		open:   f.grid("connections_open", "Connections open now.", listeners),
@@ -78,8 +74,17 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 		clients: f.grid("legacy_clients",
 			"Distinct addresses (IPv6: /64) of legacy clients in the ledger that were seen within the window, noise left out; never to be added up.",
 			label{"listener", append([]string{ledger.Any}, values(on)...)}, label{"version", append([]string{ledger.Any}, values(offeredVersions)...)},
-			windows),
+			windows()),
 	}
+}
+
+// windows are those of distinct clients.
+func windows() label {
+	l := label{name: "window"}
+	for _, w := range ledger.Windows {
+		l.values = append(l.values, w.Label)
+	}
+	return l
 }
 
 // factory makes and registers metrics. A duplicate name is a bug and panics at

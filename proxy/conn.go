@@ -35,7 +35,7 @@ type session struct {
 	reconnects   int  // upstreams that were replaced by another one
 	loggingOut   bool // the last command was LOGOUT or QUIT
 	failedLogins int  // logins that upstreams have refused
-	// speech is how a legacy client speaks, until its login; nil for others.
+	// speech is how a client that is legacy or Remembered speaks, until its login; nil for others.
 	speech *mailproto.Speech
 
 	toClient, toUpstream atomic.Int64           // bytes that went through

@@ -77,7 +77,7 @@
 //     server, unless the client was to be passed through to it and got no answer
 //     (TestNoOtherClientIsPassedThrough).
 //   - Nothing that was said before STARTTLS or STLS has a meaning after it, on
-//     either side (TestNothingFromBeforeSTARTTLSSurvives). Of a legacy client it is
+//     either side (TestNothingFromBeforeSTARTTLSSurvives). Of a client that is legacy or Remembered it is
 //     remembered in which manner it was said, which decides nothing (mailproto.Speech).
 //   - No password, token or SASL response reaches a log, a metric or an event,
 //     at any level (TestCredentialsNeverReachALog). An account reaches Login, LoginFailed

@@ -55,9 +55,11 @@ type Conn struct {
 	// reached.
 	Client, Local netip.AddrPort
 	Accepted      time.Time
-	// Legacy: the hello was below the floor; JA4 is its fingerprint then.
-	Legacy bool
-	JA4    policy.JA4
+	// Legacy: the hello was below the floor. Where it was not, Remembered are the floors of
+	// remembered candidates that refuse it. JA4 is its fingerprint, in either case.
+	Legacy     bool
+	Remembered policy.FloorSet
+	JA4        policy.JA4
 }
 
 // Handshake is the end of a handshake, one way or another.
@@ -106,7 +108,7 @@ type Login struct {
 	*Conn
 	// Account is what the client has logged in as, at most 254 bytes, and Software the
 	// name and version in its ID (RFC 2971), at most 128 bytes. They are read only with
-	// Config.Identity, and only for a legacy client; else they are empty, as they are
+	// Config.Identity, and only for a client that is legacy or Remembered; else they are empty, as they are
 	// where they are not known. They are a stranger's text: they may hold any bytes.
 	Account, Software string
 	// Pattern is how a legacy client has spoken up to its login.

@@ -228,13 +228,13 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 		Conn: &s.Conn, Hello: hs.hello, Verdict: hs.verdict, Outcome: o, Failure: f,
 		Duration: time.Since(hs.begun), StartTLS: hs.startTLS, Key: KeyNone,
 	}
-	if hs.verdict.Legacy() {
-		s.Legacy, s.JA4 = true, hs.hello.Fingerprint()
-		if o == Observed || len(hs.said) > 0 {
+	if s.Legacy, s.Remembered = hs.verdict.Legacy(), hs.verdict.Remembered; s.Legacy || s.Remembered != 0 {
+		s.JA4 = hs.hello.Fingerprint()
+		if o == Observed || o == Accepted || len(hs.said) > 0 {
 			s.speech = mailproto.NewSpeech(string(s.Listener), hs.said)
 			event.Pattern = s.speech.Pattern()
 		}
-		if o == Observed && !s.Listener.ImplicitTLS() {
+		if (o == Observed || o == Accepted) && !s.Listener.ImplicitTLS() {
 			s.speech.StartTLS()
 		}
 	}

@@ -325,3 +325,36 @@ func TestARefusedLoginNamesTheAccount(t *testing.T) {
 		c.Close()
 	}
 }
+
+// Whom a remembered candidate refuses is known as a legacy client is that is let in, of
+// nobody else is anything read, and it is no legacy client for that.
+func TestWhomARememberedCandidateRefusesIsIdentified(t *testing.T) {
+	p, err := policy.Parse([]byte("candidates: [{name: new, floor: tls1.3, remember: true}, {name: counted, floor: tls1.3-pq}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, identity := range []bool{true, false} {
+		g := startTalks(t, identity)
+		g.SetPolicy(p)
+		d := talk{{"i ID (\"name\" \"Mail\")\r\n", "* ID NIL\r\ni OK\r\n"}, {"a LOGIN anna secret\r\n", okIn}}
+		for i, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			config := &tls.Config{RootCAs: g.CA.Pool, ServerName: "localhost", MaxVersion: version}
+			for _, l := range []Listener{IMAPS, IMAP} {
+				want := reported{events: "handshake login closed"}
+				if identity && version == tls.VersionTLS12 {
+					want.account, want.software = "anna", "Mail"
+				}
+				if got := g.run(t, config, l, d, false); got != want {
+					t.Errorf("identity %v, %s with %x: %+v, want %+v", identity, l, version, got, want)
+				}
+			}
+			for n := 2*i + 1; n <= 2*i+2; n++ {
+				h := g.WaitHandshake(t, n)
+				if remembered := version == tls.VersionTLS12; h.Legacy || h.Outcome != Accepted || h.Remembered.Has(policy.FloorTLS13) != remembered ||
+					(h.JA4 != policy.JA4{}) != remembered || h.Remembered.Has(policy.FloorTLS13PQ) {
+					t.Errorf("with %x: %+v", version, h.Conn)
+				}
+			}
+		}
+	}
+}

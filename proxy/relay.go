@@ -132,7 +132,7 @@ func newCommandSide(s *session, client *mailproto.LineReader, g greeting) *comma
 }
 
 // identified reports whether the observer is to know who has logged in.
-func (s *session) identified() bool { return s.srv.cfg.Identity && s.Legacy }
+func (s *session) identified() bool { return s.srv.cfg.Identity && (s.Legacy || s.Remembered != 0) }
 
 // relayUntilLogin relays until the upstream has accepted a login, and returns that; or what
 // ended the command side.

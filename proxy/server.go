@@ -51,8 +51,8 @@ type Config struct {
 	// server makes its own, a new one every day.
 	TicketKeys [][32]byte
 	Limits     Limits
-	// Identity: the observer learns the accounts and the software of legacy clients
-	// that are let in, and the account of a login that was refused, whoever comes;
+	// Identity: the observer learns the accounts and the software of clients that are let
+	// in though the floor, or a remembered candidate, refuses them, and the account of a login that was refused, whoever comes;
 	// else they are not even read.
 	Identity bool
 

@@ -256,6 +256,8 @@ func (i *instance) refused(resp *http.Response) error {
 		switch {
 		case resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "" && strings.HasPrefix(answer.Error, "another report"):
 			return errBusy
+		case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(answer.Error, "candidate: "):
+			return usageErrorf("-%s", answer.Error)
 		case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(answer.Error, "unknown parameter"):
 			return errOlder
 		case resp.StatusCode == http.StatusBadRequest && resp.Request.Method == http.MethodPost:
@@ -303,12 +305,15 @@ func adminError(err error) error {
 // pageSize is the number of clients in one request.
 const pageSize = 1000
 
-// clients lists the clients that the proxy knows, without the handshakes of each
-// day.
-func (i *instance) clients(ctx context.Context, since time.Time, noise bool, p *progress) ([]ledger.Client, error) {
+// clients lists the legacy clients that the proxy knows, or those of a candidate, without
+// the handshakes of each day.
+func (i *instance) clients(ctx context.Context, since time.Time, candidate string, noise bool, p *progress) ([]ledger.Client, error) {
 	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
 	if noise {
 		query.Set("noise", "include")
+	}
+	if candidate != "" {
+		query.Set("candidate", candidate)
 	}
 	defer p.clear()
 	var all []ledger.Client

@@ -12,6 +12,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
+	"postern/policy"
 )
 
 // replayFlags are the values of the flags.
@@ -81,7 +82,16 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 // remember asks the running proxy or, if none runs, its store, which is to be
 // closed.
 func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, running *instance, p *progress) (*ledger.Store, error) {
-	clients, err := running.clients(ctx, f.Since, f.Noise, p)
+	clients, err := running.clients(ctx, f.Since, "", f.Noise, p)
+	var now struct {
+		Floor      policy.Floor
+		Candidates []policy.Candidate
+	}
+	if err == nil && running.get(ctx, "/api/v1/policy", nil, &now) == nil && f.Above(now.Floor, now.Candidates) != nil {
+		var above []ledger.Client
+		above, err = running.clients(ctx, f.Since, f.Above(now.Floor, now.Candidates).Name, f.Noise, p)
+		clients = append(clients, above...)
+	}
 	if err == nil {
 		f.Hellos, err = running.Hellos(ctx)
 	}
@@ -93,6 +103,14 @@ func (f *replayFlags) remember(ctx context.Context, cfg *config.Config, running 
 		return nil, err
 	}
 	f.Source, f.Dir, f.Progress = store.Scan, gate.ScratchDir(cfg), p.share
+	if now, err := policyfile.Of(cfg); err == nil {
+		if c := f.Above(now.Floor(), now.Candidates()); c != nil {
+			f.Source = func(ctx context.Context, scope ledger.Scope, each func([]ledger.Client) error) error {
+				scope.With = store.Candidate(c.Floor)
+				return store.Scan(ctx, scope, each)
+			}
+		}
+	}
 	f.Hellos, err = store.Hellos(ctx)
 	return store, err
 }

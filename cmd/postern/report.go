@@ -20,6 +20,7 @@ import (
 	"postern/internal/policyfile"
 	"postern/internal/report"
 	"postern/internal/text"
+	"postern/policy"
 )
 
 // reportFlags are the values of the flags.
@@ -38,6 +39,8 @@ func reportLedger(ctx context.Context, sys system) error {
 	define(fs, "since", report.DefaultSince, "clients that were seen in this `time`, such as 36h or 30d, or since a date", into(&f.q.Since, sys.readSince))
 	define(fs, "by", "", "put together by `account`, domain, network, program or software (default account where\n"+
 		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)", into(&f.q.By, report.ParseBy))
+	define(fs, "candidate", "", "clients that this remembered `candidate` of the policy would refuse, in the place of legacy ones",
+		into(&f.q.Candidate, readText))
 	define(fs, "format", "text", "`text`, markdown, csv or json", into(&f.q.Style.Format, report.ParseFormat))
 	fs.BoolVar(&f.q.Noise, "noise", false, "list noise too")
 	fs.BoolVar(&f.q.Style.Ready, "ready", false, "say whether it can be cut: exit code 1 while more than -max clients remain")
@@ -226,7 +229,7 @@ func judgeHere(ctx context.Context, running *instance, facts report.Facts, o rep
 	if u := r.Unwritten; u != nil {
 		facts.Backlog = ledger.Backlog{Stuck: true, Clients: u.Clients, Since: u.Since, Ledger: u.Ledger}
 	}
-	clients, err := running.clients(ctx, r.Since, true, p)
+	clients, err := running.clients(ctx, r.Since, o.Candidate, true, p)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +256,9 @@ func (f *reportFlags) fromStore(ctx context.Context, w io.Writer, cfg *config.Co
 	if err := f.mailTo(facts.Identity); err != nil {
 		return nil, err
 	}
-	if err := facts.Of(ctx, store); err != nil {
+	if err := facts.Of(ctx, store, q.Options); errors.As(err, new(policy.NotRemembered)) {
+		return nil, flagError{"candidate", err.Error()}
+	} else if err != nil {
 		return nil, err
 	}
 	if inMemory {

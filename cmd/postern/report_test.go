@@ -462,7 +462,7 @@ func TestWhatAReportCannotAnswer(t *testing.T) {
 		{[]string{"POSTERN_LEDGER_URL=memory:"}, []string{"-forget", "a"}, 2, "postern report: -forget: POSTERN_LEDGER_URL is memory:, which only the running instance has: restart it, and all is forgotten\n"},
 		{[]string{"POSTERN_LEDGER_URL=sqlite:" + gone}, []string{"-forget", "a"}, 3, "postern report: POSTERN_LEDGER_URL: "},
 		{nil, []string{"-accounts", gone}, 2, "postern report: -accounts: set POSTERN_LEDGER_IDENTITY_KEY_FILE to the file of the key that accounts are hashed with, as serve has it (-env FILE)\n"},
-		{nil, []string{"now"}, 2, `postern report: unexpected argument "now": a value stands behind its flag, one of -accounts, -by, -env, -forget, -format, -from, -max, -max-unknown, -policy, -since, -top` + more},
+		{nil, []string{"now"}, 2, `postern report: unexpected argument "now": a value stands behind its flag, one of -accounts, -by, -candidate, -env, -forget, -format, -from, -max, -max-unknown, -policy, -since, -top` + more},
 		{nil, []string{"since", "14d"}, 2, `postern report: unexpected argument "since": did you mean -since? postern report -h says what it takes` + "\n"},
 	} {
 		o := runAt(t, reportNow, tt.environ, append([]string{"report"}, tt.args...)...)

@@ -38,6 +38,7 @@ type Clients struct {
 // ServeHTTP answers with the selected clients, as JSON or CSV.
 func (c *Clients) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q, err := c.query(r.URL.RawQuery)
+	c, _ = c.of(q.candidate)
 	switch {
 	case err != nil:
 		writeError(w, http.StatusBadRequest, err.Error())
@@ -46,6 +47,21 @@ func (c *Clients) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		c.writeJSON(w, r, q)
 	}
+}
+
+// of returns the clients whom a remembered candidate refuses; those that are legacy for
+// an empty name.
+func (c *Clients) of(candidate string) (*Clients, error) {
+	if candidate == "" {
+		return c, nil
+	}
+	floor, err := c.Policy().RememberedFloor(candidate)
+	if err != nil {
+		return c, err
+	}
+	other := *c
+	other.Store = c.Store.Candidate(floor)
+	return &other, nil
 }
 
 type clientsJSON struct {

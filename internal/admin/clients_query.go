@@ -37,6 +37,8 @@ type clientsQuery struct {
 	// limit is 0 only in CSV, for all clients.
 	limit int
 	csv   bool
+	// candidate is whose clients are meant; empty for legacy ones.
+	candidate string
 }
 
 // noRule is the value of rule for clients that none takes. No rule can have it
@@ -47,7 +49,7 @@ const noRule = "(none)"
 var outcomes = []string{string(proxy.Observed), string(proxy.Explained), string(proxy.Rejected), string(proxy.Failed)}
 
 // clientsKeys are the parameters of a query.
-var clientsKeys = strings.Fields("account cursor format limit listener network noise outcome rule since software sort version")
+var clientsKeys = strings.Fields("account candidate cursor format limit listener network noise outcome rule since software sort version")
 
 // read reads the value of a parameter.
 func (c *Clients) read(q *clientsQuery, key, value string) (err error) {
@@ -63,6 +65,9 @@ func (c *Clients) read(q *clientsQuery, key, value string) (err error) {
 			f.Account = c.Hash(value)
 		}
 		err = words(value)
+	case "candidate":
+		q.candidate = value
+		_, err = c.Policy().RememberedFloor(value)
 	case "software":
 		f.Software, err = value, words(value)
 	case "network":

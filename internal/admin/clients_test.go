@@ -235,7 +235,7 @@ rules:
 func TestABadQueryIsExplained(t *testing.T) {
 	h := village(t).clients(t, someRules)
 	for query, want := range map[string]string{
-		"versoin=tls1.0":                         "versoin: no such parameter; there are account, cursor, format, limit, listener, network, noise, outcome, rule, since, software, sort, version",
+		"versoin=tls1.0":                         "versoin: no such parameter; there are account, candidate, cursor, format, limit, listener, network, noise, outcome, rule, since, software, sort, version",
 		"version=tls9":                           `version: no such version "tls9": use ssl2, ssl3, tls1.0, tls1.1, tls1.2, tls1.3`,
 		"version=":                               `version: no such version "": use `,
 		"listener=smtp":                          `listener: no such listener "smtp": use `,

@@ -29,6 +29,8 @@ type Page struct {
 	Clients *Clients
 	// Counts returns the distinct clients; nil before the first count.
 	Counts func() *[]ledger.Distinct
+	// Candidates returns the distinct clients of remembered candidates, by name.
+	Candidates func() *map[string][4]int
 	// Dropped returns how many sightings the ledger had no room for.
 	Dropped func() uint64
 	State   func() PolicyState
@@ -166,6 +168,7 @@ type pageView struct {
 	Counted               bool
 	All                   [4]int
 	ByVersion, ByListener []countRow
+	ByCandidate           []countRow
 
 	// Chart is nil where the days are not known.
 	Chart *chart
@@ -213,7 +216,7 @@ func (p *Page) view(r *http.Request) *pageView {
 
 // countRow has the numbers of one kind of clients, by window.
 type countRow struct {
-	Name    any // a version, or a listener
+	Name    any // a version, a listener, or a candidate
 	Clients [4]int
 }
 
@@ -229,6 +232,9 @@ func (v *pageView) count() {
 		byKind[[2]string{d.Listener, d.Version}] = d.ByWindow
 	}
 	v.All = byKind[[2]string{ledger.Any, ledger.Any}]
+	for _, c := range v.Policy.Policy.Remembered() {
+		v.ByCandidate = append(v.ByCandidate, countRow{c, (*v.Candidates())[c.Name]})
+	}
 	for _, version := range policy.Versions {
 		if n := byKind[[2]string{ledger.Any, version.String()}]; n != [4]int{} {
 			v.ByVersion = append(v.ByVersion, countRow{version, n})

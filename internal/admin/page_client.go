@@ -26,7 +26,9 @@ const (
 // clientPage is one address.
 type clientPage struct {
 	frame
-	Address string
+	// Clients are legacy, or those of a candidate.
+	Clients            *Clients
+	Address, Candidate string
 	// Problem is why there is nothing else.
 	Problem string
 
@@ -62,16 +64,28 @@ type turnView struct {
 type offerView struct {
 	JA4    string
 	Hello  *policy.Hello // nil where it is not kept
-	Floors []policy.Verdict
+	Floors []floorView
+}
+
+// floorView is a floor, and why it refuses a hello.
+type floorView struct {
+	Floor  policy.Floor
+	Reason policy.Reason
 }
 
 func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
 	ctx, cancel := context.WithTimeout(r.Context(), ledgerTimeout)
 	defer cancel()
 	s := p.State()
-	v = &clientPage{frame: p.frame(s)}
+	query := r.URL.Query()
+	v = &clientPage{frame: p.frame(s), Candidate: query.Get("candidate")}
 	v.Title = "Client"
-	addr, err := netip.ParseAddr(r.URL.Query().Get("address"))
+	var unknown error
+	if v.Clients, unknown = p.Clients.of(v.Candidate); unknown != nil {
+		v.Problem = "candidate: " + unknown.Error()
+		return http.StatusBadRequest, v
+	}
+	addr, err := netip.ParseAddr(query.Get("address"))
 	if err != nil || addr.Zone() != "" {
 		v.Problem = "That is no address: the page of a client is /client?address=192.0.2.7, say."
 		return http.StatusBadRequest, v
@@ -85,7 +99,8 @@ func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
 		return http.StatusServiceUnavailable, v
 	}
 	if len(v.Places) == 0 {
-		v.Problem = "The ledger does not know this address: it has not come with old TLS, or is forgotten."
+		came := text.Either(v.Candidate == "", "with old TLS", "with what this candidate would refuse and the floor accepts")
+		v.Problem = "The ledger does not know this address: it has not come " + came + ", or is forgotten."
 		return http.StatusNotFound, v
 	}
 	return http.StatusOK, v
@@ -93,7 +108,7 @@ func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
 
 // read fills in what the ledger knows of an address.
 func (v *clientPage) read(ctx context.Context, addr netip.Addr, s PolicyState) error {
-	c := v.Page.Clients
+	c := v.Clients
 	f := ledger.Filter{Network: netip.PrefixFrom(addr, addr.BitLen()), Noise: true}
 	found, err := c.Store.Find(ctx, f, ledger.Order{By: ledger.ByLastSeen, Descending: true}, "", placesShown)
 	if err == nil {
@@ -196,7 +211,8 @@ func (v *clientPage) addOffer(c *ledger.Client, now time.Time, hellos map[string
 		h.Unreadable = c.Reason == policy.ReasonMalformed
 		o.Hello = &h
 		for _, f := range policy.Floors {
-			o.Floors = append(o.Floors, policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: keysAssumed}, now, 0))
+			verdict := policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: keysAssumed}, now, 0)
+			o.Floors = append(o.Floors, floorView{f, verdict.Reason})
 		}
 	}
 	v.Offers = append(v.Offers, o)

@@ -42,6 +42,8 @@ type listView struct {
 	// Filtered: the page has a filter of its own.
 	Filtered, Noise bool
 	Sort            string
+	// Candidate is whose clients they are; empty for legacy ones.
+	Candidate string
 }
 
 // field is one of the filter's.
@@ -86,19 +88,21 @@ func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) erro
 		}
 	}
 	q, wrong := v.Clients.parse(asked)
+	clients, _ := v.Clients.of(q.candidate)
 	q.limit, q.csv = clientsShown, false
 	l.fields(asked, wrong, s.Policy)
 	l.links(asked, q.order)
 	if len(wrong) > 0 || len(l.Problems) > 0 {
 		return nil
 	}
-	found, err := v.Clients.Store.Find(ctx, q.filter, q.order, q.cursor, q.limit)
+	l.Candidate = q.candidate
+	found, err := clients.Store.Find(ctx, q.filter, q.order, q.cursor, q.limit)
 	if errors.Is(err, ledger.ErrCursor) {
 		l.Problems = []string{"This is no page of the list: the first one is under “Filter”."}
 		return nil
 	}
 	if err == nil {
-		l.Rows, err = v.Clients.rows(ctx, found.Clients)
+		l.Rows, err = clients.rows(ctx, found.Clients)
 	}
 	if err != nil {
 		return err
@@ -111,7 +115,7 @@ func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) erro
 	}
 	if q.cursor != "" {
 		l.First = pageLink(asked)
-		l.Back, err = v.backLink(ctx, q, asked, l.From)
+		l.Back, err = clients.backLink(ctx, q, asked, l.From)
 	}
 	return err
 }
@@ -119,9 +123,9 @@ func (v *pageView) readList(ctx context.Context, raw string, s PolicyState) erro
 // backLink leads to the page before that of a query. A cursor stands at the last
 // client of the page before; against the order, the client in front of that page
 // is as many further as a page has.
-func (v *pageView) backLink(ctx context.Context, q clientsQuery, asked url.Values, from int) (string, error) {
+func (c *Clients) backLink(ctx context.Context, q clientsQuery, asked url.Values, from int) (string, error) {
 	q.order.Descending = !q.order.Descending
-	_, cursor, err := v.Clients.Store.Clients(ctx, q.filter, q.order, q.cursor, clientsShown)
+	_, cursor, err := c.Store.Clients(ctx, q.filter, q.order, q.cursor, clientsShown)
 	if cursor == "" {
 		return pageLink(asked), err
 	}

@@ -154,6 +154,10 @@ func answerUnread(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 		writeError(w, http.StatusServiceUnavailable, ledger.ErrUpgrading.Error())
 		return
 	}
+	if errors.As(err, new(policy.NotRemembered)) {
+		writeError(w, http.StatusBadRequest, "candidate: "+err.Error())
+		return
+	}
 	logUnread(r.Context(), log, err)
 	writeError(w, http.StatusServiceUnavailable, "the "+unread)
 }

@@ -64,7 +64,7 @@ func TestTheReportOverHTTP(t *testing.T) {
 		{"?max=x", 400, "", "max: ", report.Options{}},
 		{"?ready=maybe", 400, "", "ready: ", report.Options{}},
 		{"?by=domain&by=account", 400, "", `"by" is given 2 times`, report.Options{}},
-		{"?color=red", 400, "", `unknown parameter "color": use since, by, noise, max, max_unknown, mail, format, ready, top, width, summary`, report.Options{}},
+		{"?color=red", 400, "", `unknown parameter "color": use since, by, candidate, noise, max, max_unknown, mail, format, ready, top, width, summary`, report.Options{}},
 		{"?max=99", 503, "", "the ledger cannot be read now; the log says why", report.Options{Since: fortnight, Max: 99}},
 	} {
 		asked = report.Options{}

@@ -58,15 +58,16 @@ func (g *Runtime) hasOldServer(l proxy.Listener) bool { return passthrough(g.cfg
 // page returns the contents of / and /client.
 func (g *Runtime) page() http.Handler {
 	p := &admin.Page{
-		Clients: g.legacyClients(), Counts: g.ledger.counts.Load, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
+		Clients: g.legacyClients(), Counts: g.ledger.counts.Load, Candidates: g.ledger.candidates.Load, Dropped: g.ledger.recorder.Dropped, State: g.policyState, Readiness: g.readiness,
 		Names: g.cfg.LedgerIdentity != "off", Memory: g.cfg.LedgerURL == ledger.Memory, Version: g.build.Version,
 		Report: func(ctx context.Context) (*report.Report, error) {
 			since, _ := report.ParseSince(report.DefaultSince, g.now())
-			facts, err := g.facts(ctx)
+			o := report.Options{Since: since, Days: admin.ChartDays, Brief: true}
+			facts, err := g.facts(ctx, o)
 			if err != nil {
 				return nil, err
 			}
-			return report.Build(ctx, facts, report.Options{Since: since, Days: admin.ChartDays, Brief: true})
+			return report.Build(ctx, facts, o)
 		},
 	}
 	return p.Handler()
@@ -81,7 +82,7 @@ const reportTime = 5 * time.Minute
 func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (outcome string, err error) {
 	reading, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
-	facts, err := g.facts(reading)
+	facts, err := g.facts(reading, q.Options)
 	if err != nil {
 		return "", err
 	}
@@ -101,11 +102,11 @@ func (g *Runtime) Report(ctx context.Context, w io.Writer, q report.Query) (outc
 }
 
 // facts are the input of a report.
-func (g *Runtime) facts(ctx context.Context) (report.Facts, error) {
+func (g *Runtime) facts(ctx context.Context, o report.Options) (report.Facts, error) {
 	f := ReportFacts(g.cfg, g.now())
 	f.Policy = g.policy.Load().Policy
 	f.Backlog, f.Programs = g.ledger.recorder.Backlog(), g.ledger.store.Table().Own
-	return f, f.Of(ctx, g.ledger.store)
+	return f, f.Of(ctx, g.ledger.store, o)
 }
 
 // ReportFacts returns the configuration's part of a report.

@@ -110,6 +110,7 @@ func New(cfg *config.Config, build Build, given handover.Given, stderr io.Writer
 	if err := g.openLedger(context.Background()); err != nil {
 		return nil, fmt.Errorf("%sLEDGER_URL: %w", config.Prefix, err)
 	}
+	g.ledger.recorder.Remember(p)
 	g.policy.Store(g.guarded(p, now(), nil))
 	g.makeObservers(g.policy.Load().Policy)
 	pc := g.proxyConfig()

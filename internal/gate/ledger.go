@@ -20,6 +20,8 @@ type ledgerRunner struct {
 	done chan struct{}
 	// counts are those of the last count; nil before the first.
 	counts atomic.Pointer[[]ledger.Distinct]
+	// candidates has those of remembered candidates, by name, as ledger.Windows.
+	candidates atomic.Pointer[map[string][4]int]
 }
 
 // openLedger opens what LEDGER_URL names.
@@ -33,6 +35,7 @@ func (g *Runtime) openLedger(ctx context.Context) error {
 	}
 	store.SetPrograms(g.material.Programs.Load())
 	b := &ledgerRunner{store: store, due: make(chan struct{}, 1), done: make(chan struct{})}
+	b.candidates.Store(new(map[string][4]int))
 	g.ledger = b
 	b.recorder = ledger.NewRecorder(ledger.Options{
 		Store: store, Log: g.log, Now: g.now, Identity: g.identity(), Flushed: b.wake,
@@ -68,20 +71,19 @@ const (
 	countTime = time.Minute
 )
 
-// run counts, prunes and follows guards until a handover, since the policy is not read again
-// after it, and writes until the context ends.
+// run counts and prunes until a handover, and writes until the context ends.
 func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	var others sync.WaitGroup
 	others.Go(func() { b.recorder.Run(ctx) })
 	others.Go(func() {
-		for pause(g.serving, guardEvery) {
-			g.checkGuards(g.serving)
+		for pause(ctx, guardEvery) {
+			g.checkGuards(ctx)
 		}
 	})
 	others.Go(func() {
-		for pause(g.serving, guardEvery) {
-			b.recorder.Graces(g.serving, g.policy.Load().file)
+		for pause(ctx, guardEvery) {
+			b.recorder.Graces(ctx, g.policy.Load().file)
 		}
 	})
 	others.Go(func() {
@@ -174,6 +176,23 @@ func (g *Runtime) countClients(ctx context.Context) {
 	if !at.IsZero() { // another replica has counted
 		g.ledger.counts.Store(&counts)
 	}
+	candidates := make(map[string][4]int)
+	for _, c := range g.policy.Load().Remembered() {
+		counts, _, err := g.ledger.store.Candidate(c.Floor).Distinct(ctx, now)
+		if err != nil {
+			if !errors.Is(ctx.Err(), context.Canceled) {
+				g.log.Error("counting clients of a candidate failed", "candidate", c.Name, "error", err.Error())
+			}
+			return
+		}
+		for _, d := range counts {
+			if d.Listener == ledger.Any && d.Version == ledger.Any {
+				candidates[c.Name] = d.ByWindow
+			}
+		}
+	}
+	g.metrics.SetCandidateClients(candidates)
+	g.ledger.candidates.Store(&candidates)
 }
 
 // close writes the rest.

@@ -41,6 +41,7 @@ func (g *Runtime) reloadPolicy() error {
 	g.metrics.SetPolicy(now.Policy)
 	g.server.SetPolicy(now.Policy)
 	g.policyLock.Unlock()
+	g.ledger.recorder.Remember(p)
 	g.log.Info("policy reloaded", "file", g.cfg.PolicyFile, "floor", p.Floor().String(), "mode", p.Mode().String(), "rules", len(p.Rules()))
 	g.warnOfPolicy()
 	return nil

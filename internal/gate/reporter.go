@@ -92,7 +92,7 @@ func runReporter(ctx context.Context, stdin io.Reader, stdout io.Writer) (*repor
 	defer store.Close()
 	table, err := programs.New("", job.Facts.Programs)
 	store.SetPrograms(table)
-	if err = cmp.Or(err, job.Facts.Of(ctx, store)); err != nil {
+	if err = cmp.Or(err, job.Facts.Of(ctx, store, job.Query.Options)); err != nil {
 		return nil, err
 	}
 	return job.Facts.Write(ctx, stdout, job.Query.Options, job.Query.Style)

@@ -109,7 +109,7 @@ func TestTheProcessForAReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := facts.Of(t.Context(), store); err != nil {
+	if err := facts.Of(t.Context(), store, q.Options); err != nil {
 		t.Fatal(err)
 	}
 	var want, got, said bytes.Buffer

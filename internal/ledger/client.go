@@ -42,6 +42,8 @@ type Client struct {
 	Logins []Identity `json:"logins,omitempty"`
 	// Days are those of a Scope, in order.
 	Days []Day `json:"-"`
+	// Remembered: a candidate refuses it, and it may reach the floor.
+	Remembered bool `json:"-"`
 
 	id, owner, network int64 // as they are stored
 	place              int64 // in the order of a page
@@ -105,7 +107,7 @@ func (c *Counts) Add(o Counts) {
 
 func (c *Counts) of(o proxy.Outcome) *int64 {
 	switch o {
-	case proxy.Observed:
+	case proxy.Observed, proxy.Accepted:
 		return &c.Observed
 	case proxy.Explained:
 		return &c.Explained

@@ -43,7 +43,10 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 			time.Sleep(prunePause)
 		}
 	}
-	return s.pruneHellos(ctx)
+	if err := s.pruneHellos(ctx); err != nil {
+		return err
+	}
+	return s.ofCandidates(ctx, func(c *Store) error { return c.Prune(ctx, before) })
 }
 
 // pruneHellos deletes hellos whose fingerprints nobody has. Looking for them takes
@@ -51,7 +54,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 // came meanwhile are looked at again.
 func (s *Store) pruneHellos(ctx context.Context) error {
 	if s.columns {
-		owner, err := number(ctx, s.db, "reading who counts", `SELECT owner FROM counted`)
+		owner, err := number(ctx, s, "reading who counts", `SELECT owner FROM counted`)
 		if err != nil || owner != 0 && owner != s.owner {
 			return err
 		}
@@ -60,7 +63,7 @@ func (s *Store) pruneHellos(ctx context.Context) error {
 	var unseen []any
 	var err error
 	Background(func() {
-		unseen, err = query(ctx, s.db, "reading hellos", `SELECT ja4 FROM hellos EXCEPT SELECT ja4 FROM sightings`, nil,
+		unseen, err = query(ctx, s, "reading hellos", `SELECT ja4 FROM hellos EXCEPT SELECT ja4 FROM sightings`, nil,
 			func(r row) any { return string(r.text(0)) })
 	})
 	if err != nil {
@@ -125,5 +128,10 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 	if n, err = s.erase(ctx, statements, args, func(r *Recorder) { r.erase(account, client) }); err != nil {
 		return 0, fmt.Errorf("erasing: %w", err)
 	}
-	return n, nil
+	err = s.ofCandidates(ctx, func(c *Store) error {
+		more, err := c.Forget(ctx, who)
+		n += more
+		return err
+	})
+	return n, err
 }

@@ -36,6 +36,7 @@ type batch struct {
 	accounts       map[accountKey]span
 	refusals       map[refusal]span
 	suspects       []netip.Addr // may be scanners
+	dropped        int64        // handshakes, since a candidate's ledger is full
 }
 
 func (b *batch) empty() bool {
@@ -47,7 +48,9 @@ func (r *Recorder) Run(ctx context.Context) {
 	tick := time.NewTicker(FlushEvery)
 	defer tick.Stop()
 	for {
-		r.refresh(ctx)
+		for _, o := range slices.Concat([]*Recorder{r}, *r.remembered.Load()) {
+			o.refresh(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -77,13 +80,16 @@ func (r *Recorder) Close(ctx context.Context) error {
 // the next one. Without anything to write, the store is not used.
 func (r *Recorder) Flush(ctx context.Context) error {
 	r.store.writing.Lock()
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	within, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	wrote, err := r.write(ctx)
+	wrote, err := r.write(within)
 	r.note(wrote, err)
 	r.store.writing.Unlock()
 	if wrote && r.flushed != nil {
 		r.flushed()
+	}
+	for _, o := range *r.remembered.Load() {
+		err = errors.Join(err, o.Flush(ctx))
 	}
 	return err
 }
@@ -168,6 +174,10 @@ func (r *Recorder) acknowledge(b *batch) {
 		}
 	}
 	r.queue.acknowledge(b)
+	if r.dropped.Add(uint64(b.dropped)); b.dropped > 0 && !r.store.full {
+		r.store.full = true
+		r.log.Error("the ledger of a candidate is full, leaving out further clients", "ledger", r.store.name, "sightings", r.store.most)
+	}
 }
 
 // accountsState is how much of the store a recorder has read.
@@ -202,11 +212,16 @@ func (r *Recorder) refresh(ctx context.Context) {
 
 // load reads the names.
 func (r *Recorder) load(ctx context.Context, now time.Time) error {
+	if r.store.candidates == nil { // whose tables could not be made before, if the database was away
+		if err := r.store.migrate(ctx); err != nil {
+			return err
+		}
+	}
 	stamp, err := r.store.stamp(ctx, "accounts", "last_seen")
 	if err != nil || stamp == r.loaded.stamp {
 		return err
 	}
-	list, err := query(ctx, r.store.db, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
+	list, err := query(ctx, r.store, "reading accounts", `SELECT client, ja4, account, software, first_seen, last_seen FROM accounts
 		WHERE last_seen >= $1 ORDER BY last_seen DESC LIMIT $2`, []any{now.Unix() - knownFor, maxKnown + maxStrange}, accountOf)
 	if err != nil {
 		return err
@@ -232,7 +247,7 @@ func accountOf(r row) (a account) {
 // stamp is a text that changes whenever a table does.
 func (s *Store) stamp(ctx context.Context, table, sum string) (text string, err error) {
 	statement := fmt.Sprintf(`SELECT count(*) || '.' || COALESCE(sum(%s), 0) FROM %s`, sum, table)
-	err = read(ctx, s.db, "reading "+table, statement, nil, func(r row) error {
+	err = read(ctx, s, "reading "+table, statement, nil, func(r row) error {
 		text = string(r.text(0))
 		return nil
 	})

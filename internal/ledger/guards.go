@@ -89,12 +89,12 @@ func (r *Recorder) Graces(ctx context.Context, p *policy.Policy) {
 	all := &clients{refused: make(map[refusal]int64)}
 	err := r.store.migrate(within)
 	if err == nil { // many rows are read in less time than a database makes them distinct
-		all.loggedIn, err = query(within, r.store.db, "reading who has logged in",
+		all.loggedIn, err = query(within, r.store, "reading who has logged in",
 			`SELECT network FROM sightings WHERE login_ok > 0`, nil,
 			func(row row) int64 { return row.int(0) })
 	}
 	if err == nil {
-		err = read(within, r.store.db, "reading refusals", `SELECT network, rule, first_seen FROM refusals`, nil, func(row row) error {
+		err = read(within, r.store, "reading refusals", `SELECT network, rule, first_seen FROM refusals`, nil, func(row row) error {
 			if rule := p.Rule(string(row.text(1))); rule != nil && rule.Grace > 0 {
 				all.refused[refusal{rule.Name, row.int(0)}] = row.int(2)
 			}
@@ -120,7 +120,7 @@ func (s *Store) Guards(ctx context.Context, p *policy.Policy, t time.Time) ([]po
 	for i := range all {
 		g := &all[i]
 		g.Seen, g.Tripped, g.Released = 0, time.Time{}, time.Time{}
-		err := read(ctx, s.db, "reading guards", statement, []any{g.Rule, t.Add(-g.Guard.Within).Unix(), t.Unix() + overlap, g.Clients + 1}, func(r row) error {
+		err := read(ctx, s, "reading guards", statement, []any{g.Rule, t.Add(-g.Guard.Within).Unix(), t.Unix() + overlap, g.Clients + 1}, func(r row) error {
 			g.Tripped, g.Released, g.Seen = timeOf(r.int(0)), timeOf(r.int(1)), int(r.int(2))
 			return nil
 		})
@@ -163,12 +163,16 @@ func (s *Store) Release(ctx context.Context, rule string, until time.Time) error
 func (s *Store) TrippedBy(ctx context.Context, g *policy.GuardState) (map[string][]string, error) {
 	all := make(map[string][]string)
 	since := text.Later(g.Tripped.Add(-g.Guard.Within), g.Released)
-	err := read(ctx, s.db, "reading who has tripped a guard", `SELECT DISTINCT s.client, COALESCE(a.account, '') FROM refusals r
+	err := read(ctx, s, "reading who has tripped a guard", `SELECT DISTINCT s.client, COALESCE(a.account, '') FROM refusals r
 		JOIN sightings s ON `+fmt.Sprintf(loggedIn, "r.bucket", "r.network")+` LEFT JOIN accounts a ON a.owner = s.owner
 		WHERE r.rule = $1 AND r.last_seen > $2 AND r.first_seen <= $3 ORDER BY 2`, []any{g.Rule, since.Unix(), g.Tripped.Unix()}, func(r row) error {
 		addr, err := netip.ParseAddr(string(r.text(0)))
-		network := (&Client{Addr: addr}).Network()
-		all[network] = appendNew(append([]string{}, all[network]...), string(r.text(1))) // which JSON has as a list in any case
+		network, account := (&Client{Addr: addr}).Network(), string(r.text(1))
+		names := append([]string{}, all[network]...) // which JSON has as a list in any case
+		if account != "" {
+			names = append(names, account)
+		}
+		all[network] = slices.Compact(names)
 		return err
 	})
 	return all, err
@@ -178,7 +182,7 @@ func (s *Store) TrippedBy(ctx context.Context, g *policy.GuardState) (map[string
 // why, by their names.
 func (s *Store) FirstRefused(ctx context.Context, client netip.Addr) (map[string]time.Time, error) {
 	first := make(map[string]time.Time)
-	err := read(ctx, s.db, "reading refusals", `SELECT rule, first_seen FROM refusals WHERE network = $1`, []any{networkNumber(client)}, func(r row) error {
+	err := read(ctx, s, "reading refusals", `SELECT rule, first_seen FROM refusals WHERE network = $1`, []any{networkNumber(client)}, func(r row) error {
 		first[string(r.text(0))] = timeOf(r.int(1))
 		return nil
 	})

@@ -152,7 +152,7 @@ func (s *Store) Count(ctx context.Context, f Filter) (n int, err error) {
 	case f.plain() && !s.columns:
 		statement, where = "SELECT sightings FROM remaining", ""
 	}
-	total, err := number(ctx, s.db, "counting clients", statement+where, args...)
+	total, err := number(ctx, s, "counting clients", statement+where, args...)
 	return int(total), err
 }
 
@@ -251,7 +251,7 @@ func (s *Store) places(ctx context.Context, f Filter, o Order, cursor string, mo
 		first = first[:min(len(first), most)]
 	}
 	where, args := s.where(&f)
-	err = read(ctx, s.db, "reading clients", "SELECT "+keys[o.key()]+", s.id FROM sightings s WHERE "+where, args, func(r row) error {
+	err = read(ctx, s, "reading clients", "SELECT "+keys[o.key()]+", s.id FROM sightings s WHERE "+where, args, func(r row) error {
 		p := place{r.int(0), r.int(1)}
 		total++
 		if cursor == "" || order(p, from) > 0 {
@@ -273,9 +273,9 @@ func (s *Store) each(ctx context.Context, f Filter, o Order, rest string, do fun
 	}
 	where, args := s.where(&f)
 	texts := make(interned)
-	return read(ctx, s.db, "reading clients", "SELECT "+clientColumns+", "+keys[o.key()]+" FROM sightings s WHERE "+where+rest, args, func(r row) error {
+	return read(ctx, s, "reading clients", "SELECT "+clientColumns+", "+keys[o.key()]+" FROM sightings s WHERE "+where+rest, args, func(r row) error {
 		c := texts.client(r)
-		c.place = r.int(placeColumn)
+		c.place, c.Remembered = r.int(placeColumn), s.candidates == nil
 		if (f.Keep == nil || f.Keep(&c)) && !do(&c) {
 			return errEnough
 		}
@@ -335,7 +335,7 @@ func (s *Store) addLogins(ctx context.Context, list []Client) error {
 	const atOnce = 1000
 	for part := range slices.Chunk(list, atOnce) {
 		logins := make(map[int64][]Identity)
-		if err := read(ctx, s.db, "reading accounts", `SELECT owner, account, software FROM accounts WHERE owner IN (`+
+		if err := read(ctx, s, "reading accounts", `SELECT owner, account, software FROM accounts WHERE owner IN (`+
 			numbers(part, func(c *Client) int64 { return c.owner })+`) ORDER BY owner, account, software`, nil, func(r row) error {
 			logins[r.int(0)] = append(logins[r.int(0)], Identity{Account: string(r.text(1)), Software: string(r.text(2))})
 			return nil
@@ -391,7 +391,9 @@ func (c *Client) addLogins(rows []Identity, t *programs.Table) {
 	}
 	var ja4 policy.JA4
 	copy(ja4[:], c.JA4)
-	c.Library = t.Library(ja4)
+	if c.Library = t.Library(ja4); c.Remembered { // the advice is about older versions
+		return
+	}
 	for _, l := range c.Logins {
 		c.Advice = appendNew(c.Advice, t.Advise(l.Software, l.SpeaksLike, c.Library))
 	}
@@ -408,11 +410,6 @@ func appendNew(list []string, s string) []string {
 	return append(list, s)
 }
 
-// Hellos returns the hello behind each fingerprint.
-func (s *Store) Hellos(ctx context.Context) (map[string]policy.Hello, error) {
-	return s.hellos(ctx, "")
-}
-
 // HellosOf returns the hellos of clients, as far as they are kept.
 func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.Hello, error) {
 	if len(list) == 0 {
@@ -423,7 +420,7 @@ func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.
 
 func (s *Store) hellos(ctx context.Context, where string) (map[string]policy.Hello, error) {
 	all := make(map[string]policy.Hello)
-	return all, read(ctx, s.db, "reading hellos", `SELECT ja4, hello FROM hellos `+where, nil, func(r row) error {
+	return all, read(ctx, s, "reading hellos", `SELECT ja4, hello FROM hellos `+where, nil, func(r row) error {
 		var h policy.Hello
 		err := json.Unmarshal(r.text(1), &h)
 		if all[string(r.text(0))] = h; err != nil {
@@ -444,7 +441,7 @@ func (s *Store) Programs(ctx context.Context, accounts []string) (map[string][]s
 	for _, a := range accounts {
 		args = append(args, storable(a))
 	}
-	return programs, read(ctx, s.db, "reading programs", `SELECT DISTINCT account, software FROM accounts
+	return programs, read(ctx, s, "reading programs", `SELECT DISTINCT account, software FROM accounts
 		WHERE folded <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
 		func(r row) error {
 			account := string(r.text(0))
@@ -465,7 +462,7 @@ func (s *Store) AddDays(ctx context.Context, list []Client, first time.Time) err
 		last = text.Later(last, list[i].Last)
 	}
 	ids := numbers(list, func(c *Client) int64 { return c.id })
-	return read(ctx, s.db, "reading days", `SELECT sighting, day, observed, explained, rejected, failed FROM days
+	return read(ctx, s, "reading days", `SELECT sighting, day, observed, explained, rejected, failed FROM days
 		WHERE sighting IN (`+ids+`) AND day IN (`+dayList(first, last.Unix()/secondsADay)+`) ORDER BY day`, nil,
 		func(r row) error {
 			c := places[r.int(0)]

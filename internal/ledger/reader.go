@@ -46,7 +46,7 @@ func parseInt(text []byte) int64 {
 func (s *Store) reader(ctx context.Context) (reader, error) {
 	if s.columns {
 		c, err := s.db.Conn(ctx)
-		return &postgresReader{conn: c}, err
+		return tables{&postgresReader{conn: c}, s}, err
 	}
 	flags := zombiezen.OpenURI | zombiezen.OpenReadOnly
 	if s.name == Memory {
@@ -57,7 +57,7 @@ func (s *Store) reader(ctx context.Context) (reader, error) {
 		return nil, err
 	}
 	c.SetBusyTimeout(busyTime)
-	return &sqliteReader{conn: c}, nil
+	return tables{&sqliteReader{conn: c}, s}, nil
 }
 
 type sqliteReader struct {

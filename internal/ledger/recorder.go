@@ -32,6 +32,8 @@ type Recorder struct {
 	queue   queue
 	pending atomic.Int64 // entries that hold something to be written
 	dropped atomic.Uint64
+	// remembered are those of candidates; none where this is one.
+	remembered atomic.Pointer[[]*Recorder]
 
 	// failing: the last attempt to write failed.
 	failing atomic.Bool
@@ -75,6 +77,7 @@ func NewRecorder(o Options) *Recorder {
 	}
 	r.queue.init()
 	r.clients.Store(new(clients))
+	r.remembered.Store(new([]*Recorder))
 	r.lastGood.Store(r.now().Unix())
 	r.store.writing.Lock()
 	defer r.store.writing.Unlock()
@@ -84,7 +87,12 @@ func NewRecorder(o Options) *Recorder {
 
 // Dropped returns how many sightings, logins and names were left out because
 // there were too many clients at once.
-func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
+func (r *Recorder) Dropped() (n uint64) {
+	for _, o := range *r.remembered.Load() {
+		n += o.Dropped()
+	}
+	return n + r.dropped.Load()
+}
 
 // stuckAfter is how long sightings may wait before they count as unwritten,
 // also while an attempt to write them hangs.
@@ -108,18 +116,33 @@ func (b Backlog) String() string {
 	return fmt.Sprintf("%s not written since %s, to %s", text.Number(b.Clients, "client"), text.Unglued(text.Date(b.Since, nil)), b.Ledger)
 }
 
-// Backlog returns what waits to be written.
+// Backlog returns what waits to be written, also to the ledgers of candidates.
 func (r *Recorder) Backlog() Backlog {
 	b := Backlog{Clients: max(int(r.pending.Load()), r.queue.waiting()), Ledger: r.store.name,
 		Written: r.lastWrite.Load(), Since: time.Unix(r.lastGood.Load(), 0).UTC()}
 	b.Stuck = b.Clients > 0 && (r.failing.Load() || r.now().Sub(b.Since) > stuckAfter)
+	for _, o := range *r.remembered.Load() {
+		more := o.Backlog()
+		b.Clients, b.Written = b.Clients+more.Clients, max(b.Written, more.Written)
+		b.Stuck, b.Since = b.Stuck || more.Stuck, text.Earlier(b.Since, more.Since)
+	}
 	return b
 }
 
-// Handshake records a legacy handshake. In the steady state it does not
-// allocate.
+// Handshake records a legacy handshake, or one that remembered candidates refuse. In the
+// steady state it does not allocate.
 func (r *Recorder) Handshake(h *proxy.Handshake) {
-	if !h.Verdict.Legacy() || h.Hello == nil {
+	for o := range r.concerned(h.Conn) {
+		o.record(h)
+	}
+}
+
+func (r *Recorder) record(h *proxy.Handshake) {
+	reason := h.Verdict.Reason
+	if r.store.candidates == nil {
+		reason = h.Verdict.RefusedBy(r.store.floor)
+	}
+	if reason == policy.NotLegacy || h.Hello == nil {
 		return
 	}
 	t := r.now()
@@ -130,7 +153,7 @@ func (r *Recorder) Handshake(h *proxy.Handshake) {
 	}
 	k := entryKey{
 		client: h.Client.Addr().WithZone(""), listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
-		version: h.Verdict.Version, port: h.Local.Port(), reason: h.Verdict.Reason, name: hostName(h.Hello.ServerName),
+		version: h.Verdict.Version, port: h.Local.Port(), reason: reason, name: hostName(h.Hello.ServerName),
 	}
 	s := r.shardOf(k.client)
 	s.mu.Lock()
@@ -167,7 +190,7 @@ func (r *Recorder) LoginFailed(*proxy.LoginFailed) {}
 
 // Login records the login of a legacy client, and its account.
 func (r *Recorder) Login(l *proxy.Login) {
-	if l.Legacy {
+	for r := range r.concerned(l.Conn) {
 		r.count(r.queue.addLogins(r.clientKey(l.Client.Addr(), l.JA4), 1, 0))
 		account := r.stored(l.Account)
 		r.speaks(l.Conn, account, l.Pattern)
@@ -184,7 +207,7 @@ func (r *Recorder) speaks(c *proxy.Conn, account, pattern string) {
 
 // Software records the name that a client has sent after its login.
 func (r *Recorder) Software(s *proxy.Software) {
-	if s.Legacy {
+	for r := range r.concerned(s.Conn) {
 		r.identify(s.Conn, r.stored(s.Account), s.Software)
 	}
 }
@@ -192,16 +215,15 @@ func (r *Recorder) Software(s *proxy.Software) {
 // Closed records that a legacy client has failed to log in, or has not said with
 // which program it did.
 func (r *Recorder) Closed(c *proxy.Closed) {
-	if !c.Legacy {
-		return
-	}
-	if c.FailedLogins > 0 {
-		r.count(r.queue.addLogins(r.clientKey(c.Client.Addr(), c.JA4), 0, c.FailedLogins))
-	}
-	r.speaks(c.Conn, "", c.Pattern)
-	if k, unnamed := r.queue.named(c.ID); unnamed {
-		k.software = noID
-		r.count(r.queue.addAccount(k, r.now().Unix()))
+	for r := range r.concerned(c.Conn) {
+		if c.FailedLogins > 0 {
+			r.count(r.queue.addLogins(r.clientKey(c.Client.Addr(), c.JA4), 0, c.FailedLogins))
+		}
+		r.speaks(c.Conn, "", c.Pattern)
+		if k, unnamed := r.queue.named(c.ID); unnamed {
+			k.software = noID
+			r.count(r.queue.addAccount(k, r.now().Unix()))
+		}
 	}
 }
 

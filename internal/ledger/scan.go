@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -14,7 +15,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"postern/internal/programs"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -25,6 +25,8 @@ type Scope struct {
 	Since time.Time
 	// Logins reads accounts and programs.
 	Logins bool
+	// With is another ledger whose clients are read too, such as a candidate's; nil for none.
+	With *Store
 	// Days reads the handshakes of each day, in UTC, from this one on; of none, if
 	// it is zero.
 	Days time.Time
@@ -51,17 +53,22 @@ const chunkRows = 4000
 // its error ends the scan. Other connections read ahead meanwhile, some thousand
 // clients, so that memory does not depend on the size of the ledger.
 func (s *Store) Scan(ctx context.Context, scope Scope, each func(clients []Client) error) error {
+	if scope.With != nil && errors.Is(scope.With.there(ctx), errNotRemembered) {
+		scope.With = nil
+	}
 	days, err := s.daysSince(ctx, scope.Days)
 	if err != nil {
 		return err
 	}
 	return chunks(ctx, s, func(ctx context.Context, r reader, first, last int64) ([]Client, int, error) {
-		c := chunk{ctx: ctx, reader: r, first: first, last: last, programs: s.Table(), texts: make(interned), clients: make([]Client, 0, chunkRows+chunkRows/2)}
-		c.sightings(scope.Since)
-		if scope.Logins {
-			c.logins()
+		c := chunk{ctx: ctx, store: s, reader: r, first: first, last: last, texts: make(interned), clients: make([]Client, 0, chunkRows+chunkRows/2)}
+		c.read(scope, days)
+		if scope.With != nil {
+			other := chunk{ctx: ctx, store: scope.With, reader: tables{r, scope.With}, first: first, last: last, texts: c.texts}
+			other.read(scope, days)
+			c.clients, c.err = append(c.clients, other.clients...), cmp.Or(c.err, other.err)
+			slices.SortStableFunc(c.clients, func(a, b Client) int { return cmp.Compare(a.id, b.id) })
 		}
-		c.days(days)
 		c.gather()
 		return c.clients, len(c.clients), c.err
 	}, func(list []Client, done float64) error {
@@ -148,10 +155,10 @@ const scanReaders = 2
 // chunk holds the clients of some networks.
 type chunk struct {
 	ctx         context.Context
+	store       *Store
 	reader      reader
 	first, last int64 // keys
 	clients     []Client
-	programs    *programs.Table
 	texts       interned
 	err         error
 }
@@ -216,9 +223,20 @@ func (c *chunk) rows(statement string, each func(row), args ...any) {
 	}
 }
 
+// read reads what is in a scope.
+func (c *chunk) read(scope Scope, days string) {
+	c.sightings(scope.Since)
+	if scope.Logins {
+		c.logins()
+	}
+	c.days(days)
+}
+
 func (c *chunk) sightings(since time.Time) {
 	c.rows("SELECT "+clientColumns+" FROM sightings s WHERE id BETWEEN $1 AND $2 AND last_seen >= $3 ORDER BY id", func(r row) {
-		c.clients = append(c.clients, c.texts.client(r))
+		one := c.texts.client(r)
+		one.Remembered = c.store.candidates == nil
+		c.clients = append(c.clients, one)
 	}, since.Unix())
 }
 
@@ -244,7 +262,7 @@ func (c *chunk) logins() {
 		}
 	})
 	for i := range c.clients {
-		c.clients[i].addLogins(found[places[c.clients[i].owner]], c.programs)
+		c.clients[i].addLogins(found[places[c.clients[i].owner]], c.store.Table())
 	}
 }
 
@@ -254,7 +272,7 @@ func (s *Store) daysSince(ctx context.Context, first time.Time) (list string, er
 	if first.IsZero() {
 		return "", nil
 	}
-	last, err := number(ctx, s.db, "reading days", `SELECT max(day) FROM days`)
+	last, err := number(ctx, s, "reading days", `SELECT max(day) FROM days`)
 	return dayList(first, last), err
 }
 
@@ -350,6 +368,7 @@ func Runs[T any, K comparable](list []T, key func(*T) K) iter.Seq[[]T] {
 var background struct {
 	sync.Mutex
 	running int
+	procs   int // without them
 }
 
 // backgroundProcs is how many processors there are for readers.
@@ -360,7 +379,7 @@ func inBackground() (end func()) {
 	background.Lock()
 	defer background.Unlock()
 	if background.running++; background.running == 1 {
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + backgroundProcs)
+		background.procs = runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + backgroundProcs)
 	}
 	return func() {
 		background.Lock()
@@ -368,7 +387,7 @@ func inBackground() (end func()) {
 		switch background.running--; {
 		case background.running > 0:
 		case os.Getenv("GOMAXPROCS") != "": // which the default does not heed
-			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - backgroundProcs)
+			runtime.GOMAXPROCS(background.procs)
 		default:
 			runtime.SetDefaultGOMAXPROCS()
 		}

@@ -77,14 +77,17 @@ func begin() string {
 
 // Began returns since when the ledger remembers clients.
 func (s *Store) Began(ctx context.Context) (time.Time, error) {
-	began, err := number(ctx, s.db, "reading how old the ledger is", fmt.Sprintf(`SELECT min(t) FROM (SELECT min(added) AS t FROM sightings
+	if err := s.readable(ctx); err != nil {
+		return time.Time{}, err
+	}
+	began, err := number(ctx, s, "reading how old the ledger is", fmt.Sprintf(`SELECT min(t) FROM (SELECT min(added) AS t FROM sightings
 		UNION ALL SELECT written FROM batches WHERE writer = %d) x`, beginning))
 	return time.Unix(began, 0).UTC(), err
 }
 
 // checkVersion rejects tables of another version of this program.
 func (s *Store) checkVersion(ctx context.Context) error {
-	have, err := number(ctx, s.db, "reading its version", `SELECT version FROM postern_ledger`)
+	have, err := number(ctx, s, "reading its version", `SELECT version FROM postern_ledger`)
 	switch {
 	case err == nil && have > schemaVersion:
 		return errNewer
@@ -156,8 +159,11 @@ func (s *Store) upgradePending(ctx context.Context) (bool, error) {
 	if s.current.Load() {
 		return false, nil
 	}
+	if err := s.there(ctx); err != nil {
+		return false, err
+	}
 	made := s.migrated.Load() || s.readOnly // else an upgrade may not have begun
-	_, err := number(ctx, s.db, "asking for an upgrade", `SELECT step FROM upgrade`)
+	_, err := number(ctx, s, "asking for an upgrade", `SELECT step FROM upgrade`)
 	if noTable(err) {
 		if made {
 			s.current.Store(true)
@@ -177,7 +183,7 @@ func (s *Store) readable(ctx context.Context) error {
 }
 
 func (w *writer) upgradePiece(u *upgrade) {
-	w.err = read(w.ctx, w.tx, "reading how far an upgrade is", `SELECT step, place, done, rows FROM upgrade`, nil, func(r row) error {
+	w.err = read(w.ctx, w, "reading how far an upgrade is", `SELECT step, place, done, rows FROM upgrade`, nil, func(r row) error {
 		*u = upgrade{int(r.int(0)), string(r.text(1)), r.int(2), r.int(3)}
 		return nil
 	})
@@ -214,7 +220,7 @@ func (w *writer) next(u *upgrade, table string) {
 func (w *writer) checkKeys(u *upgrade) {
 	type keys struct{ old, id, network int64 }
 	var moved []keys
-	w.err = read(w.ctx, w.tx, "reading sightings", `SELECT id, client, network, listener, name, port, version, reason, ja4 FROM sightings`, nil, func(r row) error {
+	w.err = read(w.ctx, w, "reading sightings", `SELECT id, client, network, listener, name, port, version, reason, ja4 FROM sightings`, nil, func(r row) error {
 		t := entryTexts{string(r.text(1)), string(r.text(3)), string(r.text(4)), string(r.text(6)), string(r.text(7)), string(r.text(8))}
 		k := keys{old: r.int(0), network: networkOf(t.client)}
 		if k.id = t.row(k.network, r.int(5)); k.id != k.old || k.network != r.int(2) {

@@ -321,7 +321,7 @@ func (e *entry) mark(h *proxy.Handshake, at int64) {
 	if passed && !ssl {
 		return
 	}
-	seen := h.Outcome == proxy.Observed && !passed
+	seen := (h.Outcome == proxy.Observed || h.Outcome == proxy.Accepted) && !passed
 	if e.beat.n >= enough && e.beat.interval >= shortestBeat && (seen || e.beat.interval <= longestBeat) {
 		e.marks |= markProbe
 	}

@@ -24,6 +24,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"postern/internal/programs"
+	"postern/policy"
 )
 
 // Store is a ledger in a database. Safe for concurrent use.
@@ -38,7 +39,10 @@ type Store struct {
 	// migrated: the tables are those of this version; current: and so are all rows.
 	migrated, current atomic.Bool
 	erased            atomic.Uint64 // how often something has been erased here
-	programs          atomic.Pointer[programs.Table]
+	programs          *atomic.Pointer[programs.Table]
+	// candidates are the ledgers of Candidate; nil where this is one.
+	candidates map[policy.Floor]*Store
+	remembered
 
 	// writing is held from copying a batch until the write has ended, and while
 	// something is erased. So a pending batch cannot bring back erased rows.
@@ -58,9 +62,11 @@ type dialect struct {
 	// columns: it generates columns, and one statement has many rows, since each takes
 	// a round trip. Without round trips, one row at a time costs least: see writer.
 	columns bool
+	// names puts the names of a candidate's tables into statements.
+	names *strings.Replacer
 }
 
-var sqlite, postgres = dialect{driver: "sqlite"}, dialect{driver: "pgx", columns: true}
+var sqlite, postgres = dialect{driver: "sqlite", names: strings.NewReplacer()}, dialect{driver: "pgx", columns: true, names: strings.NewReplacer()}
 
 // lock makes a transaction of PostgreSQL the only writer until it ends. Replicas write
 // every few seconds for some milliseconds, so waiting for each other costs little, and
@@ -86,7 +92,7 @@ func Open(ctx context.Context, ledgerURL string) (*Store, error) {
 		if pending, err := s.upgradePending(ctx); err != nil || !pending {
 			return err
 		}
-		rows, err := number(ctx, s.db, "counting sightings", `SELECT count(*) FROM (SELECT 1 FROM sightings LIMIT $1) x`, upgradeRows)
+		rows, err := number(ctx, s, "counting sightings", `SELECT count(*) FROM (SELECT 1 FROM sightings LIMIT $1) x`, upgradeRows)
 		if err != nil || rows == upgradeRows {
 			return err
 		}
@@ -292,7 +298,9 @@ func open(ledgerURL string, readOnly bool) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger %s: its URL cannot be used", Redacted(ledgerURL))
 	}
-	s := &Store{db: db, dialect: d, name: Redacted(ledgerURL), dsn: dsn, shared: !memory, readOnly: readOnly, owner: rand.Int64()}
+	s := &Store{db: db, dialect: d, name: Redacted(ledgerURL), dsn: dsn, shared: !memory, readOnly: readOnly, owner: rand.Int64(),
+		programs: new(atomic.Pointer[programs.Table])}
+	s.makeCandidates()
 	if memory { // whose tables are made with it
 		s.migrated.Store(true)
 		s.current.Store(true)

@@ -184,7 +184,7 @@ func (s *Store) distinctOfAll(ctx context.Context, now time.Time, state string) 
 		return nil, now, fmt.Errorf("%s: %w", doing, err)
 	}
 	var seconds int64
-	if err := read(ctx, s.db, doing, `SELECT at, figures FROM counted`, nil, func(r row) error {
+	if err := read(ctx, s, doing, `SELECT at, figures FROM counted`, nil, func(r row) error {
 		seconds = r.int(0)
 		return json.Unmarshal(r.text(1), &list)
 	}); err != nil {

@@ -34,8 +34,10 @@ func networkNumber(a netip.Addr) int64 {
 func networkRange(p netip.Prefix) (first, last int64) {
 	p = p.Masked()
 	first = networkNumber(p.Addr())
-	bits := min(p.Addr().BitLen(), 64)
-	return first, first | (1<<max(0, bits-p.Bits()) - 1)
+	if p.Addr().Is4() {
+		return first, first | (1<<(32-p.Bits()) - 1)
+	}
+	return first, first | (1<<max(0, 64-p.Bits()) - 1)
 }
 
 // ja4Text returns a fingerprint as it is stored; empty if there were too many.
@@ -87,6 +89,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	return s.within(ctx, func(w *writer) {
 		w.batch(b)
 		w.refusals(b.refusals) // of clients that had logged in before
+		rows = w.bounded(s, b, rows)
 		for ofDay := range Runs(rows, func(r **sighting) int64 { return int64((*r).day) }) {
 			w.sightings(ofDay)
 		}
@@ -94,7 +97,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 		w.days(rows)
 		w.hellos(b.hellos)
 		w.logins(b.logins)
-		w.accounts(b.accounts)
+		w.accounts(w.ofKnown(s, b.accounts))
 		w.scanners(b.suspects)
 	})
 }
@@ -140,7 +143,7 @@ func (w *writer) run(statement string, args ...any) (changed int64) {
 	}
 	var result sql.Result
 	if w.d.columns || len(args) == 0 {
-		result, w.err = w.tx.ExecContext(w.ctx, statement, args...)
+		result, w.err = w.tx.ExecContext(w.ctx, w.d.names.Replace(statement), args...)
 	} else if stmt := w.prepare(statement); w.err == nil {
 		result, w.err = stmt.ExecContext(context.WithoutCancel(w.ctx), args...)
 	}
@@ -160,7 +163,7 @@ func (w *writer) runAll(statements []string) {
 func (w *writer) prepare(statement string) *sql.Stmt {
 	stmt := w.prepared[statement]
 	if stmt == nil {
-		stmt, w.err = w.tx.PrepareContext(w.ctx, statement)
+		stmt, w.err = w.tx.PrepareContext(w.ctx, w.d.names.Replace(statement))
 		w.prepared[statement] = stmt
 	}
 	return stmt
@@ -169,7 +172,7 @@ func (w *writer) prepare(statement string) *sql.Stmt {
 // number returns the answer to a query in the transaction.
 func (w *writer) number(statement string, args ...any) (n int64) {
 	if w.err == nil {
-		n, w.err = number(w.ctx, w.tx, "reading the ledger", statement, args...)
+		n, w.err = number(w.ctx, w, "reading the ledger", statement, args...)
 	}
 	return n
 }
@@ -428,7 +431,7 @@ func (w *writer) firstHellos(a netip.Addr) []firstHello {
 // found returns all rows of a query in the transaction, as query does.
 func found[T any](w *writer, doing, statement string, args []any, scan func(row) T) (all []T) {
 	if w.err == nil {
-		all, w.err = query(w.ctx, w.tx, doing, statement, args, scan)
+		all, w.err = query(w.ctx, w, doing, statement, args, scan)
 	}
 	return all
 }

@@ -54,7 +54,7 @@ func begin(f *Facts, o Options, s *Style) *pass {
 	p := &pass{f: f, o: o, since: since, snapshot: f.Policy.At(f.Now), places: make(map[place]*PlaceTotal), byRule: make(map[*policy.Rule]*Exemption), lists: newLists(f.Dir, f.budget, f.Now, s)}
 	p.Report = &Report{
 		Head: Head{Now: f.Now.UTC().Truncate(time.Second), Since: since, By: o.By, Identity: f.Identity, Began: f.Began.UTC().Truncate(time.Second),
-			NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()}},
+			NoiseIncluded: o.Noise, Policy: Policy{f.PolicyFile, f.Policy.Floor().String(), f.Policy.Mode().String()}, Candidate: o.Candidate},
 		Left: []Group{}, Tell: []Group{}, Exempted: []*Exemption{}, Noise: []Group{}, Mail: s.letters(), Guards: f.tripped, Advice: []string{}, Notes: []string{},
 	}
 	p.Totals.ByPlace, p.Trend.Periods = []*PlaceTotal{}, []Period{}

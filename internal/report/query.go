@@ -31,7 +31,7 @@ func ParseSince(s string, now time.Time) (time.Duration, error) {
 	}
 }
 
-// Query is a request as parameters: since, by, noise=include, max, max_unknown,
+// Query is a request as parameters: since, by, candidate, noise=include, max, max_unknown,
 // mail=1, format, ready=1, top, width and summary=1.
 type Query struct {
 	Options
@@ -54,6 +54,8 @@ func ParseQuery(values url.Values) (q Query, err error) {
 			q.Since, err = ParseSince(s, time.Now())
 		case "by":
 			q.By, err = ParseBy(s)
+		case "candidate":
+			q.Candidate = s
 		case "format":
 			q.Style.Format, err = ParseFormat(s)
 		case "noise":
@@ -73,7 +75,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 				}
 				break
 			}
-			return q, fmt.Errorf("unknown parameter %.40q: use since, by, noise, max, max_unknown, mail, format, ready, top, width, summary", name)
+			return q, fmt.Errorf("unknown parameter %.40q: use since, by, candidate, noise, max, max_unknown, mail, format, ready, top, width, summary", name)
 		}
 		if err != nil {
 			return q, fmt.Errorf("%s: %w", name, err)
@@ -93,6 +95,7 @@ func (q *Query) Values() url.Values {
 		}
 	}
 	set("by", string(q.By), q.By != "")
+	set("candidate", q.Candidate, q.Candidate != "")
 	set("noise", "include", q.Noise)
 	set("max_unknown", strconv.Itoa(q.MaxUnknown), q.MaxUnknown > 0)
 	set("mail", "1", q.Mail)

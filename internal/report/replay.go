@@ -24,6 +24,8 @@ type Judgement struct {
 	Since   time.Time `json:"since"`
 	By      By        `json:"by"`
 	Clients int       `json:"clients"`
+	// Candidate is whose clients are among these; empty for legacy ones alone.
+	Candidate string `json:"candidate,omitempty"`
 	// Unwritten are further clients, that the ledger cannot be told of.
 	Unwritten int `json:"unwritten,omitempty"`
 	// Answers are in the order of the constants; a client may have several.
@@ -81,6 +83,30 @@ type Trial struct {
 	Unwritten int
 	Hellos    map[string]policy.Hello
 	Notes     []string // more of them
+
+	above *policy.Candidate // as Above returns
+}
+
+// Above returns the remembered candidate that knows best whom the policy refuses, of those
+// above the running floor: the lowest that refuses them all, or else the highest; nil if
+// there is none, or the policy refuses nobody there. Source is to have its clients.
+func (t *Trial) Above(running policy.Floor, candidates []policy.Candidate) *policy.Candidate {
+	above := slices.DeleteFunc(slices.Clone(candidates), func(c policy.Candidate) bool { return !c.Remember || c.Floor.Compare(running) <= 0 })
+	if len(above) == 0 || t.highest().Compare(running) <= 0 {
+		return nil
+	}
+	slices.SortFunc(above, func(a, b policy.Candidate) int { return a.Floor.Compare(b.Floor) })
+	i := slices.IndexFunc(above, func(c policy.Candidate) bool { return c.Floor.Compare(t.highest()) >= 0 })
+	if i < 0 {
+		i = len(above) - 1
+	}
+	t.above = &above[i]
+	return t.above
+}
+
+// highest is the highest floor of the policy.
+func (t *Trial) highest() policy.Floor {
+	return slices.MaxFunc(t.Policy.Floors(), policy.Floor.Compare)
 }
 
 // LastDate returns the last date of a policy's rules, or now if that is later.
@@ -129,7 +155,7 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 	if err != nil {
 		return err
 	}
-	j.note(t.Policy.Rules())
+	j.note(t)
 	j.Notes = append(j.Notes, t.Notes...)
 	if err := j.write(w, l); err != nil {
 		return fmt.Errorf("writing: %w", err)
@@ -231,12 +257,16 @@ var lenient = func() map[policy.Floor]policy.Snapshot {
 func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, oldServer bool) Meeting {
 	served := c.Version >= policy.TLS10 &&
 		!slices.Contains([]policy.Reason{policy.ReasonSSL2Hello, policy.ReasonFallback, policy.ReasonMalformed}, c.Reason)
-	if hello, known := hellos[c.JA4]; known && served {
+	hello, known := hellos[c.JA4]
+	if known && served {
 		v := lenient[o.Floor].Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0)
-		if !v.Legacy() && c.Reason == policy.ReasonVersion { // which is no matter of the keys
+		if !v.Legacy() && (c.Remembered || c.Reason == policy.ReasonVersion) { // which is no matter of the keys
 			return Accepted
 		}
 		served = !v.PassThrough
+	}
+	if c.Remembered && !known && c.Version >= o.Floor.MinVersion() {
+		return Accepted
 	}
 	always := o.Rule != nil && o.Rule.PassThrough
 	switch {
@@ -249,12 +279,42 @@ func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, o
 }
 
 // note adds notes on what the ledger cannot know.
-func (j *Judgement) note(rules []*policy.Rule) {
-	j.Notes = sentences("replay notes", struct {
-		*Judgement
-		NotKnown int
-		Rules    []*policy.Rule
-	}{j, j.Answers[len(answers)-1].Clients, rules})
+func (j *Judgement) note(t Trial) {
+	known, higher := "The ledger has only clients that the running floor refuses.", " A higher floor would refuse others too: put it "+
+		"under candidates in the running policy, with remember: true, and these are known from then on."
+	if t.above != nil {
+		j.Candidate = t.above.Name
+		known = fmt.Sprintf("Above the running floor only clients are known whom the candidate %q (%s) has refused since it is remembered.",
+			t.above.Name, t.above.Floor)
+		higher = text.Either(t.above.Floor.Compare(t.highest()) >= 0, " It refuses all whom this policy does.", higher)
+	}
+	j.Notes = append(j.Notes, known+higher,
+		"Certificates are taken to be ECDSA (P-256) and RSA.")
+	if n := j.Unwritten; n > 0 {
+		j.Notes = append(j.Notes, "The ledger cannot be written: "+text.Number(n, "client")+" that came since "+be(n)+" not among these.")
+	}
+	if n := j.Answers[len(answers)-1].Clients; n > 0 {
+		j.Notes = append(j.Notes, fmt.Sprintf("Of %s the hello is not kept, so what they offer is not known.", text.Number(n, "client")))
+	}
+	for _, r := range t.Policy.Rules() {
+		if r.Schedule != nil && (r.Until.IsZero() || j.At.Before(r.Until)) {
+			j.Notes = append(j.Notes, fmt.Sprintf("Rule %q comes and goes by its schedule: another minute may have another answer.", r.Name))
+		}
+	}
+}
+
+// headline sums it up in one sentence.
+func (j *Judgement) headline() string {
+	file := cmp.Or(j.Policy.File, "the policy of the environment")
+	refused := j.Answers[0].Clients
+	if j.Clients == 0 && j.Unwritten > 0 {
+		return fmt.Sprintf("Not known: the ledger has no client since %s, and cannot be written.", date(j.Since))
+	}
+	if j.Clients == 0 {
+		return fmt.Sprintf("The ledger knows no client since %s, so there is none that %s could refuse.", date(j.Since), file)
+	}
+	return fmt.Sprintf("At %s %s (floor %s) refuses %d of %s seen since %s.", date(j.At), file, j.Policy.Floor, refused,
+		text.Number(j.Clients, text.Either(j.Candidate == "", "legacy client", "client")), date(j.Since))
 }
 
 func (j *Judgement) write(w io.Writer, l *lists) error {
@@ -273,7 +333,7 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 		}
 	default:
 		d := out.document()
-		d.paragraph(sentence("replayed", j), "")
+		d.paragraph(j.headline(), "")
 		for _, a := range j.Answers {
 			if a.Clients > 0 {
 				fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), text.Number(a.Clients, "client"))

@@ -68,6 +68,8 @@ type Head struct {
 	Unwritten     *Unwritten `json:"unwritten,omitempty"`
 	NoiseIncluded bool       `json:"noise_included"`
 	Policy        Policy     `json:"policy"`
+	// Candidate is whom the clients would be refused by; they are legacy if it is empty.
+	Candidate string `json:"candidate,omitempty"`
 }
 
 // Groups counts groups.
@@ -197,6 +199,9 @@ type Options struct {
 	Days int
 	// Brief makes no groups.
 	Brief bool
+	// Candidate is a remembered one of the policy, whose clients are meant; empty for
+	// legacy ones.
+	Candidate string
 }
 
 // Facts are the input of a report.
@@ -246,10 +251,19 @@ func SourceOf(clients []ledger.Client) Source {
 	}
 }
 
-// Of has the facts come from a ledger, which knows the guards of the policy.
-func (f *Facts) Of(ctx context.Context, store *ledger.Store) (err error) {
-	f.Source = store.Scan
-	f.Began, err = store.Began(ctx)
+// Of has the facts come from a ledger, which knows the guards of the policy, of what the
+// options ask for.
+func (f *Facts) Of(ctx context.Context, store *ledger.Store, o Options) (err error) {
+	of := store
+	if o.Candidate != "" {
+		floor, err := f.Policy.RememberedFloor(o.Candidate)
+		if err != nil {
+			return err
+		}
+		of = store.Candidate(floor)
+	}
+	f.Source = of.Scan
+	f.Began, err = of.Began(ctx)
 	return cmp.Or(err, f.guards(ctx, store))
 }
 

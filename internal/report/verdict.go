@@ -18,7 +18,7 @@ func (r *Report) judge(o Options) {
 	j := &r.Readiness
 	j.Max, j.MaxUnknown = o.Max, o.MaxUnknown
 	j.Ready = r.Unwritten == nil && j.Remaining <= j.Max && j.Unknown <= j.MaxUnknown
-	j.Reasons = sentences("reasons", r)
+	j.Reasons = strings.Split(strings.TrimSpace(r.words("reasons")), "\n")
 }
 
 //go:embed verdict.tmpl
@@ -30,23 +30,23 @@ var verdicts = sync.OnceValue(func() *template.Template {
 	}).Parse(verdictTemplate))
 })
 
-// sentence has the words of a template, glued for a text.
-func sentence(name string, of any) string {
+// words are those of a template.
+func (r *Report) words(name string) string {
 	var b strings.Builder
-	must(nil, verdicts().ExecuteTemplate(&b, name, of))
-	return b.String()
-}
-
-// sentences are the lines of a template.
-func sentences(name string, of any) []string {
-	return strings.Split(strings.TrimSpace(text.Unglued(sentence(name, of))), "\n")
+	must(nil, verdicts().ExecuteTemplate(&b, name, r))
+	return text.Unglued(b.String())
 }
 
 // Verdict returns the answer in a few words.
-func (r *Report) Verdict() string { return text.Unglued(sentence("verdict", r)) }
+func (r *Report) Verdict() string { return r.words("verdict") }
 
 // Parts returns the number of all clients, and of what they consist.
-func (r *Report) Parts() string { return text.Unglued(sentence("parts", r)) }
+func (r *Report) Parts() string { return r.words("parts") }
+
+// Who is what the clients have in common.
+func (r *Report) Who() string {
+	return text.Either(r.Candidate == "", "with old TLS", fmt.Sprintf("whom %q would refuse", r.Candidate))
+}
 
 // date writes a time for people, in UTC.
 func date(t time.Time) string { return text.Date(t.Truncate(time.Minute), nil) }

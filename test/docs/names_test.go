@@ -120,7 +120,7 @@ func TestEveryMetricInTheDocumentsExists(t *testing.T) {
 func TestQueriesFindSeries(t *testing.T) {
 	samples := startProxyWithRules(t).Metrics(t)
 	queries := allBlocks(t, "promql")
-	if len(queries) != 5 {
+	if len(queries) != 6 {
 		t.Fatalf("%d queries", len(queries))
 	}
 	for _, q := range queries {

@@ -104,8 +104,13 @@ var mutants = []mutant{
 	{"a client floods the log", "internal/logging Suppression.Allow", condition("full", 1), never, "internal/logging TestTwentyLinesOfAClientThenOneAtTheMinutesEnd"},
 
 	// The ledger: nothing is lost, and nothing counts twice.
-	{"a sighting is not counted", "internal/ledger Recorder.Handshake", call("of", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
-	{"a modern client is remembered", "internal/ledger Recorder.Handshake", part("Legacy", 1), never, "internal/ledger TestModernHandshakesAreNotRemembered"},
+	{"a sighting is not counted", "internal/ledger Recorder.record", call("of", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
+	{"a modern client is remembered", "internal/ledger Recorder.record", part("NotLegacy", 1), never, "internal/ledger TestModernHandshakesAreNotRemembered"},
+	{"a candidate remembers nobody", "internal/ledger Recorder.concerned", part("Has", 1), never, "internal/ledger TestCandidatesHaveLedgersOfTheirOwn/sqlite"},
+	{"the ledger of a candidate has no bound", "internal/ledger writer.bounded", part("most", 1), always, "internal/ledger TestTheLedgerOfACandidateIsBounded/sqlite"},
+	{"the ledger of a candidate is full of names", "internal/ledger writer.ofKnown", part("most", 1), always, "internal/ledger TestTheLedgerOfACandidateIsBounded/sqlite"},
+	{"the ledger of a candidate forgets nobody", "internal/ledger Store.ofCandidates", body, first("return nil"), "internal/ledger TestCandidatesForget/sqlite"},
+	{"a scan loses the clients of a candidate", "internal/ledger Store.Scan", condition("With", 2), never, "internal/ledger TestAScanHasTheClientsOfACandidateToo/sqlite"},
 	{"what was written is written again", "internal/ledger Recorder.commit", call("acknowledge", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
 	{"a commit in doubt is written twice", "internal/ledger Recorder.write", call("acknowledge", 1), skipped, "internal/ledger TestACommitInDoubtIsAskedFor"},
 	{"a client that was pruned is lost", "internal/ledger writer.known", part("run", 1), never, "internal/ledger TestAClientThatWasPrunedComesBack"},
