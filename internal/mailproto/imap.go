@@ -3,6 +3,7 @@ package mailproto
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,16 +20,12 @@ type IMAPCommand struct {
 // ParseIMAPCommand accepts the strict form only: what a lenient server might
 // still read as a command, and this function would not, must not be passed on.
 func ParseIMAPCommand(line []byte) (c IMAPCommand, ok bool) {
-	sp := bytes.IndexByte(line, ' ')
-	if sp <= 0 {
+	tag, rest, _ := bytes.Cut(line, []byte(" "))
+	end := bytes.IndexAny(rest, " \r")
+	if len(tag) == 0 || end <= 0 {
 		return c, false
 	}
-	c.Tag, line = line[:sp], line[sp+1:]
-	end := bytes.IndexAny(line, " \r")
-	if end <= 0 {
-		return c, false
-	}
-	c.Name, c.Args = line[:end], line[end:]
+	c = IMAPCommand{tag, rest[:end], rest[end:]}
 	return c, all(c.Tag, isTagChar) && all(c.Name, isAtomChar)
 }
 
@@ -54,12 +51,7 @@ func isAtomChar(c byte) bool {
 func isTagChar(c byte) bool { return c != '+' && (isAtomChar(c) || c == ']') }
 
 func all(b []byte, is func(byte) bool) bool {
-	for _, c := range b {
-		if !is(c) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(b, func(c byte) bool { return !is(c) })
 }
 
 // Literal is the header of a literal at the end of a line (RFC 9051, Section

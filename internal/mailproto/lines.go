@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 )
 
 const (
@@ -150,13 +151,8 @@ type Keyword []byte
 
 // Is reports whether k is one of the words, which are ASCII.
 func (k Keyword) Is(words ...string) bool {
-	for _, w := range words {
-		// As long as w in bytes, k folds to it only if it is ASCII as well.
-		if len(k) == len(w) && bytes.EqualFold(k, []byte(w)) {
-			return true
-		}
-	}
-	return false
+	// As long as w in bytes, k folds to it only if it is ASCII as well.
+	return slices.ContainsFunc(words, func(w string) bool { return len(k) == len(w) && bytes.EqualFold(k, []byte(w)) })
 }
 
 // HasPrefixFold reports whether b begins with prefix, without regard to the

@@ -2,6 +2,7 @@ package mailproto
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -183,23 +184,15 @@ func following(tag []byte) []byte {
 	return tag
 }
 
+// loginArgument is an argument of LOGIN behind a space, with a quoted string in a group:
+// one with any escapes, and maybe without its end, as some programs send passwords.
+var loginArgument = regexp.MustCompile(`(?s) (?:("(?:[^"\\]|\\.)*(?:"|\\?$))|[^ "])[^ ]*`)
+
 // addArguments adds the form of each argument of LOGIN, up to the first literal.
 func (s *Speech) addArguments(b []byte) {
 	lit, isLiteral := LiteralAtEnd(b)
-	args := bytes.TrimRight(b[:len(b)-lit.Header], " \r\n")
-	quoted := false
-	for i := 1; i < len(args); i++ { // 0 is the space before them
-		switch begins := args[i-1] == ' '; {
-		case quoted && args[i] == '\\':
-			i++
-		case quoted:
-			quoted = args[i] != '"'
-		case begins && args[i] == '"':
-			quoted = true
-			s.add(":quoted")
-		case begins && args[i] != ' ':
-			s.add(":atom")
-		}
+	for _, form := range loginArgument.FindAllSubmatch(bytes.TrimRight(b[:len(b)-lit.Header], " \r\n"), maxSpeech) {
+		s.add(text.Either(form[1] != nil, ":quoted", ":atom"))
 	}
 	if isLiteral {
 		s.add(text.Either(lit.Sync, ":literal", ":literal+"))
