@@ -24,6 +24,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/programs"
 	"postern/internal/report"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -77,11 +78,9 @@ func findInstance(cfg *config.Config, from string) (*instance, error) {
 // localInstance is the proxy on this host, whose certificate is yet to be judged.
 func localInstance(cfg *config.Config) *instance {
 	// Where that is every address, this host is dialled.
-	i := &instance{base: "http://localhost", addr: cfg.AdminListen, where: cfg.AdminListen}
+	base := text.Either(cfg.AdminTLSCertFile == "", "http://localhost", "https://localhost")
+	i := &instance{base: base, addr: cfg.AdminListen, where: cfg.AdminListen}
 	i.transport = &http.Transport{DisableKeepAlives: true, DialContext: i.dial}
-	if cfg.AdminTLSCertFile != "" {
-		i.base = "https://localhost"
-	}
 	return i
 }
 
@@ -223,10 +222,8 @@ func (i *instance) report(ctx context.Context, q *report.Query, w io.Writer, mai
 
 // brokeOff is the error of an answer that is not whole.
 func (i *instance) brokeOff(err error) error {
-	words := ""
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		words = ": it has ended meanwhile, or its log says why: ask again"
-	}
+	words := text.Either(errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET),
+		": it has ended meanwhile, or its log says why: ask again", "")
 	return fmt.Errorf("reading the answer of %s: %w%s", i.where, err, words)
 }
 

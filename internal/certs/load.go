@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"postern/internal/text"
 )
 
 var (
@@ -98,10 +100,7 @@ func (l *loader) report(keyless []*file) {
 		return
 	}
 	for _, f := range keyless {
-		mend := "put its key into the directory"
-		if f.dir == nil {
-			mend = "look for its key, and name it in " + l.keys
-		}
+		mend := text.Either(f.dir == nil, "look for its key, and name it in "+l.keys, "put its key into the directory")
 		l.problem(f.name, f.dir, fmt.Errorf("%w: %s", errKeyless, mend))
 	}
 	for _, k := range alone {

@@ -81,9 +81,7 @@ func Reload(environ []string, pid string) *Report {
 
 // addError adds an error that may have several lines.
 func (r *Report) addError(err error) {
-	if err != nil {
-		r.Errors = append(r.Errors, strings.Split(err.Error(), "\n")...)
-	}
+	r.Errors = append(r.Errors, strings.Split(err.Error(), "\n")...)
 }
 
 // listeners tries to bind Postern's ports.
@@ -109,11 +107,8 @@ func (r *Report) listeners(cfg *config.Config, running func() bool, offline bool
 // heldByPostern judges an address that cannot be bound: that Postern holds it is no
 // error, nor that this user may not bind a port which the unit's user may.
 func (r *Report) heldByPostern(variable, addr string, err error, offline bool, ours func(holder string) bool) bool {
-	by, problem := "", config.BindError(variable, addr, err)
-	taken := errors.Is(err, syscall.EADDRINUSE)
-	if taken {
-		by = config.Holder(addr)
-	}
+	problem := config.BindError(variable, addr, err)
+	taken, by := errors.Is(err, syscall.EADDRINUSE), config.Holder(addr)
 	switch {
 	case errors.Is(err, syscall.EACCES):
 		r.warn(variable, "%v; docs/operations.md says how to check as the unit's user", strings.TrimPrefix(problem.Error(), variable+": "))

@@ -93,11 +93,9 @@ func answersTLS(ctx context.Context, addr string, pc proxy.Config) finding {
 	case err != nil:
 		return finding{err: err}
 	case answer.Kind == hello.Closed:
-		words := "it hangs up on a hello: set %s=v2 if it waits for a PROXY header"
-		if pc.UpstreamProxyProtocol > 0 {
-			words = "it hangs up on a hello: set %s=off if it expects no PROXY header, else have it trust this host with one (" + proxy.TrustHeader + ")"
-		}
-		return finding{err: fmt.Errorf(words, variable("UPSTREAM_PROXY_PROTOCOL"))}
+		words := text.Either(pc.UpstreamProxyProtocol == 0, "v2 if it waits for a PROXY header",
+			"off if it expects no PROXY header, else have it trust this host with one ("+proxy.TrustHeader+")")
+		return finding{err: fmt.Errorf("it hangs up on a hello: set %s=%s", variable("UPSTREAM_PROXY_PROTOCOL"), words)}
 	case answer.Kind == hello.Text:
 		return finding{err: fmt.Errorf("not a port for TLS: name that port: it says %s", probe.Quoted(answer.Text))}
 	}

@@ -107,10 +107,8 @@ func (l *loader) usable() map[string]string {
 
 // around says what stands around a value.
 func around(value string) string {
-	if strings.HasSuffix(value, "\r") {
-		return "take away the carriage return: the file's lines end as Windows ends them (sed -i 's/\\r$//')"
-	}
-	return "take away the blanks around it"
+	return text.Either(strings.HasSuffix(value, "\r"),
+		"take away the carriage return: the file's lines end as Windows ends them (sed -i 's/\\r$//')", "take away the blanks around it")
 }
 
 // quotedWhole reports quotes around a value, which a shell and systemd take away

@@ -110,9 +110,7 @@ func (s *stage) handshakes(l proxy.Listener, g policy.Version) map[string]int {
 func moved(before, now map[string]int) proxy.Outcome {
 	var which []string
 	for outcome, n := range now {
-		for range n - before[outcome] {
-			which = append(which, outcome)
-		}
+		which = append(which, slices.Repeat([]string{outcome}, n-before[outcome])...)
 	}
 	return proxy.Outcome(strings.Join(which, "+"))
 }

@@ -120,13 +120,7 @@ func Write(w io.Writer, color bool, all []*Listener, floor policy.Floor) error {
 
 // verdict stands before the answer.
 func (r Result) verdict() string {
-	switch {
-	case r.Taken:
-		return "taken: "
-	case r.Unknown:
-		return ""
-	}
-	return "refused: "
+	return text.Either(r.Taken, "taken: ", text.Either(r.Unknown, "", "refused: "))
 }
 
 func (r Result) color(floor policy.Floor) text.Color {
