@@ -2,6 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -60,5 +63,23 @@ func TestAGuardIsReleasedByARunningInstanceAlone(t *testing.T) {
 		if o := runAt(t, reportNow, environ, append([]string{"guard"}, tt.args...)...); o.code != tt.code || !strings.Contains(o.stderr, tt.want) {
 			t.Errorf("%v: exit code %d, want %d and %q:\n%s", tt.args, o.code, tt.code, tt.want, o.stderr)
 		}
+	}
+}
+
+// TestAPlanKnowsTheGuardsWhileTheLedgerIsAway: the running instance does.
+func TestAPlanKnowsTheGuardsWhileTheLedgerIsAway(t *testing.T) {
+	running := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("client") == "192.0.2.7" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, `{"guards": [{"rule": "cutover", "tripped": "2026-11-25T09:00:00Z"}]}`)
+	}))
+	defer running.Close()
+	_, environ := sqliteWith(t, plainly)
+	environ = append(environ[:2], "POSTERN_POLICY_FILE="+policyFile(t, guardedPolicy), "POSTERN_ADMIN_LISTEN="+running.Listener.Addr().String())
+	o := runAt(t, reportNow, environ, "plan", "-client", "192.0.2.7")
+	if !strings.Contains(o.stdout, "It is let in and counted (observe)") || !strings.Contains(o.stderr, "warning: whose grace has begun is not known") {
+		t.Errorf("exit code %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 }

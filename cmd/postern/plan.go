@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"postern/internal/config"
 	"postern/internal/plan"
 	"postern/internal/policyfile"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -108,8 +110,11 @@ func (f *planFlags) answer(ctx context.Context, sys system) (printable, error) {
 		return nil, err
 	}
 	if f.policy == "" && p.Watches() {
+		var errGuards error
 		if f.known, err = sys.guards(ctx, "", f.client.Client); err != nil {
-			sys.errorf("warning: which guards have tripped, and whose grace has begun, is not known: %v", err)
+			// A running instance knows its guards also while the ledger is away.
+			f.known, errGuards = sys.guards(ctx, "", netip.Addr{})
+			sys.errorf("warning: %swhose grace has begun is not known: %v", text.Either(errGuards != nil, "which guards have tripped and ", ""), err)
 		}
 	}
 	return ask(cfg, p.Guarded(f.known.Guards, nil), sys.clock())
