@@ -8,7 +8,6 @@ var mutants = []mutant{
 	{"a version below the floor is not legacy", "policy Floor.judge", condition("version", 2), never, "policy TestVerdictsByHelloAndFloor"},
 	{"a suite that is not acceptable is not legacy", "policy Floor.judge", condition("key", 1), never, "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange is never offered alone", "policy Floor.pickKey", condition("staticRSA", 1), never, "policy TestRSAKeyExchangeAloneIsForThoseWhoShareNoSignature"},
-	{"TLS 1.1 reaches every floor", "policy Floor.MinVersion", returned("least", 1), first("return TLS11"), "policy TestVerdictsByHelloAndFloor"},
 	{"RSA key exchange reaches the default floor", "policy floors", word("cbc", 1), becomes("(cbc | rsaAES)"), "policy TestFloorsSpellOutTheirSuites"},
 	{"a hello with TLS 1.2 is rejected early", "internal/legacyhello SoleOld", part("TLS12", 1), always, "internal/legacyhello TestASoleOldHello"},
 	{"a hello that crypto/tls cannot read is nobody's", "proxy clientConn.writeAlert", condition("Unreadable", 1), never, "proxy TestAHelloThatCryptoTLSCannotReadIsNotInvisible"},
@@ -18,7 +17,6 @@ var mutants = []mutant{
 	{"no rule decides", "policy Policy.outcomes", condition("i", 1), never, "policy TestTheFirstRuleThatMatchesDecides"},
 	{"a rule with a share takes all", "policy Snapshot.outcome", condition("Share", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
 	{"a rule takes everybody", "policy Policy.matching", call("drop", 2), skipped, "policy TestAllKeysOfARuleMustHoldAnyValueOfAKey"},
-	{"a network does not know the rules around it", "policy findNetwork", call("join", 1), skipped, "policy TestANetworkKnowsTheRulesAroundIt"},
 	{"a snapshot never ends", "policy Snapshot.Valid", body, first("return true"), "policy TestASnapshotIsNotValidOutsideItsTime"},
 	{"a rule has no last moment", "policy Rule.within", part("ended", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
 	{"a rule is in force before its time", "policy Rule.within", part("From", 1), always, "policy TestARuleIsInForceFromItsFirstToBeforeItsLastMoment"},
@@ -32,8 +30,6 @@ var mutants = []mutant{
 
 	{"a guard that has tripped takes no rule back", "policy Policy.Guarded", assignment("rules", 2), skipped, "policy TestATrippedGuardChangesWhatClientsMeet"},
 	{"a guard does not trip", "internal/ledger Recorder.Guards", part("Seen", 1), never, "internal/ledger TestAGateThatIsKilledInTheMiddle/sqlite"},
-	{"a guard trips for one client less", "internal/ledger Recorder.Guards", part("Seen", 1), becomes("g.Seen >= g.Clients"), "internal/ledger TestAReleasedGuardBeginsAnew/sqlite"},
-	{"a share is held by a clock that is ahead", "internal/ledger Recorder.Guards", part("After", 1), never, "internal/ledger TestAShareIsHeldByTheClockThatIsRight/sqlite"},
 	{"a grace does not end", "internal/ledger Recorder.Graced", part("Unix", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
 	{"a stranger has a grace", "internal/ledger Recorder.Graced", part("known", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
 	{"a form lets a guard go", "internal/admin GuardHandler", condition("Get", 1), never, "internal/admin TestAGuardIsReleasedByThoseWithAccess"},
@@ -58,7 +54,6 @@ var mutants = []mutant{
 	{"any SSLv2 hello is passed through", "proxy session.sslv2Hello", part("PassThrough", 1), always, "proxy TestNoOtherClientIsPassedThrough"},
 	{"an alert of the old server is a success", "proxy session.passThrough", condition("alert", 1), never, "proxy TestAnAlertOfTheOldServerIsDelivered"},
 	{"a client is not passed through whole", "proxy recorder.add", assignment("bytes", 1), skipped, "proxy TestAClientThatGoCannotServeIsPassedThroughUntouched"},
-	{"answers of an old server are in any format", "proxy judgeAnswer", returned("false", 2), first("return false, true"), "proxy TestAnswersOfAnOldServer"},
 
 	// Invariant: nothing from before STARTTLS survives it.
 	{"what is pipelined behind STARTTLS is taken", "proxy session.startTLS", condition("Buffered", 1), never, "proxy TestNothingFromBeforeSTARTTLSSurvives"},
@@ -71,13 +66,11 @@ var mutants = []mutant{
 	{"a client may say where it comes from", "internal/mailproto forbiddenID", body, first("return false"), "internal/mailproto TestForbiddenIDFieldsAreTakenOut"},
 	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromAllFourPlaces"},
 	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
-	{"STLS is offered inside TLS", "internal/mailproto FilterPOP3Capability", condition("STLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
 	{"a certificate of an upstream need not be right", "proxy Server.SetUpstreamRoots", call("Store", 1), first("c.InsecureSkipVerify = true"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
 	{"anybody is believed a PROXY header", "proxy session.proxyHeaderDue", body, first("return true"), "test/upstream TestPROXYHeadersFromOtherPeersAreNotBelieved"},
 
 	// Invariant: credentials reach no log, metric or event.
 	{"a command is logged", "proxy imapDialect.relayCommand", body, first(`c.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
-	{"a command before TLS is logged", "proxy pop3Dialect.commandBeforeTLS", body, first(`st.s.srv.cfg.Log.Debug("command", "line", string(line))`), "proxy TestCredentialsNeverReachALog"},
 	{"a password is an account", "internal/mailproto Identity.POP3Command", value("Account", 1), becomes("string(cmd.Args)"), "proxy TestAnAccountIsReportedWithALoginAlone"},
 	{"a password is an account of SASL", "internal/mailproto Identity.Response", argument(1, "accountOf", 1), becomes("message[:n]"), "internal/mailproto FuzzSASLAccount"},
 	{"an account is reported where nobody asked", "proxy session.identified", part("Identity", 1), always, "proxy TestNoOtherClientIsIdentified"},
@@ -90,8 +83,6 @@ var mutants = []mutant{
 	// Invariant: the events of a connection, exactly once and in order.
 	{"a handshake that failed is not reported", "proxy session.failed", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a handshake that failed is reported twice", "proxy session.failed", call("report", 1), first("s.report(Failed, f)"), "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
-	{"an early reject is not reported", "proxy session.rejectEarly", call("report", 1), skipped, "proxy TestAnEarlyRejectSaysTheSameAsCryptoTLS"},
-	{"TLS before STARTTLS is not reported", "proxy session.tlsTooSoon", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a login is not reported", "proxy session.login", call("Login", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"an end is not reported", "proxy session.end", call("Closed", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a failed login is not counted", "proxy forwarding.loggedIn", assignment("failedLogins", 1), skipped, "proxy TestTheAccountOfALegacySessionIsReported"},
@@ -100,7 +91,7 @@ var mutants = []mutant{
 	{"a legacy handshake is counted once", "metrics Metrics.Handshake", condition("Legacy", 1), never, "metrics TestSumsOfHandshakesAgree"},
 	{"a failure has no reason", "metrics Metrics.Handshake", call("Add", 3), skipped, "metrics TestSumsOfHandshakesAgree"},
 	{"a connection stays open", "metrics Metrics.Closed", call("Add", 1), skipped, "metrics TestEveryEventMovesItsSeriesAlone"},
-	{"a line that is left out is not counted", "internal/logging Suppression.Allow", assignment("lost", 1), skipped, "internal/logging TestEveryHandshakeIsAccountedForOnce"},
+	{"a line that is left out is not counted", "internal/logging Suppression.Allow", call("Add", 1), skipped, "internal/logging TestEveryHandshakeIsAccountedForOnce"},
 	{"a client floods the log", "internal/logging Suppression.Allow", condition("full", 1), never, "internal/logging TestTwentyLinesOfAClientThenOneAtTheMinutesEnd"},
 
 	// The ledger: nothing is lost, and nothing counts twice.
@@ -108,9 +99,7 @@ var mutants = []mutant{
 	{"a modern client is remembered", "internal/ledger Recorder.record", part("NotLegacy", 1), never, "internal/ledger TestModernHandshakesAreNotRemembered"},
 	{"a candidate remembers nobody", "internal/ledger Recorder.concerned", part("Has", 1), never, "internal/ledger TestCandidatesHaveLedgersOfTheirOwn/sqlite"},
 	{"the ledger of a candidate has no bound", "internal/ledger writer.bounded", part("most", 1), always, "internal/ledger TestTheLedgerOfACandidateIsBounded/sqlite"},
-	{"the ledger of a candidate is full of names", "internal/ledger writer.ofKnown", part("most", 1), always, "internal/ledger TestTheLedgerOfACandidateIsBounded/sqlite"},
 	{"the ledger of a candidate forgets nobody", "internal/ledger Store.ofCandidates", body, first("return nil"), "internal/ledger TestCandidatesForget/sqlite"},
-	{"a scan loses the clients of a candidate", "internal/ledger Store.Scan", condition("With", 2), never, "internal/ledger TestAScanHasTheClientsOfACandidateToo/sqlite"},
 	{"what was written is written again", "internal/ledger Recorder.commit", call("acknowledge", 1), skipped, "internal/ledger TestSightingsOfOneClientAddUp/sqlite"},
 	{"a commit in doubt is written twice", "internal/ledger Recorder.write", call("acknowledge", 1), skipped, "internal/ledger TestACommitInDoubtIsAskedFor"},
 	{"a client that was pruned is lost", "internal/ledger writer.known", part("run", 1), never, "internal/ledger TestAClientThatWasPrunedComesBack"},
@@ -128,13 +117,12 @@ var mutants = []mutant{
 	{"tokens can be guessed for ever", "internal/admin access.decide", condition("wait", 1), never, "internal/admin TestTenWrongTokensAMinuteAndNoMore"},
 
 	// What is read again: bad input keeps the old.
-	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("untimely", 1), never, "internal/certs TestRenew"},
+	{"a bad certificate takes the place of a good one", "internal/certs Renew", part("validNow", 1), never, "internal/certs TestRenew"},
 	{"a bad policy takes the place of a good one", "internal/gate Runtime.reloadPolicy", condition("err", 1), never, "test/policy TestABadFileChangesNothing"},
 	{"an unknown variable is passed over", "internal/config loader.refuseUnknown", body, first("return"), "internal/config TestABadValueIsOneLineThatNamesTheVariable"},
 
 	// Limits, and the end.
 	{"a client has one connection too many", "proxy clientLimits.enter", comparison("ConnectionsPerClient", 1), boundary, "proxy TestConnectionsAreCountedPerClient"},
-	{"a connection that left still counts", "proxy clientLimits.leave", assignment("open", 1), skipped, "proxy TestConnectionsAreCountedPerClient"},
 	{"handshakes are not limited", "proxy clientLimits.allowHandshake", returned("AllowN", 1), first("return true"), "proxy TestHandshakesComeBackWithTime"},
 	{"LIMIT_CONNECTIONS holds nobody", "proxy session.admit", condition("overLimit", 1), never, "test/limits TestConnectionsOverTheLimitAreRejected"},
 	{"literals before a login have no end", "proxy forwarding.checkLiteral", comparison("literals", 1), never, "test/relay TestALiteralOver256KBIsNotTaken"},
