@@ -526,6 +526,7 @@ func TestAGuardIsReleasedByThoseWithAccess(t *testing.T) {
 	}{
 		{"a command", "POST", path, "127.0.0.1:9993", nil, 200},
 		{"with a time", "POST", path + "&until=2026-11-25T13:00:00Z", "127.0.0.1:9993", nil, 200},
+		{"a slip of the pen", "POST", path + "&untill=2026-11-25T13:00:00Z", "127.0.0.1:9993", nil, 400},
 		{"another rule", "POST", "/api/v1/guards?release=x", "127.0.0.1:9993", nil, 400},
 		{"a form", "POST", path, "127.0.0.1:9993", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, 415},
 		{"a page of another site", "POST", path, "127.0.0.1:9993", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},

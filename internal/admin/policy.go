@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/netip"
@@ -59,6 +60,12 @@ func GuardHandler(release func(ctx context.Context, rule, until string) error) h
 			return
 		}
 		query := r.URL.Query()
+		for name := range query {
+			if name != "release" && name != "until" { // a guard is not let go early by a slip of the pen
+				writeError(w, http.StatusBadRequest, fmt.Sprintf("unknown parameter %.40q: use release, until", name))
+				return
+			}
+		}
 		switch err := release(r.Context(), query.Get("release"), query.Get("until")); {
 		case errors.Is(err, ledger.ErrAway):
 			writeError(w, http.StatusServiceUnavailable, err.Error())
