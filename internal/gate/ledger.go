@@ -71,19 +71,20 @@ const (
 	countTime = time.Minute
 )
 
-// run counts and prunes until a handover, and writes until the context ends.
+// run counts, prunes and follows guards until a handover, since the policy is not read again
+// after it, and writes until the context ends.
 func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	var others sync.WaitGroup
 	others.Go(func() { b.recorder.Run(ctx) })
 	others.Go(func() {
-		for pause(ctx, guardEvery) {
-			g.checkGuards(ctx)
+		for pause(g.serving, guardEvery) {
+			g.checkGuards(g.serving)
 		}
 	})
 	others.Go(func() {
-		for pause(ctx, guardEvery) {
-			b.recorder.Graces(ctx, g.policy.Load().file)
+		for pause(g.serving, guardEvery) {
+			b.recorder.Graces(g.serving, g.policy.Load().file)
 		}
 	})
 	others.Go(func() {

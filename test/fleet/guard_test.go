@@ -120,6 +120,53 @@ func TestAGuardTakesACutBackEverywhere(t *testing.T) {
 	f.each(t, "begins to count anew", func(g *posterntest.Proxy) bool { return refused(g, "127.30.0.2") && seen(g) == 1 })
 }
 
+// TestAProcessThatHasHandedOverTripsNoGuard: it stays for a session, and its policy is that of
+// before, which allows fewer clients.
+func TestAProcessThatHasHandedOverTripsNoGuard(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(letIn)
+	f := &fleet{env: map[string]string{
+		"UPSTREAM_IMAP": posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).URL("imap"), "LISTEN_IMAP": "off",
+		"POLICY_FILE": file, "LEDGER_URL": "sqlite:" + filepath.Join(t.TempDir(), "ledger.db"),
+	}, ca: posterntest.NewCA(t)}
+	pair := f.ca.Issue(t, posterntest.DefaultNames, posterntest.RSA)
+	g := f.add(t, map[string]string{"TLS_CERT_FILE": pair.CertFile, "TLS_KEY_FILE": pair.KeyFile})
+	stays, err := posterntest.Caller{From: "127.30.0.1", TLS: old}.Login(g, "imaps", "anna", "password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stays.Close()
+	f.each(t, "writes the login", func(g *posterntest.Proxy) bool { return g.Metrics(t).Value("postern_ledger_pending") == 0 })
+	allow := func(clients int) {
+		write(fmt.Sprintf("rules: [{name: cutover, mode: enforce, guard: {clients: %d, within: 1h, then: observe}}]", clients))
+		f.each(t, "has read the policy", func(g *posterntest.Proxy) bool {
+			_, body, err := g.Get("/api/v1/policy")
+			return err == nil && strings.Contains(body, fmt.Sprintf(`"clients": %d,`, clients))
+		})
+	}
+	allow(0)
+	g.Upgrade(t)
+	allow(5)
+	if c, err := (posterntest.Caller{From: "127.30.0.1", TLS: old}).Open(g, "imaps"); err == nil {
+		c.Close()
+		t.Error("an old client was let in")
+	}
+	f.each(t, "has counted a client", func(g *posterntest.Proxy) bool {
+		_, body, err := g.Get("/api/v1/policy")
+		return err == nil && strings.Contains(body, `"seen": 1`)
+	})
+	time.Sleep(3 * time.Second) // in which the process before would have had it trip
+	if g.Metrics(t).Value("postern_guard_tripped", "rule=cutover") != 0 {
+		t.Error("the guard has tripped")
+	}
+}
+
 // TestAGraceIsTheSameEverywhere: a client that has logged in is told why at every replica,
 // a stranger is refused.
 func TestAGraceIsTheSameEverywhere(t *testing.T) {
