@@ -38,9 +38,12 @@ func New(w io.Writer, level slog.Level, format string) *slog.Logger {
 // ToJournal reports whether systemd takes what is written to a file into its
 // journal, and reads priorities from it. See sd-daemon(3) and systemd.exec(5).
 func ToJournal(w io.Writer) bool {
-	f, _ := w.(*os.File)
+	f, ok := w.(interface{ Stat() (os.FileInfo, error) }) // a file, or what wraps one
+	if !ok {
+		return false
+	}
 	info, err := f.Stat()
-	if err != nil { // as for nil, which is no file
+	if err != nil {
 		return false
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
