@@ -42,7 +42,7 @@ type Page struct {
 	Names, Memory bool
 	Version       string
 
-	standing kept[*report.Report]
+	standing kept
 }
 
 // ledgerTimeout bounds the page's wait for the ledger.
@@ -88,7 +88,7 @@ func (p *Page) Handler() http.Handler {
 	go func() {
 		for range warmTries {
 			state, _ := p.state(context.Background())
-			if _, known, _ := p.standing.get(context.Background(), state); known {
+			if standing, _ := p.standing.get(context.Background(), state); standing != nil {
 				return
 			}
 			time.Sleep(retryAfter)
@@ -198,14 +198,14 @@ func (p *Page) view(r *http.Request) *pageView {
 		v.Title = "Old clients in 7 days: " + number(v.All[2])
 	}
 	state, stateErr := p.state(ctx)
-	standing, known, standingErr := p.standing.get(ctx, state)
-	if known {
+	standing, standingErr := p.standing.get(ctx, state)
+	if standing != nil {
 		v.Chart = newChart(standing.Trend.Periods, s)
 	}
-	if known && cmp.Or(stateErr, standingErr) == nil { // an old go might be none now
+	if cmp.Or(stateErr, standingErr) == nil { // an old go might be none now
 		v.Standing = standing
 	}
-	v.Refresh = r.URL.RawQuery == "refresh=1m" || !v.Counted || !known
+	v.Refresh = r.URL.RawQuery == "refresh=1m" || !v.Counted || standing == nil
 	err := v.readList(ctx, r.URL.RawQuery, s)
 	if err = cmp.Or(err, stateErr, standingErr); err != nil {
 		v.Alerts = append(v.Alerts, "The "+unread+".")
@@ -277,24 +277,22 @@ const (
 	retryAfter = 5 * time.Second
 )
 
-// kept keeps what was read from the ledger, so that pages at once, and pages that
-// are asked for again and again, cost the ledger one query. Safe for concurrent
-// use.
-type kept[T any] struct {
-	read func(ctx context.Context) (T, error)
+// kept keeps a report, so that pages at once, and pages that are asked for again and
+// again, cost the ledger one query. Safe for concurrent use.
+type kept struct {
+	read func(context.Context) (*report.Report, error)
 
 	mu      sync.Mutex
-	value   T
-	known   bool
-	state   string    // that it was read in
-	err     error     // of the last time
-	until   time.Time // it is not read again
+	report  *report.Report // nil before the first
+	state   string         // that it was read in
+	err     error          // of the last time
+	until   time.Time      // it is not read again
 	reading singleflight.Group
 }
 
 // get returns what was read last; where reading has failed, or takes too long,
 // what was read a moment earlier, or nothing. It has it read where the state is another one.
-func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, err error) {
+func (k *kept) get(ctx context.Context, state string) (*report.Report, error) {
 	if due, limit := k.due(state); due {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -305,40 +303,43 @@ func (k *kept[T]) get(ctx context.Context, state string) (value T, known bool, e
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.value, k.known && !(k.state != state && k.overdue()), k.err
+	if k.state != state && k.overdue() {
+		return nil, k.err
+	}
+	return k.report, k.err
 }
 
-func (k *kept[T]) overdue() bool { return time.Since(k.until) > overdueAfter }
+func (k *kept) overdue() bool { return time.Since(k.until) > overdueAfter }
 
 // due reports whether it is to be read, and how long to wait for that.
-func (k *kept[T]) due(state string) (due bool, limit time.Duration) {
+func (k *kept) due(state string) (due bool, limit time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
-	case !k.known:
+	case k.report == nil:
 		limit = keptWait
 	case k.overdue():
 		limit = overdueWait
 	default:
 		limit = freshWait
 	}
-	return (!k.known || k.err != nil || k.state != state) && time.Now().After(k.until), limit
+	return (k.report == nil || k.err != nil || k.state != state) && time.Now().After(k.until), limit
 }
 
 // refresh outlives the request, since the next one profits.
-func (k *kept[T]) refresh(state string) {
+func (k *kept) refresh(state string) {
 	if due, _ := k.due(state); !due { // another has just ended
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keptTimeout)
 	defer cancel()
 	begun := time.Now()
-	value, err := k.read(ctx)
+	r, err := k.read(ctx)
 	rest := keptRest * time.Since(begun)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.err = err; err == nil {
-		k.value, k.known, k.state = value, true, state
+		k.report, k.state = r, state
 	} else {
 		rest = max(rest, retryAfter)
 	}

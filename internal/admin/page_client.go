@@ -120,13 +120,7 @@ func (v *clientPage) read(ctx context.Context, addr netip.Addr, s PolicyState) e
 		v.First, v.Last = text.Earlier(cmp.Or(v.First, p.First), p.First), text.Later(v.Last, p.Last)
 		v.Counts.Add(p.Counts)
 	}
-	if err == nil {
-		err = v.readDays(ctx, places, s.Now)
-	}
-	if err == nil {
-		err = v.readOthers(ctx, addr)
-	}
-	if err != nil {
+	if err = cmp.Or(err, v.readDays(ctx, places, s.Now), v.readOthers(ctx, addr)); err != nil {
 		return err
 	}
 	hellos, err := c.Store.HellosOf(ctx, places)

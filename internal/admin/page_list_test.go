@@ -252,7 +252,7 @@ func TestTheNumbersOfALargeLedger(t *testing.T) {
 		says(t, page, fmt.Sprintf("Showing 1–50 of %s rows", number(want[query])))
 	}
 	p.standing.wait(t)
-	for i, got := range p.standing.value.Trend.Periods {
+	for i, got := range p.standing.report.Trend.Periods {
 		if got.Clients != len(days[i]) {
 			t.Errorf("day %d: %d clients, want %d", i, got.Clients, len(days[i]))
 		}

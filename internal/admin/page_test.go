@@ -63,11 +63,11 @@ func show(t testing.TB, p *Page) (*httptest.ResponseRecorder, string) {
 }
 
 // wait waits until it is known, or cannot be read.
-func (k *kept[T]) wait(t testing.TB) {
+func (k *kept) wait(t testing.TB) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		k.mu.Lock()
-		done := k.known || k.err != nil
+		done := k.report != nil || k.err != nil
 		k.mu.Unlock()
 		if done {
 			return
@@ -283,42 +283,43 @@ func TestWhatIsKeptIsReadOnceAState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var reads atomic.Int32
 		fail := atomic.Bool{}
-		k := &kept[int]{read: func(context.Context) (int, error) {
+		want := new(report.Report)
+		k := &kept{read: func(context.Context) (*report.Report, error) {
 			reads.Add(1)
 			if fail.Load() {
-				return 0, errors.New("away")
+				return nil, errors.New("away")
 			}
-			return 3, nil
+			return want, nil
 		}}
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {
-				if n, known, err := k.get(t.Context(), "one"); !known || err != nil || n != 3 {
-					t.Errorf("%v %v %v", n, known, err)
+				if got, err := k.get(t.Context(), "one"); err != nil || got != want {
+					t.Errorf("%v %v", got, err)
 				}
 			})
 		}
 		all.Wait()
 		due := func() { k.mu.Lock(); k.until = time.Time{}; k.mu.Unlock() }
 		due()
-		_, _, _ = k.get(t.Context(), "one")
+		_, _ = k.get(t.Context(), "one")
 		if n := reads.Load(); n != 1 {
 			t.Errorf("read %d times in one state", n)
 		}
 		fail.Store(true)
-		if n, known, err := k.get(t.Context(), "two"); !known || err == nil || n != 3 {
-			t.Errorf("after a failure: %v %v %v", n, known, err)
+		if got, err := k.get(t.Context(), "two"); err == nil || got != want {
+			t.Errorf("after a failure: %v %v", got, err)
 		}
-		_, _, _ = k.get(t.Context(), "two") // it rests
+		_, _ = k.get(t.Context(), "two") // it rests
 		fail.Store(false)
 		due()
-		if _, _, err := k.get(t.Context(), "two"); err != nil || reads.Load() != 3 {
+		if _, err := k.get(t.Context(), "two"); err != nil || reads.Load() != 3 {
 			t.Errorf("after %d readings: %v", reads.Load(), err)
 		}
-		slow := &kept[int]{read: func(ctx context.Context) (int, error) { <-t.Context().Done(); return 0, ctx.Err() }}
+		slow := &kept{read: func(ctx context.Context) (*report.Report, error) { <-t.Context().Done(); return nil, ctx.Err() }}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, known, _ := slow.get(ctx, ""); known {
+		if got, _ := slow.get(ctx, ""); got != nil {
 			t.Error("known before it is read")
 		}
 	})
@@ -329,25 +330,27 @@ func TestWhatIsKeptIsReadOnceAState(t *testing.T) {
 func TestWhatIsOldIsNotShownAsNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var took, n atomic.Int64
-		k := &kept[int64]{read: func(context.Context) (int64, error) {
+		k := &kept{read: func(context.Context) (*report.Report, error) {
 			time.Sleep(time.Duration(took.Load()))
-			return n.Add(1), nil
+			r := new(report.Report)
+			r.Totals.Clients = int(n.Add(1))
+			return r, nil
 		}}
 		for i, step := range []struct {
 			pause, took time.Duration
-			want        int64
-			known       bool
+			want        int // 0: nothing
 		}{
-			{0, 0, 1, true},
-			{time.Second, time.Second, 1, true}, // a moment ago
-			{time.Hour, time.Second, 3, true},
-			{time.Hour, 4 * time.Second, 3, false},
-			{2 * time.Second, 0, 4, true},
+			{0, 0, 1},
+			{time.Second, time.Second, 1}, // a moment ago
+			{time.Hour, time.Second, 3},
+			{time.Hour, 4 * time.Second, 0},
+			{2 * time.Second, 0, 4},
 		} {
 			time.Sleep(step.pause)
 			took.Store(int64(step.took))
-			if got, known, err := k.get(t.Context(), string(rune(i))); got != step.want || known != step.known || err != nil {
-				t.Errorf("step %d: %v, known %v, %v", i, got, known, err)
+			got, err := k.get(t.Context(), string(rune(i)))
+			if (got == nil) != (step.want == 0) || got != nil && got.Totals.Clients != step.want || err != nil {
+				t.Errorf("step %d: %v, %v", i, got, err)
 			}
 		}
 	})
@@ -357,7 +360,7 @@ func TestWhatIsOldIsNotShownAsNew(t *testing.T) {
 func TestThePageIsReadyBeforeItIsAskedFor(t *testing.T) {
 	p := village(t).page(t, someRules, nil)
 	p.Handler()
-	if p.standing.wait(t); !p.standing.known {
+	if p.standing.wait(t); p.standing.report == nil {
 		t.Error(p.standing.err)
 	}
 }

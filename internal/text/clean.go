@@ -29,14 +29,8 @@ func Clean(s string, n int) string {
 
 // harmless reports whether a text needs no cleaning; most do not.
 func harmless(s string) bool {
-	blank := true // one at the beginning would be taken off
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' || s[i] == ' ' && blank {
-			return false
-		}
-		blank = s[i] == ' '
-	}
-	return !blank
+	strange := func(r rune) bool { return r < ' ' || r > '~' }
+	return strings.Trim(s, " ") == s && !strings.Contains(s, "  ") && !strings.ContainsFunc(s, strange)
 }
 
 // Cut returns the first n bytes of a text, or up to three fewer where a character
