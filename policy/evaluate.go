@@ -111,35 +111,27 @@ type Step struct {
 }
 
 // Answer is a rule's answer to a handshake.
-type Answer uint8
+type Answer string
 
 // The answers.
 const (
 	// Takes: the rule decides.
-	Takes Answer = iota
+	Takes Answer = "takes"
 	// NotAsked: an earlier rule has decided.
-	NotAsked
+	NotAsked Answer = "not_asked"
 	// BeginsLater and HasEnded: the time is not between its dates.
-	BeginsLater
-	HasEnded
+	BeginsLater Answer = "begins_later"
+	HasEnded    Answer = "has_ended"
 	// BetweenWindows: its schedule is not open.
-	BetweenWindows
+	BetweenWindows Answer = "between_windows"
 	// NoMatch: a key of its match does not hold.
-	NoMatch
+	NoMatch Answer = "no_match"
 	// OutsideShare: it takes others.
-	OutsideShare
+	OutsideShare Answer = "outside_share"
 	// TakesSome: it takes a share, and who is in it is left open: it is one of
 	// connections, or the address is not known.
-	TakesSome
+	TakesSome Answer = "takes_some"
 )
-
-// String returns the answer's name.
-func (a Answer) String() string {
-	return [...]string{"takes", "not_asked", "begins_later", "has_ended", "between_windows", "no_match", "outside_share", "takes_some"}[a]
-}
-
-// MarshalText is String.
-func (a Answer) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
 // Explain explains, rule by rule, the [Snapshot.Outcomes] of a legacy client at a
 // time.
@@ -156,7 +148,7 @@ func (p *Policy) Explain(c Client, t time.Time) []Step {
 	taken := false
 	for i, r := range p.rules {
 		s := &steps[i]
-		s.Rule = r
+		s.Rule, s.Answer = r, Takes
 		if taken {
 			s.Answer, s.Key = NotAsked, ""
 			continue

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"postern/internal/text"
 )
 
 // Match is what a handshake must have for a rule to take it: for every
@@ -41,11 +43,9 @@ func (c Condition) String() string {
 func (m Match) MarshalJSON() ([]byte, error) {
 	lists := make([]string, len(m))
 	for i, c := range m {
-		values := slices.Clone(c.Values)
-		for k := range values {
-			if !c.Key.numbers {
-				values[k] = strconv.Quote(values[k])
-			}
+		values := c.Values
+		if !c.Key.numbers {
+			values = text.Each(values, strconv.Quote)
 		}
 		lists[i] = strconv.Quote(c.Key.Name) + ":[" + strings.Join(values, ",") + "]"
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"postern/internal/text"
 )
 
 // Parts are the parts of some clients that meet each mode; their sum is 1.
@@ -84,10 +86,7 @@ func (x *Relaxation) words() string {
 	if len(x.Rules) == 1 && x.Rules[0] == x.Of {
 		return words
 	}
-	names := make([]string, len(x.Rules))
-	for i, r := range x.Rules {
-		names[i] = strconv.Quote(r.Name)
-	}
+	names := text.Each(x.Rules, func(r *Rule) string { return strconv.Quote(r.Name) })
 	return words + " (" + strings.Join(names, ", ") + ")"
 }
 

@@ -54,10 +54,7 @@ func (r *Rule) MarshalText() ([]byte, error) { return []byte(r.Name), nil }
 
 // OwnFloorName is the name of the rule's own floor; empty where it has none.
 func (r *Rule) OwnFloorName() string {
-	if !r.OwnFloor {
-		return ""
-	}
-	return r.Floor.String()
+	return text.Either(r.OwnFloor, r.Floor.String(), "")
 }
 
 // Exemption reports whether the rule is a dated debt with an owner.

@@ -51,27 +51,22 @@ type Event struct {
 }
 
 // EventKind is what happens to a rule.
-type EventKind uint8
+type EventKind string
 
-// The kinds, in the order in which they are listed.
+// The kinds.
 const (
 	// Runs: it has begun before.
-	Runs EventKind = iota
+	Runs EventKind = "runs"
 	// Ends: it is never in force again.
-	Ends
+	Ends EventKind = "ends"
 	// Begins: it is in force, or the windows of its schedule may open.
-	Begins
+	Begins EventKind = "begins"
 	// Reaches: its share has come another quarter of its way.
-	Reaches
+	Reaches EventKind = "reaches"
 )
 
-// String returns the kind's name.
-func (k EventKind) String() string {
-	return [...]string{"runs", "ends", "begins", "reaches"}[k]
-}
-
-// MarshalText is String.
-func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+// listed is the order of events at one time.
+var listed = []EventKind{Ends, Begins, Reaches}
 
 // Meeting is what legacy clients meet on some listeners that no rule takes
 // whose match is more than a listener.
@@ -120,7 +115,7 @@ func (p *Policy) Timeline(from, until time.Time, listeners []string) *Timeline {
 				m.Events = append(m.Events, r.event(kind, t, until))
 			}
 		}
-		slices.SortStableFunc(m.Events, func(a, b Event) int { return int(a.Kind) - int(b.Kind) })
+		slices.SortStableFunc(m.Events, func(a, b Event) int { return slices.Index(listed, a.Kind) - slices.Index(listed, b.Kind) })
 		if !t.Before(until) {
 			tl.Next = &m
 			break

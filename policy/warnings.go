@@ -40,32 +40,23 @@ func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 		all = append(all, Problem{Text: rsaKeyExchange})
 	}
 	for _, r := range p.rules {
-		warn := func(words string) {
-			if words != "" {
+		warn := func(holds bool, words string) {
+			if holds && words != "" {
 				all = append(all, Problem{Line: r.Line, Rule: r.Name, Text: words})
 			}
 		}
-		warn(p.uselessness(r, now))
-		if r.OwnFloor && r.Floor == FloorTLS12Compat && !r.ended(now) {
-			warn(rsaKeyExchange)
-		}
-		warn(r.overlap(now))
-		if r.From.After(now.AddDate(10, 0, 0)) {
-			warn("begins only in " + strconv.Itoa(r.From.Year()) + ": mend the year, if that is not meant")
-		}
-		if r.Match != nil && len(r.Match) == 0 {
-			warn("match is empty, so it takes every legacy handshake: give it a key, or take it away")
-		}
-		if r.Owner != "" && r.Until.IsZero() {
-			warn("has an owner but no until: it is no exemption, since it never ends: add until")
-		}
-		if r.PassThrough && !r.ended(now) {
-			warn(p.stays(r, site))
-		}
+		open := !r.ended(now)
+		warn(true, p.uselessness(r, now))
+		warn(open && r.OwnFloor && r.Floor == FloorTLS12Compat, rsaKeyExchange)
+		warn(true, r.overlap(now))
+		warn(r.From.After(now.AddDate(10, 0, 0)), "begins only in "+strconv.Itoa(r.From.Year())+": mend the year, if that is not meant")
+		warn(r.Match != nil && len(r.Match) == 0, "match is empty, so it takes every legacy handshake: give it a key, or take it away")
+		warn(r.Owner != "" && r.Until.IsZero(), "has an owner but no until: it is no exemption, since it never ends: add until")
+		warn(open && r.PassThrough, p.stays(r, site))
 		for _, c := range r.Match {
 			for _, v := range c.Values {
 				if c.Key.missing != nil {
-					warn(c.Key.missing(site, v))
+					warn(true, c.Key.missing(site, v))
 				}
 			}
 		}
@@ -217,11 +208,7 @@ type Problems []Problem
 
 // Error returns the problems, one a line.
 func (p Problems) Error() string {
-	lines := make([]string, len(p))
-	for i := range p {
-		lines[i] = p[i].String()
-	}
-	return strings.Join(lines, "\n")
+	return strings.Join(text.Each(p, Problem.String), "\n")
 }
 
 // byPlace is the order in which problems are listed.

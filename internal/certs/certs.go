@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -185,11 +186,7 @@ func names(leaf *x509.Certificate) []string {
 	if len(list) == 0 && isHostname(leaf.Subject.CommonName) {
 		list = []string{leaf.Subject.CommonName}
 	}
-	lower := make([]string, len(list))
-	for i, name := range list {
-		lower[i] = strings.TrimSuffix(strings.ToLower(name), ".")
-	}
-	return lower
+	return text.Each(list, func(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") })
 }
 
 // isHostname tells mail.example.org from Example Root CA.

@@ -153,10 +153,8 @@ func parseKey(name string, block *pem.Block) (crypto.Signer, error) {
 	if !ok {
 		return nil, errKeyType
 	}
-	if _, err := keyType(signer.Public()); err != nil {
-		return nil, err
-	}
-	return signer, nil
+	_, err = keyType(signer.Public())
+	return signer, err
 }
 
 // leastRSA is the shortest key that Go signs with, in bits.

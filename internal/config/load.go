@@ -211,10 +211,7 @@ var fromKubernetes = regexp.MustCompile(`^` + Prefix + `(SERVICE_|PORT_|PORT$)`)
 // nearest returns the variable that name probably means, without Prefix, or "".
 func (l *loader) nearest(name string) string {
 	name = strings.TrimPrefix(strings.ToUpper(text.Cut(name, 100)), Prefix) // ours are shorter
-	names := make([]string, len(l.vars))
-	for i, v := range l.vars {
-		names[i] = strings.TrimPrefix(v.name, Prefix)
-	}
+	names := text.Each(l.vars, func(v variable) string { return strings.TrimPrefix(v.name, Prefix) })
 	near := text.Nearest(name, names)
 	if i := slices.IndexFunc(names, func(n string) bool { return len(name) >= 4 && strings.Contains(n, name) }); near == "" && i >= 0 {
 		near = names[i] // a part of it

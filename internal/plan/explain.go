@@ -61,7 +61,7 @@ func (q *Question) WriteText(w io.Writer) error {
 			"its cipher suites, groups or signatures do not reach it.", v)))
 	}
 	b.WriteByte('\n')
-	rows := each(steps, func(s policy.Step) row { return row{s.Rule.Name, q.stepWords(s)} })
+	rows := text.Each(steps, func(s policy.Step) row { return row{s.Rule.Name, q.stepWords(s)} })
 	last := row{"(no rule)", "not asked"}
 	if outcomes[len(outcomes)-1].Rule == nil {
 		last.words = "mode of the policy: " + q.Policy.Mode().String()

@@ -82,7 +82,7 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 	var last []string
 	now := policy.Moment{Time: tl.From, Events: tl.Running, Meets: tl.Meets}
 	for i, m := range append([]policy.Moment{now}, tl.Moments...) {
-		lines := each(m.Events, eventWords)
+		lines := text.Each(m.Events, eventWords)
 		meets := p.meets(m.Meets)
 		for _, line := range meets {
 			if !slices.Contains(last, line) { // else nothing changes for the many
@@ -100,7 +100,7 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 		case i > 0:
 			label = text.Date(m.Time, m.Events[0].Rule.Zone)
 		case len(tl.Over) > 0:
-			lines = append(lines, "over: "+strings.Join(each(tl.Over, named), ", "))
+			lines = append(lines, "over: "+strings.Join(text.Each(tl.Over, named), ", "))
 		}
 		rows = append(rows, rowsOf(label, lines)...)
 	}
@@ -112,7 +112,7 @@ func (p *Plan) moments(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 func (p *Plan) meets(all []policy.Meeting) []string {
 	some := slices.ContainsFunc(p.Policy.Rules(), func(r *policy.Rule) bool { return slices.ContainsFunc(r.Match, special) })
 	who := text.Either(some, "everybody else", "everybody")
-	return each(all, func(m policy.Meeting) string {
+	return text.Each(all, func(m policy.Meeting) string {
 		on := text.Either(len(all) > 1, " on "+strings.Join(m.Listeners, ", "), "")
 		return fmt.Sprintf("=> %s%s: %s", who, on, meetingWords(m))
 	})
@@ -130,7 +130,7 @@ func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 	if tl.Next != nil {
 		rows = append(rows, p.nextRow("after this plan", tl.Next))
 	}
-	open := each(p.exemptions(), func(r *policy.Rule) string {
+	open := text.Each(p.exemptions(), func(r *policy.Rule) string {
 		return fmt.Sprintf("%s until %s, %s; owner %s", named(r), text.Date(p.Policy.Ends(r), r.Zone), text.Ahead(p.Policy.Ends(r).Sub(p.From)), r.Owner)
 	})
 	if len(open) == 0 {
@@ -140,13 +140,13 @@ func (p *Plan) summary(tl *policy.Timeline, relaxations []policy.Relaxation) []r
 	if len(relaxations) == 0 {
 		return append(rows, row{"milder than before", "nowhere"})
 	}
-	return append(rows, rowsOf("!! milder than before", each(relaxations, func(x policy.Relaxation) string {
+	return append(rows, rowsOf("!! milder than before", text.Each(relaxations, func(x policy.Relaxation) string {
 		return text.Date(x.Time, x.Rules[0].Zone) + ": " + relaxationWords(x)
 	}))...)
 }
 
 func (p *Plan) nextRow(label string, m *policy.Moment) row {
-	words := each(m.Events, func(e policy.Event) string {
+	words := text.Each(m.Events, func(e policy.Event) string {
 		if e.Kind == policy.Begins {
 			return named(e.Rule) + " begins"
 		}
@@ -196,20 +196,11 @@ type (
 	}
 )
 
-// each is never nil, so that an empty list is [] in JSON.
-func each[T, U any](list []T, f func(T) U) []U {
-	all := make([]U, len(list))
-	for i, v := range list {
-		all[i] = f(v)
-	}
-	return all
-}
-
 // WriteJSON writes the plan for programs.
 func (p *Plan) WriteJSON(w io.Writer) error {
 	return text.WriteJSON(w, planJSON{
 		Policy: p.Source, Floor: p.Policy.Floor().String(), Guards: p.Policy.Guards(), Timeline: p.Policy.Timeline(p.From, p.Until, p.Listeners),
-		Exemptions: each(p.exemptions(), func(r *policy.Rule) exemptionJSON {
+		Exemptions: text.Each(p.exemptions(), func(r *policy.Rule) exemptionJSON {
 			return exemptionJSON{r.Name, r.Owner, p.Policy.Ends(r)}
 		}),
 		Relaxations: p.relaxations(),
@@ -221,10 +212,10 @@ func (q *Question) WriteJSON(w io.Writer) error {
 	steps := q.Policy.Explain(q.Client, q.Time)
 	return text.WriteJSON(w, questionJSON{
 		Policy: q.Source, Floor: q.Policy.Floor(), Time: q.Time.UTC(), Client: q.Client,
-		Rules: each(steps, func(s policy.Step) stepJSON {
+		Rules: text.Each(steps, func(s policy.Step) stepJSON {
 			return stepJSON{s.Rule.Name, s.Rule.Mode, s, text.Unglued(q.stepWords(s))}
 		}),
-		Meets: each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
+		Meets: text.Each(q.outcomes(), func(o policy.Outcome) outcomeJSON {
 			j := outcomeJSON{Mode: o.Mode.String(), Part: o.Part, Floor: o.Floor.String(), GraceUntil: q.graceUntil(o.Rule)}
 			if o.Rule != nil {
 				j.Rule, j.PassThrough = o.Rule.Name, o.Rule.PassThrough

@@ -18,7 +18,7 @@ type row struct{ label, words string }
 
 // rowsOf gives the first line, which there must be, the label.
 func rowsOf(label string, lines []string) []row {
-	rows := each(lines, func(l string) row { return row{words: l} })
+	rows := text.Each(lines, func(l string) row { return row{words: l} })
 	rows[0].label = label
 	return rows
 }
@@ -112,4 +112,6 @@ func relaxationWords(m policy.Relaxation) string {
 }
 
 // matchWords lists the conditions of a rule; empty if there are none.
-func matchWords(m policy.Match) string { return strings.Join(each(m, policy.Condition.String), ", ") }
+func matchWords(m policy.Match) string {
+	return strings.Join(text.Each(m, policy.Condition.String), ", ")
+}

@@ -25,6 +25,16 @@ func Glued(s string) string { return strings.ReplaceAll(s, " ", glue) }
 // Unglued undoes Glued.
 func Unglued(s string) string { return strings.ReplaceAll(s, glue, " ") }
 
+// Each is what a function makes of each entry of a list. It is never nil, so that an empty
+// list is [] in JSON.
+func Each[T, U any](list []T, f func(T) U) []U {
+	all := make([]U, len(list))
+	for i, v := range list {
+		all[i] = f(v)
+	}
+	return all
+}
+
 // Either is yes if that is so, else no.
 func Either(so bool, yes, no string) string {
 	if so {
