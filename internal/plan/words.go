@@ -37,25 +37,24 @@ func columns(rows []row) string {
 	var b strings.Builder
 	for _, r := range rows {
 		label := text.Unglued(r.label)
-		for i, line := range wrap(r.words, text.Width-left) {
-			if i == 0 && utf8.RuneCountInString(label) > left-2 {
-				b.WriteString(label + "\n")
-				label = ""
-			}
-			b.WriteString(label + strings.Repeat(" ", left-utf8.RuneCountInString(label)) + line + "\n")
+		if utf8.RuneCountInString(label) > left-2 {
+			b.WriteString(label + "\n")
 			label = ""
 		}
+		b.WriteString(wrap(text.Glued(fmt.Sprintf("%-*s", left, label))+r.words, left))
 	}
 	return b.String()
 }
 
-// wrap breaks words into lines; those after the first are indented.
-func wrap(words string, columns int) []string {
-	return text.Wrap(strings.ReplaceAll(words, " %", text.Glued(" %")), "   ", columns)
+// wrap breaks words into lines; those after the first begin behind the columns on the
+// left, and are indented.
+func wrap(words string, left int) string {
+	words = strings.ReplaceAll(words, " %", text.Glued(" %"))
+	return strings.Join(text.Wrap(words, strings.Repeat(" ", left)+"   ", text.Width), "\n") + "\n"
 }
 
 // lines wraps a sentence.
-func lines(words string) string { return strings.Join(wrap(words, text.Width), "\n") + "\n" }
+func lines(words string) string { return wrap(words, 0) }
 
 // named quotes a rule's name.
 func named(r *policy.Rule) string { return quoted(r.Name) }
