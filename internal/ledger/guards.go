@@ -167,12 +167,8 @@ func (s *Store) TrippedBy(ctx context.Context, g *policy.GuardState) (map[string
 		JOIN sightings s ON `+fmt.Sprintf(loggedIn, "r.bucket", "r.network")+` LEFT JOIN accounts a ON a.owner = s.owner
 		WHERE r.rule = $1 AND r.last_seen > $2 AND r.first_seen <= $3 ORDER BY 2`, []any{g.Rule, since.Unix(), g.Tripped.Unix()}, func(r row) error {
 		addr, err := netip.ParseAddr(string(r.text(0)))
-		network, account := (&Client{Addr: addr}).Network(), string(r.text(1))
-		names := append([]string{}, all[network]...) // which JSON has as a list in any case
-		if account != "" {
-			names = append(names, account)
-		}
-		all[network] = slices.Compact(names)
+		network := (&Client{Addr: addr}).Network()
+		all[network] = appendNew(append([]string{}, all[network]...), string(r.text(1))) // which JSON has as a list in any case
 		return err
 	})
 	return all, err

@@ -368,7 +368,6 @@ func Runs[T any, K comparable](list []T, key func(*T) K) iter.Seq[[]T] {
 var background struct {
 	sync.Mutex
 	running int
-	procs   int // without them
 }
 
 // backgroundProcs is how many processors there are for readers.
@@ -379,7 +378,7 @@ func inBackground() (end func()) {
 	background.Lock()
 	defer background.Unlock()
 	if background.running++; background.running == 1 {
-		background.procs = runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + backgroundProcs)
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + backgroundProcs)
 	}
 	return func() {
 		background.Lock()
@@ -387,7 +386,7 @@ func inBackground() (end func()) {
 		switch background.running--; {
 		case background.running > 0:
 		case os.Getenv("GOMAXPROCS") != "": // which the default does not heed
-			runtime.GOMAXPROCS(background.procs)
+			runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - backgroundProcs)
 		default:
 			runtime.SetDefaultGOMAXPROCS()
 		}

@@ -34,10 +34,8 @@ func networkNumber(a netip.Addr) int64 {
 func networkRange(p netip.Prefix) (first, last int64) {
 	p = p.Masked()
 	first = networkNumber(p.Addr())
-	if p.Addr().Is4() {
-		return first, first | (1<<(32-p.Bits()) - 1)
-	}
-	return first, first | (1<<max(0, 64-p.Bits()) - 1)
+	bits := min(p.Addr().BitLen(), 64)
+	return first, first | (1<<max(0, bits-p.Bits()) - 1)
 }
 
 // ja4Text returns a fingerprint as it is stored; empty if there were too many.
