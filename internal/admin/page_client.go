@@ -64,13 +64,7 @@ type turnView struct {
 type offerView struct {
 	JA4    string
 	Hello  *policy.Hello // nil where it is not kept
-	Floors []floorView
-}
-
-// floorView is a floor, and why it refuses a hello.
-type floorView struct {
-	Floor  policy.Floor
-	Reason policy.Reason
+	Floors []policy.Verdict
 }
 
 func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
@@ -205,8 +199,7 @@ func (v *clientPage) addOffer(c *ledger.Client, now time.Time, hellos map[string
 		h.Unreadable = c.Reason == policy.ReasonMalformed
 		o.Hello = &h
 		for _, f := range policy.Floors {
-			verdict := policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: keysAssumed}, now, 0)
-			o.Floors = append(o.Floors, floorView{f, verdict.Reason})
+			o.Floors = append(o.Floors, policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: keysAssumed}, now, 0))
 		}
 	}
 	v.Offers = append(v.Offers, o)

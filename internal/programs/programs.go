@@ -88,11 +88,8 @@ func (t *Table) addOwn() func(int, []string) error {
 			return fmt.Errorf("line %d has other names for this pattern: write all of them in one line, with a comma between two", first)
 		}
 		names[c[0]], lines[c[0]] = c[1], n
-		err := t.addPattern(n, c)
-		if err == nil {
-			t.Named++
-		}
-		return err
+		t.Named++
+		return t.addPattern(n, c)
 	}
 }
 
@@ -219,11 +216,10 @@ func (t *Table) Advise(software, speaksLike, library string) string {
 
 // about finds the advice whose name is the longest beginning of a name, in whole words.
 func (t *Table) about(kind, name string) string {
-	for name != "" {
+	for ; name != ""; name = name[:max(0, strings.LastIndexAny(name, " ."))] {
 		if a := t.advice[[2]string{kind, name}]; a != "" {
 			return a
 		}
-		name = name[:max(0, strings.LastIndexAny(name, " ."))]
 	}
 	return ""
 }
