@@ -280,41 +280,18 @@ func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, o
 
 // note adds notes on what the ledger cannot know.
 func (j *Judgement) note(t Trial) {
-	known, higher := "The ledger has only clients that the running floor refuses.", " A higher floor would refuse others too: put it "+
-		"under candidates in the running policy, with remember: true, and these are known from then on."
+	covered := false
 	if t.above != nil {
 		j.Candidate = t.above.Name
-		known = fmt.Sprintf("Above the running floor only clients are known whom the candidate %q (%s) has refused since it is remembered.",
-			t.above.Name, t.above.Floor)
-		higher = text.Either(t.above.Floor.Compare(t.highest()) >= 0, " It refuses all whom this policy does.", higher)
+		covered = t.above.Floor.Compare(t.highest()) >= 0
 	}
-	j.Notes = append(j.Notes, known+higher,
-		"Certificates are taken to be ECDSA (P-256) and RSA.")
-	if n := j.Unwritten; n > 0 {
-		j.Notes = append(j.Notes, "The ledger cannot be written: "+text.Number(n, "client")+" that came since "+be(n)+" not among these.")
-	}
-	if n := j.Answers[len(answers)-1].Clients; n > 0 {
-		j.Notes = append(j.Notes, fmt.Sprintf("Of %s the hello is not kept, so what they offer is not known.", text.Number(n, "client")))
-	}
-	for _, r := range t.Policy.Rules() {
-		if r.Schedule != nil && (r.Until.IsZero() || j.At.Before(r.Until)) {
-			j.Notes = append(j.Notes, fmt.Sprintf("Rule %q comes and goes by its schedule: another minute may have another answer.", r.Name))
-		}
-	}
-}
-
-// headline sums it up in one sentence.
-func (j *Judgement) headline() string {
-	file := cmp.Or(j.Policy.File, "the policy of the environment")
-	refused := j.Answers[0].Clients
-	if j.Clients == 0 && j.Unwritten > 0 {
-		return fmt.Sprintf("Not known: the ledger has no client since %s, and cannot be written.", date(j.Since))
-	}
-	if j.Clients == 0 {
-		return fmt.Sprintf("The ledger knows no client since %s, so there is none that %s could refuse.", date(j.Since), file)
-	}
-	return fmt.Sprintf("At %s %s (floor %s) refuses %d of %s seen since %s.", date(j.At), file, j.Policy.Floor, refused,
-		text.Number(j.Clients, text.Either(j.Candidate == "", "legacy client", "client")), date(j.Since))
+	j.Notes = sentences("replay notes", struct {
+		*Judgement
+		NotKnown int
+		Rules    []*policy.Rule
+		Above    *policy.Candidate
+		Covered  bool // by its clients
+	}{j, j.Answers[len(answers)-1].Clients, t.Policy.Rules(), t.above, covered})
 }
 
 func (j *Judgement) write(w io.Writer, l *lists) error {
@@ -333,7 +310,7 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 		}
 	default:
 		d := out.document()
-		d.paragraph(j.headline(), "")
+		d.paragraph(sentence("replayed", j), "")
 		for _, a := range j.Answers {
 			if a.Clients > 0 {
 				fmt.Fprintf(d, "\n%s: %s\n", a.Answer.words(), text.Number(a.Clients, "client"))

@@ -18,7 +18,7 @@ func (r *Report) judge(o Options) {
 	j := &r.Readiness
 	j.Max, j.MaxUnknown = o.Max, o.MaxUnknown
 	j.Ready = r.Unwritten == nil && j.Remaining <= j.Max && j.Unknown <= j.MaxUnknown
-	j.Reasons = strings.Split(strings.TrimSpace(r.words("reasons")), "\n")
+	j.Reasons = sentences("reasons", r)
 }
 
 //go:embed verdict.tmpl
@@ -30,18 +30,23 @@ var verdicts = sync.OnceValue(func() *template.Template {
 	}).Parse(verdictTemplate))
 })
 
-// words are those of a template.
-func (r *Report) words(name string) string {
+// sentence has the words of a template, glued for a text.
+func sentence(name string, of any) string {
 	var b strings.Builder
-	must(nil, verdicts().ExecuteTemplate(&b, name, r))
-	return text.Unglued(b.String())
+	must(nil, verdicts().ExecuteTemplate(&b, name, of))
+	return b.String()
+}
+
+// sentences are the lines of a template.
+func sentences(name string, of any) []string {
+	return strings.Split(strings.TrimSpace(text.Unglued(sentence(name, of))), "\n")
 }
 
 // Verdict returns the answer in a few words.
-func (r *Report) Verdict() string { return r.words("verdict") }
+func (r *Report) Verdict() string { return text.Unglued(sentence("verdict", r)) }
 
 // Parts returns the number of all clients, and of what they consist.
-func (r *Report) Parts() string { return r.words("parts") }
+func (r *Report) Parts() string { return text.Unglued(sentence("parts", r)) }
 
 // Who is what the clients have in common.
 func (r *Report) Who() string {
