@@ -35,7 +35,9 @@ func (g *Runtime) guardsOf(file *policy.Policy) []policy.GuardState {
 		defer g.guardLock.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), guardsBefore)
 		defer cancel()
-		if guards, err := g.ledger.recorder.Guards(ctx, file); err == nil {
+		guards, err := g.ledger.recorder.Guards(ctx, file)
+		g.ledger.recorder.Graces(ctx, file)
+		if err == nil {
 			return guards
 		}
 	}

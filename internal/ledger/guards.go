@@ -78,8 +78,12 @@ func (r *Recorder) sayBlind(ctx context.Context, away *bool, err error) {
 }
 
 // Graces keeps up with the clients that have logged in, if a policy has graces and it is time
-// for that. Guards do not wait for so many rows. It must not be called twice at once.
+// for that. Guards do not wait for so many rows, nor does a second call.
 func (r *Recorder) Graces(ctx context.Context, p *policy.Policy) {
+	if !r.listing.TryLock() {
+		return
+	}
+	defer r.listing.Unlock()
 	begun := time.Now()
 	if begun.Before(r.listDue) || !slices.ContainsFunc(p.Rules(), func(r *policy.Rule) bool { return r.Grace > 0 }) {
 		return

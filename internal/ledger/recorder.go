@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,7 @@ type Recorder struct {
 	// be asked.
 	clients                atomic.Pointer[clients]
 	listDue                time.Time
+	listing                sync.Mutex // held while they are read
 	guardsAway, gracesAway bool
 }
 
