@@ -197,11 +197,7 @@ func (s *Share) position(r *Rule, client netip.Addr, random uint64) float64 {
 // It returns the zero Prefix for the zero Addr. It does not allocate.
 func ClientPrefix(client netip.Addr) netip.Prefix {
 	client = client.Unmap().WithZone("")
-	bits := 64
-	if client.Is4() {
-		bits = client.BitLen()
-	}
-	p, _ := client.Prefix(bits) // no error: IPv6 has as many bits
+	p, _ := client.Prefix(min(client.BitLen(), 64)) // no error: it has as many bits
 	return p
 }
 

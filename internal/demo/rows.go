@@ -64,8 +64,7 @@ func (s *stage) visitAll() []row {
 }
 
 // await polls until there is an answer, for a few seconds at most.
-func await[T comparable](ask func() T) (answer T) {
-	var none T
+func await[T comparable](ask func() T) (none T) {
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if answer := ask(); answer != none {
 			return answer

@@ -24,7 +24,7 @@ var mutants = []mutant{
 	{"a share takes nobody", "policy Share.takes", body, first("return false"), "policy TestAShareOfTheClientsIsWhatItSays"},
 	{"a share goes by connection", "policy Share.position", condition("Connection", 1), never, "policy TestTheExamplePolicyThroughItsLife"},
 	{"rules take the same clients", "policy shuffleOf", body, first("return [2]uint64{1, 2}"), "policy TestRulesShuffleEachAnew"},
-	{"an IPv6 address is a client", "policy ClientPrefix", condition("Is4", 1), always, "proxy TestConnectionsAreCountedPerClient"},
+	{"an IPv6 address is a client", "policy ClientPrefix", argument(1, "Prefix", 1), becomes("client.BitLen()"), "proxy TestConnectionsAreCountedPerClient"},
 	{"a candidate judges nothing", "policy Snapshot.Decide", assignment("judged", 1), skipped, "policy TestCandidatesAreJudgedBesideTheFloor"},
 	{"a brownout is open all day", "policy Rule.InForce", part("Schedule", 1), always, "policy TestTheExamplePolicyThroughItsLife"},
 
