@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/internal/ledger"
-	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -164,7 +163,11 @@ type label struct {
 
 // values are those of a label, as text.
 func values[T any](list []T) []string {
-	return text.Each(list, func(v T) string { return utf8Label(fmt.Sprint(v)) })
+	all := make([]string, len(list))
+	for i, v := range list {
+		all[i] = utf8Label(fmt.Sprint(v))
+	}
+	return all
 }
 
 func (f factory) grid(name, help string, labels ...label) *grid {
