@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"postern/policy"
+	"postern/proxy"
 )
 
 const (
@@ -50,7 +51,7 @@ func newPort(t *testing.T, listen, password string) *port {
 	t.Helper()
 	p := &port{now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)}
 	o := Options{
-		Metrics: metrics, Readiness: NewReadiness(nil), Listen: listen, Now: func() time.Time { return p.now },
+		Metrics: metrics, Readiness: readinessOf(proxy.ProtocolIMAP), Listen: listen, Now: func() time.Time { return p.now },
 		Log: slog.New(slog.NewTextHandler(&p.log, nil)), Token: p.token.Load,
 	}
 	o.API = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "api %s", r.URL.Path) })
@@ -503,10 +504,10 @@ func TestAGuardIsReleasedByThoseWithAccess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(Options{Metrics: metrics, Readiness: NewReadiness(nil), Listen: "127.0.0.1:9993", Now: func() time.Time { return now },
+	s := New(Options{Metrics: metrics, Readiness: readinessOf(), Listen: "127.0.0.1:9993", Now: func() time.Time { return now },
 		Token: func() *Token { return token }, API: http.NotFoundHandler(), Page: http.NotFoundHandler(), Guard: handler, Log: silent})
 	const path = "/api/v1/guards?release=cutover"
-	elsewhere := New(Options{Metrics: metrics, Readiness: NewReadiness(nil), Listen: "192.0.2.1:9993", Now: func() time.Time { return now },
+	elsewhere := New(Options{Metrics: metrics, Readiness: readinessOf(), Listen: "192.0.2.1:9993", Now: func() time.Time { return now },
 		Token: func() *Token { return token }, API: http.NotFoundHandler(), Page: http.NotFoundHandler(), Guard: handler, Log: silent})
 	for given, status := range map[string]int{"": 401, bearer(wrong): 401, bearer(password): 200} {
 		r := httptest.NewRequest("POST", path, nil)

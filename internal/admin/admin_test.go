@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/proxy"
 )
 
@@ -44,7 +45,7 @@ func ask(t *testing.T, s *Server, method, path string) *httptest.ResponseRecorde
 }
 
 func TestPathsAndMethods(t *testing.T) {
-	s := newServer(NewReadiness(nil))
+	s := newServer(readinessOf(proxy.ProtocolIMAP))
 	for _, test := range []struct {
 		method, path string
 		status       int
@@ -53,7 +54,7 @@ func TestPathsAndMethods(t *testing.T) {
 		{"GET", "/healthz", 200, "ok\n"},
 		{"HEAD", "/healthz", 200, "ok\n"}, // net/http leaves the body out
 		{"GET", "/metrics", 200, "postern_up 1\n"},
-		{"GET", "/readyz", 503, "listeners: not bound yet\ncertificate: not loaded\ndraining: no\n"},
+		{"GET", "/readyz", 503, "listeners: ok\ncertificate: ok\nupstream imap: not answered yet\ndraining: no\n"},
 		{"HEAD", "/readyz", 503, ""},
 		{"POST", "/healthz", 405, ""},
 		{"DELETE", "/metrics", 405, ""},
@@ -76,8 +77,16 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 }
 
+// readinessOf is that of a Postern that has started.
+func readinessOf(protocols ...proxy.Protocol) *Readiness {
+	r := NewReadiness(protocols)
+	r.Ledger = func() (none ledger.Backlog) { return none }
+	r.NotAfter = func() time.Time { return tomorrow }
+	return r
+}
+
 func TestReadyOnlyWhenEverythingIs(t *testing.T) {
-	r := NewReadiness([]proxy.Protocol{proxy.ProtocolPOP3, proxy.ProtocolIMAP})
+	r := readinessOf(proxy.ProtocolPOP3, proxy.ProtocolIMAP)
 	s := newServer(r)
 	expect := func(status int, lines ...string) {
 		t.Helper()
@@ -86,22 +95,19 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 			t.Errorf("status %d:\n%swant %d:\n%s", w.Code, got, status, want)
 		}
 	}
-	expect(503, "listeners: not bound yet", "certificate: not loaded",
+	expect(503, "listeners: ok", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: not answered yet", "draining: no")
-	r.NotAfter = func() time.Time { return tomorrow }
 	r.UpstreamGreeted("pop3://127.0.0.1:10110")
-	expect(503, "listeners: not bound yet", "certificate: ok",
+	expect(503, "listeners: ok", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: has greeted, but does not serve now",
 		"upstream pop3://127.0.0.1:10110: has greeted, no answer to CAPA yet", "draining: no")
 	r.UpstreamState("pop3://127.0.0.1:10110", nil)
 	r.UpstreamState("imap://127.0.0.1:10143", errRefused)
-	expect(503, "listeners: not bound yet", "certificate: ok",
+	expect(503, "listeners: ok", "certificate: ok",
 		"upstream imap: not answered yet", "upstream pop3: ok",
 		"upstream imap://127.0.0.1:10143: does not answer now: connection refused", "draining: no")
 	r.UpstreamGreeted("imap://127.0.0.1:10143")
 	r.UpstreamState("imap://127.0.0.1:10143", nil)
-	expect(503, "listeners: not bound yet", "certificate: ok", "upstream imap: ok", "upstream pop3: ok", "draining: no")
-	r.Listening()
 	expect(200, "listeners: ok", "certificate: ok", "upstream imap: ok", "upstream pop3: ok", "draining: no")
 
 	// Lost later, and expired: told, but no reason to send clients away.
@@ -117,9 +123,7 @@ func TestReadyOnlyWhenEverythingIs(t *testing.T) {
 }
 
 func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
-	r := NewReadiness([]proxy.Protocol{proxy.ProtocolPOP3})
-	r.Listening()
-	r.NotAfter = func() time.Time { return tomorrow }
+	r := readinessOf(proxy.ProtocolPOP3)
 	r.UpstreamGreeted("pop3://127.0.0.1:10110")
 	if ready, text := r.Report(); !ready || strings.Contains(text, "imap") {
 		t.Errorf("ready %v:\n%s", ready, text)
@@ -127,14 +131,12 @@ func TestReadinessOfOneProtocolDoesNotWaitForTheOther(t *testing.T) {
 }
 
 func TestReadinessIsSafeForConcurrentUse(t *testing.T) {
-	r := NewReadiness([]proxy.Protocol{proxy.ProtocolIMAP})
-	r.NotAfter = func() time.Time { return tomorrow }
+	r := readinessOf(proxy.ProtocolIMAP)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for range 100 {
 				r.UpstreamState(fmt.Sprint("imap://", i), errRefused)
-				r.Listening()
 				r.UpstreamGreeted(fmt.Sprint("imap://", i))
 				r.Report()
 				r.UpstreamState(fmt.Sprint("imap://", i), nil)
@@ -162,7 +164,7 @@ func serve(t *testing.T, s *Server) (addr string, done <-chan error) {
 
 func TestCloseLetsARunningRequestEnd(t *testing.T) {
 	begun, finish := make(chan struct{}), make(chan struct{})
-	s := New(Options{Log: silent, Token: noToken, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := New(Options{Log: silent, Token: noToken, Readiness: readinessOf(), Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(begun)
 		<-finish
 		fmt.Fprint(w, "all of it")
@@ -199,7 +201,7 @@ func TestCloseLetsARunningRequestEnd(t *testing.T) {
 
 func TestCloseCutsOffWhatOutlastsItsContext(t *testing.T) {
 	begun, gone := make(chan struct{}), make(chan struct{})
-	s := New(Options{Log: silent, Token: noToken, Readiness: NewReadiness(nil), Metrics: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s := New(Options{Log: silent, Token: noToken, Readiness: readinessOf(), Metrics: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		close(begun)
 		<-r.Context().Done()
 		close(gone)
@@ -233,13 +235,13 @@ func TestServeFailsOnAClosedListener(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := newServer(NewReadiness(nil)).Serve(l); !errors.Is(err, net.ErrClosed) {
+	if err := newServer(readinessOf()).Serve(l); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Serve: %v, want %v", err, net.ErrClosed)
 	}
 }
 
 func TestEveryTimeoutIsSet(t *testing.T) {
-	h := newServer(NewReadiness(nil)).http
+	h := newServer(readinessOf()).http
 	for name, d := range map[string]time.Duration{
 		"read header": h.ReadHeaderTimeout, "read": h.ReadTimeout, "write": h.WriteTimeout, "idle": h.IdleTimeout,
 	} {
@@ -250,7 +252,7 @@ func TestEveryTimeoutIsSet(t *testing.T) {
 }
 
 func TestAHugeHeaderIsRefused(t *testing.T) {
-	addr, _ := serve(t, newServer(NewReadiness(nil)))
+	addr, _ := serve(t, newServer(readinessOf()))
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

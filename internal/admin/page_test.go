@@ -33,9 +33,7 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 	if err != nil {
 		t.Fatal(err)
 	}
-	ready := NewReadiness([]proxy.Protocol{proxy.ProtocolIMAP})
-	ready.Listening()
-	ready.NotAfter = func() time.Time { return tomorrow }
+	ready := readinessOf(proxy.ProtocolIMAP)
 	ready.UpstreamGreeted("imap://127.0.0.1:10143")
 	ready.UpstreamState("imap://127.0.0.1:10143", nil)
 	state := PolicyState{Policy: policyOf(t, rules), File: "/etc/postern/policy.yaml", Now: b.now, Listeners: policy.ListenerNames}

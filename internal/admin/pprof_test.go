@@ -16,7 +16,7 @@ import (
 )
 
 func TestProfilesAreForLoopbackAndOwnNames(t *testing.T) {
-	s := New(Options{Log: silent, Token: noToken, Metrics: metrics, Readiness: NewReadiness(nil), Pprof: true})
+	s := New(Options{Log: silent, Token: noToken, Metrics: metrics, Readiness: readinessOf(), Pprof: true})
 	for _, test := range []struct {
 		peer, host string
 		status     int
@@ -69,7 +69,7 @@ func TestTheAdminPortSpeaksTLSWithTheCertificateOfNow(t *testing.T) {
 	first, second := selfSigned(t), selfSigned(t)
 	var now atomic.Pointer[tls.Certificate]
 	now.Store(first)
-	addr, _ := serve(t, New(Options{Log: silent, Token: noToken, Metrics: metrics, Readiness: NewReadiness(nil), Certificate: now.Load}))
+	addr, _ := serve(t, New(Options{Log: silent, Token: noToken, Metrics: metrics, Readiness: readinessOf(), Certificate: now.Load}))
 	ask := func(trust *tls.Certificate) error {
 		pool := x509.NewCertPool()
 		pool.AddCert(trust.Leaf)

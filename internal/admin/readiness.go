@@ -22,13 +22,11 @@ const maxProblem = 300
 type Readiness struct {
 	protocols []proxy.Protocol
 	// Ledger returns what is not written yet, and NotAfter when the first of the
-	// certificates that are served expires; nil: none is loaded. Both are set before the
-	// first report.
+	// certificates that are served expires. Both are set before the first report.
 	Ledger   func() ledger.Backlog
 	NotAfter func() time.Time
 
 	mu        sync.Mutex
-	listening bool
 	draining  bool
 	answered  map[proxy.Protocol]bool
 	upstreams map[string]error // by URL
@@ -39,14 +37,10 @@ type Readiness struct {
 func NewReadiness(protocols []proxy.Protocol) *Readiness {
 	return &Readiness{
 		protocols: slices.Sorted(slices.Values(protocols)),
-		Ledger:    func() (none ledger.Backlog) { return none },
 		answered:  map[proxy.Protocol]bool{},
 		upstreams: map[string]error{},
 	}
 }
-
-// Listening: all listeners are bound.
-func (r *Readiness) Listening() { r.set(func() { r.listening = true }) }
 
 // UpstreamGreeted: an upstream has greeted, which answers for its protocol once and for all.
 func (r *Readiness) UpstreamGreeted(url string) {
@@ -95,15 +89,14 @@ func (c Condition) String() string { return c.Name + ": " + c.Word }
 func (r *Readiness) Conditions() (ready bool, list []Condition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	ready = true
+	// Without listeners and a certificate, Postern does not start.
+	ready, list = true, []Condition{{"listeners", "ok", true}, {"certificate", "ok", true}}
+	if end := r.NotAfter(); time.Now().After(end) {
+		list[1] = Condition{"certificate", "ok, but expired at " + end.UTC().Format(time.RFC3339), false}
+	}
 	add := func(name string, holds bool, good, bad string) {
 		ready = ready && holds
 		list = append(list, Condition{name, text.Either(holds, good, bad), holds})
-	}
-	add("listeners", r.listening, "ok", "not bound yet")
-	add("certificate", r.NotAfter != nil, "ok", "not loaded")
-	if r.NotAfter != nil && time.Now().After(r.NotAfter()) {
-		list[1] = Condition{"certificate", "ok, but expired at " + r.NotAfter().UTC().Format(time.RFC3339), false}
 	}
 	var down []Condition
 	for _, p := range r.protocols {

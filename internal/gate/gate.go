@@ -146,7 +146,6 @@ func (g *Runtime) Start() {
 	go g.ledger.run(ctx, g)
 	go memory.Run(ctx, g.metrics.Open)
 	g.server.Start()
-	g.readiness.Listening()
 	if g.given.Before != nil {
 		go g.takeOver()
 	} else {
