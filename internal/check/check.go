@@ -134,10 +134,7 @@ func (r *Report) own(ctx context.Context, cfg *config.Config, offline bool) (own
 			return
 		}
 		ips, _ := net.DefaultResolver.LookupNetIP(ctx, "ip", host) // what does not resolve is said elsewhere
-		for i := range ips {
-			ips[i] = ips[i].Unmap()
-		}
-		ips = slices.DeleteFunc(ips, func(ip netip.Addr) bool { return !netpoll.Local(ip) })
+		ips = slices.DeleteFunc(ips, func(ip netip.Addr) bool { return !netpoll.Local(ip.Unmap()) })
 		if l := cfg.OwnListener(ips, port); l != "" {
 			r.Errors = append(r.Errors, fmt.Sprintf("%s: %s leads back to %s of this instance: name the mail server's port in %[1]s", variable, name, l))
 			own = append(own, variable+": "+name)

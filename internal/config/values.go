@@ -335,7 +335,7 @@ func parseUpstream(s string) (u Upstream, problem string) {
 func (c *Config) OwnListener(to []netip.Addr, port string) string {
 	for _, l := range c.Listeners() {
 		for _, addr := range l.Addrs {
-			if slices.ContainsFunc(to, func(ip netip.Addr) bool { return overlap(addr, net.JoinHostPort(ip.String(), port)) }) {
+			if slices.ContainsFunc(to, func(ip netip.Addr) bool { return overlap(addr, net.JoinHostPort(ip.Unmap().String(), port)) }) {
 				return l.Variable
 			}
 		}
