@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -56,10 +57,8 @@ func (a *access) protect(next http.Handler) http.Handler {
 // 429 also how long its address has to wait. It decides by the connection and by
 // Host, and ignores forwarding headers.
 func (a *access) decide(r *http.Request) (status int, wait time.Duration) {
-	token, given := a.Token(), ""
-	if token != nil {
-		given = tokenIn(r)
-	}
+	token := a.Token()
+	given := text.Either(token != nil, tokenIn(r), "")
 	if given == "" {
 		// Without the token only this check keeps out a web page whose own
 		// name points here (DNS rebinding).
