@@ -31,13 +31,19 @@ type SiteListener struct {
 }
 
 // Warnings returns what is probably not meant in the policy, as of now: rules that
-// never match, or no longer do; ports and names that no client can use; and times
-// at which the policy is relaxed.
+// never match, or no longer do; ports and names that no client can use; times at
+// which the policy is relaxed; and candidates that remember nobody.
 func (p *Policy) Warnings(now time.Time, site Site) []Problem {
 	all := slices.Clone(p.doubts)
 	const rsaKeyExchange = "the floor tls1.2-compat has RSA key exchange, which RFC 10015 forbids to servers since July 2026: go on to tls1.2 once nobody needs it"
 	if p.floor == FloorTLS12Compat {
 		all = append(all, Problem{Text: rsaKeyExchange})
+	}
+	lowest := slices.MinFunc(p.Floors(), Floor.Compare)
+	for _, c := range p.Remembered() {
+		if c.Floor.Compare(lowest) <= 0 {
+			all = append(all, Problem{Text: fmt.Sprintf("candidate %q remembers nobody, since no floor here is below %s: give it a higher one", c.Name, c.Floor)})
+		}
 	}
 	for _, r := range p.rules {
 		warn := func(holds bool, words string) {

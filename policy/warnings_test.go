@@ -88,6 +88,30 @@ func TestWhatIsProbablyNotMeant(t *testing.T) {
 	}
 }
 
+func TestACandidateThatRemembersNobodyIsWarnedOf(t *testing.T) {
+	const candidates = "\ncandidates: [{name: c, floor: tls1.2, remember: true}, {name: counted, floor: tls1.2}, {name: next, floor: tls1.3, remember: true}]"
+	const want = `candidate "c" remembers nobody, since no floor here is below tls1.2: give it a higher one`
+	for text, n := range map[string]int{
+		"floor: tls1.2":      1,
+		"floor: tls1.2-aead": 1,
+		"floor: tls1.2-aead\nrules: [{name: r, mode: enforce, floor: tls1.2, match: {port: [993]}}]": 1,
+		// Who comes to this port may be above its floor, and below the candidate's.
+		"floor: tls1.3\nrules: [{name: r, mode: enforce, floor: tls1.2-compat, match: {port: [993]}}]": 0,
+	} {
+		found := 0
+		for _, w := range policyOf(t, text+candidates).Warnings(time.Now(), Site{}) {
+			if w.String() == want {
+				found++
+			} else if strings.Contains(w.String(), "candidate") {
+				t.Errorf("%s: %v", text, w)
+			}
+		}
+		if found != n {
+			t.Errorf("%s: %d warnings, want %d", text, found, n)
+		}
+	}
+}
+
 // What is not known of a site is no reason to warn.
 func TestWithoutASiteThereIsNothingToMiss(t *testing.T) {
 	p, err := Parse([]byte("rules: [{name: a, mode: observe, match: {port: [1], server_name: [x.test]}}]"))
