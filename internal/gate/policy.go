@@ -42,6 +42,7 @@ func (g *Runtime) reloadPolicy() error {
 	g.server.SetPolicy(now.Policy)
 	g.policyLock.Unlock()
 	g.ledger.recorder.Remember(p)
+	g.ledger.wake() // to count the clients of candidates
 	g.log.Info("policy reloaded", "file", g.cfg.PolicyFile, "floor", p.Floor().String(), "mode", p.Mode().String(), "rules", len(p.Rules()))
 	g.warnOfPolicy()
 	return nil
