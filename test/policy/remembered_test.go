@@ -145,6 +145,9 @@ func testRemembered(t *testing.T, g *instance) {
 	}
 
 	g.wantOutput(t, 0, []string{`NO-GO: 2 clients whom "tls13-only" would refuse are left.`, "anna@example.org", "bert@example.org", "Old Mail 7"}, "report", "-candidate", "tls13-only")
+	if code, csv := g.Command("report", "-candidate", "tls13-only", "-format", "csv"); code != 0 || strings.Contains(csv, "Speaks TLS 1.2") {
+		t.Errorf("CSV with advice on older versions, or code %d: %s", code, csv)
+	}
 	g.wantOutput(t, 1, []string{`NO-GO: 1 client whom "aead-only" would refuse is left.`}, "report", "-ready", "-candidate", "aead-only")
 	g.wantOutput(t, 0, []string{"GO: "}, "report", "-ready", "-max", "2", "-candidate", "tls13-only")
 	g.wantOutput(t, 0, []string{"NO-GO: 1 client with old TLS is left.", "dora@example.org"}, "report")
@@ -177,6 +180,16 @@ func testRemembered(t *testing.T, g *instance) {
 	g.until(t, "new gauge", func() bool { return len(g.Metrics(t)["postern_candidate_clients"]) == 12 })
 	g.openssl(t, modern, "carl@example.org", "-tls1_3", "-groups", "X25519")
 	g.wantClients(t, "candidate=counted", modern+" tls1.3 cipher [carl@example.org] [Old Mail 7] ok accepted")
+
+	// A policy between the floor and a candidate takes some of those whom the candidate refuses.
+	onlyPQ := strings.NewReplacer(", remember: true", "", "tls1.3-pq}", "tls1.3-pq, remember: true}").Replace(rememberedPolicy)
+	g.replaceNow(t, onlyPQ, "tls1.2")
+	g.until(t, "gauge of one candidate", func() bool { return len(g.Metrics(t)["postern_candidate_clients"]) == 4 })
+	g.wantOutput(t, 0, []string{"Refused: 1 client\n", "dora@example.org", `"counted"`}, "replay", "-policy", next)
+	g.replaceNow(t, rememberedPolicy, "tls1.2")
+	g.until(t, "gauge of two candidates", func() bool {
+		return len(g.Metrics(t)["postern_candidate_clients"]) == 8 && clients("tls13-only", "24h") == 2
+	})
 
 	// What a person asks to have erased is so everywhere.
 	g.wantOutput(t, 0, []string{"Erased"}, "report", "-forget", cbc)
