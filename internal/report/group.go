@@ -130,6 +130,7 @@ type visit struct {
 	// net and row number what is one client, and one row; from 1.
 	net, row    int64
 	counts      int64 // 1: it must not remain
+	advised     int64 // 1: there may be advice
 	login       int64 // of ledger.Logins
 	version     int64
 	first, last int64
@@ -146,14 +147,14 @@ func visitOf(net, row int64, c *ledger.Client, handshakes ledger.Counts) visit {
 	return visit{
 		net: net, row: row, login: int64(slices.Index(ledger.Logins, c.Login)), version: int64(c.Version), first: c.First.Unix(), last: c.Last.Unix(),
 		handshakes: handshakes, listener: listenerWord(string(c.Listener)), addr: c.Addr.String(), endpoint: c.Endpoint.String(),
-		library: c.Library,
+		library: c.Library, advised: int64(min(len(c.Advice), 1)),
 	}
 }
 
 // fields are what a visit is encoded as, but for its row.
-func (v *visit) fields() ([12]*int64, [7]*string) {
+func (v *visit) fields() ([13]*int64, [7]*string) {
 	h := &v.handshakes
-	return [...]*int64{&v.net, &v.counts, &v.login, &v.version, &v.first, &v.last, &h.Observed, &h.Explained, &h.Rejected, &h.Failed, &v.until, &v.rule},
+	return [...]*int64{&v.net, &v.counts, &v.login, &v.version, &v.first, &v.last, &h.Observed, &h.Explained, &h.Rejected, &h.Failed, &v.until, &v.rule, &v.advised},
 		[...]*string{&v.listener, &v.addr, &v.endpoint, &v.library, &v.Account, &v.Software, &v.SpeaksLike}
 }
 
@@ -229,7 +230,9 @@ func (g *gathering) add(v *visit) {
 	g.software.add(g.scratch, v.Software)
 	g.speaksLike.add(g.scratch, v.SpeaksLike)
 	g.library.add(g.scratch, v.library)
-	g.advice.add(g.scratch, programs.Builtin.Advise(v.Software, v.SpeaksLike, v.library))
+	if v.advised == 1 {
+		g.advice.add(g.scratch, programs.Builtin.Advise(v.Software, v.SpeaksLike, v.library))
+	}
 }
 
 func (g *gathering) addRow(v *visit) {
