@@ -328,7 +328,6 @@ func (i *instance) clients(ctx context.Context, since time.Time, candidate strin
 			if c.Last.Before(since) {
 				continue
 			}
-			c.Remembered = candidate != ""
 			if c.Logins == nil {
 				c.Logins = logins(&c)
 			}
