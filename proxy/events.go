@@ -74,9 +74,11 @@ type Handshake struct {
 	Failure Failure
 	// Duration from the moment when TLS was to begin.
 	Duration time.Duration
-	// Version, Key, KeyExchange and Resumed are what was negotiated. Version is NoVersion
-	// where no handshake was completed here, as for a client that was passed through.
+	// Version, CipherSuite (by its IANA number), Key, KeyExchange and Resumed are what was
+	// negotiated. Version is NoVersion where no handshake was completed here, as for a client
+	// that was passed through.
 	Version     policy.Version
+	CipherSuite uint16
 	Key         KeyType
 	KeyExchange KeyExchange
 	Resumed     bool

@@ -240,7 +240,7 @@ func (s *session) report(o Outcome, f Failure) Outcome {
 	}
 	if s.tls != nil && (o == Accepted || o == Observed || o == Explained) {
 		state := s.tls.ConnectionState()
-		event.Version = policy.Version(state.Version)
+		event.Version, event.CipherSuite = policy.Version(state.Version), state.CipherSuite
 		event.KeyExchange, event.Resumed = keyExchange(&state), state.DidResume
 		if !event.Resumed {
 			event.Key = keyType(hs.presented)

@@ -41,7 +41,7 @@ func reportLedger(ctx context.Context, sys system) error {
 		"POSTERN_LEDGER_IDENTITY keeps it, else network: an address, or an IPv6 /64)", into(&f.q.By, report.ParseBy))
 	define(fs, "candidate", "", "clients that this remembered `candidate` of the policy would refuse, in the place of legacy ones",
 		into(&f.q.Candidate, readText))
-	define(fs, "format", "text", "`text`, markdown, csv or json", into(&f.q.Style.Format, report.ParseFormat))
+	define(fs, "format", "text", "`text`, markdown, csv or json, or an inventory as cyclonedx (1.6, a CBOM)", into(&f.q.Style.Format, report.ParseFormat))
 	fs.BoolVar(&f.q.Noise, "noise", false, "list noise too")
 	fs.BoolVar(&f.q.Style.Ready, "ready", false, "say whether it can be cut: exit code 1 while more than -max clients remain")
 	define(fs, "max", "0", "the `number` of clients that may remain", into(&f.q.Max, readCount))
@@ -55,6 +55,7 @@ func reportLedger(ctx context.Context, sys system) error {
 	define(fs, "accounts", "", "a `file` with accounts, one a line, to resolve hashed ones with\nPOSTERN_LEDGER_IDENTITY_KEY_FILE", into(&f.accounts, readText))
 	define(fs, "forget", "", "erase this `account or IP address` from the ledger", into(&f.forget, readText))
 	fs.BoolVar(&f.patterns, "patterns", false, "print how the programs speak that are not known, as POSTERN_PROGRAMS_FILE has it, and nothing\nelse")
+	fs.BoolVar(&f.q.Style.Inventory, "inventory", false, "print what handshakes have agreed on (versions, cipher suites, groups, keys) since the day of\n-since, and nothing else")
 	define(fs, "from", "", "ask the instance with its admin port at this `URL`", into(&f.from, readText))
 	f.flags(fs)
 	f.q.Style.Width = sys.width()
@@ -151,9 +152,12 @@ func (f *reportFlags) options() error {
 	if _, err := netip.ParsePrefix(f.forget); err == nil {
 		return flagError{"forget", "a network: give one account or one IP address, as the report writes it"}
 	}
-	for flag, along := range map[string][]string{"forget": {"env"}, "patterns": {"env", "from", "since"}} {
+	f.q.Style.Inventory = f.q.Style.Inventory || f.q.Style.Format == report.CycloneDX
+	for flag, along := range map[string][]string{
+		"forget": {"env"}, "patterns": {"env", "from", "since"}, "inventory": {"env", "from", "since", "format"},
+	} {
 		for _, name := range f.given {
-			if slices.Contains(f.given, flag) && name != flag && !slices.Contains(along, name) {
+			if (slices.Contains(f.given, flag) || flag == "inventory" && f.q.Style.Inventory) && name != flag && !slices.Contains(along, name) {
 				return flagError{flag, "does not go with -" + name + ": leave that out"}
 			}
 		}

@@ -37,10 +37,11 @@ type batch struct {
 	refusals       map[refusal]span
 	suspects       []netip.Addr // may be scanners
 	dropped        int64        // handshakes, since a candidate's ledger is full
+	negotiated     map[negotiatedKey]int64
 }
 
 func (b *batch) empty() bool {
-	return len(b.sightings)+len(b.hellos)+len(b.logins)+len(b.accounts)+len(b.refusals) == 0
+	return len(b.sightings)+len(b.hellos)+len(b.logins)+len(b.accounts)+len(b.refusals)+len(b.negotiated) == 0
 }
 
 // Run writes every few seconds until the context ends; Close writes the rest.
@@ -63,6 +64,7 @@ func (r *Recorder) Run(ctx context.Context) {
 // Close writes the rest, and tries again until it succeeds or the context ends.
 // Nothing may be recorded after it. The store stays open.
 func (r *Recorder) Close(ctx context.Context) error {
+	r.negotiated.due = time.Time{}
 	for {
 		err := r.Flush(ctx)
 		if err == nil {
@@ -132,13 +134,14 @@ func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {
 	// meanwhile would find no row.
 	last := &batch{}
 	r.queue.gather(last)
+	r.negotiated.gather(last, r.now())
 	for i := 0; i < shardCount; {
 		b := &batch{}
 		for ; i < shardCount && len(b.sightings) < batchRows; i++ {
 			r.shards[i].gather(b)
 		}
 		if i == shardCount {
-			b.logins, b.accounts, b.hellos, b.refusals = last.logins, last.accounts, last.hellos, last.refusals
+			b.logins, b.accounts, b.hellos, b.refusals, b.negotiated = last.logins, last.accounts, last.hellos, last.refusals, last.negotiated
 		}
 		if b.empty() {
 			continue
@@ -174,6 +177,7 @@ func (r *Recorder) acknowledge(b *batch) {
 		}
 	}
 	r.queue.acknowledge(b)
+	r.negotiated.acknowledge(b, r.now())
 	if r.dropped.Add(uint64(b.dropped)); b.dropped > 0 && !r.store.full {
 		r.store.full = true
 		r.log.Error("the ledger of a candidate is full, leaving out further clients", "ledger", r.store.name, "sightings", r.store.most)

@@ -29,10 +29,11 @@ type Recorder struct {
 	identity func(account string) string
 	flushed  func()
 
-	shards  [shardCount]shard
-	queue   queue
-	pending atomic.Int64 // entries that hold something to be written
-	dropped atomic.Uint64
+	shards     [shardCount]shard
+	queue      queue
+	negotiated negotiatedCounts
+	pending    atomic.Int64 // entries that hold something to be written
+	dropped    atomic.Uint64
 	// remembered are those of candidates; none where this is one.
 	remembered atomic.Pointer[[]*Recorder]
 
@@ -78,6 +79,7 @@ func NewRecorder(o Options) *Recorder {
 		r.shards[i].entries, r.shards[i].today = make(map[entryKey]*entry), make(map[int64]*variants)
 	}
 	r.queue.init()
+	r.negotiated.by = make(map[negotiatedKey]int64)
 	r.clients.Store(new(clients))
 	r.remembered.Store(new([]*Recorder))
 	r.lastGood.Store(r.now().Unix())
@@ -131,9 +133,10 @@ func (r *Recorder) Backlog() Backlog {
 	return b
 }
 
-// Handshake records a legacy handshake, or one that remembered candidates refuse. In the
-// steady state it does not allocate.
+// Handshake records what a handshake has agreed on, and a legacy one, or one that remembered
+// candidates refuse. In the steady state it does not allocate.
 func (r *Recorder) Handshake(h *proxy.Handshake) {
+	r.negotiated.add(h, r.now().Unix()/secondsADay)
 	for o := range r.concerned(h.Conn) {
 		o.record(h)
 	}

@@ -62,7 +62,7 @@ func (w *writer) update() {
 		statements = w.d.statements([]string{"tables", "from version 1"}[have])
 	}
 	set := fmt.Sprintf(`UPDATE postern_ledger SET version = %[1]d WHERE version <> %[1]d`, schemaVersion)
-	if w.runAll(slices.Concat(statements, []string{set, begin()}, w.d.statements("guards"))); w.err != nil {
+	if w.runAll(slices.Concat(statements, []string{set, begin()}, w.d.statements("added"))); w.err != nil {
 		w.err = fmt.Errorf("making its tables: %w", w.err)
 	}
 }

@@ -180,10 +180,10 @@ part, and clients are recorded meanwhile. Indexes come last, in one go.
 {{- /*
 What rules with a guard or a grace have refused or told why, of clients ([policy.ClientPrefix])
 that had logged in before, and which guards have tripped. With its bucket begin the ids of a
-client's sightings. Refusals up to released do not count. Versions that know no guards leave
-them alone.
+client's sightings. Refusals up to released do not count. And what handshakes have agreed on.
+Versions that know none of these leave them alone.
 */}}
-{{define "guards" -}}
+{{define "added" -}}
 	CREATE TABLE IF NOT EXISTS refusals (
 		rule TEXT NOT NULL,
 		network BIGINT NOT NULL,
@@ -193,4 +193,13 @@ them alone.
 		PRIMARY KEY (rule, network));
 	CREATE INDEX IF NOT EXISTS refusals_by_time ON refusals (rule, last_seen);
 	CREATE TABLE IF NOT EXISTS guards (rule TEXT PRIMARY KEY, tripped BIGINT NOT NULL, released BIGINT NOT NULL);
+	CREATE TABLE IF NOT EXISTS negotiated (
+		day BIGINT NOT NULL,
+		listener TEXT NOT NULL,
+		version TEXT NOT NULL,
+		cipher_suite TEXT NOT NULL,
+		key_exchange TEXT NOT NULL,
+		key_type TEXT NOT NULL,
+		handshakes BIGINT NOT NULL,
+		PRIMARY KEY (day, listener, version, cipher_suite, key_exchange, key_type));
 {{- end}}

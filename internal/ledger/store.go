@@ -325,7 +325,7 @@ func makeInMemory(c modernc.ExecQuerierContext, dsn string) error {
 	if !strings.Contains(dsn, inMemory) {
 		return nil
 	}
-	for _, statement := range slices.Concat(sqlite.statements("tables"), []string{begin()}, sqlite.statements("guards")) {
+	for _, statement := range slices.Concat(sqlite.statements("tables"), []string{begin()}, sqlite.statements("added")) {
 		if _, err := c.ExecContext(context.Background(), statement, nil); err != nil {
 			return fmt.Errorf("making its tables: %w", err)
 		}

@@ -97,6 +97,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 		w.logins(b.logins)
 		w.accounts(w.ofKnown(s, b.accounts))
 		w.scanners(b.suspects)
+		w.negotiated(b.negotiated)
 	})
 }
 

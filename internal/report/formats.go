@@ -26,6 +26,8 @@ const (
 	Markdown Format = "markdown"
 	CSV      Format = "csv"
 	JSON     Format = "json"
+	// CycloneDX is version 1.6 of that, a cryptography bill of materials, of an Inventory.
+	CycloneDX Format = "cyclonedx"
 	// Patterns are those of a report by program whose programs are not known, as an
 	// operator's file has them ([programs.Load]).
 	Patterns Format = "patterns"
@@ -35,7 +37,7 @@ const (
 func (f Format) ContentType() string {
 	return map[Format]string{
 		Text: "text/plain; charset=utf-8", Markdown: "text/markdown; charset=utf-8",
-		CSV: "text/csv; charset=utf-8; header=present", JSON: "application/json", Patterns: "text/tab-separated-values; charset=utf-8",
+		CSV: "text/csv; charset=utf-8; header=present", JSON: "application/json", CycloneDX: "application/vnd.cyclonedx+json; version=1.6", Patterns: "text/tab-separated-values; charset=utf-8",
 	}[f]
 }
 
@@ -44,7 +46,7 @@ func ParseFormat(s string) (Format, error) {
 	if f := Format(s); f.ContentType() != "" {
 		return f, nil
 	}
-	return "", fmt.Errorf("%.40q is none of text, markdown, csv, json", s)
+	return "", fmt.Errorf("%.40q is none of text, markdown, csv, json, or cyclonedx for an inventory", s)
 }
 
 // Style is how a report is written.
@@ -58,6 +60,8 @@ type Style struct {
 	Summary bool
 	// Mail writes the accounts to write to, and nothing else.
 	Mail bool
+	// Inventory writes an Inventory, and nothing else.
+	Inventory bool
 	// Width is the most columns of a text; 0 for [text.Width].
 	Width int
 }
@@ -101,6 +105,9 @@ func (s *Style) members() bool { return s.Format == JSON || s.Format == CSV }
 func (f *Facts) Write(ctx context.Context, w io.Writer, o Options, s Style) (*Report, error) {
 	p := begin(f, o, &s)
 	defer p.close()
+	if s.Inventory {
+		return p.Report, p.inventory(ctx, w)
+	}
 	out := output{bufio.NewWriterSize(w, 64<<10), p}
 	out.head()
 	p.answers = out.Flush

@@ -32,7 +32,7 @@ func ParseSince(s string, now time.Time) (time.Duration, error) {
 }
 
 // Query is a request as parameters: since, by, candidate, noise=include, max, max_unknown,
-// mail=1, format, ready=1, top, width and summary=1.
+// mail=1, format, ready=1, top, width, summary=1 and inventory=1.
 type Query struct {
 	Options
 	Style Style
@@ -43,7 +43,7 @@ func ParseQuery(values url.Values) (q Query, err error) {
 	q.Since, _ = ParseSince(DefaultSince, time.Now())
 	q.Style = Style{Format: JSON, Top: DefaultTop}
 	numbers := map[string]*int{"max": &q.Max, "max_unknown": &q.MaxUnknown, "top": &q.Style.Top, "width": &q.Style.Width}
-	switches := map[string]*bool{"ready": &q.Style.Ready, "summary": &q.Style.Summary, "mail": &q.Mail}
+	switches := map[string]*bool{"ready": &q.Style.Ready, "summary": &q.Style.Summary, "mail": &q.Mail, "inventory": &q.Style.Inventory}
 	for name, given := range values {
 		if len(given) != 1 {
 			return q, fmt.Errorf("%.40q is given %d times: give it once", name, len(given))
@@ -75,13 +75,14 @@ func ParseQuery(values url.Values) (q Query, err error) {
 				}
 				break
 			}
-			return q, fmt.Errorf("unknown parameter %.40q: use since, by, candidate, noise, max, max_unknown, mail, format, ready, top, width, summary", name)
+			return q, fmt.Errorf("unknown parameter %.40q: use since, by, candidate, noise, max, max_unknown, mail, format, ready, top, width, summary, inventory", name)
 		}
 		if err != nil {
 			return q, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	q.Style.Mail = q.Mail
+	q.Style.Inventory = q.Style.Inventory || q.Style.Format == CycloneDX
 	return q, nil
 }
 
@@ -105,6 +106,7 @@ func (q *Query) Values() url.Values {
 	set("top", strconv.Itoa(s.Top), s.Top != DefaultTop)
 	set("ready", "1", s.Ready)
 	set("summary", "1", s.Summary)
+	set("inventory", "1", s.Inventory)
 	return v
 }
 

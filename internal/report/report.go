@@ -219,8 +219,9 @@ type Facts struct {
 	Began time.Time
 	// Retention is the ledger's; 0 is unknown.
 	Retention time.Duration
-	// Source has the clients.
-	Source Source `json:"-"`
+	// Source has the clients, and Negotiated what handshakes have agreed on since a time.
+	Source     Source                                                        `json:"-"`
+	Negotiated func(context.Context, time.Time) ([]ledger.Negotiated, error) `json:"-"`
 	// Dir is where what does not fit into memory is written, to files without a
 	// name; empty is os.TempDir.
 	Dir string
@@ -262,7 +263,7 @@ func (f *Facts) Of(ctx context.Context, store *ledger.Store, o Options) (err err
 		}
 		of = store.Candidate(floor)
 	}
-	f.Source = of.Scan
+	f.Source, f.Negotiated = of.Scan, store.Negotiated
 	f.Began, err = of.Began(ctx)
 	return cmp.Or(err, f.guards(ctx, store))
 }
