@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"postern/internal/certs"
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -159,7 +160,7 @@ func (m *Metrics) Handshake(h *proxy.Handshake) {
 		if h.PassedThrough() {
 			return // what becomes of its handshake is not seen here
 		}
-		m.sessions.at(l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), oneIf(h.Resumed)).Add(1)
+		m.sessions.at(l, slices.Index(sessionVersions, h.Version), slices.Index(proxy.KeyTypes, h.Key), text.Either(h.Resumed, 1, 0)).Add(1)
 		m.keyExchanges.at(l, slices.Index(proxy.KeyExchanges, h.KeyExchange)).Add(1)
 		m.handshakeTime[l].Observe(h.Duration.Seconds())
 	}
@@ -217,7 +218,7 @@ func (m *Metrics) UpstreamGreeted(string) {}
 
 // UpstreamUp notes whether the upstream serves clients.
 func (m *Metrics) UpstreamUp(name string, problem error) {
-	m.upstreamUp.at(slices.Index(m.upstreams, name)).Store(int64(oneIf(problem == nil)))
+	m.upstreamUp.at(slices.Index(m.upstreams, name)).Store(text.Either[int64](problem == nil, 1, 0))
 }
 
 // Handovers counts upgrades in place, and returns how many there were.
@@ -232,7 +233,7 @@ func (m *Metrics) CertificateReload(ok, all bool) {
 	if !ok {
 		m.reloads.at().Add(1)
 	}
-	m.reloaded.at().Store(int64(oneIf(all)))
+	m.reloaded.at().Store(text.Either[int64](all, 1, 0))
 }
 
 var (
@@ -255,13 +256,6 @@ func certificates(served []certs.Info, ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(notAfter, prometheus.GaugeValue, float64(c.Leaf.NotAfter.Unix()), label)
 		ch <- prometheus.MustNewConstMetric(notBefore, prometheus.GaugeValue, float64(c.Leaf.NotBefore.Unix()), label)
 	}
-}
-
-func oneIf(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // utf8Label makes a label value of a text that may be any bytes, as the name

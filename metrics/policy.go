@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -99,11 +100,11 @@ func (s *policySeries) collect(ch chan<- prometheus.Metric) {
 	for _, l := range s.listeners {
 		now := snapshot.ModeFor(string(l))
 		for _, mode := range policy.Modes {
-			ch <- prometheus.MustNewConstMetric(s.mode, prometheus.GaugeValue, float64(oneIf(mode == now)), string(l), mode.String())
+			ch <- prometheus.MustNewConstMetric(s.mode, prometheus.GaugeValue, text.Either(mode == now, 1.0, 0), string(l), mode.String())
 		}
 	}
 	for _, g := range p.Guards() {
-		ch <- prometheus.MustNewConstMetric(s.tripped, prometheus.GaugeValue, float64(oneIf(!g.Tripped.IsZero())), g.Rule)
+		ch <- prometheus.MustNewConstMetric(s.tripped, prometheus.GaugeValue, text.Either(g.Tripped.IsZero(), 0, 1.0), g.Rule)
 	}
 	for _, r := range p.Rules() {
 		ch <- prometheus.MustNewConstMetric(s.share, prometheus.GaugeValue, r.ShareAt(t), r.Name)

@@ -77,16 +77,14 @@ func (b *ledgerRunner) run(ctx context.Context, g *Runtime) {
 	defer close(b.done)
 	var others sync.WaitGroup
 	others.Go(func() { b.recorder.Run(ctx) })
-	others.Go(func() {
-		for pause(g.serving, guardEvery) {
-			g.checkGuards(g.serving)
-		}
-	})
-	others.Go(func() {
-		for pause(g.serving, guardEvery) {
-			b.recorder.Graces(g.serving, g.policy.Load().file)
-		}
-	})
+	graces := func(ctx context.Context) { b.recorder.Graces(ctx, g.policy.Load().file) }
+	for _, follow := range []func(context.Context){g.checkGuards, graces} {
+		others.Go(func() {
+			for pause(g.serving, guardEvery) {
+				follow(g.serving)
+			}
+		})
+	}
 	others.Go(func() {
 		g.upgrade(g.serving)
 		g.prune(g.serving)

@@ -36,7 +36,7 @@ func Each[T, U any](list []T, f func(T) U) []U {
 }
 
 // Either is yes if that is so, else no.
-func Either(so bool, yes, no string) string {
+func Either[T any](so bool, yes, no T) T {
 	if so {
 		return yes
 	}
