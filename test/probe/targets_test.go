@@ -42,7 +42,7 @@ func TestTargetsMayStandInAFile(t *testing.T) {
 		{"-targets " + filepath.Dir(file), 2, []string{"-targets"}},
 		{"-targets " + slip, 2, []string{"-targets: " + slip + `:2: "imaps://mail.example.org": `}},
 		{"-targets " + long, 2, []string{"-targets: " + long + ": longer than 1 MB"}},
-		{"-timeout 5 " + addr, 2, []string{`"5"`, "-timeout", "a duration, as in 20s"}},
+		{"-timeout 5 " + addr, 2, []string{`"5"`, "-timeout", "write one such as 10s"}},
 		{"", 2, []string{"HOST:PORT"}},
 		{"-starttls smtp " + addr, 2, []string{"-starttls", "imap or pop3"}},
 		{"-floor tls1.1 " + addr, 2, []string{"-floor", "tls1.2"}},
