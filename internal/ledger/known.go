@@ -30,7 +30,7 @@ func (q *queue) identify(k clientKey, listener, pattern string, since int64, t *
 	q.mu.RLock()
 	defer q.mu.RUnlock()
 	n := Known{Library: t.Library(k.ja4), SpeaksLike: t.SpeaksLike(pattern)}
-	var said, speaks []string
+	said, speaks := make([]string, 0, maxAccounts), make([]string, 0, maxAccounts) // on the stack
 	mixed := false
 	for _, a := range q.known.accounts[k] {
 		mixed = mixed || a.noID
@@ -78,8 +78,7 @@ func goneOn(accounts []knownAccount, pattern string) bool {
 // infer finds the accounts of an address where one of them agrees with a client: one
 // program may have several fingerprints.
 func (q *queue) infer(n *Known, k clientKey, pattern string, since int64, t *programs.Table) {
-	var accounts []string
-	agrees := false
+	accounts, agrees := make([]string, 0, maxAccounts), false
 	library := programs.Stable(k.ja4)
 	for _, ja4 := range q.known.at[k.client] {
 		for _, a := range q.known.accounts[clientKey{k.client, ja4}] {
