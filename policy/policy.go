@@ -135,6 +135,9 @@ type NotRemembered struct{ error }
 // RememberedFloor returns the floor of a remembered candidate.
 func (p *Policy) RememberedFloor(name string) (Floor, error) {
 	c, err := oneOf("remembered candidate", "", p.Remembered(), name)
+	if err != nil && len(p.Remembered()) == 0 {
+		err = fmt.Errorf("the policy remembers no candidate %q: write remember: true to one under candidates", clip(name))
+	}
 	if err != nil {
 		err = NotRemembered{err}
 	}

@@ -346,6 +346,10 @@ func TestRememberedCandidatesMarkWhomTheyRefuse(t *testing.T) {
 	if _, err := p.RememberedFloor("counted"); !errors.As(err, new(NotRemembered)) || err.Error() != `no such remembered candidate "counted": use aead, tls13` {
 		t.Errorf("%v", err)
 	}
+	none := policyOf(t, "floor: tls1.2", "mode: observe")
+	if _, err := none.RememberedFloor("x"); !errors.As(err, new(NotRemembered)) || !strings.HasPrefix(err.Error(), `the policy remembers no candidate "x": write remember: true`) {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestCandidatesAreJudgedBesideTheFloor(t *testing.T) {
