@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/internal/posterntest"
 )
@@ -210,6 +211,10 @@ func TestPOP3CapabilitiesInTLSAreTrue(t *testing.T) {
 func TestPlaintextLoginsAreRefusedAndForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "enforce")
+	// What Postern has asked Dovecot for itself, over IMAP and POP3, is logged by and by.
+	for deadline := time.Now().Add(5 * time.Second); strings.Count(w.dovecot.Log(t), "no auth attempts") < 2 && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
 	seen := strings.Count(w.dovecot.Log(t), "-login: ")
 
 	c := posterntest.NewClient(w.DialFrom(t, "imap", elsewhere), "imap")
