@@ -66,7 +66,7 @@ var mutants = []mutant{
 	{"a client may say where it comes from", "internal/mailproto forbiddenID", body, first("return false"), "internal/mailproto TestForbiddenIDFieldsAreTakenOut"},
 	{"STARTTLS is offered inside TLS", "internal/mailproto FilterIMAPCapabilities", part("STARTTLS", 1), never, "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromAllFourPlaces"},
 	{"channel binding is offered", "internal/mailproto bindsChannel", body, first("return false"), "internal/mailproto TestCapabilitiesThatDoNotHoldInsideTLSDisappearFromCAPA"},
-	{"a certificate of an upstream need not be right", "proxy Server.SetUpstreamRoots", call("Store", 1), first("c.InsecureSkipVerify = true"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
+	{"a certificate of an upstream need not be right", "proxy Server.SetUpstreamRoots", argument(1, "Store", 1), becomes("&tls.Config{InsecureSkipVerify: true}"), "test/upstream TestABadUpstreamCertificateIsNeverTrusted"},
 	{"anybody is believed a PROXY header", "proxy session.proxyHeaderDue", body, first("return true"), "test/upstream TestPROXYHeadersFromOtherPeersAreNotBelieved"},
 
 	// Invariant: credentials reach no log, metric or event.
