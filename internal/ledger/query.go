@@ -198,8 +198,8 @@ type Found struct {
 // Find returns what Clients and Count do, in one pass where no index has both.
 func (s *Store) Find(ctx context.Context, f Filter, o Order, cursor string, limit int) (p Found, err error) {
 	if f.plain() || f.Keep != nil || limit == 0 {
-		if p.Total, err = s.Count(ctx, f); err == nil {
-			p.Clients, p.Next, err = s.Clients(ctx, f, o, cursor, limit)
+		if p.Clients, p.Next, err = s.Clients(ctx, f, o, cursor, limit); err == nil {
+			p.Total, err = s.Count(ctx, f) // last: whoever comes in between is counted, not listed
 		}
 		return p, err
 	}
