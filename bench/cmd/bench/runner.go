@@ -28,7 +28,7 @@ type runner struct {
 
 // measureAll sets everything up, goes all rounds and takes it down again.
 func measureAll(ctx context.Context, o options) (*report.Run, error) {
-	env := &measure.Env{Dir: o.scratch, Quick: o.quick, IdleSteps: o.steps, Profile: o.profile != ""}
+	env := &measure.Env{Dir: o.scratch, Quick: o.quick, IdleSteps: o.steps, Profile: o.profile != "" || o.old != ""}
 	fds, err := raiseFiles(200000)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 
 	"postern/bench/internal/client"
 	"postern/bench/internal/proc"
+	"postern/bench/internal/profiles"
 	"postern/bench/internal/subject"
 )
 
@@ -24,6 +25,7 @@ func idleColumns(steps []int) []Column {
 	}
 	add(steps, "pss_kb", "PSS KB/session", "%.1f", true)
 	add(steps, "anon_kb", "of it anonymous", "%.1f", true)
+	add(steps, "live_kb", "live after a collection, KB/session", "%.2f", true)
 	add(last, "rss_kb", "RSS KB/session", "%.1f", false)
 	add(last, "kernel_kb", "kernel KB/session", "%.1f", false)
 	add(steps, "hs_cpu_ms", "handshake CPU ms", "%.3f", true)
@@ -32,6 +34,7 @@ func idleColumns(steps []int) []Column {
 	return append(cols,
 		Column{Key: "hs_growth", Title: "dearest handshake / cheapest", Format: "%.2f"},
 		Column{Key: "empty_mb", Title: "PSS MB when empty, 10 s after the start", Format: "%.1f"},
+		Column{Key: "empty_live_mb", Title: "live when empty, after a collection, MB", Format: "%.2f", Ratio: true},
 		Column{Key: "after_mb", Title: "PSS MB 10 s after all left", Format: "%.1f", Ratio: true},
 		Column{Key: "after_anon_mb", Title: "of it anonymous", Format: "%.1f", Ratio: true})
 }
@@ -52,6 +55,13 @@ var idle = &Measure{
 			return err
 		}
 		h.memory, h.kernel = proc.Memory(in.Roots), proc.Kernel()
+		var err error
+		if h.live, err = live(in); err != nil {
+			return err
+		}
+		if h.live > 0 {
+			v["empty_live_mb"] = h.live / (1 << 20)
+		}
 		var costs []float64
 		for i, step := range e.IdleSteps {
 			if err := h.step(step, i == len(e.IdleSteps)-1, v, n); err != nil {
@@ -81,6 +91,7 @@ type holder struct {
 	t      client.Target
 	memory proc.Mem // before they came
 	kernel int64
+	live   float64 // bytes
 	held   []*client.Conn
 }
 
@@ -112,6 +123,13 @@ func (h *holder) step(n int, last bool, v Values, notes Notes) error {
 	quiet := h.span(4 * time.Second)
 	time.Sleep(quiet)
 	v[At("idle_cpu_pct", n)] = 100 * proc.CPU(h.in.Roots).Sub(t0).Total.Seconds() / quiet.Seconds()
+	now, err := live(h.in)
+	if err != nil {
+		return err
+	}
+	if now > 0 {
+		v[At("live_kb", n)] = (now - h.live) / 1024 / float64(n)
+	}
 	hs := Values{}
 	cfg := func() *tls.Config { return h.t.TLS }
 	if err := connections(h.in, h.span(2*time.Second), cfg, false, hs, notes); err != nil {
@@ -119,6 +137,15 @@ func (h *holder) step(n int, last bool, v Values, notes Notes) error {
 	}
 	v[At("hs_cpu_ms", n)] = hs["cpu_ms"]
 	return nil
+}
+
+// live is the memory in bytes that an instance of Postern holds on to; 0 where it
+// serves no profiles.
+func live(in *subject.Instance) (float64, error) {
+	if !in.Profile || !in.Ours {
+		return 0, nil
+	}
+	return profiles.Live(fmt.Sprintf("127.0.0.1:%d", in.Admin))
 }
 
 // usedSessions is how many sessions move data before they idle.

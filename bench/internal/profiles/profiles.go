@@ -2,6 +2,7 @@
 package profiles
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/google/pprof/profile"
@@ -56,6 +58,14 @@ func (p *CPU) Stop() (*profile.Profile, error) {
 
 // fetch gets one profile.
 func fetch(addr, name string) (*profile.Profile, error) {
+	b, err := get(addr, name)
+	if err != nil {
+		return nil, err
+	}
+	return profile.ParseData(b)
+}
+
+func get(addr, name string) ([]byte, error) {
 	c := http.Client{Timeout: 30 * time.Second}
 	resp, err := c.Get("http://" + addr + "/debug/pprof/" + name)
 	if err != nil {
@@ -66,7 +76,7 @@ func fetch(addr, name string) (*profile.Profile, error) {
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
 		return nil, fmt.Errorf("profile %s: %s: %s", name, resp.Status, b)
 	}
-	return profile.Parse(resp.Body)
+	return io.ReadAll(resp.Body)
 }
 
 // Snapshot writes the heap and the goroutines as <prefix>-heap.pprof and
@@ -82,6 +92,25 @@ func Snapshot(addr, prefix string) error {
 		}
 	}
 	return nil
+}
+
+// Live is the memory in bytes of the heap after a collection, and of the stacks.
+func Live(addr string) (float64, error) {
+	var m runtime.MemStats
+	for range 2 { // a pool lets go of what nobody asked for between two
+		text, err := get(addr, "heap?gc=1&debug=1")
+		if err != nil {
+			return 0, err
+		}
+		for line := range bytes.Lines(text) {
+			_, _ = fmt.Sscanf(string(line), "# HeapAlloc = %d", &m.HeapAlloc)
+			_, _ = fmt.Sscanf(string(line), "# Stack = %d", &m.StackInuse)
+		}
+	}
+	if m.HeapAlloc == 0 || m.StackInuse == 0 {
+		return 0, errors.New("the profile of the heap does not say how large it is")
+	}
+	return float64(m.HeapAlloc + m.StackInuse), nil
 }
 
 // Write writes a profile to a file, whose directory it makes if need be.

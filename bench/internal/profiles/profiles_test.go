@@ -6,6 +6,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -43,10 +44,37 @@ func TestProfilesOfARunningProcess(t *testing.T) {
 	}
 }
 
+func TestLiveMemoryIsWhatIsHeld(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(pprof.Index))
+	defer s.Close()
+	addr := strings.TrimPrefix(s.URL, "http://")
+	read := func() float64 {
+		live, err := Live(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	before := read()
+	held := make([]byte, 8<<20)
+	if grown := read() - before; grown < 7<<20 || grown > 9<<20 {
+		t.Errorf("%.0f bytes more with 8 MB held", grown)
+	}
+	runtime.KeepAlive(held)
+	held = nil
+	if grown := read() - before; grown < -1<<20 || grown > 1<<20 {
+		t.Errorf("%.0f bytes more with nothing held", grown)
+	}
+}
+
 func TestAProcessWithoutProfilesIsAnError(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()
-	if _, err := StartCPU(strings.TrimPrefix(s.URL, "http://")).Stop(); err == nil {
+	addr := strings.TrimPrefix(s.URL, "http://")
+	if _, err := StartCPU(addr).Stop(); err == nil {
 		t.Error("a profile came of nothing")
+	}
+	if live, err := Live(addr); err == nil {
+		t.Errorf("%.0f bytes are live in nothing", live)
 	}
 }

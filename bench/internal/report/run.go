@@ -20,6 +20,16 @@ type Record struct {
 	Error   string         `json:",omitempty"`
 }
 
+// columns are those of a measure that there are figures for.
+func (r *Run) columns(m *measure.Measure) []measure.Column {
+	return slices.DeleteFunc(slices.Clone(m.ColumnsAt(r.IdleSteps)), func(c measure.Column) bool {
+		return !slices.ContainsFunc(r.Records, func(rec Record) bool {
+			_, ok := rec.Values[c.Key]
+			return ok && rec.Measure == m.Name
+		})
+	})
+}
+
 // Subject is what the report says of a subject.
 type Subject struct {
 	Name    string

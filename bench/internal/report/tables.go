@@ -70,7 +70,7 @@ func (r *Run) SummaryTable() string {
 	head = append(head, names...)
 	var rows [][]string
 	for _, m := range measure.All() {
-		for _, c := range m.ColumnsAt(r.IdleSteps) {
+		for _, c := range r.columns(m) {
 			if !c.Ratio || !r.has(m.Name) {
 				continue
 			}
@@ -115,7 +115,7 @@ func (r *Run) Sections() []Section {
 // measureTable has a row for each subject: the lowest of the rounds, or the
 // highest where more is better, and the ratio to haproxy within each round.
 func (r *Run) measureTable(m *measure.Measure) string {
-	columns := m.ColumnsAt(r.IdleSteps)
+	columns := r.columns(m)
 	head := []string{""}
 	for _, c := range columns {
 		head = append(head, c.Title)

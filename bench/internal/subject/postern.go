@@ -19,7 +19,7 @@ func OldPostern(path string) *Subject { return postern("postern-old", at(path)) 
 
 func postern(name string, bin func() string) *Subject {
 	return &Subject{
-		Name: name, Note: "as `serve` comes: metrics, log, ledger in memory, mode enforce",
+		Name: name, Ours: true, Note: "as `serve` comes: metrics, log, ledger in memory, mode enforce",
 		Size: func() string { return fileSize(bin()) },
 		Bin:  bin,
 		Version: func() string {

@@ -56,6 +56,8 @@ type Subject struct {
 	Version func() string
 	// Direct: no subject process and no TLS, the stub itself.
 	Direct bool
+	// Ours: it is a Postern.
+	Ours bool
 	// Root: it runs as root alone.
 	Root bool
 }
