@@ -3,6 +3,7 @@ package check
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"testing"
@@ -17,10 +18,11 @@ func TestWhatAnOldServerAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		serve   func(net.Conn)
 		failure string
+		timeout string // of the upstream; by default 10s
 		off     bool
 	}{
 		"alert":    {serve: says("\x15\x03\x01\x00\x02\x02\x46")},
-		"silent":   {serve: says(""), failure: "no answer in 500ms"},
+		"silent":   {serve: says(""), failure: "no answer in 2s", timeout: "2s"},
 		"text":     {serve: says(posterntest.IMAPGreeting), failure: `not a port for TLS: name that port: it says "* OK [CAPABILITY`},
 		"hangs up": {serve: func(c net.Conn) { c.Read(make([]byte, 4096)) }, failure: "it hangs up on a hello"},
 		"down":     {failure: "dialing: dial tcp"},
@@ -31,7 +33,8 @@ func TestWhatAnOldServerAnswers(t *testing.T) {
 			if test.serve == nil {
 				old.Close()
 			}
-			set := []string{"UPSTREAM_IMAP=" + imap.URL("imap"), "UPSTREAM_PASSTHROUGH_IMAPS=" + old.Addr(), "UPSTREAM_TIMEOUT=500ms"}
+			set := []string{"UPSTREAM_IMAP=" + imap.URL("imap"), "UPSTREAM_PASSTHROUGH_IMAPS=" + old.Addr(),
+				"UPSTREAM_TIMEOUT=" + cmp.Or(test.timeout, "10s")}
 			if test.off {
 				set = append(set, "LISTEN_IMAPS=off")
 			}
@@ -67,7 +70,7 @@ func says(answer string) func(net.Conn) {
 
 func TestAnOldServerBehindAPROXYHeaderIsAskedWithOne(t *testing.T) {
 	old := posterntest.StartRawUpstream(t, says("\x15\x03\x01\x00\x02\x02\x46"))
-	Run(t.Context(), environ(t, "UPSTREAM_PASSTHROUGH_IMAPS="+old.Addr(), "UPSTREAM_PROXY_PROTOCOL=v2", "UPSTREAM_TIMEOUT=500ms"), false, nobody)
+	Run(t.Context(), environ(t, "UPSTREAM_PASSTHROUGH_IMAPS="+old.Addr(), "UPSTREAM_PROXY_PROTOCOL=v2", "UPSTREAM_TIMEOUT=10s"), false, nobody)
 	old.Close()
 	in := bufio.NewReader(bytes.NewReader(old.Received(0)))
 	h, err := proxyproto.Read(in)

@@ -124,6 +124,7 @@ var upstreamTests = map[string]struct {
 	reply                  func(string) string
 	certName               string
 	set                    []string
+	waits                  bool // for the time-out
 	failure, warning       string
 }{
 	"imap":                    {scheme: "imap", greeting: imapOK, reply: imapWith("IMAP4rev1 AUTH=PLAIN")},
@@ -135,7 +136,7 @@ var upstreamTests = map[string]struct {
 	"imap - BYE":             {scheme: "imap", greeting: "* BYE too \x1b[2Jmany\r\n", reply: imapWith(""), failure: `upstream greets with "* BYE too \x1b[2Jmany\r\n"`},
 	"imap - PREAUTH":         {scheme: "imap", greeting: "* PREAUTH hi\r\n", reply: imapWith("IMAP4rev1"), failure: "let it ask for a login"},
 	"imap - POP3 there":      {scheme: "imap", greeting: pop3OK, reply: pop3With(pop3Caps), failure: `upstream greets with "+OK ready\r\n", which is POP3: name`},
-	"imap - silent":          {scheme: "imap", reply: imapWith(""), failure: "if it is a port for TLS, or set POSTERN_UPSTREAM_PROXY_PROTOCOL=v2 if it waits"},
+	"imap - silent":          {scheme: "imap", waits: true, reply: imapWith(""), failure: "if it is a port for TLS, or set POSTERN_UPSTREAM_PROXY_PROTOCOL=v2 if it waits"},
 	"imap - no capabilities": {scheme: "imap", greeting: imapOK, reply: tagged("BAD no"), failure: `upstream greets, but answers CAPABILITY with "BAD no"`},
 	"imap - v1":              {scheme: "imap", greeting: imapOK, reply: behindHeader(imapWith("IMAP4rev1 LOGINDISABLED")), set: []string{"UPSTREAM_PROXY_PROTOCOL=v1"}, warning: refuses + "POSTERN_UPSTREAM_PROXY_PROTOCOL=v1 cannot say"},
 	"imap - Cyrus":           {scheme: "imap", greeting: "* OK mail Cyrus IMAP 3.12 server ready\r\n", reply: imapWith("IMAP4rev1 LOGINDISABLED"), warning: refuses + "use imaps:// or imap+starttls://, or set allowplaintext: yes"},
@@ -146,7 +147,7 @@ var upstreamTests = map[string]struct {
 		}
 		return imapWith("IMAP4rev1")(line)
 	}, set: []string{"UPSTREAM_PROXY_PROTOCOL=v1"}, failure: "POSTERN_UPSTREAM_PROXY_PROTOCOL"},
-	"imap - BYE after all": {scheme: "imap", greeting: imapOK, reply: func(string) string { return "* BYE go away\r\n" }, failure: `answers CAPABILITY with "* BYE go away"`},
+	"imap - BYE after all": {scheme: "imap", waits: true, greeting: imapOK, reply: func(string) string { return "* BYE go away\r\n" }, failure: `answers CAPABILITY with "* BYE go away"`},
 	"imap - waits": {scheme: "imap", greeting: imapOK, reply: func(line string) string {
 		return "* OK Waiting for authentication process..\r\n" + imapWith("IMAP4rev1")(line)
 	}},
@@ -158,7 +159,7 @@ var upstreamTests = map[string]struct {
 	"imaps - named":        {scheme: "imaps", kind: "tls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"), set: []string{"UPSTREAM_SERVER_NAME=mail.example.org"}},
 	"imaps - no CA":        {scheme: "imaps", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "put the certificate of its CA (CN=postern test CA) into the file of POSTERN_UPSTREAM_CA_FILE"},
 	"imaps - plain there":  {scheme: "imaps", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "write imap+starttls://, imap:// on loopback, or name its port for TLS"},
-	"imap - TLS there":     {scheme: "imap", kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "it does not greet, but answers TLS: write imaps://127.0.0.1:"},
+	"imap - TLS there":     {scheme: "imap", waits: true, kind: "tls", greeting: imapOK, reply: imapWith("IMAP4rev1"), failure: "it does not greet, but answers TLS: write imaps://127.0.0.1:"},
 	"imap+starttls":        {scheme: "imap+starttls", kind: "starttls", greeting: imapOK, reply: imapWith("IMAP4rev1 LOGINDISABLED")},
 	"imap+starttls - another name": {scheme: "imap+starttls", kind: "starttls", certName: "mail.example.org", greeting: imapOK, reply: imapWith("IMAP4rev1"),
 		failure: "TLS with the upstream: tls: failed to verify certificate"},
@@ -188,7 +189,7 @@ var upstreamTests = map[string]struct {
 	"pop3 - without CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("-ERR what?\r\n")},
 	"pop3 - endless CAPA":     {scheme: "pop3", greeting: pop3OK, reply: pop3With("+OK\r\n" + strings.Repeat("X\r\n", 1000)), failure: "answers what was not asked"},
 	"pop3 - refuses":          {scheme: "pop3", greeting: "-ERR [SYS/TEMP] later\r\n", reply: pop3With(""), failure: `upstream greets with "-ERR [SYS/TEMP] later\r\n"`},
-	"pop3 - silent":           {scheme: "pop3", reply: pop3With(""), failure: "no answer in 500ms"},
+	"pop3 - silent":           {scheme: "pop3", waits: true, reply: pop3With(""), failure: "no answer in 2s"},
 	"pop3s":                   {scheme: "pop3s", kind: "tls", greeting: pop3OK, reply: pop3With(pop3Caps)},
 	"pop3s - another name":    {scheme: "pop3s", kind: "tls", certName: "mail.example.org", greeting: pop3OK, reply: pop3With(pop3Caps), failure: "TLS with the upstream: tls: failed to verify certificate"},
 	"pop3+starttls":           {scheme: "pop3+starttls", kind: "starttls", greeting: pop3OK, reply: pop3With(pop3Caps)},
@@ -208,14 +209,12 @@ func TestWhatUpstreamsSay(t *testing.T) {
 			}
 			up := script(t, ca, test.certName, test.kind, test.greeting, test.reply)
 			protocol, _, _ := strings.Cut(strings.TrimSuffix(test.scheme, "s"), "+")
-			set := []string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=", "UPSTREAM_TIMEOUT=500ms"}
-			if strings.Contains(test.scheme, "s") {
-				if !strings.HasSuffix(name, "no CA") {
-					set = append(set, "UPSTREAM_CA_FILE="+ca.File)
-				}
-				if !strings.Contains(name, "silent") {
-					set = append(set, "UPSTREAM_TIMEOUT=10s")
-				}
+			set := []string{"UPSTREAM_IMAP=", "UPSTREAM_POP3=", "UPSTREAM_TIMEOUT=10s"}
+			if test.waits {
+				set = append(set, "UPSTREAM_TIMEOUT=2s")
+			}
+			if strings.Contains(test.scheme, "s") && !strings.HasSuffix(name, "no CA") {
+				set = append(set, "UPSTREAM_CA_FILE="+ca.File)
 			}
 			set = append(set, "UPSTREAM_"+strings.ToUpper(protocol)+"="+up.URL(test.scheme))
 			r := Run(t.Context(), environ(t, append(set, test.set...)...), false, nobody)
