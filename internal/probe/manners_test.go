@@ -153,9 +153,10 @@ func TestLoginBeforeTLSIsSeen(t *testing.T) {
 		for reply, want := range replies {
 			u := posterntest.StartRawUpstream(t, func(c net.Conn) {
 				io.WriteString(c, text.Either(startTLS == "imap", "* OK ready\r\n", "+OK ready\r\n")+reply)
-				io.Copy(io.Discard, c)
+				for lines := bufio.NewScanner(c); lines.Scan() && !strings.HasSuffix(lines.Text(), text.Either(startTLS == "imap", "STARTTLS", "STLS")); {
+				}
 			})
-			l := ask(t, u.Addr(), "", Options{StartTLS: startTLS, Timeout: 2 * 1e9})
+			l := ask(t, u.Addr(), "", Options{StartTLS: startTLS})
 			if l.Login == nil || *l.Login != want {
 				t.Errorf("%q: login %v, want %v: %s", reply, l.Login, want, l.Summary)
 			}

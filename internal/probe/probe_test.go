@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -291,13 +292,14 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		answer.Store(&b)
 		for _, startTLS := range []string{"", "imap", "pop3"} {
-			begun := time.Now()
-			l := ask(t, u.Addr(), "", Options{StartTLS: startTLS, Timeout: 2 * time.Second})
+			var l *Listener
+			posterntest.Within(t, fmt.Sprintf("probing %q", b), 3*time.Second, func() time.Duration {
+				begun := time.Now()
+				l = ask(t, u.Addr(), "", Options{StartTLS: startTLS, Timeout: 2 * time.Second})
+				return time.Since(begun)
+			})
 			if l.Summary == "" || strings.ContainsFunc(l.Summary, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 				t.Errorf("%q is %q", b, l.Summary)
-			}
-			if took := time.Since(begun); took > 3*time.Second {
-				t.Errorf("%q takes %v", b, took)
 			}
 			var out strings.Builder
 			if err := Write(&out, false, []*Listener{l}, policy.FloorTLS12); err != nil {
