@@ -14,14 +14,23 @@ type stuck struct{ net.Listener }
 
 func (stuck) SetDeadline(time.Time) error { return nil }
 
+// waitTurns waits until so many accept loops have gone round.
+func waitTurns(t *testing.T, g *Proxy, n int64) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); g.turns.Load() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d accept loops have gone round, want %d", g.turns.Load(), n)
+		}
+	}
+}
+
 // The watchdog's question wakes every accept loop, and each goes on after it.
 func TestAcceptsIsFalseWhereAnAcceptLoopIsStuck(t *testing.T) {
 	up := posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).Addr()
 	g := StartProxy(t, policy.Enforce, up, up, nil)
 	for range 3 {
 		g.Accepts()
-		for end := time.Now().Add(time.Minute); g.turns.Load() < 4 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		}
+		waitTurns(t, g, 4)
 		if !g.Accepts() {
 			t.Fatal("not every loop takes connections")
 		}
@@ -32,7 +41,7 @@ func TestAcceptsIsFalseWhereAnAcceptLoopIsStuck(t *testing.T) {
 		if g.Accepts() {
 			t.Error("a loop that is stuck takes connections")
 		}
-		time.Sleep(20 * time.Millisecond)
+		waitTurns(t, g, 3) // of those that are not stuck
 	}
 	g.Shutdown(t.Context())
 	if !g.Accepts() {

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"postern/internal/hello"
 	"postern/internal/mailproto"
 	"postern/internal/netpoll"
@@ -108,7 +106,7 @@ func visitors() []visitor {
 
 // Invariant 6.
 func TestEveryConnectionYieldsItsEventsOnceAndInOrder(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	noLeak(t)
 	t.Run("enforce", func(t *testing.T) { eventsOf(t, policy.Enforce, visitors()) })
 	t.Run("observe", func(t *testing.T) { eventsOf(t, policy.Observe, oldVisitors()) })
 }

@@ -17,6 +17,7 @@ import (
 func TestAnUpstreamIsAskedOnlyWhereNobodyLogsIn(t *testing.T) {
 	g := StartProxy(t, policy.Enforce, posterntest.StartUpstream(t, posterntest.IMAPGreeting, posterntest.IMAPReply).Addr(), "", nil)
 	up := g.upstreams[ProtocolIMAP][0]
+	logins := 0
 	for every := 300 * time.Millisecond; ; every *= 4 {
 		asked := make(chan time.Duration, 1)
 		up.served.Store(int64(time.Since(g.started)))
@@ -31,8 +32,10 @@ func TestAnUpstreamIsAskedOnlyWhereNobodyLogsIn(t *testing.T) {
 		c.ExpectLine(t, "")
 		c.Send(t, "a LOGIN anna password\r\n")
 		c.ExpectLine(t, "")
-		answered, took := time.Since(begun), <-asked
-		if answered >= every {
+		logins++
+		g.wait(t, "the login", func() bool { return len(g.logins) == logins }) // by then it is noted that the upstream serves
+		noted, took := time.Since(begun), <-asked
+		if noted >= every {
 			continue // a machine that is so slow has more time
 		}
 		if took < login+every {

@@ -70,6 +70,7 @@ func FuzzRelay(f *testing.F) {
 // relayStub is one proxy for all sessions of a fuzz worker, and its upstream.
 type relayStub struct {
 	proxy  *Proxy
+	up     *posterntest.Upstream
 	config *tls.Config
 	runs   chan *relayRun // the one under way, put back after each look
 	closed int
@@ -78,14 +79,14 @@ type relayStub struct {
 func newRelayStub(t testing.TB) *relayStub {
 	s := &relayStub{runs: make(chan *relayRun, 1)}
 	s.runs <- &relayRun{}
-	up := posterntest.StartRawUpstream(t, func(c net.Conn) {
+	s.up = posterntest.StartRawUpstream(t, func(c net.Conn) {
 		run := <-s.runs
 		s.runs <- run
 		if strings.HasPrefix(lineOf(c), "PROXY TCP4 127.0.0.1 127.0.0.1 "+run.port+" ") {
 			run.serve(c.(halfCloser))
 		} // else it is the prober
 	})
-	s.proxy = StartProxy(t, policy.Enforce, up.Addr(), up.Addr(), func(c *Config) {
+	s.proxy = StartProxy(t, policy.Enforce, s.up.Addr(), s.up.Addr(), func(c *Config) {
 		c.UpstreamTimeout, c.UpstreamProxyProtocol = 100*time.Millisecond, 1
 	})
 	s.config = s.proxy.ClientConfig()
@@ -143,6 +144,9 @@ func (s *relayStub) session(t *testing.T, run *relayRun, client []byte) (answere
 	c.Close()
 	s.closed++
 	end := s.proxy.WaitClosed(t, s.closed)
+	for s.up.Open() > 0 { // it may still read what was sent to it
+		time.Sleep(time.Millisecond)
+	}
 	run.mu.Lock()
 	defer run.mu.Unlock()
 	loggedIn := slices.Contains(s.proxy.Events(end.ID), "login")
