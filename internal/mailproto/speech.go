@@ -16,7 +16,7 @@ import (
 //
 // The listener comes first and, in IMAP, the shape of the first tag: A and a for letters,
 // the digits at its end if they are 0 to 99 behind a 0, or 1, 10 and so on, and 9 for any
-// other; * alone where letters and digits are mixed, as only random ones are. The commands
+// other; * alone where letters, digits, - and _ are mixed, as only random ones are. The commands
 // follow in the case in which they were sent, X for one that is not known. Tags are taken
 // to count up: ^ is before a command whose tag is the first one again, and ? before one
 // with any other tag. LOGIN has the form of its arguments, and AUTHENTICATE and AUTH the
@@ -155,7 +155,7 @@ func appendShape(b, tag []byte) []byte {
 		}
 		b = append(b, c)
 	}
-	for _, random := range []string{"9A", "9a", "aA", "AAa"} {
+	for _, random := range []string{"9A", "9a", "aA", "AAa", "9-", "9_", "-A", "-a", "_A", "_a"} {
 		if bytes.Contains(b[begin:], []byte(random)) {
 			return append(b[:begin], strings.Repeat("*", len(tag))...)
 		}

@@ -14,6 +14,8 @@ func TestHowAProgramSpeaks(t *testing.T) {
 		{"Gnus, whose tag starts again", "imap", "1 CAPABILITY|1 STARTTLS|", "1 CAPABILITY|2 LOGIN \"a\" \"b\"|", "imap 1 CAPABILITY ^STARTTLS TLS ^CAPABILITY LOGIN:quoted:quoted"},
 		{"aerc, whose tags are random", "imaps", "", "qHzWdM CAPABILITY|TnbJKa LOGIN anna b|", "imaps ****** CAPABILITY ?LOGIN:atom:atom"},
 		{"go-imap, whose tags have digits", "imaps", "", "8N1vtA LOGIN \"anna\" \"b\"|", "imaps ****** LOGIN:quoted:quoted"},
+		{"go-imap, whose tag has a - in the middle", "imaps", "", "fs-kug LOGIN \"anna\" \"b\"|", "imaps ****** LOGIN:quoted:quoted"},
+		{"go-imap, whose tag has a _ behind a digit", "imaps", "", "qw7_33 LOGIN \"anna\" \"b\"|", "imaps ****** LOGIN:quoted:quoted"},
 		{"a word before the number", "imaps", "", "Tag-01 NOOP|", "imaps Aaa-01 NOOP"},
 		{"tags from 9 on", "imaps", "", "a9 NOOP|a10 NOOP|", "imaps a9 NOOP NOOP"},
 		{"tags from 0099 on", "imaps", "", "0099 noop|0100 Capability|", "imaps 0099 noop Capability"},
