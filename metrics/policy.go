@@ -56,14 +56,10 @@ func (f factory) policy(o Options) *policySeries {
 // set makes the series of a policy, which was read now or before; those that the last one
 // had, too, count on.
 func (s *policySeries) set(p *policy.Policy, read bool) {
-	var rules []string
-	for _, r := range p.Rules() {
-		rules = append(rules, r.Name)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.policy = p
-	s.matches = newGrid("policy_rule_matches_total", "Legacy handshakes that a rule of the policy has decided on.", label{"rule", rules}).after(s.matches)
+	s.matches = newGrid("policy_rule_matches_total", "Legacy handshakes that a rule of the policy has decided on.", label{"rule", p.RuleNames()}).after(s.matches)
 	s.refusals = newGrid("candidate_refusals_total", "Handshakes that another floor would refuse, by candidate, the highest version offered, and why.",
 		label{"listener", values(s.listeners)}, label{"candidate", values(p.Candidates())},
 		label{"version", values(offeredVersions)}, label{"reason", values(policy.Reasons)}).after(s.refusals)

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/internal/ledger"
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -80,11 +81,7 @@ func (f factory) series(on []proxy.Listener, probed, upstreams []string) series 
 
 // windows are those of distinct clients.
 func windows() label {
-	l := label{name: "window"}
-	for _, w := range ledger.Windows {
-		l.values = append(l.values, w.Label)
-	}
-	return l
+	return label{"window", text.Each(ledger.Windows, func(w ledger.Window) string { return w.Label })}
 }
 
 // factory makes and registers metrics. A duplicate name is a bug and panics at
@@ -107,7 +104,7 @@ func (f factory) gaugeFunc(name, help string, value func() float64) {
 var durationBuckets = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
 
 // durations makes a histogram for each listener.
-func (f factory) durations(name, help string, listeners []proxy.Listener) (all []prometheus.Observer) {
+func (f factory) durations(name, help string, listeners []proxy.Listener) []prometheus.Observer {
 	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help,
 		Buckets: durationBuckets,
@@ -118,10 +115,7 @@ func (f factory) durations(name, help string, listeners []proxy.Listener) (all [
 		NativeHistogramMinResetDuration: time.Hour,
 	}, []string{"listener"})
 	f.MustRegister(v)
-	for _, l := range listeners {
-		all = append(all, v.WithLabelValues(string(l)))
-	}
-	return all
+	return text.Each(listeners, func(l proxy.Listener) prometheus.Observer { return v.WithLabelValues(string(l)) })
 }
 
 // SetLegacyClients sets the numbers of distinct legacy clients; those that are not
@@ -163,11 +157,7 @@ type label struct {
 
 // values are those of a label, as text.
 func values[T any](list []T) []string {
-	all := make([]string, len(list))
-	for i, v := range list {
-		all[i] = utf8Label(fmt.Sprint(v))
-	}
-	return all
+	return text.Each(list, func(v T) string { return utf8Label(fmt.Sprint(v)) })
 }
 
 func (f factory) grid(name, help string, labels ...label) *grid {

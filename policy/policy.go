@@ -73,9 +73,7 @@ func (p *Policy) UnmarshalJSON(text []byte) error {
 
 // compiled has p with what follows from its rules and candidates.
 func compiled(p *Policy) *Policy {
-	for _, k := range Keys {
-		p.keys = append(p.keys, indexOf(k, p.rules))
-	}
+	p.keys = text.Each(Keys, func(k *Key) index { return indexOf(k, p.rules) })
 	p.watch(PolicyGuard, p.guard)
 	for i, r := range p.rules {
 		p.watch(r.Name, r.Guard)
@@ -119,6 +117,9 @@ func (p *Policy) Mode() Mode { return p.mode }
 // Rules lists the rules, in the order in which they are asked. They are not to
 // be changed.
 func (p *Policy) Rules() []*Rule { return p.rules }
+
+// RuleNames lists their names.
+func (p *Policy) RuleNames() []string { return p.names(p.all) }
 
 // Candidates lists the floors that are judged beside the real one. They are not
 // to be changed.

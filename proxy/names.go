@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -116,12 +117,9 @@ const (
 )
 
 // KeyExchanges lists all key exchanges: groups come first, in their order.
-var KeyExchanges = func() (all []KeyExchange) {
-	for _, g := range groups {
-		all = append(all, KeyExchange(strings.ToLower(policy.GroupName(g))))
-	}
-	return append(all, KeyExchangeRSA, KeyExchangeResumed, KeyExchangeNone)
-}()
+var KeyExchanges = append(text.Each(groups, func(g tls.CurveID) KeyExchange {
+	return KeyExchange(strings.ToLower(policy.GroupName(g)))
+}), KeyExchangeRSA, KeyExchangeResumed, KeyExchangeNone)
 
 // groups are those that can be negotiated under any floor.
 var groups = policy.FloorTLS12.Groups()

@@ -58,11 +58,7 @@ func runningReport(ctx context.Context, cfg *config.Config) string {
 // stdout as a whole.
 func (sys system) writeFindings(r *check.Report, asJSON bool) error {
 	for _, list := range []*[]string{&r.Errors, &r.Unanswered, &r.Warnings, &r.Fine, &r.Notes} {
-		placed := []string{} // never null
-		for _, line := range *list {
-			placed = append(placed, sys.envFile.Place(line))
-		}
-		*list = placed
+		*list = text.Each(*list, sys.envFile.Place) // never null
 	}
 	if asJSON {
 		return text.WriteJSON(sys.stdout, r)

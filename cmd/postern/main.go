@@ -109,11 +109,8 @@ func commands() []command {
 	}
 }
 
-func commandNames() (names []string) {
-	for _, c := range commands() {
-		names = append(names, c.name)
-	}
-	return names
+func commandNames() []string {
+	return text.Each(commands(), func(c command) string { return c.name })
 }
 
 func main() {

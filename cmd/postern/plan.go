@@ -33,11 +33,8 @@ type planFlags struct {
 }
 
 // clientFlags are for what a client has for each key of a match.
-func clientFlags() (names []string) {
-	for _, k := range policy.Keys {
-		names = append(names, strings.ReplaceAll(k.Name, "_", "-"))
-	}
-	return names
+func clientFlags() []string {
+	return text.Each(policy.Keys, func(k *policy.Key) string { return strings.ReplaceAll(k.Name, "_", "-") })
 }
 
 // longestPlan bounds -for.

@@ -129,13 +129,7 @@ func (q *clientsQuery) narrow(r *policy.Rule) {
 }
 
 // ruleNames are the values of rule.
-func ruleNames(p *policy.Policy) []string {
-	names := []string{noRule}
-	for _, r := range p.Rules() {
-		names = append(names, r.Name)
-	}
-	return names
-}
+func ruleNames(p *policy.Policy) []string { return append([]string{noRule}, p.RuleNames()...) }
 
 // parseRule has the clients kept that the rule takes now, or some connections of
 // theirs.

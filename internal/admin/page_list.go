@@ -147,10 +147,7 @@ func pageLink(asked url.Values, more ...string) string {
 
 // fields fills in the filter.
 func (l *listView) fields(asked url.Values, wrong map[string]error, p *policy.Policy) {
-	versions := make([]string, 0, len(policy.Versions))
-	for _, v := range policy.Versions[:len(policy.Versions)-1] {
-		versions = append(versions, v.String())
-	}
+	versions := text.Each(policy.Versions[:len(policy.Versions)-1], policy.Version.String)
 	l.Fields = []field{
 		{Name: "account", Label: "Account", Hint: "the whole name"},
 		{Name: "software", Label: "Program", Hint: "a part of its name"},

@@ -136,19 +136,16 @@ type changeJSON struct {
 func policyView(s PolicyState) policyJSON {
 	p, now := s.Policy, s.Now.UTC()
 	snapshot := p.At(now)
-	view := policyJSON{
+	return policyJSON{
 		Now: now, File: s.File, Read: s.Read.UTC(), ReloadErrors: s.Failed,
 		Floor: p.Floor(), Mode: p.Mode(), Listeners: modes(&snapshot, s.Listeners),
-		Rules: []ruleJSON{}, Candidates: append([]policy.Candidate{}, p.Candidates()...), NextChanges: []changeJSON{},
-		Warnings: append([]policy.Problem{}, p.Warnings(now, s.Site)...), Guards: append([]policy.GuardState{}, p.Guards()...),
+		Rules: text.Each(p.Rules(), func(r *policy.Rule) ruleJSON { return ruleView(r, now) }),
+		NextChanges: text.Each(p.Changes(now, now.Add(changesWithin), maxChanges), func(c policy.Change) changeJSON {
+			return changeJSON{c, modes(&c.Now, s.Listeners)}
+		}),
+		Candidates: append([]policy.Candidate{}, p.Candidates()...), Guards: append([]policy.GuardState{}, p.Guards()...),
+		Warnings: append([]policy.Problem{}, p.Warnings(now, s.Site)...),
 	}
-	for _, r := range p.Rules() {
-		view.Rules = append(view.Rules, ruleView(r, now))
-	}
-	for _, c := range p.Changes(now, now.Add(changesWithin), maxChanges) {
-		view.NextChanges = append(view.NextChanges, changeJSON{c, modes(&c.Now, s.Listeners)})
-	}
-	return view
 }
 
 func modes(s *policy.Snapshot, listeners []string) map[string]policy.Mode {

@@ -118,9 +118,7 @@ func (l *loader) checkFolders() (strays []string) {
 		case d.pairs == 0:
 			l.problems = append(l.problems, d.strays...)
 		default:
-			for _, err := range d.strays {
-				strays = append(strays, err.Error())
-			}
+			strays = append(strays, text.Each(d.strays, error.Error)...)
 		}
 	}
 	return strays

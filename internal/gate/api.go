@@ -14,6 +14,7 @@ import (
 	"postern/internal/ledger"
 	"postern/internal/policyfile"
 	"postern/internal/report"
+	"postern/internal/text"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -41,13 +42,11 @@ func (g *Runtime) policyState() admin.PolicyState {
 	s := admin.PolicyState{
 		Policy: running.Policy, File: g.cfg.PolicyFile, Read: running.read, Now: g.now(),
 		Site:         policyfile.Site(g.cfg, g.material.Certificates.Load()),
+		Listeners:    text.Each(g.cfg.Listeners(), func(l config.Listener) string { return l.Name }),
 		FirstRefused: g.ledger.store.FirstRefused,
 	}
 	if failed := g.policyErrors.Load(); failed != nil {
 		s.Failed = *failed
-	}
-	for _, l := range g.cfg.Listeners() {
-		s.Listeners = append(s.Listeners, l.Name)
 	}
 	return s
 }

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"postern/internal/config"
 	"postern/internal/policyfile"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -85,9 +87,6 @@ func (g *Runtime) logChange(before, after *policy.Snapshot) {
 	if len(begun)+len(ended) == 0 {
 		return
 	}
-	var modes []any
-	for _, l := range g.cfg.Listeners() {
-		modes = append(modes, slog.String(l.Name, after.ModeFor(l.Name).String()))
-	}
+	modes := text.Each(g.cfg.Listeners(), func(l config.Listener) any { return slog.String(l.Name, after.ModeFor(l.Name).String()) })
 	g.log.Info("rules change by their dates", "begun", begun, "ended", ended, slog.Group("modes", modes...))
 }

@@ -17,6 +17,7 @@ import (
 	"postern/internal/handover"
 	"postern/internal/logging"
 	"postern/internal/netpoll"
+	"postern/internal/text"
 	"postern/metrics"
 	"postern/policy"
 	"postern/proxy"
@@ -54,17 +55,15 @@ func (g *Runtime) proxyConfig() proxy.Config {
 func (g *Runtime) makeObservers(p *policy.Policy) {
 	o := metrics.Options{
 		Version: g.build.Version, Revision: g.build.Revision,
-		Listeners: slices.Sorted(maps.Keys(mailSockets(g.given.Sockets))),
-		Policy:    p, Now: g.now, Certificates: g.servedCertificates,
+		Listeners:   slices.Sorted(maps.Keys(mailSockets(g.given.Sockets))),
+		Upstreams:   text.Each(slices.Concat(g.cfg.UpstreamIMAP, g.cfg.UpstreamPOP3), config.Upstream.String),
+		Passthrough: slices.Collect(maps.Values(passthrough(g.cfg))),
+		Policy:      p, Now: g.now, Certificates: g.servedCertificates,
 		LedgerDropped: g.ledger.recorder.Dropped,
 		LedgerPending: func() float64 { return float64(g.ledger.recorder.Backlog().Clients) },
 		LedgerWritten: func() float64 { return float64(g.ledger.recorder.Backlog().Written) },
 		LogSuppressed: func() uint64 { return g.suppression.Lost() + g.failedLogins.Lost() + g.logWriter.Dropped() },
 	}
-	for _, u := range slices.Concat(g.cfg.UpstreamIMAP, g.cfg.UpstreamPOP3) {
-		o.Upstreams = append(o.Upstreams, u.String())
-	}
-	o.Passthrough = slices.Collect(maps.Values(passthrough(g.cfg)))
 	g.metrics = metrics.New(o)
 	g.readiness = admin.NewReadiness(slices.Collect(maps.Keys(upstreams(g.cfg))))
 	g.readiness.Ledger, g.readiness.NotAfter = g.ledger.recorder.Backlog, g.earliestEnd

@@ -437,10 +437,7 @@ func (s *Store) Programs(ctx context.Context, accounts []string) (map[string][]s
 	if len(accounts) == 0 {
 		return programs, nil
 	}
-	args := []any{noID}
-	for _, a := range accounts {
-		args = append(args, storable(a))
-	}
+	args := append([]any{noID}, text.Each(accounts, func(a string) any { return storable(a) })...)
 	return programs, read(ctx, s, "reading programs", `SELECT DISTINCT account, software FROM accounts
 		WHERE folded <> '' AND software <> $1 AND account IN (`+marks(2, len(accounts))+`) ORDER BY account, software`, args,
 		func(r row) error {

@@ -9,11 +9,14 @@ import (
 	"time"
 )
 
-// Windows are the windows in which distinct clients are counted, by label.
-var Windows = []struct {
+// Window is a time in which distinct clients are counted.
+type Window struct {
 	Label string
 	For   time.Duration
-}{{"1h", time.Hour}, {"24h", 24 * time.Hour}, {"7d", 7 * 24 * time.Hour}, {"30d", longestWindow}}
+}
+
+// Windows are all of them.
+var Windows = []Window{{"1h", time.Hour}, {"24h", 24 * time.Hour}, {"7d", 7 * 24 * time.Hour}, {"30d", longestWindow}}
 
 const longestWindow = 30 * 24 * time.Hour
 

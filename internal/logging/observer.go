@@ -135,9 +135,5 @@ func (o *Observer) Closed(c *proxy.Closed) {
 func valid(s string) string { return strings.ToValidUTF8(text.Cut(s, maxServerName), "?") }
 
 func alpn(list []string) []string {
-	out := make([]string, 0, min(len(list), maxALPN))
-	for _, s := range list[:min(len(list), maxALPN)] {
-		out = append(out, valid(s))
-	}
-	return out
+	return text.Each(list[:min(len(list), maxALPN)], valid)
 }

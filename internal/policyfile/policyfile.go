@@ -32,11 +32,7 @@ func Load(path string) (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(data)
 	if found, ok := errors.AsType[policy.Problems](err); ok {
-		lines := make(config.Problems, len(found))
-		for i := range found {
-			lines[i] = path + ":" + found[i].String()
-		}
-		return nil, lines
+		return nil, config.Problems(text.Each(found, func(p policy.Problem) string { return path + ":" + p.String() }))
 	}
 	// Whether it may is asked of all times at once: an error does not depend on
 	// the clock.

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -306,10 +307,6 @@ func (l *Listener) enter(ctx context.Context, p Port, version policy.Version, be
 		c.Close()
 		return nil, err
 	}
-	var chain [][]byte
-	for _, certificate := range state.PeerCertificates {
-		chain = append(chain, certificate.Raw)
-	}
-	l.see(chain)
+	l.see(text.Each(state.PeerCertificates, func(c *x509.Certificate) []byte { return c.Raw }))
 	return c, nil
 }

@@ -93,10 +93,9 @@ func Write(w io.Writer, color bool, all []*Listener, floor policy.Floor) error {
 	var lines []string
 	seen := make(map[string][]string) // where, by certificate
 	for _, l := range all {
-		var rows [][]text.Cell
-		for _, r := range l.Results {
-			rows = append(rows, []text.Cell{{Text: r.title}, {Text: r.verdict() + r.Answer, Color: r.color(floor)}})
-		}
+		rows := text.Each(l.Results, func(r Result) []text.Cell {
+			return []text.Cell{{Text: r.title}, {Text: r.verdict() + r.Answer, Color: r.color(floor)}}
+		})
 		if len(rows) > 0 {
 			if err := text.WriteTable(w, color, []string{l.name, ""}, append(rows, nil)); err != nil {
 				return err

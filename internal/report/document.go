@@ -82,12 +82,9 @@ func (d *document) table(header []string, rows [][]string) {
 		}
 		return
 	}
-	cells := make([][]text.Cell, len(rows))
-	for i, row := range rows {
-		for _, s := range row {
-			cells[i] = append(cells[i], text.Cell{Text: s})
-		}
-	}
+	cells := text.Each(rows, func(row []string) []text.Cell {
+		return text.Each(row, func(s string) text.Cell { return text.Cell{Text: s} })
+	})
 	_ = text.WriteTable(d, false, header, cells) // its error stays until Flush
 }
 
@@ -197,11 +194,7 @@ const listedCodes = 5
 
 // codes lists some of n values, the first of which are in the list.
 func codes(list []string, n int) string {
-	var all []string
-	for _, s := range list[:min(len(list), listedCodes)] {
-		all = append(all, code(s))
-	}
-	words := cmp.Or(strings.Join(all, ", "), "-")
+	words := cmp.Or(strings.Join(text.Each(list[:min(len(list), listedCodes)], code), ", "), "-")
 	if more := n - min(len(list), listedCodes); more > 0 {
 		words += fmt.Sprintf(" and %d more", more)
 	}
@@ -258,11 +251,7 @@ func saidOrInferred(g *Group) []string {
 	if len(g.Software) > 0 {
 		return g.Software
 	}
-	var all []string
-	for _, s := range g.SpeaksLike {
-		all = append(all, inferredName(s))
-	}
-	return all
+	return text.Each(g.SpeaksLike, inferredName)
 }
 
 func (by By) heading() string {

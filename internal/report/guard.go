@@ -24,10 +24,9 @@ const mostWho = 2000
 
 // Words says which clients tripped the guard.
 func (t *Tripped) Words() string {
-	var who []string
-	for _, client := range slices.Sorted(maps.Keys(t.By)) {
-		who = append(who, strings.Join(append([]string{client}, t.By[client]...), " "))
-	}
+	who := text.Each(slices.Sorted(maps.Keys(t.By)), func(client string) string {
+		return strings.Join(append([]string{client}, t.By[client]...), " ")
+	})
 	return fmt.Sprintf("%v It had met %s: %s.", &t.GuardState, text.Number(len(who), "known client"), some(who, len(who), mostWho))
 }
 

@@ -114,10 +114,9 @@ func (d *document) inventory(v *Inventory) {
 	}
 	headings := []string{"version", "cipher suite", "key exchange", "certificate's key"}
 	for i, shares := range [][]Share{v.Versions, v.CipherSuites, v.KeyExchanges, v.KeyTypes} {
-		var rows [][]string
-		for _, s := range shares {
-			rows = append(rows, []string{s.Name, fmt.Sprint(s.Handshakes), fmt.Sprintf("%.1f %%", 100*s.Share)})
-		}
+		rows := text.Each(shares, func(s Share) []string {
+			return []string{s.Name, fmt.Sprint(s.Handshakes), fmt.Sprintf("%.1f %%", 100*s.Share)}
+		})
 		d.WriteByte('\n')
 		d.table([]string{headings[i], "handshakes", "share"}, rows)
 	}
@@ -144,10 +143,7 @@ func (v *Inventory) bom() *cdx.BOM {
 	}
 	for _, s := range v.Versions {
 		of := newInventory(v.Now, time.Time{}, slices.DeleteFunc(slices.Clone(v.Negotiated), func(n ledger.Negotiated) bool { return n.Version != s.Name }))
-		suites := []cdx.CipherSuite{}
-		for _, suite := range of.CipherSuites {
-			suites = append(suites, cdx.CipherSuite{Name: suite.Name})
-		}
+		suites := text.Each(of.CipherSuites, func(suite Share) cdx.CipherSuite { return cdx.CipherSuite{Name: suite.Name} })
 		_, refs := of.algorithms()
 		add(s, cdx.BOMReference(s.Name), cdx.CryptoProperties{AssetType: cdx.CryptoAssetTypeProtocol, ProtocolProperties: &cdx.CryptoProtocolProperties{
 			Type: cdx.CryptoProtocolTypeTLS, Version: strings.TrimPrefix(s.Name, "tls"), CipherSuites: &suites, CryptoRefArray: &refs}})

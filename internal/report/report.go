@@ -314,9 +314,8 @@ func (r *Report) totalRows() [][]string {
 		return []string{version, listener, strconv.Itoa(clients), fmt.Sprint(h.Observed), fmt.Sprint(h.Explained),
 			fmt.Sprint(h.Rejected), fmt.Sprint(h.Failed)}
 	}
-	var rows [][]string
-	for _, p := range r.Totals.ByPlace {
-		rows = append(rows, row(versions([]string{p.Version}), p.Listener, p.Clients, &p.Handshakes))
-	}
+	rows := text.Each(r.Totals.ByPlace, func(p *PlaceTotal) []string {
+		return row(versions([]string{p.Version}), p.Listener, p.Clients, &p.Handshakes)
+	})
 	return append(rows, row("all", "all", r.Totals.Clients, &r.Totals.Handshakes))
 }

@@ -62,14 +62,12 @@ func have(n int) string { return text.Either(n == 1, "has", "have") }
 
 // versions are TLS versions as people write them.
 func versions(labels []string) string {
-	var names []string
-	for _, l := range labels {
+	return strings.Join(text.Each(labels, func(l string) string {
 		if v, err := policy.ParseVersion(l); err == nil {
-			l = v.Number()
+			return v.Number()
 		}
-		names = append(names, l)
-	}
-	return strings.Join(names, ", ")
+		return l
+	}), ", ")
 }
 
 // some lists as many of n as fit, the first of which are in the list, and says how

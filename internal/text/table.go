@@ -41,10 +41,7 @@ func ColorOK(w io.Writer) bool {
 // counts as one column, which holds for Latin text; unprintable ones become '?'.
 // Rows may be shorter or longer than the header. The error is the first of w.
 func WriteTable(w io.Writer, color bool, header []string, rows [][]Cell) error {
-	var head []Cell
-	for _, text := range header {
-		head = append(head, Cell{text, bold})
-	}
+	head := Each(header, func(text string) Cell { return Cell{text, bold} })
 	lines := append([][]Cell{head}, rows...)
 	var widths []int
 	for _, line := range lines {
