@@ -134,16 +134,16 @@ func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos 
 	v := clientJSON{Client: *client}
 	for _, o := range outcomes {
 		v.Meets = report.Meets(client, o, hellos, c.OldServer(client.Listener))
-		part := partJSON{Meets: v.Meets, Part: o.Part, Rule: o.Rule}
-		if o.Rule != nil {
-			part.Name = o.Rule.Name
+		part := partJSON{Meets: v.Meets, Part: o.Part}
+		if o.Rule != nil && v.Meets != report.Accepted { // which no rule decides
+			part.Name, part.Rule = o.Rule.Name, o.Rule
 		}
 		v.Met = append(v.Met, part)
 	}
 	if slices.ContainsFunc(v.Met, func(p partJSON) bool { return p.Meets != v.Meets }) {
 		v.Parts = v.Met
 	}
-	if rule := outcomes[len(outcomes)-1].Rule; rule != nil {
+	if rule := v.Met[len(v.Met)-1].Rule; rule != nil {
 		v.Rule, v.Owner = rule.Name, rule.Owner
 		if !rule.Until.IsZero() {
 			v.Until = new(rule.Until.UTC())

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -140,10 +142,12 @@ func (c *Clients) parseRule(q *clientsQuery, value string) error {
 		return fmt.Errorf("no such rule %s: use %s", text.Quote(value, maxShown), strings.Join(names, ", "))
 	}
 	snapshot := p.At(now)
-	q.filter.Keep = func(c *ledger.Client) bool {
-		return slices.ContainsFunc(snapshot.Outcomes(c.ForPolicy(), now), func(o policy.Outcome) bool {
-			return o.Rule == nil && value == noRule || o.Rule != nil && o.Rule.Name == value
-		})
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	defer cancel()
+	hellos, _ := c.Store.LaterHellos(ctx) // where they cannot be read, clients cannot either
+	q.filter.Keep = func(client *ledger.Client) bool {
+		view := c.view(client, snapshot.Outcomes(client.ForPolicy(), now), hellos)
+		return slices.ContainsFunc(view.Met, func(p partJSON) bool { return cmp.Or(p.Name, noRule) == value })
 	}
 	return nil
 }

@@ -41,8 +41,12 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 		Clients: b.api(state.Policy), Counts: func() *[]ledger.Distinct { return &counts }, Dropped: func() uint64 { return 0 },
 		Readiness: ready, Names: true, Version: "v1.2.3",
 		Report: func(ctx context.Context) (*report.Report, error) {
-			f := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.Ledger(), Source: b.Scan}
-			return report.Build(ctx, f, report.Options{Since: 14 * day, Days: ChartDays, Brief: true})
+			f, o := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.Ledger()}, report.Options{Since: 14 * day, Days: ChartDays, Brief: true}
+			if err := f.Of(ctx, b.Store, o); err != nil {
+				return nil, err
+			}
+			f.Began = time.Time{}
+			return report.Build(ctx, f, o)
 		},
 	}
 	if edit != nil {

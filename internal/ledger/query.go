@@ -418,6 +418,11 @@ func (s *Store) HellosOf(ctx context.Context, list []Client) (map[string]policy.
 	return s.hellos(ctx, "WHERE ja4 IN (SELECT ja4 FROM sightings WHERE id IN ("+numbers(list, func(c *Client) int64 { return c.id })+"))")
 }
 
+// LaterHellos returns the hellos of TLS 1.2 and later, by their fingerprints.
+func (s *Store) LaterHellos(ctx context.Context) (map[string]policy.Hello, error) {
+	return s.hellos(ctx, "WHERE ja4 >= 't12'")
+}
+
 func (s *Store) hellos(ctx context.Context, where string) (map[string]policy.Hello, error) {
 	all := make(map[string]policy.Hello)
 	return all, read(ctx, s, "reading hellos", `SELECT ja4, hello FROM hellos `+where, nil, func(r row) error {

@@ -170,7 +170,7 @@ func (p *pass) network(clients []ledger.Client) error {
 
 // seen is what the clients of a network are.
 type seen struct {
-	noise, exempted, left                 bool
+	noise, accepted, exempted, left       bool
 	remaining, loggedIn, unknown, without bool
 }
 
@@ -183,6 +183,10 @@ func (p *pass) client(c *ledger.Client, all *seen) {
 	if c.Noise {
 		all.noise = true
 		p.enter(c, handshakes, false, nil, p.noise)
+		return
+	}
+	if p.accepts(c) {
+		all.accepted = true
 		return
 	}
 	p.Totals.Handshakes.Add(handshakes)
@@ -279,6 +283,17 @@ func (p *pass) exemption(c *ledger.Client) *Exemption {
 	return p.byRule[first.Rule]
 }
 
+// accepts reports whether the floor in force takes a legacy client, which another one did
+// not.
+func (p *pass) accepts(c *ledger.Client) bool {
+	if _, known := p.f.Hellos[c.JA4]; !known {
+		return false
+	}
+	return !slices.ContainsFunc(p.snapshot.Outcomes(c.ForPolicy(), p.f.Now), func(o policy.Outcome) bool {
+		return Meets(c, o, p.f.Hellos, false) != Accepted
+	})
+}
+
 // total counts a network.
 func (p *pass) total(all *seen) {
 	one := func(n *int, is bool) {
@@ -290,7 +305,8 @@ func (p *pass) total(all *seen) {
 	one(&t.Clients, all.left || all.exempted)
 	one(&t.Left, all.left)
 	one(&t.Exempted, all.exempted && !all.left)
-	one(&t.Noise, all.noise && !all.left && !all.exempted)
+	one(&t.Accepted, all.accepted && !all.left && !all.exempted)
+	one(&t.Noise, all.noise && !all.left && !all.exempted && !all.accepted)
 	one(&j.Remaining, all.remaining)
 	one(&j.PassedThrough, all.remaining && !all.loggedIn)
 	one(&j.Unknown, all.unknown && !all.remaining)

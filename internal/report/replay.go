@@ -191,6 +191,10 @@ func (t *Trial) chooseBy(ctx context.Context) error {
 // does not keep them.
 const keysAssumed = policy.ECDSAP256 | policy.RSA
 
+// keysUsual are those of nearly all instances. A client that was refused with reason cipher
+// reaches the floor if it does with each of them.
+var keysUsual = []policy.KeyTypes{policy.ECDSAP256, policy.ECDSAP384, policy.RSA}
+
 // ask returns what a client meets; with shares, the worst of it. It matches rules by the
 // ledger's fingerprint, as the kept hello is not complete enough to compute one.
 func (t *Trial) ask(running *policy.Snapshot, c *ledger.Client) (worst Answer, rule string) {
@@ -259,8 +263,11 @@ func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, o
 		!slices.Contains([]policy.Reason{policy.ReasonSSL2Hello, policy.ReasonFallback, policy.ReasonMalformed}, c.Reason)
 	hello, known := hellos[c.JA4]
 	if known && served {
-		v := lenient[o.Floor].Decide(&hello, policy.ConnInfo{Keys: keysAssumed}, time.Time{}, 0)
-		if !v.Legacy() && (c.Remembered || c.Reason == policy.ReasonVersion) { // which is no matter of the keys
+		with := func(keys policy.KeyTypes) policy.Verdict {
+			return lenient[o.Floor].Decide(&hello, policy.ConnInfo{Keys: keys}, time.Time{}, 0)
+		}
+		v := with(keysAssumed)
+		if !v.Legacy() && (c.Remembered || c.Reason == policy.ReasonVersion || !slices.ContainsFunc(keysUsual, func(k policy.KeyTypes) bool { return with(k).Legacy() })) {
 			return Accepted
 		}
 		served = !v.PassThrough

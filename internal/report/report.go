@@ -138,7 +138,10 @@ type Totals struct {
 	// Exempted are clients that are only seen under exemptions.
 	Exempted int `json:"exempted"`
 	// Noise are clients that are only seen as noise.
-	Noise      int           `json:"noise"`
+	Noise int `json:"noise"`
+	// Accepted are clients that were refused once, by another floor, and reach the one in
+	// force: no other number but those of the trend includes them.
+	Accepted   int           `json:"accepted"`
 	Handshakes ledger.Counts `json:"handshakes"`
 	ByPlace    []*PlaceTotal `json:"by_version_and_listener"`
 }
@@ -219,6 +222,8 @@ type Facts struct {
 	Began time.Time
 	// Retention is the ledger's; 0 is unknown.
 	Retention time.Duration
+	// Hellos are those of legacy clients that may reach a floor, by their fingerprints.
+	Hellos map[string]policy.Hello `json:"-"`
 	// Source has the clients, and Negotiated what handshakes have agreed on since a time.
 	Source     Source                                                        `json:"-"`
 	Negotiated func(context.Context, time.Time) ([]ledger.Negotiated, error) `json:"-"`
@@ -264,7 +269,9 @@ func (f *Facts) Of(ctx context.Context, store *ledger.Store, o Options) (err err
 		of = store.Candidate(floor)
 	}
 	f.Source, f.Negotiated = of.Scan, store.Negotiated
-	f.Began, err = of.Began(ctx)
+	if f.Began, err = of.Began(ctx); err == nil && of == store {
+		f.Hellos, err = store.LaterHellos(ctx)
+	}
 	return cmp.Or(err, f.guards(ctx, store))
 }
 

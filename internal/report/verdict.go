@@ -48,6 +48,10 @@ func (r *Report) Verdict() string { return text.Unglued(sentence("verdict", r)) 
 // Parts returns the number of all clients, and of what they consist.
 func (r *Report) Parts() string { return text.Unglued(sentence("parts", r)) }
 
+// AcceptedNow says how many clients the floor in force accepts, which another one has
+// refused; empty for none.
+func (r *Report) AcceptedNow() string { return text.Unglued(sentence("accepted", r.Totals.Accepted)) }
+
 // Who is what the clients have in common.
 func (r *Report) Who() string {
 	return text.Either(r.Candidate == "", "with old TLS", fmt.Sprintf("whom %q would refuse", r.Candidate))

@@ -214,7 +214,7 @@ func checkTotals(t *testing.T, r *Report, clients []ledger.Client) {
 	for network := range all {
 		delete(noise, network)
 	}
-	want := Totals{len(all), len(left), len(all) - len(left), len(noise), handshakes, r.Totals.ByPlace}
+	want := Totals{len(all), len(left), len(all) - len(left), len(noise), 0, handshakes, r.Totals.ByPlace}
 	if got := r.Totals; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("totals are %+v, want %+v", got, want)
 	}
