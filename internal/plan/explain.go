@@ -54,7 +54,7 @@ func (q *Question) WriteText(w io.Writer) error {
 	outcomes := q.outcomes()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(q.Source), q.Policy.Floor())
-	b.WriteString(tripped(q.Policy))
+	b.WriteString(guards(q.Policy, q.Time))
 	b.WriteString(lines(fmt.Sprintf("At %s: %s.", text.Date(q.Time, time.UTC), sentence("client", q.Client))))
 	if v := q.Client.Version; !q.below() {
 		b.WriteString(lines(fmt.Sprintf("%v reaches the floor: such a client is let in, and the rules are asked only where "+

@@ -53,7 +53,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, floor %v.\n", title(p.Source), p.Policy.Floor())
 	fmt.Fprintf(&b, "What clients below the floor meet from %s to %s\n", text.Unglued(text.Date(p.From, time.UTC)), text.Unglued(text.Date(p.Until, time.UTC)))
-	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n" + tripped(p.Policy))
+	b.WriteString("(enforce: refused; explain: told why, then closed; observe: let in and counted):\n\n" + guards(p.Policy, p.From))
 	b.WriteString(columns(p.moments(tl, relaxations)))
 	b.WriteByte('\n')
 	b.WriteString(columns(p.summary(tl, relaxations)))
@@ -61,11 +61,18 @@ func (p *Plan) WriteText(w io.Writer) error {
 	return err
 }
 
-// tripped says which guards have.
-func tripped(p *policy.Policy) (words string) {
+// guards says which have tripped or do not count yet, and what is the policy's own, which
+// has no line of a rule.
+func guards(p *policy.Policy, now time.Time) (words string) {
 	for _, g := range p.Guards() {
-		if !g.Tripped.IsZero() {
+		switch {
+		case !g.Tripped.IsZero():
 			words += lines("!! " + g.String())
+		case g.Rule == policy.PolicyGuard, g.Released.After(now):
+			words += lines(sentence("guard state", struct {
+				policy.GuardState
+				Waits bool
+			}{g, g.Released.After(now)}))
 		}
 	}
 	return words + text.Either(words != "", "\n", "")

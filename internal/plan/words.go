@@ -67,7 +67,7 @@ var sentences string
 var templates = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
 		"date": text.Date, "days": text.Days, "duration": text.Duration, "percent": policy.Percent,
-		"named": named, "quoted": quoted, "match": matchWords, "sharers": sharers, "stands": stands,
+		"named": named, "number": text.Number, "quoted": quoted, "match": matchWords, "sharers": sharers, "stands": stands,
 	}).Parse(sentences))
 })
 

@@ -121,3 +121,48 @@ func written(t *testing.T, q *Question) string {
 	}
 	return b.String()
 }
+
+// TestAPlanShowsEachGuardAsItIs: the policy's own, one that counts nothing yet, and none of
+// a rule whose guard has tripped already.
+func TestAPlanShowsEachGuardAsItIs(t *testing.T) {
+	p, err := policy.Parse([]byte(`mode: enforce
+guard: {clients: 2, within: 1h, then: observe}
+rules: [{name: ramp, mode: enforce, share: {from: 0%, to: 100%}, from: 2026-06-01T00:00:00Z, until: 2026-06-30T00:00:00Z, guard: {clients: 1, within: 1h, then: hold}}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 6, 2, 0, 0, 0, 0, time.UTC)
+	const (
+		own            = "The policy's own mode has a guard: observe once more than 2 clients that had logged in have met it within 1h."
+		ofRamp         = "guard: hold once more than 1 client that had logged in has met it within 1h"
+		tripped, waits = `!! The guard of "ramp" tripped`, `The guard of "ramp" is let go: it counts nothing before Wed 3 Jun 2026 00:00 UTC.`
+		ownWaits       = own + " It counts nothing before Wed 3 Jun 2026 00:00 UTC."
+	)
+	for _, tt := range []struct {
+		states     []policy.GuardState
+		has, lacks []string
+	}{
+		{nil, []string{own, ofRamp}, []string{"!!", "counts nothing"}},
+		{[]policy.GuardState{{Rule: "ramp", Tripped: now}}, []string{own, tripped}, []string{ofRamp, waits}},
+		{[]policy.GuardState{{Rule: "ramp", Released: now.AddDate(0, 0, 1)}}, []string{own, ofRamp, waits}, []string{tripped}},
+		{[]policy.GuardState{{Rule: policy.PolicyGuard, Released: now.AddDate(0, 0, 1)}}, []string{ownWaits}, []string{waits}},
+		{[]policy.GuardState{{Rule: policy.PolicyGuard, Released: now}}, []string{own}, []string{"counts nothing"}},
+		{[]policy.GuardState{{Rule: policy.PolicyGuard, Tripped: now}}, []string{`!! The guard of "(policy)" tripped`}, []string{own}},
+	} {
+		var b strings.Builder
+		if err := (&Plan{Policy: p.Guarded(tt.states, nil), From: now, Until: now.Add(time.Hour)}).WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		said := strings.Join(strings.Fields(strings.ReplaceAll(b.String(), "\u00a0", " ")), " ")
+		for _, want := range tt.has {
+			if !strings.Contains(said, want) {
+				t.Errorf("%+v: %q is missing in\n%s", tt.states, want, b.String())
+			}
+		}
+		for _, no := range tt.lacks {
+			if strings.Contains(said, no) {
+				t.Errorf("%+v: %q is in\n%s", tt.states, no, b.String())
+			}
+		}
+	}
+}
