@@ -22,8 +22,11 @@ import (
 type Inventory struct {
 	Now time.Time `json:"now"`
 	// Since is the first day, in UTC.
-	Since      string `json:"since"`
-	Handshakes int64  `json:"handshakes"`
+	Since string `json:"since"`
+	// Began and Young are as in Head.
+	Began      time.Time `json:"ledger_began"`
+	Young      bool      `json:"younger_than_since"`
+	Handshakes int64     `json:"handshakes"`
 	// Full are those that were not resumed, and so have exchanged keys by one of
 	// KeyExchanges; PostQuantum is the share of them that have done so with ML-KEM.
 	Full         int64               `json:"full_handshakes"`
@@ -89,6 +92,7 @@ func (p *pass) inventory(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	v := newInventory(p.Now, p.since, list)
+	v.Began, v.Young = p.Began, p.Young
 	o := output{bufio.NewWriter(w), p}
 	switch p.style.Format {
 	case JSON:
@@ -111,6 +115,9 @@ func (d *document) inventory(v *Inventory) {
 	if v.Handshakes == 0 {
 		d.paragraph("What is negotiated is written to the ledger once a minute.", "")
 		return
+	}
+	if d.Young {
+		d.paragraph("The ledger began "+date(d.Began)+": it knows nothing of the time before.", "")
 	}
 	headings := []string{"version", "cipher suite", "key exchange", "certificate's key"}
 	for i, shares := range [][]Share{v.Versions, v.CipherSuites, v.KeyExchanges, v.KeyTypes} {

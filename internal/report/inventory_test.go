@@ -54,6 +54,27 @@ func TestTheInventoryThatPeopleRead(t *testing.T) {
 	golden(t, "inventory-nothing.txt", inventory(t, Text, nil))
 }
 
+// TestAnInventorySaysHowFarTheLedgerGoesBack where that is less than was asked for.
+func TestAnInventorySaysHowFarTheLedgerGoesBack(t *testing.T) {
+	f := sampleFacts(t)
+	f.Facts.Negotiated = func(context.Context, time.Time) ([]ledger.Negotiated, error) { return negotiated, nil }
+	for began, want := range map[time.Time]bool{sampleNow.Add(-5 * time.Minute): true, sampleNow.Add(-fortnight - day): false} {
+		f.Began = began
+		for format, words := range map[Format]string{
+			Text: "The ledger began Wed 25 Nov 2026 10:00 UTC: it knows nothing of the time before.\n", Markdown: "The ledger began Wed 25 Nov 2026 10:00 UTC: it knows nothing of the time before.\n",
+			JSON: `"ledger_began": "2026-11-25T10:00:30Z",` + "\n" + `  "younger_than_since": true`,
+		} {
+			var b bytes.Buffer
+			if _, err := f.Facts.Write(t.Context(), &b, Options{Since: fortnight}, Style{Format: format, Inventory: true}); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(b.String(), words) != want {
+				t.Errorf("%s of a ledger since %s:\n%s", format, began, b.String())
+			}
+		}
+	}
+}
+
 // TestTheBillOfMaterialsFollowsItsSchema holds it to the schemas that come with the
 // library, which are those of CycloneDX 1.6.
 func TestTheBillOfMaterialsFollowsItsSchema(t *testing.T) {
