@@ -85,6 +85,8 @@ type clientJSON struct {
 	// Met is that also where they do.
 	Parts []partJSON `json:"parts,omitempty"`
 	Met   []partJSON `json:"-"`
+	// NoHybrid: a post-quantum group is all that it lacks.
+	NoHybrid bool `json:"-"`
 }
 
 // partJSON is what a part of a client's connections meets, from 0 to 1.
@@ -131,7 +133,8 @@ func (c *Clients) views(ctx context.Context, list []ledger.Client) ([]clientJSON
 // view is a client with the outcomes of the policy. The rule is the one that takes
 // what those for a share of its connections leave.
 func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos map[string]policy.Hello) clientJSON {
-	v := clientJSON{Client: *client}
+	v := clientJSON{Client: *client, NoHybrid: client.Reason == policy.ReasonCipher &&
+		report.Meets(client, policy.Outcome{Floor: policy.FloorTLS13}, hellos, false) == report.Accepted}
 	for _, o := range outcomes {
 		v.Meets = report.Meets(client, o, hellos, c.OldServer(client.Listener))
 		part := partJSON{Meets: v.Meets, Part: o.Part}

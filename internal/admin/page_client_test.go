@@ -159,3 +159,27 @@ func TestThePageOfAClientNeedsTheToken(t *testing.T) {
 	client.method = "POST"
 	newPort(t, "127.0.0.1:9993", "").expect(t, "POST", client, 405)
 }
+
+// Of TLS 1.3 nothing is too old where a post-quantum group is missing.
+func TestAClientWithoutAPostQuantumGroupIsSaidToLackThat(t *testing.T) {
+	b := newTestLedger(t)
+	newest := policy.Hello{
+		Versions: []uint16{0x0304, 0x0303}, CipherSuites: []uint16{0x1301, 0xc02b, 0xc02f}, Groups: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.PSSWithSHA256},
+	}
+	bare := newest
+	bare.SignatureSchemes = []tls.SignatureScheme{0x0201}
+	for client, h := range map[string]policy.Hello{"192.0.2.13": newest, "192.0.2.14": bare} {
+		c := visitor{client: client, listener: proxy.IMAPS, port: 993}.conn()
+		c.JA4, c.Accepted = h.Fingerprint(), b.now
+		b.Handshake(&proxy.Handshake{Conn: c, Hello: &h, Verdict: policy.Verdict{Version: policy.TLS13, Reason: policy.ReasonCipher}, Outcome: proxy.Rejected})
+	}
+	b.flush(t)
+	h := b.page(t, "floor: tls1.3-pq\nmode: enforce\n", nil).Handler()
+	_, page := showAt(t, h, "/?sort=client", 200)
+	says(t, page, "192.0.2.13 TLS 1.3 no post-quantum group never", "192.0.2.14 TLS 1.3 no group or signature in common never")
+	_, page = showAt(t, h, "/client?address=192.0.2.13", 200)
+	says(t, page, "TLS 1.3 no post-quantum group never", "tls1.3 accepted it offers enough tls1.3-pq refused no post-quantum group For")
+	_, page = showAt(t, h, "/client?address=192.0.2.14", 200)
+	says(t, page, "tls1.3 refused no suite, group or signature that it accepts tls1.3-pq refused no suite, group or signature that it accepts For")
+}
