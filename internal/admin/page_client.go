@@ -31,6 +31,7 @@ type clientPage struct {
 	Address, Candidate string
 	// Problem is why there is nothing else.
 	Problem string
+	Guards  []policy.GuardState // of the policy
 
 	Places []clientRow
 	Total  int // of the places
@@ -72,7 +73,7 @@ func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
 	defer cancel()
 	s := p.State()
 	query := r.URL.Query()
-	v = &clientPage{frame: p.frame(s), Candidate: query.Get("candidate")}
+	v = &clientPage{frame: p.frame(s), Candidate: query.Get("candidate"), Guards: s.Policy.Guards()}
 	v.Title = "Client"
 	var unknown error
 	if v.Clients, unknown = p.Clients.of(v.Candidate); unknown != nil {

@@ -398,17 +398,35 @@ func TestThePageHasTheRulesOfTheAPI(t *testing.T) {
 
 func TestThePageSaysThatAGuardHasTripped(t *testing.T) {
 	b := newTestLedger(t)
-	const rules = `rules:
-  - {name: cutover, mode: enforce, guard: {clients: 20, within: 1h, then: observe}}
-  - {name: ramp, mode: enforce, guard: {clients: 50, within: 1d, then: explain}}`
-	p := b.page(t, rules, func(_ *Page, s *PolicyState) {
-		s.Policy = s.Policy.Guarded([]policy.GuardState{{Rule: "cutover", Seen: 21, Tripped: b.now.Add(-time.Hour)}, {Rule: "ramp", Seen: 7, Released: b.now.Add(time.Hour)}}, nil)
-	})
+	b.comes(named, 1, proxy.Observed)
+	b.flush(t)
+	const rules = `
+guard: {clients: 3, within: 1h, then: observe}
+rules:
+  - {name: cut over, mode: enforce, guard: {clients: 20, within: 1h, then: observe}, match: {client: [192.0.2.0/24]}}
+  - {name: ramp, mode: enforce, share: {from: 0%, to: 100%}, from: 2026-06-01T00:00:00Z, until: 2026-07-01T00:00:00Z, guard: {clients: 50, within: 1d, then: hold}}`
+	state := func(states ...policy.GuardState) *Page {
+		return b.page(t, rules, func(_ *Page, s *PolicyState) { s.Policy = s.Policy.Guarded(states, nil) })
+	}
+	const release = `postern guard -release &#34;cut over&#34;`
+	cut := policy.GuardState{Rule: "cut over", Seen: 21, Tripped: b.now.Add(-time.Hour)}
+	p := state(cut, policy.GuardState{Rule: "ramp", Seen: 7, Released: b.now.Add(time.Hour)}, policy.GuardState{Rule: "(policy)", Seen: 3})
 	_, body := show(t, p)
-	for _, want := range []string{"Guard of cutover</dt><dd><b class=\"bad\">tripped ", "</b>: observe until <code>postern guard -release</code>",
-		"Guard of ramp</dt><dd>7 of 50 clients within 24h; nothing counts before "} {
-		if !strings.Contains(body, want) {
-			t.Errorf("no %q", want)
+	says(t, body,
+		"on imaps, pop3s, imap, pop3 The guard of cut over tripped Tue 16 Jun 2026, 11:00 UTC : observe for all whom the rule takes, until "+release+" Next",
+		"Guard of cut over tripped Tue 16 Jun 2026, 11:00 UTC : observe until "+release,
+		"Guard of ramp has met 7 known clients within 24h; more than 50 trip it; nothing counts before ",
+		"Guard of the policy has met 3 known clients within 1h; more than 3 trip it")
+	const now = "Now observe by cut over The guard of cut over tripped Tue 16 Jun 2026, 11:00 UTC : observe for all whom the rule takes, until " + release + " Nothing else"
+	if _, client := showAt(t, p.Handler(), "/client?address=192.0.2.7", 200); !strings.Contains(visible(client), now) {
+		t.Errorf("the client's page says %s", visible(client))
+	}
+	for _, calm := range []*Page{state(), state(policy.GuardState{Rule: "ramp", Seen: 51, Tripped: b.now.Add(-time.Hour)})} {
+		if _, client := showAt(t, calm.Handler(), "/client?address=192.0.2.7", 200); strings.Contains(client, "tripped") {
+			t.Error("the guard of another rule is named to a client")
 		}
 	}
+	_, body = show(t, state(policy.GuardState{Rule: "ramp", Seen: 51, Tripped: b.now.Add(-time.Hour)}, policy.GuardState{Rule: "(policy)", Tripped: b.now.Add(-time.Hour)}))
+	says(t, body, "The guard of the policy tripped Tue 16 Jun 2026, 11:00 UTC : observe for all whom the policy takes, until postern guard -release &#34;(policy)&#34;",
+		"The guard of ramp tripped Tue 16 Jun 2026, 11:00 UTC : the share has stopped growing, until postern guard -release &#34;ramp&#34;")
 }
