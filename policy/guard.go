@@ -112,7 +112,7 @@ func (p *Policy) Guarded(states []GuardState, graced Graced) *Policy {
 }
 
 func (f *file) readGuard(n *yaml.Node) *Guard {
-	g := &Guard{}
+	g := &Guard{Then: hold + 1} // until it is read: nothing else is wrong with it
 	f.mapping(n, "guard", map[string]field{
 		"clients": scalar(f, "clients", &g.Clients, func(s string) (int, error) {
 			n, err := strconv.ParseUint(s, 10, 31)
@@ -138,6 +138,6 @@ func (f *file) checkGuard(n *yaml.Node, g *Guard, mode Mode, share *Share) {
 	case g.Then == hold && (share == nil || share.From >= share.To):
 		f.add(n, "then: hold needs a share that grows: write then: explain or then: observe")
 	case g.Then <= mode:
-		f.add(n, "then: %v is no more lenient than mode: %v: write then: observe", g.Then, mode)
+		f.add(n, "then: %v is no more lenient than mode: %v: write then: %s", g.Then, mode, text.Either(mode == Enforce, "explain or then: observe", "observe"))
 	}
 }

@@ -10,6 +10,7 @@ import (
 func TestAGuardThatCannotHelpIsAProblem(t *testing.T) {
 	for _, tt := range []struct{ name, rule, want string }{
 		{"of observe", "mode: observe, guard: {clients: 1, within: 1h, then: observe}", "a guard needs mode: enforce or explain"},
+		{"that enforces all the same", "mode: enforce, guard: {clients: 1, within: 1h, then: enforce}", "then: enforce is no more lenient than mode: enforce: write then: explain or then: observe"},
 		{"that relaxes nothing", "mode: explain, guard: {clients: 1, within: 1h, then: explain}", "then: explain is no more lenient than mode: explain"},
 		{"that holds no ramp", "mode: explain, guard: {clients: 1, within: 1h, then: hold}", "then: hold needs a share that grows"},
 		{"that holds a shrinking share", "mode: explain, share: {from: 9%, to: 1%}, from: 2026-06-01T00:00:00Z, until: 2026-07-01T00:00:00Z, guard: {clients: 1, within: 1h, then: hold}",
@@ -25,6 +26,9 @@ func TestAGuardThatCannotHelpIsAProblem(t *testing.T) {
 		_, err := Parse([]byte("rules:\n  - {name: r, " + tt.rule + "}\n"))
 		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), `rule "r"`) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "lenient") && !strings.Contains(tt.want, "lenient") {
+			t.Errorf("%s: of a mode that the file does not have: %v", tt.name, err)
 		}
 	}
 	if _, err := Parse([]byte("mode: enforce\nguard: {clients: 1, within: 1h, then: hold}\n")); err == nil || !strings.Contains(err.Error(), "2:1: then: hold needs") {

@@ -219,12 +219,11 @@ func (f *file) readMatch(n *yaml.Node) Match {
 		fields[k.Name] = field{read: func(n *yaml.Node) {
 			values := []string{}
 			f.list(n, k.Name, " such as ["+k.example+"]", func(item *yaml.Node) {
-				v, ok := scalarOf(f, item, k.Name, k.parse)
-				if ok {
+				if v, ok := scalarOf(f, item, k.Name, k.parse); ok {
 					values = append(values, v)
-				}
-				if ok && k.doubt != nil {
-					f.doubt(item, k.doubt(item.Value))
+					if k.doubt != nil {
+						f.doubt(item, k.doubt(item.Value))
+					}
 				}
 			})
 			m = append(m, Condition{k, values})

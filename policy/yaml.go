@@ -243,7 +243,11 @@ func (f *file) mapping(n *yaml.Node, what string, keys map[string]field, needed 
 // scalar reads a single value by a function whose error says what is wrong
 // with it.
 func scalar[T any](f *file, what string, into *T, parse func(string) (T, error)) field {
-	return field{read: func(n *yaml.Node) { *into, _ = scalarOf(f, n, what, parse) }}
+	return field{read: func(n *yaml.Node) {
+		if value, ok := scalarOf(f, n, what, parse); ok {
+			*into = value
+		}
+	}}
 }
 
 func scalarOf[T any](f *file, n *yaml.Node, what string, parse func(string) (T, error)) (value T, ok bool) {
@@ -254,9 +258,8 @@ func scalarOf[T any](f *file, n *yaml.Node, what string, parse func(string) (T, 
 	value, err := parse(n.Value)
 	if err != nil {
 		f.add(n, "%s: %v", what, err)
-		return value, false
 	}
-	return value, true
+	return value, err == nil
 }
 
 // list reads the entries of a list; use says how one is written.
