@@ -219,12 +219,13 @@ func (s *session) end(reason CloseReason) {
 	if s.admission == countedPerClient {
 		s.srv.clients.leave(s.Client.Addr())
 	}
+	s.srv.remove(s)
 	s.srv.cfg.Observer.Closed(&Closed{
 		Conn: &s.Conn, Reason: reason, Duration: time.Since(s.Accepted),
 		ToClient: s.toClient.Load(), ToUpstream: s.toUpstream.Load(), FailedLogins: s.failedLogins,
 		Pattern: s.speech.Pattern(),
 	})
-	s.srv.remove(s)
+	s.srv.sessions.Done()
 }
 
 // loginDeadline is when the client must have logged in.

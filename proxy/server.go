@@ -275,7 +275,6 @@ func (srv *Server) remove(s *session) {
 	if s.admission != overLimit {
 		srv.served--
 	}
-	srv.sessions.Done()
 }
 
 func (srv *Server) isDraining() bool { return srv.ctx.Err() != nil }

@@ -57,6 +57,7 @@ func (g *Runtime) checkGuards(ctx context.Context) {
 	if err != nil || slices.Equal(now.Guards(), was.Guards()) {
 		return
 	}
+	g.server.SetPolicy(now.Policy) // before anything says so
 	g.policy.Store(now)
 	for i, s := range now.Guards() {
 		switch before := was.Guards()[i]; {
@@ -68,7 +69,6 @@ func (g *Runtime) checkGuards(ctx context.Context) {
 		}
 	}
 	g.metrics.SetGuards(now.Policy)
-	g.server.SetPolicy(now.Policy)
 }
 
 // release lets a guard go. It counts nothing before a time, which is now where that is

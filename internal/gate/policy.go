@@ -39,9 +39,9 @@ func (g *Runtime) reloadPolicy() error {
 	guards := g.guardsOf(p)
 	g.policyLock.Lock()
 	now := g.guarded(p, g.now(), guards)
-	g.policy.Store(now)
 	g.metrics.SetPolicy(now.Policy)
 	g.server.SetPolicy(now.Policy)
+	g.policy.Store(now)
 	g.policyLock.Unlock()
 	g.ledger.recorder.Remember(p)
 	g.ledger.wake() // to count the clients of candidates

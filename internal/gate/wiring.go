@@ -159,8 +159,8 @@ type meter struct {
 func (m *meter) UpstreamGreeted(name string) { m.readiness.UpstreamGreeted(name) }
 
 func (m *meter) UpstreamUp(name string, problem error) {
-	m.Metrics.UpstreamUp(name, problem)
 	m.readiness.UpstreamState(name, problem)
+	m.Metrics.UpstreamUp(name, problem)
 }
 
 // chain passes events on to several observers, in order.
