@@ -194,12 +194,13 @@ func (g *Runtime) countClients(ctx context.Context) {
 	g.ledger.candidates.Store(&candidates)
 }
 
-// close writes the rest.
+// close writes the rest. A count, which goes by the time that others leave, may end later.
 func (b *ledgerRunner) close(ctx context.Context) error {
+	defer b.store.Close()
+	err := b.recorder.Close(ctx)
 	select {
 	case <-b.done:
 	case <-ctx.Done():
 	}
-	defer b.store.Close()
-	return b.recorder.Close(ctx)
+	return err
 }

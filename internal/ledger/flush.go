@@ -64,18 +64,15 @@ func (r *Recorder) Run(ctx context.Context) {
 // Close writes the rest, and tries again until it succeeds or the context ends.
 // Nothing may be recorded after it. The store stays open.
 func (r *Recorder) Close(ctx context.Context) error {
-	r.negotiated.due = time.Time{}
-	for {
-		err := r.Flush(ctx)
-		if err == nil {
-			return nil
-		}
+	r.negotiated.due.Store(0)
+	for err := r.Flush(ctx); err != nil; err = r.Flush(ctx) {
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(closePause):
 		}
 	}
+	return nil
 }
 
 // Flush writes everything since the last time. If that fails, it is kept for

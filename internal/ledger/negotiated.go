@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postern/policy"
@@ -32,12 +33,12 @@ type negotiatedKey struct {
 	Negotiated
 }
 
-// negotiatedCounts are handshakes that wait to be written, from due on, which belongs to
-// who writes.
+// negotiatedCounts are handshakes that wait to be written, from due on, in seconds since
+// 1970.
 type negotiatedCounts struct {
 	mu  sync.Mutex
 	by  map[negotiatedKey]int64
-	due time.Time
+	due atomic.Int64
 }
 
 func (n *negotiatedCounts) add(h *proxy.Handshake, day int64) {
@@ -52,7 +53,7 @@ func (n *negotiatedCounts) add(h *proxy.Handshake, day int64) {
 func (n *negotiatedCounts) gather(b *batch, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !now.Before(n.due) {
+	if now.Unix() >= n.due.Load() {
 		b.negotiated = maps.Clone(n.by)
 	}
 }
@@ -61,7 +62,7 @@ func (n *negotiatedCounts) acknowledge(b *batch, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if b.negotiated != nil {
-		n.due = now.Add(negotiatedEvery)
+		n.due.Store(now.Add(negotiatedEvery).Unix())
 	}
 	for k, count := range b.negotiated {
 		if n.by[k] -= count; n.by[k] == 0 {

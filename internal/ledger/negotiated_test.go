@@ -3,6 +3,7 @@ package ledger
 import (
 	"crypto/tls"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,4 +126,20 @@ func TestALedgerThatKnowsNoNegotiations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stop does not wait for a write that takes too long.
+func TestALedgerMayBeClosedDuringAWrite(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		g.meet(negotiation(policy.TLS13, tls.TLS_AES_128_GCM_SHA256, "x25519mlkem768", proxy.KeyECDSA))
+		var writes sync.WaitGroup
+		writes.Go(func() { g.Flush(t.Context()) })
+		if err := g.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		writes.Wait()
+		if got := g.inventory(noon); len(got) != 1 || got[0].Handshakes != 1 {
+			t.Errorf("written: %v", got)
+		}
+	})
 }
