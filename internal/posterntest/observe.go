@@ -30,14 +30,18 @@ func (g *Proxy) Metrics(t testing.TB) Samples {
 	return s
 }
 
-// Wait scrapes until cond holds and returns that scrape. After half a minute
-// it fails the test and returns the last one.
+// Wait scrapes until cond holds and returns the next scrape, if it holds there too: one
+// scrape reads its series one after the other, while the proxy counts. After half a
+// minute it fails the test and returns the last one.
 func (g *Proxy) Wait(t testing.TB, cond func(Samples) bool) Samples {
 	t.Helper()
 	deadline := time.Now().Add(pollTimeout)
 	for {
 		s := g.Metrics(t)
 		if cond(s) {
+			if next := g.Metrics(t); cond(next) {
+				return next
+			}
 			return s
 		}
 		if time.Now().After(deadline) {
@@ -46,6 +50,14 @@ func (g *Proxy) Wait(t testing.TB, cond func(Samples) bool) Samples {
 		}
 		time.Sleep(pollEvery)
 	}
+}
+
+// WaitWritten waits until all clients have left and the ledger has all that was learnt of
+// them: a login, and how a program speaks, is noted after the client has its answer.
+func (g *Proxy) WaitWritten(t testing.TB) {
+	t.Helper()
+	g.Wait(t, func(s Samples) bool { return s.Count("postern_connections_open") == 0 })
+	g.Wait(t, func(s Samples) bool { return s.Value("postern_ledger_pending") == 0 })
 }
 
 // LogLines returns the JSON lines on stderr with the given msg, so far.

@@ -136,9 +136,11 @@ func TestRemainingClientsAreReportedWithinSeconds(t *testing.T) {
 	}
 }
 
-// wait is for what was seen to be written.
+// wait is for what was seen to be written, all of it: a login may come later than its
+// handshake.
 func wait(t *testing.T, g *posterntest.Proxy, clients int) listed {
 	t.Helper()
+	g.WaitWritten(t)
 	return waitFor(t, g, "", clients)
 }
 

@@ -26,7 +26,7 @@ func haproxy(t *testing.T, f *fleet) string {
 	t.Helper()
 	at := posterntest.FreeAddr(t)
 	config := "global\n\tmaxconn 2000\ndefaults\n\tmode tcp\n\ttimeout connect 5s\n\ttimeout client 1m\n\ttimeout server 1m\n" +
-		"listen imaps\n\tbind " + at + "\n\tbalance roundrobin\n\tdefault-server send-proxy-v2 check check-send-proxy inter 500ms\n"
+		"listen imaps\n\tbind " + at + "\n\tbalance roundrobin\n\tdefault-server send-proxy-v2 check check-send-proxy inter 500ms fall 1000\n" // none is down
 	for i, g := range f.gates {
 		config += fmt.Sprintf("\tserver gate%d %s\n", i+1, g.Addr("imaps"))
 	}

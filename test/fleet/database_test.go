@@ -98,7 +98,9 @@ func TestReplicasOutliveTheirDatabase(t *testing.T) {
 	for who, n := range stopLate() {
 		want[who] += n
 	}
-	f.each(t, "writes all that it holds", func(g *posterntest.Proxy) bool { return g.Metrics(t).Value("postern_ledger_pending") == 0 })
+	for _, g := range f.gates {
+		g.WaitWritten(t)
+	}
 	observed, logins := ledgerOf(t, through(t, database, standby.Addr))
 	for who, n := range want {
 		if observed[who] != n || logins[who] != n {

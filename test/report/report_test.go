@@ -95,6 +95,7 @@ func TestARunningProxyReports(t *testing.T) {
 	logIn(t, g, "127.0.0.7", tls.VersionTLS10)
 	logIn(t, g, "127.0.0.8", tls.VersionTLS11)
 	logIn(t, g, "127.0.0.9", tls.VersionTLS12)
+	g.WaitWritten(t)
 	a := untilToldBy(t, env, "NO-GO: 2 clients with old TLS are left.\n", "report", "-ready", "-by", "network")
 	if a.code != 1 || !strings.Contains(a.stdout, "\n127.0.0.7 ") || !strings.Contains(a.stdout, "\n127.0.0.8 ") || strings.Contains(a.stdout, "127.0.0.9") {
 		t.Errorf("exit %d, %s\n%s", a.code, a.stderr, a.stdout)
