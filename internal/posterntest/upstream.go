@@ -60,14 +60,25 @@ func serveLines(c net.Conn, greeting string, reply func(line string) string) {
 // returns. The test's end closes all of them.
 func StartRawUpstream(t testing.TB, handler func(net.Conn)) *Upstream {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &Upstream{listener: l, handler: handler, open: make(map[net.Conn]bool)}
+	u := &Upstream{listener: listen(t), handler: handler, open: make(map[net.Conn]bool)}
 	u.wg.Go(u.accept)
 	t.Cleanup(u.Close)
 	return u
+}
+
+// listen listens on a port that no client and nobody else gets while the upstream is
+// closed.
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	for try := 1; ; try++ {
+		l, err := net.Listen("tcp", FreeAddr(t))
+		if err == nil {
+			return l
+		}
+		if try == startTries {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (u *Upstream) accept() {
