@@ -103,9 +103,14 @@ func (g *instance) waitFloor(t testing.TB, floor string) {
 // until waits for what has to come, however busy the machine is.
 func (g *instance) until(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(takenOver); !cond(); time.Sleep(20 * time.Millisecond) {
+	within(t, takenOver, what, cond)
+}
+
+func within(t testing.TB, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !cond(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("no %s in %v", what, takenOver)
+			t.Fatalf("no %s in %v", what, limit)
 		}
 	}
 }
