@@ -172,7 +172,7 @@ func TestABrokenPROXYHeaderEndsTheConnection(t *testing.T) {
 		})
 	}
 	// One line a minute, however many come.
-	if lines := g.LogLines("no PROXY header from a peer in POSTERN_PROXY_PROTOCOL_FROM: turn it on there, or take the address out"); len(lines) != 1 || lines[0]["peer"] != proxyFrom || lines[0]["level"] != "WARN" {
+	if lines := g.WaitLog(t, "no PROXY header from a peer in POSTERN_PROXY_PROTOCOL_FROM: turn it on there, or take the address out", 1); len(lines) != 1 || lines[0]["peer"] != proxyFrom || lines[0]["level"] != "WARN" {
 		t.Errorf("the log says %v", lines)
 	}
 	if n := g.begun(t); n != 0 {

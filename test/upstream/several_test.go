@@ -87,7 +87,7 @@ func TestAnUpstreamThatIsDownIsLeftOutAndTakenBack(t *testing.T) {
 			serves(t, p.Proxy, listenersOf(protocol)[i%2])
 		}
 		p.openNow(t, 8, 8)
-		if n := len(p.LogLines("upstream answers")); n != 1 {
+		if n := len(p.WaitLog(t, "upstream answers", 1)); n != 1 {
 			t.Errorf("%d log lines say that it is back, want 1", n)
 		}
 	}
@@ -142,7 +142,7 @@ func TestAnotherUpstreamIsTriedBeforeTheClientNotices(t *testing.T) {
 				serves(t, p.Proxy, "imaps")
 				return time.Since(begun)
 			})
-			if n := len(p.LogLines("upstream failed")); n != 1 {
+			if n := len(p.WaitLog(t, "upstream failed", 1)); n != 1 {
 				t.Errorf("%d log lines say that it failed, want 1", n)
 			}
 			a.mood.Store("good")

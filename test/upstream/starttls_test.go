@@ -104,15 +104,16 @@ func TestAnUpstreamThatPlaysWithSTARTTLSIsRefused(t *testing.T) {
 			told := make(map[string]string) // what the log says, by play
 			for name, p := range plays {
 				isUp(t, g, url, 1)
-				u.play.Store(&p)
-				for _, listener := range listenersOf(protocol) {
-					expectUnavailable(t, g, listener)
-				}
 				reason := "starttls"
 				if r, ok := reasons[name]; ok {
 					reason = r
 				}
-				said := failureLogged(t, g, url, reason)
+				before := len(failuresLogged(g, url, reason))
+				u.play.Store(&p)
+				for _, listener := range listenersOf(protocol) {
+					expectUnavailable(t, g, listener)
+				}
+				said := failureLogged(t, g, url, reason, before)
 				for other, same := range told {
 					if same == said {
 						t.Errorf("the log tells %s and %s in the same words: %q", name, other, said)

@@ -9,7 +9,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -157,20 +156,27 @@ func isUp(t *testing.T, g *posterntest.Proxy, url string, want float64) {
 	}
 }
 
-// failureLogged returns the error of the last line that says that an upstream
-// failed for a reason.
-func failureLogged(t *testing.T, g *posterntest.Proxy, url, reason string) string {
+// failuresLogged are the errors of the lines so far that say that an upstream has failed
+// for a reason.
+func failuresLogged(g *posterntest.Proxy, url, reason string) (errors []string) {
+	for _, line := range g.LogLines("upstream failed") {
+		if line["upstream"] == url && line["reason"] == reason {
+			errors = append(errors, line["error"].(string))
+		}
+	}
+	return errors
+}
+
+// failureLogged returns the last of them, once there are more than before.
+func failureLogged(t *testing.T, g *posterntest.Proxy, url, reason string, before int) string {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		lines := g.LogLines("upstream failed")
-		for _, line := range slices.Backward(lines) {
-			if line["upstream"] == url && line["reason"] == reason {
-				return line["error"].(string)
-			}
+		if errors := failuresLogged(g, url, reason); len(errors) > before {
+			return errors[len(errors)-1]
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("no log line says that %s failed for %s: %v", url, reason, lines)
+			t.Errorf("no other log line says that %s failed for %s: %v", url, reason, g.LogLines("upstream failed"))
 			return ""
 		}
 		time.Sleep(10 * time.Millisecond)
