@@ -200,7 +200,9 @@ func (s systemd) hears(t *testing.T, begin string) string {
 func TestSystemdHearsOfTheStartOfReloadsAndOfTheEnd(t *testing.T) {
 	t.Parallel()
 	s := startSystemd(t)
-	g := posterntest.Process{Environ: s.environ(300 * time.Millisecond)}.Start(t, upstreams(t))
+	env := upstreams(t)
+	env["TIMEOUT_DRAIN"] = "20s" // in which a busy machine says so
+	g := posterntest.Process{Environ: s.environ(300 * time.Millisecond)}.Start(t, env)
 	s.hears(t, "READY=1")
 	c, err := posterntest.Caller{}.Login(g, "imaps", "anna", "password")
 	if err != nil {
