@@ -212,7 +212,7 @@ func TestPlaintextLoginsAreRefusedAndForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "enforce")
 	// What Postern has asked Dovecot for itself, over IMAP and POP3, is logged by and by.
-	for deadline := time.Now().Add(5 * time.Second); strings.Count(w.dovecot.Log(t), "no auth attempts") < 2 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); strings.Count(w.dovecot.Log(t), "no auth attempts") < 2 && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Millisecond)
 	}
 	seen := strings.Count(w.dovecot.Log(t), "-login: ")
