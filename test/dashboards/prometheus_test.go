@@ -136,6 +136,17 @@ var filled = strings.NewReplacer(
 	"$job", "postern", "$instance", ".+", "$__rate_interval", "30s", "$__interval", "30s", "$__range", "1h",
 ).Replace
 
+// some is what an expression finds, once that is something: a scrape that takes too long
+// leaves nothing until the next one.
+func (p *prometheus) some(expr string) (points []point, err error) {
+	for end := time.Now().Add(timeout); len(points) == 0 && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if points, err = p.query(expr); err != nil || len(points) > 0 {
+			break
+		}
+	}
+	return points, err
+}
+
 // found fails the test where an expression finds nothing, or one of its selectors
 // does; it returns what it finds.
 func (p *prometheus) found(t *testing.T, what, expr string) []point {
@@ -143,7 +154,7 @@ func (p *prometheus) found(t *testing.T, what, expr string) []point {
 	if strings.Contains(quoted.ReplaceAllString(expr, ""), "$") {
 		t.Errorf("%s: a variable is left in %s", what, expr)
 	}
-	points, err := p.query(expr)
+	points, err := p.some(expr)
 	if err != nil || len(points) == 0 {
 		t.Errorf("%s: finds nothing (%v): %s", what, err, expr)
 	}
@@ -152,7 +163,7 @@ func (p *prometheus) found(t *testing.T, what, expr string) []point {
 		t.Errorf("%s: asks for no metric: %s", what, expr)
 	}
 	for _, s := range names {
-		if points, err := p.query(s); err != nil || len(points) == 0 {
+		if points, err := p.some(s); err != nil || len(points) == 0 {
 			t.Errorf("%s: there is no %s (%v)", what, s, err)
 		}
 	}
@@ -283,13 +294,16 @@ func checkVariables(t *testing.T, p *prometheus) {
 			t.Errorf("%s: %q, %s", v.Name, v.Definition, v.Query)
 			continue
 		}
-		points, err := p.query("group by (" + m[2] + ") (" + filled(m[1]) + ")")
-		must(t, err)
 		var got []string
-		for _, point := range points {
-			got = append(got, point.labels[m[2]])
+		for end := time.Now().Add(timeout); !slices.Equal(got, want[v.Name]) && time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+			points, err := p.query("group by (" + m[2] + ") (" + filled(m[1]) + ")")
+			must(t, err)
+			got = nil
+			for _, point := range points {
+				got = append(got, point.labels[m[2]])
+			}
+			slices.Sort(got)
 		}
-		slices.Sort(got)
 		if !slices.Equal(got, want[v.Name]) {
 			t.Errorf("%s can be %q", v.Name, got)
 		}

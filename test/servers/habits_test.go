@@ -53,9 +53,9 @@ func TestCyrusAnnouncesLOGINDISABLEDAfterALogin(t *testing.T) {
 func TestDovecotMayGreetTwice(t *testing.T) {
 	t.Parallel()
 	s := startDovecot(t, true, "service imap-login {\n  restart_request_count = 1\n  process_min_avail = 0\n}")
-	g := s.behind(t, line{}, map[string]string{"UPSTREAM_TIMEOUT": "20s"})
+	g := s.behind(t, line{}, map[string]string{"UPSTREAM_TIMEOUT": "30s"})
 	resume := s.suspend("auth")
-	time.AfterFunc(12*time.Second, resume)
+	time.AfterFunc(17*time.Second, resume) // seven more, in which the clients have to come
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, listener := range []string{"imaps", "imap"} {

@@ -86,7 +86,8 @@ func stopsBothGenerations(t *testing.T, h *host) {
 
 // Systemd notices the end of a process that the first one has started.
 func successorDies(t *testing.T, h *host) {
-	_, after := h.handOver(t)
+	before, after := h.handOver(t)
+	becomes(t, "the old process has ended without sessions", func() bool { return !h.runs(before) })
 	h.Run(t, fmt.Sprint("kill -KILL ", after))
 	becomes(t, "it was started again", func() bool { return h.show(t, "NRestarts") == "1" && h.show(t, "ActiveState") == "active" })
 	h.everywhere(t)

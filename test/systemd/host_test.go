@@ -79,7 +79,7 @@ func install(t *testing.T) *host {
 	}
 	h.Write(t, variables, 0o644, []byte(strings.Join(environ, "\n")+"\n"))
 	h.Write(t, policy, 0o644, []byte("mode: observe\n"))
-	h.Write(t, units+"postern.service.d/time.conf", 0o644, []byte("[Service]\nRestartSec=100ms\nWatchdogSec=2s\n"))
+	h.Write(t, units+"postern.service.d/time.conf", 0o644, []byte("[Service]\nRestartSec=100ms\nWatchdogSec=8s\n"))
 	var commands []string
 	unit, err := os.ReadFile(filepath.Join(root, "deploy/systemd/postern.service"))
 	if err != nil {
