@@ -204,6 +204,7 @@ func TestASecondSignalEndsTheDrainAtOnce(t *testing.T) {
 			r := newRig(t, map[string]string{"TIMEOUT_DRAIN": "1m"})
 			d := r.enter(t, "imaps")
 			r.Signal(t, sig)
+			r.WaitLog(t, "stopping", 1)
 			d.pass(t, "still here\r\n")
 			time.Sleep(300 * time.Millisecond)
 			d.back(t, "still here\r\n")

@@ -270,7 +270,7 @@ func TestNoClientMakesAnUpstreamFail(t *testing.T) {
 		})
 	}
 	imap, pop3 := hangup(imapGreeting), hangup(pop3Greeting)
-	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": imap.URL("imap"), "UPSTREAM_POP3": pop3.URL("pop3"), "UPSTREAM_TIMEOUT": "1s"})
+	g := posterntest.Start(t, map[string]string{"UPSTREAM_IMAP": imap.URL("imap"), "UPSTREAM_POP3": pop3.URL("pop3"), "UPSTREAM_TIMEOUT": "10s"})
 	r := &rig{Proxy: g}
 	for listener, all := range map[string][]string{
 		"imaps": {"a CRASH\r\n", "\r\n", "a NOOP " + strings.Repeat("x", 600) + "\r\n", "a LOGIN {3}\r\n", "a LOGIN a\x80b c\r\n", "a XYZZY {3\r\n", "a LOGOUT\r\n"},
