@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,10 +44,12 @@ func TestStoryOfACutThatAGuardTakesBack(t *testing.T) {
 		}
 	}
 	everybody("observe")
-	if err := st.postern.FlushLedger(context.Background()); err != nil {
-		t.Fatal(err)
+	graced := func(client netip.Addr) bool { return st.postern.Graced("cut-over", client) }
+	for end := time.Now().Add(logTimeout); !allOf(known, graced); time.Sleep(10 * time.Millisecond) {
+		if err := st.postern.FlushLedger(context.Background()); err != nil || time.Now().After(end) {
+			t.Fatalf("their logins are not known: %v", err)
+		}
 	}
-	time.Sleep(knownWithin)
 
 	st.set(at(t, "2027-07-06T07:30:00Z"))
 	for range 2 * allowed {
@@ -97,7 +100,11 @@ func TestStoryOfACutThatAGuardTakesBack(t *testing.T) {
 	everybody("observe by cut-over")
 }
 
-// knownWithin is the time in which a login, or a refusal, is known.
+func allOf[T any](list []T, so func(T) bool) bool {
+	return !slices.ContainsFunc(list, func(v T) bool { return !so(v) })
+}
+
+// knownWithin is the time in which a refusal is known.
 const knownWithin = 4 * time.Second
 
 func at(t *testing.T, s string) time.Time { return moment(t, scene{at: s}) }
