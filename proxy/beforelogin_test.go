@@ -33,9 +33,13 @@ func hangupAfter(command, answer string) func(net.Conn) {
 			if err != nil {
 				return
 			}
-			if strings.HasPrefix(string(buf[:n]), command) {
+			switch said := string(buf[:n]); {
+			case strings.HasPrefix(said, command):
 				io.WriteString(c, answer)
 				return
+			case strings.HasPrefix(said, "CAPA"): // so asks the prober
+				io.WriteString(c, "+OK\r\n.\r\n")
+				continue
 			}
 			io.WriteString(c, "+OK\r\n")
 		}
