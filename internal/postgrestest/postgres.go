@@ -284,29 +284,70 @@ func (s *Server) signalAll(sig syscall.Signal) error {
 	if err := s.process.Signal(sig); err != nil {
 		return err
 	}
+	return s.children(func(pid int, _ []string) error {
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+		return nil
+	})
+}
+
+// children calls f with the fields of proc(5) behind the name of each child.
+func (s *Server) children(f func(pid int, stat []string) error) error {
 	list, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return err
 	}
 	for _, path := range list {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // it has ended
-		}
-		// pid (name) state ppid
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		fields := statFields(path)
 		if len(fields) < 2 || fields[1] != strconv.Itoa(s.process.Pid) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			return err
+		if err == nil {
+			err = f(pid, fields)
 		}
-		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// statFields reads "pid (name) state ppid ..." from the state on; of a process that has
+// ended there is nothing.
+func statFields(path string) []string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+}
+
+// CPUTime is what the server has used so far, in user and system mode, with all sessions
+// that it has or had: a bound on it holds also while the machine is busy with something else.
+func (s *Server) CPUTime(t testing.TB) time.Duration {
+	t.Helper()
+	const utime, cutime, end, hertz = 11, 13, 15, 100
+	ticks := 0
+	add := func(stat []string) error {
+		for _, field := range stat {
+			n, err := strconv.Atoi(field)
+			if err != nil {
+				return err
+			}
+			ticks += n
+		}
+		return nil
+	}
+	err := add(statFields(fmt.Sprintf("/proc/%d/stat", s.process.Pid))[utime:end]) // its late children too
+	if err == nil {
+		err = s.children(func(_ int, stat []string) error { return add(stat[utime:cutime]) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(ticks) * time.Second / hertz
 }
 
 // Close stops the server and removes its cluster.
