@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"postern/internal/text"
@@ -94,8 +95,7 @@ func (r *Recorder) Graces(ctx context.Context, p *policy.Policy) {
 	err := r.store.migrate(within)
 	if err == nil { // many rows are read in less time than a database makes them distinct
 		all.loggedIn, err = query(within, r.store, "reading who has logged in",
-			`SELECT network FROM sightings WHERE login_ok > 0`, nil,
-			func(row row) int64 { return row.int(0) })
+			`SELECT network FROM sightings WHERE login_ok > 0`, nil, func(row row) int64 { return row.int(0) })
 	}
 	if err == nil {
 		err = read(within, r.store, "reading refusals", `SELECT network, rule, first_seen FROM refusals`, nil, func(row row) error {
@@ -116,23 +116,26 @@ func (r *Recorder) Graces(ctx context.Context, p *policy.Policy) {
 
 // Guards returns the guards of a policy as they are at a time.
 func (s *Store) Guards(ctx context.Context, p *policy.Policy, t time.Time) ([]policy.GuardState, error) {
-	// What a clock wrote that was ahead does not count. More than would trip a guard are not counted.
-	const statement = `SELECT g.tripped, g.released, (SELECT count(*) FROM (SELECT 1 FROM refusals r WHERE r.rule = $1 AND r.last_seen > $2
-			AND r.last_seen <= $3 AND r.last_seen > g.released LIMIT $4) counted)
-		FROM (SELECT COALESCE(max(tripped), 0) AS tripped, COALESCE(max(released), 0) AS released FROM guards WHERE rule = $1) g`
-	all := slices.Clone(p.Guards())
+	all, most, rows, args := slices.Clone(p.Guards()), 0, []string{}, []any{t.Unix() + overlap}
 	for i := range all {
 		g := &all[i]
 		g.Seen, g.Tripped, g.Released = 0, time.Time{}, time.Time{}
-		err := read(ctx, s, "reading guards", statement, []any{g.Rule, t.Add(-g.Guard.Within).Unix(), t.Unix() + overlap, g.Clients + 1}, func(r row) error {
-			g.Tripped, g.Released, g.Seen = timeOf(r.int(0)), timeOf(r.int(1)), int(r.int(2))
-			return nil
-		})
-		if err != nil && !noTable(err) { // an earlier version has made the ledger
-			return nil, err
-		}
+		most, args = max(most, g.Clients+1), append(args, g.Rule, t.Add(-g.Guard.Within).Unix())
+		rows = append(rows, fmt.Sprintf("(CAST($%d AS TEXT), CAST($%d AS BIGINT))", len(args)-1, len(args)))
 	}
-	return all, nil
+	if len(all) == 0 {
+		return all, nil
+	}
+	// What a clock wrote that was ahead does not count. More than would trip a guard are not counted.
+	err := read(ctx, s, "reading guards", fmt.Sprintf(`WITH asked (rule, since) AS (VALUES %s)
+		SELECT a.rule, COALESCE(g.tripped, 0), COALESCE(g.released, 0), (SELECT count(*) FROM (SELECT 1 FROM refusals r WHERE r.rule = a.rule
+			AND r.last_seen > a.since AND r.last_seen <= $1 AND r.last_seen > COALESCE(g.released, 0) LIMIT %d) counted)
+		FROM asked a LEFT JOIN guards g ON g.rule = a.rule`, strings.Join(rows, ", "), most), args, func(r row) error {
+		g := &all[slices.IndexFunc(all, func(g policy.GuardState) bool { return g.Rule == string(r.text(0)) })]
+		g.Tripped, g.Released, g.Seen = timeOf(r.int(1)), timeOf(r.int(2)), min(int(r.int(3)), g.Clients+1)
+		return nil
+	})
+	return all, text.Either(noTable(err), nil, err) // an earlier version has made the ledger
 }
 
 // trip has a guard trip, unless it has before that time, or was released meanwhile.
@@ -144,11 +147,9 @@ func (s *Store) trip(ctx context.Context, g *policy.GuardState) error {
 	})
 }
 
-func timeOf(seconds int64) (t time.Time) {
-	if seconds > 0 {
-		t = time.Unix(seconds, 0).UTC()
-	}
-	return t
+// timeOf is zero for 0.
+func timeOf(seconds int64) time.Time {
+	return text.Either(seconds > 0, time.Unix(seconds, 0).UTC(), time.Time{})
 }
 
 // Release lets a guard go: refusals up to a time do not count any more. Its error is
@@ -186,8 +187,5 @@ func (s *Store) FirstRefused(ctx context.Context, client netip.Addr) (map[string
 		first[string(r.text(0))] = timeOf(r.int(1))
 		return nil
 	})
-	if noTable(err) {
-		return first, nil
-	}
-	return first, err
+	return first, text.Either(noTable(err), nil, err)
 }
