@@ -29,6 +29,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) error {
 		{"sightings", "id", fmt.Sprintf(`SELECT id FROM sightings WHERE noise IN (0, 1) AND last_day <= %d AND last_seen < %d`, t/secondsADay, t)},
 		{"accounts", "(client, ja4, account, software)", fmt.Sprintf(`SELECT client, ja4, account, software FROM accounts WHERE last_seen < %d`, t)},
 		{"refusals", "(rule, network)", fmt.Sprintf(`SELECT rule, network FROM refusals WHERE last_seen < %d`, t)},
+		{"tripped_by", "(rule, network)", fmt.Sprintf(`SELECT rule, network FROM tripped_by WHERE tripped < %d`, t)},
 		{"negotiated", "day", fmt.Sprintf(`SELECT day FROM negotiated WHERE day < %d`, t/secondsADay)},
 		{"batches", "writer", fmt.Sprintf(`SELECT writer FROM batches WHERE written < %d AND writer <> %d`, t, beginning)},
 	} {
@@ -120,6 +121,7 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 		args = addressArgs(client)
 		statements = []string{
 			`DELETE FROM refusals WHERE network IN (SELECT network FROM sightings WHERE ` + isAddress + `)`,
+			`DELETE FROM tripped_by WHERE network IN (SELECT network FROM sightings WHERE ` + isAddress + `)`,
 			`DELETE FROM days WHERE sighting IN (SELECT id FROM sightings WHERE ` + isAddress + `)`,
 			`DELETE FROM sightings WHERE ` + isAddress,
 			`DELETE FROM accounts WHERE ` + isAddress,

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,12 +57,12 @@ func (r *Recorder) Guards(ctx context.Context, p *policy.Policy) (states []polic
 	if err = r.store.migrate(within); err == nil {
 		states, err = r.store.Guards(within, p, now)
 	}
-	for i := range states {
-		g := &states[i]
+	for _, g := range states {
 		// One that was tripped by a clock ahead of this trips now: a share would grow until then.
-		if g.Tripped.IsZero() && g.Seen > g.Clients || g.Tripped.After(now) {
-			g.Tripped = now
-			err = cmp.Or(err, r.store.trip(within, g))
+		if err == nil && (g.Tripped.IsZero() && g.Seen > g.Clients || g.Tripped.After(now)) {
+			if err = r.store.trip(within, &g, now); err == nil { // unless it was released meanwhile
+				states, err = r.store.Guards(within, p, now)
+			}
 		}
 	}
 	r.sayBlind(ctx, &r.guardsAway, err)
@@ -138,12 +137,17 @@ func (s *Store) Guards(ctx context.Context, p *policy.Policy, t time.Time) ([]po
 	return all, text.Either(noTable(err), nil, err) // an earlier version has made the ledger
 }
 
-// trip has a guard trip, unless it has before that time, or was released meanwhile.
-func (s *Store) trip(ctx context.Context, g *policy.GuardState) error {
+// trip has a guard trip, unless it has before that time, or was released meanwhile, and
+// keeps who did it: later refusals of the same clients change when they were last refused.
+func (s *Store) trip(ctx context.Context, g *policy.GuardState, t time.Time) error {
+	since := text.Later(t.Add(-g.Guard.Within), g.Released).Unix()
 	return s.within(ctx, func(w *writer) {
-		w.run(`INSERT INTO guards VALUES ($1, $2, 0) ON CONFLICT (rule) DO UPDATE SET tripped = excluded.tripped
+		if w.run(`INSERT INTO guards VALUES ($1, $2, 0) ON CONFLICT (rule) DO UPDATE SET tripped = excluded.tripped
 			WHERE guards.released = $3 AND (guards.tripped = 0 OR guards.tripped > excluded.tripped)`,
-			g.Rule, g.Tripped.Unix(), max(0, g.Released.Unix()))
+			g.Rule, t.Unix(), max(0, g.Released.Unix())) > 0 && g.Tripped.IsZero() {
+			w.run(fmt.Sprintf(`INSERT INTO tripped_by SELECT rule, network, bucket, $3 FROM refusals WHERE rule = $1
+				AND last_seen > $2 AND last_seen - %d <= $3 ON CONFLICT DO NOTHING`, overlap), g.Rule, since, t.Unix())
+		}
 	})
 }
 
@@ -157,6 +161,7 @@ func timeOf(seconds int64) time.Time {
 func (s *Store) Release(ctx context.Context, rule string, until time.Time) error {
 	err := s.within(ctx, func(w *writer) {
 		w.run(`INSERT INTO guards VALUES ($1, 0, $2) ON CONFLICT (rule) DO UPDATE SET tripped = 0, released = excluded.released`, rule, until.Unix())
+		w.run(`DELETE FROM tripped_by WHERE rule = $1`, rule)
 	})
 	if err != nil {
 		return fmt.Errorf("%w: releasing the guard of %q: %w", ErrAway, rule, oneLine{err})
@@ -167,10 +172,9 @@ func (s *Store) Release(ctx context.Context, rule string, until time.Time) error
 // TrippedBy returns the clients that have tripped a guard, by network, with their accounts.
 func (s *Store) TrippedBy(ctx context.Context, g *policy.GuardState) (map[string][]string, error) {
 	all := make(map[string][]string)
-	since := text.Later(g.Tripped.Add(-g.Guard.Within), g.Released)
-	err := read(ctx, s, "reading who has tripped a guard", `SELECT DISTINCT s.client, COALESCE(a.account, '') FROM refusals r
-		JOIN sightings s ON `+fmt.Sprintf(loggedIn, "r.bucket", "r.network")+` LEFT JOIN accounts a ON a.owner = s.owner
-		WHERE r.rule = $1 AND r.last_seen > $2 AND r.first_seen <= $3 ORDER BY 2`, []any{g.Rule, since.Unix(), g.Tripped.Unix()}, func(r row) error {
+	err := read(ctx, s, "reading who has tripped a guard", `SELECT DISTINCT s.client, COALESCE(a.account, '') FROM tripped_by t
+		JOIN sightings s ON `+fmt.Sprintf(loggedIn, "t.bucket", "t.network")+` LEFT JOIN accounts a ON a.owner = s.owner
+		WHERE t.rule = $1 ORDER BY 2`, []any{g.Rule}, func(r row) error {
 		addr, err := netip.ParseAddr(string(r.text(0)))
 		network := (&Client{Addr: addr}).Network()
 		all[network] = appendNew(append([]string{}, all[network]...), string(r.text(1))) // which JSON has as a list in any case

@@ -179,7 +179,7 @@ func TestAShareIsHeldByTheClockThatIsRight(t *testing.T) {
 		if err := g.store.Release(t.Context(), "ramp", right); err != nil {
 			t.Fatal(err)
 		}
-		if err := g.store.trip(t.Context(), &stale[0]); err != nil {
+		if err := g.store.trip(t.Context(), &stale[0], right); err != nil {
 			t.Fatal(err)
 		}
 		if s := g.check(p)["ramp"]; !s.Tripped.IsZero() {

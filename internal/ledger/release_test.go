@@ -7,7 +7,107 @@ import (
 	"time"
 
 	"postern/policy"
+	"postern/proxy"
 )
+
+// TestAReleaseBeatsAGateThatIsAboutToTrip what it has read before.
+func TestAReleaseBeatsAGateThatIsAboutToTrip(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, twoGuards)
+		for _, c := range g.known(4) {
+			g.meet(hello(c, byRule("cutover")))
+		}
+		g.flush()
+		states, err := g.store.Guards(t.Context(), p, g.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.store.Release(t.Context(), "cutover", g.now()); err != nil {
+			t.Fatal(err)
+		}
+		for i := range states {
+			if err := g.store.trip(t.Context(), &states[i], g.now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again, err := g.Guards(context.Background(), p)
+		if err != nil || again[1].Rule != "cutover" || !again[1].Tripped.IsZero() {
+			t.Errorf("%+v, %v", again, err)
+		}
+	})
+}
+
+// TestAGuardNamesThoseThatTrippedIt, and neither those that were told why afterwards nor
+// those that had been long before, whatever the clocks say.
+func TestAGuardNamesThoseThatTrippedIt(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, `rules: [{name: ramp, mode: explain, share: {from: 0%, to: 100%}, from: 2026-06-01T00:00:00Z,
+			until: 2026-06-11T00:00:00Z, guard: {clients: 2, within: 1h, then: hold}}]`)
+		clients := g.known(8)
+		g.check(p)
+		tell := func(some ...string) {
+			for _, c := range some {
+				g.meet(hello(c, byRule("ramp"), outcome(proxy.Explained)))
+			}
+		}
+		names := func(when string, want ...string) {
+			t.Helper()
+			state := g.check(p)["ramp"]
+			by, err := g.store.TrippedBy(t.Context(), &state)
+			if err != nil || state.Tripped.IsZero() || len(by) != len(want) {
+				t.Errorf("%s: %v of %+v, %v, want %v", when, by, state, err, want)
+			}
+			for _, c := range want {
+				if len(by[c]) != 1 || by[c][0] != "anna" {
+					t.Errorf("%s: %s: %q", when, c, by[c])
+				}
+			}
+		}
+		tell(clients[:2]...)
+		g.check(p)
+		g.later(2 * time.Hour) // they do not count any more
+		right := g.now()
+		g.at(right.Add(30 * time.Second)) // by a clock that is ahead, as far as it may be
+		tell(clients[2:5]...)
+		g.flush()
+		g.at(right)
+		names("tripped", clients[2:5]...)
+		tell(clients[0], clients[3], clients[5])
+		g.flush()
+		g.later(time.Minute)
+		names("others come", clients[2:5]...)
+		g.at(right.Add(-time.Hour)) // one that is behind follows
+		names("a clock that is behind", clients[2:5]...)
+		g.at(right.Add(48 * time.Hour))
+		tell(clients[6])
+		names("two days later", clients[2:5]...)
+		if _, err := g.store.Forget(t.Context(), clients[2]); err != nil {
+			t.Fatal(err)
+		}
+		names("one is forgotten", clients[3:5]...)
+		left := func() int64 {
+			t.Helper()
+			n, err := number(t.Context(), g.store, "counting", `SELECT count(*) FROM tripped_by`)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		if n := left(); n != 2 {
+			t.Errorf("%d are kept of two", n)
+		}
+		if err := g.store.Release(t.Context(), "ramp", g.now()); err != nil || left() != 0 {
+			t.Errorf("%v, %d are kept once it is released", err, left())
+		}
+		g.check(p)
+		g.later(time.Second)
+		tell(clients[5:8]...)
+		names("tripped again", clients[5:8]...)
+		if err := g.store.Prune(t.Context(), g.now().Add(time.Second)); err != nil || left() != 0 {
+			t.Errorf("%v, %d are kept beyond the retention", err, left())
+		}
+	})
+}
 
 // TestManyGuardsAreReadTogether, each with its own bounds.
 func TestManyGuardsAreReadTogether(t *testing.T) {

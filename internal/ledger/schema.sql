@@ -180,7 +180,8 @@ part, and clients are recorded meanwhile. Indexes come last, in one go.
 {{- /*
 What rules with a guard or a grace have refused or told why, of clients ([policy.ClientPrefix])
 that had logged in before, and which guards have tripped. With its bucket begin the ids of a
-client's sightings. Refusals up to released do not count. And what handshakes have agreed on.
+client's sightings. Refusals up to released do not count. Who has tripped a guard is kept until
+it is released. And what handshakes have agreed on.
 Versions that know none of these leave them alone.
 */}}
 {{define "added" -}}
@@ -193,6 +194,12 @@ Versions that know none of these leave them alone.
 		PRIMARY KEY (rule, network));
 	CREATE INDEX IF NOT EXISTS refusals_by_time ON refusals (rule, last_seen);
 	CREATE TABLE IF NOT EXISTS guards (rule TEXT PRIMARY KEY, tripped BIGINT NOT NULL, released BIGINT NOT NULL);
+	CREATE TABLE IF NOT EXISTS tripped_by (
+		rule TEXT NOT NULL,
+		network BIGINT NOT NULL,
+		bucket BIGINT NOT NULL,
+		tripped BIGINT NOT NULL,
+		PRIMARY KEY (rule, network));
 	CREATE TABLE IF NOT EXISTS negotiated (
 		day BIGINT NOT NULL,
 		listener TEXT NOT NULL,
