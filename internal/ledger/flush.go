@@ -34,7 +34,7 @@ type batch struct {
 	hellos         map[policy.JA4]string
 	logins         map[clientKey]loginCount
 	accounts       map[accountKey]span
-	refusals       map[refusal]span
+	refusals       map[refusal]refused
 	suspects       []netip.Addr // may be scanners
 	dropped        int64        // handshakes, since a candidate's ledger is full
 	negotiated     map[negotiatedKey]int64

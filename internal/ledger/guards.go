@@ -65,6 +65,9 @@ func (r *Recorder) Guards(ctx context.Context, p *policy.Policy) (states []polic
 			}
 		}
 	}
+	if err == nil {
+		r.queue.know(states)
+	}
 	r.sayBlind(ctx, &r.guardsAway, err)
 	return states, err
 }
@@ -156,11 +159,12 @@ func timeOf(seconds int64) time.Time {
 	return text.Either(seconds > 0, time.Unix(seconds, 0).UTC(), time.Time{})
 }
 
-// Release lets a guard go: refusals up to a time do not count any more. Its error is
-// ErrAway.
+// Release lets a guard go: refusals up to a time do not count any more, nor any that the
+// ledger has by now, whatever clock wrote them. Its error is ErrAway.
 func (s *Store) Release(ctx context.Context, rule string, until time.Time) error {
 	err := s.within(ctx, func(w *writer) {
 		w.run(`INSERT INTO guards VALUES ($1, 0, $2) ON CONFLICT (rule) DO UPDATE SET tripped = 0, released = excluded.released`, rule, until.Unix())
+		w.run(`UPDATE refusals SET last_seen = $2 WHERE rule = $1 AND last_seen > $2`, rule, until.Unix())
 		w.run(`DELETE FROM tripped_by WHERE rule = $1`, rule)
 	})
 	if err != nil {

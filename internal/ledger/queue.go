@@ -36,7 +36,8 @@ type queue struct {
 	logins   map[clientKey]loginCount
 	accounts map[accountKey]span
 	hellos   map[policy.JA4]string // one for each fingerprint, as it is stored, to judge it again later
-	refusals map[refusal]span
+	refusals map[refusal]refused
+	released map[string]int64 // guards, by rule, as they were last in the store
 
 	// unnamed are the IMAP sessions, by the connection's number, of accounts whose
 	// program has not said what it is so far.
@@ -86,6 +87,14 @@ const (
 // 1970.
 type span struct{ first, last int64 }
 
+// refused is when a rule has refused a client, and when its guard was released before that,
+// where this was known.
+type refused struct {
+	span
+	released int64
+	known    bool
+}
+
 // knownAccount is an account that has logged in; without a name, clients of none that is
 // known.
 type knownAccount struct {
@@ -106,7 +115,7 @@ func (q *queue) init() {
 	q.logins = make(map[clientKey]loginCount)
 	q.accounts = make(map[accountKey]span)
 	q.hellos = make(map[policy.JA4]string)
-	q.refusals = make(map[refusal]span)
+	q.refusals = make(map[refusal]refused)
 	q.unnamed = make(map[uint64]accountKey)
 	q.known = newKnownClients()
 	q.fingerprints = make(map[policy.JA4]bool)
@@ -248,8 +257,20 @@ func (q *queue) addRefusal(k refusal, now int64) bool {
 	if !waits && len(q.refusals) >= maxPending {
 		return false
 	}
-	q.refusals[k] = span{cmp.Or(s.first, now), now}
+	s.span = span{cmp.Or(s.first, now), now}
+	s.released, s.known = q.released[k.rule]
+	q.refusals[k] = s
 	return true
+}
+
+// know has it known which guards were released when.
+func (q *queue) know(states []policy.GuardState) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.released = make(map[string]int64)
+	for _, g := range states {
+		q.released[g.Rule] = max(0, g.Released.Unix())
+	}
 }
 
 // loadAccounts replaces the known accounts by those in the store, latest first,
@@ -301,7 +322,7 @@ func (q *queue) acknowledge(b *batch) {
 	for ja4 := range b.hellos {
 		delete(q.hellos, ja4)
 	}
-	maps.DeleteFunc(q.refusals, func(k refusal, s span) bool { return b.refusals[k] == s })
+	maps.DeleteFunc(q.refusals, func(k refusal, s refused) bool { return b.refusals[k] == s })
 	for k, w := range b.accounts {
 		if q.accounts[k].last == w.last {
 			delete(q.accounts, k)
@@ -331,5 +352,5 @@ func (q *queue) erase(account func(string) bool, client netip.Addr) {
 	maps.DeleteFunc(q.accounts, func(k accountKey, _ span) bool { return k.client == client || account(k.account) })
 	maps.DeleteFunc(q.unnamed, func(_ uint64, k accountKey) bool { return k.client == client || account(k.account) })
 	maps.DeleteFunc(q.logins, func(k clientKey, _ loginCount) bool { return k.client == client })
-	maps.DeleteFunc(q.refusals, func(k refusal, _ span) bool { return client.IsValid() && k.network == networkNumber(client) })
+	maps.DeleteFunc(q.refusals, func(k refusal, _ refused) bool { return client.IsValid() && k.network == networkNumber(client) })
 }

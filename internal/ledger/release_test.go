@@ -10,6 +10,77 @@ import (
 	"postern/proxy"
 )
 
+// TestWhatIsReleasedStaysSoForAnyClock: a gate whose clock is ahead, or behind, has a guard
+// trip again when it has refused enough clients after the release, not for those before.
+func TestWhatIsReleasedStaysSoForAnyClock(t *testing.T) {
+	for _, tt := range []struct {
+		what              string
+		refuses, releases time.Duration // how far the clock of that gate is ahead
+	}{
+		{"a gate a day ahead has refused", 24 * time.Hour, 0},
+		{"a gate some seconds ahead has refused", 30 * time.Second, 0},
+		{"a gate ten minutes behind is asked", 0, -10 * time.Minute},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			each(t, func(t *testing.T, g *replica) {
+				p := guardedBy(t, twoGuards)
+				clients := g.known(12)
+				right := g.now()
+				refuses, releases := g.another(), g.another()
+				tripped := func(what string, want bool) {
+					t.Helper()
+					for _, by := range []struct {
+						*replica
+						ahead time.Duration
+					}{{refuses, tt.refuses}, {releases, tt.releases}, {g, 0}} {
+						g.at(right.Add(by.ahead))
+						if s := by.check(p)["cutover"]; s.Tripped.IsZero() == want {
+							t.Errorf("%s, %v ahead: %+v", what, by.ahead, s)
+						}
+					}
+				}
+				refuse := func(some []string) {
+					g.at(right.Add(tt.refuses))
+					for _, c := range some {
+						refuses.meet(hello(c, byRule("cutover"), outcome(proxy.Explained)))
+					}
+				}
+				tripped("at first", false)
+				refuse(clients[:4])
+				tripped("four clients", true)
+				refuse(clients[4:8]) // which waits to be written when somebody lets it go
+				if err := g.store.Release(t.Context(), "cutover", right.Add(tt.releases)); err != nil {
+					t.Fatal(err)
+				}
+				tripped("released", false)
+				right = right.Add(time.Minute)
+				refuse(clients[8:11])
+				tripped("three clients since", false)
+				refuse(clients[11:])
+				tripped("four clients since", true)
+			})
+		})
+	}
+}
+
+// TestAGateThatKnowsNoReleaseCountsByTime: it has started while the ledger was away, so that
+// refusals wait which count.
+func TestAGateThatKnowsNoReleaseCountsByTime(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		p := guardedBy(t, twoGuards)
+		clients := g.known(4)
+		if err := g.store.Release(t.Context(), "cutover", g.now().Add(-time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range clients {
+			g.meet(hello(c, byRule("cutover")))
+		}
+		if s := g.check(p)["cutover"]; s.Seen != 4 || s.Tripped.IsZero() {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // TestAReleaseBeatsAGateThatIsAboutToTrip what it has read before.
 func TestAReleaseBeatsAGateThatIsAboutToTrip(t *testing.T) {
 	each(t, func(t *testing.T, g *replica) {

@@ -396,15 +396,25 @@ const inBucket = 1<<(63-bucketBits) - 1
 var loggedIn = fmt.Sprintf("s.id BETWEEN %%[1]s AND %%[1]s + %d AND s.network = %%[2]s AND s.login_ok > 0", inBucket)
 
 // refusals writes those of clients that have logged in, first and last. A first one that lies
-// ahead is of a clock that was.
-func (w *writer) refusals(seen map[refusal]span) {
-	list := slices.Collect(maps.Keys(seen))
+// ahead is of a clock that was. Where a guard was released of which this process did not know
+// yet, they are from before that.
+func (w *writer) refusals(seen map[refusal]refused) {
+	list, released := slices.Collect(maps.Keys(seen)), make(map[string]int64)
+	if len(list) > 0 && w.err == nil {
+		w.err = read(w.ctx, w, "reading releases", `SELECT rule, released FROM guards`, nil, func(r row) error {
+			released[string(r.text(0))] = r.int(1)
+			return nil
+		})
+	}
 	w.insert("refusals", []string{"rule", "network", "bucket", "first_seen", "last_seen"}, nil, len(list),
 		"WHERE (SELECT count(*) FROM sightings s WHERE "+fmt.Sprintf(loggedIn, "@bucket", "@network")+`) > 0 ON CONFLICT (rule, network) DO UPDATE SET
 		last_seen = excluded.last_seen, first_seen = CASE WHEN excluded.last_seen < refusals.first_seen THEN excluded.first_seen ELSE refusals.first_seen END`,
 		func(i int, to []any) []any {
-			k := list[i]
-			return append(to, k.rule, k.network, bucketOf(k.network), seen[k].first, seen[k].last)
+			k, s := list[i], seen[list[i]]
+			if s.known && s.released != released[k.rule] {
+				s.last = min(s.last, released[k.rule])
+			}
+			return append(to, k.rule, k.network, bucketOf(k.network), s.first, s.last)
 		})
 }
 

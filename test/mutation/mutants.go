@@ -33,6 +33,8 @@ var mutants = []mutant{
 	{"a grace does not end", "internal/ledger Recorder.Graced", part("Unix", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
 	{"a stranger has a grace", "internal/ledger Recorder.Graced", part("known", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
 	{"nobody has tripped a guard", "internal/ledger Store.trip", condition("Tripped", 1), never, "internal/ledger TestAGuardNamesThoseThatTrippedIt"},
+	{"what waits to be written counts after a release", "internal/ledger writer.refusals", condition("known", 1), never, "internal/ledger TestWhatIsReleasedStaysSoForAnyClock"},
+	{"what is written counts after a release", "internal/ledger Store.Release", call("run", 2), skipped, "internal/ledger TestWhatIsReleasedStaysSoForAnyClock"},
 	{"a form lets a guard go", "internal/admin GuardHandler", condition("Get", 1), never, "internal/admin TestAGuardIsReleasedByThoseWithAccess"},
 
 	// Invariant: crypto/tls enforces.
