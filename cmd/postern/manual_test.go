@@ -65,7 +65,7 @@ func TestJSONForPrograms(t *testing.T) {
 		t.Errorf("version: %v, %v", v, err)
 	}
 	var found map[string][]string
-	o := runCommand(t, []string{"POSTERN_LOG_LEVEL=loud"}, "check", "-offline", "-json")
+	o := runCommand(t, []string{"POSTERN_LOG_LEVEL=loud", "POSTERN_ADMIN_LISTEN=127.0.0.1:0"}, "check", "-offline", "-json")
 	err := json.Unmarshal([]byte(o.stdout), &found)
 	if err != nil || o.code != exitUsage || o.stderr != "" || len(found["errors"]) != 3 || found["ok"] == nil || found["unanswered"] == nil || found["warnings"] == nil {
 		t.Errorf("check: exit %d, %v, %v, stderr %q", o.code, found, err, o.stderr)
