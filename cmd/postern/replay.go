@@ -52,7 +52,7 @@ func (f *replayFlags) run(ctx context.Context, sys system) error {
 		return flagError{"format", fmt.Sprintf("%q: use text, json or csv", f.format)}
 	}
 	now := sys.clock()
-	f.Since = now.Add(-f.since).Truncate(time.Second)
+	f.Now, f.Since = now, now.Add(-f.since).Truncate(time.Second)
 	cfg, running, err := sys.instance(f.from)
 	if err != nil {
 		return err

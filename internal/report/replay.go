@@ -71,8 +71,9 @@ func (a Answer) words() string {
 type Trial struct {
 	Policy     *policy.Policy
 	PolicyFile string
-	At, Since  time.Time
-	By         By
+	// Now is when graces begin of rules that have begun.
+	Now, At, Since time.Time
+	By             By
 	// Source has the clients, and Noise asks about noise too.
 	Source Source
 	Noise  bool
@@ -134,12 +135,13 @@ func Judge(ctx context.Context, w io.Writer, t Trial, f Format) error {
 	running, last := t.Policy.At(t.At), int64(0)
 	scope := ledger.Scope{Since: t.Since, Logins: true, Progress: t.Progress}
 	err := l.scan(ctx, t.Source, scope, func(clients []ledger.Client) error {
+		known := slices.ContainsFunc(clients, func(c ledger.Client) bool { return c.Login == ledger.LoginOK })
 		for i := range clients {
 			c := &clients[i]
 			if c.Noise && !t.Noise {
 				continue
 			}
-			answer, rule := t.ask(&running, c)
+			answer, rule := t.ask(&running, c, known)
 			a := &j.Answers[slices.Index(answers, answer)]
 			l.count(&j.Clients, &last)
 			l.count(&a.Clients, &a.last)
@@ -195,10 +197,14 @@ const keysAssumed = policy.ECDSAP256 | policy.RSA
 // reaches the floor if it does with each of them.
 var keysUsual = []policy.KeyTypes{policy.ECDSAP256, policy.ECDSAP384, policy.RSA}
 
-// ask returns what a client meets; with shares, the worst of it. It matches rules by the
-// ledger's fingerprint, as the kept hello is not complete enough to compute one.
-func (t *Trial) ask(running *policy.Snapshot, c *ledger.Client) (worst Answer, rule string) {
+// ask returns what a client meets, whose network may be known to have logged in; with
+// shares, the worst of it. It matches rules by the ledger's fingerprint, as the kept hello
+// is not complete enough to compute one.
+func (t *Trial) ask(running *policy.Snapshot, c *ledger.Client, known bool) (worst Answer, rule string) {
 	for _, o := range running.Outcomes(c.ForPolicy(), t.At) {
+		if r := o.Rule; known && o.Mode == policy.Enforce && r != nil && r.Grace > 0 && t.At.Before(text.Later(t.Now, r.From).Add(r.Grace)) {
+			o.Mode = policy.Explain
+		}
 		a := t.answer(c, o)
 		if worst != "" && slices.Index(answers, a) >= slices.Index(answers, worst) {
 			continue

@@ -3,6 +3,8 @@ package report
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +78,58 @@ func TestTheReplayThatPeopleRead(t *testing.T) {
 			}
 			golden(t, tt.golden, b.String())
 		})
+	}
+}
+
+// TestAReplayGrantsGraces to clients that have logged in, at whatever listener, from when the
+// rule begins, or from now on; and says so.
+func TestAReplayGrantsGraces(t *testing.T) {
+	const day = 24 * time.Hour
+	begins := sampleNow.Add(10 * day)
+	known := came("192.0.2.7", "imaps", policy.TLS10, oldJA4, 1)
+	known.Login = ledger.LoginOK
+	elsewhere := came("192.0.2.7", "pop3s", policy.TLS10, middleJA4, 1)
+	stranger := came("192.0.2.8", "imaps", policy.TLS10, oldJA4, 1)
+	for _, c := range []*ledger.Client{&elsewhere, &stranger} {
+		c.Login = ledger.LoginUnknown
+	}
+	for _, tt := range []struct {
+		from   string
+		at     time.Time
+		grace  string
+		wants  map[Answer]int
+		spoken bool
+	}{
+		{begins.Format(time.RFC3339), begins, "7d", map[Answer]int{Told: 1, Refused: 1}, true},
+		{begins.Format(time.RFC3339), begins.Add(7*day - time.Second), "7d", map[Answer]int{Told: 1, Refused: 1}, true},
+		{begins.Format(time.RFC3339), begins.Add(7 * day), "7d", map[Answer]int{Refused: 2}, true},
+		{sampleNow.Add(-100 * day).Format(time.RFC3339), sampleNow, "7d", map[Answer]int{Told: 1, Refused: 1}, true},
+		{sampleNow.Add(-100 * day).Format(time.RFC3339), sampleNow.Add(7 * day), "7d", map[Answer]int{Refused: 2}, true},
+		{begins.Format(time.RFC3339), begins, "", map[Answer]int{Refused: 2}, false},
+		{sampleNow.Add(-100 * day).Format(time.RFC3339), sampleNow.Add(-day), "", map[Answer]int{Refused: 2}, false},
+	} {
+		grace := ""
+		if tt.grace != "" {
+			grace = ", grace: " + tt.grace
+		}
+		trial := sampleTrial(t, "rules: [{name: cutover, mode: enforce, from: "+tt.from+grace+"}]")
+		trial.At, trial.Now, trial.Source = tt.at, sampleNow, SourceOf([]ledger.Client{known, elsewhere, stranger})
+		var b bytes.Buffer
+		if err := Judge(t.Context(), &b, trial, JSON); err != nil {
+			t.Fatal(err)
+		}
+		var j Judgement
+		if err := json.Unmarshal(b.Bytes(), &j); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range j.Answers {
+			if a.Clients != tt.wants[a.Answer] {
+				t.Errorf("%+v: %s: %d clients", tt, a.Answer, a.Clients)
+			}
+		}
+		if words := strings.Join(j.Notes, " "); strings.Contains(words, `Rule "cutover" tells a client`) != tt.spoken || tt.spoken && !strings.Contains(words, "why for 7 days from its first refusal on") {
+			t.Errorf("%+v: %q", tt, j.Notes)
+		}
 	}
 }
 

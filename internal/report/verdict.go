@@ -26,7 +26,7 @@ var verdictTemplate string
 
 var verdicts = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
-		"number": text.Number, "date": date, "be": be, "was": was, "have": have, "keepsNames": keepsNames,
+		"number": text.Number, "date": date, "be": be, "was": was, "have": have, "keepsNames": keepsNames, "days": text.Days,
 	}).Parse(verdictTemplate))
 })
 

@@ -32,9 +32,10 @@ var mutants = []mutant{
 	{"a guard does not trip", "internal/ledger Recorder.Guards", part("Seen", 1), never, "internal/ledger TestAGateThatIsKilledInTheMiddle/sqlite"},
 	{"a grace does not end", "internal/ledger Recorder.Graced", part("Unix", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
 	{"a stranger has a grace", "internal/ledger Recorder.Graced", part("known", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
-	{"nobody has tripped a guard", "internal/ledger Store.trip", condition("Tripped", 1), never, "internal/ledger TestAGuardNamesThoseThatTrippedIt"},
 	{"what waits to be written counts after a release", "internal/ledger writer.refusals", condition("known", 1), never, "internal/ledger TestWhatIsReleasedStaysSoForAnyClock"},
 	{"what is written counts after a release", "internal/ledger Store.Release", call("run", 2), skipped, "internal/ledger TestWhatIsReleasedStaysSoForAnyClock"},
+	{"nobody has tripped a guard", "internal/ledger Store.trip", condition("Tripped", 1), never, "internal/ledger TestAGuardNamesThoseThatTrippedIt"},
+	{"a replay grants no grace", "internal/report Trial.ask", condition("Grace", 1), never, "internal/report TestAReplayGrantsGraces"},
 	{"a form lets a guard go", "internal/admin GuardHandler", condition("Get", 1), never, "internal/admin TestAGuardIsReleasedByThoseWithAccess"},
 
 	// Invariant: crypto/tls enforces.
