@@ -3,11 +3,18 @@ package demo
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/mail"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapserver"
@@ -102,4 +109,102 @@ func newIMAP(users *imapmemserver.Server) *imapserver.Server {
 		// It logs every client that breaks off, which the demo's do on purpose.
 		Logger: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	})
+}
+
+// A listener ends with its context, and so do its connections. imapserver does not
+// see to that: its own Close misses connections that are just starting, and waits
+// for none.
+type listener struct {
+	net.Listener
+	ctx     context.Context
+	serving *sync.WaitGroup
+}
+
+// listen listens on a free port of 127.0.0.1. Each connection is in serving
+// until the server has closed it.
+func listen(ctx context.Context, serving *sync.WaitGroup) (*listener, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { l.Close() })
+	return &listener{l, ctx, serving}, nil
+}
+
+// Accept returns the next connection. Its one error is net.ErrClosed: anything else
+// (no descriptors left, say) passes, and is waited out.
+func (l *listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	for ; err != nil; nc, err = l.Listener.Accept() {
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	l.serving.Add(1)
+	stop := context.AfterFunc(l.ctx, func() { nc.Close() })
+	return servedConn{nc, sync.OnceFunc(func() {
+		stop()
+		l.serving.Done()
+	})}, nil
+}
+
+// A servedConn is served until its Close, which servers call as the last thing
+// that they do.
+type servedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c servedConn) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
+}
+
+//go:embed messages
+var files embed.FS
+
+// A message is one RFC 5322 text. It is never changed once it is made, so
+// sessions share it.
+type message struct {
+	text []byte // lines end in CRLF, the last one too
+	uid  string // for UIDL: same text, same id (RFC 1939, section 7)
+	date time.Time
+}
+
+// samples are the messages as written to account, oldest first.
+func samples(account string) ([]message, error) {
+	entries, _ := files.ReadDir("messages") // which the program holds
+	var messages []message
+	for _, entry := range entries {
+		text, _ := files.ReadFile("messages/" + entry.Name())
+		m, err := newMessage(strings.ReplaceAll(string(text), "{account}", account))
+		if err != nil {
+			return nil, fmt.Errorf("parsing sample message %s: %w", entry.Name(), err)
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
+}
+
+func newMessage(text string) (message, error) {
+	// A checkout may or may not have turned the line ends into CRLF.
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+	parsed, err := mail.ReadMessage(strings.NewReader(text))
+	if err != nil {
+		return message{}, err
+	}
+	date, err := parsed.Header.Date()
+	sum := sha256.Sum256([]byte(text))
+	return message{text: []byte(text), uid: hex.EncodeToString(sum[:10]), date: date}, err
+}
+
+// top is the header, the empty line, and the first n lines of the body
+// (RFC 1939, section 7, TOP).
+func (m message) top(n int) []byte {
+	_, body, _ := bytes.Cut(m.text, []byte("\r\n\r\n"))
+	if lines := bytes.SplitAfterN(body, []byte("\n"), n+1); len(lines) > n {
+		return m.text[:len(m.text)-len(lines[n])]
+	}
+	return m.text
 }

@@ -44,6 +44,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -197,3 +198,21 @@ func onlyIPv6(l net.Listener) bool {
 	raw.Control(func(fd uintptr) { only, _ = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY) })
 	return only != 0
 }
+
+// bufferSize fits four full TLS records: one call reads them all.
+const bufferSize = 64 << 10
+
+// Buffer is what a read takes from the pool.
+type Buffer [bufferSize]byte
+
+var buffers = sync.Pool{New: func() any { return new(Buffer) }}
+
+// GetBuffer takes a buffer from the pool.
+func GetBuffer() *Buffer { return buffers.Get().(*Buffer) }
+
+// Put gives the buffer back.
+func (b *Buffer) Put() { buffers.Put(b) }
+
+// ErrWouldBlock ends a read that found nothing. It is temporary, which keeps
+// crypto/tls from remembering it.
+var ErrWouldBlock error = syscall.EAGAIN
