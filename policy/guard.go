@@ -33,6 +33,8 @@ const PolicyGuard = "(policy)"
 // GuardState is a guard, and what is known of it. Its JSON is that of the API.
 type GuardState struct {
 	Rule string `json:"rule"`
+	// Mode is that of the rule, or of the policy, while it has not tripped.
+	Mode string `json:"mode"`
 	// Clients, Within and Then are as in the policy.
 	Clients int    `json:"clients"`
 	Within  string `json:"within"`
@@ -60,9 +62,9 @@ func (g *GuardState) String() string {
 }
 
 // watch adds a guard, if there is one.
-func (p *Policy) watch(name string, g *Guard) {
+func (p *Policy) watch(name string, mode Mode, g *Guard) {
 	if g != nil {
-		p.guards = append(p.guards, GuardState{Rule: name, Clients: g.Clients, Within: text.Duration(g.Within), Then: g.Then.String(), Guard: g})
+		p.guards = append(p.guards, GuardState{Rule: name, Mode: mode.String(), Clients: g.Clients, Within: text.Duration(g.Within), Then: g.Then.String(), Guard: g})
 	}
 }
 

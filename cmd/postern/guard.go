@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"postern/internal/admin"
 	"postern/internal/config"
 	"postern/internal/policyfile"
 	"postern/internal/text"
@@ -56,11 +58,14 @@ func (sys system) release(ctx context.Context, from string, query url.Values) er
 	if err != nil {
 		return err
 	}
-	resp, err := running.do(ctx, http.MethodPost, "/api/v1/guards", query)
-	if err != nil {
+	var g admin.Released
+	if err := running.call(ctx, http.MethodPost, "/api/v1/guards", query, &g); err != nil {
 		return err
 	}
-	return resp.Body.Close()
+	part := text.Either(g.Share < 1, fmt.Sprintf(" for %.3g %% of the clients", 100*g.Share), "")
+	_, err = fmt.Fprintf(sys.stdout, "The guard of %q is released: the mode is %s%s.\nMore than %d known clients within %s, from %s on, trip it: %s.\n",
+		g.Rule, g.Mode, text.Either(g.Share > 0, part, ", and its rule is not in force now"), g.Clients, g.Within, text.Unglued(text.Date(g.Released, nil)), g.Then)
+	return err
 }
 
 // instance is the one of the environment, or at a URL.

@@ -83,3 +83,58 @@ func TestAPlanKnowsTheGuardsWhileTheLedgerIsAway(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 }
+
+// TestAReleaseSaysWhatItDid: by which mode the rule goes on, for whom, and since when the
+// guard counts.
+func TestAReleaseSaysWhatItDid(t *testing.T) {
+	running := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if r.Method != "POST" || q.Get("until") != "" && q.Get("until") != "2026-11-26" {
+			t.Errorf("%s %v", r.Method, r.URL)
+		}
+		answer := `{"rule": "cutover", "mode": "enforce", "clients": 20, "within": "1h", "then": "observe", "seen": 0, "released": "2026-11-25T10:05:30Z", "share_now": 1}`
+		switch q.Get("release") {
+		case "ramp":
+			answer = `{"rule": "ramp", "mode": "explain", "clients": 3, "within": "30m", "then": "hold", "seen": 0, "released": "2026-11-26T00:00:00Z", "share_now": 0.4321}`
+		case "(policy)":
+			answer = `{"rule": "(policy)", "mode": "enforce", "clients": 20, "within": "1h", "then": "explain", "seen": 0, "released": "2026-11-25T10:05:30Z", "share_now": 1}`
+		case "over":
+			answer = `{"rule": "over", "mode": "enforce", "clients": 20, "within": "1h", "then": "explain", "seen": 0, "released": "2026-11-25T10:05:30Z", "share_now": 0}`
+		case "calm":
+			w.WriteHeader(http.StatusConflict)
+			answer = `{"error": "the guard of \"calm\": it has not tripped"}`
+		case "other":
+			w.WriteHeader(http.StatusBadRequest)
+			answer = `{"error": "the policy has no guard of \"other\": postern guard lists them"}`
+		}
+		io.WriteString(w, answer)
+	}))
+	defer running.Close()
+	_, environ := sqliteWith(t, plainly)
+	environ = append(environ[:2], "POSTERN_ADMIN_LISTEN="+running.Listener.Addr().String())
+	for _, tt := range []struct {
+		args       []string
+		code       int
+		out, wrong string
+	}{
+		{[]string{"cutover"}, exitOK, `The guard of "cutover" is released: the mode is enforce.
+More than 20 known clients within 1h, from Wed 25 Nov 2026 10:05:30 UTC on, trip it: observe.
+`, ""},
+		{[]string{"ramp", "-until", "2026-11-26"}, exitOK, `The guard of "ramp" is released: the mode is explain for 43.2 % of the clients.
+More than 3 known clients within 30m, from Thu 26 Nov 2026 00:00 UTC on, trip it: hold.
+`, ""},
+		{[]string{"(policy)"}, exitOK, `The guard of "(policy)" is released: the mode is enforce.
+More than 20 known clients within 1h, from Wed 25 Nov 2026 10:05:30 UTC on, trip it: explain.
+`, ""},
+		{[]string{"over"}, exitOK, `The guard of "over" is released: the mode is enforce, and its rule is not in force now.
+More than 20 known clients within 1h, from Wed 25 Nov 2026 10:05:30 UTC on, trip it: explain.
+`, ""},
+		{[]string{"calm"}, exitNo, "", `the guard of "calm": it has not tripped`},
+		{[]string{"other"}, exitUsage, "", `the policy has no guard of "other": postern guard lists them`},
+	} {
+		o := runAt(t, reportNow, environ, append([]string{"guard", "-release"}, tt.args...)...)
+		if o.code != tt.code || o.stdout != tt.out || !strings.Contains(o.stderr, tt.wrong) || (o.stderr == "") != (tt.wrong == "") {
+			t.Errorf("%v: exit code %d, want %d:\n%s%s", tt.args, o.code, tt.code, o.stdout, o.stderr)
+		}
+	}
+}

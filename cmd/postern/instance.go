@@ -165,7 +165,12 @@ func (i *instance) do(ctx context.Context, method, path string, query url.Values
 
 // get requests a path and decodes the JSON answer.
 func (i *instance) get(ctx context.Context, path string, query url.Values, into any) error {
-	resp, err := i.do(ctx, http.MethodGet, path, query)
+	return i.call(ctx, http.MethodGet, path, query, into)
+}
+
+// call is get with any method.
+func (i *instance) call(ctx context.Context, method, path string, query url.Values, into any) error {
+	resp, err := i.do(ctx, method, path, query)
 	if err != nil {
 		return err
 	}
@@ -257,6 +262,8 @@ func (i *instance) refused(resp *http.Response) error {
 			return usageErrorf("-%s", answer.Error)
 		case resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(answer.Error, "unknown parameter"):
 			return errOlder
+		case resp.StatusCode == http.StatusConflict:
+			return exitError{fmt.Errorf("%s: %s", i.where, answer.Error), exitNo}
 		case resp.StatusCode == http.StatusBadRequest && resp.Request.Method == http.MethodPost:
 			return usageErrorf("%s: %s", i.where, answer.Error)
 		}

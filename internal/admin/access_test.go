@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/internal/ledger"
 	"postern/policy"
 	"postern/proxy"
 )
@@ -493,12 +494,17 @@ func TestAGuardIsReleasedByThoseWithAccess(t *testing.T) {
 	type released struct{ rule, until string }
 	var got []released
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
-	handler := GuardHandler(func(_ context.Context, rule, until string) error {
-		if rule != "cutover" {
-			return errors.New("no such guard")
+	handler := GuardHandler(func(_ context.Context, rule, until string) (Released, error) {
+		switch {
+		case rule == "calm" && until == "":
+			return Released{}, fmt.Errorf("calm: %w", ErrNotTripped)
+		case rule == "away":
+			return Released{}, fmt.Errorf("%w: no route", ledger.ErrAway)
+		case rule != "cutover":
+			return Released{}, errors.New("no such guard")
 		}
 		got = append(got, released{rule, until})
-		return nil
+		return Released{}, nil
 	})
 	token, err := ReadToken(tokenFile(t, password))
 	if err != nil {
@@ -529,6 +535,8 @@ func TestAGuardIsReleasedByThoseWithAccess(t *testing.T) {
 		{"with a time", "POST", path + "&until=2026-11-25T13:00:00Z", "127.0.0.1:9993", nil, 200},
 		{"a slip of the pen", "POST", path + "&untill=2026-11-25T13:00:00Z", "127.0.0.1:9993", nil, 400},
 		{"another rule", "POST", "/api/v1/guards?release=x", "127.0.0.1:9993", nil, 400},
+		{"one that has not tripped", "POST", "/api/v1/guards?release=calm", "127.0.0.1:9993", nil, 409},
+		{"while the ledger is away", "POST", "/api/v1/guards?release=away", "127.0.0.1:9993", nil, 503},
 		{"a form", "POST", path, "127.0.0.1:9993", map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, 415},
 		{"a page of another site", "POST", path, "127.0.0.1:9993", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
 		{"an old browser's", "POST", path, "127.0.0.1:9993", map[string]string{"Origin": "https://evil.example"}, 403},

@@ -51,9 +51,19 @@ func PolicyHandler(state func() PolicyState) http.Handler {
 	})
 }
 
+// Released is a guard that was let go, and the part of its rule's clients that meets its
+// mode now: 0 where the rule is not in force.
+type Released struct {
+	policy.GuardState
+	Share float64 `json:"share_now"`
+}
+
+// ErrNotTripped is the error for a guard that is to be let go.
+var ErrNotTripped = errors.New("it has not tripped: only a time in until (-until) changes anything, before which it counts nothing")
+
 // GuardHandler lets the guard of a rule go: release=RULE, and until=TIME, before which
 // nothing counts. It takes no form, which a web page could send.
-func GuardHandler(release func(ctx context.Context, rule, until string) error) http.Handler {
+func GuardHandler(release func(ctx context.Context, rule, until string) (Released, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Content-Type") != "" {
 			writeError(w, http.StatusUnsupportedMediaType, "release and until belong into the query, and nothing into the body")
@@ -66,13 +76,16 @@ func GuardHandler(release func(ctx context.Context, rule, until string) error) h
 				return
 			}
 		}
-		switch err := release(r.Context(), query.Get("release"), query.Get("until")); {
+		released, err := release(r.Context(), query.Get("release"), query.Get("until"))
+		switch {
 		case errors.Is(err, ledger.ErrAway):
 			writeError(w, http.StatusServiceUnavailable, err.Error())
+		case errors.Is(err, ErrNotTripped):
+			writeError(w, http.StatusConflict, err.Error())
 		case err != nil:
 			writeError(w, http.StatusBadRequest, err.Error())
 		default:
-			writeJSON(w, http.StatusOK, struct{}{})
+			writeJSON(w, http.StatusOK, released)
 		}
 	})
 }

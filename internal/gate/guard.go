@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"postern/internal/admin"
 	"postern/internal/text"
 	"postern/policy"
 )
@@ -73,18 +74,26 @@ func (g *Runtime) checkGuards(ctx context.Context) {
 
 // release lets a guard go. It counts nothing before a time, which is now where that is
 // left out.
-func (g *Runtime) release(ctx context.Context, rule, until string) error {
-	now := g.now().Truncate(time.Second)
+func (g *Runtime) release(ctx context.Context, rule, until string) (r admin.Released, err error) {
+	now, running := g.now().Truncate(time.Second), g.policy.Load()
 	at, _, err := text.ParseTime(cmp.Or(until, now.Format(time.RFC3339)))
 	if err != nil || at.Before(now) {
-		return fmt.Errorf("until %q: that is over, or no time: write one such as 2026-07-01T10:30:00Z", until)
+		return r, fmt.Errorf("until %q: that is over, or no time: write one such as 2026-07-01T10:30:00Z", until)
 	}
-	if !slices.ContainsFunc(g.policy.Load().Guards(), func(s policy.GuardState) bool { return s.Rule == rule }) {
-		return fmt.Errorf("the policy has no guard of %q: postern guard lists them", rule)
+	i := slices.IndexFunc(running.Guards(), func(s policy.GuardState) bool { return s.Rule == rule })
+	if i < 0 {
+		return r, fmt.Errorf("the policy has no guard of %q: postern guard lists them", rule)
+	}
+	if r = (admin.Released{GuardState: running.Guards()[i], Share: 1}); r.Tripped.IsZero() && until == "" {
+		return r, fmt.Errorf("the guard of %q: %w", rule, admin.ErrNotTripped)
 	}
 	if err = g.ledger.store.Release(ctx, rule, at); err == nil {
 		g.log.Info("guard let go", "rule", rule, "until", at)
 		g.checkGuards(ctx)
 	}
-	return err
+	if of := running.file.Rule(rule); of != nil {
+		r.Share = of.ShareAt(now)
+	}
+	r.Seen, r.Tripped, r.Released = 0, time.Time{}, at
+	return r, err
 }

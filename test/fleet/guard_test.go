@@ -111,10 +111,14 @@ func TestAGuardTakesACutBackEverywhere(t *testing.T) {
 	if code, out := late.Command("guard", "-release", "other"); code != 2 || !strings.Contains(out, `no guard of "other"`) {
 		t.Errorf("guard -release other: exit code %d\n%s", code, out)
 	}
-	if code, out := late.Command("guard", "-release", "cutover"); code != 0 {
+	if code, out := late.Command("guard", "-release", "cutover"); code != 0 || !strings.Contains(out, `The guard of "cutover" is released: the mode is enforce.`) ||
+		!strings.Contains(out, "More than 20 known clients within 1h, from ") {
 		t.Errorf("guard -release: exit code %d\n%s", code, out)
 	}
 	f.each(t, "is released", tripped(0))
+	if code, out := late.Command("guard", "-release", "cutover"); code != 1 || !strings.Contains(out, `the guard of "cutover": it has not tripped`) {
+		t.Errorf("guard -release again: exit code %d\n%s", code, out)
+	}
 	if code, out := late.Command("guard", "-release", "cutover", "-until", "2026-01-01"); code != 2 || !strings.Contains(out, "that is over") {
 		t.Errorf("guard -release -until a time that is over: exit code %d\n%s", code, out)
 	}

@@ -36,6 +36,7 @@ var mutants = []mutant{
 	{"what is written counts after a release", "internal/ledger Store.Release", call("run", 2), skipped, "internal/ledger TestWhatIsReleasedStaysSoForAnyClock"},
 	{"nobody has tripped a guard", "internal/ledger Store.trip", condition("Tripped", 1), never, "internal/ledger TestAGuardNamesThoseThatTrippedIt"},
 	{"a replay grants no grace", "internal/report Trial.ask", condition("Grace", 1), never, "internal/report TestAReplayGrantsGraces"},
+	{"a guard that has not tripped is released", "internal/gate Runtime.release", condition("IsZero", 1), never, "internal/gate TestStoryOfACutThatAGuardTakesBack"},
 	{"a form lets a guard go", "internal/admin GuardHandler", condition("Get", 1), never, "internal/admin TestAGuardIsReleasedByThoseWithAccess"},
 
 	// Invariant: crypto/tls enforces.
