@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -52,6 +53,11 @@ func (g *Runtime) reloadPolicy() error {
 
 // warnOfPolicy logs the warnings of the policy, and of what goes with it.
 func (g *Runtime) warnOfPolicy() {
+	for _, s := range g.policy.Load().Guards() {
+		if !s.Tripped.IsZero() {
+			g.log.Warn("guard is still tripped", "rule", s.Rule, "then", s.Then, "since", s.Tripped, "release", fmt.Sprintf("postern guard -release %q", s.Rule))
+		}
+	}
 	for _, w := range policyfile.Warnings(g.cfg, g.policy.Load().Policy, g.material.Certificates.Load(), g.now()) {
 		g.log.Warn("configuration warning", "warning", w+afterRestart)
 	}

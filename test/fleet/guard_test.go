@@ -108,6 +108,15 @@ func TestAGuardTakesACutBackEverywhere(t *testing.T) {
 	if code, out := late.Command("plan"); code != 0 || !strings.Contains(out, `The guard of "cutover" tripped`) {
 		t.Errorf("plan: exit code %d\n%s", code, out)
 	}
+	// A guard that is taken out of the file and put back has still tripped.
+	write("mode: observe\nrules:\n  - {name: cutover, mode: enforce}\n")
+	f.each(t, "has no guard", func(g *posterntest.Proxy) bool { return !g.Metrics(t).Has("postern_guard_tripped", "rule=cutover") })
+	f.each(t, "refuses clients without it", func(g *posterntest.Proxy) bool { return refused(g, "127.30.0.1") })
+	write(guarded)
+	f.each(t, "has it back, still tripped", tripped(1))
+	if line := late.WaitLog(t, "guard is still tripped", 1)[0]; line["rule"] != "cutover" || line["release"] != `postern guard -release "cutover"` || line["since"] == nil {
+		t.Errorf("%v", line)
+	}
 	if code, out := late.Command("guard", "-release", "other"); code != 2 || !strings.Contains(out, `no guard of "other"`) {
 		t.Errorf("guard -release other: exit code %d\n%s", code, out)
 	}
