@@ -135,6 +135,76 @@ func TestAGuardTakesACutBackEverywhere(t *testing.T) {
 	f.each(t, "begins to count anew", func(g *posterntest.Proxy) bool { return refused(g, "127.30.0.2") && seen(g) == 1 })
 }
 
+// TestAReportNamesThoseThatTrippedAGuard, and not those that were told why afterwards, at
+// whatever replica; once it is released they do not have it trip again.
+func TestAReportNamesThoseThatTrippedAGuard(t *testing.T) {
+	t.Parallel()
+	database := postgrestest.New(t).NewDatabase(t)
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(letIn)
+	f := start(t, func(int) map[string]string {
+		return map[string]string{"POLICY_FILE": file, "LEDGER_URL": database, "LEDGER_IDENTITY": "plain"}
+	})
+	address := func(i int) string { return fmt.Sprintf("127.31.0.%d", 1+i) }
+	const known = 8
+	for i := range known {
+		c, err := posterntest.Caller{From: address(i), TLS: old}.Login(f.gates[i%replicas], "imaps", fmt.Sprintf("user%d", i), "password")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	written := func() {
+		for _, g := range f.gates {
+			g.WaitWritten(t)
+		}
+	}
+	written()
+	write("mode: observe\nrules:\n  - {name: cutover, mode: enforce, guard: {clients: 2, within: 1h, then: explain}}\n")
+	f.each(t, "has read the policy", func(g *posterntest.Proxy) bool { return g.Metrics(t).Has("postern_guard_tripped", "rule=cutover") })
+	come := func(from, to int) {
+		for i := from; i < to; i++ {
+			if c, err := (posterntest.Caller{From: address(i), TLS: old}).Open(f.gates[i%replicas], "imaps"); err == nil {
+				c.Close()
+			}
+		}
+	}
+	tripped := func(want float64) func(*posterntest.Proxy) bool {
+		return func(g *posterntest.Proxy) bool {
+			return g.Metrics(t).Value("postern_guard_tripped", "rule=cutover") == want
+		}
+	}
+	come(0, 3)
+	f.each(t, "trips", tripped(1))
+	come(0, known) // those that tripped it are told why, too
+	written()
+	code, out := f.gates[1].Command("report", "-format", "json")
+	var r struct {
+		Guards []struct{ By map[string][]string } `json:"guards_tripped"`
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || len(r.Guards) != 1 || len(r.Guards[0].By) != 3 {
+		t.Fatalf("exit code %d, %v: %+v\n%s", code, err, r, out)
+	}
+	for i := range 3 {
+		if accounts := r.Guards[0].By[address(i)]; len(accounts) != 1 || accounts[0] != fmt.Sprintf("user%d", i) {
+			t.Errorf("%s: %q", address(i), accounts)
+		}
+	}
+	if code, out := f.gates[2].Command("guard", "-release", "cutover"); code != 0 {
+		t.Errorf("guard -release: exit code %d\n%s", code, out)
+	}
+	f.each(t, "is released", tripped(0))
+	time.Sleep(5 * time.Second) // in which it would trip again
+	f.each(t, "stays so", tripped(0))
+	come(3, 6)
+	f.each(t, "trips again", tripped(1))
+}
+
 // TestAProcessThatHasHandedOverTripsNoGuard: it stays for a session, and its policy is that of
 // before, which allows fewer clients.
 func TestAProcessThatHasHandedOverTripsNoGuard(t *testing.T) {
