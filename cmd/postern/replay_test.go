@@ -96,6 +96,22 @@ func TestAReplayAsksTheRunningInstance(t *testing.T) {
 	}
 }
 
+// TestAReplayGrantsGracesFromNowOn, by an instance and by its store.
+func TestAReplayGrantsGracesFromNowOn(t *testing.T) {
+	var asked []string
+	api := adminAPI(t, &asked)
+	_, environ := sqliteWith(t, plainly, annaComes)
+	next := policyFile(t, "rules: [{name: cut, mode: enforce, match: {version: [tls1.0]}, grace: 7d}]\n")
+	for _, from := range [][]string{nil, {"-from", api.URL}} {
+		for at, want := range map[string]string{"2026-12-02T10:00:00Z": "\nTold why, then closed: ", "2026-12-02T10:06:00Z": "\nRefused: "} {
+			o := runAt(t, reportNow, environ, append([]string{"replay", "-policy", next, "-at", at}, from...)...)
+			if o.code != exitOK || !strings.Contains(o.stdout, want) || !strings.Contains(strings.Join(strings.Fields(o.stdout), " "), `Rule "cut" tells a client that is known to have logged in why for 7 days`) {
+				t.Errorf("%v, at %s: exit %d, without %q: %s\n%s", from, at, o.code, want, o.stderr, o.stdout)
+			}
+		}
+	}
+}
+
 func TestAReplayFromTheStore(t *testing.T) {
 	_, environ := sqliteWith(t, plainly, annaComes, bertComes, scannerComes, guesserComes)
 	next := policyFile(t, "mode: observe\nrules:\n  - {name: cut, mode: enforce, match: {version: [tls1.0]}, from: 2027-01-01T00:00:00Z}\n")
