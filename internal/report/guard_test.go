@@ -24,6 +24,10 @@ func TestATrippedGuardNamesItsClients(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, words)
 		}
 	}
+	forgotten := Tripped{GuardState: guard.GuardState}
+	if words := forgotten.Words(); !strings.HasSuffix(words, `(postern guard -release "cutover").`) {
+		t.Errorf("nobody is known any more: %s", words)
+	}
 	r := &Report{Guards: []*Tripped{&guard}}
 	r.Resolve(map[string]string{"anna": "zoe"})
 	if got := guard.By["192.0.2.002"]; !slices.Equal(got, []string{"bert", "zoe"}) {

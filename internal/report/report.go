@@ -344,6 +344,9 @@ func (t *Tripped) Words() string {
 	who := text.Each(slices.Sorted(maps.Keys(t.By)), func(client string) string {
 		return strings.Join(append([]string{client}, t.By[client]...), " ")
 	})
+	if len(who) == 0 { // they are forgotten, or have not come for longer than the ledger remembers
+		return t.String()
+	}
 	return fmt.Sprintf("%v It had met %s: %s.", &t.GuardState, text.Number(len(who), "known client"), some(who, len(who), mostWho))
 }
 
