@@ -2,6 +2,7 @@ package posterntest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -169,15 +170,23 @@ func fillPorts(t testing.TB, env map[string]string) {
 // same one twice. No client gets the port either: it is below those that Linux hands out.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
+	addr, err := FindAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// FindAddr is FreeAddr outside of a test.
+func FindAddr() (string, error) {
 	for range ports {
 		port := firstPort + int(nextPort.Add(1))%ports
 		if l, err := net.Listen("tcp", fmt.Sprint(":", port)); err == nil {
 			l.Close()
-			return fmt.Sprint("127.0.0.1:", port)
+			return fmt.Sprint("127.0.0.1:", port), nil
 		}
 	}
-	t.Fatal("no free port")
-	return ""
+	return "", errors.New("no free port")
 }
 
 const firstPort, ports = 12000, 20000

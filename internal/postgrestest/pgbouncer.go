@@ -50,7 +50,7 @@ func Pooled(t testing.TB, database string) string {
 		t.Fatalf("starting PgBouncer, of the Debian package pgbouncer: %v", err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", at); err == nil {
 			c.Close()
 			break

@@ -90,9 +90,9 @@ func (s *Server) launch(program string, args ...string) error {
 		return fmt.Errorf("making a cluster: %w", err)
 	}
 	// Between choosing a free port and the server's bind another process may
-	// take it.
+	// take it; no client gets it while the server is stopped.
 	for range 3 {
-		if s.Addr, err = freeAddr(); err != nil {
+		if s.Addr, err = posterntest.FindAddr(); err != nil {
 			break
 		}
 		if err = s.Start(); err == nil {
@@ -102,15 +102,6 @@ func (s *Server) launch(program string, args ...string) error {
 	err = fmt.Errorf("starting postgres: %w\n%s", err, s.Log())
 	os.RemoveAll(s.dir)
 	return err
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // create makes the cluster. Its directory belongs to whom the server runs as.
