@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"text/template"
 	"time"
+
+	"postern/internal/text"
 )
 
 var errNewer = errors.New("it has been written by a newer version of this program")
@@ -24,17 +24,11 @@ const schemaVersion = 2
 //go:embed schema.sql
 var schemaSQL string
 
-var schema = sync.OnceValue(func() *template.Template {
-	return template.Must(template.New("").Funcs(template.FuncMap{"noise": noiseOf}).Parse(schemaSQL))
-})
+var schema = text.Templates(schemaSQL, map[string]any{"noise": noiseOf})
 
 // statements returns those of a template of schema.sql, in the database's own words.
 func (d *dialect) statements(name string) []string {
-	var b strings.Builder
-	if err := schema().ExecuteTemplate(&b, name, map[string]bool{"PostgreSQL": d.columns}); err != nil {
-		panic(err) // it is ours
-	}
-	return strings.Split(strings.TrimSpace(b.String()), ";\n")
+	return strings.Split(strings.TrimSpace(schema(name, map[string]bool{"PostgreSQL": d.columns})), ";\n")
 }
 
 // migrate makes the tables, or begins to bring them up to date.

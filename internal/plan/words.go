@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
-	"text/template"
 	"unicode/utf8"
 
 	"postern/internal/text"
@@ -64,21 +62,11 @@ func quoted(s string) string { return text.Glued(strconv.Quote(s)) }
 //go:embed plan.tmpl
 var sentences string
 
-var templates = sync.OnceValue(func() *template.Template {
-	return template.Must(template.New("").Funcs(template.FuncMap{
-		"date": text.Date, "days": text.Days, "duration": text.Duration, "percent": policy.Percent,
-		"named": named, "number": text.Number, "quoted": quoted, "match": matchWords, "sharers": sharers, "stands": stands,
-	}).Parse(sentences))
-})
-
 // sentence has the words of a template.
-func sentence(name string, of any) string {
-	var b strings.Builder
-	if err := templates().ExecuteTemplate(&b, name, of); err != nil {
-		panic(err) // it is ours
-	}
-	return b.String()
-}
+var sentence = text.Templates(sentences, map[string]any{
+	"date": text.Date, "days": text.Days, "duration": text.Duration, "percent": policy.Percent,
+	"named": named, "number": text.Number, "quoted": quoted, "match": matchWords, "sharers": sharers, "stands": stands,
+})
 
 // eventWords describes an event of a rule.
 func eventWords(e policy.Event) string { return sentence("event", e) }

@@ -4,8 +4,6 @@ import (
 	_ "embed"
 	"fmt"
 	"strings"
-	"sync"
-	"text/template"
 	"time"
 	"unicode/utf8"
 
@@ -24,18 +22,10 @@ func (r *Report) judge(o Options) {
 //go:embed verdict.tmpl
 var verdictTemplate string
 
-var verdicts = sync.OnceValue(func() *template.Template {
-	return template.Must(template.New("").Funcs(template.FuncMap{
-		"number": text.Number, "date": date, "be": be, "was": was, "have": have, "keepsNames": keepsNames, "days": text.Days,
-	}).Parse(verdictTemplate))
-})
-
 // sentence has the words of a template, glued for a text.
-func sentence(name string, of any) string {
-	var b strings.Builder
-	must(nil, verdicts().ExecuteTemplate(&b, name, of))
-	return b.String()
-}
+var sentence = text.Templates(verdictTemplate, map[string]any{
+	"number": text.Number, "date": date, "be": be, "was": was, "have": have, "keepsNames": keepsNames, "days": text.Days,
+})
 
 // sentences are the lines of a template.
 func sentences(name string, of any) []string {

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/netip"
 	"strings"
+	"sync"
+	"text/template"
 	"unicode/utf8"
 
 	"github.com/agnivade/levenshtein"
@@ -46,6 +48,19 @@ func Either[T any](so bool, yes, no T) T {
 // Number is a number of things.
 func Number(n int, thing string) string {
 	return fmt.Sprintf("%d %s", n, Either(n == 1, thing, thing+"s"))
+}
+
+// Templates returns a function that has the words of a template by its name. They are read
+// at the first use.
+func Templates(source string, functions map[string]any) func(name string, of any) string {
+	parsed := sync.OnceValue(func() *template.Template { return template.Must(template.New("").Funcs(functions).Parse(source)) })
+	return func(name string, of any) string {
+		var b strings.Builder
+		if err := parsed().ExecuteTemplate(&b, name, of); err != nil {
+			panic(err) // it is ours
+		}
+		return b.String()
+	}
 }
 
 // Wrap breaks text into lines of so many columns, between words that are not
