@@ -145,21 +145,18 @@ const unread = "ledger cannot be read now; the log says why"
 // answerUnread answers where the ledger cannot be read. A bad cursor is the client's
 // fault.
 func answerUnread(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
-	if errors.Is(err, ledger.ErrCursor) {
+	switch {
+	case errors.Is(err, ledger.ErrCursor):
 		writeError(w, http.StatusBadRequest, "cursor: "+err.Error())
-		return
-	}
-	if errors.Is(err, ledger.ErrUpgrading) { // which is in the log already
+	case errors.Is(err, ledger.ErrUpgrading): // which is in the log already
 		w.Header().Set("Retry-After", "10")
 		writeError(w, http.StatusServiceUnavailable, ledger.ErrUpgrading.Error())
-		return
-	}
-	if errors.As(err, new(policy.NotRemembered)) {
+	case errors.As(err, new(policy.NotRemembered)):
 		writeError(w, http.StatusBadRequest, "candidate: "+err.Error())
-		return
+	default:
+		logUnread(r.Context(), log, err)
+		writeError(w, http.StatusServiceUnavailable, "the "+unread)
 	}
-	logUnread(r.Context(), log, err)
-	writeError(w, http.StatusServiceUnavailable, "the "+unread)
 }
 
 func logUnread(ctx context.Context, log *slog.Logger, err error) {
