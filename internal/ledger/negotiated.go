@@ -72,12 +72,11 @@ func (n *negotiatedCounts) acknowledge(b *batch, now time.Time) {
 }
 
 func (w *writer) negotiated(counts map[negotiatedKey]int64) {
-	keys := slices.Collect(maps.Keys(counts))
-	w.insert("negotiated", []string{"day", "listener", "version", "cipher_suite", "key_exchange", "key_type", "handshakes"}, nil, len(keys),
+	insert(w, "negotiated", []string{"day", "listener", "version", "cipher_suite", "key_exchange", "key_type", "handshakes"}, nil,
+		slices.Collect(maps.Keys(counts)),
 		`ON CONFLICT (day, listener, version, cipher_suite, key_exchange, key_type)
 			DO UPDATE SET handshakes = negotiated.handshakes + excluded.handshakes`,
-		func(i int, to []any) []any {
-			k := keys[i]
+		func(k negotiatedKey, to []any) []any {
 			return append(to, k.day, string(k.Listener), k.Version, k.CipherSuite, string(k.KeyExchange), string(k.KeyType), counts[k])
 		})
 }

@@ -224,8 +224,8 @@ func (w *writer) checkKeys(u *upgrade) {
 	})
 	if len(moved) > 0 {
 		w.runAll(w.d.statements("moved"))
-		w.insert("moved", []string{"old", "id", "network"}, nil, len(moved), "",
-			func(i int, to []any) []any { return append(to, moved[i].old, moved[i].id, moved[i].network) })
+		insert(w, "moved", []string{"old", "id", "network"}, nil, moved, "",
+			func(k keys, to []any) []any { return append(to, k.old, k.id, k.network) })
 		w.runAll(w.d.statements("rewrite"))
 	}
 	w.next(u, "sightings")

@@ -67,8 +67,12 @@ func oldLedger(t *testing.T, url string) {
 			w.run(words.Replace(statement))
 		}
 		const day0 = 20_000
-		w.insert("sightings", append([]string{"added", "login_ok", "login_failed", "scanner"},
-			sightingColumns[:len(sightingColumns)-1]...), nil, oldClients, "", func(i int, to []any) []any {
+		clients := make([]int, oldClients)
+		for i := range clients {
+			clients[i] = i
+		}
+		insert(w, "sightings", append([]string{"added", "login_ok", "login_failed", "scanner"},
+			sightingColumns[:len(sightingColumns)-1]...), nil, clients, "", func(i int, to []any) []any {
 			a := oldAddress(i)
 			texts := entryTexts{a.String(), "imaps", "imap.example.org", "tls1.0", "version", oldJA4(i)}
 			id := texts.row(networkNumber(a), 993)
@@ -86,7 +90,7 @@ func oldLedger(t *testing.T, url string) {
 		w.run(`INSERT INTO days SELECT first_seen / 86400, id, observed, explained, rejected, 0 FROM sightings`)
 		w.run(`INSERT INTO days SELECT last_seen / 86400, id, 0, 0, 0, 1 FROM sightings WHERE 1 = 1
 			ON CONFLICT (day, sighting) DO UPDATE SET failed = 1`)
-		w.insert("accounts", accountColumns[:7], nil, oldClients/2, "", func(i int, to []any) []any {
+		insert(w, "accounts", accountColumns[:7], nil, clients[:oldClients/2], "", func(i int, to []any) []any {
 			return append(to, oldAddress(2*i+1).String(), oldJA4(2*i+1), fmt.Sprintf("user%d@example.org", i/2), "Outlook", "outlook", int64(1), int64(2))
 		})
 	}); err != nil {

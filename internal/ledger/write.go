@@ -183,15 +183,15 @@ type column struct{ name, is string }
 // rowsAtOnce is how many rows one statement takes.
 const rowsAtOnce = 1000
 
-// insert adds n rows to a table: columns have the values that row appends to
+// insert adds rows to a table: columns have the values that row appends to
 // its argument, numbers or texts, and computed are computed there. The rest of the
 // statement may begin with a condition on a row, in which @name is as in a column.
-func (w *writer) insert(table string, columns []string, computed []column, n int, rest string, row func(i int, to []any) []any) {
-	if n == 0 || w.err != nil {
+func insert[T any](w *writer, table string, columns []string, computed []column, list []T, rest string, row func(of T, to []any) []any) {
+	if len(list) == 0 || w.err != nil {
 		return
 	}
 	names, values, pairs := slices.Clone(columns), []string(nil), make([]string, 0, 2*len(columns))
-	for i, v := range row(0, nil) {
+	for i, v := range row(list[0], nil) {
 		value := fmt.Sprintf("$%d", i+1)
 		if w.d.columns {
 			_, isText := v.(string)
@@ -205,25 +205,18 @@ func (w *writer) insert(table string, columns []string, computed []column, n int
 	rest = strings.NewReplacer(pairs...).Replace(rest)
 	statement := "INSERT INTO " + table + " (" + strings.Join(names, ", ") + ") "
 	if w.d.columns {
-		w.insertMany(statement+"SELECT "+strings.Join(values, ", ")+" FROM jsonb_array_elements($1::jsonb) n "+rest, n, row)
+		statement += "SELECT " + strings.Join(values, ", ") + " FROM jsonb_array_elements($1::jsonb) n " + rest
+		for part := range slices.Chunk(list, rowsAtOnce) {
+			rows, _ := json.Marshal(text.Each(part, func(of T) []any { return row(of, nil) })) // of numbers and texts
+			w.run(statement, string(rows))
+		}
 		return
 	}
 	form := text.Either(strings.HasPrefix(rest, "WHERE"), "SELECT %s ", "VALUES (%s) ")
 	statement += fmt.Sprintf(form, strings.Join(values, ", ")) + rest
 	args := make([]any, 0, len(columns))
-	for i := 0; i < n && w.err == nil; i++ {
-		w.run(statement, row(i, args[:0])...)
-	}
-}
-
-func (w *writer) insertMany(statement string, n int, row func(i int, to []any) []any) {
-	for begin := 0; begin < n; begin += rowsAtOnce {
-		var rows [][]any
-		for i := begin; i < min(n, begin+rowsAtOnce); i++ {
-			rows = append(rows, row(i, nil))
-		}
-		list, _ := json.Marshal(rows) // of numbers and texts
-		w.run(statement, string(list))
+	for _, of := range list {
+		w.run(statement, row(of, args[:0])...)
 	}
 }
 
@@ -249,10 +242,9 @@ func (w *writer) sightings(rows []*sighting) {
 	if w.d.columns { // it generates the day, and a replica of an earlier version may have written no owner
 		computed, update = inherited[1:], ", owner = excluded.owner"
 	}
-	w.insert("sightings", sightingColumns, computed, len(rows),
+	insert(w, "sightings", sightingColumns, computed, rows,
 		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts+", "+widen, "sightings")+update,
-		func(i int, to []any) []any {
-			r := rows[i]
+		func(r *sighting, to []any) []any {
 			return append(to, r.id, r.client.String(), networkNumber(r.client), string(r.listener), r.name, int64(r.port),
 				r.version.String(), r.reason.String(), ja4Text(r.ja4), r.first, r.last,
 				r.counts.Observed, r.counts.Explained, r.counts.Rejected, r.counts.Failed, ownerOf(r.client.String(), ja4Text(r.ja4)))
@@ -288,9 +280,8 @@ func (w *writer) known(rows []*sighting) (fresh []*sighting) {
 var dayColumns = []string{"day", "sighting", "observed", "explained", "rejected", "failed"}
 
 func (w *writer) days(rows []*sighting) {
-	w.insert("days", dayColumns, nil, len(rows), "ON CONFLICT (day, sighting) DO UPDATE SET "+fmt.Sprintf(addCounts, "days"),
-		func(i int, to []any) []any {
-			r := rows[i]
+	insert(w, "days", dayColumns, nil, rows, "ON CONFLICT (day, sighting) DO UPDATE SET "+fmt.Sprintf(addCounts, "days"),
+		func(r *sighting, to []any) []any {
 			return append(to, int64(r.day), r.id, r.counts.Observed, r.counts.Explained, r.counts.Rejected, r.counts.Failed)
 		})
 }
@@ -309,8 +300,8 @@ func (w *writer) hellos(list map[policy.JA4]string) {
 	}
 	fresh := slices.Collect(maps.Keys(missing))
 	fresh = fresh[:min(len(fresh), max(0, maxHellos-len(kept)))]
-	w.insert("hellos", []string{"ja4", "hello"}, nil, len(fresh), "ON CONFLICT (ja4) DO NOTHING", func(i int, to []any) []any {
-		return append(to, ja4Text(fresh[i]), list[fresh[i]])
+	insert(w, "hellos", []string{"ja4", "hello"}, nil, fresh, "ON CONFLICT (ja4) DO NOTHING", func(ja4 policy.JA4, to []any) []any {
+		return append(to, ja4Text(ja4), list[ja4])
 	})
 }
 
@@ -374,11 +365,9 @@ func networkOf(client string) int64 {
 var accountColumns = []string{"client", "ja4", "account", "software", "folded", "first_seen", "last_seen", "owner"}
 
 func (w *writer) accounts(seen map[accountKey]span) {
-	keys := slices.Collect(maps.Keys(seen))
-	w.insert("accounts", accountColumns, nil, len(keys), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+fmt.Sprintf(widen, "accounts")+", owner = excluded.owner",
-		func(i int, to []any) []any {
-			k, s := keys[i], seen[keys[i]]
-			client, ja4, folded := k.client.String(), ja4Text(k.ja4), strings.ToLower(k.software)
+	insert(w, "accounts", accountColumns, nil, slices.Collect(maps.Keys(seen)), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+fmt.Sprintf(widen, "accounts")+", owner = excluded.owner",
+		func(k accountKey, to []any) []any {
+			s, client, ja4, folded := seen[k], k.client.String(), ja4Text(k.ja4), strings.ToLower(k.software)
 			if strings.HasPrefix(folded, asPattern) { // which nobody looks for as a program
 				folded = ""
 			}
@@ -399,18 +388,18 @@ var loggedIn = fmt.Sprintf("s.id BETWEEN %%[1]s AND %%[1]s + %d AND s.network = 
 // ahead is of a clock that was. Where a guard was released of which this process did not know
 // yet, they are from before that.
 func (w *writer) refusals(seen map[refusal]refused) {
-	list, released := slices.Collect(maps.Keys(seen)), make(map[string]int64)
-	if len(list) > 0 && w.err == nil {
+	released := make(map[string]int64)
+	if len(seen) > 0 && w.err == nil {
 		w.err = read(w.ctx, w, "reading releases", `SELECT rule, released FROM guards`, nil, func(r row) error {
 			released[string(r.text(0))] = r.int(1)
 			return nil
 		})
 	}
-	w.insert("refusals", []string{"rule", "network", "bucket", "first_seen", "last_seen"}, nil, len(list),
+	insert(w, "refusals", []string{"rule", "network", "bucket", "first_seen", "last_seen"}, nil, slices.Collect(maps.Keys(seen)),
 		"WHERE (SELECT count(*) FROM sightings s WHERE "+fmt.Sprintf(loggedIn, "@bucket", "@network")+`) > 0 ON CONFLICT (rule, network) DO UPDATE SET
 		last_seen = excluded.last_seen, first_seen = CASE WHEN excluded.last_seen < refusals.first_seen THEN excluded.first_seen ELSE refusals.first_seen END`,
-		func(i int, to []any) []any {
-			k, s := list[i], seen[list[i]]
+		func(k refusal, to []any) []any {
+			s := seen[k]
 			if s.known && s.released != released[k.rule] {
 				s.last = min(s.last, released[k.rule])
 			}
