@@ -174,10 +174,8 @@ func CheckExplainText(s string) error {
 
 // Rule returns the rule of that name, or nil.
 func (p *Policy) Rule(name string) *Rule {
-	for _, r := range p.rules {
-		if r.Name == name {
-			return r
-		}
+	if i := slices.IndexFunc(p.rules, func(r *Rule) bool { return r.Name == name }); i >= 0 {
+		return p.rules[i]
 	}
 	return nil
 }
@@ -248,13 +246,11 @@ func ParseMode(s string) (Mode, error) { return oneOf("mode", "one of ", Modes, 
 
 // oneOf returns the value that has that name.
 func oneOf[T any](what, use string, values []T, name string) (T, error) {
-	var none T
-	names := make([]string, len(values))
-	for i, v := range values {
-		if names[i] = fmt.Sprint(v); names[i] == name {
-			return v, nil
-		}
+	names := text.Each(values, func(v T) string { return fmt.Sprint(v) })
+	if i := slices.Index(names, name); i >= 0 {
+		return values[i], nil
 	}
+	var none T
 	return none, fmt.Errorf("no such %s %q: use %s%s", what, clip(name), use, strings.Join(names, ", "))
 }
 
