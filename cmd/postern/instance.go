@@ -350,18 +350,14 @@ func (i *instance) clients(ctx context.Context, since time.Time, candidate strin
 
 // logins returns the logins of a client of an instance whose version does not say which of
 // several accounts uses which program.
-func logins(c *ledger.Client) (list []ledger.Identity) {
+func logins(c *ledger.Client) []ledger.Identity {
 	account := ""
 	if len(c.Accounts) == 1 {
 		account = c.Accounts[0]
 	}
-	for _, s := range c.Software {
-		list = append(list, ledger.Identity{Account: account, Software: s})
-	}
-	if account == "" || list == nil {
-		for _, a := range c.Accounts {
-			list = append(list, ledger.Identity{Account: a})
-		}
+	list := text.Each(c.Software, func(s string) ledger.Identity { return ledger.Identity{Account: account, Software: s} })
+	if account == "" || len(list) == 0 {
+		list = append(list, text.Each(c.Accounts, func(a string) ledger.Identity { return ledger.Identity{Account: a} })...)
 	}
 	return list
 }

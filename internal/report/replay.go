@@ -311,11 +311,7 @@ func (j *Judgement) write(w io.Writer, l *lists) error {
 	out := output{bufio.NewWriter(w), &pass{lists: l}}
 	switch l.style.Format {
 	case JSON:
-		var lists []list
-		for _, a := range j.Answers {
-			lists = append(lists, list{"groups", a.section})
-		}
-		out.object(indented(j), lists)
+		out.object(indented(j), text.Each(j.Answers, func(a Answered) list { return list{"groups", a.section} }))
 	case CSV:
 		out.record(slices.Concat([]string{string(j.By), "answer"}, groupHeader[:1], groupHeader[2:], inferredHeader))
 		for _, a := range j.Answers {
