@@ -78,9 +78,7 @@ func (s *session) tlsOutcome(first byte, err error) Outcome {
 		hs.verdict.Reason = policy.NotLegacy
 		return s.report(Accepted, NoFailure)
 	case hs.verdict.Legacy() && hs.verdict.Serve == policy.Enforce && s.refusedFor(hs.verdict.Reason):
-		s.report(Rejected, NoFailure)
-		s.raw.finish()
-		return Rejected
+		return s.ended(Rejected, NoFailure)
 	}
 	f := s.failure(err)
 	if f == FailClosed && first == recordAlert && hs.hello == nil {
@@ -214,10 +212,13 @@ func (s *session) failure(err error) Failure {
 }
 
 // failed reports a failure and closes.
-func (s *session) failed(f Failure) Outcome {
-	s.report(Failed, f)
+func (s *session) failed(f Failure) Outcome { return s.ended(Failed, f) }
+
+// ended reports how the handshake ended and closes.
+func (s *session) ended(o Outcome, f Failure) Outcome {
+	s.report(o, f)
 	s.raw.finish()
-	return Failed
+	return o
 }
 
 // report tells the observer how the handshake ended.

@@ -44,9 +44,7 @@ func (s *session) sslv2Hello() (Outcome, *tunnel) {
 	if !hs.verdict.Legacy() {
 		return s.failed(FailOther), nil
 	}
-	s.report(Rejected, NoFailure)
-	s.raw.finish()
-	return Rejected, nil
+	return s.ended(Rejected, NoFailure), nil
 }
 
 const (
