@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/internal/posterntest"
 )
@@ -247,14 +248,41 @@ func TestARefusedLoginIsCountedAndLogged(t *testing.T) {
 	d.back(t, "+ \r\n")
 	d.pass(t, "*\r\n")
 	d.back(t, "a BAD cancelled\r\n")
-	// A flood of one client is folded.
-	for range 30 {
-		d.pass(t, "b LOGIN anna s3cr3t-word\r\n")
-		d.back(t, "b NO no\r\n")
-	}
-	r.becomes(t, 37, "postern_login_failures_total")
-	if lines := r.WaitLog(t, "login failed", 20); len(lines) != 20 {
-		t.Errorf("%d lines", len(lines))
-	}
+	floodIsFolded(t, r, 7)
 	noSecret(t, r)
+}
+
+// floodIsFolded wants twenty lines of the thirty refused logins of one client within a
+// minute; so many were refused before.
+func floodIsFolded(t *testing.T, r *rig, refused float64) {
+	t.Helper()
+	for n := 1; n <= 5; n++ { // a slow machine may need a minute for them
+		from := fmt.Sprintf("127.0.6.%d", n)
+		conn := r.secure(t, "imaps", r.DialForTLSFrom(t, "imaps", from))
+		d := &dialogue{client: newEnd("client", conn), upstream: r.taken(t, "imaps")}
+		d.client.Expect(t, imapGreeting)
+		begun := time.Now()
+		for range 30 {
+			d.pass(t, "b LOGIN anna s3cr3t-word\r\n")
+			d.back(t, "b NO no\r\n")
+		}
+		refused += 30
+		r.becomes(t, refused, "postern_login_failures_total")
+		if time.Since(begun) > 50*time.Second {
+			continue
+		}
+		lines := 0
+		for end := time.Now().Add(dialogTime); lines < 20 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			lines = 0
+			for _, line := range r.LogLines("login failed") {
+				if line["client"] == from && line["suppressed"] == nil {
+					lines++
+				}
+			}
+		}
+		if lines != 20 {
+			t.Errorf("%d lines", lines)
+		}
+		return
+	}
 }

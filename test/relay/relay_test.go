@@ -29,35 +29,6 @@ const (
 	quietTime  = 60 * time.Millisecond // for what must not come
 )
 
-// stage is an upstream whose connections the test plays itself.
-type stage struct {
-	*posterntest.Upstream
-	conns chan net.Conn
-}
-
-func newStage(t *testing.T, greeting string) *stage {
-	t.Helper()
-	s := &stage{conns: make(chan net.Conn, 1000)}
-	over := make(chan struct{})
-	s.Upstream = posterntest.StartRawUpstream(t, func(c net.Conn) {
-		io.WriteString(c, greeting)
-		if c = posterntest.AnswerProbe(c); c != nil {
-			s.conns <- c
-			<-over
-		}
-	})
-	t.Cleanup(func() { close(over) })
-	return s
-}
-
-// forgetProbes forgets the connections so far, which were the proxy's probes where it
-// did not like how it was greeted.
-func (s *stage) forgetProbes() {
-	for len(s.conns) > 0 {
-		(<-s.conns).Close()
-	}
-}
-
 const (
 	imapGreeting = "* OK [CAPABILITY IMAP4rev1 SASL-IR LITERAL+ ID AUTH=PLAIN] at your service\r\n"
 	pop3Greeting = "+OK at your service <17.42@mail.example.org>\r\n"
@@ -97,7 +68,7 @@ func (r *rig) stageOf(listener string) *stage {
 // untouched fails the test where a session has reached an upstream.
 func (r *rig) untouched(t *testing.T) {
 	t.Helper()
-	if n := len(r.imap.conns) + len(r.pop3.conns); n > 0 {
+	if n := r.imap.untaken() + r.pop3.untaken(); n > 0 {
 		t.Errorf("%d connections have reached an upstream", n)
 	}
 	if got := append(r.imap.ReceivedFromClients(), r.pop3.ReceivedFromClients()...); len(got) > 0 {
@@ -163,14 +134,9 @@ func (r *rig) secure(t *testing.T, listener string, c net.Conn) *tls.Conn {
 // taken is the upstream's end of the session that has just begun.
 func (r *rig) taken(t *testing.T, listener string) *posterntest.Client {
 	t.Helper()
-	select {
-	case c := <-r.stageOf(listener).conns:
-		t.Cleanup(func() { c.Close() })
-		return newEnd("upstream", c)
-	case <-time.After(dialogTime):
-		t.Fatal("the upstream was not dialled")
-		return nil
-	}
+	c := r.stageOf(listener).take(t)
+	t.Cleanup(func() { c.Close() })
+	return newEnd("upstream", c)
 }
 
 // pass is sent by the client and must reach the upstream unchanged.
