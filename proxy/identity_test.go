@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/internal/mailproto"
 	"postern/internal/posterntest"
@@ -279,6 +280,11 @@ func TestTheAccountIsReportedOfALoginOnAnotherUpstream(t *testing.T) {
 		c.Identity = true
 		twoUpstreams(ProtocolPOP3, second.Addr())(c)
 	})
+	for end := time.Now().Add(time.Minute); g.upstreams[ProtocolPOP3][0].served.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) { // until then the prober's connection counts, and the client may get the second
+			t.Fatal("the first upstream has not answered the prober")
+		}
+	}
 	c := newClient(tls.Client(g.Dial(t, POP3S), g.oldClient()))
 	c.ExpectLine(t, "")
 	c.Send(t, "CAPA\r\n")
