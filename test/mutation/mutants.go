@@ -86,8 +86,8 @@ var mutants = []mutant{
 	{"a secret that does not parse is echoed", "internal/config variable.text", condition("secret", 1), never, "internal/config TestASecretIsNeverEchoed"},
 
 	// Invariant: the events of a connection, exactly once and in order.
-	{"a handshake that failed is not reported", "proxy session.failed", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
-	{"a handshake that failed is reported twice", "proxy session.failed", call("report", 1), first("s.report(Failed, f)"), "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"a handshake that failed is not reported", "proxy session.ended", call("report", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
+	{"a handshake that failed is reported twice", "proxy session.ended", call("report", 1), first("s.report(o, f)"), "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a login is not reported", "proxy session.login", call("Login", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"an end is not reported", "proxy session.end", call("Closed", 1), skipped, "proxy TestEveryConnectionYieldsItsEventsOnceAndInOrder"},
 	{"a failed login is not counted", "proxy forwarding.loggedIn", assignment("failedLogins", 1), skipped, "proxy TestTheAccountOfALegacySessionIsReported"},
