@@ -259,6 +259,9 @@ func settled(said []string) string {
 	text := strings.Join(said, "\r\n")
 	var out []string
 	for line := range strings.SplitSeq(text, "\r\n") {
+		if line == "* OK Still here" { // Dovecot says so to who idles, by a clock of its own
+			continue
+		}
 		for _, v := range volatile {
 			line = v.pattern.ReplaceAllString(line, v.instead)
 		}
