@@ -178,10 +178,8 @@ func (s Snapshot) Decide(h *Hello, at ConnInfo, t time.Time, random uint64) Verd
 	}
 	always := false // to the old server
 	if o.Rule != nil {
+		s.policy.grant(&o, at.Client, t)
 		v.Mode, v.Rule, v.Watched, always = o.Mode, o.Rule.Name, o.Rule.watched(), o.Rule.PassThrough
-		if v.Mode == Enforce && o.Rule.Grace > 0 && s.policy.graced != nil && s.policy.graced(o.Rule, at.Client, t) {
-			v.Mode = Explain
-		}
 	}
 	if v.Mode == Enforce || h.Fallback() {
 		return v

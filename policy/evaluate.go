@@ -14,6 +14,8 @@ type Outcome struct {
 	Floor Floor `json:"-"`
 	// Part is the part of the clients, from 0 to 1.
 	Part float64 `json:"part"`
+	// Graced: the mode is Explain for the grace of the rule, and Enforce from then on.
+	Graced bool `json:"-"`
 }
 
 // outcomes is the one place where rules are evaluated: the first match wins,
@@ -30,11 +32,11 @@ func (p *Policy) outcomes(set, aside ruleSet, share func(*Rule) float64) iter.Se
 			if !aside.has(i) {
 				left -= part
 			}
-			if !yield(Outcome{r, r.Mode, r.Floor, part}) {
+			if !yield(Outcome{r, r.Mode, r.Floor, part, false}) {
 				return
 			}
 		}
-		yield(Outcome{nil, p.mode, p.floor, left})
+		yield(Outcome{nil, p.mode, p.floor, left, false})
 	}
 }
 
@@ -88,6 +90,7 @@ func (s *Snapshot) Outcomes(c Client, t time.Time) []Outcome {
 	var all []Outcome
 	for o := range s.policy.outcomes(s.policy.matching(s.inForce, &c, nil), ruleSet{}, share) {
 		if o.Part > 0 {
+			s.policy.grant(&o, c.Client, t)
 			all = append(all, o)
 		}
 	}

@@ -84,6 +84,13 @@ func (r *Rule) watched() bool { return r.Guard != nil || r.Grace > 0 }
 // that time: the client is known to have logged in, and the grace of the rule is not over.
 type Graced func(r *Rule, client netip.Addr, t time.Time) bool
 
+// grant has a client told why while the grace of a rule that refuses it lasts.
+func (p *Policy) grant(o *Outcome, client netip.Addr, t time.Time) {
+	if o.Mode == Enforce && o.Rule != nil && o.Rule.Grace > 0 && p.graced != nil && p.graced(o.Rule, client, t) {
+		o.Mode, o.Graced = Explain, true
+	}
+}
+
 // Guarded returns the policy of a file as it is with its guards in some states, and with
 // who is asked where a rule with a grace refuses; nil grants none. States of guards that it
 // has not are passed over.

@@ -85,6 +85,7 @@ type clientJSON struct {
 	// Met is that also where they do.
 	Parts []partJSON `json:"parts,omitempty"`
 	Met   []partJSON `json:"-"`
+	grace
 	// NoHybrid: a post-quantum group is all that it lacks.
 	NoHybrid bool `json:"-"`
 }
@@ -95,6 +96,13 @@ type partJSON struct {
 	Name  string         `json:"rule"`
 	Part  float64        `json:"part"`
 	Rule  *policy.Rule   `json:"-"` // nil where none decides
+	grace
+}
+
+// grace is that for which a client is told why: since it was refused first, or from then on.
+type grace struct {
+	Grace string    `json:"grace,omitempty"`
+	Ends  time.Time `json:"grace_until,omitzero"`
 }
 
 func (c *Clients) writeJSON(w http.ResponseWriter, r *http.Request, q clientsQuery) {
@@ -121,18 +129,19 @@ func (c *Clients) views(ctx context.Context, list []ledger.Client) ([]clientJSON
 	if err != nil {
 		return nil, err
 	}
-	now := c.Now()
-	snapshot := c.Policy().At(now)
+	now, p := c.Now(), c.Policy()
+	refusals, err := c.Store.Refusals(ctx, p, list)
+	snapshot := p.At(now)
 	views := make([]clientJSON, len(list))
 	for i := range list {
-		views[i] = c.view(&list[i], snapshot.Outcomes(list[i].ForPolicy(), now), hellos)
+		views[i] = c.view(&list[i], snapshot.Outcomes(list[i].ForPolicy(), now), hellos, refusals)
 	}
-	return views, nil
+	return views, err
 }
 
 // view is a client with the outcomes of the policy. The rule is the one that takes
 // what those for a share of its connections leave.
-func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos map[string]policy.Hello) clientJSON {
+func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos map[string]policy.Hello, refusals ledger.Refusals) clientJSON {
 	v := clientJSON{Client: *client, NoHybrid: client.Reason == policy.ReasonCipher &&
 		report.Meets(client, policy.Outcome{Floor: policy.FloorTLS13}, hellos, false) == report.Accepted}
 	for _, o := range outcomes {
@@ -141,11 +150,15 @@ func (c *Clients) view(client *ledger.Client, outcomes []policy.Outcome, hellos 
 		if o.Rule != nil && v.Meets != report.Accepted { // which no rule decides
 			part.Name, part.Rule = o.Rule.Name, o.Rule
 		}
+		if o.Graced && string(v.Meets) == o.Mode.String() {
+			part.grace = grace{text.Duration(o.Rule.Grace), refusals.GraceEnds(o.Rule, client.Addr)}
+		}
 		v.Met = append(v.Met, part)
 	}
 	if slices.ContainsFunc(v.Met, func(p partJSON) bool { return p.Meets != v.Meets }) {
 		v.Parts = v.Met
 	}
+	v.grace = v.Met[len(v.Met)-1].grace
 	if rule := v.Met[len(v.Met)-1].Rule; rule != nil {
 		v.Rule, v.Owner = rule.Name, rule.Owner
 		if !rule.Until.IsZero() {
@@ -165,7 +178,7 @@ func nextLink(u *url.URL, cursor string) string {
 var clientsHeader = []string{
 	"client", "listener", "endpoint", "version", "reason", "ja4", "first_seen", "last_seen",
 	"observed", "explained", "rejected", "failed", "accounts", "software", "login", "noise", "rule", "owner", "until", "meets",
-	"speaks_like", "library", "advice",
+	"speaks_like", "library", "advice", "grace_until",
 }
 
 // writeCSV answers with a line for each client (RFC 4180), page by page to save
@@ -207,7 +220,7 @@ func (c *Clients) writeCSV(w http.ResponseWriter, r *http.Request, q clientsQuer
 // cells are in the order of the header.
 func (c *clientJSON) cells() []string {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	until := ""
+	until, graceEnds := "", text.Either(c.Ends.IsZero(), "", c.Ends.Format(time.RFC3339))
 	if c.Until != nil {
 		until = c.Until.Format(time.RFC3339)
 	}
@@ -221,6 +234,6 @@ func (c *clientJSON) cells() []string {
 		number(c.Counts.Observed), number(c.Counts.Explained), number(c.Counts.Rejected), number(c.Counts.Failed),
 		strings.Join(c.Accounts, "; "), strings.Join(c.Software, "; "), string(c.Login), strconv.FormatBool(c.Noise),
 		c.Rule, c.Owner, until, strings.Join(meets, "; "),
-		strings.Join(c.SpeaksLike, "; "), c.Library, strings.Join(c.Advice, "; "),
+		strings.Join(c.SpeaksLike, "; "), c.Library, strings.Join(c.Advice, "; "), graceEnds,
 	}
 }

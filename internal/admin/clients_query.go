@@ -146,7 +146,7 @@ func (c *Clients) parseRule(q *clientsQuery, value string) error {
 	defer cancel()
 	hellos, _ := c.Store.LaterHellos(ctx) // where they cannot be read, clients cannot either
 	q.filter.Keep = func(client *ledger.Client) bool {
-		view := c.view(client, snapshot.Outcomes(client.ForPolicy(), now), hellos)
+		view := c.view(client, snapshot.Outcomes(client.ForPolicy(), now), hellos, nil)
 		return slices.ContainsFunc(view.Met, func(p partJSON) bool { return cmp.Or(p.Name, noRule) == value })
 	}
 	return nil

@@ -61,7 +61,7 @@ var (
 		t := template.New("page").Funcs(template.FuncMap{
 			"class":  func(v any) string { return "v-" + strings.ReplaceAll(fmt.Sprint(v), ".", "") },
 			"short":  func(v any) string { return text.Clip(fmt.Sprint(v), maxShown, "…") },
-			"number": number, "tls": policy.Version.Name, "met": metWords, "ago": text.Ago,
+			"number": number, "days": text.Days, "tls": policy.Version.Name, "met": metWords, "ago": text.Ago,
 			"windows": func() any { return ledger.Windows }, "shown": shown, "modes": func() []policy.Mode { return policy.Modes }, "ahead": text.Ahead, "date": text.CommaDate, "percent": percent,
 		})
 		return template.Must(template.Must(t.Parse(pageHTML)).Parse(clientHTML))

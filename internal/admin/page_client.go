@@ -119,11 +119,12 @@ func (v *clientPage) read(ctx context.Context, addr netip.Addr, s PolicyState) e
 		return err
 	}
 	hellos, err := c.Store.HellosOf(ctx, places)
+	refusals, failed := c.Store.Refusals(ctx, s.Policy, places)
 	for i := range places {
-		v.addCourse(&places[i], s, hellos)
+		v.addCourse(&places[i], s, hellos, refusals)
 		v.addOffer(&places[i], s.Now, hellos)
 	}
-	return err
+	return cmp.Or(err, failed)
 }
 
 // readDays adds up the days of the places.
@@ -159,10 +160,11 @@ func (v *clientPage) readOthers(ctx context.Context, addr netip.Addr) error {
 }
 
 // addCourse adds what the policy does with a client at a place.
-func (v *clientPage) addCourse(c *ledger.Client, s PolicyState, hellos map[string]policy.Hello) {
+func (v *clientPage) addCourse(c *ledger.Client, s PolicyState, hellos map[string]policy.Hello, refusals ledger.Refusals) {
 	var turns []turnView
-	for _, t := range plan.Course(s.Policy, c.ForPolicy(), s.Now, s.Now.Add(changesWithin)) {
-		view := v.Clients.view(c, t.Outcomes, hellos)
+	ends := func(r *policy.Rule) time.Time { return refusals.GraceEnds(r, c.Addr) }
+	for _, t := range plan.Course(s.Policy, c.ForPolicy(), s.Now, s.Now.Add(changesWithin), ends) {
+		view := v.Clients.view(c, t.Outcomes, hellos, refusals)
 		turn := turnView{Time: t.Time, Met: view.Met}
 		if view.Parts == nil { // all of its connections meet the same
 			last := view.Met[len(view.Met)-1]
@@ -173,7 +175,7 @@ func (v *clientPage) addCourse(c *ledger.Client, s PolicyState, hellos map[strin
 			turn.Zone = t.Rule.Zone
 		}
 		for _, o := range t.Windows {
-			turn.Windows = append(turn.Windows, v.Clients.view(c, []policy.Outcome{o}, hellos).Met...)
+			turn.Windows = append(turn.Windows, v.Clients.view(c, []policy.Outcome{o}, hellos, refusals).Met...)
 		}
 		if n := len(turns); n == 0 || !slices.Equal(turns[n-1].Met, turn.Met) || !slices.Equal(turns[n-1].Windows, turn.Windows) {
 			turns = append(turns, turn)

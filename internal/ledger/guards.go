@@ -29,19 +29,49 @@ const (
 	overlap = 60
 )
 
-// clients are the networks that have logged in, in their order, and when rules with a grace
-// have refused them first, in seconds since 1970.
+// clients are the networks that have logged in, in their order, and when they were refused.
 type clients struct {
 	loggedIn []int64
-	refused  map[refusal]int64
+	refused  Refusals
 }
 
 // Graced is a [policy.Graced].
 func (r *Recorder) Graced(rule *policy.Rule, client netip.Addr, t time.Time) bool {
 	all, network := r.clients.Load(), networkNumber(client)
-	first, refused := all.refused[refusal{rule.Name, network}]
+	end := all.refused.GraceEnds(rule, client)
 	_, known := slices.BinarySearch(all.loggedIn, network)
-	return known && (!refused || t.Unix()-first < int64(rule.Grace/time.Second))
+	return known && (end.IsZero() || t.Before(end))
+}
+
+// Refusals are when rules with a grace refused clients first, or told them why, in seconds
+// since 1970.
+type Refusals map[refusal]int64
+
+// GraceEnds returns when the grace of a client ends; zero where it has not begun.
+func (r Refusals) GraceEnds(rule *policy.Rule, client netip.Addr) time.Time {
+	first := timeOf(r[refusal{rule.Name, networkNumber(client)}])
+	return text.Either(first.IsZero(), first, first.Add(rule.Grace))
+}
+
+// Refusals returns those of some clients, or of all for nil.
+func (s *Store) Refusals(ctx context.Context, p *policy.Policy, list []Client) (Refusals, error) {
+	all, where, args := make(Refusals), "", []any{}
+	for _, r := range p.Rules() {
+		if r.Grace > 0 {
+			args = append(args, r.Name)
+		}
+	}
+	if list != nil {
+		where = fmt.Sprintf(" AND network IN (%s)", numbers(list, func(c *Client) int64 { return c.network }))
+	}
+	if len(args) == 0 {
+		return all, nil
+	}
+	err := read(ctx, s, "reading refusals", "SELECT rule, network, first_seen FROM refusals WHERE rule IN ("+marks(1, len(args))+")"+where, args, func(r row) error {
+		all[refusal{string(r.text(0)), r.int(1)}] = r.int(2)
+		return nil
+	})
+	return all, text.Either(noTable(err), nil, err)
 }
 
 // Guards returns the guards of a policy as all replicas have them, and has those trip that
@@ -93,19 +123,14 @@ func (r *Recorder) Graces(ctx context.Context, p *policy.Policy) {
 	}
 	within, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	all := &clients{refused: make(map[refusal]int64)}
+	all := &clients{}
 	err := r.store.migrate(within)
 	if err == nil { // many rows are read in less time than a database makes them distinct
 		all.loggedIn, err = query(within, r.store, "reading who has logged in",
 			`SELECT network FROM sightings WHERE login_ok > 0`, nil, func(row row) int64 { return row.int(0) })
 	}
 	if err == nil {
-		err = read(within, r.store, "reading refusals", `SELECT network, rule, first_seen FROM refusals`, nil, func(row row) error {
-			if rule := p.Rule(string(row.text(1))); rule != nil && rule.Grace > 0 {
-				all.refused[refusal{rule.Name, row.int(0)}] = row.int(2)
-			}
-			return nil
-		})
+		all.refused, err = r.store.Refusals(within, p, nil)
 	}
 	if err == nil {
 		slices.Sort(all.loggedIn)

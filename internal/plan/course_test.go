@@ -33,7 +33,7 @@ func TestACourseAgreesWithThePolicy(t *testing.T) {
 	for range 300 {
 		c := policy.Client{Version: policy.TLS10, ConnInfo: policy.ConnInfo{
 			Listener: "imaps", Port: 993, Client: netip.AddrFrom4([4]byte{192, 0, 2, byte(random.Uint32())})}}
-		course := Course(p, c, from, until)
+		course := Course(p, c, from, until, noGrace)
 		for i, turn := range course[1:] {
 			turns[turn.Rule.Name] = true
 			if !turn.Time.After(course[i].Time) || turn.like(&course[i]) {
@@ -76,10 +76,12 @@ func TestACourseShowsAShareOfConnections(t *testing.T) {
 	}
 	c := policy.Client{Version: policy.TLS10, ConnInfo: policy.ConnInfo{Listener: "imaps", Client: netip.MustParseAddr("192.0.2.7")}}
 	var parts []float64
-	for _, turn := range Course(p, c, time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)) {
+	for _, turn := range Course(p, c, time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC), noGrace) {
 		parts = append(parts, turn.Outcomes[0].Part)
 	}
 	if want := []float64{1, 0.25, 0.5, 0.75, 1}; !slices.Equal(parts, want) {
 		t.Errorf("%v, want %v", parts, want)
 	}
 }
+
+func noGrace(*policy.Rule) (none time.Time) { return none }

@@ -243,8 +243,8 @@ type Turn struct {
 }
 
 // Course lists what one client meets from a time on, and when that changes before
-// another. A share of connections that grows is shown by quarters.
-func Course(p *policy.Policy, c policy.Client, from, until time.Time) []Turn {
+// another, also as its graces end. A share of connections that grows is shown by quarters.
+func Course(p *policy.Policy, c policy.Client, from, until time.Time, graceEnds func(*policy.Rule) time.Time) []Turn {
 	dates := []Turn{{Time: from}}
 	for _, m := range p.Timeline(from, until, nil).Moments {
 		dates = append(dates, Turn{Time: m.Time, Rule: m.Events[0].Rule})
@@ -257,9 +257,11 @@ func Course(p *policy.Policy, c policy.Client, from, until time.Time) []Turn {
 		}
 		t := dates[i]
 		for _, r := range p.Rules() {
-			if at := r.Reaches(c.Client); at.After(t.Time) && at.Before(next) {
-				next = at
-				dates = slices.Insert(dates, i+1, Turn{Time: at, Rule: r})
+			for _, at := range []time.Time{r.Reaches(c.Client), graceEnds(r)} {
+				if at.After(t.Time) && at.Before(next) {
+					next = at
+					dates = slices.Insert(dates, i+1, Turn{Time: at, Rule: r})
+				}
 			}
 		}
 		t.read(p, c, next)

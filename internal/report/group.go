@@ -136,8 +136,9 @@ type visit struct {
 	first, last int64
 	handshakes  ledger.Counts
 	// until is when the policy no longer lets it in, 0 if never, and rule the
-	// number of the exemption that ends then, or 0; for letters alone.
-	until, rule                       int64
+	// number of the exemption that ends then, or 0; told is as in ends. For letters
+	// alone.
+	until, rule, told                 int64
 	listener, addr, endpoint, library string
 	ledger.Identity
 }
@@ -152,9 +153,9 @@ func visitOf(net, row int64, c *ledger.Client, handshakes ledger.Counts) visit {
 }
 
 // fields are what a visit is encoded as, but for its row.
-func (v *visit) fields() ([13]*int64, [7]*string) {
+func (v *visit) fields() ([14]*int64, [7]*string) {
 	h := &v.handshakes
-	return [...]*int64{&v.net, &v.counts, &v.login, &v.version, &v.first, &v.last, &h.Observed, &h.Explained, &h.Rejected, &h.Failed, &v.until, &v.rule, &v.advised},
+	return [...]*int64{&v.net, &v.counts, &v.login, &v.version, &v.first, &v.last, &h.Observed, &h.Explained, &h.Rejected, &h.Failed, &v.until, &v.rule, &v.told, &v.advised},
 		[...]*string{&v.listener, &v.addr, &v.endpoint, &v.library, &v.Account, &v.Software, &v.SpeaksLike}
 }
 
@@ -200,7 +201,7 @@ type gathering struct {
 	addr                          string
 	accounts, software, endpoints values
 	speaksLike, library, advice   values
-	until, rule                   int64 // as in visit, the first of all
+	until, rule, told             int64 // as in visit, the first of all
 }
 
 // reset begins another group in the same memory.
@@ -239,7 +240,7 @@ func (g *gathering) addRow(v *visit) {
 	first, last := time.Unix(v.first, 0).UTC(), time.Unix(v.last, 0).UTC()
 	if g.row == 0 {
 		g.FirstSeen, g.LastSeen, g.Login = first, last, ledger.Logins[len(ledger.Logins)-1]
-		g.until, g.rule = v.until, v.rule
+		g.until, g.rule, g.told = v.until, v.rule, v.told
 	}
 	g.row = v.row
 	g.FirstSeen, g.LastSeen = text.Earlier(g.FirstSeen, first), text.Later(g.LastSeen, last)
@@ -247,7 +248,7 @@ func (g *gathering) addRow(v *visit) {
 		g.Login = ledger.Logins[v.login]
 	}
 	if v.until != 0 && (g.until == 0 || v.until < g.until) || v.until == g.until && v.rule < g.rule {
-		g.until, g.rule = v.until, v.rule
+		g.until, g.rule, g.told = v.until, v.rule, v.told
 	}
 	g.Handshakes.Add(v.handshakes)
 	if version := policy.Version(v.version).String(); !slices.Contains(g.Versions, version) {

@@ -260,9 +260,12 @@ func (p *pass) enter(c *ledger.Client, handshakes ledger.Counts, counts bool, e 
 	if p.ends == nil || c.Noise || len(c.Logins) == 0 {
 		return
 	}
-	v.until, v.rule = p.ends.of(c), 0
+	v.until, v.rule, v.told = p.ends.of(c), 0, 0
 	if e != nil && (v.until == 0 || e.Until.Unix() < v.until) { // which promises nothing beyond its end
 		v.until = e.Until.Unix()
+	}
+	if v.until != 0 {
+		v.told = p.ends.told(c, v.until)
 	}
 	if e != nil {
 		v.rule = e.number

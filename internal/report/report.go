@@ -236,8 +236,9 @@ type Facts struct {
 	Progress func(done float64) `json:"-"`
 
 	budget int // of bytes in memory; 0 for sortBudget
-	// tripped are the guards that have.
-	tripped []*Tripped
+	// tripped are the guards that have, and graceEnds is [ledger.Refusals.GraceEnds].
+	tripped   []*Tripped
+	graceEnds func(*policy.Rule, netip.Addr) time.Time
 }
 
 // Source calls each once for every network with its clients in the scope, as
@@ -274,7 +275,9 @@ func (f *Facts) Of(ctx context.Context, store *ledger.Store, o Options) (err err
 	if f.Began, err = of.Began(ctx); err == nil && of == store {
 		f.Hellos, err = store.LaterHellos(ctx)
 	}
-	return cmp.Or(err, f.guards(ctx, store))
+	refusals, failed := store.Refusals(ctx, f.Policy, nil)
+	f.graceEnds = refusals.GraceEnds
+	return cmp.Or(err, failed, f.guards(ctx, store))
 }
 
 // maxPeriods is ten years in weeks.
@@ -290,6 +293,12 @@ func (r *Report) note(f *Facts, o Options) {
 	}
 	if n := r.Readiness.Unknown; n > 0 {
 		r.Notes = append(r.Notes, "A client that is refused or told why cannot log in. Let it in for a while (observe), and you know.")
+	}
+	for _, rule := range f.Policy.Rules() {
+		if o.Candidate == "" && rule.Grace > 0 && rule.Mode == policy.Enforce && rule.InForce(f.Now) {
+			r.Notes = append(r.Notes, fmt.Sprintf("Rule %q has a grace: a client that had logged in is told why for %s from its first refusal on, and refused after that.",
+				oneLine(rule.Name), text.Days(rule.Grace)))
+		}
 	}
 	if f.Memory {
 		r.Notes = append(r.Notes, "The ledger is in memory (POSTERN_LEDGER_URL): it knows nothing from before Postern was started.")
