@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/text"
 )
 
 // These are generous for a scraper, and bound how long a stranger can hold a
@@ -72,12 +73,8 @@ func New(o Options) *Server {
 		writeText(w, http.StatusOK, "ok\n")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		status := http.StatusOK
 		ready, report := o.Readiness.Report()
-		if !ready {
-			status = http.StatusServiceUnavailable
-		}
-		writeText(w, status, report)
+		writeText(w, text.Either(ready, http.StatusOK, http.StatusServiceUnavailable), report)
 	})
 	guard := &access{Options: o, loopback: config.OnLoopback(o.Listen)}
 	if o.Token() != nil || guard.loopback { // else no request can pass
@@ -92,13 +89,8 @@ func New(o Options) *Server {
 		mux.Handle("/debug/pprof/", onlyLocal(http.DefaultServeMux)) // as net/http/pprof registers there
 	}
 	s := &Server{http: &http.Server{
-		Handler:           harmless(mux),
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		Handler: harmless(mux), MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 	}}
 	s.serve = s.http.Serve
 	if o.Certificate != nil {

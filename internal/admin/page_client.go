@@ -11,6 +11,7 @@ import (
 
 	"postern/internal/ledger"
 	"postern/internal/plan"
+	"postern/internal/report"
 	"postern/internal/text"
 	"postern/policy"
 )
@@ -189,9 +190,6 @@ func (v *clientPage) addCourse(c *ledger.Client, s PolicyState, hellos map[strin
 	v.Courses[i].Places = append(v.Courses[i].Places, c)
 }
 
-// keysAssumed are those of most servers; a server's own keys decide in a few cases.
-const keysAssumed = policy.ECDSAP256 | policy.RSA
-
 // addOffer adds the hello of a client, and which floors refuse it.
 func (v *clientPage) addOffer(c *ledger.Client, now time.Time, hellos map[string]policy.Hello) {
 	if slices.ContainsFunc(v.Offers, func(o offerView) bool { return o.JA4 == c.JA4 }) {
@@ -202,7 +200,7 @@ func (v *clientPage) addOffer(c *ledger.Client, now time.Time, hellos map[string
 		h.Unreadable = c.Reason == policy.ReasonMalformed
 		o.Hello = &h
 		for _, f := range policy.Floors {
-			o.Floors = append(o.Floors, policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: keysAssumed}, now, 0))
+			o.Floors = append(o.Floors, policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: report.KeysAssumed}, now, 0))
 		}
 	}
 	v.Offers = append(v.Offers, o)

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -37,9 +38,7 @@ func (r *Report) Resolve(known map[string]string) (missing int) {
 	unknown := make(map[string]bool)
 	r.all(func(g *Group) { resolve(g, known, unknown) })
 	for i := range r.Mail {
-		if plain, ok := known[r.Mail[i].Account]; ok {
-			r.Mail[i].Account = plain
-		}
+		r.Mail[i].Account = cmp.Or(known[r.Mail[i].Account], r.Mail[i].Account)
 	}
 	return len(unknown)
 }
@@ -53,9 +52,7 @@ func resolve(g *Group, known map[string]string, unknown map[string]bool) {
 		}
 	}
 	slices.Sort(g.Accounts)
-	if plain, ok := known[g.Name]; ok {
-		g.Name = plain
-	}
+	g.Name = cmp.Or(known[g.Name], g.Name)
 }
 
 // Clean makes text from clients harmless: one line each, without control or

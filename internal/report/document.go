@@ -36,7 +36,10 @@ var reportTemplate string
 // the remaining clients.
 func (d *document) report() {
 	r := d.Report
-	periods := r.Trend.known()
+	periods := r.Trend.Periods
+	for len(periods) > 0 && periods[0].Clients == 0 { // which may be older than the ledger
+		periods = periods[1:]
+	}
 	most := 1
 	for _, p := range periods {
 		most = max(most, p.Clients)

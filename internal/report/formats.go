@@ -90,10 +90,7 @@ func (s *Style) only() bool { return s.Mail && s.Format != JSON }
 
 // letters are those of a report that has them in a section.
 func (s *Style) letters() []Letter {
-	if s.Mail {
-		return []Letter{}
-	}
-	return nil
+	return text.Either(s.Mail, []Letter{}, nil)
 }
 
 // members reports whether the members of a group are written.

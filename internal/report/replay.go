@@ -189,9 +189,9 @@ func (t *Trial) chooseBy(ctx context.Context) error {
 	return err
 }
 
-// keysAssumed are the certificate keys that most instances have. The ledger
+// KeysAssumed are the certificate keys that most instances have. The ledger
 // does not keep them.
-const keysAssumed = policy.ECDSAP256 | policy.RSA
+const KeysAssumed = policy.ECDSAP256 | policy.RSA
 
 // keysUsual are those of nearly all instances. A client that was refused with reason cipher
 // reaches the floor if it does with each of them.
@@ -227,7 +227,7 @@ func (t *Trial) answer(c *ledger.Client, o policy.Outcome) Answer {
 	hello.ServerName = c.Endpoint.Name
 	hello.Unreadable = c.Reason == policy.ReasonMalformed
 	place := c.ForPolicy().ConnInfo
-	place.Keys = keysAssumed
+	place.Keys = KeysAssumed
 	v := lenient[o.Floor].Decide(&hello, place, t.At, 0)
 	// A client that is passed through needs an old server, as before.
 	passed := v.PassThrough && c.Counts.Observed > 0
@@ -272,7 +272,7 @@ func Meets(c *ledger.Client, o policy.Outcome, hellos map[string]policy.Hello, o
 		with := func(keys policy.KeyTypes) policy.Verdict {
 			return lenient[o.Floor].Decide(&hello, policy.ConnInfo{Keys: keys}, time.Time{}, 0)
 		}
-		v := with(keysAssumed)
+		v := with(KeysAssumed)
 		if !v.Legacy() && (c.Remembered || c.Reason == policy.ReasonVersion || !slices.ContainsFunc(keysUsual, func(k policy.KeyTypes) bool { return with(k).Legacy() })) {
 			return Accepted
 		}

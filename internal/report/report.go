@@ -313,16 +313,6 @@ func Forgets(retention time.Duration) string {
 	return "The ledger forgets clients that have stayed away for " + text.Days(retention) + " (POSTERN_LEDGER_RETENTION)."
 }
 
-// known returns the periods from the first with clients: earlier ones may be
-// older than the ledger.
-func (t *Trend) known() []Period {
-	i := slices.IndexFunc(t.Periods, func(p Period) bool { return p.Clients > 0 })
-	if i < 0 {
-		return nil
-	}
-	return t.Periods[i:]
-}
-
 // totalHeader names the columns of totals.
 var totalHeader = []string{"TLS", "listener", "clients", "let in", "told why", "refused", "broke off"}
 
