@@ -47,6 +47,8 @@ type GuardState struct {
 	Tripped  time.Time `json:"tripped,omitzero"`
 	Released time.Time `json:"released,omitzero"`
 	Guard    *Guard    `json:"-"`
+	// Floor is that below which clients count.
+	Floor Floor `json:"-"`
 }
 
 // String says how the guard is.
@@ -62,9 +64,9 @@ func (g *GuardState) String() string {
 }
 
 // watch adds a guard, if there is one.
-func (p *Policy) watch(name string, mode Mode, g *Guard) {
+func (p *Policy) watch(name string, floor Floor, mode Mode, g *Guard) {
 	if g != nil {
-		p.guards = append(p.guards, GuardState{Rule: name, Mode: mode.String(), Clients: g.Clients, Within: text.Duration(g.Within), Then: g.Then.String(), Guard: g})
+		p.guards = append(p.guards, GuardState{Rule: name, Mode: mode.String(), Clients: g.Clients, Within: text.Duration(g.Within), Then: g.Then.String(), Guard: g, Floor: floor})
 	}
 }
 

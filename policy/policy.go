@@ -74,9 +74,8 @@ func (p *Policy) UnmarshalJSON(text []byte) error {
 // compiled has p with what follows from its rules and candidates.
 func compiled(p *Policy) *Policy {
 	p.keys = text.Each(Keys, func(k *Key) index { return indexOf(k, p.rules) })
-	p.watch(PolicyGuard, p.mode, p.guard)
+	p.watch(PolicyGuard, p.floor, p.mode, p.guard)
 	for i, r := range p.rules {
-		p.watch(r.Name, r.Mode, r.Guard)
 		r.place, r.shuffle = i, shuffleOf(r.Name)
 		p.all.add(i)
 		if r.Schedule != nil {
@@ -87,6 +86,7 @@ func compiled(p *Policy) *Policy {
 		} else {
 			r.Floor = p.floor
 		}
+		p.watch(r.Name, r.Floor, r.Mode, r.Guard)
 	}
 	for _, c := range p.Remembered() {
 		p.remembered |= 1 << c.Floor

@@ -330,6 +330,9 @@ func (f *reportFlags) erase(ctx context.Context, sys system, cfg *config.Config)
 		}
 		rows += n
 	}
+	if err := store.Scrub(ctx); err != nil {
+		return fmt.Errorf("-forget: %w", err)
+	}
 	if rows == 0 {
 		hint := "an account is given whole, as it logs in"
 		switch {

@@ -1,12 +1,16 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+
+	"postern/internal/text"
 )
 
 const (
@@ -128,13 +132,30 @@ func (s *Store) Forget(ctx context.Context, who string) (n int64, err error) {
 		}
 	}
 	defer s.erased.Add(1)
-	if n, err = s.erase(ctx, statements, args, func(r *Recorder) { r.erase(account, client) }); err != nil {
-		return 0, fmt.Errorf("erasing: %w", err)
-	}
-	err = s.ofCandidates(ctx, func(c *Store) error {
+	if err = s.ofCandidates(ctx, func(c *Store) error { // first: the ledger of legacy clients copies from them
 		more, err := c.Forget(ctx, who)
 		n += more
 		return err
-	})
-	return n, err
+	}); err != nil {
+		return n, err
+	}
+	more, err := s.erase(ctx, statements, args, func(r *Recorder) { r.erase(account, client) })
+	if err != nil {
+		return n, fmt.Errorf("erasing: %w", err)
+	}
+	return n + more, nil
+}
+
+// Scrub leaves nothing to read, in the file of an SQLite ledger and in its log, of what was
+// erased there: pages may have copies of old rows in bytes that are free.
+func (s *Store) Scrub(ctx context.Context) error {
+	if s.columns {
+		return nil
+	}
+	_, err := s.db.ExecContext(ctx, "VACUUM")
+	busy, more := number(ctx, s, "emptying its log", "PRAGMA wal_checkpoint(TRUNCATE)")
+	if err = cmp.Or(err, more, text.Either(busy != 0, errors.New("another process reads it"), nil)); err != nil {
+		return fmt.Errorf("erased, but the file of the ledger may hold old bytes until this succeeds once more: %w", inWords(err))
+	}
+	return nil
 }

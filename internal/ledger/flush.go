@@ -49,7 +49,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	tick := time.NewTicker(FlushEvery)
 	defer tick.Stop()
 	for {
-		for _, o := range slices.Concat([]*Recorder{r}, *r.remembered.Load()) {
+		for _, o := range append([]*Recorder{r}, r.remembered...) {
 			o.refresh(ctx)
 		}
 		select {
@@ -87,7 +87,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	if wrote && r.flushed != nil {
 		r.flushed()
 	}
-	for _, o := range *r.remembered.Load() {
+	for _, o := range r.remembered {
 		err = errors.Join(err, o.Flush(ctx))
 	}
 	return err
@@ -193,7 +193,7 @@ type accountsState struct {
 // erased, and from time to time if others write too.
 func (r *Recorder) refresh(ctx context.Context) {
 	now, erased := r.now(), r.store.erased.Load()+1 // which is 0 for nothing read so far
-	due := r.store.shared && now.Sub(r.loaded.at) >= loadEvery
+	due := r.store.shared && now.Sub(r.loaded.at) >= loadEvery || r.wanted.Load() && !r.store.migrated.Load()
 	if !due && erased == r.loaded.erased {
 		return
 	}
@@ -213,10 +213,13 @@ func (r *Recorder) refresh(ctx context.Context) {
 
 // load reads the names.
 func (r *Recorder) load(ctx context.Context, now time.Time) error {
-	if r.store.candidates == nil { // whose tables could not be made before, if the database was away
+	if r.wanted.Load() { // its tables could not be made before, if the database was away
 		if err := r.store.migrate(ctx); err != nil {
 			return err
 		}
+	}
+	if r.store.there(ctx) != nil { // as far as is known
+		return nil
 	}
 	stamp, err := r.store.stamp(ctx, "accounts", "last_seen")
 	if err != nil || stamp == r.loaded.stamp {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,10 +15,11 @@ import (
 )
 
 // refusal is a client, as networkNumber, and a rule with a guard or a grace that has
-// refused it or told it why.
+// refused it or told it why, by its floor.
 type refusal struct {
 	rule    string
 	network int64
+	floor   policy.Floor
 }
 
 const (
@@ -29,9 +31,10 @@ const (
 	overlap = 60
 )
 
-// clients are the networks that have logged in, in their order, and when they were refused.
+// clients are the networks that have logged in below floors, in their order, and when they
+// were refused.
 type clients struct {
-	loggedIn []int64
+	loggedIn map[policy.Floor][]int64
 	refused  Refusals
 }
 
@@ -39,17 +42,17 @@ type clients struct {
 func (r *Recorder) Graced(rule *policy.Rule, client netip.Addr, t time.Time) bool {
 	all, network := r.clients.Load(), networkNumber(client)
 	end := all.refused.GraceEnds(rule, client)
-	_, known := slices.BinarySearch(all.loggedIn, network)
+	_, known := slices.BinarySearch(all.loggedIn[rule.Floor], network)
 	return known && (end.IsZero() || t.Before(end))
 }
 
 // Refusals are when rules with a grace refused clients first, or told them why, in seconds
-// since 1970.
+// since 1970, whatever the floor.
 type Refusals map[refusal]int64
 
 // GraceEnds returns when the grace of a client ends; zero where it has not begun.
 func (r Refusals) GraceEnds(rule *policy.Rule, client netip.Addr) time.Time {
-	first := timeOf(r[refusal{rule.Name, networkNumber(client)}])
+	first := timeOf(r[refusal{rule: rule.Name, network: networkNumber(client)}])
 	return text.Either(first.IsZero(), first, first.Add(rule.Grace))
 }
 
@@ -68,7 +71,7 @@ func (s *Store) Refusals(ctx context.Context, p *policy.Policy, list []Client) (
 		return all, nil
 	}
 	err := read(ctx, s, "reading refusals", "SELECT rule, network, first_seen FROM refusals WHERE rule IN ("+marks(1, len(args))+")"+where, args, func(r row) error {
-		all[refusal{string(r.text(0)), r.int(1)}] = r.int(2)
+		all[refusal{rule: string(r.text(0)), network: r.int(1)}] = r.int(2)
 		return nil
 	})
 	return all, text.Either(noTable(err), nil, err)
@@ -117,24 +120,36 @@ func (r *Recorder) Graces(ctx context.Context, p *policy.Policy) {
 		return
 	}
 	defer r.listing.Unlock()
-	begun := time.Now()
-	if begun.Before(r.listDue) || !slices.ContainsFunc(p.Rules(), func(r *policy.Rule) bool { return r.Grace > 0 }) {
+	begun, due, all := time.Now(), false, &clients{loggedIn: make(map[policy.Floor][]int64)}
+	for _, rule := range p.Rules() {
+		if rule.Grace > 0 {
+			all.loggedIn[rule.Floor] = nil
+			_, listed := r.clients.Load().loggedIn[rule.Floor]
+			due = due || !listed || !begun.Before(r.listDue)
+		}
+	}
+	if !due {
 		return
 	}
 	within, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
-	all := &clients{}
-	err := r.store.migrate(within)
-	if err == nil { // many rows are read in less time than a database makes them distinct
-		all.loggedIn, err = query(within, r.store, "reading who has logged in",
-			`SELECT network FROM sightings WHERE login_ok > 0`, nil, func(row row) int64 { return row.int(0) })
+	err := cmp.Or(r.store.migrate(within), r.store.ofCandidates(within, func(*Store) error { return nil }))
+	for f := range all.loggedIn {
+		for c, condition := range r.store.below(f) {
+			if err == nil { // many rows are read in less time than a database makes them distinct
+				err = read(within, c, "reading who has logged in", `SELECT s.network FROM sightings s WHERE `+condition, nil, func(row row) error {
+					all.loggedIn[f] = append(all.loggedIn[f], row.int(0))
+					return nil
+				})
+			}
+		}
+		slices.Sort(all.loggedIn[f])
+		all.loggedIn[f] = slices.Clip(slices.Compact(all.loggedIn[f]))
 	}
 	if err == nil {
 		all.refused, err = r.store.Refusals(within, p, nil)
 	}
 	if err == nil {
-		slices.Sort(all.loggedIn)
-		all.loggedIn = slices.Clip(slices.Compact(all.loggedIn))
 		r.clients.Store(all)
 		r.listDue = time.Now().Add(max(listEvery, listedPart*time.Since(begun)))
 	}
@@ -201,14 +216,17 @@ func (s *Store) Release(ctx context.Context, rule string, until time.Time) error
 // TrippedBy returns the clients that have tripped a guard, by network, with their accounts.
 func (s *Store) TrippedBy(ctx context.Context, g *policy.GuardState) (map[string][]string, error) {
 	all := make(map[string][]string)
-	err := read(ctx, s, "reading who has tripped a guard", `SELECT DISTINCT s.client, COALESCE(a.account, '') FROM tripped_by t
-		JOIN sightings s ON `+fmt.Sprintf(loggedIn, "t.bucket", "t.network")+` LEFT JOIN accounts a ON a.owner = s.owner
-		WHERE t.rule = $1 ORDER BY 2`, []any{g.Rule}, func(r row) error {
-		addr, err := netip.ParseAddr(string(r.text(0)))
-		network := (&Client{Addr: addr}).Network()
-		all[network] = appendNew(append([]string{}, all[network]...), string(r.text(1))) // which JSON has as a list in any case
-		return err
-	})
+	err := s.ofCandidates(ctx, func(*Store) error { return nil })
+	for c, condition := range s.below(g.Floor) {
+		err = cmp.Or(err, read(ctx, c, "reading who has tripped a guard", `SELECT DISTINCT s.client, COALESCE(a.account, '') FROM tripped_by t
+			JOIN sightings s ON `+fmt.Sprintf(ofNetwork, "t.bucket", "t.network")+` AND `+condition+` LEFT JOIN accounts a ON a.owner = s.owner
+			WHERE t.rule = $1 ORDER BY 2`, []any{g.Rule}, func(r row) error {
+			addr, err := netip.ParseAddr(string(r.text(0)))
+			network := (&Client{Addr: addr}).Network()
+			all[network] = appendNew(append([]string{}, all[network]...), string(r.text(1))) // which JSON has as a list in any case
+			return err
+		}))
+	}
 	return all, err
 }
 

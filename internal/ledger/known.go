@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postern/internal/programs"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -93,4 +94,17 @@ func (q *queue) infer(n *Known, k clientKey, pattern string, since int64, t *pro
 	if agrees {
 		n.Accounts, n.Account, n.Inferred = len(accounts), accounts[0], true
 	}
+}
+
+// speaksLike returns what adds to a condition the sightings s that speak in one of some
+// patterns at their listener, with its arguments. As in Client.addLogins, one that another
+// pattern of the client goes on from says nothing.
+func speaksLike(patterns []string) (condition string, args []any) {
+	if len(patterns) == 0 {
+		return "", nil
+	}
+	return ` OR s.id IN (SELECT t.id FROM accounts a CROSS JOIN sightings t WHERE a.folded = '' AND t.owner = a.owner
+		AND a.software IN (` + strings.Repeat(", $%d", len(patterns))[2:] + `) AND substr(a.software, 2, length(t.listener) + 1) = t.listener || ' '
+		AND (a.account <> '' OR NOT EXISTS (SELECT 1 FROM accounts b
+			WHERE b.owner = a.owner AND substr(b.software, 1, length(a.software) + 1) = a.software || ' ')))`, text.Each(patterns, func(p string) any { return storable(asPattern + p) })
 }

@@ -34,8 +34,10 @@ type Recorder struct {
 	negotiated negotiatedCounts
 	pending    atomic.Int64 // entries that hold something to be written
 	dropped    atomic.Uint64
-	// remembered are those of candidates; none where this is one.
-	remembered atomic.Pointer[[]*Recorder]
+	// remembered are those of candidates, one for each floor; none where this is one. wanted:
+	// the policy has such a candidate.
+	remembered []*Recorder
+	wanted     atomic.Bool
 
 	// failing: the last attempt to write failed.
 	failing atomic.Bool
@@ -81,7 +83,11 @@ func NewRecorder(o Options) *Recorder {
 	r.queue.init()
 	r.negotiated.by = make(map[negotiatedKey]int64)
 	r.clients.Store(new(clients))
-	r.remembered.Store(new([]*Recorder))
+	for _, c := range o.Store.candidates {
+		of := o
+		of.Store, of.Log = c, o.Log.With("candidate_floor", c.floor.String())
+		r.remembered = append(r.remembered, NewRecorder(of))
+	}
 	r.lastGood.Store(r.now().Unix())
 	r.store.writing.Lock()
 	defer r.store.writing.Unlock()
@@ -92,7 +98,7 @@ func NewRecorder(o Options) *Recorder {
 // Dropped returns how many sightings, logins and names were left out because
 // there were too many clients at once.
 func (r *Recorder) Dropped() (n uint64) {
-	for _, o := range *r.remembered.Load() {
+	for _, o := range r.remembered {
 		n += o.Dropped()
 	}
 	return n + r.dropped.Load()
@@ -125,7 +131,7 @@ func (r *Recorder) Backlog() Backlog {
 	b := Backlog{Clients: max(int(r.pending.Load()), r.queue.waiting()), Ledger: r.store.name,
 		Written: r.lastWrite.Load(), Since: time.Unix(r.lastGood.Load(), 0).UTC()}
 	b.Stuck = b.Clients > 0 && (r.failing.Load() || r.now().Sub(b.Since) > stuckAfter)
-	for _, o := range *r.remembered.Load() {
+	for _, o := range r.remembered {
 		more := o.Backlog()
 		b.Clients, b.Written = b.Clients+more.Clients, max(b.Written, more.Written)
 		b.Stuck, b.Since = b.Stuck || more.Stuck, text.Earlier(b.Since, more.Since)
@@ -154,7 +160,7 @@ func (r *Recorder) record(h *proxy.Handshake) {
 	now := t.Unix()
 	if h.Verdict.Watched && (h.Outcome == proxy.Rejected || h.Outcome == proxy.Explained) {
 		rule := cmp.Or(h.Verdict.Rule, policy.PolicyGuard)
-		r.count(r.queue.addRefusal(refusal{rule, networkNumber(h.Client.Addr())}, now))
+		r.count(r.queue.addRefusal(refusal{rule, networkNumber(h.Client.Addr()), h.Verdict.Floor}, now))
 	}
 	k := entryKey{
 		client: h.Client.Addr().WithZone(""), listener: h.Listener, ja4: h.JA4, day: int32(now / secondsADay),
@@ -268,10 +274,18 @@ func (r *Recorder) identify(c *proxy.Conn, account, software string) {
 	}
 }
 
-// Identify returns what is known of a legacy client. It does not block.
+// Identify returns what is known of a legacy client, also from when a candidate alone
+// refused it. It does not block.
 func (r *Recorder) Identify(h *proxy.Handshake) Known {
 	k := clientKey{h.Client.Addr().WithZone(""), h.JA4}
-	return r.queue.identify(k, string(h.Listener), h.Pattern, r.now().Unix()-knownFor, r.store.Table())
+	best := r.queue.identify(k, string(h.Listener), h.Pattern, r.now().Unix()-knownFor, r.store.Table())
+	for _, o := range r.remembered {
+		n := o.Identify(h)
+		if best.Accounts == 0 && (n.Accounts > 0 || best.SpeaksLike == "") || best.Inferred && n.Accounts > 0 && !n.Inferred {
+			best = n
+		}
+	}
+	return best
 }
 
 // erase removes what has not been written yet, and known accounts.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"postern/internal/text"
@@ -29,6 +30,8 @@ type remembered struct {
 	most, size int64
 	sized      time.Time
 	full       bool
+	// found: its tables are there, whoever has made them.
+	found atomic.Bool
 }
 
 // tableNames begin the names of all that a candidate's ledger has apart.
@@ -38,7 +41,7 @@ var tableNames = strings.Fields("sightings accounts days hellos batches counted 
 // candidate has it, in tables of the same form with names of their own: so no query reads
 // clients of two kinds, and each is for all of them.
 func (s *Store) makeCandidates() {
-	s.candidates = make(map[policy.Floor]*Store)
+	s.candidates = make([]*Store, len(policy.Floors))
 	for _, f := range policy.Floors {
 		c := &Store{db: s.db, dialect: s.dialect, name: s.name, dsn: s.dsn, shared: s.shared, readOnly: s.readOnly, owner: s.owner, programs: s.programs,
 			remembered: remembered{floor: f, most: maxRemembered}}
@@ -70,7 +73,7 @@ var errNotRemembered = errors.New("nothing is remembered for this candidate yet:
 
 // there returns an error where a candidate's ledger has no tables.
 func (s *Store) there(ctx context.Context) error {
-	if s.candidates != nil || s.migrated.Load() {
+	if s.candidates != nil || s.migrated.Load() || s.found.Load() {
 		return nil
 	}
 	n, err := number(ctx, s, "looking for its tables", text.Either(s.columns, `SELECT count(to_regclass('postern_ledger'))`,
@@ -78,7 +81,49 @@ func (s *Store) there(ctx context.Context) error {
 	if err == nil && n == 0 {
 		err = errNotRemembered
 	}
+	s.found.Store(err == nil)
 	return err
+}
+
+// known are the ledgers of candidates that are known to have tables.
+func (s *Store) known() []*Store {
+	return slices.DeleteFunc(slices.Clone(s.candidates), func(c *Store) bool { return !c.migrated.Load() && !c.found.Load() })
+}
+
+// below has the ledgers that know of logins of clients below a floor, each with the
+// condition on its sightings s of such: that of legacy clients, and those of candidates,
+// remembered now or before, whom a higher one tells by their version.
+func (s *Store) below(f policy.Floor) iter.Seq2[*Store, string] {
+	const loggedIn = "s.login_ok > 0"
+	return func(yield func(*Store, string) bool) {
+		more := yield(s, loggedIn)
+		for _, c := range s.known() {
+			higher := fmt.Sprintf(" AND s.version < '%s'", f.MinVersion())
+			more = more && yield(c, loggedIn+text.Either(c.floor.Compare(f) > 0, higher, ""))
+		}
+	}
+}
+
+// login computes a column of a new sighting that says how its client's logins have ended,
+// here and, of its network with its fingerprint, in the ledgers of candidates.
+func (s *Store) login(name string) column {
+	of := "SELECT " + name + " AS logins FROM sightings s WHERE s.ja4 = @ja4 AND "
+	remembered := of + fmt.Sprintf("s.network = @network AND s.id BETWEEN (@id >> %[1]d << %[1]d) AND (@id | %[2]d)", 63-bucketBits, inBucket)
+	parts := text.Each(s.known(), func(c *Store) string { return c.names.Replace(" UNION ALL " + remembered) })
+	return column{name, "COALESCE((SELECT max(logins) FROM (" + of + "s.client = @client AND s.owner IN (@owner, 0)" + strings.Join(parts, "") + ") known), 0)"}
+}
+
+// adopt copies the accounts of legacy clients that are new, or were away, from the ledgers
+// of candidates.
+func (w *writer) adopt(s *Store, rows []*sighting) {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r *sighting) bool { return r.written })
+	owners := numbers(rows, func(r **sighting) int64 { return ownerOf((*r).client.String(), ja4Text((*r).ja4)) })
+	columns := strings.Join(accountColumns, ", ")
+	for _, c := range s.known() {
+		if len(rows) > 0 {
+			w.run("INSERT INTO accounts (" + columns + ") SELECT " + columns + " FROM " + c.names.Replace("accounts") + " WHERE owner IN (" + owners + ")" + sameAccount)
+		}
+	}
 }
 
 // ofCandidates does something with the ledgers of candidates that there are.
@@ -159,17 +204,11 @@ const rememberTime = 2 * time.Second
 func (r *Recorder) Remember(p *policy.Policy) {
 	ctx, cancel := context.WithTimeout(context.Background(), rememberTime)
 	defer cancel()
-	all := slices.Clone(*r.remembered.Load())
 	for _, c := range p.Remembered() {
-		store := r.store.Candidate(c.Floor)
-		if slices.ContainsFunc(all, func(o *Recorder) bool { return o.store == store }) {
-			continue
-		}
-		_ = store.migrate(ctx)
-		log := r.log.With("candidate_floor", c.Floor.String())
-		all = append(all, NewRecorder(Options{Store: store, Log: log, Now: r.now, Identity: r.identity, Flushed: r.flushed}))
+		o := r.remembered[c.Floor]
+		o.wanted.Store(true)
+		_ = o.store.migrate(ctx)
 	}
-	r.remembered.Store(&all)
 }
 
 // concerned are the recorders that a client's connection is for.
@@ -179,7 +218,7 @@ func (r *Recorder) concerned(c *proxy.Conn) iter.Seq[*Recorder] {
 			yield(r)
 			return
 		}
-		for _, o := range *r.remembered.Load() {
+		for _, o := range r.remembered {
 			if c.Remembered.Has(o.store.floor) && !yield(o) {
 				return
 			}

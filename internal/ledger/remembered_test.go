@@ -413,7 +413,7 @@ func TestACandidateMayComeBeforeTheDatabase(t *testing.T) {
 	}
 	tls13 := g.of(policy.FloorTLS13)
 	wait(t, "the tables", func() bool {
-		for _, o := range *g.remembered.Load() {
+		for _, o := range g.remembered {
 			o.refresh(t.Context())
 		}
 		n, err := tls13.store.Count(t.Context(), Filter{})

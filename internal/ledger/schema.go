@@ -156,7 +156,7 @@ func (s *Store) upgradePending(ctx context.Context) (bool, error) {
 	if err := s.there(ctx); err != nil {
 		return false, err
 	}
-	made := s.migrated.Load() || s.readOnly // else an upgrade may not have begun
+	made := s.migrated.Load() || s.readOnly || s.candidates == nil // else an upgrade may not have begun
 	_, err := number(ctx, s, "asking for an upgrade", `SELECT step FROM upgrade`)
 	if noTable(err) {
 		if made {

@@ -24,7 +24,6 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"postern/internal/programs"
-	"postern/policy"
 )
 
 // Store is a ledger in a database. Safe for concurrent use.
@@ -40,8 +39,8 @@ type Store struct {
 	migrated, current atomic.Bool
 	erased            atomic.Uint64 // how often something has been erased here
 	programs          *atomic.Pointer[programs.Table]
-	// candidates are the ledgers of Candidate; nil where this is one.
-	candidates map[policy.Floor]*Store
+	// candidates are the ledgers of Candidate, by floor; nil where this is one.
+	candidates []*Store
 	remembered
 
 	// writing is held from copying a batch until the write has ended, and while
@@ -248,7 +247,7 @@ func source(ledgerURL string, readOnly bool) (d dialect, dsn, reason string) {
 		}
 		q := url.Values{"mode": {"ro"}, "_pragma": {busy}}
 		if !readOnly {
-			q = url.Values{"_txlock": {"immediate"}, "_pragma": {busy, "journal_mode(WAL)", "synchronous(NORMAL)"}}
+			q = url.Values{"_txlock": {"immediate"}, "_pragma": {busy, "journal_mode(WAL)", "synchronous(NORMAL)", "secure_delete(1)"}}
 		}
 		return sqlite, "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + q.Encode(), ""
 	case "postgres", "postgresql":

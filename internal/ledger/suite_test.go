@@ -125,7 +125,9 @@ func (g *replica) restart(identity func(string) string) {
 		}
 	}
 	g.Recorder = NewRecorder(Options{Store: g.store, Log: silent, Identity: identity, Now: func() time.Time { return time.Unix(g.clock.Load(), 0) }})
-	g.refresh(context.Background())
+	for _, r := range append([]*Recorder{g.Recorder}, g.remembered...) { // as Run does at first
+		r.refresh(context.Background())
+	}
 }
 
 // another is a second replica with the same ledger and the same clock.

@@ -86,11 +86,14 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 	slices.SortFunc(rows, func(a, b *sighting) int { return cmp.Or(cmp.Compare(a.day, b.day), cmp.Compare(a.id, b.id)) })
 	return s.within(ctx, func(w *writer) {
 		w.batch(b)
-		w.refusals(b.refusals) // of clients that had logged in before
+		for _, f := range policy.Floors {
+			w.refusals(s, f, b.refusals) // of clients that had logged in before
+		}
 		rows = w.bounded(s, b, rows)
 		for ofDay := range Runs(rows, func(r **sighting) int64 { return int64((*r).day) }) {
-			w.sightings(ofDay)
+			w.sightings(s, ofDay)
 		}
+		w.adopt(s, rows)
 		w.marks(rows)
 		w.days(rows)
 		w.hellos(b.hellos)
@@ -227,6 +230,10 @@ const addCounts = `observed = %[1]s.observed + excluded.observed, explained = %[
 const widen = `first_seen = CASE WHEN excluded.first_seen < %[1]s.first_seen THEN excluded.first_seen ELSE %[1]s.first_seen END,
 	last_seen = CASE WHEN excluded.last_seen > %[1]s.last_seen THEN excluded.last_seen ELSE %[1]s.last_seen END`
 
+// moreLogins are those of a row, or those that are known by now of its client.
+const moreLogins = `, login_ok = CASE WHEN excluded.login_ok > %[1]s.login_ok THEN excluded.login_ok ELSE %[1]s.login_ok END,
+	login_failed = CASE WHEN excluded.login_failed > %[1]s.login_failed THEN excluded.login_failed ELSE %[1]s.login_failed END`
+
 // batch writes the batch's number, in case the answer to the commit is lost.
 func (w *writer) batch(b *batch) {
 	w.run(`INSERT INTO batches VALUES ($1, $2, $3)
@@ -234,16 +241,18 @@ func (w *writer) batch(b *batch) {
 }
 
 // sightings writes those of one day: one statement may not have two rows of one id.
-func (w *writer) sightings(rows []*sighting) {
+func (w *writer) sightings(s *Store, rows []*sighting) {
 	if !w.d.columns {
 		rows = w.known(rows)
 	}
-	computed, update := inherited, ", last_day = max(last_day, excluded.last_day)"
-	if w.d.columns { // it generates the day, and a replica of an earlier version may have written no owner
-		computed, update = inherited[1:], ", owner = excluded.owner"
+	computed, update := []column{s.login("login_ok"), s.login("login_failed")}, ", owner = excluded.owner"
+	if computed = append(computed, inherited...); w.d.columns { // it generates the day, and a replica of an earlier version may have written no owner
+		computed = computed[:len(computed)-1]
+	} else {
+		update = ", last_day = max(last_day, excluded.last_day)"
 	}
 	insert(w, "sightings", sightingColumns, computed, rows,
-		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts+", "+widen, "sightings")+update,
+		"ON CONFLICT (id) DO UPDATE SET "+fmt.Sprintf(addCounts+", "+widen+moreLogins, "sightings")+update,
 		func(r *sighting, to []any) []any {
 			return append(to, r.id, r.client.String(), networkNumber(r.client), string(r.listener), r.name, int64(r.port),
 				r.version.String(), r.reason.String(), ja4Text(r.ja4), r.first, r.last,
@@ -254,14 +263,12 @@ func (w *writer) sightings(rows []*sighting) {
 var sightingColumns = []string{"id", "client", "network", "listener", "name", "port", "version", "reason", "ja4", "first_seen", "last_seen",
 	"observed", "explained", "rejected", "failed", "owner"}
 
-// inherited are the columns that a new row copies from others of its client.
+// inherited are further columns that a new row computes, or copies from others of its client.
 var inherited = []column{
-	{"last_day", "@last_seen / 86400"},
 	{"added", "@first_seen"},
-	{"login_ok", "COALESCE((SELECT max(s.login_ok) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4 AND s.owner IN (@owner, 0)), 0)"},
-	{"login_failed", "COALESCE((SELECT max(s.login_failed) FROM sightings s WHERE s.client = @client AND s.ja4 = @ja4 AND s.owner IN (@owner, 0)), 0)"},
 	{"scanner", fmt.Sprintf("COALESCE((SELECT max(s.scanner & %d) FROM sightings s WHERE "+ofAddress+"), 0)", marksOfAddress,
 		"@client", fmt.Sprintf("@owner >> %[1]d << %[1]d", ja4KeyBits), fmt.Sprintf("@owner | %d", 1<<ja4KeyBits-1))},
+	{"last_day", "@last_seen / 86400"},
 }
 
 // known updates the existing rows, and returns the missing ones: they are new,
@@ -364,8 +371,10 @@ func networkOf(client string) int64 {
 
 var accountColumns = []string{"client", "ja4", "account", "software", "folded", "first_seen", "last_seen", "owner"}
 
+var sameAccount = " ON CONFLICT (client, ja4, account, software) DO UPDATE SET " + fmt.Sprintf(widen, "accounts") + ", owner = excluded.owner"
+
 func (w *writer) accounts(seen map[accountKey]span) {
-	insert(w, "accounts", accountColumns, nil, slices.Collect(maps.Keys(seen)), "ON CONFLICT (client, ja4, account, software) DO UPDATE SET "+fmt.Sprintf(widen, "accounts")+", owner = excluded.owner",
+	insert(w, "accounts", accountColumns, nil, slices.Collect(maps.Keys(seen)), sameAccount,
 		func(k accountKey, to []any) []any {
 			s, client, ja4, folded := seen[k], k.client.String(), ja4Text(k.ja4), strings.ToLower(k.software)
 			if strings.HasPrefix(folded, asPattern) { // which nobody looks for as a program
@@ -381,22 +390,26 @@ func bucketOf(network int64) int64 { return keyOf(network, nil) &^ inBucket }
 
 const inBucket = 1<<(63-bucketBits) - 1
 
-// loggedIn is the condition on sightings s of a network, with its bucket, that has.
-var loggedIn = fmt.Sprintf("s.id BETWEEN %%[1]s AND %%[1]s + %d AND s.network = %%[2]s AND s.login_ok > 0", inBucket)
+// ofNetwork is the condition on sightings s of a network, with its bucket.
+var ofNetwork = fmt.Sprintf("s.id BETWEEN %%[1]s AND %%[1]s + %d AND s.network = %%[2]s", inBucket)
 
-// refusals writes those of clients that have logged in, first and last. A first one that lies
-// ahead is of a clock that was. Where a guard was released of which this process did not know
-// yet, they are from before that.
-func (w *writer) refusals(seen map[refusal]refused) {
-	released := make(map[string]int64)
-	if len(seen) > 0 && w.err == nil {
+// refusals writes those by a floor of clients that have logged in, first and last. A first
+// one that lies ahead is of a clock that was. Where a guard was released of which this
+// process did not know yet, they are from before that.
+func (w *writer) refusals(s *Store, f policy.Floor, seen map[refusal]refused) {
+	list, released := slices.DeleteFunc(slices.Collect(maps.Keys(seen)), func(k refusal) bool { return k.floor != f }), make(map[string]int64)
+	if len(list) > 0 && w.err == nil {
 		w.err = read(w.ctx, w, "reading releases", `SELECT rule, released FROM guards`, nil, func(r row) error {
 			released[string(r.text(0))] = r.int(1)
 			return nil
 		})
 	}
-	insert(w, "refusals", []string{"rule", "network", "bucket", "first_seen", "last_seen"}, nil, slices.Collect(maps.Keys(seen)),
-		"WHERE (SELECT count(*) FROM sightings s WHERE "+fmt.Sprintf(loggedIn, "@bucket", "@network")+`) > 0 ON CONFLICT (rule, network) DO UPDATE SET
+	var logins []string
+	for c, condition := range s.below(f) {
+		logins = append(logins, c.names.Replace("(SELECT count(*) FROM sightings s WHERE "+fmt.Sprintf(ofNetwork, "@bucket", "@network")+" AND "+condition+")"))
+	}
+	insert(w, "refusals", []string{"rule", "network", "bucket", "first_seen", "last_seen"}, nil, list,
+		"WHERE "+strings.Join(logins, " + ")+` > 0 ON CONFLICT (rule, network) DO UPDATE SET
 		last_seen = excluded.last_seen, first_seen = CASE WHEN excluded.last_seen < refusals.first_seen THEN excluded.first_seen ELSE refusals.first_seen END`,
 		func(k refusal, to []any) []any {
 			s := seen[k]

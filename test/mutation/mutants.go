@@ -29,7 +29,7 @@ var mutants = []mutant{
 
 	{"a guard that has tripped takes no rule back", "policy Policy.Guarded", assignment("rules", 2), skipped, "policy TestATrippedGuardChangesWhatClientsMeet"},
 	{"a guard does not trip", "internal/ledger Recorder.Guards", part("Seen", 1), never, "internal/ledger TestAGateThatIsKilledInTheMiddle/sqlite"},
-	{"a grace does not end", "internal/ledger Recorder.Graced", part("Unix", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
+	{"a grace does not end", "internal/ledger Recorder.Graced", part("Before", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
 	{"a stranger has a grace", "internal/ledger Recorder.Graced", part("known", 1), always, "internal/ledger TestAGraceBeginsWithTheFirstRefusal/sqlite"},
 	{"what is written counts after a release", "internal/ledger Store.Release", call("run", 2), skipped, "internal/ledger TestWhatIsReleasedStaysSoForAnyClock"},
 	{"a form lets a guard go", "internal/admin GuardHandler", condition("Get", 1), never, "internal/admin TestAGuardIsReleasedByThoseWithAccess"},
