@@ -76,10 +76,7 @@ func newChart(days []report.Period, s PolicyState) *chart {
 	c.Busiest = slices.MaxFunc(c.Days, func(a, b chartDay) int { return a.Clients - b.Clients })
 	top := roundUp(c.Busiest.Clients)
 	c.Ticks = []int{top, top / 2, 0}
-	var points []string
-	for _, p := range c.Days {
-		points = append(points, fmt.Sprintf("%d %.4g", p.X+5, 100-100*float64(p.Clients)/float64(top)))
-	}
+	points := text.Each(c.Days, func(p chartDay) string { return fmt.Sprintf("%d %.4g", p.X+5, 100-100*float64(p.Clients)/float64(top)) })
 	last := len(points) - 1
 	c.Line, c.Today = "M"+strings.Join(points[:last], "L"), "M"+strings.Join(points[last-1:], "L")
 	c.Area = fmt.Sprintf("M5 100L%sL%d 100Z", strings.Join(points, "L"), c.Days[last].X+5)

@@ -36,13 +36,15 @@ type Page struct {
 	State   func() PolicyState
 	// Readiness is that of /readyz.
 	Readiness *Readiness
-	// Report is the report of two weeks, with a trend of ChartDays.
-	Report func(context.Context) (*report.Report, error)
+	// Report is the report of two weeks, with a trend of ChartDays, of a candidate's clients
+	// or, where that is empty, of legacy ones.
+	Report func(ctx context.Context, candidate string) (*report.Report, error)
 	// Names: accounts are stored. Memory: the ledger ends with the process.
 	Names, Memory bool
 	Version       string
 
-	standing kept
+	standing     kept
+	ofCandidates sync.Map // kept, by name
 }
 
 // ledgerTimeout bounds the page's wait for the ledger.
@@ -84,10 +86,10 @@ const warmTries = int(time.Hour / retryAfter)
 // Handler shows where the deprecation stands, and each client, in HTML. It begins
 // to read what takes long at once, so that the first page has it.
 func (p *Page) Handler() http.Handler {
-	p.standing.read = p.Report
+	p.standing.read = func(ctx context.Context) (*report.Report, error) { return p.Report(ctx, "") }
 	go func() {
 		for range warmTries {
-			state, _ := p.state(context.Background())
+			state, _ := p.state(context.Background(), p.Clients.Store)
 			if standing, _ := p.standing.get(context.Background(), state); standing != nil {
 				return
 			}
@@ -103,6 +105,15 @@ func (p *Page) Handler() http.Handler {
 		p.answer(w, status, "client", v)
 	})
 	return mux
+}
+
+// reports are those of a candidate's clients, or of legacy ones.
+func (p *Page) reports(candidate string) *kept {
+	if candidate == "" {
+		return &p.standing
+	}
+	of, _ := p.ofCandidates.LoadOrStore(candidate, &kept{read: func(ctx context.Context) (*report.Report, error) { return p.Report(ctx, candidate) }})
+	return of.(*kept)
 }
 
 func (p *Page) answer(w http.ResponseWriter, status int, name string, view any) {
@@ -124,8 +135,8 @@ func (p *Page) answer(w http.ResponseWriter, status int, name string, view any) 
 // state is a text that changes whenever the report does: with the
 // ledger, the day, and the rules in force. Where the ledger cannot be read, it is
 // another one, too.
-func (p *Page) state(ctx context.Context) (string, error) {
-	written, err := p.Clients.Store.State(ctx)
+func (p *Page) state(ctx context.Context, store *ledger.Store) (string, error) {
+	written, err := store.State(ctx)
 	s := p.State()
 	snapshot, b := s.Policy.At(s.Now), p.Readiness.Ledger()
 	stuck := text.Either(b.Stuck, b.String(), "")
@@ -144,6 +155,8 @@ type frame struct {
 	Ready      bool
 	Conditions []Condition
 	Title      string
+	// Candidate is whose clients are shown; empty for legacy ones.
+	Candidate string
 	// Refresh: the page looks again every minute.
 	Refresh bool
 }
@@ -193,14 +206,23 @@ func (p *Page) view(r *http.Request) *pageView {
 		v.Unwritten = b.Clients
 		v.Alerts = append(v.Alerts, "The ledger cannot be written: "+b.String()+". None of the numbers below has them; the log says why.")
 	}
-	v.count()
-	if v.Title = "Old clients"; v.Counted {
-		v.Title = "Old clients in 7 days: " + number(v.All[2])
+	v.Candidate = r.URL.Query().Get("candidate")
+	clients, wrong := p.Clients.of(v.Candidate)
+	if wrong != nil { // which the list says
+		v.Candidate = ""
 	}
-	state, stateErr := p.state(ctx)
-	standing, standingErr := p.standing.get(ctx, state)
-	if standing != nil {
-		v.Chart = newChart(standing.Trend.Periods, s)
+	v.count()
+	v.Title = text.Either(v.Candidate == "", "Old clients", "Clients whom "+text.Quote(v.Candidate, maxShown)+" would refuse")
+	if v.Counted {
+		v.Title += " in 7 days: " + number(v.All[2])
+	}
+	state, stateErr := p.state(ctx, clients.Store)
+	standing, standingErr := p.reports(v.Candidate).get(ctx, state)
+	if charted := s; standing != nil {
+		if v.Candidate != "" { // which the policy lets in
+			charted.Policy = policy.New(v.Floor, policy.Observe)
+		}
+		v.Chart = newChart(standing.Trend.Periods, charted)
 	}
 	if cmp.Or(stateErr, standingErr) == nil { // an old go might be none now
 		v.Standing = standing
@@ -232,8 +254,10 @@ func (v *pageView) count() {
 		byKind[[2]string{d.Listener, d.Version}] = d.ByWindow
 	}
 	v.All = byKind[[2]string{ledger.Any, ledger.Any}]
-	for _, c := range v.Policy.Policy.Remembered() {
-		v.ByCandidate = append(v.ByCandidate, countRow{c, (*v.Candidates())[c.Name]})
+	v.ByCandidate = text.Each(v.Policy.Policy.Remembered(), func(c policy.Candidate) countRow { return countRow{c, (*v.Candidates())[c.Name]} })
+	if v.Candidate != "" {
+		v.All = (*v.Candidates())[v.Candidate]
+		return
 	}
 	for _, version := range policy.Versions {
 		if n := byKind[[2]string{ledger.Any, version.String()}]; n != [4]int{} {

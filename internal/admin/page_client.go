@@ -28,8 +28,8 @@ const (
 type clientPage struct {
 	frame
 	// Clients are legacy, or those of a candidate.
-	Clients            *Clients
-	Address, Candidate string
+	Clients *Clients
+	Address string
 	// Problem is why there is nothing else.
 	Problem string
 	Guards  []policy.GuardState // of the policy
@@ -74,11 +74,11 @@ func (p *Page) clientView(r *http.Request) (status int, v *clientPage) {
 	defer cancel()
 	s := p.State()
 	query := r.URL.Query()
-	v = &clientPage{frame: p.frame(s), Candidate: query.Get("candidate"), Guards: s.Policy.Guards()}
-	v.Title = "Client"
+	v = &clientPage{frame: p.frame(s), Guards: s.Policy.Guards()}
+	v.Title, v.Candidate = "Client", query.Get("candidate")
 	var unknown error
 	if v.Clients, unknown = p.Clients.of(v.Candidate); unknown != nil {
-		v.Problem = "candidate: " + unknown.Error()
+		v.Candidate, v.Problem = "", "candidate: "+unknown.Error()
 		return http.StatusBadRequest, v
 	}
 	addr, err := netip.ParseAddr(query.Get("address"))
@@ -199,9 +199,9 @@ func (v *clientPage) addOffer(c *ledger.Client, now time.Time, hellos map[string
 	if h, known := hellos[c.JA4]; known {
 		h.Unreadable = c.Reason == policy.ReasonMalformed
 		o.Hello = &h
-		for _, f := range policy.Floors {
-			o.Floors = append(o.Floors, policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: report.KeysAssumed}, now, 0))
-		}
+		o.Floors = text.Each(policy.Floors, func(f policy.Floor) policy.Verdict {
+			return policy.New(f, policy.Enforce).At(now).Decide(&h, policy.ConnInfo{Keys: report.KeysAssumed}, now, 0)
+		})
 	}
 	v.Offers = append(v.Offers, o)
 }

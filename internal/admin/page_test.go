@@ -40,8 +40,8 @@ func (b *testLedger) page(t testing.TB, rules string, edit func(*Page, *PolicySt
 	p := &Page{
 		Clients: b.api(state.Policy), Counts: func() *[]ledger.Distinct { return &counts }, Dropped: func() uint64 { return 0 },
 		Readiness: ready, Names: true, Version: "v1.2.3",
-		Report: func(ctx context.Context) (*report.Report, error) {
-			f, o := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.Ledger()}, report.Options{Since: 14 * day, Days: ChartDays, Brief: true}
+		Report: func(ctx context.Context, candidate string) (*report.Report, error) {
+			f, o := report.Facts{Now: b.now, Policy: state.Policy, Identity: "plain", Backlog: ready.Ledger()}, report.Options{Since: 14 * day, Days: ChartDays, Brief: true, Candidate: candidate}
 			if err := f.Of(ctx, b.Store, o); err != nil {
 				return nil, err
 			}
