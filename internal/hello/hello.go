@@ -170,3 +170,102 @@ func random(n int) []byte {
 	rand.Read(b)
 	return b
 }
+
+// Families of cipher suites of TLS 1.2 and below, by key exchange or cipher; a test has
+// their names.
+var (
+	RSA = []uint16{0x9c, 0x9d, 0x3c, 0x3d, 0x2f, 0x35, 0xc09c, 0xc09d, 0xc0a0, 0xc0a1, 0x41, 0x84, 0xba, 0xc0, 0xc07a, 0xc07b,
+		0xc050, 0xc051, 0x96, 0x07}
+	DHE = []uint16{0x9e, 0x9f, 0xccaa, 0x67, 0x6b, 0x33, 0x39, 0xc09e, 0xc09f, 0xc0a2, 0xc0a3, 0x45, 0x88, 0xbe, 0xc4, 0xc07c, 0xc07d,
+		0xc052, 0xc053, 0x9a, 0xa2, 0xa3, 0x40, 0x6a, 0x32, 0x38, 0x44, 0x87, 0xbd, 0xc3, 0xc080, 0xc081, 0xc056, 0xc057, 0x99}
+	ECDHE = slices.Concat([]uint16{0xc02b, 0xc02c, 0xc02f, 0xc030, 0xcca8, 0xcca9, 0xc0ac, 0xc0ad, 0xc0ae, 0xc0af,
+		0xc086, 0xc087, 0xc08a, 0xc08b, 0xc05c, 0xc05d, 0xc060, 0xc061}, CBC)
+	// CBC is with ECDHE.
+	CBC  = []uint16{0xc023, 0xc024, 0xc027, 0xc028, 0xc009, 0xc00a, 0xc013, 0xc014, 0xc072, 0xc073, 0xc076, 0xc077}
+	TDES = []uint16{0x0a, 0x13, 0x16, 0xc008, 0xc012}
+	RC4  = []uint16{0x04, 0x05, 0xc007, 0xc011}
+)
+
+// Wide is Typical with all that a server might choose for a client of that version, so
+// that a refusal is one of the version.
+func Wide(version uint16) Spec {
+	s := Typical(version)
+	s.Groups = append(s.Groups, tls.CurveP521)
+	if version >= tls.VersionTLS12 {
+		s.SignatureSchemes = append(s.SignatureSchemes, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512, tls.Ed25519,
+			tls.PSSWithSHA512, tls.PKCS1WithSHA512, tls.ECDSAWithSHA1)
+	}
+	if version < tls.VersionTLS13 {
+		return s.Only(slices.Concat(ECDHE, DHE, RSA, TDES, RC4)...)
+	}
+	s.CipherSuites = append(s.CipherSuites, tls.TLS_AES_256_GCM_SHA384)
+	return s
+}
+
+// Only returns the spec with these suites in the place of its own.
+func (s Spec) Only(suites ...uint16) Spec {
+	s.CipherSuites = suites
+	return s
+}
+
+// Typical returns the offer of an ordinary client with that highest version:
+// suites of its time, and extensions from TLS 1.0 on.
+func Typical(version uint16) Spec {
+	s := Spec{Version: min(version, tls.VersionTLS12), CipherSuites: suitesOf(version)}
+	if version <= VersionSSL30 {
+		s.NoExtensions = true
+		return s
+	}
+	s.Groups = []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}
+	if version >= tls.VersionTLS12 {
+		s.SignatureSchemes = []tls.SignatureScheme{
+			tls.ECDSAWithP256AndSHA256, tls.PSSWithSHA256, tls.PKCS1WithSHA256,
+			tls.PSSWithSHA384, tls.PKCS1WithSHA384, tls.PKCS1WithSHA1,
+		}
+	}
+	if version >= tls.VersionTLS13 {
+		s.SessionID = random(32)
+		s.SupportedVersions = []uint16{tls.VersionTLS13, tls.VersionTLS12}
+	}
+	return s
+}
+
+func suitesOf(version uint16) []uint16 {
+	suites := []uint16{
+		tls.TLS_AES_128_GCM_SHA256, tls.TLS_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA,
+	}
+	switch {
+	case version <= VersionSSL30:
+		return append([]uint16{tls.TLS_RSA_WITH_RC4_128_SHA}, suites[7:]...)
+	case version < tls.VersionTLS12:
+		return suites[5:]
+	case version == tls.VersionTLS12:
+		return suites[2:]
+	}
+	return suites[:7]
+}
+
+// ssl2Kinds are cipher kinds of SSLv2 itself (draft-hickman-netscape-ssl, Appendix C.4):
+// RC4, RC2, 3DES and DES, and RC4 for export, all with MD5.
+var ssl2Kinds = []uint32{0x010080, 0x030080, 0x0700c0, 0x060040, 0x020080}
+
+// SSLv2 returns the CLIENT-HELLO of a client that knows SSLv2 and nothing
+// later.
+func SSLv2() []byte {
+	const challenge = 16
+	var b cryptobyte.Builder
+	b.AddUint8(1) // CLIENT-HELLO
+	b.AddUint16(VersionSSL20)
+	b.AddUint16(uint16(3 * len(ssl2Kinds)))
+	b.AddUint16(0) // of a session ID
+	b.AddUint16(challenge)
+	for _, k := range ssl2Kinds {
+		b.AddUint24(k)
+	}
+	b.AddBytes(random(challenge))
+	message := b.BytesOrPanic()
+	return append([]byte{0x80, byte(len(message))}, message...)
+}

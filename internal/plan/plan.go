@@ -245,10 +245,8 @@ type Turn struct {
 // Course lists what one client meets from a time on, and when that changes before
 // another, also as its graces end. A share of connections that grows is shown by quarters.
 func Course(p *policy.Policy, c policy.Client, from, until time.Time, graceEnds func(*policy.Rule) time.Time) []Turn {
-	dates := []Turn{{Time: from}}
-	for _, m := range p.Timeline(from, until, nil).Moments {
-		dates = append(dates, Turn{Time: m.Time, Rule: m.Events[0].Rule})
-	}
+	turn := func(m policy.Moment) Turn { return Turn{Time: m.Time, Rule: m.Events[0].Rule} }
+	dates := append([]Turn{{Time: from}}, text.Each(p.Timeline(from, until, nil).Moments, turn)...)
 	var course []Turn
 	for i := 0; i < len(dates); i++ {
 		next := until

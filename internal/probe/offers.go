@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"postern/internal/hello"
+	"postern/internal/text"
 	"postern/policy"
 )
 
@@ -29,9 +30,9 @@ func (o offer) isVersion() bool { return o.Offer == o.version.String() }
 
 // offers are in the order in which they are asked, and stand in a table.
 func offers() (all []offer) {
-	for _, v := range []policy.Version{policy.TLS13, policy.TLS12, policy.TLS11, policy.TLS10, policy.SSL3, policy.SSL2} {
-		all = append(all, offer{v.String(), v.Name(), v, hello.Wide(uint16(v))})
-	}
+	all = text.Each([]policy.Version{policy.TLS13, policy.TLS12, policy.TLS11, policy.TLS10, policy.SSL3, policy.SSL2}, func(v policy.Version) offer {
+		return offer{v.String(), v.Name(), v, hello.Wide(uint16(v))}
+	})
 	tls12, hybrids := hello.Wide(tls.VersionTLS12), hello.Wide(tls.VersionTLS13)
 	hybrids.Groups = policy.FloorTLS13PQ.Groups()
 	sha1 := tls12.Only(slices.Concat(hello.ECDHE, hello.DHE)...)

@@ -340,10 +340,7 @@ func (l *Listener) see(der [][]byte) {
 		return
 	}
 	leaf, last := chain[0], chain[len(chain)-1]
-	c.Names, c.Key, c.NotAfter = slices.Clone(leaf.DNSNames), leaf.PublicKeyAlgorithm.String(), leaf.NotAfter
-	for _, ip := range leaf.IPAddresses {
-		c.Names = append(c.Names, ip.String())
-	}
+	c.Names, c.Key, c.NotAfter = slices.Concat(leaf.DNSNames, text.Each(leaf.IPAddresses, net.IP.String)), leaf.PublicKeyAlgorithm.String(), leaf.NotAfter
 	if len(c.Names) == 0 {
 		c.Names = []string{leaf.Subject.String()}
 	}

@@ -106,10 +106,8 @@ func Write(w io.Writer, color bool, all []*Listener, floor policy.Floor) error {
 			seen[c.String()] = append(seen[c.String()], l.Addr())
 		}
 	}
-	for _, c := range slices.Sorted(maps.Keys(seen)) {
-		lines = append(lines, c+"; seen at "+strings.Join(seen[c], ", "))
-	}
-	for _, line := range lines {
+	chains := text.Each(slices.Sorted(maps.Keys(seen)), func(c string) string { return c + "; seen at " + strings.Join(seen[c], ", ") })
+	for _, line := range append(lines, chains...) {
 		if _, err := fmt.Fprintln(w, strings.Join(text.Wrap(line, "  ", text.Width), "\n")); err != nil {
 			return err
 		}
