@@ -81,7 +81,7 @@ func testRaised(t *testing.T, url string) {
 	g.openssl(t, anna, "anna@example.org", "-tls1_2")
 	g.openssl(t, bert, "bert@example.org", "-tls1_2")
 	logins := " tls1.2 version [%s] [Old Mail 7] ok accepted"
-	g.wantClients(t, "candidate=tls13-only", anna+fmt.Sprintf(logins, "anna@example.org"), bert+fmt.Sprintf(logins, "bert@example.org"))
+	g.wantClients(t, "candidate=tls13-only&sort=client", anna+fmt.Sprintf(logins, "anna@example.org"), bert+fmt.Sprintf(logins, "bert@example.org"))
 	g.Stop(t)
 	write(t, g.file, afterRaise)
 	g.run(t, env)
