@@ -30,6 +30,7 @@ const (
 // batch holds the rows of one transaction.
 type batch struct {
 	writer, number int64
+	named          bool // accounts are kept
 	sightings      []sighting
 	hellos         map[policy.JA4]string
 	logins         map[clientKey]loginCount
@@ -156,7 +157,7 @@ func (r *Recorder) write(ctx context.Context) (wrote bool, err error) {
 
 func (r *Recorder) commit(ctx context.Context, b *batch) error {
 	r.number++
-	b.writer, b.number = r.writer, r.number
+	b.writer, b.number, b.named = r.writer, r.number, r.identity != nil
 	err := r.store.add(ctx, b)
 	if err == nil {
 		r.acknowledge(b)

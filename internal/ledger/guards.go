@@ -227,7 +227,7 @@ func (s *Store) TrippedBy(ctx context.Context, g *policy.GuardState) (map[string
 			return err
 		}))
 	}
-	return all, err
+	return all, text.Either(noTable(err), nil, err)
 }
 
 // FirstRefused returns when rules with a guard or a grace refused a client first, or told it

@@ -404,7 +404,7 @@ func TestALedgerOfAnEarlierVersionHasNoGuards(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			g := newReplica(t, newURL(t, kind))
 			clients := g.known(4)
-			for _, table := range []string{"refusals", "guards"} {
+			for _, table := range []string{"refusals", "guards", "tripped_by"} {
 				if _, err := g.store.db.Exec("DROP TABLE " + table); err != nil {
 					t.Fatal(err)
 				}
@@ -421,6 +421,9 @@ func TestALedgerOfAnEarlierVersionHasNoGuards(t *testing.T) {
 			}
 			if first, err := reader.FirstRefused(t.Context(), netip.MustParseAddr("192.0.2.1")); err != nil || len(first) != 0 {
 				t.Errorf("%v, %v", first, err)
+			}
+			if by, err := reader.TrippedBy(t.Context(), &states[1]); err != nil || len(by) != 0 {
+				t.Errorf("%v, %v", by, err)
 			}
 			g.restart(plainIdentity)
 			g.check(p)

@@ -178,3 +178,21 @@ func TestWhatIsRememberedNoMoreGoes(t *testing.T) {
 		}
 	})
 }
+
+// Where accounts are kept no longer, none comes from what a candidate has remembered.
+func TestNoAccountIsTakenOverOnceIdentityIsOff(t *testing.T) {
+	each(t, func(t *testing.T, g *replica) {
+		g.Remember(remembering(t, noTLS13))
+		g.login(let(remembering(t, noTLS13), "192.0.2.7", cbc), "anna", "Old Mail")
+		g.restart(nil)
+		p := guardedBy(t, "floor: tls1.3\n"+cutOver)
+		g.Remember(p)
+		h := rejected(p, "192.0.2.7")
+		h.Hello.CipherSuites = []uint16{cbc}
+		h.JA4 = h.Hello.Fingerprint()
+		g.meet(h)
+		if c := g.only(Filter{}); len(c.Accounts) != 0 || c.Login != "ok" {
+			t.Errorf("%+v", c)
+		}
+	})
+}

@@ -99,7 +99,8 @@ func (s *Store) below(f policy.Floor) iter.Seq2[*Store, string] {
 		more := yield(s, loggedIn)
 		for _, c := range s.known() {
 			higher := fmt.Sprintf(" AND s.version < '%s'", f.MinVersion())
-			more = more && yield(c, loggedIn+text.Either(c.floor.Compare(f) > 0, higher, ""))
+			nobody := c.floor.Compare(f) > 0 && f.MinVersion() == policy.TLS12 // no candidate's floor is lower
+			more = more && (nobody || yield(c, loggedIn+text.Either(c.floor.Compare(f) > 0, higher, "")))
 		}
 	}
 }
@@ -114,14 +115,14 @@ func (s *Store) login(name string) column {
 }
 
 // adopt copies the accounts of legacy clients that are new, or were away, from the ledgers
-// of candidates.
-func (w *writer) adopt(s *Store, rows []*sighting) {
+// of candidates, but for those that a condition leaves out.
+func (w *writer) adopt(s *Store, rows []*sighting, but string) {
 	rows = slices.DeleteFunc(slices.Clone(rows), func(r *sighting) bool { return r.written })
 	owners := numbers(rows, func(r **sighting) int64 { return ownerOf((*r).client.String(), ja4Text((*r).ja4)) })
 	columns := strings.Join(accountColumns, ", ")
 	for _, c := range s.known() {
 		if len(rows) > 0 {
-			w.run("INSERT INTO accounts (" + columns + ") SELECT " + columns + " FROM " + c.names.Replace("accounts") + " WHERE owner IN (" + owners + ")" + sameAccount)
+			w.run("INSERT INTO accounts (" + columns + ") SELECT " + columns + " FROM " + c.names.Replace("accounts") + " WHERE owner IN (" + owners + ")" + but + sameAccount)
 		}
 	}
 }

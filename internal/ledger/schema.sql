@@ -181,7 +181,7 @@ part, and clients are recorded meanwhile. Indexes come last, in one go.
 What rules with a guard or a grace have refused or told why, of clients ([policy.ClientPrefix])
 that had logged in before, and which guards have tripped. With its bucket begin the ids of a
 client's sightings. Refusals up to released do not count. Who has tripped a guard is kept until
-it is released. And what handshakes have agreed on.
+it is released, or the retention is over. And what handshakes have agreed on.
 Versions that know none of these leave them alone.
 */}}
 {{define "added" -}}

@@ -93,7 +93,7 @@ func (s *Store) add(ctx context.Context, b *batch) error {
 		for ofDay := range Runs(rows, func(r **sighting) int64 { return int64((*r).day) }) {
 			w.sightings(s, ofDay)
 		}
-		w.adopt(s, rows)
+		w.adopt(s, rows, text.Either(b.named, "", " AND account = ''"))
 		w.marks(rows)
 		w.days(rows)
 		w.hellos(b.hellos)
