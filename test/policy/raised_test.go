@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"postern/internal/postgrestest"
 )
 
 const (
@@ -61,17 +58,7 @@ func (g *instance) known(from string) (accounts []string) {
 // Once what a candidate stood for is the floor, those that it remembered are clients that
 // have logged in: in a grace, for a guard, in the log and in a report.
 func TestARaisedFloorKnowsThoseThatItsCandidateRemembered(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []string{"sqlite", "postgres"} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			url := "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
-			if kind == "postgres" {
-				url = postgrestest.New(t).NewDatabase(t)
-			}
-			testRaised(t, url)
-		})
-	}
+	eachLedger(t, testRaised)
 }
 
 func testRaised(t *testing.T, url string) {

@@ -116,6 +116,14 @@ func (g *instance) wantOutput(t *testing.T, code int, want []string, args ...str
 // Whom a remembered candidate refuses is known by name, although the floor lets it in,
 // and nobody else; and nobody is legacy for it.
 func TestARememberedCandidateKnowsWhomItRefuses(t *testing.T) {
+	eachLedger(t, func(t *testing.T, url string) {
+		testRemembered(t, start(t, rememberedPolicy, map[string]string{"LEDGER_URL": url, "LEDGER_IDENTITY": "plain"}))
+	})
+}
+
+// eachLedger runs a test beside others, with the URL of an empty ledger of each kind that
+// lasts.
+func eachLedger(t *testing.T, test func(t *testing.T, url string)) {
 	t.Parallel()
 	for _, kind := range []string{"sqlite", "postgres"} {
 		t.Run(kind, func(t *testing.T) {
@@ -124,7 +132,7 @@ func TestARememberedCandidateKnowsWhomItRefuses(t *testing.T) {
 			if kind == "postgres" {
 				url = postgrestest.New(t).NewDatabase(t)
 			}
-			testRemembered(t, start(t, rememberedPolicy, map[string]string{"LEDGER_URL": url, "LEDGER_IDENTITY": "plain"}))
+			test(t, url)
 		})
 	}
 }
